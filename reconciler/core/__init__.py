@@ -1,0 +1,1 @@
+"""The pure heart: no IO, no clock, no environment, no randomness."""

@@ -1,0 +1,122 @@
+"""How a generation gets its name, and how ownership is written down. Version 1 of both never changes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import rfc8785
+
+from reconciler.core.model import Example, Hyperparameters, Mark, Number, Source
+
+NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
+"""A legal metadata.name: 31 characters, so that the key fits the 40 that the service allows an id."""
+
+_VERSION = 1
+_HASH_CHARACTERS = 8
+_FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
+_MARK = re.compile(
+    r"managed-by=reconcile scope=(?P<scope>\S+) name=(?P<name>\S+)"
+    r" spec=(?P<spec>sha256:[0-9a-f]{64}) data=(?P<data>sha256:[0-9a-f]{64}) attempt=(?P<attempt>\d{1,9})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Everything immutable about a generation; two contents are equal exactly when their keys are meant to be."""
+
+    scope: str
+    name: str
+    source: Source
+    hyperparameters: Hyperparameters
+    data: str
+    attempt: int = 0
+
+    def canonical(self) -> bytes:
+        """The spec as RFC 8785 canonical JSON."""
+        return rfc8785.dumps(
+            {
+                "v": _VERSION,
+                "scope": self.scope,
+                "name": self.name,
+                "source": self.source.base_model,
+                "hyperparameters": {name: canonical_number(value) for name, value in self.hyperparameters.items()},
+                "data": self.data,
+                "attempt": self.attempt,
+            }
+        )
+
+    def mark(self) -> Mark:
+        """The ownership mark of a generation with this content."""
+        spec = f"sha256:{hashlib.sha256(self.canonical()).hexdigest()}"
+        return Mark(scope=self.scope, name=self.name, spec=spec, data=self.data, attempt=self.attempt)
+
+
+def key_of(mark: Mark) -> str:
+    """The key of the generation that bears this mark: the name and eight base32 characters of its spec digest."""
+    digest = bytes.fromhex(mark.spec.removeprefix("sha256:"))
+    return f"{mark.name}-{base64.b32encode(digest)[:_HASH_CHARACTERS].decode().lower()}"
+
+
+def canonical_number(value: Number) -> Number:
+    """The shortest decimal that is the same float32, as the services store no more than that; whole numbers as ints."""
+    if isinstance(value, int):
+        return value
+    wire = as_float32(value)
+    shortest = next(
+        candidate
+        for digits in range(1, _FLOAT32_DIGITS + 1)
+        if as_float32(candidate := float(f"{wire:.{digits}g}")) == wire
+    )
+    return int(shortest) if shortest.is_integer() else shortest
+
+
+def as_float32(value: float) -> float:
+    """The value after a trip through a 32-bit float; raises OverflowError beyond its range."""
+    (wire,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(wire)
+
+
+def same_number(declared: Number, effective: Number) -> bool:
+    """Whether two numbers are one on a wire of 32-bit floats, one unit in the last place allowed."""
+    return declared == effective or abs(as_float32(declared) - as_float32(effective)) <= abs(declared) * 2**-23
+
+
+def dataset_digest(examples: Iterable[Example]) -> str:
+    r"""The ``sha256:`` digest of examples, each a line ``["input","output"]\n`` of compact JSON in UTF-8.
+
+    The preamble is already part of each input; CRLF and CR count as LF; nothing else is normalised.
+    """
+    digest = hashlib.sha256()
+    for example in examples:
+        line = json.dumps([_lf(example.input), _lf(example.output)], ensure_ascii=False, separators=(",", ":"))
+        digest.update(line.encode() + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _lf(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def with_mark(description: str, mark: Mark) -> str:
+    """The remote description: the human part, then the mark as its last line."""
+    line = (
+        f"managed-by=reconcile scope={mark.scope} name={mark.name}"
+        f" spec={mark.spec} data={mark.data} attempt={mark.attempt}"
+    )
+    return f"{description}\n{line}" if description else line
+
+
+def split_mark(remote_description: str) -> tuple[str, Mark | None]:
+    """The human part of a remote description, and the mark on its last line, if it bears one."""
+    human, _, last = remote_description.rpartition("\n")
+    found = _MARK.fullmatch(last.strip())
+    if not found:
+        return remote_description, None
+    fields = found.groupdict()
+    return human, Mark(fields["scope"], fields["name"], fields["spec"], fields["data"], int(fields["attempt"]))

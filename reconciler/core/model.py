@@ -1,0 +1,255 @@
+"""The nouns: what is declared, what a service shows, what was recorded. Frozen values, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal
+
+from reconciler.core.problems import Place
+
+Number = int | float
+Hyperparameters = Mapping[str, Number]
+"""Hyperparameters under their wire names: epochCount, batchSize, learningRate, learningRateMultiplier."""
+
+API_GROUP = "tuning.reconcile"
+API_VERSION = "tuning.reconcile/v1alpha1"
+
+
+class State(StrEnum):
+    """The state of a generation, as the lockfile spells it."""
+
+    INTENDED = "INTENDED"
+    CREATING = "CREATING"
+    ACTIVE = "ACTIVE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    MISSING = "MISSING"
+    RETIRED = "RETIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a generation is tuned from: a base model in full form (``models/text-bison-001``)."""
+
+    base_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example, after the preamble has been put before its input."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set that was read and checked.
+
+    ``path`` is relative to the root with forward slashes, empty for inline examples; ``digest`` is ``sha256:`` and the
+    hexadecimal digest (see :func:`reconciler.core.identity.dataset_digest`); ``examples`` is the number of examples.
+    """
+
+    path: str
+    digest: str
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The sampling defaults of a tuned model; ``None`` is undeclared, or not told by the service."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """What may happen to a model, and how long its training may take (``timeout``, from the start of the training)."""
+
+    protect: bool = False
+    suspend: bool = False
+    retain: int = 2
+    timeout: timedelta | None = None
+    on_failed_checks: Literal["hold", "serve"] = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One TunedModel document, valid and complete. ``None`` means undeclared: the server's to choose.
+
+    ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` where its name stands, as
+    the user gave the path. ``checks`` is the number of declared checks.
+    """
+
+    name: str
+    file: str
+    place: Place
+    source: Source
+    dataset: Dataset
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    display_name: str | None = None
+    description: str | None = None
+    preamble: str = ""
+    sampling: Sampling = Sampling()
+    checks: int = 0
+    lifecycle: Lifecycle = Lifecycle()
+    ignore_drift: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may do at most; ``max_delete_percent`` counts from 10 managed models."""
+
+    max_creates: int = 20
+    max_steps: int = 100_000
+    max_delete_percent: int = 30
+    concurrency: int = 5
+    requests_per_minute: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One Target document: where the models live, and what may be done there.
+
+    ``file`` is the target file's path as shown to the user. ``step_seconds`` and ``world`` concern the embedded service
+    alone: seconds that one simulated training step takes, and a file of models that are already there.
+    """
+
+    name: str
+    file: str
+    provider: str
+    scope: str
+    project: str | None = None
+    location: str | None = None
+    api_version: str = "v1beta3"
+    endpoint: str = "https://generativelanguage.googleapis.com"
+    limits: Limits = Limits()
+    step_seconds: float | None = None
+    world: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The ownership mark that a remote model of ours bears. ``spec`` and ``data`` are ``sha256:`` digests."""
+
+    scope: str
+    name: str
+    spec: str
+    data: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One point of a loss curve."""
+
+    step: int
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a training failed: the google.rpc code as a number, and the service's own message."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """One tuned model as a service shows it now.
+
+    ``remote`` is its full remote name. ``chosen_id`` is the id under which it stands where callers choose ids, else
+    ``None``; it is compared with keys and never taken apart. ``description`` is the human part, without our mark;
+    ``mark`` is the mark or ``None``. Times are RFC 3339 strings as the service wrote them, empty when unknown.
+    ``completed_steps``, ``total_steps`` and ``failure`` are known only where the service tells them.
+    """
+
+    remote: str
+    state: State
+    source: Source | None = None
+    chosen_id: str | None = None
+    mark: Mark | None = None
+    display_name: str = ""
+    description: str = ""
+    sampling: Sampling = Sampling()
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    create_time: str = ""
+    start_time: str = ""
+    complete_time: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
+    completed_steps: int | None = None
+    total_steps: int | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation to create: everything the service needs but the examples, which travel beside it.
+
+    ``key`` is the content-addressed name; a service that takes ids is given it as the id.
+    """
+
+    key: str
+    mark: Mark
+    source: Source
+    hyperparameters: Hyperparameters
+    display_name: str
+    description: str
+    sampling: Sampling
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Fields to patch on a remote model of ours; ``None`` leaves a field alone.
+
+    ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
+    the mark inside the description can only write both together.
+    """
+
+    mark: Mark
+    display_name: str | None = None
+    description: str | None = None
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """How to ask for one remote model: its remote name, and while it trains the operation that made it (opaque)."""
+
+    remote: str
+    operation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do and how it behaves, as a value that validation and planning read.
+
+    ``label`` names the service for people. ``hyperparameters`` are the names it takes. ``defaults`` are its documented
+    choices for what is left out; they serve estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known
+    where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of
+    a manifest that it supports (``access``, ``lineage``). Lengths are in characters, sizes in bytes.
+    """
+
+    label: str
+    hyperparameters: frozenset[str]
+    sampling: bool = True
+    caller_chosen_ids: bool = True
+    simulated: bool = False
+    defaults: Hyperparameters = field(default_factory=dict)
+    seconds_per_step: float | None = None
+    overhead_seconds: float = 0.0
+    features: frozenset[str] = frozenset()
+    max_input_characters: int | None = None
+    max_output_characters: int | None = None
+    max_dataset_bytes: int | None = None
+    recommended_examples: int = 20
+    max_display_name: int = 40

@@ -1,0 +1,81 @@
+"""What the engine asks of the outside world. Adapters implement these; nothing else crosses the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from reconciler.core.model import Capabilities, Example, Generation, Handle, RemoteModel, Update
+
+
+class Clock(Protocol):
+    """The current time, aware and in UTC."""
+
+    def __call__(self) -> datetime: ...
+
+
+class Sleeper(Protocol):
+    """Suspend the caller for that many seconds."""
+
+    async def __call__(self, seconds: float) -> None: ...
+
+
+class Random(Protocol):
+    """A number in [0, 1), for jitter."""
+
+    def __call__(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The service took the generation; ``handle.operation`` is set where the service names one."""
+
+    handle: Handle
+    total_steps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The id is taken; ``model`` holds it, or is ``None`` when the service does not show it to us (403 or 404)."""
+
+    remote: str
+    model: RemoteModel | None
+
+
+class Provider(Protocol):
+    """A tuning service.
+
+    Every method raises :class:`~reconciler.core.problems.ServiceError` or
+    :class:`~reconciler.core.problems.AccessError` with a message for people, after retries of its own.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this service can do; constant."""
+        ...
+
+    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
+        """Every model that the service lists; ``progress`` asks for loss curves too, which cost more to transfer."""
+        ...
+
+    async def observe(self, handle: Handle) -> RemoteModel | None:
+        """One model asked for by name, or ``None`` when the service says that it is not there (or not for us).
+
+        With ``handle.operation`` the operation is read, which alone tells why a training failed; where the operation is
+        no longer known, the model is.
+        """
+        ...
+
+    async def create(self, generation: Generation, examples: Iterable[Example]) -> Created | Exists:
+        """Start the training of a generation; never repeated blindly: a second call for a key answers ``Exists``."""
+        ...
+
+    async def update(self, remote: str, update: Update) -> RemoteModel:
+        """Patch exactly the fields that ``update`` carries and return the model as it is then."""
+        ...
+
+    async def retire(self, handle: Handle) -> None:
+        """Delete the model for good; deleting what is gone is no error."""
+        ...

@@ -1,0 +1,1 @@
+"""What stands on disk: manifests, targets, data sets, schemas and the lockfile."""

@@ -1,0 +1,1 @@
+"""The tuning services behind the provider port."""

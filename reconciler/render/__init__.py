@@ -1,0 +1,1 @@
+"""Documents drawn for people and for programs."""
