@@ -1,0 +1,182 @@
+"""What a service answers when it refuses, as one sentence for people: its own message, the request and the remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from reconciler.core.problems import AccessError, ReconcileError, ServiceError
+
+SCOPES = (
+    "https://www.googleapis.com/auth/cloud-platform",
+    "https://www.googleapis.com/auth/generative-language.tuning",
+)
+"""The OAuth scopes that tuning needs; API keys cannot tune."""
+
+LOG_IN = (
+    f"log in with `gcloud auth application-default login --scopes={','.join(SCOPES)}`, or set RECONCILE_ACCESS_TOKEN"
+)
+
+# The canonical HTTP mapping of google/rpc/code.proto, for answers that name no status themselves.
+_STATUS_NAMES: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ALREADY_EXISTS",
+    412: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+_LATER = "try again later; what was begun goes on, and the next run resumes it"
+
+_REMEDIES: Mapping[str, str] = {
+    "UNAUTHENTICATED": LOG_IN,
+    "PERMISSION_DENIED": "ask for a role that may tune models in the target's spec.project, check that the API is"
+    " enabled there, and that the credentials bear the tuning scope",
+    "NOT_FOUND": "check spec.endpoint, spec.apiVersion and spec.project of the target",
+    "RESOURCE_EXHAUSTED": "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target",
+    "INVALID_ARGUMENT": "correct what the service names and run again",
+    "UNIMPLEMENTED": "check spec.endpoint and spec.apiVersion of the target",
+    "UNREACHABLE": "check spec.endpoint of the target, the network and the proxy settings",
+    "INTERNAL": _LATER,
+    "UNAVAILABLE": _LATER,
+    "DEADLINE_EXCEEDED": _LATER,
+}
+
+# Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that blame the caller or the project
+# and say nothing about the resource that was asked for.
+_CALLER_REMEDIES: Mapping[str, str] = {
+    "SERVICE_DISABLED": "enable the API in the target's spec.project: `gcloud services enable`",
+    "BILLING_DISABLED": "enable billing for the target's spec.project",
+    "CONSUMER_INVALID": "check spec.project of the target",
+    "CONSUMER_SUSPENDED": "the target's spec.project is suspended; settle that with Google Cloud",
+    "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
+    "ACCESS_TOKEN_SCOPE_INSUFFICIENT": LOG_IN,
+}
+
+_MAX_TEXT = 600
+_MAX_DETAILS = 3
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+
+
+class ForbiddenError(AccessError):
+    """HTTP 403; ``resource`` tells that it may be about the resource alone, which may not even exist."""
+
+    def __init__(self, message: str, remedy: str, *, resource: bool) -> None:
+        super().__init__(message, remedy)
+        self.resource = resource
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A google.rpc.Status as an error body bears it; empty where the body bears none."""
+
+    status: int
+    code: str
+    message: str
+    details: tuple[Mapping[str, Any], ...] = ()
+
+    def detail(self, kind: str) -> Mapping[str, Any]:
+        """The first detail of that google.rpc type (``RetryInfo``), or an empty mapping."""
+        return next((detail for detail in self.details if str(detail.get("@type", "")).endswith(f".{kind}")), {})
+
+
+def clean(text: str) -> str:
+    """Text from outside on one line, without control or bidirectional characters, without its full stop, shortened."""
+    line = _CONTROL.sub(" ", text).strip()
+    return line[:_MAX_TEXT].rstrip(". ") + ("…" if len(line) > _MAX_TEXT else "")
+
+
+def parse_refusal(response: httpx.Response, body: bytes) -> Refusal:
+    """Read an error answer, whatever a front end made of it."""
+    status = response.status_code
+    error = _error_object(body)
+    code = error.get("status")
+    message = error.get("message")
+    details = error.get("details")
+    return Refusal(
+        status=status,
+        code=code if isinstance(code, str) and code.isupper() else _STATUS_NAMES.get(status, "UNKNOWN"),
+        message=clean(message) if isinstance(message, str) and message.strip() else _without_message(response),
+        details=tuple(item for item in details if isinstance(item, dict)) if isinstance(details, list) else (),
+    )
+
+
+def _error_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:  # HTML from a front end, or a body that was cut short
+        return {}
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _without_message(response: httpx.Response) -> str:
+    kind = clean(response.headers.get("content-type", "").partition(";")[0]) or "no content type"
+    return f"{response.reason_phrase or 'no reason given'} (no error message, {kind})"
+
+
+def refused(
+    request: str, refusal: Refusal, note: str = "", remedies: Mapping[str, str] | None = None
+) -> ReconcileError:
+    """The error to raise for a refusal.
+
+    Args:
+        request: The request as people know it, ``GET /v1beta3/tunedModels``.
+        refusal: What the service answered.
+        note: What is known beyond the answer, such as how often it was tried.
+        remedies: Remedies by status name that are better than the general ones for this request.
+    """
+    reason = str(refusal.detail("ErrorInfo").get("reason", ""))
+    remedy = _CALLER_REMEDIES.get(reason) or {**_REMEDIES, **(remedies or {})}.get(refusal.code, "")
+    parts = "; ".join((refusal.message, *_explanations(refusal)))
+    message = f"{request} was refused with {refusal.status} {refusal.code}{note}: {parts}"
+    if refusal.status == httpx.codes.FORBIDDEN:
+        return ForbiddenError(message, remedy, resource=reason not in _CALLER_REMEDIES)
+    if refusal.status == httpx.codes.UNAUTHORIZED:
+        return AccessError(message, remedy)
+    return ServiceError(message, remedy, code=refusal.code)
+
+
+def _explanations(refusal: Refusal) -> tuple[str, ...]:
+    violations = (
+        *(
+            (item.get("field"), item.get("description"))
+            for item in _violations(refusal, "BadRequest", "fieldViolations")
+        ),
+        *(
+            (item.get("subject"), item.get("description"))
+            for item in _violations(refusal, "QuotaFailure", "violations")
+        ),
+    )
+    texts = (clean(": ".join(str(part) for part in parts if part)) for parts in violations[:_MAX_DETAILS])
+    return tuple(text for text in texts if text)
+
+
+def _violations(refusal: Refusal, kind: str, key: str) -> Iterator[Mapping[str, Any]]:
+    items = refusal.detail(kind).get(key)
+    yield from (item for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
+
+
+def unreachable(request: str, cause: str) -> ServiceError:
+    """The error for a request to which no answer came."""
+    return ServiceError(f"{request} got no answer: {clean(cause)}", _REMEDIES["UNREACHABLE"], code="UNREACHABLE")
+
+
+def unintelligible(request: str, what: str) -> ServiceError:
+    """The error for an answer that is not what this API answers."""
+    remedy = "check that spec.endpoint of the target is such a service"
+    return ServiceError(f"{request} was answered with {what}", remedy, code="UNKNOWN")

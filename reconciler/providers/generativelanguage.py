@@ -1,0 +1,250 @@
+"""The Generative Language API as a provider: one class for every version of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import quote
+
+from reconciler.core.model import Capabilities, Example, Generation, Handle, RemoteModel, State, Update
+from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
+from reconciler.core.problems import ServiceError
+from reconciler.providers import wire
+from reconciler.providers.errors import ForbiddenError, unintelligible
+from reconciler.providers.http import Call, Client, Json, TransientError
+from reconciler.providers.versions import VERSIONS
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+_PAGE_SIZE = "1000"  # the documented maximum; a server may answer with less
+_MAX_BARREN_PAGES = 100
+_REREADS = 3
+_CREATE_REMEDIES = MappingProxyType(
+    dict.fromkeys(
+        ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"),
+        "correct what the service names; a base model can only be tuned while it offers createTunedModel, and Google"
+        " retired its last such model of this API in May 2025",
+    )
+)
+
+
+def connect(
+    endpoint: str,
+    version: str,
+    *,
+    auth: httpx.Auth | None,
+    clock: Clock,
+    sleep: Sleeper,
+    random: Random,
+    requests_per_minute: int | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    capabilities: Capabilities | None = None,
+) -> GenerativeLanguage:
+    """A provider over a client of its own; use it as an async context manager.
+
+    Args:
+        endpoint: The service's address without the version.
+        version: A key of :data:`reconciler.providers.versions.VERSIONS`.
+        auth: What authorises requests; ``None`` sends them bare, as to an embedded service.
+        clock: The current time.
+        sleep: What waits between attempts.
+        random: Jitter.
+        requests_per_minute: The rate limit; ``None`` is none.
+        transport: What carries the requests instead of the network, such as ``httpx.ASGITransport(app)``.
+        capabilities: Other capabilities than the version's, such as those of a service that simulates training.
+    """
+    client = Client(
+        endpoint,
+        auth=auth,
+        clock=clock,
+        sleep=sleep,
+        random=random,
+        requests_per_minute=requests_per_minute,
+        transport=transport,
+    )
+    return GenerativeLanguage(client, version, capabilities or VERSIONS[version])
+
+
+class GenerativeLanguage:
+    """Implements :class:`reconciler.core.ports.Provider`. Here the id of a model is its generation's key."""
+
+    def __init__(self, client: Client, version: str, capabilities: Capabilities) -> None:
+        self._client = client
+        self._root = f"/{version}"
+        self._capabilities = capabilities
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this version of the API can do."""
+        return self._capabilities
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been sent so far."""
+        return self._client.requests
+
+    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
+        """Every tuned model of the project, in the service's order; a model that moves between pages counts once."""
+        models: dict[str, RemoteModel] = {}
+        tokens: set[str] = set()
+        params = {"pageSize": _PAGE_SIZE, "fields": wire.list_fields(progress=progress)}
+        barren = 0
+        while True:
+            call = Call("GET", f"{self._root}/tunedModels", params)
+            body = await self._client.request(call)
+            page, token = _decode(call, wire.read_page, body)
+            barren = 0 if any(model.remote not in models for model in page) else barren + 1
+            models |= {model.remote: model for model in page}
+            if not token:
+                return tuple(models.values())
+            if token in tokens or barren > _MAX_BARREN_PAGES:
+                raise unintelligible(str(call), "a list that never ends: its page tokens lead nowhere new")
+            tokens.add(token)
+            params = {**params, "pageToken": token}
+
+    async def observe(self, handle: Handle) -> RemoteModel | None:
+        """One model by name; its operation is read for progress while it trains, and for the reason when it failed.
+
+        The model comes first: an operation has neither mark nor creation time, and one read later than the model
+        cannot lag behind it. So a model that serves, or is gone, costs one request and all others cost two.
+        """
+        model = await self._read(handle.remote)
+        if model is None or model.state is State.ACTIVE or handle.operation is None:
+            return model
+        call = Call("GET", self._path(handle.operation))
+        try:
+            operation = await self._client.request(call)
+        except ServiceError as error:
+            if error.code == "NOT_FOUND":  # operations are forgotten, models are not
+                return model
+            raise
+        return _decode(call, partial(_with_outcome, model), operation)
+
+    async def create(self, generation: Generation, examples: Iterable[Example]) -> Created | Exists:
+        """Start a training. The id is the key, so a repeat cannot train twice; still, after doubt, it looks first."""
+        remote = f"{wire.COLLECTION}{generation.key}"
+        call = Call(
+            "POST",
+            f"{self._root}/tunedModels",
+            {"tunedModelId": generation.key},
+            wire.write_generation(generation, examples),
+            _CREATE_REMEDIES,
+        )
+        in_doubt = False
+
+        async def attempt() -> Created | Exists:
+            nonlocal in_doubt
+            if in_doubt and (model := await self._read(remote)):
+                return Exists(remote, model)
+            try:
+                operation = await self._client.once(call)
+            except TransientError as failure:
+                in_doubt = in_doubt or failure.ambiguous
+                raise
+            return _decode(call, partial(_created, remote), operation)
+
+        try:
+            return await self._client.repeat(attempt)
+        except ServiceError as error:
+            if error.code != "ALREADY_EXISTS":
+                raise
+        return Exists(remote, await self._read_taken(remote))
+
+    async def _read_taken(self, remote: str) -> RemoteModel | None:
+        """Read a model whose id is taken; one that was created this moment may take a few reads to show."""
+        model = await self._read(remote)
+        for number in range(1, _REREADS + 1):
+            if model is not None:
+                break
+            await self._client.pause(number)
+            model = await self._read(remote)
+        return model
+
+    async def update(self, remote: str, update: Update) -> RemoteModel:
+        """Patch the fields of ``update``; the mark is written with the description, inside which it stands."""
+        body = wire.write_update(update)
+        call = Call("PATCH", self._path(remote), {"updateMask": ",".join(body)}, body)
+        answer = await self._client.request(call)
+        return _decode(call, wire.read_model, answer)
+
+    async def retire(self, handle: Handle) -> None:
+        """Delete a model. A 403 counts as gone when the model does not show either, as after a repeated request."""
+        try:
+            await self._client.request(Call("DELETE", self._path(handle.remote)))
+        except ServiceError as error:
+            if error.code != "NOT_FOUND":
+                raise
+        except ForbiddenError:
+            if await self._read(handle.remote) is not None:
+                raise
+
+    async def _read(self, remote: str) -> RemoteModel | None:
+        """A model, or ``None``: Google answers 403 to a tuned model "that you may not see, or that may not exist".
+
+        Taking both as absence is safe: an id is a content key, and creating one that exists is refused with 409.
+        """
+        call = Call("GET", self._path(remote))
+        try:
+            body = await self._client.request(call)
+        except ForbiddenError as error:
+            if error.resource:
+                return None
+            raise
+        except ServiceError as error:
+            if error.code == "NOT_FOUND":
+                return None
+            raise
+        return _decode(call, wire.read_model, body)
+
+    def _path(self, name: str) -> str:
+        """The path of a resource; its name, from a lockfile or a service, may not reach out of the collection."""
+        parts = name.split("/")
+        if f"{parts[0]}/" != wire.COLLECTION or not set(parts).isdisjoint({"", ".", ".."}):
+            remedy = f"correct the lockfile; names begin with {wire.COLLECTION}"
+            raise ServiceError(f"{name!r} is no name of a tuned model here", remedy, code="INVALID_ARGUMENT")
+        return f"{self._root}/{quote(name)}"
+
+
+def _decode(call: Call, read: Callable[[Json], T], body: Json) -> T:
+    try:
+        return read(body)
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise unintelligible(str(call), f"a body of another shape ({type(error).__name__})") from error
+
+
+def _created(remote: str, operation: Json) -> Created:
+    metadata = operation.get("metadata") or {}
+    handle = Handle(remote=metadata.get("tunedModel") or remote, operation=operation.get("name"))
+    return Created(handle, wire.optional_int(metadata.get("totalSteps")))
+
+
+def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
+    """The model with what its operation knows beyond it: progress, the loss curve, why it failed."""
+    metadata = operation.get("metadata") or {}
+    done = bool(operation.get("done"))
+    response = operation.get("response")
+    seen = wire.read_model(response) if done and response else model
+    total = wire.optional_int(metadata.get("totalSteps"))
+    known = dataclasses.replace(
+        seen,
+        snapshots=seen.snapshots or wire.read_snapshots(metadata),
+        completed_steps=total if seen.state is State.ACTIVE else int(metadata.get("completedSteps") or 0),
+        total_steps=total,
+    )
+    if done and (error := operation.get("error")):
+        return dataclasses.replace(known, state=State.FAILED, failure=wire.read_failure(error))
+    return known

@@ -1,0 +1,34 @@
+"""The versions of the Generative Language API, a row each: what differs between them, and what each can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from reconciler.core.model import Capabilities
+
+# The limits are those that Google documents for tuning Gemini 1.5 Flash; "4 MB" is read as the smaller, decimal one.
+# Defaults are the first of the documented values: they differ by base model, and serve estimates only.
+_PALM = Capabilities(
+    label="Generative Language API v1beta3",
+    hyperparameters=frozenset({"epochCount", "batchSize", "learningRate"}),
+    defaults=MappingProxyType({"epochCount": 10, "batchSize": 16}),
+    max_input_characters=40_000,
+    max_output_characters=5_000,
+    max_dataset_bytes=4_000_000,
+    recommended_examples=20,
+    max_display_name=40,
+)
+VERSIONS: Mapping[str, Capabilities] = MappingProxyType(
+    {
+        "v1beta3": _PALM,
+        "v1beta": dataclasses.replace(
+            _PALM,
+            label="Generative Language API v1beta",
+            hyperparameters=_PALM.hyperparameters | {"learningRateMultiplier"},
+            defaults=MappingProxyType({"epochCount": 5, "batchSize": 4}),
+        ),
+    }
+)
+"""What each API version can do, by its name in the path."""

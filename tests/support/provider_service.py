@@ -1,0 +1,124 @@
+"""A scripted service for the tests of the providers: real HTTP in process, and time that only passes when one waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from reconciler.providers.generativelanguage import GenerativeLanguage, connect
+from reconciler.providers.http import Client
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+Answer = Response | Callable[[Request], Response]
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ENDPOINT = "http://127.0.0.1"
+
+
+class Time:
+    """A clock and a sleeper: sleeping takes no time and moves the clock."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.naps: list[float] = []
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Script:
+    """An ASGI application that gives its answers in turn, the last one for ever, and keeps what it was asked."""
+
+    answers: list[Answer]
+    seen: list[Seen] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        self.seen.append(
+            Seen(
+                request.method,
+                request.url.path,
+                dict(request.query_params),
+                dict(request.headers),
+                await request.body(),
+            )
+        )
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        response = answer if isinstance(answer, Response) else answer(request)
+        await response(scope, receive, send)
+
+    @property
+    def lines(self) -> list[str]:
+        return [seen.line for seen in self.seen]
+
+
+def script(*answers: Answer) -> Script:
+    return Script(list(answers))
+
+
+def error(status: int, code: str, message: str, *details: dict[str, Any], **headers: str) -> Response:
+    body = {"error": {"code": status, "message": message, "status": code, "details": list(details)}}
+    return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def client_of(
+    app: Script,
+    time: Time,
+    *,
+    auth: httpx.Auth | None = None,
+    requests_per_minute: int | None = None,
+    jitter: float = 0,
+) -> Client:
+    return Client(
+        ENDPOINT,
+        auth=auth,
+        clock=time.clock,
+        sleep=time.sleep,
+        random=lambda: jitter,
+        requests_per_minute=requests_per_minute,
+        transport=httpx.ASGITransport(app),
+    )
+
+
+def provider_of(app: Any, time: Time, version: str = "v1beta3") -> GenerativeLanguage:
+    return connect(
+        ENDPOINT,
+        version,
+        auth=None,
+        clock=time.clock,
+        sleep=time.sleep,
+        random=lambda: 0.0,
+        transport=httpx.ASGITransport(app),
+    )
