@@ -1,0 +1,74 @@
+"""Differences between a manifest and a generation; only what is declared is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.core.generations import Known
+from reconciler.core.identity import same_number
+from reconciler.core.model import Manifest, RemoteModel, Sampling, Update
+from reconciler.core.plan import FieldChange
+
+_SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
+MARK_FIELD = "ownership mark"
+
+
+def mutable_changes(manifest: Manifest, live: RemoteModel) -> tuple[FieldChange, ...]:
+    """The declared mutable fields that drifted, and the ownership mark where it is gone."""
+    return tuple(_texts(manifest, live)) + tuple(_sampling(manifest, live)) + tuple(_mark(live))
+
+
+def _texts(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
+    for name, declared, actual in (
+        ("displayName", manifest.display_name, live.display_name),
+        ("description", manifest.description, live.description),
+    ):
+        if declared is not None and declared != actual and name not in manifest.ignore_drift:
+            yield FieldChange(name, actual, declared)
+
+
+def _sampling(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
+    for wire, attribute in _SAMPLING.items():
+        declared, actual = getattr(manifest.sampling, attribute), getattr(live.sampling, attribute)
+        same = declared is None or (actual is not None and same_number(declared, actual))
+        if not same and not manifest.ignore_drift & {"sampling", f"sampling.{wire}"}:
+            yield FieldChange(f"sampling.{wire}", actual, declared)
+
+
+def _mark(live: RemoteModel) -> Iterator[FieldChange]:
+    if live.mark is None:
+        yield FieldChange(MARK_FIELD, "absent", "restored")
+
+
+def update_of(manifest: Manifest, known: Known, live: RemoteModel, changes: tuple[FieldChange, ...]) -> Update:
+    """The patch that undoes these changes, and nothing else."""
+    fields = {change.field for change in changes}
+    described = manifest.description if "description" in fields else live.description
+    return Update(
+        mark=known.mark,
+        display_name=manifest.display_name if "displayName" in fields else None,
+        description=described if fields & {"description", MARK_FIELD} else None,
+        sampling=Sampling(
+            **{
+                attribute: getattr(manifest.sampling, attribute)
+                for wire, attribute in _SAMPLING.items()
+                if f"sampling.{wire}" in fields
+            }
+        ),
+    )
+
+
+def content_changes(manifest: Manifest, known: Known) -> tuple[FieldChange, ...]:
+    """The immutable inputs in which a manifest differs from a generation: why a new one is needed."""
+    return tuple(_content(manifest, known))
+
+
+def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
+    if known.source and known.source != manifest.source:
+        yield FieldChange("baseModel", known.source.base_model, manifest.source.base_model)
+    if known.mark.data != manifest.dataset.digest:
+        yield FieldChange("dataset", known.mark.data, manifest.dataset.digest)
+    for name, declared in manifest.hyperparameters.items():
+        effective = known.effective.get(name)
+        if effective is None or not same_number(declared, effective):
+            yield FieldChange(f"hyperparameters.{name}", effective, declared)

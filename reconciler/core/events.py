@@ -1,0 +1,168 @@
+"""What happens during a run, as one stream, and how each event changes the lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.core.model import RemoteModel, State
+from reconciler.core.problems import ReconcileError
+
+
+@dataclass(frozen=True, slots=True)
+class Targeted:
+    """The run works on this target."""
+
+    target: LockedTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A manifest was read; what of it outlives the manifest is recorded beside its generations."""
+
+    name: str
+    manifest: str
+    protect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The service took a generation: its training runs."""
+
+    name: str
+    manifest: str
+    generation: LockedGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A generation of ours that this lock did not hold was found."""
+
+    name: str
+    manifest: str
+    generation: LockedGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A generation was looked at while it trains; ``total_steps`` is known from the service or by calculation."""
+
+    name: str
+    key: str
+    model: RemoteModel
+    total_steps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A training ended well."""
+
+    name: str
+    key: str
+    model: RemoteModel
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A training ended badly; ``model.failure`` says why where the service tells it."""
+
+    name: str
+    key: str
+    model: RemoteModel
+
+
+@dataclass(frozen=True, slots=True)
+class Disappeared:
+    """A recorded generation is proved to be gone."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Mutable fields were patched; ``fields`` names them."""
+
+    name: str
+    key: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """This generation serves from now on."""
+
+    name: str
+    key: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An action could not be carried out; the others go on."""
+
+    name: str
+    error: ReconcileError
+
+
+Event = (
+    Targeted
+    | Declared
+    | Started
+    | Adopted
+    | Progressed
+    | Completed
+    | Failed
+    | Disappeared
+    | Updated
+    | Promoted
+    | Refused
+)
+
+
+def record(lock: Lock, event: Event) -> Lock:
+    """The lock after an event; the only thing that changes a lock."""
+    if isinstance(event, Targeted):
+        return replace(lock, target=event.target)
+    if isinstance(event, Started | Adopted):
+        model = lock.models.get(event.name) or LockedModel(event.manifest)
+        changed = replace(model, manifest=event.manifest).with_generation(event.generation)
+    elif event.name in lock.models:
+        changed = _changed(lock.models[event.name], event)
+    else:
+        return lock
+    return replace(lock, models={**lock.models, event.name: changed})
+
+
+def _changed(model: LockedModel, event: Event) -> LockedModel:
+    match event:
+        case Declared(_, manifest, protect):
+            return replace(model, manifest=manifest, protect=protect)
+        case Promoted(_, key):
+            return replace(model, serving=key)
+        case Progressed(_, key, remote) | Completed(_, key, remote) | Failed(_, key, remote):
+            generation = model.generation(key)
+            return model.with_generation(observed(generation, remote)) if generation else model
+        case Disappeared(_, key):
+            generation = model.generation(key)
+            return model.with_generation(replace(generation, state=State.MISSING)) if generation else model
+        case _:
+            return model
+
+
+def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
+    """The recorded generation with what the service now says of it; what it no longer says is kept.
+
+    A loss is final only when the training is over, so that a lock written halfway does not change with every poll.
+    """
+    ended = model.state is not State.CREATING
+    return replace(
+        generation,
+        state=model.state,
+        effective=dict(model.hyperparameters) or generation.effective,
+        create_time=model.create_time or generation.create_time,
+        complete_time=model.complete_time or generation.complete_time,
+        total_steps=generation.total_steps or model.total_steps,
+        final_loss=model.snapshots[-1].loss if ended and model.snapshots else generation.final_loss,
+        failure=model.failure or generation.failure,
+    )

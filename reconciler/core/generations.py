@@ -1,0 +1,157 @@
+"""Which generations of a manifest are there: the lock's and the service's view, paired by remote name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.identity import Content, key_of, same_number
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel
+from reconciler.core.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
+
+SUSPICIOUS_COUNT = 2
+SUSPICIOUS_SHARE = 0.3
+EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE, State.FAILED})
+"""States in which a recorded generation should be found at the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the service showed: every listed model by remote name, and the remote names that are proved to be gone."""
+
+    models: Mapping[str, RemoteModel] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One generation of a manifest; ``live`` is what the service shows of it, ``locked`` what was recorded."""
+
+    key: str
+    remote: str
+    state: State
+    mark: Mark
+    source: Source | None
+    effective: Hyperparameters
+    create_time: str
+    failure: Failure | None
+    locked: LockedGeneration | None
+    live: RemoteModel | None
+
+
+def marked_by_name(scope: str, observation: Observation) -> dict[str, list[RemoteModel]]:
+    """The models that bear the mark of this scope, by the manifest's name in it."""
+    marked: dict[str, list[RemoteModel]] = {}
+    for model in observation.models.values():
+        if model.mark and model.mark.scope == scope:
+            marked.setdefault(model.mark.name, []).append(model)
+    return marked
+
+
+def known_generations(
+    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
+) -> tuple[Known, ...]:
+    """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded."""
+    generations = locked.generations if locked else ()
+    recorded = tuple(_recorded(one, scope, name, observation) for one in generations)
+    held = {one.remote for one in recorded if one.live}
+    return recorded + tuple(_marked(model, model.mark) for model in marked if model.mark and model.remote not in held)
+
+
+def _recorded(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
+    live = observation.models.get(one.remote)
+    if live and not (_is_marked(live, scope, name) or one.is_same(live)):
+        live, state = None, State.MISSING
+    elif live:
+        state = live.state
+    else:
+        state = State.MISSING if one.remote in observation.gone else one.state
+    return Known(
+        key=one.key,
+        remote=one.remote,
+        state=state,
+        mark=Mark(scope, name, one.spec, one.dataset.digest, one.attempt),
+        source=one.source,
+        effective=(live.hyperparameters if live else None) or one.effective or one.declared,
+        create_time=one.create_time,
+        failure=(live.failure if live else None) or one.failure,
+        locked=one,
+        live=live,
+    )
+
+
+def _marked(model: RemoteModel, mark: Mark) -> Known:
+    return Known(
+        key=key_of(mark),
+        remote=model.remote,
+        state=model.state,
+        mark=mark,
+        source=model.source,
+        effective=model.hyperparameters,
+        create_time=model.create_time,
+        failure=model.failure,
+        locked=None,
+        live=model,
+    )
+
+
+def _is_marked(live: RemoteModel, scope: str, name: str) -> bool:
+    return live.mark is not None and (live.mark.scope, live.mark.name) == (scope, name)
+
+
+def satisfies(known: Known, manifest: Manifest) -> bool:
+    """Whether a generation is what the manifest asks for: what is not declared is the service's to choose."""
+    if known.mark.spec == content_of(manifest, known.mark.scope, known.mark.attempt).mark().spec:
+        return True
+    return (
+        known.source == manifest.source
+        and known.mark.data == manifest.dataset.digest
+        and all(
+            name in known.effective and same_number(value, known.effective[name])
+            for name, value in manifest.hyperparameters.items()
+        )
+    )
+
+
+def content_of(manifest: Manifest, scope: str, attempt: int) -> Content:
+    """The content that a manifest asks for at this attempt."""
+    return Content(
+        scope=scope,
+        name=manifest.name,
+        source=manifest.source,
+        hyperparameters=manifest.hyperparameters,
+        data=manifest.dataset.digest,
+        attempt=attempt,
+    )
+
+
+def choose(candidates: tuple[Known, ...], serving: str | None, rejected: tuple[str, ...]) -> Known | None:
+    """The generation to use among those that satisfy a manifest.
+
+    In this order: a recorded replacement of the serving one, the serving one, the newest that is ready, the newest in
+    flight. Failed, missing and rejected ones are never chosen.
+    """
+    usable = [one for one in candidates if one.state in {State.ACTIVE, State.CREATING} and one.key not in rejected]
+    served = next((one for one in usable if one.key == serving), None)
+
+    def rank(one: Known) -> tuple[bool, int, bool, bool, str, str]:
+        replaces = bool(served and one.locked and one.mark.attempt > served.mark.attempt)
+        ready = one.state is State.ACTIVE
+        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.create_time, one.key
+
+    return max(usable, key=rank, default=None)
+
+
+def vanished(lock: Lock, observation: Observation) -> Iterator[tuple[str, LockedGeneration]]:
+    """The recorded generations that should be there and are proved to be gone, with their manifest's name."""
+    for name, model in lock.models.items():
+        for one in model.generations:
+            if one.state in EXPECTED_STATES and one.remote in observation.gone:
+                yield name, one
+
+
+def is_suspicious(lock: Lock, observation: Observation) -> bool:
+    """Whether so much is gone that a wrong project or wrong credentials are likelier than that many deletions."""
+    expected = sum(one.state in EXPECTED_STATES for model in lock.models.values() for one in model.generations)
+    gone = sum(1 for _ in vanished(lock, observation))
+    return gone >= SUSPICIOUS_COUNT and gone > SUSPICIOUS_SHARE * expected

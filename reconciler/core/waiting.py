@@ -1,0 +1,45 @@
+"""How often to look at a training, and how long it will still take."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from reconciler.core.lock import instant
+from reconciler.core.model import Capabilities, RemoteModel
+
+LOOKS_PER_TRAINING = 20
+SLOWEST_SECONDS = 30.0
+FASTEST_SECONDS = 2.0
+FASTEST_SIMULATED_SECONDS = 0.1
+SLOWEST_SIMULATED_SECONDS = 1.0
+"""A look at the embedded service costs no network, so a person at a terminal gets a smooth display."""
+
+
+def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:
+    """The time that a training still needs at its pace so far; ``None`` before its first step, or without a total."""
+    started = instant(model.start_time or model.create_time)
+    done = completed_steps(model)
+    if not (started and total_steps and done):
+        return None
+    return max(0.0, (now - started).total_seconds() / done * (total_steps - done))
+
+
+def completed_steps(model: RemoteModel) -> int:
+    """The steps that are done, as the service counts them or as its loss curve shows."""
+    if model.completed_steps is not None:
+        return model.completed_steps
+    return model.snapshots[-1].step if model.snapshots else 0
+
+
+def poll_delay(left: float | None, waited: float, capabilities: Capabilities) -> float:
+    """Seconds until the next look: about twenty looks a training, denser where it costs nothing.
+
+    Without an estimate (``left`` is ``None``) the pause grows with the time already ``waited``.
+    """
+    fastest, slowest = (
+        (FASTEST_SIMULATED_SECONDS, SLOWEST_SIMULATED_SECONDS)
+        if capabilities.simulated
+        else (FASTEST_SECONDS, SLOWEST_SECONDS)
+    )
+    pause = (waited if left is None else left) / LOOKS_PER_TRAINING
+    return min(max(pause, fastest), slowest)
