@@ -80,6 +80,20 @@ class ForbiddenError(AccessError):
         self.resource = resource
 
 
+class TransientError(Exception):
+    """One attempt failed in a way that another may mend.
+
+    ``error`` is for people, should it stay so; ``delay`` is the pause in seconds that the service asked for;
+    ``ambiguous`` tells that the service may have carried the request out all the same.
+    """
+
+    def __init__(self, error: ReconcileError, *, delay: float | None, ambiguous: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.delay = delay
+        self.ambiguous = ambiguous
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A google.rpc.Status as an error body bears it; empty where the body bears none."""

@@ -13,8 +13,8 @@ from reconciler.core.model import Capabilities, Example, Generation, Handle, Rem
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
-from reconciler.providers.errors import ForbiddenError, unintelligible
-from reconciler.providers.http import Call, Client, Json, TransientError
+from reconciler.providers.errors import ForbiddenError, TransientError, unintelligible
+from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:

@@ -14,8 +14,16 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from reconciler.core.ports import Clock, Random, Sleeper
-from reconciler.core.problems import ReconcileError, UsageError
-from reconciler.providers.errors import Refusal, clean, parse_refusal, refused, unintelligible, unreachable
+from reconciler.core.problems import UsageError
+from reconciler.providers.errors import (
+    Refusal,
+    TransientError,
+    clean,
+    parse_refusal,
+    refused,
+    unintelligible,
+    unreachable,
+)
 from reconciler.providers.ratelimit import RateLimit
 
 Json = dict[str, Any]
@@ -54,20 +62,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
-
-
-class TransientError(Exception):
-    """One attempt failed in a way that another may mend.
-
-    ``error`` is for people, should it stay so; ``delay`` is the pause in seconds that the service asked for;
-    ``ambiguous`` tells that the service may have carried the request out all the same.
-    """
-
-    def __init__(self, error: ReconcileError, *, delay: float | None, ambiguous: bool) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.delay = delay
-        self.ambiguous = ambiguous
 
 
 class Client:
@@ -223,10 +217,7 @@ def _object(call: Call, response: httpx.Response, body: bytes) -> Json:
 
 
 def _redirect_host(response: httpx.Response) -> str:
-    try:
-        return response.request.url.join(response.headers["location"]).host
-    except httpx.InvalidURL:
-        return "an invalid address"
+    return clean(response.next_request.url.host) if response.next_request else "an address that it does not name"
 
 
 def _asked_delay(response: httpx.Response, refusal: Refusal, now: datetime) -> float | None:

@@ -1,0 +1,201 @@
+"""Application Default Credentials through google-auth, carried by httpx.
+
+``google.auth.default`` is not used: as of google-auth 2.62 it needs `requests` for workload identity federation and for
+the metadata server, asks Google for the name of a project that is not needed here, and runs ``gcloud`` for the same.
+The places it looks at, and their order, are kept (https://google.aip.dev/auth/4110).
+"""
+
+# google-auth ships its own types, but leaves many functions without:
+# mypy: untyped-calls-exclude="google"
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import google.auth
+import httpx
+from google.auth import exceptions, transport
+from google.auth.credentials import Credentials, with_scopes_if_required
+
+from reconciler.core.problems import AccessError
+from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, clean
+
+_TIMEOUT = 30.0
+_METADATA_TIMEOUT = 3.0
+_NETWORK = "check the network and the proxy settings, then run again"
+_MALFORMED = (AttributeError, LookupError, OSError, TypeError, ValueError)
+
+
+class ApplicationDefault:
+    """A token source over the credentials that the environment names, loaded and refreshed when first needed.
+
+    Args:
+        environ: The process environment.
+        project: The quota project; without one, that of the credentials.
+        carrier: What carries requests for tokens instead of the network.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], project: str | None, carrier: httpx.BaseTransport | None = None
+    ) -> None:
+        self._environ = environ
+        self._project = project
+        self._carrier = carrier
+        self._credentials: Credentials | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def quota_project(self) -> str | None:
+        """The project that was handed in, or that of the credentials."""
+        return self._project or getattr(self._credentials, "quota_project_id", None)
+
+    async def token(self) -> str:
+        """A token that is valid now; raises AccessError when there is none to be had."""
+        async with self._turn:
+            if self._credentials is None:
+                self._credentials = self._load()
+            if not self._credentials.valid:
+                await asyncio.to_thread(self._refresh, self._credentials)
+            return str(self._credentials.token)
+
+    async def renew(self, rejected: str) -> str | None:
+        """A refreshed token; several requests that were refused with one token refresh it once."""
+        async with self._turn:
+            if self._credentials is None:
+                return None
+            if self._credentials.token == rejected:
+                await asyncio.to_thread(self._refresh, self._credentials)
+            return str(self._credentials.token)
+
+    def _load(self) -> Credentials:
+        path = _credentials_file(self._environ)
+        if path is None:
+            return MetadataCredentials(self._environ.get("GCE_METADATA_HOST") or "metadata.google.internal")
+        try:
+            return self._load_file(path)
+        except exceptions.GoogleAuthError as error:
+            raise AccessError(f"the credentials cannot be used: {_reason(error)}", LOG_IN) from error
+        except _MALFORMED as error:
+            cause = type(error).__name__  # its text might quote the file, and with it a key
+            raise AccessError(f"the credentials in {path} cannot be used: {cause}", LOG_IN) from error
+
+    def _load_file(self, path: Path) -> Credentials:
+        with warnings.catch_warnings():
+            # google-auth warns of files from strangers; this one is named by the user's own environment.
+            warnings.simplefilter("ignore")
+            credentials, _ = google.auth.load_credentials_from_file(
+                str(path), quota_project_id=self._project, request=HttpxRequest(self._carrier)
+            )
+        scoped: Credentials = with_scopes_if_required(credentials, SCOPES)
+        return scoped
+
+    def _refresh(self, credentials: Credentials) -> None:
+        try:
+            credentials.refresh(HttpxRequest(self._carrier))
+        except exceptions.DefaultCredentialsError as error:
+            raise AccessError(_reason(error), LOG_IN) from error
+        except exceptions.GoogleAuthError as error:
+            message = f"no access token could be had: {_reason(error)}"
+            if error.retryable or isinstance(error, exceptions.TransportError):
+                raise TransientError(AccessError(message, _NETWORK), delay=None, ambiguous=False) from error
+            raise AccessError(message, LOG_IN) from error
+        except _MALFORMED as error:
+            raise AccessError(f"no access token could be had: {type(error).__name__}", LOG_IN) from error
+
+
+def _reason(error: exceptions.GoogleAuthError) -> str:
+    """The message alone: the further arguments of google-auth's errors hold whole answers."""
+    return clean(str(error.args[0])) if error.args else type(error).__name__
+
+
+def _credentials_file(environ: Mapping[str, str]) -> Path | None:
+    """The file that is named, or the one that ``gcloud auth application-default login`` writes, if it did."""
+    if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return Path(named)
+    folder = environ.get("CLOUDSDK_CONFIG") or _gcloud_folder(environ)
+    written = Path(folder) / "application_default_credentials.json"
+    return written if written.is_file() else None
+
+
+def _gcloud_folder(environ: Mapping[str, str]) -> Path:
+    if roaming := environ.get("APPDATA"):
+        return Path(roaming) / "gcloud"
+    return Path(environ.get("HOME", "~")).expanduser() / ".config" / "gcloud"
+
+
+class MetadataCredentials(Credentials):
+    """The service account of the Google Cloud machine that this runs on."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # google-auth is untyped there
+        self._url = (
+            f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={','.join(SCOPES)}"
+        )
+
+    def refresh(self, request: HttpxRequest) -> None:
+        """Ask the metadata server for a token; that it does not answer means that there are no credentials at all."""
+        try:
+            response = request(self._url, headers={"Metadata-Flavor": "Google"}, timeout=_METADATA_TIMEOUT)
+        except exceptions.TransportError as error:
+            raise exceptions.DefaultCredentialsError("there are no credentials") from error
+        if response.status != httpx.codes.OK:
+            raise exceptions.RefreshError(f"the metadata server answered {response.status}")
+        answer = response.json()
+        self.token = str(answer["access_token"])
+        # google-auth compares with naive times in UTC
+        self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=int(answer["expires_in"]))
+
+
+class HttpxResponse(transport.Response):
+    """google-auth's view of an httpx response."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+        return self._response.headers
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+        return self._response.content
+
+    def json(self) -> Any:
+        """The body as JSON; raises ValueError."""
+        return self._response.json()
+
+
+class HttpxRequest(transport.Request):
+    """google-auth's way to ask, over httpx; it follows no redirect."""
+
+    def __init__(self, carrier: httpx.BaseTransport | None) -> None:
+        self._carrier = carrier
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **_options: object,
+    ) -> HttpxResponse:
+        """Send one request; raises google.auth.exceptions.TransportError when no answer comes."""
+        try:
+            with httpx.Client(transport=self._carrier, timeout=timeout or _TIMEOUT) as client:
+                return HttpxResponse(client.request(method, url, content=body, headers=headers))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            cause = clean(str(error)) or type(error).__name__
+            raise exceptions.TransportError(f"{clean(url.partition('?')[0])} does not answer: {cause}") from error
