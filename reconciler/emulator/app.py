@@ -1,0 +1,120 @@
+"""The embedded service as an ASGI app: how a request becomes a call, and its result a response."""
+
+from __future__ import annotations
+
+import json
+import random as random_module
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from reconciler.core.ports import Clock
+from reconciler.emulator.calls import CALLS, Entry
+from reconciler.emulator.catalogue import Api
+from reconciler.emulator.codec import decode, decode_query, encode, read_json
+from reconciler.emulator.errors import ApiError, Code, JsonObject
+from reconciler.emulator.partial import parse_fields, select
+from reconciler.emulator.service import Call, Service
+from reconciler.emulator.settings import DEFAULT_SETTINGS, Settings
+from reconciler.emulator.store import Store
+from reconciler.emulator.world import load_world
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+SERVER = "reconcile-emulator (simulated training)"
+MAX_BODY_BYTES = 20 * 1024 * 1024
+"""The request limit of the real service."""
+_SYSTEM_PARAMETERS = frozenset(
+    ["alt", "access_token", "callback", "fields", "key", "oauth_token", "prettyPrint", "quotaUser", "userProject"]
+)
+
+
+def create_app(
+    *,
+    store: Path | None,
+    clock: Clock,
+    random: random_module.Random,
+    settings: Settings = DEFAULT_SETTINGS,
+    world: Path | None = None,
+) -> Starlette:
+    """The embedded service over the SQLite file ``store`` (``None``: in memory), ready without a lifespan.
+
+    Several processes may share a file. ``random`` makes up ids and picks answers; ``settings`` pace the trainings that
+    start from now on; ``world`` is a file of models that are already there. Raises ReconcileError when the store cannot
+    be used, or the world file is malformed.
+    """
+    service = Service(Store(store), clock, random, settings)
+    if world is not None:
+        load_world(service, world)
+    return Starlette(
+        routes=[_route(service, api, entry) for entry in CALLS for api in entry.apis],
+        exception_handlers={HTTPException: _no_such_call, sqlite3.OperationalError: _store_failed},
+    )
+
+
+def _route(service: Service, api: Api, entry: Entry) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return _answer(service, api, entry, request, await _body(request))
+        except ApiError as error:
+            return _refusal(error)
+
+    return Route(f"/{api.version}{entry.path}", endpoint, methods=[entry.method])
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            message = f"Request payload size exceeds the limit: {MAX_BODY_BYTES} bytes."
+            raise ApiError(Code.INVALID_ARGUMENT, message)
+    return bytes(body)
+
+
+def _answer(service: Service, api: Api, entry: Entry, request: Request, body: bytes) -> Response:
+    system, parameters = _split(request)
+    selection = parse_fields(system.get("fields", ""), entry.response(api))
+    call = Call(
+        api=api,
+        path=request.path_params,
+        query=decode_query(entry.query(api), parameters),
+        body=decode(entry.body(api), read_json(body), entry.root),
+        selection=selection,
+    )
+    result = select(entry.handler(service, call), selection)
+    enum_numbers = "enum-encoding=int" in system.get("alt", "").split(";")
+    return _json(encode(entry.response(api), result, enum_numbers=enum_numbers))
+
+
+def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
+    """The system parameters of Google's REST APIs, which may bear a ``$``, and those of the call."""
+    system: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for name, value in request.query_params.items():
+        plain = name.removeprefix("$")
+        (system if plain in _SYSTEM_PARAMETERS else own)[plain if plain in _SYSTEM_PARAMETERS else name] = value
+    return system, own
+
+
+def _json(content: JsonObject, status: int = 200) -> Response:
+    body = json.dumps(content, separators=(",", ":"))
+    return Response(body, status, {"server": SERVER}, "application/json; charset=UTF-8")
+
+
+def _refusal(error: ApiError) -> Response:
+    return _json(error.body(), error.http_status)
+
+
+async def _no_such_call(request: Request, _: Exception) -> Response:
+    return _refusal(ApiError(Code.NOT_FOUND, f"Method not found: {request.method} {request.url.path}"))
+
+
+async def _store_failed(_: Request, error: Exception) -> Response:
+    return _refusal(ApiError(Code.UNAVAILABLE, f"The embedded service cannot use its store: {error}"))

@@ -1,0 +1,184 @@
+"""Proto3 JSON over the message tables: liberal in what is read, canonical in what is written.
+
+Rules: https://protobuf.dev/programming-guides/json/ . Messages live as JSON objects under their JSON names with enums
+as names, 64-bit integers as strings and floats as the shortest decimal of their 32-bit value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from reconciler.core.identity import canonical_number
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, malformed
+from reconciler.emulator.messages import Field, Message, snake_case
+
+_PREFIX = "Invalid JSON payload received. "
+
+
+def read_json(body: bytes) -> JsonObject:
+    """The JSON object in a request body (an empty body is an empty object); raises ApiError."""
+    if not body.strip():
+        return {}
+    try:
+        payload = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "Nesting is too deep." if isinstance(error, RecursionError) else f"Unable to parse: {error}"
+        raise ApiError(Code.INVALID_ARGUMENT, _PREFIX + reason) from None
+    if not isinstance(payload, dict):
+        raise ApiError(Code.INVALID_ARGUMENT, f"{_PREFIX}Root element must be a message.")
+    return payload
+
+
+def _refuse_constant(literal: str) -> NoReturn:
+    raise ValueError(f"{literal} is no JSON")
+
+
+def decode(message: Message, payload: Mapping[str, Any], root: str = "", *, stored: bool = False) -> JsonObject:
+    """The message in ``payload``, in canonical form.
+
+    ``root`` is the path of the payload inside its request. Output-only fields are left out, unless the payload is one
+    that a service had ``stored``. Raises ApiError with a violation for every field that is unknown or of a wrong type.
+    """
+    violations: list[Violation] = []
+    value = _Decoder(violations, stored=stored).message(message, payload, root)
+    if violations:
+        raise malformed(violations)
+    return value
+
+
+def decode_query(message: Message, parameters: Mapping[str, str]) -> JsonObject:
+    """The query parameters of a call, in canonical form; raises ApiError."""
+    unknown = [name for name in parameters if name not in message.json_names]
+    if unknown:
+        raise malformed(
+            Violation(
+                "",
+                f'{_PREFIX}Unknown name "{name}": Cannot bind query parameter. '
+                f"Field '{name}' could not be found in request message.",
+            )
+            for name in unknown
+        )
+    return decode(message, parameters)
+
+
+class _Decoder:
+    """Collects what is wrong while it reads."""
+
+    def __init__(self, violations: list[Violation], *, stored: bool) -> None:
+        self._violations = violations
+        self._stored = stored
+
+    def message(self, message: Message, payload: Any, path: str) -> JsonObject:
+        if not isinstance(payload, Mapping):
+            self._wrong(path, message.name, payload)
+            return {}
+        value: JsonObject = {}
+        for spelling, raw in payload.items():
+            name = message.json_names.get(spelling)
+            if name is None:
+                at = f" at '{path}'" if path else ""
+                self._violate(path, f'{_PREFIX}Unknown name "{spelling}"{at}: Cannot find field.')
+            elif raw is not None and (self._stored or not message.fields[name].output_only):
+                self._set(message, value, name, raw, path)
+        return value
+
+    def _set(self, message: Message, value: JsonObject, name: str, raw: Any, path: str) -> None:
+        field = message.fields[name]
+        rival = next((other for other in value if field.oneof and message.fields[other].oneof == field.oneof), name)
+        if rival in value:
+            group = f"'{path}' (oneof), oneof field '{field.oneof}'" if field.oneof else f"'{path}', field '{rival}'"
+            self._violate(path, f"Invalid value at {group} is already set. Cannot set '{name}'")
+            return
+        item = self._field(field, raw, f"{path}.{snake_case(name)}" if path else snake_case(name))
+        if item or field.optional or field.kind == "message":
+            value[name] = item
+
+    def _field(self, field: Field, raw: Any, path: str) -> Any:
+        if not field.repeated:
+            return self._single(field, raw, path)
+        if not isinstance(raw, list):
+            self._wrong(path, f"repeated {field.kind}", raw)
+            return []
+        return [self._single(field, item, f"{path}[{index}]") for index, item in enumerate(raw)]
+
+    def _single(self, field: Field, raw: Any, path: str) -> Any:
+        if field.message is not None:
+            return self.message(field.message, raw, path)
+        try:
+            return _READERS[field.kind](raw, field)
+        except (ValueError, OverflowError):
+            self._wrong(path, f"TYPE_{field.kind.upper()}", raw)
+            return None
+
+    def _wrong(self, path: str, kind: str, raw: Any) -> None:
+        self._violate(path, f"Invalid value at '{path}' ({kind}), {json.dumps(raw)[:100]}")
+
+    def _violate(self, path: str, description: str) -> None:
+        self._violations.append(Violation(path, description))
+
+
+def _string(raw: Any, _: Field) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(raw)  # noqa: TRY004 - every wrong value is reported alike
+    raw.encode()  # a lone surrogate cannot be stored or sent
+    return raw
+
+
+def _boolean(raw: Any, _: Field) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(raw)  # noqa: TRY004 - every wrong value is reported alike
+    return raw
+
+
+def _integer(raw: Any, bits: int) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or "_" in str(raw):
+        raise ValueError(raw)
+    number = raw if isinstance(raw, float) else int(raw)
+    if number != int(number) or not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        raise ValueError(raw)
+    return int(number)
+
+
+def _float(raw: Any, _: Field) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or not math.isfinite(float(raw)):
+        raise ValueError(raw)
+    return canonical_number(float(raw))
+
+
+def _enum(raw: Any, field: Field) -> str:
+    name = field.enum[raw] if isinstance(raw, int) and 0 <= raw < len(field.enum) else raw
+    if name not in field.enum:
+        raise ValueError(raw)
+    return "" if name == field.enum[0] else str(name)
+
+
+_READERS: Mapping[str, Callable[[Any, Field], Any]] = {
+    "string": _string,
+    "int32": lambda raw, _: _integer(raw, 32),
+    "int64": lambda raw, _: str(_integer(raw, 64)),
+    "float": _float,
+    "bool": _boolean,
+    "enum": _enum,
+}
+
+
+def encode(message: Message, value: Mapping[str, Any], *, enum_numbers: bool = False) -> JsonObject:
+    """The message as it goes on the wire: fields that it knows, without those at their default."""
+    encoded: JsonObject = {}
+    for name, field in message.fields.items():
+        item = value.get(name)
+        if item is None or not (item or field.optional or (field.message and not field.repeated)):
+            continue
+        encoded[name] = _encode_field(field, item, enum_numbers=enum_numbers) if field.message or field.enum else item
+    return encoded
+
+
+def _encode_field(field: Field, item: Any, *, enum_numbers: bool) -> Any:
+    if field.message is None:
+        return field.enum.index(item) if enum_numbers else item
+    if field.repeated:
+        return [encode(field.message, each, enum_numbers=enum_numbers) for each in item]
+    return encode(field.message, item, enum_numbers=enum_numbers)

@@ -1,0 +1,81 @@
+"""Errors as the real service words them: google.rpc.Status in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+class Code(IntEnum):
+    """The google.rpc codes that this service uses."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
+    UNAVAILABLE = 14
+
+
+HTTP_STATUS = {
+    Code.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    Code.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    Code.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request that breaks a rule: its path in snake_case, and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class ApiError(Exception):
+    """A refusal that becomes the error body of a response."""
+
+    def __init__(self, code: Code, message: str, violations: Iterable[Violation] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.violations = tuple(violations)
+
+    @property
+    def http_status(self) -> int:
+        """The HTTP status that goes with the code."""
+        return HTTP_STATUS[self.code].value
+
+    def body(self) -> JsonObject:
+        """The JSON body of the error response."""
+        error: JsonObject = {"code": self.http_status, "message": self.message, "status": self.code.name}
+        if self.violations:
+            fields = [{"field": violation.field, "description": violation.description} for violation in self.violations]
+            error["details"] = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": fields}]
+        return {"error": error}
+
+
+def malformed(violations: Iterable[Violation]) -> ApiError:
+    """The refusal of a request that does not fit its message; each description is a line of its own."""
+    violations = tuple(violations)
+    return ApiError(Code.INVALID_ARGUMENT, "\n".join(violation.description for violation in violations), violations)
+
+
+def invalid(request: str, violations: Iterable[Violation]) -> ApiError:
+    """The refusal of a well-formed request (a message name) whose values break rules, one line for each."""
+    violations = tuple(violations)
+    lines = (f"* {request}.{violation.field}: {violation.description}" for violation in violations)
+    return ApiError(Code.INVALID_ARGUMENT, "\n".join(lines), violations)
+
+
+def not_found(name: str) -> ApiError:
+    """The refusal of a request for a resource that is not there."""
+    return ApiError(Code.NOT_FOUND, f"Requested entity was not found: {name}")

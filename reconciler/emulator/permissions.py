@@ -1,0 +1,128 @@
+"""Who may use a tuned model. The service does not enforce it: whoever reaches the embedded service is its owner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
+from reconciler.emulator.service import Call, Service, next_page, page
+
+OWNER = "owner@example.com"
+"""Stands for whoever created a model, as the service knows nobody."""
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+def grant_ownership(service: Service, model: int, name: str) -> None:
+    """Gives a new model its owner."""
+    _add(service, model, name, {"granteeType": "USER", "emailAddress": OWNER, "role": "OWNER"})
+
+
+def _add(service: Service, model: int, name: str, permission: JsonObject) -> JsonObject:
+    grantee = permission.get("emailAddress", "").lower()
+    document = {"name": f"{name}/permissions/{service.random.getrandbits(60)}", **permission}
+    if not service.store.add_permission(model, f"{permission['granteeType']}:{grantee}", document):
+        who = permission.get("emailAddress", "everyone")
+        raise ApiError(Code.ALREADY_EXISTS, f"{name} already has a permission for {who}.")
+    return document
+
+
+def list_permissions(service: Service, call: Call) -> JsonObject:
+    """A page of the permissions of a model."""
+    wanted = page(call.query)
+    found = service.store.permissions(service.store.model(call.model).seq, wanted.after, wanted.size + 1)
+    shown = found[: wanted.size]
+    token = next_page(shown[-1][0]) if len(found) > wanted.size else ""
+    return {"permissions": [permission for _, permission in shown], "nextPageToken": token}
+
+
+def create_permission(service: Service, call: Call) -> JsonObject:
+    """Shares a model with a user, a group or everyone."""
+    violations = _violations(call.body)
+    if violations:
+        raise invalid("CreatePermissionRequest.permission", violations)
+    with service.store.transaction():
+        return _add(service, service.store.model(call.model).seq, call.model, call.body)
+
+
+def _violations(permission: Mapping[str, Any]) -> list[Violation]:
+    grantee, address = permission.get("granteeType"), permission.get("emailAddress", "")
+    violations = _role_violations(permission)
+    if grantee is None:
+        violations.append(Violation("grantee_type", "is required"))
+    elif grantee == "EVERYONE" and address:
+        violations.append(Violation("email_address", "must not be set for EVERYONE"))
+    elif grantee != "EVERYONE" and not _ADDRESS.fullmatch(address):
+        violations.append(Violation("email_address", f'must be an email address for {grantee}, but is "{address}"'))
+    return violations
+
+
+def _role_violations(permission: Mapping[str, Any]) -> list[Violation]:
+    role = permission.get("role")
+    if role is None:
+        return [Violation("role", "is required")]
+    return [Violation("role", "OWNER is given by transferOwnership only")] if role == "OWNER" else []
+
+
+def get_permission(service: Service, call: Call) -> JsonObject:
+    """One permission."""
+    return _find(service, call)[1]
+
+
+def _find(service: Service, call: Call) -> tuple[int, JsonObject]:
+    name = f"{call.model}/permissions/{call.path['permission']}"
+    permissions = service.store.permissions(service.store.model(call.model).seq)
+    found = next((each for each in permissions if each[1]["name"] == name), None)
+    if found is None:
+        raise not_found(name)
+    return found
+
+
+def update_permission(service: Service, call: Call) -> JsonObject:
+    """Changes the role, the only mutable field."""
+    mask = [path.strip() for path in call.query.get("updateMask", "").split(",")]
+    wrong = "is required" if mask == [""] else f'may only name role, but is "{",".join(mask)}"'
+    violations = [] if mask == ["role"] else [Violation("update_mask", wrong)]
+    violations += [Violation(f"permission.{each.field}", each.description) for each in _role_violations(call.body)]
+    if violations:
+        raise invalid("UpdatePermissionRequest", violations)
+    with service.store.transaction():
+        seq, permission = _mutable(service, call)
+        changed = {**permission, "role": call.body["role"]}
+        service.store.update_permission(seq, changed)
+    return changed
+
+
+def _mutable(service: Service, call: Call) -> tuple[int, JsonObject]:
+    seq, permission = _find(service, call)
+    if permission["role"] == "OWNER":
+        raise ApiError(
+            Code.FAILED_PRECONDITION, f"{permission['name']} is the owner's; use transferOwnership to change the owner."
+        )
+    return seq, permission
+
+
+def delete_permission(service: Service, call: Call) -> JsonObject:
+    """Withdraws a permission."""
+    with service.store.transaction():
+        service.store.delete_permission(_mutable(service, call)[0])
+    return {}
+
+
+def transfer_ownership(service: Service, call: Call) -> JsonObject:
+    """Makes another user the owner; the owner until now becomes a writer."""
+    address = call.body.get("emailAddress", "")
+    if not _ADDRESS.fullmatch(address):
+        described = f'must be an email address, but is "{address}"'
+        raise invalid("TransferOwnershipRequest", [Violation("email_address", described)])
+    with service.store.transaction():
+        model = service.store.model(call.model).seq
+        heir = {"granteeType": "USER", "emailAddress": address}
+        for seq, permission in service.store.permissions(model):
+            if permission["role"] == "OWNER":
+                service.store.update_permission(seq, {**permission, "role": "WRITER"})
+            if permission["granteeType"] == "USER" and permission["emailAddress"].lower() == address.lower():
+                service.store.delete_permission(seq)
+        _add(service, model, call.model, {**heir, "role": "OWNER"})
+    return {}

@@ -1,0 +1,59 @@
+"""Serving the app on a port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from reconciler.core.problems import ReconcileError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+_GRACE_SECONDS = 1
+
+
+def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serves until SIGINT (raises KeyboardInterrupt then) or SIGTERM; port 0 picks a free one.
+
+    ``started`` is called once with the base URL, when requests are answered. Raises ReconcileError when the address
+    cannot be listened on.
+    """
+    with _listen(host, port) as listener:
+        name = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        _Server(config, lambda: started(f"http://{name}:{listener.getsockname()[1]}")).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ReconcileError(
+            f"cannot listen on {host} port {port}: {error}", "choose another host or port; port 0 picks a free one"
+        ) from error
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()

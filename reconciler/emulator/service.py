@@ -1,0 +1,87 @@
+"""What every call works with: the service's own state, the request, and the paging that all lists share."""
+
+from __future__ import annotations
+
+import base64
+import random
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.ports import Clock
+from reconciler.emulator.catalogue import Api
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
+from reconciler.emulator.partial import Selection, includes
+from reconciler.emulator.settings import Settings
+from reconciler.emulator.store import Store
+
+PAGE_SIZE = 10
+MAX_PAGE_SIZE = 1000
+_TAIL = string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What outlives a request."""
+
+    store: Store
+    clock: Clock
+    random: random.Random
+    settings: Settings
+
+    def tail(self) -> str:
+        """Twelve random characters, as the real service puts at the end of ids that it chooses."""
+        return "".join(self.random.choices(_TAIL, k=12))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read and checked against its messages."""
+
+    api: Api
+    path: Mapping[str, str]
+    query: JsonObject
+    body: JsonObject
+    selection: Selection | None
+
+    @property
+    def model(self) -> str:
+        """The name of the tuned model in the path."""
+        return f"tunedModels/{self.path['model']}"
+
+    def wants(self, *path: str) -> bool:
+        """Whether the caller wants that field of the response."""
+        return includes(self.selection, *path)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is asked for: what follows position ``after``, at most ``size`` entries."""
+
+    after: int
+    size: int
+
+
+def page(query: Mapping[str, Any], default: int = PAGE_SIZE) -> Page:
+    """The page that a query asks for; raises ApiError for a negative size or a token that is not ours."""
+    size = query.get("pageSize") or default
+    if size < 0:
+        raise invalid("ListRequest", [Violation("page_size", f"must not be negative, but is {size}")])
+    token = query.get("pageToken", "")
+    try:
+        after = int(base64.urlsafe_b64decode(token).decode().removeprefix("after:")) if token else 0
+    except ValueError:
+        raise invalid("ListRequest", [Violation("page_token", f'"{token}" is no token of this service')]) from None
+    return Page(after, min(size, MAX_PAGE_SIZE))
+
+
+def next_page(position: int) -> str:
+    """The token of the page that follows a position."""
+    return base64.urlsafe_b64encode(f"after:{position}".encode()).decode()
+
+
+def refuse_unless(ready: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Raises FAILED_PRECONDITION."""
+    if not ready:
+        raise ApiError(Code.FAILED_PRECONDITION, message)

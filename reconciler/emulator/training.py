@@ -1,0 +1,152 @@
+"""The simulated training: everything about it is a pure function of how it was started and of the time.
+
+Nothing runs in the background, so a training goes on while no process is alive, and looking twice at one instant shows
+the same. Durations are whole microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from reconciler.core.model import State
+from reconciler.emulator.errors import JsonObject
+
+MAX_SNAPSHOTS = 100
+"""A longer training shows every second, third, … step only; the limit of the real service is not documented."""
+
+_DIVERGES = 1.0  # a learning rate from here on drives the loss to infinity
+_SECOND = 1_000_000
+_START, _LEAD = 0.1, 0.9  # shares of the overhead that pass before the start and before the first step
+
+# The decay of the mean loss was fitted to the curves of the quickstart (16 to 188 steps, rates of 0.001 and 0.02).
+_DECAY, _DECAY_RATE, _DECAY_POWER, _WARM_UP = 0.06, 0.001, 0.7, 1.5
+_NOISE, _FLOOR = 0.2, 1e-6
+_OVERFLOW = 85.0  # e to this power, times any first loss, nearly fills a 32-bit float
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a training was started: all that its course depends on.
+
+    ``learning_rate`` is the effective one; ``seed`` stands for the content, so equal content gives equal losses.
+    """
+
+    created: str
+    examples: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    seed: str
+    step_seconds: float
+    overhead_seconds: float
+
+    @property
+    def total_steps(self) -> int:
+        """The number of steps, of which the last may be smaller."""
+        return total_steps(self.examples, self.epochs, self.batch_size)
+
+    @property
+    def failing_step(self) -> int | None:
+        """The step at which the loss stops being a number, or ``None`` for a training that converges."""
+        if self.learning_rate < _DIVERGES:
+            return None
+        return max(1, min(math.ceil(self.total_steps / 2), int(_OVERFLOW / self._decay)))
+
+    @property
+    def _decay(self) -> float:
+        return _DECAY * float((self.learning_rate / _DECAY_RATE) ** _DECAY_POWER)
+
+    @property
+    def _step(self) -> int:
+        return round(self.step_seconds * _SECOND)
+
+    @property
+    def _lead(self) -> int:
+        return round(self.overhead_seconds * _SECOND * _LEAD)
+
+    def _time(self, microseconds: int) -> datetime:
+        return datetime.fromisoformat(self.created) + timedelta(microseconds=microseconds)
+
+    def progress(self, now: datetime) -> Progress:
+        """How far the training is."""
+        elapsed = (now - self._time(0)) // timedelta(microseconds=1)
+        overhead, failing = round(self.overhead_seconds * _SECOND), self.failing_step
+        start = round(overhead * _START)
+        last, end = (self.total_steps, overhead) if failing is None else (failing - 1, self._lead + self._step)
+        end += last * self._step
+        outcome = State.ACTIVE if failing is None else State.FAILED
+        return Progress(
+            state=outcome if elapsed >= end else State.CREATING,
+            completed_steps=_finished(elapsed - self._lead, self._step, last),
+            start_time=self._time(start) if elapsed >= start else None,
+            end_time=self._time(end) if elapsed >= end else None,
+        )
+
+    def snapshots(self, completed_steps: int) -> list[JsonObject]:
+        """The loss curve up to a step, as TuningSnapshots."""
+        first_step, pace = self._time(self._lead), timedelta(microseconds=self._step)
+        return [
+            {
+                "step": step,
+                "epoch": step * self.batch_size // self.examples,
+                "meanLoss": loss,
+                "computeTime": timestamp(first_step + step * pace),
+            }
+            for step, loss in self._losses(completed_steps)
+        ]
+
+    def _losses(self, completed_steps: int) -> Iterator[tuple[int, float]]:
+        """Shown steps and their mean losses; six digits, so that they survive a trip through a 32-bit float."""
+        noise = Random(self.seed)  # noqa: S311 - a reproducible curve, no secret
+        first = noise.uniform(6, 8.5)
+        total, decay, diverges = self.total_steps, self._decay, self.failing_step is not None
+        stride = math.ceil(total / MAX_SNAPSHOTS)
+        shown = [*range(stride, completed_steps + 1, stride)]
+        if completed_steps == total and total % stride:
+            shown.append(total)
+        for step in shown:
+            moved = decay * step
+            exponent = moved if diverges else -(moved**2) / (moved + _WARM_UP)
+            loss = first * math.exp(exponent + noise.gauss(0, _NOISE)) + noise.gauss(0, _FLOOR)
+            yield step, float(f"{loss:.6g}")
+
+    @property
+    def failure(self) -> str:
+        """Why the training fails, in the words of its operation."""
+        return (
+            f"Tuning failed: the mean loss is not a number at step {self.failing_step} of {self.total_steps}. "
+            f"The learning rate {self.learning_rate:g} is too high; lower it and tune again. (simulated training)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is at one instant; times are ``None`` while they lie ahead."""
+
+    state: State
+    completed_steps: int
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+def _finished(trained: int, step: int, last: int) -> int:
+    if trained < 0:
+        return 0
+    return last if trained >= last * step else trained // step
+
+
+def total_steps(examples: int, epochs: int, batch_size: int) -> int:
+    """The number of training steps, as the real service counts them."""
+    return -(-examples * epochs // batch_size)
+
+
+def timestamp(instant: datetime) -> str:
+    """An aware UTC time in the JSON form of a Timestamp: 0, 3 or 6 fraction digits and Z."""
+    naive = instant.replace(tzinfo=None)
+    if naive.microsecond % 1000:
+        return f"{naive.isoformat(timespec='microseconds')}Z"
+    return f"{naive.isoformat(timespec='milliseconds' if naive.microsecond else 'seconds')}Z"
