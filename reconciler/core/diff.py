@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.core.generations import Known
 from reconciler.core.identity import same_number
-from reconciler.core.model import Manifest, RemoteModel, Sampling, Update
+from reconciler.core.model import Manifest, Mark, RemoteModel, Sampling, Update
 from reconciler.core.plan import FieldChange
 
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
@@ -40,12 +40,12 @@ def _mark(live: RemoteModel) -> Iterator[FieldChange]:
         yield FieldChange(MARK_FIELD, "absent", "restored")
 
 
-def update_of(manifest: Manifest, known: Known, live: RemoteModel, changes: tuple[FieldChange, ...]) -> Update:
+def update_of(manifest: Manifest, mark: Mark, live: RemoteModel, changes: tuple[FieldChange, ...]) -> Update:
     """The patch that undoes these changes, and nothing else."""
     fields = {change.field for change in changes}
     described = manifest.description if "description" in fields else live.description
     return Update(
-        mark=known.mark,
+        mark=mark,
         display_name=manifest.display_name if "displayName" in fields else None,
         description=described if fields & {"description", MARK_FIELD} else None,
         sampling=Sampling(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import RemoteModel, State
+from reconciler.core.plan import Reason
 from reconciler.core.problems import ReconcileError
 
 
@@ -99,10 +100,11 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An action could not be carried out; the others go on."""
+    """An action could not be carried out; the others go on. ``reason`` is set where that is a hold of its own."""
 
     name: str
     error: ReconcileError
+    reason: Reason | None = None
 
 
 Event = (

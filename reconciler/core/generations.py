@@ -70,7 +70,7 @@ def _recorded(one: LockedGeneration, scope: str, name: str, observation: Observa
         key=one.key,
         remote=one.remote,
         state=state,
-        mark=Mark(scope, name, one.spec, one.dataset.digest, one.attempt),
+        mark=one.mark(scope, name),
         source=one.source,
         effective=(live.hyperparameters if live else None) or one.effective or one.declared,
         create_time=one.create_time,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from reconciler.core.model import Dataset, Failure, Hyperparameters, RemoteModel, Source, State, Target
+from reconciler.core.model import Dataset, Failure, Hyperparameters, Mark, RemoteModel, Source, State, Target
 from reconciler.core.problems import ReconcileError
 
 LOCK_VERSION: Final = 1
@@ -50,6 +50,10 @@ class LockedGeneration:
     create_time: str = ""
     complete_time: str = ""
     failure: Failure | None = None
+
+    def mark(self, scope: str, name: str) -> Mark:
+        """The ownership mark of this generation, of that manifest in that scope."""
+        return Mark(scope, name, self.spec, self.dataset.digest, self.attempt)
 
     def is_same(self, live: RemoteModel) -> bool:
         """Whether a live model of this remote name is the recorded one: created at the very same moment."""

@@ -1,0 +1,164 @@
+"""Carrying out the actions of a plan, side by side; one that is refused does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from reconciler.core.diff import update_of
+from reconciler.core.events import Adopted, Promoted, Refused, Started, Updated, observed
+from reconciler.core.generations import Observation, content_of
+from reconciler.core.identity import key_of
+from reconciler.core.lock import LockedGeneration
+from reconciler.core.model import Example, Generation, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.plan import Action, Kind, Reason
+from reconciler.core.ports import Created, Exists, Provider
+from reconciler.core.problems import ReconcileError
+from reconciler.core.training import total_steps
+from reconciler.engine.observe import bounded
+from reconciler.engine.recorder import Recorder
+
+
+class Executor:
+    """Carries out actions, each at most once, and keeps what was refused."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        target: Target,
+        recorder: Recorder,
+        examples: Callable[[Manifest], Iterable[Example]],
+    ) -> None:
+        """``examples`` reads a manifest's data set again when it is sent."""
+        self.refused: dict[str, Refused] = {}
+        self._provider = provider
+        self._target = target
+        self._recorder = recorder
+        self._examples = examples
+        self._tried: set[tuple[Kind, str]] = set()
+
+    def untried(self, actions: Iterable[Action]) -> list[Action]:
+        """The actions that were not tried yet, of manifests of which nothing was refused."""
+        return [one for one in actions if (one.kind, one.key) not in self._tried and one.name not in self.refused]
+
+    async def carry_out(
+        self, actions: Sequence[Action], manifests: Mapping[str, Manifest], observation: Observation
+    ) -> Observation:
+        """Carry out the actions, those of one manifest in order, and return the observation with what they changed."""
+        models = dict(observation.models)
+        groups = [(manifests[name], list(group)) for name, group in groupby(actions, key=lambda one: one.name)]
+        await bounded(
+            lambda group: self._one_manifest(*group, models),
+            groups,
+            self._target.limits.concurrency,
+        )
+        return Observation(models, observation.gone)
+
+    async def _one_manifest(
+        self, manifest: Manifest, actions: Sequence[Action], models: dict[str, RemoteModel]
+    ) -> None:
+        for action in actions:
+            self._tried.add((action.kind, action.key))
+            try:
+                await self._one(manifest, action, models)
+            except ReconcileError as error:
+                self._refuse(manifest.name, error)
+            if manifest.name in self.refused:
+                return
+
+    async def _one(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
+        match action.kind:
+            case Kind.CREATE:
+                await self._create(manifest, action, models)
+            case Kind.ADOPT:
+                self._adopt(manifest, models[action.remote])
+            case Kind.UPDATE:
+                await self._update(manifest, action, models)
+            case Kind.PROMOTE:
+                self._recorder.emit(Promoted(manifest.name, action.key, action.remote))
+            case _:
+                raise AssertionError(f"{action.kind} has no effect to carry out")
+
+    async def _create(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
+        mark = content_of(manifest, self._target.scope, action.attempt).mark()
+        answer = await self._provider.create(_generation(manifest, mark), self._examples(manifest))
+        if isinstance(answer, Created):
+            locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
+            operation, steps = answer.handle.operation, answer.total_steps
+            locked = replace(locked, operation=operation, total_steps=steps)
+            self._recorder.emit(Started(manifest.name, manifest.file, locked))
+        else:
+            self._resolve_taken(manifest, mark, answer, models)
+
+    def _resolve_taken(self, manifest: Manifest, mark: Mark, answer: Exists, models: dict[str, RemoteModel]) -> None:
+        """The id is taken: by ourselves (a run that was cut off, or a racing one), by a stranger, or invisibly."""
+        if answer.model is None:
+            error = ReconcileError(
+                f"{answer.remote} exists already, and the service does not show it to us",
+                "ask its owner for access, or rename this manifest",
+            )
+            self._refuse(manifest.name, error, Reason.ID_UNAVAILABLE)
+        elif answer.model.mark != mark:
+            error = ReconcileError(
+                f"{answer.remote} exists already and does not bear our mark",
+                "delete that model, or rename this manifest",
+            )
+            self._refuse(manifest.name, error, Reason.ID_TAKEN)
+        else:
+            models[answer.remote] = answer.model
+            self._adopt(manifest, answer.model)
+
+    def _adopt(self, manifest: Manifest, model: RemoteModel) -> None:
+        mark = model.mark
+        if mark is None:
+            raise AssertionError("only what bears our mark is adopted")
+        locked = _locked(manifest, mark, remote=model.remote, origin="adopted", state=model.state)
+        steps = total_steps(manifest.dataset.examples, model.hyperparameters)
+        self._recorder.emit(Adopted(manifest.name, manifest.file, observed(replace(locked, total_steps=steps), model)))
+
+    async def _update(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
+        live = models[action.remote]
+        mark = live.mark or self._recorded_mark(manifest, action)
+        update = update_of(manifest, mark, live, action.changes)
+        models[action.remote] = await self._provider.update(action.remote, update)
+        self._recorder.emit(Updated(manifest.name, action.key, tuple(change.field for change in action.changes)))
+
+    def _recorded_mark(self, manifest: Manifest, action: Action) -> Mark:
+        locked = self._recorder.lock.models[manifest.name].generation(action.key)
+        if locked is None:
+            raise AssertionError("only what bears our mark or is recorded is updated")
+        return locked.mark(self._target.scope, manifest.name)
+
+    def _refuse(self, name: str, error: ReconcileError, reason: Reason | None = None) -> None:
+        event = Refused(name, error, reason)
+        self.refused[name] = event
+        self._recorder.emit(event)
+
+
+def _generation(manifest: Manifest, mark: Mark) -> Generation:
+    return Generation(
+        key=key_of(mark),
+        mark=mark,
+        source=manifest.source,
+        hyperparameters=manifest.hyperparameters,
+        display_name=manifest.display_name or manifest.name,
+        description=manifest.description or "",
+        sampling=manifest.sampling,
+        examples=manifest.dataset.examples,
+    )
+
+
+def _locked(manifest: Manifest, mark: Mark, *, remote: str, origin: str, state: State) -> LockedGeneration:
+    return LockedGeneration(
+        key=key_of(mark),
+        remote=remote,
+        spec=mark.spec,
+        attempt=mark.attempt,
+        origin=origin,
+        state=state,
+        source=manifest.source,
+        dataset=manifest.dataset,
+        declared=manifest.hyperparameters,
+        preamble=manifest.preamble,
+    )

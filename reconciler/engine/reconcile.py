@@ -1,0 +1,203 @@
+"""The loop: observe, plan, carry out, wait, and again, until nothing is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from reconciler.core.events import Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
+from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious
+from reconciler.core.lock import LockedGeneration, locked_target
+from reconciler.core.model import Example, Manifest, RemoteModel, State, Target
+from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Request
+from reconciler.core.planner import plan
+from reconciler.core.ports import Clock, Provider, Sleeper
+from reconciler.core.training import total_steps
+from reconciler.core.waiting import poll_delay, seconds_left
+from reconciler.engine.execute import Executor
+from reconciler.engine.observe import observe
+from reconciler.engine.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How far a run goes.
+
+    ``creates`` and ``writes`` allow trainings and patches; without them only the lockfile changes. ``wait`` stays until
+    the trainings end, at most ``timeout`` long.
+    """
+
+    request: Request = field(default_factory=Request)
+    creates: bool = True
+    writes: bool = True
+    wait: bool = True
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: what is left to do, what ended or was refused during it, and whether time ran out."""
+
+    plan: Plan
+    completed: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    refused: dict[str, Refused] = field(default_factory=dict)
+    timed_out: bool = False
+
+
+class Reconciler:
+    """Brings one target's service to what the manifests declare."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        manifests: Sequence[Manifest],
+        target: Target,
+        recorder: Recorder,
+        examples: Callable[[Manifest], Iterable[Example]],
+        clock: Clock,
+        sleeper: Sleeper,
+        options: Options,
+    ) -> None:
+        """``examples`` reads a manifest's data set again when it is sent."""
+        self._provider = provider
+        self._manifests = {manifest.name: manifest for manifest in manifests}
+        self._target = target
+        self._recorder = recorder
+        self._clock = clock
+        self._sleeper = sleeper
+        self._options = options
+        self._request = options.request
+        self._observation = Observation()
+        self._executor = Executor(provider, target, recorder, examples)
+        self._completed: set[str] = set()
+        self._failed: set[str] = set()
+
+    async def look(self) -> Plan:
+        """Observe, and plan; nothing changes anywhere."""
+        lock = self._recorder.lock
+        training = any(one.state is State.CREATING for model in lock.models.values() for one in model.generations)
+        self._observation = await observe(
+            self._provider, lock, concurrency=self._target.limits.concurrency, progress=training
+        )
+        return self._plan()
+
+    async def run(self, approved: Plan) -> Outcome:
+        """Carry out the plan that :meth:`look` gave, and what follows from it, and wait as far as the options say.
+
+        The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens.
+        """
+        try:
+            return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)})
+        finally:
+            self._recorder.flush()
+
+    async def _converge(self, creatable: set[str]) -> Outcome:
+        began = self._clock()
+        self._declare()
+        while True:
+            self._refresh()
+            current = await self._carry_out(creatable)
+            waiting = current.of_kind(Kind.WAIT)
+            left = self._time_left(began)
+            if not waiting or not self._options.wait or (left is not None and left <= 0):
+                return self._outcome(current, timed_out=bool(waiting) and self._options.wait)
+            self._recorder.flush()
+            delay = self._delay(waiting, began)
+            await self._sleeper(delay if left is None else min(delay, left))
+            self._observation = await observe(
+                self._provider, self._recorder.lock, concurrency=self._target.limits.concurrency, progress=True
+            )
+
+    async def _carry_out(self, creatable: set[str]) -> Plan:
+        """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""
+        while True:
+            current = self._plan()
+            effects = [one for one in current.of_kind(*EFFECTS) if self._allowed(one, current, creatable)]
+            effects = self._executor.untried(effects)
+            if not effects:
+                return current
+            self._observation = await self._executor.carry_out(effects, self._manifests, self._observation)
+            self._request = replace(self._request, retry=frozenset(), replace=frozenset())
+
+    def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
+        if action.kind is Kind.CREATE:
+            return self._options.creates and action.key in creatable
+        if action.kind is Kind.PROMOTE:
+            return self._options.writes or not any(one.name == action.name for one in current.of_kind(Kind.UPDATE))
+        return action.kind is Kind.ADOPT or self._options.writes
+
+    def _plan(self) -> Plan:
+        return plan(
+            tuple(self._manifests.values()),
+            self._observation,
+            self._recorder.lock,
+            self._target,
+            self._request,
+            self._provider.capabilities,
+            self._clock(),
+        )
+
+    def _declare(self) -> None:
+        self._recorder.emit(Targeted(locked_target(self._target)))
+        for manifest in self._manifests.values():
+            self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
+
+    def _refresh(self) -> None:
+        """Record what the observation says of the recorded generations."""
+        lock = self._recorder.lock
+        if is_suspicious(lock, self._observation):
+            return
+        for name, model in lock.models.items():
+            for one in model.generations:
+                live = self._observation.models.get(one.remote)
+                if live and (live.mark or one.is_same(live)):
+                    self._refresh_one(name, one, live)
+                elif one.remote in self._observation.gone and one.state in EXPECTED_STATES:
+                    self._recorder.emit(Disappeared(name, one.key))
+
+    def _refresh_one(self, name: str, one: LockedGeneration, live: RemoteModel) -> None:
+        if live.state is State.CREATING:
+            total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
+            self._recorder.emit(Progressed(name, one.key, live, total))
+        elif live.state is not one.state:
+            ended, names = (Failed, self._failed) if live.state is State.FAILED else (Completed, self._completed)
+            names.add(name)
+            self._recorder.emit(ended(name, one.key, live))
+
+    def _time_left(self, began: datetime) -> float | None:
+        timeout = self._options.timeout
+        return None if timeout is None else (timeout - (self._clock() - began)).total_seconds()
+
+    def _delay(self, waiting: Iterable[Action], began: datetime) -> float:
+        now, waited = self._clock(), (self._clock() - began).total_seconds()
+        return min(poll_delay(self._left(one, now), waited, self._provider.capabilities) for one in waiting)
+
+    def _left(self, action: Action, now: datetime) -> float | None:
+        live = self._observation.models.get(action.remote)
+        locked = self._recorder.lock.models[action.name].generation(action.key)
+        total = (live.total_steps if live else None) or (locked.total_steps if locked else None)
+        return seconds_left(live, total, now) if live else None
+
+    def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
+        return Outcome(
+            plan=_with_refusals(current, self._executor.refused),
+            completed=frozenset(self._completed),
+            failed=frozenset(self._failed),
+            refused=dict(self._executor.refused),
+            timed_out=timed_out,
+        )
+
+
+def _with_refusals(current: Plan, refused: Mapping[str, Refused]) -> Plan:
+    """The plan with the creates that ran into a taken id shown as what they are: held."""
+
+    def shown(action: Action) -> Action:
+        event = refused.get(action.name)
+        if action.kind is not Kind.CREATE or event is None or event.reason is None:
+            return action
+        return replace(action, kind=Kind.HOLD, reason=event.reason, message=str(event.error))
+
+    return replace(current, actions=tuple(shown(action) for action in current.actions))
