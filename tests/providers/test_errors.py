@@ -28,8 +28,8 @@ LOG_IN = (
     "https://www.googleapis.com/auth/generative-language.tuning`, or set RECONCILE_ACCESS_TOKEN"
 )
 ASK = (
-    "ask for a role that may tune models in the target's spec.project, check that the API is enabled there, and that the"
-    " credentials bear the tuning scope"
+    "ask for a role that may tune models in the target's spec.project, check that the API is enabled there, and that"
+    " the credentials bear the tuning scope"
 )
 QUOTA = "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target"
 LATER = "try again later; what was begun goes on, and the next run resumes it"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from reconciler.core.model import Capabilities
 from reconciler.providers.generativelanguage import GenerativeLanguage, connect
 from reconciler.providers.http import Client
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Answer = Response | Callable[[Request], Response]
 
@@ -57,35 +58,56 @@ class Seen:
         return json.loads(self.body)
 
 
-@dataclass
-class Script:
-    """An ASGI application that gives its answers in turn, the last one for ever, and keeps what it was asked."""
+class _Recorder:
+    """An ASGI application that keeps what it was asked."""
 
-    answers: list[Answer]
-    seen: list[Seen] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        self.seen.append(
-            Seen(
-                request.method,
-                request.url.path,
-                dict(request.query_params),
-                dict(request.headers),
-                await request.body(),
-            )
-        )
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        response = answer if isinstance(answer, Response) else answer(request)
-        await response(scope, receive, send)
+    async def keep(self, request: Request) -> bytes:
+        body = await request.body()
+        query, headers = dict(request.query_params), dict(request.headers)
+        self.seen.append(Seen(request.method, request.url.path, query, headers, body))
+        return body
 
     @property
     def lines(self) -> list[str]:
         return [seen.line for seen in self.seen]
 
 
+class Script(_Recorder):
+    """Gives its answers in turn, the last one for ever."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await self.keep(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        response = answer if isinstance(answer, Response) else answer(request)
+        await response(scope, receive, send)
+
+
+class Relay(_Recorder):
+    """Passes everything on to another application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self.keep(Request(scope, receive))
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replay, send)
+
+
 def script(*answers: Answer) -> Script:
-    return Script(list(answers))
+    return Script(answers)
 
 
 def error(status: int, code: str, message: str, *details: dict[str, Any], **headers: str) -> Response:
@@ -112,7 +134,9 @@ def client_of(
     )
 
 
-def provider_of(app: Any, time: Time, version: str = "v1beta3") -> GenerativeLanguage:
+def provider_of(
+    app: ASGIApp, time: Time, version: str = "v1beta3", capabilities: Capabilities | None = None
+) -> GenerativeLanguage:
     return connect(
         ENDPOINT,
         version,
@@ -121,4 +145,5 @@ def provider_of(app: Any, time: Time, version: str = "v1beta3") -> GenerativeLan
         sleep=time.sleep,
         random=lambda: 0.0,
         transport=httpx.ASGITransport(app),
+        capabilities=capabilities,
     )
