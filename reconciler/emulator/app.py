@@ -54,7 +54,7 @@ def create_app(
         load_world(service, world)
     return Starlette(
         routes=[_route(service, api, entry) for entry in CALLS for api in entry.apis],
-        exception_handlers={HTTPException: _no_such_call, sqlite3.OperationalError: _store_failed},
+        exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
     )
 
 

@@ -1,7 +1,8 @@
 """The embedded world on disk: tuned models and their permissions in one SQLite file, shared by any number of processes.
 
 A model's document holds what does not depend on the time. What is large (examples, recorded loss curves) is kept in a
-table of its own, so that listing thousands of models reads none of it.
+table of its own, so that listing thousands of models reads none of it. The file has SQLite's ordinary rollback journal:
+the write-ahead log cannot be switched on safely by two processes that open a new file at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from reconciler.emulator.errors import ApiError, Code, JsonObject
 from reconciler.emulator.training import Training
 
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS worlds (digest TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS models (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, api TEXT NOT NULL, operation TEXT,
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS permissions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
     grantee TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (model, grantee)
 );
+COMMIT;
 """
 _BUSY_SECONDS = 10.0
 _TEXT = (
@@ -65,7 +68,6 @@ class Store:
                 path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             weakref.finalize(self, self._connection.close)
-            self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
@@ -77,13 +79,9 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside happens, or nothing; other processes wait."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     def is_loaded(self, digest: str) -> bool:
         """Whether a world with that digest was loaded before."""
@@ -146,7 +144,7 @@ class Store:
 
     def _content(self, column: str, seq: int) -> list[JsonObject]:
         rows = self._all(f"SELECT {column} FROM contents WHERE seq = ?", seq)  # noqa: S608 - one of two constants
-        return list(json.loads(rows[0][0]))
+        return list(json.loads(rows[0][0])) if rows else []
 
     def add_permission(self, model: int, grantee: str, document: JsonObject) -> bool:
         """Keeps a permission of a model; False when that grantee has one already."""
