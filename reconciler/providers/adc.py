@@ -23,7 +23,7 @@ from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
 
 from reconciler.core.problems import AccessError
-from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, clean
+from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, clean, error_object
 
 _TIMEOUT = 30.0
 _METADATA_TIMEOUT = 3.0
@@ -109,8 +109,10 @@ class ApplicationDefault:
 
 
 def _reason(error: exceptions.GoogleAuthError) -> str:
-    """The message alone: the further arguments of google-auth's errors hold whole answers."""
-    return clean(str(error.args[0])) if error.args else type(error).__name__
+    """What google-auth says, and what the service said to it; not the whole answer, which may hold more."""
+    texts = [str(argument) for argument in error.args[:2]]
+    said = error_object(texts[1]).get("message") if len(texts) > 1 else None
+    return ": ".join(clean(str(text)) for text in (*texts[:1], said) if text) or type(error).__name__
 
 
 def _credentials_file(environ: Mapping[str, str]) -> Path | None:

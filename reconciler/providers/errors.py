@@ -117,7 +117,7 @@ def clean(text: str) -> str:
 def parse_refusal(response: httpx.Response, body: bytes) -> Refusal:
     """Read an error answer, whatever a front end made of it."""
     status = response.status_code
-    error = _error_object(body)
+    error = error_object(body)
     code = error.get("status")
     message = error.get("message")
     details = error.get("details")
@@ -129,7 +129,8 @@ def parse_refusal(response: httpx.Response, body: bytes) -> Refusal:
     )
 
 
-def _error_object(body: bytes) -> Mapping[str, Any]:
+def error_object(body: bytes | str) -> Mapping[str, Any]:
+    """The ``error`` of a body in Google's error format, or an empty mapping."""
     try:
         document = json.loads(body)
     except ValueError:  # HTML from a front end, or a body that was cut short
