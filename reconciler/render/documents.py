@@ -1,0 +1,283 @@
+"""Versioned JSON documents from the values of the core; every text is drawn from one of these, and from nothing else.
+
+A document holds what is known: what was not declared, not told or not counted is left out. Its shape is its schema in
+``schemas/``. A loss that is no finite number is spelt as proto3 JSON spells it, ``"NaN"`` or ``"Infinity"``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from reconciler.core.model import Capabilities, Sampling, Target
+from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.core.problems import ExitStatus, Problem
+from reconciler.core.training import Training
+
+DOCUMENT_VERSION: Final = 1
+Document = dict[str, Any]
+
+OutcomeState = Literal["ready", "updated", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one manifest in a run.
+
+    ``steps`` are those of the whole training, ``final_loss`` its last mean loss. ``message`` is a sentence for people:
+    why it failed or was refused, which fields were updated.
+    """
+
+    name: str
+    state: OutcomeState
+    key: str = ""
+    remote: str = ""
+    steps: int | None = None
+    final_loss: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where the serving generation of one manifest is, and how it is to be asked.
+
+    ``preamble`` goes before every prompt, as it went before every training input. ``url`` is the address that takes
+    prompts; ``endpoint`` and ``url`` are empty where nothing can be addressed.
+    """
+
+    name: str
+    key: str
+    remote: str
+    provider: str
+    location: str = ""
+    endpoint: str = ""
+    url: str = ""
+    preamble: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
+    """What every document about a target begins with; ``root`` is the root's path as the user would write it."""
+    return {
+        "version": DOCUMENT_VERSION,
+        "kind": kind,
+        "simulated": capabilities.simulated,
+        "target": filled(
+            {
+                "name": target.name,
+                "provider": target.provider,
+                "label": capabilities.label,
+                "scope": target.scope,
+                "project": target.project,
+                "location": target.location,
+                "root": root,
+            }
+        ),
+    }
+
+
+def filled(document: Mapping[str, Any]) -> Document:
+    """The document without what is unknown, empty or undeclared."""
+    return {key: value for key, value in document.items() if value is not None and value not in ("", [], {})}
+
+
+def number(value: float | None) -> float | str | None:
+    """The value as JSON can hold it; what is not finite under its proto3 name."""
+    if value is None or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def plan_document(plan: Plan, target: Target, capabilities: Capabilities, lockfile: str, *, root: str = "") -> Document:
+    """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan)."""
+    return {
+        **envelope("Plan", target, capabilities, root),
+        "lockfile": lockfile,
+        "changes": plan.changes,
+        "summary": _summary(plan),
+        "actions": [_action(action) for action in plan.actions],
+        "notices": list(plan.notices),
+        "unmanaged": plan.unmanaged,
+        "candidates": plan.candidates,
+    }
+
+
+def _summary(plan: Plan) -> Document:
+    counted = Counter(action.kind for action in plan.actions)
+    return {
+        **{kind.value: counted[kind] for kind in Kind},
+        "failing": len(plan.failing),
+        "steps": plan.steps,
+        "estimated": any(one.training.estimated for one in plan.of_kind(Kind.CREATE) if one.training),
+    }
+
+
+def _action(action: Action) -> Document:
+    return filled(
+        {
+            "name": action.name,
+            "file": action.file,
+            "action": action.kind.value,
+            "reason": action.reason.value,
+            "key": action.key,
+            "remote": action.remote,
+            "message": action.message,
+            "attempt": action.attempt,
+            "baseModel": action.source.base_model if action.source else None,
+            "dataset": action.dataset,
+            "training": _training(action.training) if action.training else None,
+            "changes": [_change(change) for change in action.changes],
+        }
+    )
+
+
+def _training(training: Training) -> Document:
+    return filled(
+        {
+            "examples": training.examples,
+            "epochs": training.epochs,
+            "batch": training.batch,
+            "steps": training.steps,
+            "estimated": training.estimated,
+            "seconds": training.seconds,
+        }
+    )
+
+
+def _change(change: FieldChange) -> Document:
+    values = {"live": change.live, "declared": change.declared}
+    return {"field": change.field, **{side: value for side, value in values.items() if value is not None}}
+
+
+def validation_document(problems: Iterable[Problem], files: int, manifests: int) -> Document:
+    """What is wrong in the input, in the order of files and lines; ``files`` were read (schema: validation)."""
+    ordered = sorted(problems)
+    counted = Counter(problem.severity for problem in ordered)
+    return {
+        "version": DOCUMENT_VERSION,
+        "kind": "Validation",
+        "valid": not counted["error"],
+        "files": files,
+        "manifests": manifests,
+        "summary": {"errors": counted["error"], "warnings": counted["warning"]},
+        "problems": [_problem(problem) for problem in ordered],
+    }
+
+
+def _problem(problem: Problem) -> Document:
+    return filled(
+        {
+            "file": problem.place.file,
+            "line": problem.place.line,
+            "column": problem.place.column,
+            "path": problem.path,
+            "message": problem.message,
+            "remedy": problem.remedy,
+            "severity": problem.severity,
+        }
+    )
+
+
+def result_document(
+    *,
+    plan: Plan,
+    target: Target,
+    capabilities: Capabilities,
+    outcomes: Iterable[Outcome],
+    requests: int,
+    seconds: float,
+    exit_status: ExitStatus,
+    root: str = "",
+) -> Document:
+    """What a run of apply or wait did (schema: apply).
+
+    ``plan`` is the plan that is left at the end. It tells of every manifest that no outcome tells of, and what is still
+    to be done about those that one does. ``requests`` were sent to the service, ``seconds`` went by.
+    """
+    models = {model["name"]: model for model in map(_left, plan.actions)}
+    for outcome in outcomes:
+        models[outcome.name] = _merged(_outcome(outcome), models.get(outcome.name))
+    return {
+        **envelope("Result", target, capabilities, root),
+        "exitStatus": int(exit_status),
+        "requests": requests,
+        "seconds": round(seconds, 3),
+        "summary": dict(sorted(Counter(model["state"] for model in models.values()).items())),
+        "models": [models[name] for name in sorted(models)],
+        "notices": list(plan.notices),
+        "unmanaged": plan.unmanaged,
+    }
+
+
+_LEFT: Final[Mapping[Kind, OutcomeState]] = {Kind.HOLD: "held", Kind.WAIT: "training", Kind.NOOP: "inSync"}
+_SETTLED: Final = frozenset({"inSync", "orphaned"})
+
+
+def _left(action: Action) -> Document:
+    state = "orphaned" if action.reason is Reason.ORPHANED else _LEFT.get(action.kind, "pending")
+    return filled(
+        {
+            "name": action.name,
+            "state": state,
+            "reason": action.reason.value if action.kind is Kind.HOLD else "",
+            "key": action.key,
+            "remote": action.remote,
+            "message": action.message,
+        }
+    )
+
+
+def _merged(outcome: Document, left: Document | None) -> Document:
+    """The outcome, unless something is left to do about the model: then that is what became of it."""
+    if left is None or left["state"] in _SETTLED or outcome["state"] == "refused":
+        return outcome
+    if outcome["state"] == "failed":
+        return {**outcome, **{name: left[name] for name in ("reason", "message") if name in left}}
+    return {**outcome, **left} if left.get("key") == outcome.get("key") else left
+
+
+def _outcome(outcome: Outcome) -> Document:
+    return filled(
+        {
+            "name": outcome.name,
+            "state": outcome.state,
+            "key": outcome.key,
+            "remote": outcome.remote,
+            "steps": outcome.steps,
+            "finalLoss": number(outcome.final_loss),
+            "message": outcome.message,
+        }
+    )
+
+
+def resolve_document(
+    entries: Iterable[Resolved], target: Target, capabilities: Capabilities, *, root: str = ""
+) -> Document:
+    """Which generation serves each manifest, and how it is asked, by name (schema: resolve)."""
+    ordered = sorted(entries, key=lambda entry: entry.name)
+    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(entry) for entry in ordered]}
+
+
+def _resolved(entry: Resolved) -> Document:
+    return filled(
+        {
+            "name": entry.name,
+            "key": entry.key,
+            "remote": entry.remote,
+            "provider": entry.provider,
+            "location": entry.location,
+            "endpoint": entry.endpoint,
+            "url": entry.url,
+            "preamble": entry.preamble,
+            "sampling": filled(
+                {
+                    "temperature": entry.sampling.temperature,
+                    "topP": entry.sampling.top_p,
+                    "topK": entry.sampling.top_k,
+                }
+            ),
+        }
+    )

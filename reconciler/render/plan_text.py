@@ -1,0 +1,164 @@
+"""The plan for people: a tree of manifest files, their models, and what would be done to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from reconciler.render.documents import Document
+from reconciler.render.layout import Role, Style, folded, plain
+from reconciler.render.safe import terminal_safe
+from reconciler.render.words import counted, duration, value
+
+_SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
+    "create": ("+", "create"),
+    "update": ("~", "update"),
+    "wait": ("…", "wait"),
+    "adopt": ("<", "promote"),
+    "check": ("?", "wait"),
+    "promote": (">", "promote"),
+    "retire": ("-", "retire"),
+    "hold": ("!", "hold"),
+    "noop": ("=", "muted"),
+}
+_NAME_WIDTH: Final = 21
+"""Columns of a name with the space after it; longer names push their own line alone."""
+
+_OUTCOMES: Final[Mapping[str, str]] = {
+    "NotFound": "",
+    "ContentChanged": "the content changed; what serves now goes on serving until this one is ready",
+    "Missing": "the recorded one is gone from the service",
+    "RetryRequested": "attempt {attempt}, as --retry asks",
+    "ReplaceRequested": "attempt {attempt}, as --replace asks; what serves now goes on serving until this one is ready",
+    "Ready": "it is ready, and serves from now on",
+}
+_COUNTED_ALWAYS: Final = ("create", "update", "retire")
+_COUNTED_ELSE: Final = ("adopt", "check", "promote")
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
+Detail = tuple[str, str]
+
+
+def target_line(document: Document, style: Style = plain) -> str:
+    """Which target the document is about; it says so when training is simulated there."""
+    target = document["target"]
+    simulated = " (simulated training)" if document["simulated"] else ""
+    where = [f"{field} {target[field]}" for field in ("project", "location", "scope") if field in target]
+    line = terminal_safe(f"Target {target['name']}: {target['label']}{simulated}, {', '.join(where)}")
+    return style("heading", line)
+
+
+def plan_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
+    """A Plan document as a tree, folded to ``width`` columns; ``verbose`` lists the models in sync too."""
+    shown = [one for one in document["actions"] if verbose or one["reason"] != "InSync"]
+    lines = [target_line(document, style)]
+    explained: dict[str, str] = {}
+    for file, actions in groupby(shown, key=lambda action: action["file"]):
+        lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
+        for action in actions:
+            lines.extend(_action(action, explained, width, style))
+    lines.extend(_remarks(document, width, style))
+    return "\n".join([*lines, *_totals(document, width, style)])
+
+
+def display_path(file: str, root: str) -> str:
+    """A manifest's path as the user would write it, from its path relative to the root."""
+    if file == "-":
+        return "standard input"
+    return file if root in {"", "."} else f"{root.rstrip('/')}/{file}"
+
+
+def _action(action: Document, explained: dict[str, str], width: int | None, style: Style) -> Iterator[str]:
+    symbol, role = _SYMBOLS[action["action"]]
+    head = f"  {symbol} {action['name']:<{_NAME_WIDTH - 2}}  "
+    yield f"{style(role, terminal_safe(head))}{terminal_safe(_verb(action))}".rstrip()
+    for label, text in _details(action, explained):
+        lead = f"      {label:<{_NAME_WIDTH - 2}}"
+        for margin, line in folded(lead, terminal_safe(text), width):
+            yield f"{style('muted', margin)}{line}".rstrip()
+
+
+def _verb(action: Document) -> str:
+    if action["action"] == "hold":
+        return f"held: {action['reason']}"
+    if action["action"] == "noop":
+        return "in sync" if action["reason"] == "InSync" else f"kept: {action['reason']}"
+    what = action.get("key") or action.get("remote", "")
+    return f"{action['action']} {what}" if action["action"] != "wait" else f"wait for {what}: it is training"
+
+
+def _details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
+    because = _OUTCOMES.get(action["reason"], "") if action["action"] in {"create", "promote"} else ""
+    if because:
+        yield "why", because.format(attempt=action["attempt"])
+    if "message" in action:
+        first = explained.setdefault(action["message"], action["name"])
+        yield "why", action["message"] if first == action["name"] else f"the same as {first}"
+    if action["action"] == "hold" and "key" in action:
+        yield "generation", action["key"]
+    for number, change in enumerate(action.get("changes", ())):
+        line = f"{change['field']}: {value(change.get('live'))} → {value(change.get('declared'))}"
+        yield "" if number else "changes", line
+    if "training" in action:
+        yield from _create(action, action["training"])
+
+
+def _create(action: Document, training: Document) -> Iterator[Detail]:
+    if "baseModel" in action:
+        yield "base model", action["baseModel"]
+    yield "data set", f"{action.get('dataset', 'inline')}, {counted(training['examples'], 'example')}"
+    yield "training", _training(training)
+
+
+def _training(training: Document) -> str:
+    if "steps" not in training:
+        return "the service chooses how many steps"
+    size = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
+    about = "about " if training["estimated"] else ""
+    time = f", about {duration(training['seconds'])}" if "seconds" in training else ""
+    chosen = " (the service chooses what is not declared)" if training["estimated"] else ""
+    return f"{size} = {about}{counted(training['steps'], 'step')}{time}{chosen}"
+
+
+def _remarks(document: Document, width: int | None, style: Style) -> Iterator[str]:
+    for notice in document["notices"]:
+        for margin, line in folded("Note: ", terminal_safe(notice), width):
+            yield style("warning", margin) + line
+    unmanaged, candidates = document["unmanaged"], document["candidates"]
+    if unmanaged:
+        verbs = "is unmanaged and stays" if unmanaged == 1 else "are unmanaged and stay"
+        yield style("muted", f"{counted(unmanaged, 'foreign model')} {verbs} untouched.")
+    if candidates:
+        verbs = "belongs" if candidates == 1 else "belong"
+        yield style("muted", f"{counted(candidates, 'model')} of this scope {verbs} to no manifest here; left alone.")
+
+
+def _totals(document: Document, width: int | None, style: Style) -> Iterator[str]:
+    summary, in_sync = document["summary"], _in_sync(document)
+    if all(action["action"] == "noop" for action in document["actions"]):
+        yield style("good", f"Everything is in sync: {counted(in_sync, 'model')}.")
+        return
+    if in_sync:
+        yield f"{counted(in_sync, 'model is', 'models are')} in sync."
+    for margin, line in folded("Plan: ", " ".join(_counts(summary)), width):
+        yield style("heading", margin) + line
+
+
+def _in_sync(document: Document) -> int:
+    return sum(action["reason"] == "InSync" for action in document["actions"])
+
+
+def _counts(summary: Mapping[str, Any]) -> Iterator[str]:
+    kinds = [*_COUNTED_ALWAYS, *(kind for kind in _COUNTED_ELSE if summary[kind])]
+    yield ", ".join(f"{summary[kind]} to {kind}" for kind in kinds) + "."
+    said: tuple[tuple[int, Callable[[int], str]], ...] = (
+        (summary["steps"], lambda steps: _steps(steps, estimated=summary["estimated"])),
+        (summary["wait"], lambda amount: f"{amount} in training."),
+        (summary["hold"], lambda amount: f"{amount} held."),
+    )
+    yield from (sentence(amount) for amount, sentence in said if amount)
+
+
+def _steps(steps: int, *, estimated: bool) -> str:
+    about = "About " if estimated else ""
+    return f"{about}{counted(steps, 'training step')}."

@@ -1,0 +1,48 @@
+"""Text from services and manifests, made fit for a terminal or a log."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""Needed to write Persian, several Indic scripts and emoji; they hide and reorder nothing."""
+
+_PLAIN: Final = str.maketrans(
+    {
+        "\N{MULTIPLICATION SIGN}": "x",
+        "…": "...",
+        "→": "->",
+        "\N{EN DASH}": "-",
+        "━": "-",
+        "╸": "-",
+        **dict.fromkeys("▁▂▃▄▅▆▇█", ""),
+    }
+)
+
+
+def terminal_safe(text: str) -> str:
+    r"""The text with everything that could steer a terminal or hide from a reader written out (``\x1b``, ``\u202e``).
+
+    That is control characters with line breaks and tabs, bidirectional and other invisible formatting, and halves of
+    surrogate pairs. What is left is one line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNSAFE or character in _JOINERS:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text as a stream of that encoding can take it: our own signs in ASCII, all others written out."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    return text

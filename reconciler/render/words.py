@@ -1,0 +1,61 @@
+"""Numbers, times and values as people read them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from reconciler.render.safe import terminal_safe
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST_SHOWN: Final = len("sha256:") + 8
+_VALUE_SHOWN: Final = 120
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+
+
+def counted(amount: int, noun: str, plural: str = "") -> str:
+    """``1 model``, ``2 models``; ``plural`` is given where it does not end in s."""
+    return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A rough duration: ``40 s``, ``5 min``, ``3 h``; each unit from two of it on."""
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.0f} h"
+
+
+def elapsed(seconds: float) -> str:
+    """A measured duration: ``0.2 s``, ``5 min 3 s``."""
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    return f"{minutes} min {rest} s"
+
+
+def clock_time(seconds: float) -> str:
+    """A time left as a clock shows it: ``0:11``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def loss(value: float | str) -> str:
+    """A loss with two decimals, or in powers of ten where two decimals say nothing; ``nan`` and ``inf`` as they are."""
+    number = float(value)
+    plain = number == 0 or 0.01 <= abs(number) < 1e6  # noqa: PLR2004 - the range in which two decimals are readable
+    return f"{number:.2f}" if plain else f"{number:.1e}"
+
+
+def value(one: object) -> str:
+    """A value of a field, on one line: digests cut short, text that is more than a word in quotes."""
+    if one is None:
+        return "unset"
+    if not isinstance(one, str):
+        return json.dumps(one)
+    if _DIGEST.fullmatch(one):
+        return f"{one[:_DIGEST_SHOWN]}…"
+    bare = one if re.fullmatch(r"\S+", one) else json.dumps(one, ensure_ascii=False)
+    return terminal_safe(bare if len(bare) <= _VALUE_SHOWN else f"{bare[:_VALUE_SHOWN]}…")
