@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
@@ -151,14 +151,10 @@ def _in_sync(document: Document) -> int:
 def _counts(summary: Mapping[str, Any]) -> Iterator[str]:
     kinds = [*_COUNTED_ALWAYS, *(kind for kind in _COUNTED_ELSE if summary[kind])]
     yield ", ".join(f"{summary[kind]} to {kind}" for kind in kinds) + "."
-    said: tuple[tuple[int, Callable[[int], str]], ...] = (
-        (summary["steps"], lambda steps: _steps(steps, estimated=summary["estimated"])),
-        (summary["wait"], lambda amount: f"{amount} in training."),
-        (summary["hold"], lambda amount: f"{amount} held."),
-    )
-    yield from (sentence(amount) for amount, sentence in said if amount)
-
-
-def _steps(steps: int, *, estimated: bool) -> str:
-    about = "About " if estimated else ""
-    return f"{about}{counted(steps, 'training step')}."
+    about = "About " if summary["estimated"] else ""
+    if summary["steps"]:
+        yield f"{about}{counted(summary['steps'], 'training step')}."
+    if summary["wait"]:
+        yield f"{summary['wait']} in training."
+    if summary["hold"]:
+        yield f"{summary['hold']} held."

@@ -49,6 +49,13 @@ def loss(value: float | str) -> str:
     return f"{number:.2f}" if plain else f"{number:.1e}"
 
 
+def steps_and_loss(steps: int | None, final_loss: float | str | None) -> str:
+    """``23 steps, final loss 3.80``, as far as they are known."""
+    parts = [counted(steps, "step")] if steps is not None else []
+    parts += [f"final loss {loss(final_loss)}"] if final_loss is not None else []
+    return ", ".join(parts)
+
+
 def value(one: object) -> str:
     """A value of a field, on one line: digests cut short, text that is more than a word in quotes."""
     if one is None:

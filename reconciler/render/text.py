@@ -1,0 +1,179 @@
+"""Status, validation, result and resolve documents for people and for shells; the plan has a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from reconciler.core.problems import ExitStatus
+from reconciler.render.documents import Document
+from reconciler.render.layout import Role, Style, folded, plain
+from reconciler.render.plan_text import target_line
+from reconciler.render.safe import terminal_safe
+from reconciler.render.words import counted, elapsed, loss, steps_and_loss
+
+_STATUS_HEAD: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "SINCE")
+_RIGHT: Final = frozenset({3, 4})
+_MINUTES: Final = len("2026-01-31T12:34")
+
+
+def status_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
+    """A Status document as a table of models, with what trains and what failed under each."""
+    lines = [target_line(document, style)]
+    models = document["models"]
+    if not models:
+        lines.append("No models are recorded.")
+    else:
+        head, *rows = _table([_STATUS_HEAD, *map(_status_row, models)])
+        lines.append(style("heading", head))
+        for row, model in zip(rows, models, strict=True):
+            lines += [row, *_status_details(model, width, style)]
+    if not document["observed"]:
+        lines.append(style("muted", terminal_safe(f"As {document['lockfile']} records it; the service was not asked.")))
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[terminal_safe(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if position in _RIGHT else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _status_row(model: Document) -> tuple[str, ...]:
+    shown = _shown(model)
+    return (
+        model["name"],
+        model.get("serving", {}).get("key", "-"),
+        shown.get("state", "-"),
+        str(shown.get("totalSteps", "-")),
+        loss(shown["finalLoss"]) if "finalLoss" in shown else "-",
+        (shown.get("completeTime") or shown.get("createTime", "-"))[:_MINUTES].replace("T", " "),
+    )
+
+
+def _shown(model: Document) -> Document:
+    """The generation that a model's line tells of: the serving one, else the newest."""
+    serving = model.get("serving", {}).get("key")
+    generations: list[Document] = model["generations"]
+    return next((one for one in generations if one["key"] == serving), generations[0] if generations else {})
+
+
+def _status_details(model: Document, width: int | None, style: Style) -> Iterator[str]:
+    for position, one in enumerate(model["generations"]):
+        if one["state"] == "CREATING":
+            yield f"  {style('wait', 'training')}  {terminal_safe(one['key'])}{_progress(one.get('progress'))}"
+        elif one["state"] == "FAILED" and position == 0:
+            why = one.get("error", {}).get("message") or "the service does not tell why"
+            for margin, line in folded("  failed    ", terminal_safe(f"{one['key']}: {why}"), width):
+                yield style("error", margin) + line
+
+
+def _progress(progress: Document | None) -> str:
+    if not progress:
+        return ""
+    total = progress.get("totalSteps")
+    steps = f"step {progress['completedSteps']}" + (f"/{total} ({progress['percent']:.0f} %)" if total else "")
+    return f": {steps}" + (f", loss {loss(progress['loss'])}" if "loss" in progress else "")
+
+
+def validation_text(document: Document, *, style: Style = plain) -> str:
+    """A Validation document: a line a problem, as compilers write them, and how many there are."""
+    return "\n".join([*(_problem(problem, style) for problem in document["problems"]), _verdict(document, style)])
+
+
+def _problem(problem: Document, style: Style) -> str:
+    place = terminal_safe(f"{problem['file']}:{problem['line']}:{problem['column']}: ")
+    warning = style("warning", "warning: ") if problem["severity"] == "warning" else ""
+    path = f"{problem['path']}: " if "path" in problem else ""
+    remedy = f"; {problem['remedy']}" if "remedy" in problem else ""
+    return style("muted", place) + warning + terminal_safe(f"{path}{problem['message']}{remedy}")
+
+
+def _verdict(document: Document, style: Style) -> str:
+    errors, warnings = document["summary"]["errors"], document["summary"]["warnings"]
+    besides = f", {counted(warnings, 'warning')}" if warnings else ""
+    if document["valid"]:
+        return style("good", f"{counted(document['manifests'], 'manifest is', 'manifests are')} valid{besides}")
+    files = {problem["file"] for problem in document["problems"] if problem["severity"] == "error"}
+    return style("error", f"{counted(errors, 'problem')} in {counted(len(files), 'file')}{besides}")
+
+
+_STATES: Final[Mapping[str, tuple[str, Role]]] = {
+    "ready": ("ready", "good"),
+    "updated": ("updated", "good"),
+    "training": ("still training", "wait"),
+    "failed": ("failed", "error"),
+    "held": ("held", "hold"),
+    "refused": ("refused", "error"),
+    "pending": ("not done", "warning"),
+    "inSync": ("in sync", "muted"),
+    "orphaned": ("no longer declared", "muted"),
+}
+"""How each state reads, and in which order they are counted."""
+_UNEVENTFUL: Final = frozenset({"inSync", "orphaned"})
+_TRAINED: Final = frozenset({"ready", "training", "failed"})
+
+
+def result_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
+    """A Result document: a line a model to which something happened, and what the run took."""
+    shown = [model for model in document["models"] if model["state"] not in _UNEVENTFUL]
+    column = max((len(model["name"]) for model in shown), default=0)
+    lines = [line for model in shown for line in _result(model, column, width, style)]
+    if shown:
+        lines += [_tally(document), *_what_next(document)]
+    else:
+        synced = counted(document["summary"].get("inSync", 0), "model")
+        lines.append(style("good", f"Everything is in sync: {synced}, {_cost(document)}."))
+    return "\n".join(lines)
+
+
+def _result(model: Document, column: int, width: int | None, style: Style) -> Iterator[str]:
+    word, role = _STATES[model["state"]]
+    reason = f" ({model['reason']})" if "reason" in model and model["state"] == "held" else ""
+    name = terminal_safe(model["name"])
+    head = f"{name:<{column}}  {word}{reason}: "
+    coloured = f"{name:<{column}}  {style(role, word)}{reason}: "
+    for margin, line in folded(head, terminal_safe(_what(model)), width):
+        yield (coloured if margin == head else margin) + line
+
+
+def _what(model: Document) -> str:
+    if model["state"] != "ready":
+        return str(model.get("message") or model.get("key") or "no details")
+    trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
+    where = model.get("remote") or model.get("key", "")
+    return f"{where} ({trained})" if trained else str(where)
+
+
+def _cost(document: Document) -> str:
+    return f"{counted(document['requests'], 'request')}, {elapsed(document['seconds'])}"
+
+
+def _tally(document: Document) -> str:
+    summary = document["summary"]
+    counts = ", ".join(f"{summary[state]} {word}" for state, (word, _) in _STATES.items() if state in summary)
+    trained = any(model["state"] in _TRAINED for model in document["models"])
+    simulated = " The training is simulated." if document["simulated"] and trained else ""
+    return f"Models: {counts}; {_cost(document)}.{simulated}"
+
+
+def _what_next(document: Document) -> Iterator[str]:
+    if document["exitStatus"] == ExitStatus.INTERRUPTED:
+        yield "Interrupted: the lockfile is valid, and the next run resumes."
+    if "training" in document["summary"]:
+        yield "The training goes on; `reconcile wait` resumes the waiting."
+
+
+def resolve_text(document: Document, *, bare: bool) -> str:
+    """A Resolve document: a line a model with its remote name, and that name alone when ``bare``."""
+    models = document["models"]
+    if bare:
+        return "\n".join(terminal_safe(model["remote"]) for model in models)
+    column = max((len(model["name"]) for model in models), default=0)
+    return "\n".join(terminal_safe(f"{model['name']:<{column}}  {model['remote']}") for model in models)
