@@ -93,7 +93,7 @@ class _Decoder:
             self._violate(path, f"Invalid value at {group} is already set. Cannot set '{name}'")
             return
         item = self._field(field, raw, f"{path}.{snake_case(name)}" if path else snake_case(name))
-        if item or field.optional or field.kind == "message":
+        if item or field.keeps_default:
             value[name] = item
 
     def _field(self, field: Field, raw: Any, path: str) -> Any:
@@ -170,7 +170,7 @@ def encode(message: Message, value: Mapping[str, Any], *, enum_numbers: bool = F
     encoded: JsonObject = {}
     for name, field in message.fields.items():
         item = value.get(name)
-        if item is None or not (item or field.optional or (field.message and not field.repeated)):
+        if item is None or not (item or field.keeps_default):
             continue
         encoded[name] = _encode_field(field, item, enum_numbers=enum_numbers) if field.message or field.enum else item
     return encoded

@@ -27,6 +27,11 @@ class Field:
     enum: tuple[str, ...] = ()
     message: Message | None = None
 
+    @property
+    def keeps_default(self) -> bool:
+        """Whether the field is told at its default value too."""
+        return self.optional or (self.message is not None and not self.repeated)
+
 
 @dataclass(frozen=True)
 class Message:
@@ -78,7 +83,7 @@ BOOL = Field("bool")
 
 EMPTY = message("Empty")
 SNAPSHOT = message("TuningSnapshot", step=INT, epoch=INT, meanLoss=FLOAT, computeTime=STRING)
-EXAMPLE = message("TuningExample", textInput=STRING, output=STRING)
+EXAMPLE = message("TuningExample", textInput=OPTIONAL_STRING, output=STRING)
 EXAMPLES = message("TuningExamples", examples=many(EXAMPLE))
 DATASET = message("Dataset", examples=one(EXAMPLES))
 SOURCE = message("TunedModelSource", tunedModel=STRING, baseModel=OUTPUT_STRING)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.ai import generativelanguage_v1beta as gemini
+from google.ai import generativelanguage_v1beta3 as palm
+from google.protobuf.json_format import MessageToDict, Parse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.core.identity import as_float32
+from reconciler.emulator import messages
+from reconciler.emulator.catalogue import V1BETA, V1BETA3
+from reconciler.emulator.codec import decode, decode_query, encode, read_json
+from reconciler.emulator.errors import ApiError
+from reconciler.emulator.messages import Field, Message, message
+
+SAMPLE = message(
+    "Sample",
+    text=messages.STRING,
+    count=messages.INT,
+    big=Field("int64", repeated=True),
+    share=messages.FLOAT,
+    chosenShare=messages.OPTIONAL_FLOAT,
+    flag=messages.BOOL,
+    state=messages.enum("STATE_UNSPECIFIED", "CREATING", "ACTIVE"),
+    written=messages.OUTPUT_STRING,
+    inner=messages.one(message("Inner", moreText=messages.STRING)),
+    many=messages.many(message("Each", text=messages.STRING)),
+    oneText=Field("string", optional=True, oneof="choice"),
+    otherText=Field("string", optional=True, oneof="choice"),
+)
+PROTOS: list[tuple[Message, Any]] = [
+    (V1BETA3.tuned_models, palm.ListTunedModelsResponse),
+    (V1BETA.tuned_models, gemini.ListTunedModelsResponse),
+    (messages.LIST_MODELS, palm.ListModelsResponse),
+    (messages.LIST_PERMISSIONS, palm.ListPermissionsResponse),
+    (messages.GENERATE_TEXT, gemini.GenerateTextRequest),
+    (messages.GENERATE_CONTENT, gemini.GenerateContentRequest),
+]
+
+
+def refusal(payload: Any, root: str = "") -> str:
+    with pytest.raises(ApiError) as caught:
+        decode(SAMPLE, payload, root)
+    assert caught.value.http_status == 400
+    assert caught.value.message == "\n".join(violation.description for violation in caught.value.violations)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        ({"chosen_share": 0.5}, {"chosenShare": 0.5}),
+        ({"chosenShare": "0.5"}, {"chosenShare": 0.5}),
+        ({"chosenShare": 0}, {"chosenShare": 0}),
+        ({"share": 0}, {}),
+        ({"share": 0.1234567891}, {"share": 0.12345679}),
+        ({"count": 3.0}, {"count": 3}),
+        ({"count": "3"}, {"count": 3}),
+        ({"count": -(2**31)}, {"count": -(2**31)}),
+        ({"big": ["123", 4]}, {"big": ["123", "4"]}),
+        ({"state": 2}, {"state": "ACTIVE"}),
+        ({"state": "ACTIVE"}, {"state": "ACTIVE"}),
+        ({"state": 0}, {}),
+        ({"flag": True}, {"flag": True}),
+        ({"text": None, "inner": None, "many": None}, {}),
+        ({"text": "", "many": []}, {}),
+        ({"inner": {}}, {"inner": {}}),
+        ({"inner": {"more_text": "ä"}}, {"inner": {"moreText": "ä"}}),
+        ({"many": [{"text": "a"}, {}]}, {"many": [{"text": "a"}, {}]}),
+        ({"written": 17}, {}),
+        ({"oneText": "a", "otherText": None}, {"oneText": "a"}),
+    ],
+)
+def test_requests_are_read_liberally(raw: Any, read: Any) -> None:
+    assert decode(SAMPLE, raw) == read
+
+
+def test_what_a_service_had_stored_is_read_with_its_output() -> None:
+    assert decode(SAMPLE, {"written": "x"}, stored=True) == {"written": "x"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ({"foo": 1}, "Invalid JSON payload received. Unknown name \"foo\" at 'root': Cannot find field."),
+        (
+            {"inner": {"foo": 1}},
+            "Invalid JSON payload received. Unknown name \"foo\" at 'root.inner': Cannot find field.",
+        ),
+        (
+            {"many": [{}, {"foo": 1}]},
+            "Invalid JSON payload received. Unknown name \"foo\" at 'root.many[1]': Cannot find field.",
+        ),
+        ({"text": 1}, "Invalid value at 'root.text' (TYPE_STRING), 1"),
+        ({"text": "\ud800"}, "Invalid value at 'root.text' (TYPE_STRING), \"\\ud800\""),
+        ({"count": "x"}, "Invalid value at 'root.count' (TYPE_INT32), \"x\""),
+        ({"count": 1.5}, "Invalid value at 'root.count' (TYPE_INT32), 1.5"),
+        ({"count": True}, "Invalid value at 'root.count' (TYPE_INT32), true"),
+        ({"count": "1_0"}, "Invalid value at 'root.count' (TYPE_INT32), \"1_0\""),
+        ({"count": 2**31}, "Invalid value at 'root.count' (TYPE_INT32), 2147483648"),
+        ({"big": [2**63]}, "Invalid value at 'root.big[0]' (TYPE_INT64), 9223372036854775808"),
+        ({"big": 1}, "Invalid value at 'root.big' (repeated int64), 1"),
+        ({"share": "nan"}, "Invalid value at 'root.share' (TYPE_FLOAT), \"nan\""),
+        ({"share": 1e39}, "Invalid value at 'root.share' (TYPE_FLOAT), 1e+39"),
+        ({"share": []}, "Invalid value at 'root.share' (TYPE_FLOAT), []"),
+        ({"flag": 1}, "Invalid value at 'root.flag' (TYPE_BOOL), 1"),
+        ({"state": "GONE"}, "Invalid value at 'root.state' (TYPE_ENUM), \"GONE\""),
+        ({"state": 9}, "Invalid value at 'root.state' (TYPE_ENUM), 9"),
+        ({"inner": 1}, "Invalid value at 'root.inner' (Inner), 1"),
+        ({"chosenShare": 1, "chosen_share": 1}, "Invalid value at 'root', field 'chosenShare' is already set. "),
+        (
+            {"oneText": "a", "otherText": "b"},
+            "Invalid value at 'root' (oneof), oneof field 'choice' is already set. Cannot set 'otherText'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(payload: Any, message: str) -> None:
+    assert refusal(payload, "root").startswith(message)
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    assert refusal({"foo": 1, "count": "x", "text": 2}).count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "Invalid JSON payload received. Unable to parse: Expecting property name"),
+        (b"\xff", "Invalid JSON payload received. Unable to parse: 'utf-8' codec can't decode"),
+        (b'{"a": NaN}', "Invalid JSON payload received. Unable to parse: NaN is no JSON"),
+        (b"[1]", "Invalid JSON payload received. Root element must be a message."),
+        (b"[" * 100_000, "Invalid JSON payload received. Nesting is too deep."),
+    ],
+)
+def test_a_body_that_is_no_object_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_json(body)
+    assert caught.value.message.startswith(message)
+
+
+def test_an_empty_body_is_an_empty_object() -> None:
+    assert read_json(b" ") == {}
+
+
+def test_query_parameters_are_read_like_fields() -> None:
+    assert decode_query(messages.PAGE, {"page_size": "3", "pageToken": "x"}) == {"pageSize": 3, "pageToken": "x"}
+
+
+def test_an_unknown_query_parameter_is_refused() -> None:
+    with pytest.raises(ApiError) as caught:
+        decode_query(messages.PAGE, {"foo": "1"})
+    assert caught.value.message == (
+        'Invalid JSON payload received. Unknown name "foo": Cannot bind query parameter. '
+        "Field 'foo' could not be found in request message."
+    )
+
+
+def test_defaults_are_left_out_and_chosen_values_kept() -> None:
+    value = {"text": "", "count": 0, "share": 0.0, "chosenShare": 0.0, "flag": False, "many": [], "inner": {}}
+    assert encode(SAMPLE, value) == {"chosenShare": 0.0, "inner": {}}
+
+
+def test_enums_are_written_as_names_or_numbers() -> None:
+    assert encode(SAMPLE, {"state": "ACTIVE"}) == {"state": "ACTIVE"}
+    assert encode(SAMPLE, {"state": "ACTIVE"}, enum_numbers=True) == {"state": 2}
+
+
+def test_what_a_version_does_not_know_is_not_written() -> None:
+    document = {"tuningTask": {"hyperparameters": {"learningRateMultiplier": 2}}, "readerProjectNumbers": ["1"]}
+    assert encode(V1BETA.tuned_model, document) == document
+    assert encode(V1BETA3.tuned_model, document) == {"tuningTask": {"hyperparameters": {}}}
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "string": texts,
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(-(2.0**120), 2.0**120, width=32).map(lambda value: value + 0.0),  # no negative zero
+    "bool": st.booleans(),
+}
+
+
+def values(shape: Message) -> st.SearchStrategy[dict[str, Any]]:
+    """Random JSON of a message, in camelCase or snake_case, without two fields of a oneof."""
+    fields = {name: field_values(name, field) for name, field in shape.fields.items()}
+    rivals = [name for name, field in shape.fields.items() if field.oneof][1:]
+    kept = {name: values for name, values in fields.items() if name not in rivals}
+    camel = st.fixed_dictionaries({}, optional=kept)
+    return camel | camel.map(lambda value: {messages.snake_case(name): item for name, item in value.items()})
+
+
+def field_values(name: str, field: Field) -> st.SearchStrategy[Any]:
+    if name.endswith("Time"):
+        single: st.SearchStrategy[Any] = st.just("2026-01-01T00:00:00.500Z")
+    elif field.message is not None:
+        single = values(field.message)
+    elif field.enum:
+        single = st.sampled_from(field.enum[1:]) | st.integers(1, len(field.enum) - 1)
+    else:
+        single = SCALARS[field.kind]
+    return st.lists(single, max_size=2) if field.repeated else single
+
+
+@pytest.mark.parametrize(("shape", "proto"), PROTOS, ids=lambda each: getattr(each, "name", ""))
+@settings(max_examples=25)
+@given(data=st.data())
+def test_the_tables_agree_with_the_official_protos(shape: Message, proto: Any, data: st.DataObject) -> None:
+    raw = data.draw(values(shape))
+    official = Parse(json.dumps(raw), proto.pb()(), ignore_unknown_fields=False)
+    ours = encode(shape, decode(shape, raw, stored=True))
+    again = Parse(json.dumps(ours), proto.pb()(), ignore_unknown_fields=False)
+    assert again == official
+    assert in_float32(ours) == in_float32(MessageToDict(official))
+
+
+def in_float32(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: in_float32(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [in_float32(item) for item in value]
+    return as_float32(value) if isinstance(value, float | int) else value
