@@ -1,0 +1,138 @@
+"""The stream of events as plain lines: one a real change, for logs and pipes. The live display is in ``live``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from reconciler.core.events import (
+    Adopted,
+    Completed,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Promoted,
+    Refused,
+    Started,
+    Targeted,
+    Updated,
+)
+from reconciler.core.ports import Clock
+from reconciler.render.curves import Curve, curve_of
+from reconciler.render.layout import Role, Style, plain
+from reconciler.render.safe import encodable, terminal_safe
+from reconciler.render.words import counted, duration, loss, steps_and_loss
+
+_QUARTERS: Final = 4
+
+
+class Teller:
+    """Remembers what trainings showed, and puts each event that changes something into words."""
+
+    def __init__(self, *, simulated: bool) -> None:
+        self._simulated = simulated
+        self._sizes: dict[str, int] = {}
+        self._trained: dict[str, str] = {}
+
+    def tell(self, event: Event) -> tuple[Role, str] | None:
+        """The role and the words of an event, on one line and safe to print; ``None`` where nothing changed."""
+        told = self._words(event)
+        return (told[0], terminal_safe(told[1])) if told else None
+
+    def _words(self, event: Event) -> tuple[Role, str] | None:
+        match event:
+            case Started(_, _, generation):
+                steps = self._sized(generation.key, generation.total_steps)
+                training = "simulated training" if self._simulated else "training"
+                return "wait", f"{training} started: {generation.key}" + (
+                    f", {counted(steps, 'step')}" if steps else ""
+                )
+            case Adopted(_, _, generation):
+                return "promote", f"adopted: {generation.key}"
+            case Progressed(_, key, _, total):
+                self._sized(key, total)
+                return None
+            case Completed():
+                return "good", self._completed(event)
+            case Promoted(_, key, remote):
+                trained = self._trained.get(key, "")
+                return "good", f"ready: {remote}" + (f" ({trained})" if trained else "")
+            case _:
+                return _plight(event)
+
+    def _sized(self, key: str, steps: int | None) -> int | None:
+        if steps is not None:
+            self._sizes[key] = steps
+        return steps
+
+    def _completed(self, event: Completed) -> str:
+        model, key = event.model, event.key
+        final = model.snapshots[-1].loss if model.snapshots else None
+        trained = self._trained[key] = steps_and_loss(model.total_steps or self._sizes.get(key), final)
+        return f"trained: {key}" + (f", {trained}" if trained else "")
+
+
+def _plight(event: Event) -> tuple[Role, str] | None:
+    match event:
+        case Updated(_, _, fields):
+            return "update", f"updated: {', '.join(fields)}"
+        case Failed(_, _, model):
+            return "error", f"failed: {model.failure.message if model.failure else 'the service does not tell why'}"
+        case Disappeared(_, key):
+            return "warning", f"gone: {key} is no longer at the service"
+        case Refused(_, error):
+            return "error", f"refused: {error}"
+        case _:
+            return None
+
+
+class PlainProgress:
+    """A sink of events that writes a line a change, and one a quarter of each training.
+
+    ``names`` are the models' names, so that the lines align. Without a style there is no colour.
+    """
+
+    def __init__(
+        self, stream: TextIO, *, clock: Clock, names: Iterable[str] = (), simulated: bool = False, style: Style = plain
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._column = max(map(len, names), default=0)
+        self._teller = Teller(simulated=simulated)
+        self._style = style
+        self._quarters: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+    def __call__(self, event: Event) -> None:
+        """Write what changed."""
+        if isinstance(event, Targeted):
+            return
+        told = self._teller.tell(event) or (self._quarter(event) if isinstance(event, Progressed) else None)
+        if told:
+            role, words = told
+            line = f"{terminal_safe(event.name):<{self._column}}  {self._style(role, words)}"
+            self._stream.write(encodable(line, self._stream.encoding or "utf-8") + "\n")
+            self._stream.flush()
+
+    def _quarter(self, event: Progressed) -> tuple[Role, str] | None:
+        curve = curve_of(event.model, event.total_steps, self._clock())
+        quarter = int((curve.share or 0) * _QUARTERS)
+        if not self._quarters.get(event.key, 0) < quarter < _QUARTERS:
+            return None
+        self._quarters[event.key] = quarter
+        return "wait", _so_far(curve)
+
+
+def _so_far(curve: Curve) -> str:
+    share = f"{100 * (curve.share or 0):.0f} %: step {curve.done}/{curve.total}"
+    last = f", loss {loss(curve.losses[-1])}" if curve.losses else ""
+    return share + last + ("" if curve.left_then is None else f", about {duration(curve.left_then)} left")
