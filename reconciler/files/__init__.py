@@ -1,1 +1,1 @@
-"""What stands on disk: manifests, targets, data sets, schemas and the lockfile."""
+"""What users write: manifests, targets and data sets, read with the place of everything in them; and the lockfile."""

@@ -1,0 +1,69 @@
+"""The lockfile as a file: whole or not at all. What its text means is the core's affair."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from reconciler.core.problems import ReconcileError
+
+_NEW_FILE_MODE = 0o644
+
+
+class LockFile:
+    """A lockfile; a path that is a symbolic link stands for the file that it points at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> str | None:
+        """The text of the lockfile, or ``None`` when there is none; raises ReconcileError when it cannot be read."""
+        with _explained(self.path, "read"):
+            try:
+                return self.path.read_bytes().decode()
+            except FileNotFoundError:
+                return None
+            except UnicodeDecodeError as error:
+                raise ReconcileError(
+                    f"{self.path} is not UTF-8 text", "restore it from version control, or delete it: it is rebuilt"
+                ) from error
+
+    def write(self, text: str) -> bool:
+        """Replace the text at once, if it differs; whether it did. Raises ReconcileError when that cannot be done."""
+        with _explained(self.path, "written"):
+            real = Path(os.path.realpath(self.path))
+            data = text.encode()
+            if real.exists() and real.read_bytes() == data:
+                return False
+            _replace(real, data)
+            return True
+
+
+def _replace(path: Path, data: bytes) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _NEW_FILE_MODE
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _explained(path: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "see to the permissions of the file and its folder, and to the space on the disk"
+        raise ReconcileError(f"{path} cannot be {verb}: {error.strerror}", remedy) from error

@@ -1,0 +1,164 @@
+"""What a target file says."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconciler.core.model import Limits, Target
+from reconciler.core.problems import Place, Problem, ReconcileError
+from reconciler.files.discover import target_name
+from reconciler.files.documents import TARGET, misfits, read
+from reconciler.files.expand import expand
+from reconciler.files.explain import Finding, explain, shortened
+from reconciler.files.repository import find_file, repository_of
+from reconciler.files.targets import EMBEDDED, Root, target_files
+from reconciler.files.yaml import Document, dotted
+
+_LIMITS = {
+    "maxCreates": "max_creates",
+    "maxSteps": "max_steps",
+    "maxDeletePercent": "max_delete_percent",
+    "concurrency": "concurrency",
+    "requestsPerMinute": "requests_per_minute",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTarget:
+    """A target and what is wrong with it; there is no target when something is wrong with its file."""
+
+    target: Target | None
+    problems: tuple[Problem, ...]
+
+
+def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarget:
+    """The target of a root; ``shown`` is its file's name in places, ``environ`` holds the variables it may name."""
+    if root.file is None:
+        return ReadTarget(Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), ())
+    document, problems = _document(root.file, shown)
+    if document is None:
+        return ReadTarget(None, tuple(problems))
+    document, unset = expand(document, environ)
+    problems += unset or explain(document, TARGET)
+    if not problems:
+        problems += [
+            Problem(document.place(path), dotted(path), message, remedy)
+            for rule in _RULES
+            for path, message, remedy in rule(document, root.file)
+        ]
+    if problems:
+        return ReadTarget(None, tuple(problems))
+    return ReadTarget(_target(document, root.file), tuple(_rivals(document, root.file, environ)))
+
+
+def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
+    parsed = read(file, shown)
+    problems = list(parsed.problems)
+    if not problems and not parsed.documents:
+        problems.append(Problem(Place(shown), "", "holds no Target", "write one, or run `reconcile init` elsewhere"))
+    for document in parsed.documents[1:]:
+        message = "a target file holds one document, the Target"
+        problems.append(Problem(document.place([]), "", message, "move this one to a file of its own"))
+    first = parsed.documents[0] if parsed.documents else None
+    if first and (wrong := misfits(first)):
+        return None, problems + wrong
+    if first and first.value["kind"] != TARGET:
+        message = f"is {first.value['kind']}, where a target file holds a Target"
+        return None, [*problems, Problem(first.place(["kind"]), "kind", message, "rename the file")]
+    return first, problems
+
+
+def _name(document: Document, file: Path) -> Iterator[Finding]:
+    wanted, name = target_name(file), document.value["metadata"]["name"]
+    if name != wanted:
+        message = f"is {name}, where the file's name makes it {wanted}"
+        yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
+
+
+def _provider(document: Document, _file: Path) -> Iterator[Finding]:
+    if document.value["spec"]["provider"] == "vertex":
+        message = "this version cannot tune on Vertex AI yet"
+        yield ["spec", "provider"], message, "use generativelanguage or embedded"
+
+
+def _endpoint(document: Document, _file: Path) -> Iterator[Finding]:
+    endpoint = document.value["spec"].get("endpoint")
+    if endpoint is not None and not _is_safe(endpoint):
+        message = f'"{shortened(endpoint)}" is no address that may be used'
+        yield ["spec", "endpoint"], message, "use https://HOST, or http:// on a loopback address, and nothing after it"
+
+
+def _is_safe(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    bare = parts.username is None and parts.password is None and not (parts.path.strip("/") or "?" in endpoint)
+    plain = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint and "#" not in endpoint
+    return (
+        bare and plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _world(document: Document, file: Path) -> Iterator[Finding]:
+    world = document.value["spec"].get("embedded", {}).get("world")
+    if world is not None:
+        try:
+            find_file(world, file.parent, repository_of(file.parent))
+        except ReconcileError as error:
+            yield ["spec", "embedded", "world"], error.message, error.remedy
+
+
+def _target(document: Document, file: Path) -> Target:
+    spec: Mapping[str, Any] = document.value["spec"]
+    embedded = spec.get("embedded", {})
+    world = embedded.get("world")
+    optional = {name: spec[name] for name in ("project", "location") if name in spec}
+    if "apiVersion" in spec:
+        optional["api_version"] = spec["apiVersion"]
+    if "endpoint" in spec:
+        optional["endpoint"] = spec["endpoint"].rstrip("/")
+    return Target(
+        name=document.value["metadata"]["name"],
+        file=document.file,
+        provider=spec["provider"],
+        scope=spec["scope"],
+        limits=Limits(**{_LIMITS[name]: int(value) for name, value in spec.get("limits", {}).items()}),
+        step_seconds=embedded.get("stepSeconds"),
+        world=None if world is None else str(file.parent / world),
+        **optional,
+    )
+
+
+def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Other targets of the root for the same models: two lockfiles would contradict each other."""
+    for other in target_files(file.parent):
+        if other.name == file.name:
+            continue
+        rival, problems = _document(other, other.name)
+        if rival is None or problems:
+            continue
+        spec = expand(rival, environ)[0].value.get("spec")
+        if isinstance(spec, dict) and _identity(spec) == _identity(document.value["spec"]):
+            message = f"the target in {other.name} has the same provider, project, location and scope"
+            yield Problem(document.place(["spec", "scope"]), "spec.scope", message, "give each a scope of its own")
+
+
+def _identity(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(spec.get(name) for name in ("provider", "project", "location", "scope"))
+
+
+_RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (_name, _provider, _endpoint, _world)

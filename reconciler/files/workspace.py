@@ -1,0 +1,151 @@
+"""Everything that a run reads: the target, the manifests and their data sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from reconciler.core.model import Capabilities, Example, Manifest, Target
+from reconciler.core.problems import InvalidInput, Place, Problem, UsageError
+from reconciler.files.datasets import DatasetSource, read_examples
+from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, target_file_name
+from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
+from reconciler.files.lockfile import LockFile
+from reconciler.files.manifests import Collection, Origin, Surroundings
+from reconciler.files.repository import repository_of
+from reconciler.files.target_file import read_target
+from reconciler.files.targets import DEFAULT, Root, find_root
+from reconciler.files.yaml import Parsed, parse
+
+_SPECS = "specs"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What was read.
+
+    ``root`` is the folder of the target file. ``problems`` holds errors and warnings, sorted; a manifest with an error
+    is not among ``manifests``, which are sorted by name. ``complete`` says whether the whole root was read, so that
+    a model without a manifest here has none anywhere. ``files`` counts the files with manifests.
+    """
+
+    root: Path
+    target: Target
+    manifests: tuple[Manifest, ...]
+    problems: tuple[Problem, ...]
+    complete: bool
+    lock: LockFile
+    files: int
+    _sources: Mapping[str, DatasetSource] = field(repr=False)
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that are no mere warnings."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    def examples(self, manifest: Manifest) -> tuple[Example, ...]:
+        """The training examples of a manifest, read afresh.
+
+        Raises ReconcileError when they are not those that were checked: the file was changed meanwhile.
+        """
+        return read_examples(self._sources[manifest.name], manifest.dataset)
+
+
+def load(
+    paths: Sequence[str],
+    *,
+    target: str | None,
+    cwd: Path,
+    stdin: TextIO | BinaryIO | None,
+    environ: Mapping[str, str],
+    capabilities: Callable[[Target], Capabilities],
+) -> Workspace:
+    """Read everything that these paths stand for; none stand for ``specs`` if it is there, else for the folder.
+
+    ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do.
+    What is wrong with manifests and data sets is returned, not raised. Raises UsageError for paths or targets that do
+    not exist, and InvalidInput with all problems when those of the target leave nothing to work with.
+    """
+    given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
+    name = target or DEFAULT
+    root_file = target_file_name(name)
+    files = discover((path for path in given if path != STDIN), cwd, root_file)
+    root = find_root(given[0], name, cwd)
+    found = read_target(root, _shown(root.file, given[0], cwd), environ)
+    able = capabilities(found.target) if found.target else None
+    collection = Collection(Surroundings(root.folder, repository_of(root.folder), able))
+    collection.problems += [*found.problems, *_strangers(given, root, name, cwd)]
+    for file in files:
+        _take(collection, read(file.path, file.shown), _origin(file, root), named=file.named)
+    if STDIN in given:
+        _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
+    problems = tuple(sorted(set(collection.problems)))
+    if found.target is None:
+        raise InvalidInput(problems)
+    return Workspace(
+        root=root.folder,
+        target=found.target,
+        manifests=tuple(sorted(collection.manifests, key=lambda manifest: manifest.name)),
+        problems=problems,
+        complete=STDIN not in given and any(absolute(path, cwd) == root.folder for path in given),
+        lock=LockFile(root.folder / f"{root_file.removesuffix('.yaml')}.lock.json"),
+        files=len(files) + (STDIN in given),
+        _sources=collection.sources,
+    )
+
+
+def _take(collection: Collection, parsed: Parsed, origin: Origin, *, named: bool) -> None:
+    collection.problems += parsed.problems
+    documents = list(expand_lists(parsed.documents))
+    if named and not documents and not parsed.problems:
+        collection.problems.append(Problem(Place(parsed.file), "", "holds no manifest", "write one, or do not name it"))
+    for document in documents:
+        if is_foreign(document):
+            collection.problems += [foreign(document)] if named else []
+        elif wrong := misfits(document):
+            collection.problems += wrong
+        elif document.value["kind"] == TUNED_MODEL:
+            collection.add(document, origin)
+
+
+def _strangers(given: Sequence[str], root: Root, name: str, cwd: Path) -> list[Problem]:
+    """The paths that belong to another root than the first."""
+    return [
+        Problem(
+            Place(path),
+            "",
+            f"does not belong to the root of {given[0]}, {root.folder}",
+            "run the command once for each root",
+        )
+        for path in given[1:]
+        if not _belongs(path, root, name, cwd)
+    ]
+
+
+def _belongs(path: str, root: Root, name: str, cwd: Path) -> bool:
+    if root.file is None:
+        return path == STDIN or absolute(path, cwd).is_relative_to(root.folder)
+    try:
+        return find_root(path, name, cwd) == root
+    except UsageError:
+        return False
+
+
+def _origin(file: ManifestFile, root: Root) -> Origin:
+    return Origin(Path(os.path.relpath(file.path, root.folder)).as_posix(), file.path.parent)
+
+
+def _shown(file: Path | None, given: str, cwd: Path) -> str:
+    if file is None:
+        return ""
+    return str(file) if Path(given).is_absolute() else os.path.relpath(file, cwd)
+
+
+def _bytes(stdin: TextIO | BinaryIO | None) -> bytes:
+    if stdin is None:
+        raise UsageError("there is no standard input to read", "name files or folders")
+    data = stdin.read()
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
