@@ -99,3 +99,15 @@ class InvalidInput(ReconcileError):  # noqa: N818 - it carries problems rather t
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+class InterruptedRun(ReconcileError):  # noqa: N818 - an interruption is no error of the program
+    """Somebody ended the run with SIGINT or SIGTERM; what was recorded is saved."""
+
+    exit_status = ExitStatus.INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "interrupted; the lockfile is saved, and trainings go on",
+            "run the same command again to resume, or reconcile wait",
+        )

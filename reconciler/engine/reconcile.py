@@ -13,6 +13,7 @@ from reconciler.core.model import Example, Manifest, RemoteModel, State, Target
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
+from reconciler.core.problems import AccessError, ExitStatus
 from reconciler.core.training import total_steps
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.execute import Executor
@@ -37,13 +38,25 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: what is left to do, what ended or was refused during it, and whether time ran out."""
+    """How a run ended: what is left to do, which trainings failed, what was refused, and whether time ran out.
+
+    ``unfinished`` says that something should have been created and was not: it came up during the run.
+    """
 
     plan: Plan
-    completed: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     refused: dict[str, Refused] = field(default_factory=dict)
     timed_out: bool = False
+    unfinished: bool = False
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """What the process should tell its caller; the worst of what happened."""
+        if any(isinstance(event.error, AccessError) for event in self.refused.values()):
+            return ExitStatus.ACCESS
+        if self.failed or self.refused or self.plan.failing or self.unfinished:
+            return ExitStatus.ERROR
+        return ExitStatus.STILL_TRAINING if self.timed_out else ExitStatus.OK
 
 
 class Reconciler:
@@ -72,7 +85,6 @@ class Reconciler:
         self._request = options.request
         self._observation = Observation()
         self._executor = Executor(provider, target, recorder, examples)
-        self._completed: set[str] = set()
         self._failed: set[str] = set()
 
     async def look(self) -> Plan:
@@ -163,9 +175,10 @@ class Reconciler:
             total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
             self._recorder.emit(Progressed(name, one.key, live, total))
         elif live.state is not one.state:
-            ended, names = (Failed, self._failed) if live.state is State.FAILED else (Completed, self._completed)
-            names.add(name)
-            self._recorder.emit(ended(name, one.key, live))
+            failed = live.state is State.FAILED
+            if failed and name in self._manifests:
+                self._failed.add(name)
+            self._recorder.emit((Failed if failed else Completed)(name, one.key, live))
 
     def _time_left(self, began: datetime) -> float | None:
         timeout = self._options.timeout
@@ -184,10 +197,10 @@ class Reconciler:
     def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
         return Outcome(
             plan=_with_refusals(current, self._executor.refused),
-            completed=frozenset(self._completed),
             failed=frozenset(self._failed),
             refused=dict(self._executor.refused),
             timed_out=timed_out,
+            unfinished=self._options.creates and bool(current.of_kind(Kind.CREATE)),
         )
 
 

@@ -13,7 +13,7 @@ SAVE_INTERVAL = timedelta(seconds=1)
 
 
 class Recorder:
-    """Folds events into the lock, saves it when it changed (at most once a second, and on flush), and tells the sinks."""
+    """Folds events into the lock, saves it when it changed (at most once a second, and on flush), tells sinks."""
 
     def __init__(
         self, lock: Lock, save: Callable[[str], object], clock: Clock, sinks: Sequence[Callable[[Event], None]] = ()

@@ -1,0 +1,135 @@
+"""The commands that read: each takes the environment and what it is about, and gives a document and an exit status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler.app.environment import Environment, Session
+from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
+from reconciler.app.services import connect
+from reconciler.core.generations import Observation
+from reconciler.core.locked import not_ready
+from reconciler.core.model import RemoteModel
+from reconciler.core.plan import Plan, Request
+from reconciler.core.planner import plan as make_plan
+from reconciler.core.problems import ExitStatus, Problem, ReconcileError
+from reconciler.core.selection import check_names
+from reconciler.render.documents import Document, Resolved, plan_document, resolve_document, validation_document
+from reconciler.render.status import status_document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.core.lock import LockedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a command: a versioned document, the status to exit with, and the warnings about the input."""
+
+    document: Document
+    exit_status: ExitStatus = ExitStatus.OK
+    warnings: tuple[Problem, ...] = ()
+
+
+def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
+    """Every problem of the input; with ``locked`` also what the lockfile does not promise yet."""
+    workspace = read_workspace(env, what)
+    problems: Sequence[Problem] = workspace.problems
+    if locked and not workspace.errors:
+        project = project_of(env, workspace, what)
+        problems = [*problems, *not_ready(project.manifests, project.target.scope, project.lock, project.lockfile)]
+    document = validation_document(problems, workspace.files, len(workspace.manifests))
+    return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
+
+
+def plan(env: Environment, what: Input, request: Request, *, offline: bool, detailed: bool) -> Answer:
+    """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status."""
+    project = open_project(env, what)
+    request = checked(request, project)
+    observed = Observation() if offline else _observed(env, project, what)
+    made = make_plan(
+        project.manifests, observed, project.lock, project.target, request, project.capabilities, env.clock()
+    )
+    status = ExitStatus.CHANGES if detailed and made.changes else ExitStatus.OK
+    return Answer(documented(project, made), ExitStatus.ERROR if made.failing else status, project.workspace.problems)
+
+
+def checked(request: Request, project: Project) -> Request:
+    """The request as it applies to this project; raises UsageError for names that no manifest bears."""
+    check_names("--retry", request.retry, project.manifests)
+    check_names("--replace", request.replace, project.manifests)
+    return Request(request.retry, request.replace, complete=project.complete)
+
+
+def documented(project: Project, made: Plan) -> Document:
+    """The plan as a document."""
+    return plan_document(made, project.target, project.capabilities, project.lockfile, root=project.root)
+
+
+def _observed(env: Environment, project: Project, what: Input) -> Observation:
+    from reconciler.engine.observe import observe
+
+    async def look() -> Observation:
+        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as provider:
+            concurrency = project.target.limits.concurrency
+            return await observe(provider, project.lock, concurrency=concurrency, progress=True)
+
+    with Session() as session:
+        return session.run(look())
+
+
+def status(env: Environment, what: Input, *, live: bool) -> Answer:
+    """What the lockfile holds; with ``live`` also what the service shows of it."""
+    project = open_project(env, what)
+    models: dict[str, RemoteModel] | None = dict(_observed(env, project, what).models) if live else None
+    document = status_document(
+        project.lock,
+        project.target,
+        project.capabilities,
+        project.lockfile,
+        live=models,
+        root=project.root,
+    )
+    return Answer(document)
+
+
+def resolve(env: Environment, what: Input, name: str | None) -> Answer:
+    """Which remote model serves: of one manifest, or of all that the lockfile holds. Nothing is asked of the service.
+
+    Raises:
+        ReconcileError: when ``name`` has no serving generation.
+    """
+    project = open_project(env, what)
+    names = [name] if name else sorted(one for one, model in project.lock.models.items() if model.serving)
+    entries = [_resolved(project, one) for one in names]
+    return Answer(resolve_document(entries, project.target, project.capabilities, root=project.root))
+
+
+def _resolved(project: Project, name: str) -> Resolved:
+    locked = project.lock.models.get(name)
+    serving = locked.generation(locked.serving) if locked else None
+    if serving is None:
+        raise ReconcileError(f"nothing serves {name}: {_why_not(project, name, locked)}", "run reconcile apply first")
+    manifest = next((one for one in project.manifests if one.name == name), None)
+    embedded = project.capabilities.simulated
+    endpoint = "" if embedded else project.target.endpoint
+    return Resolved(
+        name=name,
+        key=serving.key,
+        remote=serving.remote,
+        provider=project.target.provider,
+        location=project.target.location or "",
+        endpoint=endpoint,
+        url=f"{endpoint}/{project.target.api_version}/{serving.remote}" if endpoint else "",
+        preamble=serving.preamble,
+        **({"sampling": manifest.sampling} if manifest else {}),
+    )
+
+
+def _why_not(project: Project, name: str, locked: LockedModel | None) -> str:
+    if locked:
+        return "none of its generations has been promoted yet"
+    declared = any(one.name == name for one in project.manifests)
+    return "it was never applied" if declared else f"neither a manifest nor {project.lockfile} knows that name"

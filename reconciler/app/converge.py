@@ -1,0 +1,98 @@
+"""The commands that change something: apply and wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from reconciler.app.commands import Answer, checked, documented
+from reconciler.app.environment import Environment, Session
+from reconciler.app.project import Input, Project, open_project
+from reconciler.app.services import connect
+from reconciler.core.events import Event
+from reconciler.core.locked import not_ready
+from reconciler.core.problems import InvalidInput, Problem, ReconcileError
+from reconciler.engine.reconcile import Options, Outcome, Reconciler
+from reconciler.engine.recorder import Recorder
+from reconciler.render.documents import Document, result_document
+from reconciler.render.outcomes import Outcomes
+
+Sink = Callable[[Event], None]
+Approve = Callable[[Document, tuple[Problem, ...]], bool]
+"""Shows a Plan document and the input's warnings, and says whether to go on."""
+Progress = Callable[[Document], AbstractContextManager[Sink]]
+"""Takes the Plan document, and is entered while the run goes on; what it gives takes every event."""
+
+
+class Declined(ReconcileError):  # noqa: N818 - a person's no is no error
+    """The plan was shown, and somebody said no: nothing was changed."""
+
+
+def apply(
+    env: Environment, what: Input, options: Options, *, locked: bool, approve: Approve, progress: Progress
+) -> Answer:
+    """Bring the service to what is declared; ``locked`` forbids every training.
+
+    Raises:
+        Declined: when ``approve`` says no.
+        InvalidInput: for problems of the input, and with ``locked`` for what the lockfile does not hold ready.
+        InterruptedRun: when a signal ended the run; the lockfile is saved.
+    """
+    project = open_project(env, what)
+    if locked:
+        unready = tuple(not_ready(project.manifests, project.target.scope, project.lock, project.lockfile))
+        if unready:
+            raise InvalidInput(unready)
+        options = replace(options, creates=False)
+    options = replace(options, request=checked(options.request, project))
+    return _Run(env, what, project, options).go(approve, progress)
+
+
+class _Run:
+    def __init__(self, env: Environment, what: Input, project: Project, options: Options) -> None:
+        self._clock = env.clock
+        self._began = env.clock()
+        self._project = project
+        self._watchers: list[Sink] = []
+        self._recorder = Recorder(project.lock, project.workspace.lock.write, env.clock, self._watchers)
+        self._outcomes = Outcomes(lambda: self._recorder.lock)
+        self._watchers.append(self._outcomes)
+        self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
+        self._reconciler = Reconciler(
+            provider=self._provider,
+            manifests=project.manifests,
+            target=project.target,
+            recorder=self._recorder,
+            examples=project.workspace.examples,
+            clock=env.clock,
+            sleeper=env.sleeper,
+            options=options,
+        )
+
+    def go(self, approve: Approve, progress: Progress) -> Answer:
+        project = self._project
+        with Session() as session:
+            try:
+                made = session.run(self._reconciler.look())
+                document = documented(project, made)
+                if not approve(document, project.workspace.problems):
+                    raise Declined("nothing was changed")
+                with progress(document) as sink:
+                    self._watchers.append(sink)
+                    outcome = session.run(self._reconciler.run(made))
+            finally:
+                session.run(self._provider.aclose())
+        return Answer(self._document(outcome), outcome.exit_status)
+
+    def _document(self, outcome: Outcome) -> Document:
+        return result_document(
+            plan=outcome.plan,
+            target=self._project.target,
+            capabilities=self._project.capabilities,
+            outcomes=self._outcomes.all(),
+            requests=self._provider.requests,
+            seconds=(self._clock() - self._began).total_seconds(),
+            exit_status=outcome.exit_status,
+            root=self._project.root,
+        )

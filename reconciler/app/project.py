@@ -1,0 +1,100 @@
+"""The input of a command, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.app.environment import Environment
+from reconciler.app.services import capabilities_of
+from reconciler.core.lock import Lock, check_owner, loads
+from reconciler.core.model import Capabilities, Manifest, Target
+from reconciler.core.problems import InvalidInput
+from reconciler.core.selection import Selection
+from reconciler.files.workspace import Workspace, load
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What every command is about: paths, the target's name, which manifests, and further hosts that may see tokens."""
+
+    paths: tuple[str, ...] = ()
+    target: str | None = None
+    selection: Selection = EVERYTHING
+    allow_endpoints: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Valid input. ``complete`` says that it is all there is in the root; ``lockfile`` is that file's path as shown."""
+
+    workspace: Workspace
+    manifests: tuple[Manifest, ...]
+    complete: bool
+    capabilities: Capabilities
+    cwd: Path
+    lockfile: str
+    lock: Lock
+
+    @property
+    def target(self) -> Target:
+        """The target that the command works on."""
+        return self.workspace.target
+
+    @property
+    def root(self) -> str:
+        """The root as shown, empty for the working folder."""
+        shown = _shown(self.workspace.root, self.cwd)
+        return "" if shown == "." else shown
+
+
+def read_workspace(env: Environment, what: Input) -> Workspace:
+    """Everything that stands in the files, its problems included.
+
+    Raises:
+        UsageError: when there is no target.
+    """
+    return load(
+        what.paths,
+        target=what.target,
+        cwd=env.cwd,
+        stdin=env.stdin,
+        environ=env.environ,
+        capabilities=capabilities_of,
+    )
+
+
+def open_project(env: Environment, what: Input) -> Project:
+    """Read manifests, target and lockfile.
+
+    Raises:
+        InvalidInput: with every problem of every file.
+        UsageError: when there is no target, or a name that no manifest bears.
+        ReconcileError: when the lockfile cannot be read, or belongs to something else.
+    """
+    return project_of(env, read_workspace(env, what), what)
+
+
+def project_of(env: Environment, workspace: Workspace, what: Input) -> Project:
+    """The project in a workspace; raises as :func:`open_project` does."""
+    if workspace.errors:
+        raise InvalidInput(workspace.problems)
+    shown = _shown(workspace.lock.path, env.cwd)
+    text = workspace.lock.read()
+    lock = Lock() if text is None else loads(text, shown)
+    check_owner(lock, workspace.target, shown)
+    return Project(
+        workspace=workspace,
+        manifests=what.selection.of(workspace.manifests),
+        complete=workspace.complete and what.selection.everything,
+        capabilities=capabilities_of(workspace.target),
+        cwd=env.cwd,
+        lockfile=shown,
+        lock=lock,
+    )
+
+
+def _shown(path: Path, cwd: Path) -> str:
+    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)

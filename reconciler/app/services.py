@@ -1,0 +1,117 @@
+"""Which service a target means, and how it is reached. HTTP and ASGI are imported only by commands that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.app.environment import Environment
+from reconciler.core.model import Capabilities, Target
+from reconciler.core.problems import ReconcileError
+from reconciler.emulator.settings import Settings
+from reconciler.providers.versions import VERSIONS
+
+if TYPE_CHECKING:
+    import httpx
+
+    from reconciler.providers.generativelanguage import GenerativeLanguage
+
+EMBEDDED = "embedded"
+TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
+WORLD_FOLDER = ".reconcile"
+
+
+def capabilities_of(target: Target) -> Capabilities:
+    """What the target's service can do."""
+    capabilities = VERSIONS[target.api_version]
+    if target.provider != EMBEDDED:
+        return capabilities
+    pace = _pace(target.step_seconds)
+    return replace(
+        capabilities,
+        label="embedded service",
+        simulated=True,
+        seconds_per_step=pace.step_seconds,
+        overhead_seconds=pace.overhead_seconds,
+    )
+
+
+def _pace(step_seconds: float | None) -> Settings:
+    """The pace of the embedded service; a quicker step shortens start and end in proportion."""
+    default = Settings()
+    if step_seconds is None:
+        return default
+    return Settings(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
+
+
+def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> GenerativeLanguage:
+    """A client of the target's service, to be used as an async context manager."""
+    from reconciler.providers.generativelanguage import connect as connect_to
+
+    embedded = target.provider == EMBEDDED
+    return connect_to(
+        "http://embedded.localhost" if embedded else target.endpoint,
+        target.api_version,
+        auth=None if embedded else _auth(env, target, allow_endpoints),
+        transport=_embedded(env, target, root) if embedded else None,
+        clock=env.clock,
+        sleep=env.sleeper,
+        random=env.rng.random,
+        requests_per_minute=None if embedded else target.limits.requests_per_minute,
+        capabilities=capabilities_of(target),
+    )
+
+
+def _auth(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> httpx.Auth:
+    from reconciler.providers.auth import AccessToken, BearerAuth
+
+    token = env.environ.get(TOKEN_VARIABLE)
+    if token:
+        return BearerAuth(AccessToken(token, target.project), allow_endpoints)
+    from reconciler.providers.adc import ApplicationDefault
+
+    return BearerAuth(ApplicationDefault(env.environ, target.project), allow_endpoints)
+
+
+def _embedded(env: Environment, target: Target, root: Path) -> httpx.AsyncBaseTransport:
+    import httpx
+
+    from reconciler.emulator.app import create_app
+
+    folder = root / WORLD_FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ReconcileError(
+            f"the embedded service cannot keep its models in {folder}: {error.strerror}", "make the folder writable"
+        ) from error
+    app = create_app(
+        store=folder / f"{target.name}.sqlite3",
+        clock=env.clock,
+        random=env.rng,
+        settings=_pace(target.step_seconds),
+        world=root / target.world if target.world else None,
+    )
+    return httpx.ASGITransport(app)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the embedded service starts with; ``None`` is memory, no models, and the usual pace."""
+
+    store: Path | None = None
+    world: Path | None = None
+    step_seconds: float | None = None
+
+
+def serve(env: Environment, what: Served, *, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve the embedded service until it is interrupted; ``started`` is told its URL."""
+    from reconciler.emulator.app import create_app
+    from reconciler.emulator.server import serve as serve_app
+
+    app = create_app(
+        store=what.store, clock=env.clock, random=env.rng, settings=_pace(what.step_seconds), world=what.world
+    )
+    serve_app(app, host=host, port=port, started=started)

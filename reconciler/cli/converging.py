@@ -1,0 +1,121 @@
+"""apply and wait."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from reconciler.app import converge
+from reconciler.app.commands import Answer
+from reconciler.app.converge import Sink
+from reconciler.app.environment import Environment
+from reconciler.cli import options
+from reconciler.cli.options import input_of, output_of, request_of
+from reconciler.cli.output import Output
+from reconciler.core.events import Event
+from reconciler.core.problems import Problem, UsageError
+from reconciler.engine.reconcile import Options
+from reconciler.render.documents import Document
+from reconciler.render.plan_text import plan_text
+from reconciler.render.text import result_text
+
+
+@click.command()
+@options.inputs
+@options.voice
+@options.reports
+@options.only
+@options.exclude
+@options.retry
+@options.replace
+@options.timeout
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@click.option("--no-wait", is_flag=True, help="Start the trainings and return; reconcile wait takes up from there.")
+@click.option(
+    "--locked", is_flag=True, help="Train nothing: fail unless the lockfile names a ready generation of each."
+)
+@click.pass_obj
+def apply(
+    env: Environment, /, *, timeout: timedelta | None, yes: bool, no_wait: bool, locked: bool, **values: Any
+) -> int:
+    """Create what is missing, wait for it, and record it in the lockfile."""
+    output = output_of(values)
+    request = request_of(values)
+    if locked and (request.retry or request.replace):
+        raise UsageError("--locked forbids training, which --retry and --replace ask for", "leave one of them out")
+    wanted = Options(request=request, wait=not no_wait, timeout=timeout)
+    answer = converge.apply(
+        env,
+        input_of(values),
+        wanted,
+        locked=locked,
+        approve=lambda document, warnings: _approve(output, document, warnings, yes=yes),
+        progress=lambda document: _progress(env, output, document),
+    )
+    return _tell(output, answer)
+
+
+@click.command()
+@options.inputs
+@options.voice
+@options.reports
+@options.only
+@options.exclude
+@options.timeout
+@click.pass_obj
+def wait(env: Environment, /, *, timeout: timedelta | None, **values: Any) -> int:
+    """Wait for the trainings that any earlier run started. Creates and changes nothing at the service."""
+    output = output_of(values)
+    answer = converge.apply(
+        env,
+        input_of(values),
+        Options(creates=False, writes=False, timeout=timeout),
+        locked=False,
+        approve=lambda _document, _warnings: True,
+        progress=lambda document: _progress(env, output, document),
+    )
+    return _tell(output, answer)
+
+
+def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], *, yes: bool) -> bool:
+    """Show what would be done, and ask unless it was answered beforehand or nothing would be."""
+    output.warn(warnings)
+    if not document["changes"]:
+        return True
+    output.say(lambda style, width: plan_text(document, width=width, style=style))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to approve this plan", "look at it, then run again with --yes")
+    return click.confirm("Do this?", err=True)
+
+
+def _progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:
+    if output.quiet:
+        return nullcontext(_ignore)
+    names = {action["name"] for action in document["actions"]}
+    simulated = bool(document["simulated"])
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        from reconciler.render.live import LiveProgress
+
+        console = Console(stderr=True, no_color=not output.wants_colour(sys.stderr), highlight=False)
+        return LiveProgress(console, clock=env.clock, names=names, simulated=simulated)
+    from reconciler.render.progress import PlainProgress
+
+    style = output.style(sys.stderr)
+    return PlainProgress(sys.stderr, clock=env.clock, names=names, simulated=simulated, style=style)
+
+
+def _ignore(_event: Event) -> None:
+    """Quiet means that nobody watches."""
+
+
+def _tell(output: Output, answer: Answer) -> int:
+    output.result(answer.document, lambda style, width: result_text(answer.document, width=width, style=style))
+    return answer.exit_status

@@ -1,0 +1,104 @@
+"""The command ``reconcile``: the group, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler import __version__
+from reconciler.app.environment import Environment
+from reconciler.core.problems import ExitStatus, InvalidInput, ReconcileError
+from reconciler.render.safe import terminal_safe
+
+_MODULES = {
+    "init": "scaffold",
+    "validate": "reading",
+    "plan": "reading",
+    "apply": "converging",
+    "wait": "converging",
+    "status": "reading",
+    "resolve": "reading",
+    "schema": "tools",
+    "emulator": "tools",
+    "completion": "tools",
+}
+"""Where each command is; modules are imported only when a command of theirs is asked for."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"reconciler.cli.{_MODULES[cmd_name]}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is no command")
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "RECONCILE",
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="reconcile")
+def cli() -> None:
+    """Bring tuned models to what the manifests declare.
+
+    People commit manifests that say which tuned models should exist; reconcile compares them with what the tuning
+    service lists, creates what is missing, waits for the training and records what it did in a lockfile.
+
+    Exit status: 0 done or nothing to do, 1 an error or held, 2 changes (plan --detailed-exitcode), 3 not authenticated
+    or not allowed, 4 still training when the time ran out, 64 wrong usage, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
+    """Run a command and return its exit status; every error becomes a message on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:  # a terminal that lacks a character gets a stand-in, never an error
+            reconfigure(errors="replace")
+    env = environment or Environment(cwd=Path.cwd(), environ=os.environ, stdin=sys.stdin.buffer)
+    try:
+        return _run(arguments, env)
+    except InvalidInput as error:
+        return _fail(ExitStatus.ERROR, *(str(problem) for problem in error.problems))
+    except ReconcileError as error:
+        return _fail(error.exit_status, f"Error: {error}")
+    except BrokenPipeError:
+        # Whoever read our output is gone; the interpreter must not stumble over it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.ERROR
+
+
+def _run(arguments: Sequence[str] | None, env: Environment) -> int:
+    try:
+        status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=env)
+    except click.UsageError as error:
+        error.show()
+        return ExitStatus.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitStatus.ERROR
+    except (click.Abort, KeyboardInterrupt):
+        return _fail(ExitStatus.INTERRUPTED, "Error: interrupted; nothing was changed")
+    return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _fail(status: ExitStatus, *lines: str) -> ExitStatus:
+    for line in lines:
+        click.echo(terminal_safe(line), err=True)
+    return status

@@ -1,0 +1,133 @@
+"""Options that several commands share, and what they mean to the app."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import reduce
+from typing import Any, TypeVar
+
+import click
+
+from reconciler.app.project import Input
+from reconciler.cli.output import Output
+from reconciler.core.plan import Request
+from reconciler.core.selection import Selection
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def duration(text: str) -> timedelta:
+    """A duration as manifests write it: ``90s``, ``30m``, ``1h30m``, or ``0``; what is none is a usage error."""
+    found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?|0", text)
+    if not found or not text:
+        raise click.BadParameter(f"{text!r} is no duration; write it like 90s, 30m or 1h30m.")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def label(text: str) -> tuple[str, str]:
+    """A label and its value, ``team=demo``; what is none is a usage error."""
+    name, equals, wanted = text.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r} is no label; write it like team=demo.")
+    return name, wanted
+
+
+def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several decorators as one, the first of them outermost."""
+    return lambda command: reduce(lambda wrapped, one: one(wrapped), reversed(decorators), command)
+
+
+paths = click.argument("paths", nargs=-1, metavar="[PATHS]...")
+target = click.option(
+    "--target",
+    envvar="RECONCILE_TARGET",
+    metavar="NAME",
+    help="The target: reconcile.NAME.yaml, or reconcile.yaml by default.",
+)
+labels = click.option(
+    "-l",
+    "--label",
+    "labels",
+    type=label,
+    multiple=True,
+    metavar="LABEL=VALUE",
+    help="Only manifests with this label.",
+)
+document_format = click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+)
+allow_endpoint = click.option(
+    "--allow-endpoint",
+    "allow_endpoints",
+    envvar="RECONCILE_ALLOW_ENDPOINT",
+    multiple=True,
+    metavar="HOST",
+    help="A further host that credentials may be sent to; beside *.googleapis.com and this machine.",
+)
+only = click.option("--only", multiple=True, metavar="NAME", help="Only the manifest of that name; repeatable.")
+exclude = click.option(
+    "--exclude", multiple=True, metavar="NAME", help="All but the manifest of that name; repeatable."
+)
+retry = click.option("--retry", multiple=True, metavar="NAME", help="Train once more what failed; repeatable.")
+replace = click.option("--replace", multiple=True, metavar="NAME", help="Train once more what is healthy; repeatable.")
+timeout = click.option(
+    "--timeout", type=duration, metavar="DURATION", help="Wait at most so long, like 90s, 30m or 1h30m; 0 looks once."
+)
+
+colour = click.option(
+    "--color",
+    "colour",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="When to colour; auto heeds NO_COLOR and FORCE_COLOR.",
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
+verbose = click.option("-v", "--verbose", count=True, help="Say more: also what is in sync; twice, also each request.")
+reports = click.option(
+    "--report", "reports", multiple=True, metavar="FILE", help="Also write the document to FILE.json; repeatable."
+)
+
+voice = together(colour, quiet, verbose)
+"""What every command takes that prints something."""
+inputs = together(paths, target, labels, allow_endpoint, document_format)
+"""What every command that reads manifests takes."""
+
+
+def input_of(values: dict[str, Any]) -> Input:
+    """What the shared options say, taken out of a command's values."""
+    selection = Selection(
+        labels=tuple(values.pop("labels", ())),
+        only=frozenset(values.pop("only", ())),
+        exclude=frozenset(values.pop("exclude", ())),
+    )
+    return Input(
+        paths=tuple(values.pop("paths")),
+        target=values.pop("target"),
+        selection=selection,
+        allow_endpoints=frozenset(values.pop("allow_endpoints", ())),
+    )
+
+
+def output_of(values: dict[str, Any]) -> Output:
+    """How to speak, taken out of a command's values."""
+    output = Output(
+        form=values.pop("output"),
+        colour=values.pop("colour"),
+        quiet=values.pop("quiet"),
+        verbose=values.pop("verbose"),
+        reports=tuple(values.pop("reports", ())),
+    )
+    if output.verbose > 1:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    return output
+
+
+def request_of(values: dict[str, Any]) -> Request:
+    """The trainings that somebody asked for, taken out of a command's values."""
+    return Request(retry=frozenset(values.pop("retry", ())), replace=frozenset(values.pop("replace", ())))

@@ -1,0 +1,78 @@
+"""Where output goes: the result to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import click
+
+from reconciler.core.problems import Problem, ReconcileError, UsageError
+from reconciler.render.layout import Style, ansi, plain
+from reconciler.render.safe import terminal_safe
+
+Colour = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command speaks: its format, colour, and how much it says on standard error."""
+
+    form: Literal["text", "json"] = "text"
+    colour: Colour = "auto"
+    quiet: bool = False
+    verbose: int = 0
+    reports: tuple[str, ...] = ()
+
+    def style(self, stream: TextIO) -> Style:
+        """Colour for that stream, or none."""
+        return ansi if self.wants_colour(stream) else plain
+
+    def wants_colour(self, stream: TextIO) -> bool:
+        """Whether to colour a stream; NO_COLOR and FORCE_COLOR count when they are not empty (no-color.org)."""
+        if self.colour != "auto":
+            return self.colour == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+    def result(self, document: Mapping[str, Any], text: Callable[[Style, int | None], str]) -> None:
+        """Print the result, as text or as the JSON document, and write the reports."""
+        for report in self.reports:
+            _write_report(report, document)
+        if self.form == "json":
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        else:
+            click.echo(text(self.style(sys.stdout), width_of(sys.stdout)), color=True)
+
+    def say(self, text: Callable[[Style, int | None], str]) -> None:
+        """Print something for people, on standard error."""
+        if not self.quiet:
+            click.echo(text(self.style(sys.stderr), width_of(sys.stderr)), err=True, color=True)
+
+    def warn(self, problems: Iterable[Problem]) -> None:
+        """Print warnings about the input."""
+        lines = [terminal_safe(str(problem)) for problem in problems]
+        if lines:
+            self.say(lambda style, _: "\n".join(f"{style('warning', 'warning:')} {line}" for line in lines))
+
+
+def width_of(stream: TextIO) -> int | None:
+    """The columns of a terminal; ``None`` where the stream is none, so that lines in pipes and files stay whole."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _write_report(report: str, document: Mapping[str, Any]) -> None:
+    path = Path(report)
+    if path.suffix != ".json":
+        raise UsageError(f"--report {report}: reports are written as .json", "name a file that ends in .json")
+    try:
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error

@@ -1,0 +1,55 @@
+"""What became of each manifest, folded from the events of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.core.events import Completed, Event, Failed, Promoted, Refused, Updated
+from reconciler.core.lock import Lock
+from reconciler.render.documents import Outcome
+
+
+class Outcomes:
+    """A sink of the event stream; ``lock`` gives the lock as it is when an event is told."""
+
+    def __init__(self, lock: Callable[[], Lock]) -> None:
+        self._lock = lock
+        self._by_name: dict[str, Outcome] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event that decides what became of a manifest; a failure or a refusal is not overwritten."""
+        outcome = self._outcome(event)
+        before = self._by_name.get(outcome.name) if outcome else None
+        if outcome and not (before and before.state in {"failed", "refused"}):
+            self._by_name[outcome.name] = outcome
+
+    def all(self) -> tuple[Outcome, ...]:
+        """The outcomes so far, one a manifest."""
+        return tuple(self._by_name.values())
+
+    def _outcome(self, event: Event) -> Outcome | None:
+        match event:
+            case Completed(name, key, _) | Promoted(name, key, _):
+                return self._about(name, key, Outcome(name, "ready"))
+            case Failed(name, key, model):
+                why = model.failure.message if model.failure else "the service does not tell why"
+                return self._about(name, key, Outcome(name, "failed", message=why))
+            case Updated(name, key, fields):
+                return self._about(name, key, Outcome(name, "updated", message=", ".join(fields)))
+            case Refused(name, error, _):
+                return Outcome(name, "refused", message=str(error))
+            case _:
+                return None
+
+    def _about(self, name: str, key: str, outcome: Outcome) -> Outcome:
+        generation = self._lock().models[name].generation(key)
+        if generation is None:
+            return replace(outcome, key=key)
+        return replace(
+            outcome,
+            key=key,
+            remote=generation.remote,
+            steps=generation.total_steps,
+            final_loss=generation.final_loss,
+        )
