@@ -57,20 +57,23 @@ class ApplicationDefault:
     async def token(self) -> str:
         """A token that is valid now; raises AccessError when there is none to be had."""
         async with self._turn:
-            if self._credentials is None:
-                self._credentials = self._load()
-            if not self._credentials.valid:
-                await asyncio.to_thread(self._refresh, self._credentials)
-            return str(self._credentials.token)
+            credentials = self._loaded()
+            if not credentials.valid:
+                await asyncio.to_thread(self._refresh, credentials)
+            return str(credentials.token)
 
     async def renew(self, rejected: str) -> str | None:
         """A refreshed token; several requests that were refused with one token refresh it once."""
         async with self._turn:
-            if self._credentials is None:
-                return None
-            if self._credentials.token == rejected:
-                await asyncio.to_thread(self._refresh, self._credentials)
-            return str(self._credentials.token)
+            credentials = self._loaded()
+            if credentials.token == rejected:
+                await asyncio.to_thread(self._refresh, credentials)
+            return str(credentials.token)
+
+    def _loaded(self) -> Credentials:
+        if self._credentials is None:
+            self._credentials = self._load()
+        return self._credentials
 
     def _load(self) -> Credentials:
         path = _credentials_file(self._environ)

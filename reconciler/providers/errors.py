@@ -133,7 +133,7 @@ def error_object(body: bytes | str) -> Mapping[str, Any]:
     """The ``error`` of a body in Google's error format, or an empty mapping."""
     try:
         document = json.loads(body)
-    except ValueError:  # HTML from a front end, or a body that was cut short
+    except (ValueError, RecursionError):  # HTML from a front end, or a body that was cut short
         return {}
     error = document.get("error") if isinstance(document, dict) else None
     return error if isinstance(error, dict) else {}

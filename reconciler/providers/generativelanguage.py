@@ -85,6 +85,10 @@ class GenerativeLanguage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give back the client's connections."""
         await self._client.aclose()
 
     @property
@@ -120,19 +124,13 @@ class GenerativeLanguage:
         """One model by name; its operation is read for progress while it trains, and for the reason when it failed.
 
         The model comes first: an operation has neither mark nor creation time, and one read later than the model
-        cannot lag behind it. So a model that serves, or is gone, costs one request and all others cost two.
+        cannot lag behind it. So a model that serves, or is gone, costs one request and all others cost two. An
+        operation that is no longer known leaves the model.
         """
         model = await self._read(handle.remote)
         if model is None or model.state is State.ACTIVE or handle.operation is None:
             return model
-        call = Call("GET", self._path(handle.operation))
-        try:
-            operation = await self._client.request(call)
-        except ServiceError as error:
-            if error.code == "NOT_FOUND":  # operations are forgotten, models are not
-                return model
-            raise
-        return _decode(call, partial(_with_outcome, model), operation)
+        return await self._get(handle.operation, partial(_with_outcome, model)) or model
 
     async def create(self, generation: Generation, examples: Iterable[Example]) -> Created | Exists:
         """Start a training. The id is the key, so a repeat cannot train twice; still, after doubt, it looks first."""
@@ -193,11 +191,14 @@ class GenerativeLanguage:
                 raise
 
     async def _read(self, remote: str) -> RemoteModel | None:
-        """A model, or ``None``: Google answers 403 to a tuned model "that you may not see, or that may not exist".
+        return await self._get(remote, wire.read_model)
+
+    async def _get(self, name: str, read: Callable[[Json], T]) -> T | None:
+        """A model or an operation, or ``None``: Google answers 403 to what "you may not see, or may not exist".
 
         Taking both as absence is safe: an id is a content key, and creating one that exists is refused with 409.
         """
-        call = Call("GET", self._path(remote))
+        call = Call("GET", self._path(name))
         try:
             body = await self._client.request(call)
         except ForbiddenError as error:
@@ -208,7 +209,7 @@ class GenerativeLanguage:
             if error.code == "NOT_FOUND":
                 return None
             raise
-        return _decode(call, wire.read_model, body)
+        return _decode(call, read, body)
 
     def _path(self, name: str) -> str:
         """The path of a resource; its name, from a lockfile or a service, may not reach out of the collection."""

@@ -43,7 +43,8 @@ MAX_BODY = 64 * 2**20
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_UNAMBIGUOUS = frozenset({429})
+_NOT_DONE = frozenset({429})
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _LOG = logging.getLogger(__name__)
 
 
@@ -170,7 +171,8 @@ class Client:
             raise unreachable(str(call), str(error)) from error
         except httpx.TransportError as error:
             cause = str(error) or type(error).__name__
-            raise TransientError(unreachable(str(call), cause), delay=None, ambiguous=True) from error
+            ambiguous = not isinstance(error, _NEVER_SENT)
+            raise TransientError(unreachable(str(call), cause), delay=None, ambiguous=ambiguous) from error
         except httpx.DecodingError as error:
             raise unintelligible(str(call), "a body that cannot be decompressed") from error
         if response.is_success:
@@ -200,15 +202,15 @@ class Client:
         if delay is not None and delay > MAX_OBEDIENCE:
             return refused(str(call), refusal, f" and asks to wait {delay:.0f} s", call.remedies)
         error = refused(str(call), refusal, remedies=call.remedies)
-        return TransientError(error, delay=delay, ambiguous=refusal.status not in _UNAMBIGUOUS)
+        return TransientError(error, delay=delay, ambiguous=refusal.status not in _NOT_DONE)
 
 
 def _object(call: Call, response: httpx.Response, body: bytes) -> Json:
-    if not body:
+    if not body and call.method == "DELETE":
         return {}
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = clean(response.headers.get("content-type", "")) or "no content type"
         raise unintelligible(str(call), f"{response.status_code} and no JSON ({kind})") from error
     if not isinstance(document, dict):

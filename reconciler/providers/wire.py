@@ -68,12 +68,16 @@ def read_model(body: Mapping[str, Any]) -> RemoteModel:
         display_name=str(body.get("displayName") or ""),
         description=description,
         sampling=_read_sampling(body),
-        hyperparameters={key: _number(value) for key, value in (task.get("hyperparameters") or {}).items()},
+        hyperparameters=_read_hyperparameters(task.get("hyperparameters") or {}),
         create_time=str(body.get("createTime") or ""),
         start_time=str(task.get("startTime") or ""),
         complete_time=str(task.get("completeTime") or ""),
         snapshots=read_snapshots(task),
     )
+
+
+def _read_hyperparameters(holder: Mapping[str, Any]) -> dict[str, Number]:
+    return {name: _number(value) for name, value in holder.items() if value is not None}
 
 
 def _read_sampling(body: Mapping[str, Any]) -> Sampling:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -12,10 +13,10 @@ from reconciler.core.identity import with_mark
 from reconciler.core.model import Failure, Handle, RemoteModel, Sampling, Snapshot, State, Update
 from reconciler.core.ports import Created, Exists, Provider
 from reconciler.core.problems import AccessError, ReconcileError, ServiceError
-from reconciler.providers.generativelanguage import GenerativeLanguage
+from reconciler.providers.generativelanguage import GenerativeLanguage, connect
 from reconciler.providers.versions import VERSIONS
 from support.provider_samples import EXAMPLES, generation, judge
-from support.provider_service import Script, Time, error, provider_of, script
+from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -109,6 +110,11 @@ def test_a_model_that_moves_between_pages_counts_once() -> None:
     ]
 
 
+def test_a_server_may_ignore_the_field_mask() -> None:
+    full = body_of("ACTIVE", updateTime="2026-01-01T00:00:00Z", readerProjectNumbers=["1"], later={"unknown": []})
+    assert listed(script(JSONResponse({"tunedModels": [full], "kind": "list"}))) == [REMOTE]
+
+
 ENDLESS = (
     "GET /v1beta3/tunedModels was answered with a list that never ends: its page tokens lead nowhere new; check that"
     " spec.endpoint of the target is such a service"
@@ -151,6 +157,13 @@ def test_a_403_about_the_project_is_no_absence() -> None:
     caught = failure(app, lambda provider: provider.observe(Handle(REMOTE)))
     assert isinstance(caught, AccessError)
     assert str(caught).endswith("`gcloud services enable`")
+
+
+def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
+    told = str(
+        failure(script(error(400, "INVALID_ARGUMENT", "Odd.")), lambda provider: provider.observe(Handle(REMOTE)))
+    )
+    assert told == f"{GET} was refused with 400 INVALID_ARGUMENT: Odd; correct what the service names and run again"
 
 
 def test_a_model_that_serves_costs_one_request() -> None:
@@ -200,8 +213,9 @@ def test_an_operation_that_ended_well_overrules_a_model_that_lags_behind() -> No
     assert found.snapshots == (Snapshot(9, 1, 2.5),)
 
 
-def test_a_forgotten_operation_leaves_the_model() -> None:
-    app = script(model("FAILED"), GONE)
+@pytest.mark.parametrize("answer", [GONE, UNSEEN])
+def test_a_forgotten_operation_leaves_the_model(answer: Response) -> None:
+    app = script(model("FAILED"), answer)
     found = observe(app)
     assert found is not None
     assert (found.state, found.failure) == (State.FAILED, None)
@@ -276,6 +290,30 @@ def test_a_create_that_stays_in_doubt_ends_with_the_services_words() -> None:
     told = str(failure(app, lambda provider: provider.create(WANTED, EXAMPLES)))
     assert told.startswith(f"{POST} was refused with 503 UNAVAILABLE: busy; try again later")
     assert app.lines == [POST, *[GET, POST] * 5]
+
+
+def test_a_create_that_was_never_sent_is_no_doubt() -> None:
+    class Refusing(httpx.ASGITransport):
+        refused = False
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if not self.refused:
+                self.refused = True
+                raise httpx.ConnectError("refused")
+            return await super().handle_async_request(request)
+
+    app, time = script(STARTED), Time()
+    provider = connect(
+        ENDPOINT,
+        "v1beta3",
+        auth=None,
+        clock=time.clock,
+        sleep=time.sleep,
+        random=lambda: 0.0,
+        transport=Refusing(app),
+    )
+    assert isinstance(asyncio.run(provider.create(WANTED, EXAMPLES)), Created)
+    assert app.lines == [POST]
 
 
 def test_doubt_outlasts_a_later_refusal_for_the_rate() -> None:

@@ -103,6 +103,7 @@ def test_a_retry_is_logged_without_a_query(caplog: pytest.LogCaptureFixture) -> 
             "was answered with 200 and no JSON (application/json)",
         ),
         (Response(b"\xff\xfe"), "was answered with 200 and no JSON (no content type)"),
+        (Response(b"[" * 100_000), "was answered with 200 and no JSON (no content type)"),
         (JSONResponse([1]), "was answered with 200 and JSON that is no object"),
         (
             Response(b"no gzip", headers={"content-encoding": "gzip"}),
@@ -123,8 +124,10 @@ def test_an_unintelligible_answer_says_what_came(answer: Response, complaint: st
     )
 
 
-def test_an_empty_answer_is_an_empty_object() -> None:
-    assert ask(script(Response(b"")), Time()) == {}
+def test_an_empty_answer_is_fine_for_a_deletion_alone() -> None:
+    app = script(Response(status_code=204))
+    assert asyncio.run(client_of(app, Time()).request(Call("DELETE", "/v1beta3/tunedModels/m"))) == {}
+    assert "was answered with 204 and no JSON (no content type)" in str(failure(app, Time()))
 
 
 @pytest.mark.parametrize(

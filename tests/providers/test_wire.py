@@ -81,7 +81,7 @@ def test_a_model_tuned_from_a_tuned_model_is_no_child_of_a_base_model() -> None:
 
 def test_liberal_numbers_are_read() -> None:
     task = {
-        "hyperparameters": {"epochCount": "3", "batchSize": 2.0, "learningRate": 0.001},
+        "hyperparameters": {"epochCount": "3", "batchSize": 2.0, "learningRate": 0.001, "later": None},
         "snapshots": [{"step": "7", "epoch": 1.0, "meanLoss": -1.1e-06}, {"step": 8}],
     }
     model = wire.read_model({"name": "tunedModels/m", "topK": "40", "temperature": 0, "tuningTask": task})
