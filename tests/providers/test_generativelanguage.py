@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -17,9 +17,6 @@ from reconciler.providers.generativelanguage import GenerativeLanguage, connect
 from reconciler.providers.versions import VERSIONS
 from support.provider_samples import EXAMPLES, generation, judge
 from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 WANTED = generation()
 REMOTE = f"tunedModels/{WANTED.key}"
@@ -79,66 +76,6 @@ def test_the_versions_differ_where_their_protos_do() -> None:
         {"epochCount": 10, "batchSize": 16},
         {"epochCount": 5, "batchSize": 4},
     )
-
-
-# list
-
-
-def pages(*shown: tuple[list[str], str]) -> list[Response]:
-    return [
-        JSONResponse({"tunedModels": [{"name": f"tunedModels/{name}"} for name in names], "nextPageToken": token})
-        for names, token in shown
-    ]
-
-
-def listed(app: Script) -> list[str]:
-    return [found.remote for found in asyncio.run(provider_of(app, Time()).list(progress=False))]
-
-
-def test_all_pages_are_read_whatever_their_size() -> None:
-    app = script(*pages((["a", "b"], "t1"), ([], "t2"), (["c"], "t3")), JSONResponse({}))
-    assert listed(app) == ["tunedModels/a", "tunedModels/b", "tunedModels/c"]
-    assert [seen.query.get("pageToken") for seen in app.seen] == [None, "t1", "t2", "t3"]
-    assert {seen.query["pageSize"] for seen in app.seen} == {"1000"}
-
-
-def test_a_model_that_moves_between_pages_counts_once() -> None:
-    assert listed(script(*pages((["a", "b"], "t1"), (["b", "c"], "")))) == [
-        "tunedModels/a",
-        "tunedModels/b",
-        "tunedModels/c",
-    ]
-
-
-def test_a_server_may_ignore_the_field_mask() -> None:
-    full = body_of("ACTIVE", updateTime="2026-01-01T00:00:00Z", readerProjectNumbers=["1"], later={"unknown": []})
-    assert listed(script(JSONResponse({"tunedModels": [full], "kind": "list"}))) == [REMOTE]
-
-
-ENDLESS = (
-    "GET /v1beta3/tunedModels was answered with a list that never ends: its page tokens lead nowhere new; check that"
-    " spec.endpoint of the target is such a service"
-)
-
-
-def test_a_repeated_page_token_ends_the_list_with_an_error() -> None:
-    app = script(*pages((["a"], "t1"), (["b"], "t2"), (["c"], "t1")))
-    assert str(failure(app, lambda provider: provider.list(progress=False))) == ENDLESS
-    assert len(app.seen) == 3
-
-
-def test_pages_without_end_end_with_an_error() -> None:
-    def answer(request: Request) -> Response:
-        token = str(int(request.query_params.get("pageToken", "0")) + 1)
-        return JSONResponse({"tunedModels": [{"name": "tunedModels/a"}], "nextPageToken": token})
-
-    assert str(failure(script(answer), lambda provider: provider.list(progress=False))) == ENDLESS
-
-
-@pytest.mark.parametrize("body", [{"tunedModels": [{}]}, {"tunedModels": [5]}, {"tunedModels": 5}])
-def test_a_list_of_another_shape_is_told(body: Any) -> None:
-    told = str(failure(script(JSONResponse(body)), lambda provider: provider.list(progress=False)))
-    assert told.startswith("GET /v1beta3/tunedModels was answered with a body of another shape (")
 
 
 # observe
