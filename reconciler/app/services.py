@@ -65,14 +65,14 @@ def connect(env: Environment, target: Target, root: Path, allow_endpoints: froze
 
 
 def _auth(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> httpx.Auth:
-    from reconciler.providers.auth import AccessToken, BearerAuth
+    from reconciler.providers.auth import google_auth
 
-    token = env.environ.get(TOKEN_VARIABLE)
-    if token:
-        return BearerAuth(AccessToken(token, target.project), allow_endpoints)
-    from reconciler.providers.adc import ApplicationDefault
-
-    return BearerAuth(ApplicationDefault(env.environ, target.project), allow_endpoints)
+    return google_auth(
+        access_token=env.environ.get(TOKEN_VARIABLE),
+        environ=env.environ,
+        project=target.project,
+        allow_endpoints=allow_endpoints,
+    )
 
 
 def _embedded(env: Environment, target: Target, root: Path) -> httpx.AsyncBaseTransport:

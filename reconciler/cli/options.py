@@ -88,7 +88,9 @@ colour = click.option(
     help="When to colour; auto heeds NO_COLOR and FORCE_COLOR.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
-verbose = click.option("-v", "--verbose", count=True, help="Say more: also what is in sync; twice, also each request.")
+verbose = click.option(
+    "-v", "--verbose", count=True, help="Say more: also what is in sync; twice, also what is retried."
+)
 reports = click.option(
     "--report", "reports", multiple=True, metavar="FILE", help="Also write the document to FILE.json; repeatable."
 )
@@ -124,8 +126,17 @@ def output_of(values: dict[str, Any]) -> Output:
         reports=tuple(values.pop("reports", ())),
     )
     if output.verbose > 1:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+        _log_to_stderr()
     return output
+
+
+def _log_to_stderr() -> None:
+    """Show our own log alone: the HTTP library would log addresses with their queries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logger = logging.getLogger("reconciler")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def request_of(values: dict[str, Any]) -> Request:
