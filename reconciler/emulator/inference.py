@@ -22,6 +22,13 @@ _COMPARED_CHARACTERS = 200
 _SHARPNESS = 10.0  # how much likelier an answer gets with similarity, at temperature 1
 _UNTRAINED = "(simulated answer: this model came without training examples)"
 
+_RULES = {
+    "temperature": (lambda value: 0 <= value <= 2, "must be between 0 and 2"),  # noqa: PLR2004 - Gemini's range
+    "topP": (lambda value: 0 <= value <= 1, "must be between 0 and 1"),
+    "topK": (lambda value: value >= 1, "must be at least 1"),
+    "candidateCount": (lambda value: 1 <= value <= MAX_CANDIDATES, f"must be between 1 and {MAX_CANDIDATES}"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -36,7 +43,8 @@ class Sampling:
 def generate_text(service: Service, call: Call) -> JsonObject:
     """The PaLM way to ask."""
     prompt = call.body.get("prompt", {}).get("text", "")
-    answers = _answers(service, call, "GenerateTextRequest", "prompt.text", prompt, call.body)
+    _check("GenerateTextRequest", violations(call.body, _RULES), "prompt.text", prompt)
+    answers = _answers(service, call, prompt, call.body)
     return {"candidates": [{"output": answer} for answer in answers]}
 
 
@@ -45,7 +53,8 @@ def generate_content(service: Service, call: Call) -> JsonObject:
     turns = call.body.get("contents", [])
     prompt = "".join(part.get("text", "") for part in turns[-1].get("parts", [])) if turns else ""
     config = call.body.get("generationConfig", {})
-    answers = _answers(service, call, "GenerateContentRequest", "contents", prompt, config)
+    _check("GenerateContentRequest", violations(config, _RULES, "generation_config."), "contents", prompt)
+    answers = _answers(service, call, prompt, config)
     asked, told = len(prompt.split()), sum(len(answer.split()) for answer in answers)
     return {
         "candidates": [
@@ -61,14 +70,14 @@ def generate_content(service: Service, call: Call) -> JsonObject:
     }
 
 
-def _answers(
-    service: Service, call: Call, request: str, field: str, prompt: str, wishes: Mapping[str, Any]
-) -> list[str]:
-    sampling_problems = violations(wishes, _RULES)
+def _check(request: str, wrong: list[Violation], field: str, prompt: str) -> None:
     if not prompt:
-        sampling_problems.append(Violation(field, "must not be empty"))
-    if sampling_problems:
-        raise invalid(request, sampling_problems)
+        wrong = [*wrong, Violation(field, "must not be empty")]
+    if wrong:
+        raise invalid(request, wrong)
+
+
+def _answers(service: Service, call: Call, prompt: str, wishes: Mapping[str, Any]) -> list[str]:
     model = service.store.model(call.model)
     state = state_of(model, service.clock())
     refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one can answer.")
@@ -78,19 +87,11 @@ def _answers(
     return answer(service.store.examples(model.seq), prompt, sampling, service.random)
 
 
-_RULES = {
-    "temperature": (lambda value: 0 <= value <= 2, "must be between 0 and 2"),  # noqa: PLR2004 - Gemini's range
-    "topP": (lambda value: 0 <= value <= 1, "must be between 0 and 1"),
-    "topK": (lambda value: value >= 1, "must be at least 1"),
-    "candidateCount": (lambda value: 1 <= value <= MAX_CANDIDATES, f"must be between 1 and {MAX_CANDIDATES}"),
-}
-
-
 def answer(examples: Sequence[JsonObject], prompt: str, sampling: Sampling, random: Random) -> list[str]:
     """As many answers as candidates are wanted; without temperature always those of the most similar example."""
     if not examples:
         return [_UNTRAINED] * sampling.candidates
-    ranked = _ranked(examples, prompt)[: sampling.top_k]
+    ranked = _ranked(examples, prompt)[: max(1, sampling.top_k)]
     if sampling.temperature == 0:
         return [ranked[0][1]] * sampling.candidates
     best = ranked[0][0]
@@ -103,11 +104,12 @@ def answer(examples: Sequence[JsonObject], prompt: str, sampling: Sampling, rand
 
 
 def _ranked(examples: Sequence[JsonObject], prompt: str) -> list[tuple[float, str]]:
-    """Likeness and output of the examples, the most similar first; an equal input is there however many there are."""
-    compared = [example for example in examples if example["textInput"] == prompt] or examples[:_COMPARED_EXAMPLES]
+    """Likeness and output of examples, the most similar first; an equal input is found however many there are."""
+    equal = [example for example in examples if example.get("textInput") == prompt]
+    others = [example for example in examples[:_COMPARED_EXAMPLES] if example.get("textInput") != prompt]
     matcher = SequenceMatcher(b=prompt[:_COMPARED_CHARACTERS], autojunk=False)
     scored = []
-    for example in compared:
-        matcher.set_seq1(example["textInput"][:_COMPARED_CHARACTERS])
-        scored.append((matcher.ratio(), str(example["output"])))
+    for example in [*equal, *others]:
+        matcher.set_seq1(example.get("textInput", "")[:_COMPARED_CHARACTERS])
+        scored.append((matcher.ratio(), str(example.get("output", ""))))
     return sorted(scored, key=lambda pair: -pair[0])
