@@ -1,0 +1,119 @@
+"""The plain progress: one line a real change."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from reconciler.core.events import (
+    Adopted,
+    Completed,
+    Declared,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Promoted,
+    Refused,
+    Started,
+    Targeted,
+    Updated,
+)
+from reconciler.core.lock import locked_target
+from reconciler.core.model import Failure, State
+from reconciler.core.problems import ReconcileError, ServiceError
+from reconciler.render.layout import ansi
+from reconciler.render.progress import PlainProgress
+from support.render_values import ACTIVE, KEY, REMOTE, TARGET, FixedClock, training_model
+
+NAME = "number-generator"
+STARTED = Started(NAME, "n.yaml", replace(ACTIVE, state=State.CREATING, final_loss=None))
+COMPLETED = Completed(NAME, KEY, training_model(23, 7.21, 3.8, state=State.ACTIVE))
+
+
+def told(*events: Event, simulated: bool = False) -> list[str]:
+    stream = io.StringIO()
+    with PlainProgress(stream, clock=FixedClock(), names=[NAME, "x"], simulated=simulated) as progress:
+        for event in events:
+            progress(event)
+    return stream.getvalue().splitlines()
+
+
+def test_a_training_is_told_by_quarters() -> None:
+    stream, clock = io.StringIO(), FixedClock()
+    with PlainProgress(stream, clock=clock) as progress:
+        progress(STARTED)
+        for done in range(23):
+            clock.at(2 * done)
+            progress(Progressed(NAME, KEY, training_model(done, 7.21, 7.21 - done / 10), 23))
+        progress(COMPLETED)
+        progress(Promoted(NAME, KEY, REMOTE))
+    assert stream.getvalue().splitlines() == [
+        f"{NAME}  training started: {KEY}, 23 steps",
+        f"{NAME}  26 %: step 6/23, loss 6.61, about 34 s left",
+        f"{NAME}  52 %: step 12/23, loss 6.01, about 22 s left",
+        f"{NAME}  78 %: step 18/23, loss 5.41, about 10 s left",
+        f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80",
+        f"{NAME}  ready: {REMOTE} (23 steps, final loss 3.80)",
+    ]
+
+
+def test_the_first_look_at_a_training_of_an_earlier_run_tells_how_far_it_is() -> None:
+    look = Progressed(NAME, KEY, training_model(16, 5.14), 23)
+    assert told(look, look) == [f"{NAME}  70 %: step 16/23, loss 5.14, about 0 s left"]
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Adopted(NAME, "n.yaml", ACTIVE), f"adopted: {KEY}"),
+        (Updated(NAME, KEY, ("displayName", "description")), "updated: displayName, description"),
+        (Disappeared(NAME, KEY), f"gone: {KEY} is no longer at the service"),
+        (Promoted(NAME, KEY, REMOTE), f"ready: {REMOTE}"),
+        (
+            Failed(NAME, KEY, replace(training_model(3, state=State.FAILED), failure=Failure(8, "out of quota"))),
+            "failed: out of quota",
+        ),
+        (Failed(NAME, KEY, training_model(3, state=State.FAILED)), "failed: the service does not tell why"),
+        (
+            Refused(NAME, ServiceError("no\x1b[2J model", "ask for it", code="NOT_FOUND")),
+            r"refused: no\x1b[2J model; ask for it",
+        ),
+    ],
+)
+def test_every_other_change_is_a_line(event: Event, line: str) -> None:
+    assert told(event) == [f"{NAME}  {line}"]
+
+
+def test_what_changes_nothing_is_not_told() -> None:
+    unknown_length = Progressed(NAME, KEY, replace(training_model(9, 5.0), total_steps=None), None)
+    started = Progressed(NAME, KEY, training_model(0), 23)
+    assert told(Targeted(locked_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started) == []
+
+
+def test_names_align() -> None:
+    assert told(STARTED, Refused("x", ReconcileError("no"))) == [
+        f"{NAME}  training started: {KEY}, 23 steps",
+        "x                 refused: no",
+    ]
+
+
+def test_a_simulated_training_is_called_one() -> None:
+    assert told(STARTED, simulated=True) == [f"{NAME}  simulated training started: {KEY}, 23 steps"]
+
+
+def test_a_stream_without_unicode_gets_ascii() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    with PlainProgress(stream, clock=FixedClock()) as progress:
+        progress(Refused("x", ReconcileError("a → b数")))
+    assert raw.getvalue() == rb"x  refused: a -> b\u6570" + b"\n"
+
+
+def test_a_style_colours_the_words() -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream, clock=FixedClock(), style=ansi) as progress:
+        progress(Promoted("x", KEY, REMOTE))
+    assert stream.getvalue() == f"x  \x1b[32mready: {REMOTE}\x1b[0m\n"

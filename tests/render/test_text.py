@@ -1,0 +1,237 @@
+"""Status, validation, results and resolved names as people and shells read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel
+from reconciler.core.model import Capabilities, Failure, RemoteModel, State
+from reconciler.core.plan import Action, Kind, Plan, Reason
+from reconciler.core.problems import ExitStatus, Place, Problem
+from reconciler.render.documents import (
+    Document,
+    Outcome,
+    Resolved,
+    resolve_document,
+    result_document,
+    validation_document,
+)
+from reconciler.render.layout import ansi
+from reconciler.render.safe import terminal_safe
+from reconciler.render.status import status_document
+from reconciler.render.text import resolve_text, result_text, status_text, validation_text
+from support.render_values import (
+    ACTIVE,
+    FAILED,
+    IN_SYNC,
+    KEY,
+    LOCKFILE,
+    REAL,
+    REMOTE,
+    SIMULATED,
+    TARGET,
+    locks,
+    plans,
+    training_model,
+    uncoloured,
+)
+
+HEAD = "Target default: embedded service (simulated training), scope demo\n"
+
+
+def lines(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def status(*generations: LockedGeneration, serving: str | None = None, live: tuple[RemoteModel, ...] = ()) -> str:
+    model = LockedModel("n.yaml", serving=serving, generations=generations)
+    document = status_document(
+        Lock(models={"number-generator": model}),
+        TARGET,
+        SIMULATED,
+        LOCKFILE,
+        live={one.remote: one for one in live},
+    )
+    return status_text(document)
+
+
+def test_status_is_a_table() -> None:
+    assert status(ACTIVE, serving=KEY) == HEAD + lines(
+        """
+        NAME              SERVING                    STATE   STEPS  FINAL LOSS  SINCE
+        number-generator  number-generator-3kq7w2ma  ACTIVE     23        3.80  2026-11-22 19:17
+        """
+    )
+
+
+def test_status_shows_the_successor_that_trains_under_the_one_that_serves() -> None:
+    older = replace(ACTIVE, key="number-generator-22222222", remote="tunedModels/older")
+    younger = replace(ACTIVE, state=State.CREATING)
+    text = status(younger, older, serving=older.key, live=(training_model(16, 7.21, 5.14),))
+    assert text.splitlines()[2:] == [
+        "number-generator  number-generator-22222222  ACTIVE     23        3.80  2026-11-22 19:17",
+        "  training  number-generator-3kq7w2ma: step 16/23 (70 %), loss 5.14",
+    ]
+
+
+def test_status_tells_why_a_training_failed() -> None:
+    failed = replace(ACTIVE, state=State.FAILED, failure=Failure(8, "out of \x1b[31mquota"), final_loss=None)
+    assert status(failed).splitlines()[2:] == [
+        "number-generator  -        FAILED     23           -  2026-11-22 19:17",
+        r"  failed    number-generator-3kq7w2ma: out of \x1b[31mquota",
+    ]
+
+
+def test_status_without_asking_the_service_says_so() -> None:
+    document = status_document(Lock(), TARGET, REAL, LOCKFILE)
+    assert status_text(document) == lines(
+        """
+        Target default: Generative Language API v1beta3, scope demo
+        No models are recorded.
+        As specs/reconcile.lock.json records it; the service was not asked.
+        """
+    )
+
+
+@given(locks)
+def test_every_status_can_be_drawn(lock: Lock) -> None:
+    text = status_text(status_document(lock, TARGET, SIMULATED, LOCKFILE), width=60)
+    assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
+
+
+ERROR = Problem(Place("a.yaml", 3, 5), "spec.epochs", "is no field", "did you mean epochCount?")
+WARNING = Problem(Place("a.yaml", 9, 1), "spec.dataset", "has 3 examples", severity="warning")
+
+
+def test_validation_reads_like_a_compiler() -> None:
+    document = validation_document([ERROR, WARNING, replace(ERROR, place=Place("b.yaml"), path="")], 7, 9)
+    assert validation_text(document) == lines(
+        """
+        a.yaml:3:5: spec.epochs: is no field; did you mean epochCount?
+        a.yaml:9:1: warning: spec.dataset: has 3 examples
+        b.yaml:1:1: is no field; did you mean epochCount?
+        2 problems in 2 files, 1 warning
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("problems", "manifests", "verdict"),
+    [
+        ([], 4, "4 manifests are valid"),
+        ([], 1, "1 manifest is valid"),
+        ([WARNING, WARNING], 2, "2 manifests are valid, 2 warnings"),
+        ([ERROR], 2, "1 problem in 1 file"),
+    ],
+)
+def test_validation_ends_with_a_verdict(problems: list[Problem], manifests: int, verdict: str) -> None:
+    assert validation_text(validation_document(problems, 2, manifests)).splitlines()[-1] == verdict
+
+
+def test_a_hostile_problem_stays_on_its_line() -> None:
+    hostile = Problem(Place("a\n.yaml"), "spec\x1b[2J", "odd\r", "go\u202e")
+    first = validation_text(validation_document([hostile], 1, 1)).splitlines()[0]
+    assert first == r"a\n.yaml:1:1: spec\x1b[2J: odd\r; go\u202e"
+
+
+def result(
+    plan: Plan,
+    *outcomes: Outcome,
+    able: Capabilities = SIMULATED,
+    status: ExitStatus = ExitStatus.OK,
+) -> Document:
+    return result_document(
+        plan=plan,
+        target=TARGET,
+        capabilities=able,
+        outcomes=outcomes,
+        requests=1,
+        seconds=0.2,
+        exit_status=status,
+    )
+
+
+READY = Outcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8)
+
+
+def test_nothing_to_do_is_one_line() -> None:
+    assert result_text(result(Plan((IN_SYNC,)))) == "Everything is in sync: 1 model, 1 request, 0.2 s."
+
+
+def test_what_became_ready_is_named_and_the_simulation_admitted() -> None:
+    assert result_text(result(Plan((IN_SYNC,)), READY)) == lines(
+        """
+        number-generator  ready: tunedModels/number-generator-3kq7w2ma (23 steps, final loss 3.80)
+        Models: 1 ready, 1 in sync; 1 request, 0.2 s. The training is simulated.
+        """
+    )
+
+
+def test_a_real_training_is_not_called_simulated() -> None:
+    text = result_text(result(Plan(()), READY, able=REAL))
+    assert text.splitlines()[-1] == "Models: 1 ready; 1 request, 0.2 s."
+
+
+def test_every_other_end_is_told_with_its_reason() -> None:
+    wait = Action("slow", "s.yaml", Kind.WAIT, Reason.TRAINING, key="slow-22222222")
+    suspended = Action("idle", "i.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend is set")
+    refused = Outcome("taken", "refused", message="the service said no; ask it")
+    updated = Outcome("words", "updated", message="displayName, description")
+    unstarted = Action("new", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="new-22222222")
+    failed = Outcome("letters", "failed", message="out of quota")
+    plan = Plan((wait, suspended, FAILED, unstarted))
+    text = result_text(result(plan, refused, updated, failed, status=ExitStatus.STILL_TRAINING))
+    assert text == lines(
+        """
+        idle     held (Suspended): spec.lifecycle.suspend is set
+        letters  failed: the training failed: out of quota; change the inputs, or train it again with --retry letters
+        new      not done: new-22222222
+        slow     still training: slow-22222222
+        taken    refused: the service said no; ask it
+        words    updated: displayName, description
+        Models: 1 updated, 1 still training, 1 failed, 1 held, 1 refused, 1 not done; 1 request, 0.2 s. The training is simulated.
+        The training goes on; `reconcile wait` resumes the waiting.
+        """  # noqa: E501 - the line as it is printed
+    )
+
+
+def test_a_long_reason_is_folded_beside_its_model() -> None:
+    assert result_text(result(Plan((FAILED,))), width=60).splitlines()[:3] == [
+        "letters  held (Failed): the training failed: out of quota;",
+        "                        change the inputs, or train it again",
+        "                        with --retry letters",
+    ]
+
+
+def test_an_interrupted_run_says_that_the_next_one_resumes() -> None:
+    text = result_text(result(Plan(()), READY, status=ExitStatus.INTERRUPTED))
+    assert text.splitlines()[-1] == "Interrupted: the lockfile is valid, and the next run resumes."
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    document = result(Plan((FAILED, IN_SYNC)), READY)
+    coloured = result_text(document, style=ansi)
+    assert "\x1b[32mready\x1b[0m" in coloured
+    assert uncoloured(coloured) == result_text(document)
+
+
+@given(plans, st.sampled_from(ExitStatus))
+def test_every_result_can_be_drawn(plan: Plan, status: ExitStatus) -> None:
+    text = result_text(result(plan, status=status), width=70)
+    assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
+
+
+def test_resolve_prints_what_a_shell_wants() -> None:
+    entries = [
+        Resolved("words", "words-22222222", "tunedModels/w", "embedded"),
+        Resolved("number-generator", KEY, REMOTE, "embedded"),
+    ]
+    assert resolve_text(resolve_document(entries, TARGET, SIMULATED), bare=False) == (
+        f"number-generator  {REMOTE}\nwords             tunedModels/w"
+    )
+    assert resolve_text(resolve_document(entries[1:], TARGET, SIMULATED), bare=True) == REMOTE
