@@ -83,6 +83,23 @@ def _separated_rows(reader: Any, header: list[str], fields: Fields) -> Items:
             yield Row(line, row[columns[0]], row[columns[1]])
 
 
+def field_names(text: str, suffix: str) -> tuple[str, ...]:
+    """The columns of a data set, or the members of its first object; empty when that cannot be told."""
+    try:
+        return tuple(_NAMES[suffix](text))
+    except (ValueError, RecursionError, csv.Error):
+        return ()
+
+
+def _column_names(text: str, delimiter: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
+
+
+def _member_names(values: Iterator[Any]) -> list[str]:
+    first = next(values, None)
+    return list(first) if isinstance(first, dict) else []
+
+
 def _json_lines(text: str, fields: Fields) -> Items:
     for line, raw in enumerate(text.split("\n"), start=1):
         if raw.strip():
@@ -161,3 +178,9 @@ FORMATS: Mapping[str, Reader] = {
     ".json": _json_array,
 }
 """How to read a file, by its suffix. A text that is empty or blank is none of their business."""
+_NAMES: Mapping[str, Callable[[str], list[str]]] = {
+    ".csv": partial(_column_names, delimiter=","),
+    ".tsv": partial(_column_names, delimiter="\t"),
+    ".jsonl": lambda text: _member_names(_DECODER.decode(line) for line in text.split("\n") if line.strip()),
+    ".json": lambda text: _member_names(value for _, value in _elements(text)),
+}

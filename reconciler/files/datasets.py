@@ -58,7 +58,7 @@ class CheckedDataset:
 
 def file_entries(file: Path, shown: str, fields: Fields) -> Entries:
     """The examples of a data file; ``shown`` is its name in places."""
-    text = _text(file, shown)
+    text = read_text(file, shown)
     if isinstance(text, Problem):
         yield text
     elif text.strip():
@@ -84,7 +84,8 @@ def require_format(file: Path) -> None:
         raise ReconcileError(f"{suffix} is no format of data sets", suggest(file.suffix, FORMATS))
 
 
-def _text(file: Path, shown: str) -> str | Problem:
+def read_text(file: Path, shown: str) -> str | Problem:
+    """The text of a data file, or why it has none."""
     try:
         if file.stat().st_size > _MOST_BYTES:
             return _whole(shown, f"has more than {_MOST_BYTES:,} bytes", "no service takes as much; use fewer examples")
