@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.app.project import Input
-from reconciler.cli.output import Output
+from reconciler.cli.output import Output, check_report
 from reconciler.core.plan import Request
 from reconciler.core.selection import Selection
 
@@ -123,7 +123,7 @@ def output_of(values: dict[str, Any]) -> Output:
         colour=values.pop("colour"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
-        reports=tuple(values.pop("reports", ())),
+        reports=tuple(map(check_report, values.pop("reports", ()))),
     )
     if output.verbose > 1:
         _log_to_stderr()

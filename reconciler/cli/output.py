@@ -68,11 +68,15 @@ def width_of(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def _write_report(report: str, document: Mapping[str, Any]) -> None:
-    path = Path(report)
-    if path.suffix != ".json":
+def check_report(report: str) -> str:
+    """The report's file, before any work is done for it; raises UsageError for a kind that is not written."""
+    if Path(report).suffix != ".json":
         raise UsageError(f"--report {report}: reports are written as .json", "name a file that ends in .json")
+    return report
+
+
+def _write_report(report: str, document: Mapping[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(report).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error

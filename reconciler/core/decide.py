@@ -96,7 +96,7 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
             Kind.HOLD,
             Reason.FAILED,
             failed,
-            f"the training failed: {_cause(failed)}; change the inputs, or train it again with --retry {name}",
+            f"{_cause(failed)}; change the inputs, or train it again with --retry {name}",
         )
     return _create(it, satisfying, _why_create(it, satisfying))
 
@@ -106,7 +106,11 @@ def _age(known: Known) -> tuple[int, str]:
 
 
 def _cause(known: Known) -> str:
-    return known.failure.message if known.failure else "the service no longer tells why"
+    return (
+        known.failure.message.rstrip(".")
+        if known.failure
+        else "the training failed, and the service no longer tells why"
+    )
 
 
 def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:

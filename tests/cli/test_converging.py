@@ -1,0 +1,309 @@
+"""apply and wait on the command line: what they do, what they print, how they exit."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.cli_world import EXAMPLES, Cli
+
+
+def test_apply_trains_and_records_and_a_second_run_is_in_sync(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile.manifest("other", epochs=3)
+
+    first = reconcile("apply", "--yes")
+
+    assert first.status == 0, first.err
+    assert "adder  ready: tunedModels/adder-" in first.out
+    assert "2 ready" in first.out
+    assert "The training is simulated." in first.out
+    for model in reconcile.lock.values():
+        (generation,) = model["generations"]
+        assert generation["state"] == "ACTIVE"
+        assert model["serving"] == generation["key"]
+    before = reconcile.lock_file.read_bytes()
+    second = reconcile("apply", "--yes")
+    assert second.status == 0
+    assert second.out.startswith("Everything is in sync: 2 models, 1 request, ")
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_apply_shows_the_plan_and_wants_a_yes(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply")
+
+    assert answer.status == 64
+    assert "+ adder" in answer.err
+    assert "nobody is there to approve this plan; look at it, then run again with --yes" in answer.err
+    assert answer.out == ""
+    assert not reconcile.lock_file.exists()
+
+
+def test_no_wait_then_wait(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    started = reconcile("apply", "--yes", "--no-wait")
+    assert started.status == 0
+    assert reconcile.lock["adder"]["generations"][0]["state"] == "CREATING"
+    assert "serving" not in reconcile.lock["adder"]
+
+    looked = reconcile("wait", "--timeout", "0")
+    assert looked.status == 4
+    assert "`reconcile wait` resumes the waiting" in looked.out
+    assert reconcile.clock.slept == []
+
+    waited = reconcile("wait", "--timeout", "5s")
+    assert waited.status == 4
+    assert sum(reconcile.clock.slept) == pytest.approx(5)
+
+    done = reconcile("wait")
+    assert done.status == 0
+    assert reconcile.lock["adder"]["serving"] == reconcile.lock["adder"]["generations"][0]["key"]
+
+
+def test_wait_resumes_without_a_lockfile(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes", "--no-wait")
+    reconcile.lock_file.unlink()
+
+    answer = reconcile("wait")
+
+    assert answer.status == 0, answer.err
+    (generation,) = reconcile.lock["adder"]["generations"]
+    assert generation["origin"] == "adopted"
+    assert generation["state"] == "ACTIVE"
+
+
+def test_wait_creates_nothing(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("wait")
+
+    assert answer.status == 0
+    assert "adder  not done:" in answer.out
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_failed_training_is_told_held_and_retried_on_request(reconcile: Cli) -> None:
+    reconcile.manifest("adder", rate=1.5)
+
+    failed = reconcile("apply", "--yes")
+    assert failed.status == 1
+    assert "The learning rate 1.5 is too high" in failed.out
+    assert reconcile.lock["adder"]["generations"][0]["error"]["message"].startswith("Tuning failed")
+
+    held = reconcile("apply", "--yes")
+    assert held.status == 1
+    assert "held (Failed)" in held.out
+    assert "--retry adder" in held.out
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+    assert reconcile("plan").status == 1
+
+    retried = reconcile("apply", "--yes", "--retry", "adder")
+    assert retried.status == 1
+    attempts = [generation["attempt"] for generation in reconcile.lock["adder"]["generations"]]
+    assert attempts == [1, 0]
+
+    reconcile.manifest("adder", rate=0.001)
+    assert reconcile("apply", "--yes").status == 0
+
+
+def test_a_failure_does_not_stop_the_others(reconcile: Cli) -> None:
+    reconcile.manifest("bad", rate=1.5)
+    reconcile.manifest("good")
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    assert "good" in reconcile.lock
+    assert reconcile.lock["good"]["serving"]
+
+
+def test_an_unknown_base_model_is_refused_with_the_services_message(reconcile: Cli) -> None:
+    reconcile.manifest("lost", base="models/nope-001")
+    reconcile.manifest("good")
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    assert "lost  refused:" in answer.out
+    assert "nope-001" in answer.out
+    assert reconcile.lock["good"]["serving"]
+
+
+def test_a_changed_model_serves_only_when_ready(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    old = reconcile.lock["adder"]["serving"]
+    reconcile.manifest("adder", examples=[*EXAMPLES, ("fifty", "fifty one")])
+
+    reconcile("apply", "--yes", "--no-wait")
+    assert reconcile.lock["adder"]["serving"] == old
+    reconcile("wait")
+    new = reconcile.lock["adder"]["serving"]
+    assert new != old
+
+    reconcile.manifest("adder")
+    reverted = reconcile("apply", "--yes")
+    assert reverted.status == 0
+    assert reconcile.lock["adder"]["serving"] == old
+    assert len(reconcile.lock["adder"]["generations"]) == 2
+
+
+def test_replace_trains_a_healthy_model_anew(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    old = reconcile.lock["adder"]["serving"]
+
+    assert reconcile("apply", "--yes", "--replace", "adder", "--no-wait").status == 0
+    assert reconcile.lock["adder"]["serving"] == old
+    assert reconcile("apply", "--yes").status == 0
+    assert reconcile.lock["adder"]["serving"] != old
+    assert reconcile("apply", "--yes").out.startswith("Everything is in sync")
+
+
+def test_only_exclude_and_labels_choose(reconcile: Cli) -> None:
+    reconcile.manifest("a", metadata=", labels: {team: x}")
+    reconcile.manifest("b")
+    reconcile.manifest("c")
+
+    def planned(*arguments: str) -> list[str]:
+        return [one["name"] for one in reconcile("plan", "--format", "json", *arguments).document["actions"]]
+
+    assert planned() == ["a", "b", "c"]
+    assert planned("--only", "b") == ["b"]
+    assert planned("--exclude", "b") == ["a", "c"]
+    assert planned("-l", "team=x") == ["a"]
+    misspelt = reconcile("plan", "--only", "zebra")
+    assert misspelt.status == 64
+    assert "--only zebra: no manifest of that name; the manifests are: a, b, c" in misspelt.err
+
+
+def test_locked_may_not_create(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    refused = reconcile("apply", "--locked", "--yes")
+    assert refused.status == 1
+    assert "specs/adder.yaml:3:" in refused.err
+    assert "names no ready generation of adder with this content (it has none at all)" in refused.err
+
+    reconcile("apply", "--yes")
+    assert reconcile("apply", "--locked", "--yes").status == 0
+    assert reconcile("validate", "--locked").status == 0
+    reconcile.manifest("adder", epochs=5)
+    assert reconcile("validate", "--locked").status == 1
+    assert reconcile("apply", "--locked", "--yes").status == 1
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+
+
+def test_locked_and_retry_contradict_each_other(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply", "--locked", "--retry", "adder")
+
+    assert answer.status == 64
+    assert "--locked forbids training" in answer.err
+
+
+def test_suspended_is_held_without_failing(reconcile: Cli) -> None:
+    reconcile.manifest("adder", more="  lifecycle: {suspend: true}\n")
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 0
+    assert "held (Suspended)" in answer.out
+    assert "create" in answer.out
+    assert not reconcile.lock_file.exists()
+
+
+def test_guarded_creates_nothing_at_all(reconcile: Cli) -> None:
+    reconcile.target("  limits: {maxCreates: 1}\n")
+    reconcile.manifest("a")
+    reconcile.manifest("b")
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    assert "2 models to create are over the target's limits.maxCreates of 1, so nothing is created" in " ".join(
+        answer.out.split()
+    )
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_changed_limit_is_announced(reconcile: Cli) -> None:
+    reconcile.manifest("a")
+    reconcile("apply", "--yes")
+    reconcile.target("  limits: {maxCreates: 500}\n")
+
+    assert "specs/reconcile.yaml changes limits.maxCreates from 20 to 500" in reconcile("plan").out
+
+
+def test_a_lockfile_of_another_scope_is_refused(reconcile: Cli) -> None:
+    reconcile.manifest("a")
+    reconcile("apply", "--yes")
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("scope: demo", "scope: other"))
+
+    answer = reconcile("plan")
+
+    assert answer.status == 1
+    assert (
+        'specs/reconcile.lock.json belongs to another scope: it records "demo", specs/reconcile.yaml says "other"'
+        in (answer.err)
+    )
+
+
+def test_drift_is_patched(reconcile: Cli) -> None:
+    reconcile.manifest("a", more="  description: old\n")
+    reconcile("apply", "--yes")
+    reconcile.manifest("a", more="  description: new\n  sampling: {temperature: 0.2}\n")
+
+    planned = reconcile("plan", "--detailed-exitcode")
+    assert planned.status == 2
+    assert "description" in planned.out
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 0
+    assert "updated: description, sampling.temperature" in applied.out
+    assert reconcile("plan", "--detailed-exitcode").status == 0
+
+
+def test_events_are_told_as_plain_lines_without_a_terminal(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    told = reconcile("apply", "--yes").err.splitlines()
+
+    lines = [line for line in told if line.startswith("adder ")]
+    assert lines[0].startswith("adder  simulated training started: adder-")
+    assert any("50 %" in line for line in lines)
+    assert lines[-1].startswith("adder  trained: adder-")
+    assert not any("\x1b" in line for line in told)
+
+
+def test_quiet_says_nothing_but_the_result(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply", "--yes", "-q")
+
+    assert answer.err == ""
+    assert "1 ready" in answer.out
+
+
+def test_a_report_is_the_document(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    report = reconcile.folder / "result.json"
+
+    answer = reconcile("apply", "--yes", "--format", "json", "--report", str(report))
+
+    assert report.read_text() == answer.out
+    assert answer.document["models"][0]["state"] == "ready"
+
+
+def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply", "--yes", "--report", "plan.pdf")
+
+    assert answer.status == 64
+    assert not reconcile.lock_file.exists()
+    assert "--report plan.pdf: reports are written as .json; name a file that ends in .json" in answer.err

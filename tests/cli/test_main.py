@@ -1,0 +1,142 @@
+"""The real command as a process: exit statuses, signals, usage."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+import pytest
+
+from reconciler import __version__
+from support.cli_world import Cli
+
+
+def test_version(reconcile: Cli) -> None:
+    assert reconcile("--version").out == f"reconcile, version {__version__}\n"
+
+
+def test_help_lists_every_command(reconcile: Cli) -> None:
+    text = reconcile("--help").out
+
+    for command in (
+        "init",
+        "validate",
+        "plan",
+        "apply",
+        "wait",
+        "status",
+        "resolve",
+        "schema",
+        "emulator",
+        "completion",
+    ):
+        assert f"\n  {command} " in text
+        assert reconcile(command, "--help").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["plan", "--bogus"], "No such option"),
+        (["apply", "--timeout", "soon"], "'soon' is no duration; write it like 90s, 30m or 1h30m."),
+        (["plan", "-l", "team"], "'team' is no label; write it like team=demo."),
+        (["plan", "nowhere"], "nowhere"),
+        (["schema", "Tuned"], "there is no schema of the kind Tuned"),
+    ],
+)
+def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], message: str) -> None:
+    answer = reconcile(*arguments)
+
+    assert answer.status == 64
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    reconcile.manifest("adder")
+    monkeypatch.setenv("RECONCILE_PLAN_OUTPUT", "json")
+
+    assert reconcile("plan").document["kind"] == "Plan"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_promptly_with_a_valid_lockfile(reconcile: Cli, number: signal.Signals) -> None:
+    reconcile.manifest("adder")
+    process = reconcile.process("apply", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training started" in line:
+            break
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "interrupted; the lockfile is saved, and trainings go on" in err
+    assert "Traceback" not in err
+    assert json.loads(reconcile.lock_file.read_text())["models"]["adder"]["generations"][0]["state"] == "CREATING"
+
+
+def test_a_kill_loses_nothing(reconcile: Cli) -> None:
+    reconcile.target("  embedded: {stepSeconds: 0.02}\n")
+    reconcile.manifest("adder")
+    process = reconcile.process("apply", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training started" in line:
+            break
+    process.kill()
+    process.communicate(timeout=20)
+
+    resumed = reconcile.process("apply", "--yes")
+    out, err = resumed.communicate(timeout=30)
+
+    assert resumed.returncode == 0, err
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+    assert "adder  ready" in out
+
+
+def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
+    reconcile.target("  embedded: {stepSeconds: 0.02}\n")
+    reconcile.manifest("adder")
+
+    racers = [reconcile.process("apply", "--yes") for _ in range(2)]
+    for racer in racers:
+        _out, err = racer.communicate(timeout=60)
+        assert racer.returncode == 0, err
+
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+    out, _err = reconcile.process("status", "--live", "--format", "json").communicate(timeout=20)
+    assert json.loads(out)["models"][0]["generations"][0]["state"] == "ACTIVE"
+
+
+def test_a_reader_that_leaves_is_no_error_message(reconcile: Cli) -> None:
+    for number in range(30):
+        reconcile.manifest(f"model-{number}")
+    process = reconcile.process("plan", "--format", "json")
+    assert process.stdout is not None
+    process.stdout.close()
+
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=20)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(reconcile: Cli, shell: str) -> None:
+    answer = reconcile("completion", shell)
+
+    assert answer.status == 0
+    assert "_RECONCILE_COMPLETE" in answer.out
+
+
+def test_schema_lists_and_prints(reconcile: Cli) -> None:
+    kinds = reconcile("schema").out.split()
+
+    assert {"TunedModel", "Target", "Plan", "Lock"} <= set(kinds)
+    for kind in kinds:
+        assert json.loads(reconcile("schema", kind).out)["$schema"].startswith("https://json-schema.org/draft/2020-12")

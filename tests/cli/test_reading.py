@@ -1,0 +1,174 @@
+"""validate, plan, status and resolve on the command line."""
+
+from __future__ import annotations
+
+import json
+
+from support.cli_world import Cli
+
+
+def test_validate_tells_every_problem_at_once(reconcile: Cli) -> None:
+    first = reconcile.manifest("first")
+    first.write_text(first.read_text().replace("epochCount: 2", 'epochCount: "2"'))
+    second = reconcile.manifest("second")
+    second.write_text(second.read_text().replace("baseModel", "baseModle"))
+
+    answer = reconcile("validate")
+
+    assert answer.status == 1
+    assert "specs/first.yaml:" in answer.out
+    assert "specs/second.yaml:" in answer.out
+    assert "did you mean baseModel?" in answer.out
+    assert "in 2 files" in answer.out
+    document = reconcile("validate", "--format", "json").document
+    assert document["valid"] is False
+    assert {problem["file"] for problem in document["problems"]} == {"specs/first.yaml", "specs/second.yaml"}
+
+
+def test_a_plan_of_bad_input_tells_the_problems_on_standard_error(reconcile: Cli) -> None:
+    manifest = reconcile.manifest("first")
+    manifest.write_text(manifest.read_text().replace("kind: TunedModel", "kind: TunedModle"))
+
+    answer = reconcile("plan")
+
+    assert answer.status == 1
+    assert answer.out == ""
+    assert "specs/first.yaml:2:" in answer.err
+
+
+def test_plan_draws_the_tree_and_totals(reconcile: Cli) -> None:
+    reconcile.manifest("adder", epochs=3)
+
+    lines = reconcile("plan").out.splitlines()
+
+    key = reconcile("plan", "--format", "json").document["actions"][0]["key"]
+    assert lines == [
+        "Target default: embedded service (simulated training), scope demo",
+        "specs/adder.yaml",
+        f"  + adder                create {key}",
+        "      base model         models/text-bison-001",
+        "      data set           adder.csv, 20 examples",
+        "      training           3 epochs × batch 4 = 15 steps, about 27 s",  # noqa: RUF001 - as it is printed
+        "Plan: 1 to create, 0 to update, 0 to retire. 15 training steps.",
+    ]
+
+
+def test_plan_reads_standard_input(reconcile: Cli) -> None:
+    manifest = reconcile.manifest("adder")
+    text = manifest.read_bytes()
+    manifest.unlink()
+    (reconcile.specs / "reconcile.yaml").rename(reconcile.folder / "reconcile.yaml")
+    (reconcile.specs / "adder.csv").rename(reconcile.folder / "adder.csv")
+
+    answer = reconcile("plan", "-", "--format", "json", stdin=text)
+
+    assert answer.status == 0, answer.err
+    assert [(one["file"], one["name"]) for one in answer.document["actions"]] == [("-", "adder")]
+
+
+def test_plan_offline_believes_the_lockfile(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
+
+    assert reconcile("plan", "--offline").out.splitlines()[-1] == "Everything is in sync: 1 model."
+    assert "Missing" in reconcile("plan", "--format", "json").out
+
+
+def test_a_deleted_manifest_is_an_orphan_and_kept(reconcile: Cli) -> None:
+    manifest = reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    manifest.unlink()
+
+    (action,) = reconcile("plan", "--format", "json").document["actions"]
+
+    assert (action["action"], action["reason"]) == ("noop", "Orphaned")
+    assert reconcile("apply", "--yes").status == 0
+    assert reconcile.lock["adder"]["serving"]
+
+
+def test_foreign_models_are_counted_and_left_alone(reconcile: Cli) -> None:
+    world = {"tunedModels": [{"name": f"tunedModels/foreign-{n}", "state": "ACTIVE"} for n in range(3)]}
+    (reconcile.specs / "world.json").write_text(json.dumps(world))
+    reconcile.target("  embedded: {world: world.json}\n")
+    reconcile.manifest("adder")
+
+    assert "3 foreign models" in reconcile("plan").out
+    assert reconcile("apply", "--yes", "--format", "json").document["unmanaged"] == 3
+
+
+def test_status_shows_what_is_recorded_and_what_is_live(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    assert "No models are recorded." in reconcile("status").out
+    reconcile("apply", "--yes", "--no-wait")
+
+    recorded = reconcile("status", "--format", "json").document
+    assert recorded["observed"] is False
+    assert recorded["models"][0]["inFlight"] is True
+    live = reconcile("status", "--live", "--format", "json").document
+    assert live["observed"] is True
+    assert live["models"][0]["generations"][0]["state"] == "CREATING"
+
+
+def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    untrained = reconcile("resolve", "adder")
+    assert untrained.status == 1
+    assert "nothing serves adder: it was never applied; run reconcile apply first" in untrained.err
+    reconcile("apply", "--yes", "--no-wait")
+    assert "none of its generations has been promoted yet" in reconcile("resolve", "adder").err
+    reconcile("wait")
+
+    remote = reconcile.lock["adder"]["generations"][0]["remote"]
+    assert reconcile("resolve", "adder").out == f"{remote}\n"
+    assert reconcile("resolve").out == f"adder  {remote}\n"
+    document = reconcile("resolve", "adder", "--format", "json").document
+    assert document["models"][0]["remote"] == remote
+    nobody = reconcile("resolve", "nobody")
+    assert nobody.status == 1
+    assert "neither a manifest nor specs/reconcile.lock.json knows that name" in nobody.err
+
+
+def test_no_target_names_the_way_out(reconcile: Cli) -> None:
+    (reconcile.specs / "reconcile.yaml").unlink()
+    reconcile.manifest("adder")
+
+    answer = reconcile("plan")
+
+    assert answer.status == 64
+    assert "reconcile init" in answer.err
+    assert "--target embedded" in answer.err
+    assert reconcile("plan", "--target", "embedded").status == 0
+
+
+def test_a_target_of_its_own_has_its_own_lockfile(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile.target("", name="prod")
+    target = reconcile.specs / "reconcile.prod.yaml"
+    target.write_text(target.read_text().replace("scope: demo", "scope: prod"))
+
+    assert reconcile("apply", "--yes", "--target", "prod").status == 0
+
+    assert (reconcile.specs / "reconcile.prod.lock.json").exists()
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_broken_lockfile_is_told_with_the_way_out(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    text = reconcile.lock_file.read_text()
+    reconcile.lock_file.write_text(text[: len(text) // 2])
+
+    answer = reconcile("plan")
+
+    assert answer.status == 1
+    assert "specs/reconcile.lock.json is no complete JSON" in answer.err
+    assert "restore specs/reconcile.lock.json from git" in answer.err
+    assert reconcile.lock_file.read_text() == text[: len(text) // 2]
+
+
+def test_colour_only_where_it_is_wanted(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    assert "\x1b[" not in reconcile("plan").out
+    assert "\x1b[" in reconcile("plan", "--color", "always").out

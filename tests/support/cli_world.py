@@ -1,0 +1,142 @@
+"""The command line on a project of its own, in process, with a clock that only sleeping moves."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.app.environment import Environment
+from reconciler.cli.main import main
+
+if TYPE_CHECKING:
+    import pytest
+
+EXAMPLES = [(str(number), str(number + 1)) for number in range(20)]
+TARGET = """\
+apiVersion: tuning.reconcile/v1alpha1
+kind: Target
+metadata: {name: default}
+spec:
+  provider: embedded
+  scope: demo
+"""
+
+
+@dataclass
+class Clock:
+    """A clock that starts at a fixed moment; its sleeper moves it."""
+
+    now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Standard output as JSON."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+class Cli:
+    """``reconcile`` in a folder."""
+
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.specs = folder / "specs"
+        self.clock = Clock()
+        self.environ = dict(environ or {})
+        self._capsys = capsys
+        self.specs.mkdir(exist_ok=True)
+        (self.specs / "reconcile.yaml").write_text(TARGET)
+
+    @property
+    def lock_file(self) -> Path:
+        """The lockfile of the default target."""
+        return self.specs / "reconcile.lock.json"
+
+    @property
+    def lock(self) -> dict[str, Any]:
+        """The lockfile's models."""
+        models: dict[str, Any] = json.loads(self.lock_file.read_text())["models"]
+        return models
+
+    def target(self, text: str, name: str = "") -> None:
+        """Write a target file; ``text`` is added to the common one."""
+        file = f"reconcile.{name}.yaml" if name else "reconcile.yaml"
+        (self.specs / file).write_text(TARGET.replace("default", name or "default") + text)
+
+    def manifest(
+        self,
+        name: str,
+        *,
+        epochs: int = 2,
+        rate: float = 0.001,
+        examples: Iterable[tuple[str, str]] = EXAMPLES,
+        more: str = "",
+        base: str = "models/text-bison-001",
+        metadata: str = "",
+    ) -> Path:
+        """Write a manifest and its data set: 20 examples, batches of 4, so 5 steps an epoch."""
+        lines = ["text_input,output", *(f"{given},{wanted}" for given, wanted in examples)]
+        (self.specs / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        file = self.specs / f"{name}.yaml"
+        file.write_text(
+            "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n"
+            f"metadata: {{name: {name}{metadata}}}\n"
+            f"spec:\n  baseModel: {base}\n  dataset: {{path: {name}.csv}}\n"
+            f"  hyperparameters: {{epochCount: {epochs}, batchSize: 4, learningRate: {rate}}}\n{more}"
+        )
+        return file
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
+        self._capsys.readouterr()
+        environment = Environment(
+            cwd=self.folder,
+            environ=self.environ,
+            stdin=io.BytesIO(stdin),
+            clock=self.clock,
+            sleeper=self.clock.sleep,
+            rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
+        )
+        status = main(arguments, environment)
+        captured = self._capsys.readouterr()
+        return Result(int(status), captured.out, captured.err)
+
+    def process(self, *arguments: str) -> subprocess.Popen[str]:
+        """The real command as a process of its own, on the real clock."""
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "reconciler", *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
