@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler.app.environment import Environment, Session
+from reconciler.app.environment import Environment
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
 from reconciler.app.services import connect
 from reconciler.core.generations import Observation
@@ -69,6 +69,7 @@ def documented(project: Project, made: Plan) -> Document:
 
 
 def _observed(env: Environment, project: Project, what: Input) -> Observation:
+    from reconciler.app.session import Session
     from reconciler.engine.observe import observe
 
     async def look() -> Observation:

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from reconciler.app.commands import Answer, checked, documented
-from reconciler.app.environment import Environment, Session
+from reconciler.app.environment import Environment
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.services import connect
+from reconciler.app.session import Session
 from reconciler.core.events import Event
 from reconciler.core.locked import not_ready
 from reconciler.core.problems import InvalidInput, Problem, ReconcileError

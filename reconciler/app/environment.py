@@ -1,22 +1,17 @@
-"""The outside world as commands see it, and how they run in it until somebody interrupts."""
+"""The outside world as commands see it."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import random
-import signal
-from collections.abc import Coroutine, Mapping
-from contextlib import AbstractContextManager, suppress
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import BinaryIO
 
 from reconciler.core.ports import Clock, Sleeper
-from reconciler.core.problems import InterruptedRun
-
-_T = TypeVar("_T")
 
 
 def utc_now() -> datetime:
@@ -26,6 +21,8 @@ def utc_now() -> datetime:
 
 async def sleep(seconds: float) -> None:
     """The event loop's sleep."""
+    import asyncio
+
     await asyncio.sleep(seconds)
 
 
@@ -36,50 +33,9 @@ class Environment:
     ``environ`` is the process environment, ``stdin`` where the path ``-`` is read from.
     """
 
-    cwd: Path
-    environ: Mapping[str, str]
-    stdin: BinaryIO
+    cwd: Path = field(default_factory=Path.cwd)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
     clock: Clock = utc_now
     sleeper: Sleeper = sleep
     rng: random.Random = field(default_factory=random.SystemRandom)
-
-
-class Session(AbstractContextManager["Session"]):
-    """Runs coroutines one after another in one event loop, so that people can be asked in between.
-
-    SIGINT and SIGTERM cancel what runs; it cleans up, and :class:`InterruptedRun` is raised.
-    """
-
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
-
-    def __enter__(self) -> Self:
-        self._runner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._runner.__exit__(kind, error, trace)
-
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of a coroutine."""
-        try:
-            return self._runner.run(_terminable(work))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise InterruptedRun from None
-
-
-async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
-    """Let SIGTERM do what asyncio's runner lets SIGINT do; Windows has no such signal, other threads get none."""
-    task = asyncio.current_task()
-    if task is None:
-        raise AssertionError("a coroutine runs in a task")
-    loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError, ValueError, RuntimeError):
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await work
-    finally:
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.remove_signal_handler(signal.SIGTERM)

@@ -38,7 +38,7 @@ from reconciler.render.text import result_text
 @click.option(
     "--locked", is_flag=True, help="Train nothing: fail unless the lockfile names a ready generation of each."
 )
-@click.pass_obj
+@options.environment
 def apply(
     env: Environment, /, *, timeout: timedelta | None, yes: bool, no_wait: bool, locked: bool, **values: Any
 ) -> int:
@@ -66,7 +66,7 @@ def apply(
 @options.only
 @options.exclude
 @options.timeout
-@click.pass_obj
+@options.environment
 def wait(env: Environment, /, *, timeout: timedelta | None, **values: Any) -> int:
     """Wait for the trainings that any earlier run started. Creates and changes nothing at the service."""
     output = output_of(values)

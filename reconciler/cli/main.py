@@ -6,18 +6,19 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler import __version__
-from reconciler.app.environment import Environment
 from reconciler.core.problems import ExitStatus, InvalidInput, ReconcileError
 from reconciler.render.safe import terminal_safe
 
+if TYPE_CHECKING:
+    from reconciler.app.environment import Environment
+
 _MODULES = {
-    "init": "scaffold",
+    "init": "starting",
     "validate": "reading",
     "plan": "reading",
     "apply": "converging",
@@ -71,9 +72,8 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:  # a terminal that lacks a character gets a stand-in, never an error
             reconfigure(errors="replace")
-    env = environment or Environment(cwd=Path.cwd(), environ=os.environ, stdin=sys.stdin.buffer)
     try:
-        return _run(arguments, env)
+        return _run(arguments, environment)
     except InvalidInput as error:
         return _fail(ExitStatus.ERROR, *(str(problem) for problem in error.problems))
     except ReconcileError as error:
@@ -84,9 +84,9 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
         return ExitStatus.ERROR
 
 
-def _run(arguments: Sequence[str] | None, env: Environment) -> int:
+def _run(arguments: Sequence[str] | None, environment: Environment | None) -> int:
     try:
-        status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=env)
+        status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
     except click.UsageError as error:
         error.show()
         return ExitStatus.USAGE

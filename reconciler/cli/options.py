@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from reconciler.app.environment import Environment
 from reconciler.app.project import Input
 from reconciler.cli.output import Output, check_report
 from reconciler.core.plan import Request
@@ -42,6 +43,8 @@ def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
     return lambda command: reduce(lambda wrapped, one: one(wrapped), reversed(decorators), command)
 
 
+environment = click.make_pass_decorator(Environment, ensure=True)
+"""Hands a command the environment that the process was started in, unless the caller gave another one."""
 paths = click.argument("paths", nargs=-1, metavar="[PATHS]...")
 target = click.option(
     "--target",

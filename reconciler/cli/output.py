@@ -15,7 +15,7 @@ import click
 
 from reconciler.core.problems import Problem, ReconcileError, UsageError
 from reconciler.render.layout import Style, ansi, plain
-from reconciler.render.safe import terminal_safe
+from reconciler.render.safe import encodable, terminal_safe
 
 Colour = Literal["auto", "always", "never"]
 
@@ -47,20 +47,28 @@ class Output:
         for report in self.reports:
             _write_report(report, document)
         if self.form == "json":
-            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(document, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
         else:
-            click.echo(text(self.style(sys.stdout), width_of(sys.stdout)), color=True)
+            _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
 
     def say(self, text: Callable[[Style, int | None], str]) -> None:
         """Print something for people, on standard error."""
         if not self.quiet:
-            click.echo(text(self.style(sys.stderr), width_of(sys.stderr)), err=True, color=True)
+            _print(text(self.style(sys.stderr), width_of(sys.stderr)), sys.stderr)
 
     def warn(self, problems: Iterable[Problem]) -> None:
         """Print warnings about the input."""
         lines = [terminal_safe(str(problem)) for problem in problems]
         if lines:
             self.say(lambda style, _: "\n".join(f"{style('warning', 'warning:')} {line}" for line in lines))
+
+
+def _print(text: str, stream: TextIO) -> None:
+    click.echo(encodable(text, stream.encoding), file=stream, color=True)
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return stream.encoding.lower().startswith("utf")
 
 
 def width_of(stream: TextIO) -> int | None:

@@ -20,7 +20,7 @@ from reconciler.render.text import resolve_text, status_text, validation_text
 @click.option(
     "--locked", is_flag=True, help="Also fail unless the lockfile names a ready generation for each manifest."
 )
-@click.pass_obj
+@options.environment
 def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
     """Report every problem of the manifests, the target and the data sets. Asks no service."""
     output = output_of(values)
@@ -39,7 +39,7 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 @options.replace
 @click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
 @click.option("--detailed-exitcode", "detailed", is_flag=True, help="Exit with 2 when there are changes.")
-@click.pass_obj
+@options.environment
 def plan(env: Environment, /, *, offline: bool, detailed: bool, **values: Any) -> int:
     """Show what apply would do, and why. Changes nothing."""
     output, request = output_of(values), request_of(values)
@@ -57,7 +57,7 @@ def plan(env: Environment, /, *, offline: bool, detailed: bool, **values: Any) -
 @options.voice
 @options.reports
 @click.option("--live", is_flag=True, help="Also ask the service what it shows of the recorded models.")
-@click.pass_obj
+@options.environment
 def status(env: Environment, /, *, live: bool, **values: Any) -> int:
     """Show what the lockfile records of each model."""
     output = output_of(values)
@@ -72,7 +72,7 @@ def status(env: Environment, /, *, live: bool, **values: Any) -> int:
 @options.target
 @options.document_format
 @options.voice
-@click.pass_obj
+@options.environment
 def resolve(env: Environment, /, name: str | None, **values: Any) -> int:
     """Print the remote name of the model that serves NAME, or of all. Asks no service."""
     output = output_of(values)

@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from reconciler.app import services
 from reconciler.app.environment import Environment
+from reconciler.cli import options
 from reconciler.files.schema import SCHEMA_KINDS, schema_text
 
 
@@ -35,7 +36,7 @@ def schema(kind: str | None) -> None:
     metavar="SECONDS",
     help="How long one simulated training step takes.",
 )
-@click.pass_obj
+@options.environment
 def emulator(
     env: Environment, /, *, host: str, port: int, store: Path | None, world: Path | None, step_seconds: float | None
 ) -> None:

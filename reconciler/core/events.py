@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
@@ -155,9 +156,11 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
 def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
     """The recorded generation with what the service now says of it; what it no longer says is kept.
 
-    A loss is final only when the training is over, so that a lock written halfway does not change with every poll.
+    A loss is final only when the training is over, so that a lock written halfway does not change with every poll; one
+    that is no finite number has no place in JSON.
     """
     ended = model.state is not State.CREATING
+    loss = model.snapshots[-1].loss if ended and model.snapshots else math.nan
     return replace(
         generation,
         state=model.state,
@@ -165,6 +168,6 @@ def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGenerati
         create_time=model.create_time or generation.create_time,
         complete_time=model.complete_time or generation.complete_time,
         total_steps=generation.total_steps or model.total_steps,
-        final_loss=model.snapshots[-1].loss if ended and model.snapshots else generation.final_loss,
+        final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
     )

@@ -1,0 +1,55 @@
+"""Running coroutines until somebody interrupts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from reconciler.core.problems import InterruptedRun
+
+_T = TypeVar("_T")
+
+
+class Session(AbstractContextManager["Session"]):
+    """Runs coroutines one after another in one event loop, so that people can be asked in between.
+
+    SIGINT and SIGTERM cancel what runs; it cleans up, and :class:`InterruptedRun` is raised.
+    """
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        self._runner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.__exit__(kind, error, trace)
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of a coroutine."""
+        try:
+            return self._runner.run(_terminable(work))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise InterruptedRun from None
+
+
+async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
+    """Let SIGTERM do what asyncio's runner lets SIGINT do; Windows has no such signal, other threads get none."""
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError, ValueError, RuntimeError):
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await work
+    finally:
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.remove_signal_handler(signal.SIGTERM)
