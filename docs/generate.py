@@ -1,0 +1,118 @@
+"""Writes the reference parts of these pages: the commands from the command line, the fields from the JSON Schemas.
+
+Run ``python docs/generate.py``; a test fails while the pages differ from what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler.cli.main import cli
+from reconciler.files.schema import schema_text
+
+FOLDER = Path(__file__).parent
+_PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+Schema = Mapping[str, Any]
+
+
+def pages() -> dict[Path, str]:
+    """Every page that has a generated part, with the text it should have."""
+    texts = {page: page.read_text(encoding="utf-8") for page in sorted(FOLDER.glob("*.md"))}
+    return {page: _PART.sub(_filled, text) for page, text in texts.items() if _PART.search(text)}
+
+
+def _filled(part: re.Match[str]) -> str:
+    return f"{part['begin']}\n{_PARTS[part['name']]()}\n{part['end']}"
+
+
+def _commands() -> str:
+    context = click.Context(cli, info_name="reconcile")
+    return "\n".join(_command(name, cli.get_command(context, name)) for name in cli.list_commands(context))
+
+
+def _command(name: str, command: click.Command | None) -> str:
+    if command is None:
+        raise LookupError(name)
+    context = click.Context(command, info_name=f"reconcile {name}")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    records = [record for one in options if (record := one.get_help_record(context))]
+    rows = [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records]
+    table = ["", "| option | meaning |", "|---|---|", *rows] if rows else []
+    return "\n".join([f"## {name}", "", f"    {usage}", "", _paragraphs(command.help or ""), *table, ""])
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _fields(kind: str) -> str:
+    schema = json.loads(schema_text(kind))
+    rows = [
+        f"| `{path}`{' *' if required else ''} | {_type(field)} | {_meaning(field)} |"
+        for path, field, required in _walk(schema, schema, "")
+    ]
+    return "\n".join(["| field | value | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _walk(schema: Schema, node: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
+    """The fields below a node, depth first, each with its path and whether it is required."""
+    for name, reference in node.get("properties", {}).items():
+        field = _resolved(schema, reference)
+        here = f"{path}.{name}" if path else name
+        yield here, field, name in node.get("required", ())
+        yield from _walk(schema, field, here)
+        yield from _walk(schema, _resolved(schema, field.get("items", {})), f"{here}[]")
+
+
+def _resolved(schema: Schema, node: Schema) -> Schema:
+    if "$ref" not in node:
+        return node
+    name = node["$ref"].removeprefix("#/$defs/")
+    definition: Schema = schema["$defs"][name]
+    return definition
+
+
+def _type(field: Schema) -> str:
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if "enum" in field:
+        return " or ".join(f"`{json.dumps(value)}`" for value in field["enum"])
+    return f"{field['type']}{_range(field)}"
+
+
+def _range(field: Schema) -> str:
+    bounds = [
+        f"{sign} {field[name]}"
+        for name, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
+        if name in field
+    ]
+    return f", {', '.join(bounds)}" if bounds else ""
+
+
+def _meaning(field: Schema) -> str:
+    default = f" Default: `{json.dumps(field['default'])}`." if field.get("default") not in (None, {}, [], "") else ""
+    examples = field.get("examples", ()) if "properties" not in field else ()
+    example = f" Example: `{json.dumps(examples[0], ensure_ascii=False)}`." if examples else ""
+    return _cell(f"{field['description']}{default}{example}")
+
+
+_PARTS: Mapping[str, Callable[[], str]] = {
+    "commands": _commands,
+    "fields of TunedModel": lambda: _fields("TunedModel"),
+    "fields of Target": lambda: _fields("Target"),
+}
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
