@@ -13,7 +13,6 @@ from reconciler.core.events import (
     Event,
     Failed,
     Progressed,
-    Promoted,
     Refused,
     Started,
     Targeted,
@@ -29,12 +28,14 @@ _QUARTERS: Final = 4
 
 
 class Teller:
-    """Remembers what trainings showed, and puts each event that changes something into words."""
+    """Remembers how long trainings are, and puts each event that changes something into words.
+
+    A promotion is left to the result: it follows at once, and says the same.
+    """
 
     def __init__(self, *, simulated: bool) -> None:
         self._simulated = simulated
         self._sizes: dict[str, int] = {}
-        self._trained: dict[str, str] = {}
 
     def tell(self, event: Event) -> tuple[Role, str] | None:
         """The role and the words of an event, on one line and safe to print; ``None`` where nothing changed."""
@@ -56,9 +57,6 @@ class Teller:
                 return None
             case Completed():
                 return "good", self._completed(event)
-            case Promoted(_, key, remote):
-                trained = self._trained.get(key, "")
-                return "good", f"ready: {remote}" + (f" ({trained})" if trained else "")
             case _:
                 return _plight(event)
 
@@ -70,7 +68,7 @@ class Teller:
     def _completed(self, event: Completed) -> str:
         model, key = event.model, event.key
         final = model.snapshots[-1].loss if model.snapshots else None
-        trained = self._trained[key] = steps_and_loss(model.total_steps or self._sizes.get(key), final)
+        trained = steps_and_loss(model.total_steps or self._sizes.get(key), final)
         return f"trained: {key}" + (f", {trained}" if trained else "")
 
 

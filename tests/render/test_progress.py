@@ -56,7 +56,6 @@ def test_a_training_is_told_by_quarters() -> None:
         f"{NAME}  52 %: step 12/23, loss 6.01, about 22 s left",
         f"{NAME}  78 %: step 18/23, loss 5.41, about 10 s left",
         f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80",
-        f"{NAME}  ready: {REMOTE} (23 steps, final loss 3.80)",
     ]
 
 
@@ -71,7 +70,6 @@ def test_the_first_look_at_a_training_of_an_earlier_run_tells_how_far_it_is() ->
         (Adopted(NAME, "n.yaml", ACTIVE), f"adopted: {KEY}"),
         (Updated(NAME, KEY, ("displayName", "description")), "updated: displayName, description"),
         (Disappeared(NAME, KEY), f"gone: {KEY} is no longer at the service"),
-        (Promoted(NAME, KEY, REMOTE), f"ready: {REMOTE}"),
         (
             Failed(NAME, KEY, replace(training_model(3, state=State.FAILED), failure=Failure(8, "out of quota"))),
             "failed: out of quota",
@@ -115,5 +113,5 @@ def test_a_stream_without_unicode_gets_ascii() -> None:
 def test_a_style_colours_the_words() -> None:
     stream = io.StringIO()
     with PlainProgress(stream, clock=FixedClock(), style=ansi) as progress:
-        progress(Promoted("x", KEY, REMOTE))
-    assert stream.getvalue() == f"x  \x1b[32mready: {REMOTE}\x1b[0m\n"
+        progress(Updated("x", KEY, ("description",)))
+    assert stream.getvalue() == "x  \x1b[33mupdated: description\x1b[0m\n"
