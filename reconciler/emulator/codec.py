@@ -80,7 +80,7 @@ class _Decoder:
             name = message.json_names.get(spelling)
             if name is None:
                 at = f" at '{path}'" if path else ""
-                self._violate(path, f'{_PREFIX}Unknown name "{spelling}"{at}: Cannot find field.')
+                self._violate(path, f"{_PREFIX}Unknown name {json.dumps(spelling)}{at}: Cannot find field.")
             elif raw is not None and (self._stored or not message.fields[name].output_only):
                 self._set(message, value, name, raw, path)
         return value

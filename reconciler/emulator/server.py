@@ -17,7 +17,7 @@ _GRACE_SECONDS = 1
 
 
 def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serves until SIGINT (raises KeyboardInterrupt then) or SIGTERM; port 0 picks a free one.
+    """Serves until SIGINT (raises KeyboardInterrupt then) or SIGTERM; port (at most 65535) 0 picks a free one.
 
     ``started`` is called once with the base URL, when requests are answered. Raises ReconcileError when the address
     cannot be listened on.
@@ -39,11 +39,11 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # what follows would say the address once more
         raise ReconcileError(
-            f"cannot listen on {host} port {port}: {error}", "choose another host or port; port 0 picks a free one"
+            f"cannot listen on {host} port {port}: {reason}", "choose another host or port; port 0 picks a free one"
         ) from error
 
 

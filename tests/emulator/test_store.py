@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.problems import ReconcileError
+from reconciler.emulator.store import Store
+from support.emulator_world import REQUEST, World
+
+REMEDY = "remove the file, or choose a place that can be written"
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("no database " * 100, encoding="utf-8")
+    with pytest.raises(ReconcileError) as caught:
+        Store(file)
+    assert str(caught.value) == (
+        f"{file}: the embedded service cannot keep its models here: file is not a database; {REMEDY}"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ReconcileError, match=f"the embedded service cannot keep its models here: .*; {REMEDY}"):
+        Store(tmp_path / "file" / "store")
+
+
+def _insert_and_fail(store: Store) -> None:
+    with store.transaction():
+        store.insert({"name": "tunedModels/a"}, api="v1beta3")
+        raise ZeroDivisionError
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(ZeroDivisionError):
+        _insert_and_fail(store)
+    assert store.models(0, 10) == []
+    with store.transaction():
+        assert store.insert({"name": "tunedModels/a"}, api="v1beta3") == 1
+    assert [model.name for model in Store(tmp_path / "store").models(0, 10)] == ["tunedModels/a"]
+
+
+def test_a_store_that_breaks_is_unavailable_and_no_traceback(tmp_path: Path) -> None:
+    world = World(tmp_path / "store")
+    other = sqlite3.connect(tmp_path / "store")
+    other.execute("DROP TABLE contents")
+    other.close()
+    status, code, message = world.refused("POST", "/v1beta3/tunedModels", REQUEST, tunedModelId="m")
+    assert (status, code) == (503, "UNAVAILABLE")
+    assert message.startswith("The embedded service cannot use its store: no such table: ")
+    assert world.names() == []
+
+
+def _create(store: Path, barrier: multiprocessing.synchronize.Barrier, answers: multiprocessing.Queue[int]) -> None:
+    barrier.wait()
+    answers.put(World(store).send("POST", "/v1beta3/tunedModels?tunedModelId=m", REQUEST).status_code)
+
+
+def test_processes_that_open_a_new_file_and_create_one_id_at_once_end_with_one_model(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=_create, args=(tmp_path / "store", barrier, answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert sorted(answers.get(timeout=20) for _ in processes) == [200, 409, 409]
+    for process in processes:
+        process.join(20)
+    assert World(tmp_path / "store").names() == ["m"]
