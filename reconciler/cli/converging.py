@@ -25,13 +25,8 @@ from reconciler.render.text import result_text
 
 
 @click.command()
-@options.inputs
-@options.voice
-@options.reports
-@options.only
-@options.exclude
-@options.retry
-@options.replace
+@options.run
+@options.trainings
 @options.timeout
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
 @click.option("--no-wait", is_flag=True, help="Start the trainings and return; reconcile wait takes up from there.")
@@ -60,11 +55,7 @@ def apply(
 
 
 @click.command()
-@options.inputs
-@options.voice
-@options.reports
-@options.only
-@options.exclude
+@options.run
 @options.timeout
 @options.environment
 def wait(env: Environment, /, *, timeout: timedelta | None, **values: Any) -> int:

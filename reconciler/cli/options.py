@@ -102,6 +102,10 @@ voice = together(colour, quiet, verbose)
 """What every command takes that prints something."""
 inputs = together(paths, target, labels, allow_endpoint, document_format)
 """What every command that reads manifests takes."""
+run = together(inputs, voice, reports, only, exclude)
+"""What plan, apply and wait take."""
+trainings = together(retry, replace)
+"""What plan and apply take."""
 
 
 def input_of(values: dict[str, Any]) -> Input:

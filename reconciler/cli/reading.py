@@ -30,13 +30,8 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 
 
 @click.command()
-@options.inputs
-@options.voice
-@options.reports
-@options.only
-@options.exclude
-@options.retry
-@options.replace
+@options.run
+@options.trainings
 @click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
 @click.option("--detailed-exitcode", "detailed", is_flag=True, help="Exit with 2 when there are changes.")
 @options.environment
