@@ -52,10 +52,12 @@ def create_app(
     service = Service(Store(store), clock, random, settings)
     if world is not None:
         load_world(service, world)
-    return Starlette(
+    app = Starlette(
         routes=[_route(service, api, entry) for entry in CALLS for api in entry.apis],
         exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _route(service: Service, api: Api, entry: Entry) -> Route:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 from reconciler.core.identity import canonical_number
@@ -16,6 +18,7 @@ from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, ma
 from reconciler.emulator.messages import Field, Message, snake_case
 
 _PREFIX = "Invalid JSON payload received. "
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
 def read_json(body: bytes) -> JsonObject:
@@ -127,6 +130,13 @@ def _string(raw: Any, _: Field) -> str:
     return raw
 
 
+def _timestamp(raw: Any, _: Field) -> str:
+    if not isinstance(raw, str) or not _RFC3339.fullmatch(raw):
+        raise ValueError(raw)
+    datetime.fromisoformat(raw)
+    return raw
+
+
 def _boolean(raw: Any, _: Field) -> bool:
     if not isinstance(raw, bool):
         raise ValueError(raw)  # noqa: TRY004 - every wrong value is reported alike
@@ -161,6 +171,7 @@ _READERS: Mapping[str, Callable[[Any, Field], Any]] = {
     "int64": lambda raw, _: str(_integer(raw, 64)),
     "float": _float,
     "bool": _boolean,
+    "timestamp": _timestamp,
     "enum": _enum,
 }
 

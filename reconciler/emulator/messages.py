@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Kind = Literal["string", "int32", "int64", "float", "bool", "enum", "message"]
+Kind = Literal["string", "int32", "int64", "float", "bool", "timestamp", "enum", "message"]
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,11 @@ OPTIONAL_INT = Field("int32", optional=True)
 FLOAT = Field("float")
 OPTIONAL_FLOAT = Field("float", optional=True)
 BOOL = Field("bool")
+TIMESTAMP = Field("timestamp")
+OUTPUT_TIMESTAMP = Field("timestamp", output_only=True)
 
 EMPTY = message("Empty")
-SNAPSHOT = message("TuningSnapshot", step=INT, epoch=INT, meanLoss=FLOAT, computeTime=STRING)
+SNAPSHOT = message("TuningSnapshot", step=INT, epoch=INT, meanLoss=FLOAT, computeTime=TIMESTAMP)
 EXAMPLE = message("TuningExample", textInput=OPTIONAL_STRING, output=STRING)
 EXAMPLES = message("TuningExamples", examples=many(EXAMPLE))
 DATASET = message("Dataset", examples=one(EXAMPLES))
@@ -195,8 +197,8 @@ def tuned_model(hyperparameters: Message, **extra: Field) -> Message:
     """The TunedModel of an API version, which differs in its hyperparameters and perhaps in ``extra`` fields."""
     task = message(
         "TuningTask",
-        startTime=OUTPUT_STRING,
-        completeTime=OUTPUT_STRING,
+        startTime=OUTPUT_TIMESTAMP,
+        completeTime=OUTPUT_TIMESTAMP,
         snapshots=many(SNAPSHOT, output_only=True),
         trainingData=one(DATASET),
         hyperparameters=one(hyperparameters),
@@ -209,8 +211,8 @@ def tuned_model(hyperparameters: Message, **extra: Field) -> Message:
         displayName=STRING,
         description=STRING,
         state=enum("STATE_UNSPECIFIED", "CREATING", "ACTIVE", "FAILED", output_only=True),
-        createTime=OUTPUT_STRING,
-        updateTime=OUTPUT_STRING,
+        createTime=OUTPUT_TIMESTAMP,
+        updateTime=OUTPUT_TIMESTAMP,
         tuningTask=one(task),
         temperature=OPTIONAL_FLOAT,
         topP=OPTIONAL_FLOAT,

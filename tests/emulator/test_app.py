@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.emulator.app import MAX_BODY_BYTES
 from support.emulator_world import REQUEST, World, training
@@ -52,6 +54,7 @@ def test_an_unknown_base_model_is_not_found(world: World) -> None:
         ("GET", "/"),
         ("GET", "/v1beta2/tunedModels"),
         ("GET", "/v1/tunedModels"),
+        ("GET", "/v1beta3/tunedModels/"),
         ("PUT", "/v1beta3/tunedModels/m"),
         ("POST", "/v1beta3/tunedModels/m:generateContent"),
         ("POST", "/v1beta/tunedModels/m:generateText"),
@@ -145,6 +148,48 @@ def test_time_goes_on_while_no_process_lives(tmp_path: Any) -> None:
     assert later.ok("GET", f"{CREATE}/m")["state"] == "ACTIVE"
     earlier = World(store)
     assert earlier.ok("GET", f"{CREATE}/m")["state"] == "CREATING"
+
+
+names = st.sampled_from(
+    [
+        "displayName",
+        "base_model",
+        "temperature",
+        "topK",
+        "tuningTask",
+        "hyperparameters",
+        "epochCount",
+        "trainingData",
+        "examples",
+        "textInput",
+        "output",
+        "state",
+        "tunedModelSource",
+        "tunedModel",
+        "learningRateMultiplier",
+        "readerProjectNumbers",
+        "foo",
+    ]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+bodies = st.dictionaries(
+    names,
+    st.recursive(scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=3)),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
+@settings(max_examples=50, deadline=None)  # the machine may be busy
+@given(body=bodies)
+def test_no_body_breaks_the_service(version: str, body: dict[str, Any]) -> None:
+    world = World()
+    answer = world.send("POST", f"/{version}/tunedModels?tunedModelId=m", body)
+    assert answer.status_code in {200, 400, 404}
+    world.create()
+    mask = ",".join(body) or "description"
+    assert world.send("PATCH", f"/{version}/tunedModels/m", body, updateMask=mask).status_code in {200, 400}
+    world.ok("GET", f"/{version}/tunedModels/m")
 
 
 def test_text_of_any_language_survives(world: World) -> None:

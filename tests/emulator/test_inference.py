@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.emulator.inference import Sampling, answer
@@ -62,6 +62,7 @@ def test_the_sampling_of_the_model_counts_where_the_request_leaves_it_open(world
     assert len(set(said(world, "seven", candidateCount=8, temperature=2, topK=15, topP=1))) > 1
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_no_temperature_or_one_choice_gives_the_best_answer_always(seed: int) -> None:
     best = ["eight"] * 5

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.identity import as_float32, canonical_number
@@ -132,6 +132,7 @@ def test_the_longest_training_is_answered_at_once() -> None:
     assert len(endless.snapshots(endless.total_steps)) <= MAX_SNAPSHOTS + 1
 
 
+@settings(deadline=None)
 @given(trainings, seconds, seconds)
 def test_time_only_adds_to_a_training(training: Training, one: float, other: float) -> None:
     early, late = (training.progress(START + timedelta(seconds=at)) for at in sorted((one, other)))
@@ -141,6 +142,7 @@ def test_time_only_adds_to_a_training(training: Training, one: float, other: flo
     assert after[: len(before)] == before
 
 
+@settings(deadline=None)
 @given(trainings)
 def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: Training) -> None:
     end = training.progress(START + timedelta(days=4000))
@@ -150,6 +152,7 @@ def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: Training)
         assert canonical_number(loss) == loss
 
 
+@settings(deadline=None)
 @given(trainings)
 def test_an_ended_training_has_converged_completely_or_failed_before_the_end(training: Training) -> None:
     end = training.progress(START + timedelta(days=40_000))
