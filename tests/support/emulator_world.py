@@ -28,7 +28,7 @@ PACE = Settings(step_seconds=1, overhead_seconds=10)
 """A step a second; the training starts after 1 s, its first step after 9 s, and it ends 1 s after its last step."""
 REQUEST: dict[str, Any] = json.loads((FIXTURES / "create_tuned_model.request.json").read_text(encoding="utf-8"))
 """15 examples in 3 epochs of batches of 2: 23 steps."""
-LAST_STEP, DONE = 9 + 23, 10 + 23
+DONE = 10 + 23
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
 
 _PROTOS: dict[str, Any] = {"v1": palm, "v1beta3": palm, "v1beta": gemini}
