@@ -144,6 +144,7 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("reconciler")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+    click.get_current_context().call_on_close(lambda: logger.removeHandler(handler))
 
 
 def request_of(values: dict[str, Any]) -> Request:

@@ -186,9 +186,11 @@ def _violations(refusal: Refusal, kind: str, key: str) -> Iterator[Mapping[str, 
     yield from (item for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
 
 
-def unreachable(request: str, cause: str) -> ServiceError:
-    """The error for a request to which no answer came."""
-    return ServiceError(f"{request} got no answer: {clean(cause)}", _REMEDIES["UNREACHABLE"], code="UNREACHABLE")
+def unreachable(request: str, host: str, cause: str) -> ServiceError:
+    """The error for a request to which no answer came from ``host``."""
+    return ServiceError(
+        f"{request} got no answer from {clean(host)}: {clean(cause)}", _REMEDIES["UNREACHABLE"], code="UNREACHABLE"
+    )
 
 
 def unintelligible(request: str, what: str) -> ServiceError:

@@ -168,16 +168,20 @@ class Client:
         try:
             response, body = await self._send(call)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            raise unreachable(str(call), str(error)) from error
+            raise unreachable(str(call), self._host, str(error)) from error
         except httpx.TransportError as error:
             cause = str(error) or type(error).__name__
             ambiguous = not isinstance(error, _NEVER_SENT)
-            raise TransientError(unreachable(str(call), cause), delay=None, ambiguous=ambiguous) from error
+            raise TransientError(unreachable(str(call), self._host, cause), delay=None, ambiguous=ambiguous) from error
         except httpx.DecodingError as error:
             raise unintelligible(str(call), "a body that cannot be decompressed") from error
         if response.is_success:
             return _object(call, response, body)
         raise self._failure(call, response, body)
+
+    @property
+    def _host(self) -> str:
+        return self._http.base_url.netloc.decode()
 
     async def _send(self, call: Call) -> tuple[httpx.Response, bytes]:
         request = self._http.build_request(call.method, call.path, params=call.params, json=call.body)

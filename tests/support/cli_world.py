@@ -8,7 +8,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,10 +33,11 @@ spec:
 
 @dataclass
 class Clock:
-    """A clock that starts at a fixed moment; its sleeper moves it."""
+    """A clock that starts at a fixed moment; its sleeper moves it, and tells ``on_move``."""
 
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
     slept: list[float] = field(default_factory=list)
+    on_move: Callable[[datetime], None] = lambda _now: None
 
     def __call__(self) -> datetime:
         return self.now
@@ -44,6 +45,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += timedelta(seconds=seconds)
+        self.on_move(self.now)
         await asyncio.sleep(0)
 
 
