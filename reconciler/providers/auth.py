@@ -123,6 +123,6 @@ def google_auth(
     """
     if access_token:
         return BearerAuth(AccessToken(access_token, project), allow_endpoints)
-    from reconciler.providers.adc import ApplicationDefault  # noqa: PLC0415 - google.auth costs a start-up 30 ms
+    from reconciler.providers.adc import ApplicationDefault
 
     return BearerAuth(ApplicationDefault(environ, project, transport), allow_endpoints)
