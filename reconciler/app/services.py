@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,4 +115,5 @@ def serve(env: Environment, what: Served, *, host: str, port: int, started: Call
     app = create_app(
         store=what.store, clock=env.clock, random=env.rng, settings=_pace(what.step_seconds), world=what.world
     )
-    serve_app(app, host=host, port=port, started=started)
+    with suppress(KeyboardInterrupt):  # the ordinary way to end a server
+        serve_app(app, host=host, port=port, started=started)

@@ -1,0 +1,94 @@
+"""init, and the embedded service on a port."""
+
+from __future__ import annotations
+
+import signal
+import urllib.request
+
+import pytest
+
+from support.cli_world import EXAMPLES, Cli
+
+
+@pytest.fixture
+def empty(reconcile: Cli) -> Cli:
+    """A folder without any target."""
+    (reconcile.specs / "reconcile.yaml").unlink()
+    reconcile.specs.rmdir()
+    return reconcile
+
+
+def test_init_leads_to_a_model_in_two_commands(empty: Cli) -> None:
+    made = empty("init")
+
+    assert made.status == 0, made.err
+    assert "wrote specs/reconcile.yaml" in made.out
+    assert "wrote .gitignore" in made.out
+    assert made.out.splitlines()[-1] == "Next: reconcile plan specs"
+    assert empty("plan", "specs").status == 0
+    assert empty("apply", "specs", "--yes").status == 0
+    assert (empty.folder / ".gitignore").read_text() == ".reconcile/\n"
+
+
+def test_init_guesses_the_columns_of_a_data_set(empty: Cli) -> None:
+    rows = "\n".join(f"{number},{question},{answer}" for number, (question, answer) in enumerate(EXAMPLES))
+    (empty.folder / "tickets.csv").write_text(f"id,question,answer\n{rows}\n")
+
+    made = empty("init", "--from", "tickets.csv", "--name", "support")
+
+    assert made.status == 0, made.err
+    manifest = (empty.specs / "support.yaml").read_text()
+    assert "inputField: question" in manifest
+    assert "outputField: answer" in manifest
+    assert empty("validate").status == 0
+
+
+def test_init_overwrites_nothing(empty: Cli) -> None:
+    empty("init")
+    before = (empty.specs / "reconcile.yaml").read_text()
+
+    again = empty("init", "--name", "other")
+
+    assert again.status == 1
+    assert "specs/reconcile.yaml is there already; nothing was written" in again.err
+    assert (empty.specs / "reconcile.yaml").read_text() == before
+    assert not (empty.specs / "other.yaml").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_emulator_serves_until_it_is_told_to_end(reconcile: Cli, number: signal.Signals) -> None:
+    process = reconcile.process("emulator", "--port", "0")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("Embedded service (simulated training) on http://127.0.0.1:")
+    with urllib.request.urlopen(f"{line.split()[-1]}/v1beta3/tunedModels", timeout=10) as answer:  # noqa: S310 - our own loopback service
+        assert answer.read() == b"{}"
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=10)
+
+    assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGTERM)
+    assert err == ""
+
+
+def test_a_port_in_use_is_told(reconcile: Cli) -> None:
+    first = reconcile.process("emulator", "--port", "0")
+    assert first.stdout is not None
+    port = first.stdout.readline().rsplit(":", 1)[1].strip()
+
+    answer = reconcile("emulator", "--port", port)
+    first.kill()
+    first.communicate()
+
+    assert answer.status == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in answer.err
+
+
+def test_a_malformed_world_is_told_with_its_place(reconcile: Cli) -> None:
+    world = reconcile.folder / "world.json"
+    world.write_text('{"tunedModels": [{]}')
+
+    answer = reconcile("emulator", "--world", str(world))
+
+    assert answer.status == 1
+    assert str(world) in answer.err
