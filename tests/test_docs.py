@@ -1,0 +1,125 @@
+"""The pages say what is: references are as generated, and console examples show what the commands print."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import random
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from reconciler.app.environment import Environment
+from reconciler.cli.main import main
+from support.cli_world import Clock
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LEFT_OUT = "…"
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def examples(block: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with the output that is shown."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        yield command, shown
+
+
+def agrees(shown: str, real: str) -> bool:
+    """Whether the output is as shown; a line of three dots stands for any number of lines."""
+    parts = ("(?:.*\n)*" if line == LEFT_OUT else f"{re.escape(line)}\n" for line in shown.splitlines())
+    return re.fullmatch("".join(parts), real) is not None
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns(".reconcile", "*.lock.json")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=ignored)
+    return tmp_path
+
+
+def run(command: str, folder: Path, clock: Clock) -> str:
+    """What ``reconcile …`` prints on both streams, with a clock that only sleeping moves."""
+    name, *arguments = shlex.split(command)
+    assert name == "reconcile"
+    terminal = io.BytesIO()
+    stream = io.TextIOWrapper(terminal, encoding="utf-8", write_through=True)
+    environment = Environment(
+        cwd=folder,
+        environ={},
+        stdin=io.BytesIO(),
+        clock=clock,
+        sleeper=clock.sleep,
+        rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
+    )
+    with redirect_stdout(stream), redirect_stderr(stream):
+        main(arguments, environment)
+    return terminal.getvalue().decode()
+
+
+def test_references_are_as_generated() -> None:
+    stale = [page.name for page, text in generator().pages().items() if page.read_text(encoding="utf-8") != text]
+    assert not stale, f"run python docs/generate.py: {stale}"
+
+
+def test_the_references_are_there() -> None:
+    assert {page.name for page in generator().pages()} == {"commands.md", "manifests.md"}
+
+
+def test_every_console_example_of_the_readme_is_real(project: Path) -> None:
+    clock = Clock()
+    told = [example for block in blocks(README, "console") for example in examples(block)]
+    assert told
+    for command, shown in told:
+        if command.startswith("cat "):
+            (project / command.removeprefix("cat ")).write_text(shown)
+        else:
+            real = run(command, project, clock)
+            assert agrees(shown, real), f"$ {command}\n{real}"
+
+
+def test_the_readme_shows_the_manifest_of_the_specs() -> None:
+    shown = next(block for block in blocks(README, "yaml") if "kind: TunedModel" in block)
+    assert shown == (ROOT / "specs" / "number-generator.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_examples_that_are_whole_documents_are_valid(page: Path, project: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        document = yaml.safe_load(block)
+        kind = document.get("kind") if isinstance(document, dict) else None
+        if kind == "Target":
+            (project / "specs" / "reconcile.yaml").write_text(block)
+        elif kind == "TunedModel":
+            (project / "specs" / f"{document['metadata']['name']}.yaml").write_text(block)
+    said = run("reconcile validate specs", project, Clock())
+    assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
+
+
+@pytest.mark.parametrize(
+    ("shown", "real", "agreed"),
+    [("a\n", "a\n", True), ("a\n…\n", "a\nb\nc\n", True), ("…\nc\n", "c\n", True), ("a\n", "a\nb\n", False)],
+)
+def test_how_examples_are_compared(*, shown: str, real: str, agreed: bool) -> None:
+    assert agrees(shown, real) is agreed

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata, resources
+
+import click
+import pytest
+from jsonschema import Draft202012Validator
+
+import reconciler
+from reconciler.cli.main import cli
+from reconciler.files.schema import SCHEMA_KINDS, schema_text
+
+DISTRIBUTION = "tuned-model-reconciler"
+
+
+def test_the_version_is_one() -> None:
+    assert metadata.version(DISTRIBUTION) == reconciler.__version__
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert resources.files(reconciler).joinpath("py.typed").is_file()
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = metadata.entry_points(group="console_scripts", name="reconcile")
+    assert command.value == "reconciler.cli.main:main"
+    assert callable(command.load())
+
+
+def test_every_kind_of_document_has_a_schema() -> None:
+    kinds = {"Apply", "Lock", "Plan", "Resolve", "Status", "Target", "TunedModel", "Validation"}
+    assert set(SCHEMA_KINDS) >= kinds
+
+
+@pytest.mark.parametrize("kind", SCHEMA_KINDS)
+def test_every_schema_is_one(kind: str) -> None:
+    Draft202012Validator.check_schema(json.loads(schema_text(kind)))
+
+
+def test_every_listed_command_can_be_loaded() -> None:
+    context = click.Context(cli)
+    commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
+    assert all(command is not None and command.help for command in commands)

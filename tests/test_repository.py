@@ -1,0 +1,138 @@
+"""The repository stands alone and keeps its promises about itself."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from reconciler.cli.main import cli
+
+ROOT = Path(__file__).parents[1]
+IGNORED = {".git", ".venv", "venv", "build", "dist", "__pycache__", ".reconcile"}
+PAGES = [page for page in ROOT.rglob("*.md") if not IGNORED & set(page.relative_to(ROOT).parts)]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+FORBIDDEN = {
+    "a machine's path": re.compile(r"(?<![\w.$}])/(?:work|home|root|Users|opt)/\w|/tmp/\w"),
+    "the host of a package registry": re.compile(
+        r"\b(?:pypi|pythonhosted|npmjs|crates|rubygems)\.(?:org|io|com)\b|deb\.debian\.org|proxy\.golang"
+    ),
+    "the marker of unfinished work": re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b"),
+}
+
+
+def texts() -> list[tuple[Path, str]]:
+    """Every text file of the repository, as far as it is not made by tools."""
+    files = (path for path in sorted(ROOT.rglob("*")) if path.is_file())
+    own = [path for path in files if not is_ignored(path.relative_to(ROOT))]
+    return [(path.relative_to(ROOT), path.read_bytes().decode("utf-8", "replace")) for path in own]
+
+
+def is_ignored(path: Path) -> bool:
+    caches = any(part.endswith(("_cache", ".egg-info")) or part == ".hypothesis" for part in path.parts)
+    return caches or bool(IGNORED & set(path.parts)) or path.name in {Path(__file__).name, "reconcile.lock.json"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement)[0].lower() for requirement in requirements}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_mentions(what: str) -> None:
+    found = [
+        f"{path}:{number}: {line.strip()[:100]}"
+        for path, text in texts()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if FORBIDDEN[what].search(line)
+    ]
+    assert not found, f"{what}:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("group", ["dependencies", "test", "dev"])
+def test_every_dependency_is_explained(group: str) -> None:
+    page = (ROOT / "docs" / "decisions" / "0002-dependencies.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ([\w, -]+) \| .+ \|$", page, re.MULTILINE)
+    explained = {name for cell in cells for name in cell.split(", ")}
+    extras = PROJECT["optional-dependencies"]
+    declared = names(PROJECT["dependencies"] if group == "dependencies" else extras[group])
+    assert declared - {PROJECT["name"]} <= explained
+
+
+def test_every_run_time_dependency_has_a_lower_bound_alone() -> None:
+    assert all(re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", requirement) for requirement in PROJECT["dependencies"])
+
+
+def test_every_decision_says_why_what_and_at_what_cost() -> None:
+    assert DECISIONS
+    for number, page in enumerate(DECISIONS, start=1):
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# {number:04}: "), page.name
+        assert page.name.startswith(f"{number:04}-"), page.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Choice", "What was given up"], page.name
+
+
+def test_the_quick_start_is_two_lines() -> None:
+    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    main_job, tests = lines
+    assert main_job.endswith(" && .venv/bin/reconcile apply specs --yes")
+    assert "pytest" in tests
+
+
+def test_the_readme_has_every_command_and_no_other() -> None:
+    section = README.split("\n## Commands\n")[1].split("\n## ")[0].split("| exit status |")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == cli.list_commands(click.Context(cli))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    broken = [link for link in links if not leads_somewhere(page, link)]
+    assert not broken
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    file = page.parent / path if path else page
+    if not file.exists():
+        return False
+    return not anchor or anchor in {slug(title) for title in headings(file)}
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def slug(title: str) -> str:
+    """The anchor that forges make of a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_gate_can_be_run() -> None:
+    gate = ROOT / ".ci" / "run"
+    assert gate.stat().st_mode & stat.S_IXUSR
+    assert gate.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
+
+
+def test_the_hooks_run_what_the_gate_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    entries = {hook["entry"].split()[0] for repo in config["repos"] for hook in repo["hooks"]}
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert entries == {"ruff", "mypy", "lint-imports", "reconcile"}
+    assert all(f'"$tools/{entry}"' in gate for entry in entries)
+
+
+def test_the_changelog_names_versions_and_their_days() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first, *released = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
+    assert first == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", title) for title in released)
