@@ -124,15 +124,17 @@ Event = (
 
 
 def record(lock: Lock, event: Event) -> Lock:
-    """The lock after an event; the only thing that changes a lock."""
+    """The lock after an event, the same object where nothing changed; the only thing that changes a lock."""
     if isinstance(event, Targeted):
-        return replace(lock, target=event.target)
+        return lock if lock.target == event.target else replace(lock, target=event.target)
     if isinstance(event, Started | Adopted):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
         changed = replace(model, manifest=event.manifest).with_generation(event.generation)
     elif event.name in lock.models:
         changed = _changed(lock.models[event.name], event)
     else:
+        return lock
+    if lock.models.get(event.name) == changed:
         return lock
     return replace(lock, models={**lock.models, event.name: changed})
 

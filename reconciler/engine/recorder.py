@@ -23,7 +23,7 @@ class Recorder:
         self._save = save
         self._clock = clock
         self._sinks = sinks
-        self._saved = dumps(lock)
+        self._saved = lock
         self._last: datetime | None = None
 
     def emit(self, event: Event) -> None:
@@ -36,8 +36,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Save what is not saved yet; a lock without models is not worth a file."""
-        text = dumps(self.lock)
-        if text != self._saved and self.lock.models:
-            self._save(text)
-            self._saved = text
+        if self.lock is not self._saved and self.lock.models:
+            self._save(dumps(self.lock))
+            self._saved = self.lock
             self._last = self._clock()
