@@ -11,7 +11,7 @@ from reconciler.core.generations import Known, choose, content_of, satisfies
 from reconciler.core.identity import key_of
 from reconciler.core.lock import LockedModel, instant
 from reconciler.core.model import Capabilities, Manifest, RemoteModel, State
-from reconciler.core.plan import Action, FieldChange, Kind, Reason, Request
+from reconciler.core.plan import EFFECTS, Action, FieldChange, Kind, Reason, Request
 from reconciler.core.training import training_of
 
 
@@ -52,7 +52,7 @@ def decide(it: Situation) -> tuple[Action, ...]:
     actions = tuple(_decide(it))
     if not it.manifest.lifecycle.suspend:
         return actions
-    blocked = ", ".join(str(one.kind) for one in actions if one.kind not in {Kind.NOOP, Kind.WAIT})
+    blocked = ", ".join(str(one.kind) for one in actions if one.kind in EFFECTS)
     message = f"spec.lifecycle.suspend holds back: {blocked}" if blocked else "spec.lifecycle.suspend is set"
     return (it.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
 
@@ -101,8 +101,8 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
     return _create(it, satisfying, _why_create(it, satisfying))
 
 
-def _age(known: Known) -> tuple[int, str]:
-    return known.mark.attempt, known.create_time
+def _age(known: Known) -> tuple[int, datetime, str]:
+    return known.mark.attempt, known.moment, known.key
 
 
 def _cause(known: Known) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from reconciler.core.identity import Content, key_of, same_number
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel, instant
 from reconciler.core.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 
 SUSPICIOUS_COUNT = 2
 SUSPICIOUS_SHARE = 0.3
-EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE, State.FAILED})
-"""States in which a recorded generation should be found at the service."""
+EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE})
+"""States in which a recorded generation should be found at the service. A failed one may be swept away there: what was
+recorded still holds the manifest, because deleting it is no request to train again."""
+_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Known:
     locked: LockedGeneration | None
     live: RemoteModel | None
 
+    @property
+    def moment(self) -> datetime:
+        """When it was created, for sorting; what was created at an unknown time comes first."""
+        return instant(self.create_time) or _UNKNOWN_TIME
+
 
 def marked_by_name(scope: str, observation: Observation) -> dict[str, list[RemoteModel]]:
     """The models that bear the mark of this scope, by the manifest's name in it."""
@@ -51,29 +59,39 @@ def marked_by_name(scope: str, observation: Observation) -> dict[str, list[Remot
 def known_generations(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> tuple[Known, ...]:
-    """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded."""
+    """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded.
+
+    Each key once: a description copied to another model takes its mark along, and never displaces the original.
+    """
     generations = locked.generations if locked else ()
     recorded = tuple(_recorded(one, scope, name, observation) for one in generations)
-    held = {one.remote for one in recorded if one.live}
-    return recorded + tuple(_marked(model, model.mark) for model in marked if model.mark and model.remote not in held)
+    keys, remotes = {one.key for one in recorded if one.live}, {one.remote for one in recorded if one.live}
+    bearers = (_marked(model, model.mark) for model in marked if model.mark and model.remote not in remotes)
+    unrecorded = {one.key: one for one in sorted(bearers, key=_originality) if one.key not in keys}
+    return recorded + tuple(unrecorded.values())
+
+
+def _originality(known: Known) -> tuple[bool, datetime, str]:
+    return bool(known.live and known.live.chosen_id == known.key), known.moment, known.remote
+
+
+def live_of(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:
+    """The live model that a recorded generation is: it bears our mark, or was created at the recorded moment."""
+    live = observation.models.get(one.remote)
+    return live if live and (_is_marked(live, scope, name) or one.is_same(live)) else None
 
 
 def _recorded(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
-    live = observation.models.get(one.remote)
-    if live and not (_is_marked(live, scope, name) or one.is_same(live)):
-        live, state = None, State.MISSING
-    elif live:
-        state = live.state
-    else:
-        state = State.MISSING if one.remote in observation.gone else one.state
+    live = live_of(one, scope, name, observation)
+    lost = one.state in EXPECTED_STATES and (one.remote in observation.gone or one.remote in observation.models)
     return Known(
         key=one.key,
         remote=one.remote,
-        state=state,
+        state=live.state if live else State.MISSING if lost else one.state,
         mark=one.mark(scope, name),
         source=one.source,
         effective=(live.hyperparameters if live else None) or one.effective or one.declared,
-        create_time=one.create_time,
+        create_time=(live.create_time if live else "") or one.create_time,
         failure=(live.failure if live else None) or one.failure,
         locked=one,
         live=live,
@@ -134,10 +152,10 @@ def choose(candidates: tuple[Known, ...], serving: str | None, rejected: tuple[s
     usable = [one for one in candidates if one.state in {State.ACTIVE, State.CREATING} and one.key not in rejected]
     served = next((one for one in usable if one.key == serving), None)
 
-    def rank(one: Known) -> tuple[bool, int, bool, bool, str, str]:
+    def rank(one: Known) -> tuple[bool, int, bool, bool, datetime, str]:
         replaces = bool(served and one.locked and one.mark.attempt > served.mark.attempt)
         ready = one.state is State.ACTIVE
-        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.create_time, one.key
+        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.moment, one.key
 
     return max(usable, key=rank, default=None)
 

@@ -58,13 +58,15 @@ def plan(
 
 
 def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]:
-    """Sentences about requests for one more training that lead to none."""
+    """Sentences about requests for one more training that lead to none, where no hold says so already."""
     answered = {(action.name, action.reason) for action in actions}
+    held = {action.name for action in actions if action.reason in {Reason.SUSPENDED, Reason.ID_TAKEN}}
     for names, option, reason, why in (
         (request.retry, "--retry", Reason.RETRY_REQUESTED, "its training has not failed, or is running again already"),
         (request.replace, "--replace", Reason.REPLACE_REQUESTED, "no generation of it is ready to be replaced"),
     ):
-        yield from (f"{option} {name} does nothing: {why}" for name in sorted(names) if (name, reason) not in answered)
+        idle = (name for name in sorted(names - held) if (name, reason) not in answered)
+        yield from (f"{option} {name} does nothing: {why}" for name in idle)
 
 
 def _unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from reconciler.core.diff import update_of
-from reconciler.core.events import Adopted, Promoted, Refused, Started, Updated, observed
+from reconciler.core.events import Adopted, Declared, Promoted, Refused, Started, Updated, observed
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import LockedGeneration
@@ -45,7 +45,10 @@ class Executor:
     async def carry_out(
         self, actions: Sequence[Action], manifests: Mapping[str, Manifest], observation: Observation
     ) -> Observation:
-        """Carry out the actions, those of one manifest in order, and return the observation with what they changed."""
+        """Carry out the actions, those of one manifest in order, and return the observation with what they changed.
+
+        What was proved to be gone is recorded as missing before anything is carried out; it may be there again now.
+        """
         models = dict(observation.models)
         groups = [(manifests[name], list(group)) for name, group in groupby(actions, key=lambda one: one.name)]
         await bounded(
@@ -53,7 +56,7 @@ class Executor:
             groups,
             self._target.limits.concurrency,
         )
-        return Observation(models, observation.gone)
+        return Observation(models)
 
     async def _one_manifest(
         self, manifest: Manifest, actions: Sequence[Action], models: dict[str, RemoteModel]
@@ -87,7 +90,7 @@ class Executor:
             locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
             locked = replace(locked, operation=operation, total_steps=steps)
-            self._recorder.emit(Started(manifest.name, manifest.file, locked))
+            self._found(manifest, Started(manifest.name, manifest.file, locked))
         else:
             self._resolve_taken(manifest, mark, answer, models)
 
@@ -115,7 +118,13 @@ class Executor:
             raise AssertionError("only what bears our mark is adopted")
         locked = _locked(manifest, mark, remote=model.remote, origin="adopted", state=model.state)
         steps = total_steps(manifest.dataset.examples, model.hyperparameters)
-        self._recorder.emit(Adopted(manifest.name, manifest.file, observed(replace(locked, total_steps=steps), model)))
+        found = observed(replace(locked, total_steps=steps), model)
+        self._found(manifest, Adopted(manifest.name, manifest.file, found))
+
+    def _found(self, manifest: Manifest, event: Started | Adopted) -> None:
+        """The first generation of a manifest opens its block in the lock, which then takes what was declared."""
+        self._recorder.emit(event)
+        self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
 
     async def _update(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
         live = models[action.remote]

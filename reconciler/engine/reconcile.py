@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconciler.core.events import Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
-from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious
+from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious, live_of
 from reconciler.core.lock import LockedGeneration, locked_target
 from reconciler.core.model import Example, Manifest, RemoteModel, State, Target
-from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Request
+from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus
@@ -101,6 +102,8 @@ class Reconciler:
 
         The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens.
         """
+        asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
+        self._narrow_request(asked)
         try:
             return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)})
         finally:
@@ -132,7 +135,12 @@ class Reconciler:
             if not effects:
                 return current
             self._observation = await self._executor.carry_out(effects, self._manifests, self._observation)
-            self._request = replace(self._request, retry=frozenset(), replace=frozenset())
+            self._narrow_request(self._manifests.keys() - {one.name for one in effects if one.kind is Kind.CREATE})
+
+    def _narrow_request(self, names: AbstractSet[str]) -> None:
+        """Ask for one more training of these alone: each is asked for once, and never of what fails in this run."""
+        asked = self._request
+        self._request = replace(asked, retry=asked.retry & names, replace=asked.replace & names)
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
         if action.kind is Kind.CREATE:
@@ -164,8 +172,8 @@ class Reconciler:
             return
         for name, model in lock.models.items():
             for one in model.generations:
-                live = self._observation.models.get(one.remote)
-                if live and (live.mark or one.is_same(live)):
+                live = live_of(one, self._target.scope, name, self._observation)
+                if live:
                     self._refresh_one(name, one, live)
                 elif one.remote in self._observation.gone and one.state in EXPECTED_STATES:
                     self._recorder.emit(Disappeared(name, one.key))

@@ -1,0 +1,244 @@
+"""Carrying out a plan against a service that refuses some of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from reconciler.core.generations import Observation
+from reconciler.core.identity import key_of
+from reconciler.core.model import Limits, Sampling, Source, State
+from reconciler.core.plan import Kind, Plan, Reason, Request
+from reconciler.core.ports import Provider
+from reconciler.core.problems import AccessError, ExitStatus, ReconcileError
+from reconciler.engine.execute import Executor
+from reconciler.engine.reconcile import Options
+from support.engine_world import CREATE, EXAMPLES, LIST, World, manifest, tuning
+from support.provider_service import error
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+def answering(answer: Callable[[HttpRequest], Response | None]) -> Callable[[ASGIApp], ASGIApp]:
+    """A front end that answers some requests itself."""
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            response = answer(HttpRequest(scope))
+            await (response or app)(scope, receive, send)
+
+        return front
+
+    return around
+
+
+def denied(method: str, part: str = "") -> Callable[[ASGIApp], ASGIApp]:
+    def answer(request: HttpRequest) -> Response | None:
+        if request.method == method and part in str(request.url):
+            return error(403, "PERMISSION_DENIED", "The caller does not have permission")
+        return None
+
+    return answering(answer)
+
+
+def test_one_refused_create_does_not_stop_the_others(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ran = world.run(manifest("a"), manifest("b", source=Source("models/no-such-model")), manifest("c"))
+    assert sorted(ran.happened) == ["Completed"] * 2 + ["Promoted"] * 2 + ["Refused"] + ["Started"] * 2
+    assert set(ran.outcome.refused) == {"b"}
+    assert "models/no-such-model is not found for API version v1beta3" in str(ran.outcome.refused["b"].error)
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert set(world.checkout.lock.models) == {"a", "c"}
+    assert ran.requests.count(CREATE) == 3
+
+
+def test_what_we_may_not_do_decides_the_exit_status(tmp_path: Path) -> None:
+    world = World(tmp_path, around=denied("POST", "=b-"))
+    ran = world.run(manifest("a"), manifest("b"))
+    assert isinstance(ran.outcome.refused["b"].error, AccessError)
+    assert ran.outcome.exit_status is ExitStatus.ACCESS
+    assert set(world.checkout.lock.models) == {"a"}
+
+
+def test_a_list_that_is_denied_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(AccessError):
+        World(tmp_path, around=denied("GET")).look(manifest())
+
+
+def test_a_refused_patch_holds_back_the_promotion_of_that_model_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, around=denied("PATCH", "/a-"))
+    ready = (manifest("a"), manifest("b"))
+    world.run(*ready, wait=False)
+    world.time.now = world.time.now.replace(hour=1)
+    ran = world.run(*(manifest(one.name, description="new") for one in ready))
+    assert set(ran.outcome.refused) == {"a"}
+    assert {name: model.serving is not None for name, model in world.checkout.lock.models.items()} == {
+        "a": False,
+        "b": True,
+    }
+    assert ran.outcome.exit_status is ExitStatus.ACCESS
+
+
+def test_drift_is_undone_with_exactly_one_patch_of_exactly_what_drifted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    one = manifest(description="says the next number", sampling=Sampling(temperature=0.7, top_k=40))
+    world.run(one)
+    (model,) = world.everything()
+    world.request("PATCH", model["name"], {"temperature": 0.1, "topP": 0.5}, updateMask="temperature,topP")
+    ran = world.run(one)
+    assert ran.requests == [LIST, f"PATCH /v1beta3/{model['name']}"]
+    assert world.relay.seen[-1].query["updateMask"] == "temperature"
+    (after,) = world.everything()
+    assert (after["temperature"], after["topP"], after["description"]) == (0.7, 0.5, model["description"])
+
+
+def test_a_patch_that_does_not_take_is_sent_once_a_run(tmp_path: Path) -> None:
+    patched = Response('{"name": "tunedModels/x", "state": "ACTIVE"}', media_type="application/json")
+    world = World(tmp_path, around=answering(lambda request: patched if request.method == "PATCH" else None))
+    world.run(manifest())
+    ran = world.run(manifest(description="new"))
+    assert sum(line.startswith("PATCH") for line in ran.requests) == 1
+
+
+def test_an_id_taken_after_the_look_is_held_and_left_alone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    key = world.look(manifest()).actions[0].key
+    task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
+    thief = {"baseModel": "models/text-bison-001", "tuningTask": task}
+
+    async def act(provider: Provider) -> tuple[Plan, ExitStatus]:
+        reconciler = world.reconciler(provider, (manifest(),), Options(), world.recorder(world.checkout, []))
+        approved = await reconciler.look()
+        await asyncio.to_thread(world.request, "POST", "tunedModels", thief, tunedModelId=key)
+        outcome = await reconciler.run(approved)
+        return outcome.plan, outcome.exit_status
+
+    plan, status = world.with_provider(act)
+    (hold,) = plan.actions
+    assert (hold.kind, hold.reason, hold.key) == (Kind.HOLD, Reason.ID_TAKEN, key)
+    assert hold.message == (
+        f"tunedModels/{key} exists already and does not bear our mark; delete that model, or rename this manifest"
+    )
+    assert status is ExitStatus.ERROR
+    assert not world.checkout.path.exists()
+
+
+def test_an_id_that_exists_unseen_is_held_as_unavailable(tmp_path: Path) -> None:
+    def hidden(request: HttpRequest) -> Response | None:
+        if request.method == "POST":
+            return error(409, "ALREADY_EXISTS", "exists")
+        by_name = request.url.path.count("/") > 2
+        return error(403, "PERMISSION_DENIED", "It may not exist, or not for you") if by_name else None
+
+    world = World(tmp_path, around=answering(hidden))
+    ran = world.run(manifest())
+    (hold,) = ran.outcome.plan.actions
+    assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.ID_UNAVAILABLE)
+    assert hold.message == (
+        f"tunedModels/{hold.key} exists already, and the service does not show it to us; "
+        "ask its owner for access, or rename this manifest"
+    )
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+
+
+def test_creates_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
+    under_way, most = 0, 0
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await app(scope, receive, send)
+            under_way -= 1
+
+        return counting
+
+    world = World(tmp_path, around=around, limits=Limits(concurrency=3))
+    world.run(*(manifest(f"n{number}") for number in range(9)), wait=False)
+    assert most == 3
+    assert len(world.everything()) == 9
+
+
+def test_what_was_created_is_saved_even_when_the_run_is_cancelled_meanwhile(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def stuck(scope: Scope, receive: Receive, send: Send) -> None:
+            if b"tunedModelId=c-" in scope["query_string"]:
+                reached.set()
+                await asyncio.Event().wait()
+            await app(scope, receive, send)
+
+        return stuck
+
+    world = World(tmp_path, around=around, limits=Limits(concurrency=1))
+
+    async def act(provider: Provider) -> None:
+        recorder = world.recorder(world.checkout, [])
+        manifests = tuple(map(manifest, ("a", "b", "c")))
+        reconciler = world.reconciler(provider, manifests, Options(), recorder)
+        run = asyncio.create_task(reconciler.run(await reconciler.look()))
+        await reached.wait()
+        assert set(world.checkout.lock.models) == {"a"}
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    world.with_provider(act)
+    assert set(world.checkout.lock.models) == {"a", "b"}
+
+
+def test_a_lockfile_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(
+        ReconcileError, match=r"gone/reconcile\.lock\.json cannot be written: No such file or directory"
+    ):
+        world.run(manifest(), checkout=world.another("gone/reconcile.lock.json"))
+
+
+def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    lost = manifest("b", source=Source("models/no-such-model"))
+    manifests = {"a": manifest("a"), "b": lost}
+    plan = world.look(*manifests.values())
+
+    async def act(provider: Provider) -> Executor:
+        executor = Executor(provider, world.target, world.recorder(world.checkout, []), lambda _: EXAMPLES)
+        assert executor.untried(plan.actions) == list(plan.actions)
+        await executor.carry_out(plan.actions, manifests, Observation())
+        return executor
+
+    executor = world.with_provider(act)
+    assert executor.untried(plan.actions) == []
+    assert set(executor.refused) == {"b"}
+
+
+def test_a_refused_replacement_leaves_what_serves(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run(manifest())
+    world.relay.app = denied("POST")(world.app)
+    ran = world.run(manifest(), request=Request(replace=frozenset({"numbers"})))
+    assert ran.outcome.exit_status is ExitStatus.ACCESS
+    model = world.checkout.lock.models["numbers"]
+    assert [one.state for one in model.generations] == [State.ACTIVE]
+    assert model.serving == model.generations[0].key
+
+
+def test_the_key_that_was_planned_is_the_id_that_is_created(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    one = manifest(hyperparameters=tuning(learningRate=1e-05))
+    ran = world.run(one, wait=False)
+    generation = world.checkout.lock.models["numbers"].generations[0]
+    assert ran.approved.actions[0].key == generation.key == key_of(generation.mark("demo", "numbers"))
+    assert world.everything()[0]["name"] == generation.remote == f"tunedModels/{generation.key}"

@@ -1,0 +1,107 @@
+"""Looking at the service: what is listed, what is asked for by name, and what that proves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.generations import Observation
+from reconciler.core.lock import Lock, LockedModel
+from reconciler.core.model import State
+from reconciler.core.ports import Provider
+from reconciler.core.problems import ReconcileError
+from reconciler.engine.observe import bounded, observe
+from support.core_strategies import generation
+from support.engine_world import LIST, World, manifest, tuning
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def looking(lock: Lock, *, progress: bool = False) -> Callable[[Provider], Awaitable[Observation]]:
+    async def act(provider: Provider) -> Observation:
+        return await observe(provider, lock, concurrency=5, progress=progress)
+
+    return act
+
+
+def recorded(key: str, state: State) -> Lock:
+    return Lock(models={"numbers": LockedModel("numbers.yaml", generations=(generation(key, state=state),))})
+
+
+@pytest.mark.parametrize("state", [State.CREATING, State.ACTIVE])
+def test_absence_is_proved_by_name(world: World, state: State) -> None:
+    seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
+    assert seen.gone == {"tunedModels/numbers-aaaaaaaa"}
+    assert world.relay.lines == [LIST, "GET /v1beta3/tunedModels/numbers-aaaaaaaa"]
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.MISSING, State.RETIRED, State.CANCELLED])
+def test_what_is_not_expected_to_be_there_is_not_asked_for(world: World, state: State) -> None:
+    seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
+    assert seen.gone == frozenset()
+    assert world.relay.lines == [LIST]
+
+
+def test_what_is_listed_as_it_was_recorded_is_not_asked_for(world: World) -> None:
+    world.run(manifest(), wait=False)
+    before = len(world.relay.lines)
+    seen = world.with_provider(looking(world.checkout.lock))
+    assert world.relay.lines[before:] == [LIST]
+    assert [model.state for model in seen.models.values()] == [State.CREATING]
+
+
+def test_the_operation_of_what_just_ended_tells_why_it_failed(world: World) -> None:
+    world.run(manifest(hyperparameters=tuning(learningRate=1.5)), wait=False)
+    world.time.now = world.time.now.replace(hour=1)
+    (model,) = world.with_provider(looking(world.checkout.lock)).models.values()
+    assert model.state is State.FAILED
+    assert model.failure is not None
+    assert "The learning rate 1.5 is too high" in model.failure.message
+    assert model.mark is not None
+
+
+def test_a_loss_curve_comes_with_the_list_only_when_it_is_asked_for(world: World) -> None:
+    world.run(manifest(), wait=False)
+    world.time.now = world.time.now.replace(second=20)
+    without, with_curve = (
+        world.with_provider(looking(world.checkout.lock, progress=progress)) for progress in (False, True)
+    )
+    (bare,), (full,) = without.models.values(), with_curve.models.values()
+    assert bare.snapshots == ()
+    assert len(full.snapshots) > 10
+
+
+def test_bounded_calls_answer_in_order_with_so_many_under_way() -> None:
+    under_way, most = 0, 0
+
+    async def call(number: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(10 - number):
+            await asyncio.sleep(0)
+        under_way -= 1
+        return number * number
+
+    assert asyncio.run(bounded(call, range(10), 4)) == [number * number for number in range(10)]
+    assert most == 4
+
+
+def test_the_first_error_ends_bounded_calls_as_itself() -> None:
+    ended: list[int] = []
+
+    async def call(number: int) -> None:
+        if number == 1:
+            raise ReconcileError("no")
+        await asyncio.sleep(60)
+        ended.append(number)
+
+    with pytest.raises(ReconcileError, match=r"^no$"):
+        asyncio.run(bounded(call, range(3), 3))
+    assert ended == []

@@ -1,0 +1,195 @@
+"""A whole reconciler over the embedded service in process, in a time that only passes when somebody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from reconciler.core.events import Event
+from reconciler.core.identity import dataset_digest
+from reconciler.core.lock import Lock, loads
+from reconciler.core.model import Dataset, Example, Limits, Manifest, Number, Source, Target
+from reconciler.core.plan import Plan
+from reconciler.core.ports import Provider
+from reconciler.core.problems import Place
+from reconciler.emulator.app import create_app
+from reconciler.emulator.settings import Settings
+from reconciler.engine.reconcile import Options, Outcome, Reconciler
+from reconciler.engine.recorder import Recorder
+from reconciler.files.lockfile import LockFile
+from support.provider_service import Relay, Time, provider_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+T = TypeVar("T")
+
+FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
+EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
+TUNING = {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
+SECONDS = 2 + 23
+"""How long a training of TUNING takes: 23 steps of a second, and what start and end take."""
+LIST = "GET /v1beta3/tunedModels"
+CREATE = "POST /v1beta3/tunedModels"
+
+
+def manifest(name: str = "numbers", *, examples: tuple[Example, ...] = EXAMPLES, **fields: Any) -> Manifest:
+    """A manifest over 15 examples and TUNING; ``fields`` are further ones of the Manifest, or other ones."""
+    return replace(
+        Manifest(
+            name=name,
+            file=f"{name}.yaml",
+            place=Place(f"{name}.yaml"),
+            source=Source("models/text-bison-001"),
+            dataset=Dataset("data.csv", dataset_digest(examples), len(examples)),
+            hyperparameters=TUNING,
+        ),
+        **fields,
+    )
+
+
+def tuning(**changes: Number) -> dict[str, Number]:
+    return {**TUNING, **changes}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run: the plan that was approved, how it ended, what happened, and the requests that it sent."""
+
+    approved: Plan
+    outcome: Outcome
+    events: list[Event]
+    requests: list[str]
+
+    @property
+    def happened(self) -> list[str]:
+        """The names of the events, progress apart."""
+        names = (type(event).__name__ for event in self.events)
+        return [name for name in names if name not in {"Progressed", "Declared", "Targeted"}]
+
+
+@dataclass
+class Checkout:
+    """The lockfile of one working copy."""
+
+    path: Path
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def lock(self) -> Lock:
+        return loads(self.text, self.path.name) if self.path.exists() else Lock()
+
+
+@dataclass
+class World:
+    """A service and a first checkout; ``around`` puts an application before the service."""
+
+    folder: Path
+    models: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    scope: str = "demo"
+    around: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
+    time: Time = field(default_factory=Time)
+
+    def __post_init__(self) -> None:
+        self.app: ASGIApp = create_app(
+            store=None,
+            clock=self.time.clock,
+            random=random.Random(1),  # noqa: S311 - made-up ids, no secret
+            settings=Settings(step_seconds=1, overhead_seconds=2),
+            world=self.models,
+        )
+        self.relay = Relay(self.around(self.app))
+        self.checkout = self.another("reconcile.lock.json")
+
+    def another(self, name: str) -> Checkout:
+        return Checkout(self.folder / name)
+
+    @property
+    def target(self) -> Target:
+        return Target(name="default", file="reconcile.yaml", provider="embedded", scope=self.scope, limits=self.limits)
+
+    def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
+        return Recorder(checkout.lock, LockFile(checkout.path).write, self.time.clock, [events.append])
+
+    def reconciler(
+        self, provider: Provider, manifests: tuple[Manifest, ...], options: Options, recorder: Recorder
+    ) -> Reconciler:
+        return Reconciler(
+            provider=provider,
+            manifests=manifests,
+            target=self.target,
+            recorder=recorder,
+            examples=lambda _: EXAMPLES,
+            clock=self.time.clock,
+            sleeper=self.time.sleep,
+            options=options,
+        )
+
+    def with_provider(self, act: Callable[[Provider], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with provider_of(self.relay, self.time) as provider:
+                return await act(provider)
+
+        return asyncio.run(run())
+
+    def run(
+        self,
+        *manifests: Manifest,
+        checkout: Checkout | None = None,
+        approve: Callable[[Plan], Plan] = lambda plan: plan,
+        **options: Any,
+    ) -> Ran:
+        """Look, and run what ``approve`` makes of the plan."""
+        events: list[Event] = []
+        before = len(self.relay.lines)
+
+        async def act(provider: Provider) -> tuple[Plan, Outcome]:
+            recorder = self.recorder(checkout or self.checkout, events)
+            reconciler = self.reconciler(provider, manifests, Options(**options), recorder)
+            approved = approve(await reconciler.look())
+            return approved, await reconciler.run(approved)
+
+        approved, outcome = self.with_provider(act)
+        return Ran(approved, outcome, events, self.relay.lines[before:])
+
+    def look(self, *manifests: Manifest, **options: Any) -> Plan:
+        async def act(provider: Provider) -> Plan:
+            recorder = self.recorder(self.checkout, [])
+            return await self.reconciler(provider, manifests, Options(**options), recorder).look()
+
+        return self.with_provider(act)
+
+    def request(self, method: str, path: str, body: Any = None, **query: str) -> dict[str, Any]:
+        """Somebody else's request."""
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return await client.request(method, f"/v1beta3/{path}", params=query, json=body)
+
+        response = asyncio.run(send())
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def everything(self) -> list[dict[str, Any]]:
+        """The full JSON of every model."""
+        return list(self.request("GET", "tunedModels", pageSize="1000").get("tunedModels", []))
+
+
+def crowd(folder: Path, count: int) -> Path:
+    """A world file of that many foreign models."""
+    models = [{"name": f"tunedModels/other-{number}", "baseModel": "models/text-bison-001"} for number in range(count)]
+    path = folder / f"crowd-{count}.json"
+    path.write_text(json.dumps({"tunedModels": [{**model, "state": "ACTIVE"} for model in models]}), encoding="utf-8")
+    return path
