@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reconciler.files.explain import choices, shown
+from reconciler.files.explain import choices, counted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def _separated(text: str, fields: Fields, delimiter: str) -> Items:
         yield from faults
         if not faults:
             yield from _separated_rows(reader, header, fields)
-    except csv.Error as error:
-        yield Fault(reader.line_num, f"cannot be read: {error}", 'close every quote, and double each " inside quotes')
+    except csv.Error:
+        message = "a quote is not closed, or something follows one that is"
+        yield Fault(reader.line_num, message, 'close every quote, and double each " inside quotes')
 
 
 def _header_faults(header: list[str], fields: Fields) -> Iterator[Fault]:
@@ -77,7 +78,7 @@ def _separated_rows(reader: Any, header: list[str], fields: Fields) -> Items:
     for row in reader:
         line, before = before + 1, reader.line_num
         if row and len(row) != len(header):
-            message = f"has {len(row)} fields, where the header has {len(header)}"
+            message = f"has {counted(len(row), 'field')}, where the header has {len(header)}"
             yield Fault(line, message, "put fields that hold separators or line breaks in double quotes")
         elif row:
             yield Row(line, row[columns[0]], row[columns[1]])
@@ -170,7 +171,7 @@ def _reason(error: Exception) -> str:
 
 
 _NO_SPACE = re.compile(r"[^ \t\n\r]")
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=float)  # int refuses very long numbers, float none
 FORMATS: Mapping[str, Reader] = {
     ".csv": partial(_separated, delimiter=","),
     ".tsv": partial(_separated, delimiter="\t"),

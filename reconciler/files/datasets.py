@@ -10,7 +10,7 @@ from reconciler.core.identity import dataset_digest
 from reconciler.core.model import Capabilities, Dataset, Example
 from reconciler.core.problems import Place, Problem, ReconcileError
 from reconciler.files.dataset_formats import FORMATS, Fault, Fields
-from reconciler.files.explain import suggest
+from reconciler.files.explain import counted, suggest
 from reconciler.files.yaml import Document, position
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -192,7 +192,7 @@ def _few(source: DatasetSource, examples: list[Example], capabilities: Capabilit
     wanted = capabilities.recommended_examples if capabilities else 0
     if not 0 < len(examples) < wanted:
         return []
-    message = f"the data set has {len(examples)} examples, where at least {wanted} are recommended"
+    message = f"the data set has {counted(len(examples), 'example')}, where at least {wanted} are recommended"
     return [Problem(source.place, "spec.dataset", message, "add examples if the model learns too little", "warning")]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.core.problems import ReconcileError, UsageError
+from reconciler.core.problems import UsageError
 
 STDIN = "-"
 _SUFFIXES = frozenset({".yaml", ".yml"})
@@ -40,15 +40,23 @@ def absolute(path: str, cwd: Path) -> Path:
     return Path(os.path.normpath(cwd / path))
 
 
+def require_existing(paths: Iterable[str], cwd: Path) -> None:
+    """Raise UsageError for a path that is not there."""
+    for path in paths:
+        if path != STDIN and not (cwd / path).exists():
+            raise UsageError(f"{path} does not exist", "name a manifest, or a folder with manifests")
+
+
 def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestFile, ...]:
     """The YAML files that these paths stand for, each once, in the order of the paths and sorted within folders.
 
     Hidden files and folders below a path are left out, target files too, and folders that hold a ``root_file`` of
-    their own: those are roots in their own right. Raises UsageError for a path that does not exist, and ReconcileError
-    for a folder that cannot be read.
+    their own: those are roots in their own right.
     """
     files: dict[Path, ManifestFile] = {}
     for given in paths:
+        if given == STDIN:
+            continue
         path = absolute(given, cwd)
         for file in _expand(given, path, root_file):
             key = file.path.resolve()
@@ -61,18 +69,12 @@ def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:
     if path.is_dir():
         for file in _walk(path, root_file):
             yield ManifestFile(file, str(Path(given) / file.relative_to(path)), named=False)
-    elif path.exists():
-        yield ManifestFile(path, str(Path(given)), named=True)
     else:
-        raise UsageError(f"{given} does not exist", "name a manifest, or a folder with manifests")
+        yield ManifestFile(path, str(Path(given)), named=True)
 
 
 def _walk(folder: Path, root_file: str) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise ReconcileError(f"{folder} cannot be read: {error.strerror}", "see to its permissions") from error
-    for path in entries:
+    for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():

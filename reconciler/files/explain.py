@@ -82,6 +82,11 @@ def shown(value: Any) -> str:
     return "empty" if value is None else f"the number {_number(value)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 field``, ``1,000 fields``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def shortened(text: str) -> str:
     """The text on one line, cut where it is long."""
     line = " ".join(text.split())

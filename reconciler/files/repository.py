@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from reconciler.core.problems import ReconcileError
+from reconciler.files.explain import shortened
 
 
 def repository_of(root: Path) -> Path:
@@ -22,18 +24,21 @@ def find_file(named: str, folder: Path, repository: Path) -> Path:
     """
     if PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive:
         raise ReconcileError(f"{named} is an absolute path", "write it relative to this file")
+    if "\0" in named:
+        raise ReconcileError("the path holds a NUL character", "delete it")
     try:
-        path = (folder / named).resolve()
+        path = Path(os.path.realpath(folder / named))
         if not path.is_relative_to(repository):
             raise ReconcileError(f"{named} leads out of the repository", f"keep the file inside {repository.name}")
         _check_file(path, named)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, ValueError: NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ReconcileError(f"{named} cannot be read: {reason}", "see to the file") from error
+    except OSError as error:
+        raise ReconcileError(f"{shortened(named)} cannot be read: {error.strerror}", "see to the file") from error
     return path
 
 
 def _check_file(path: Path, named: str) -> None:
+    if path.is_symlink():
+        raise ReconcileError(f"{named} is a loop of symbolic links", "name a file")
     if path.is_dir():
         raise ReconcileError(f"{named} is a folder", "name a file in it")
     if not path.exists():

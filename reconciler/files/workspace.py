@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from reconciler.core.model import Capabilities, Example, Manifest, Target
-from reconciler.core.problems import InvalidInput, Place, Problem, UsageError
+from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.files.datasets import DatasetSource, read_examples
-from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, target_file_name
+from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
 from reconciler.files.manifests import Collection, Origin, Surroundings
@@ -67,20 +67,35 @@ def load(
 
     ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do.
     What is wrong with manifests and data sets is returned, not raised. Raises UsageError for paths or targets that do
-    not exist, and InvalidInput with all problems when those of the target leave nothing to work with.
+    not exist, InvalidInput with all problems when those of the target leave nothing to work with, and ReconcileError
+    when a folder cannot be read.
     """
     given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
-    name = target or DEFAULT
-    root_file = target_file_name(name)
-    files = discover((path for path in given if path != STDIN), cwd, root_file)
-    root = find_root(given[0], name, cwd)
+    try:
+        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities)
+    except OSError as error:
+        raise ReconcileError(f"{error.filename} cannot be read: {error.strerror}", "see to its permissions") from error
+
+
+def _load(
+    given: Sequence[str],
+    target: str,
+    cwd: Path,
+    stdin: TextIO | BinaryIO | None,
+    environ: Mapping[str, str],
+    capabilities: Callable[[Target], Capabilities],
+) -> Workspace:
+    require_existing(given, cwd)
+    root = find_root(given[0], target, cwd)
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
     able = capabilities(found.target) if found.target else None
     collection = Collection(Surroundings(root.folder, repository_of(root.folder), able))
-    collection.problems += [*found.problems, *_strangers(given, root, name, cwd)]
+    ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
+    collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
+    files = discover(ours, cwd, target_file_name(target))
     for file in files:
         _take(collection, read(file.path, file.shown), _origin(file, root), named=file.named)
-    if STDIN in given:
+    if STDIN in ours:
         _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
     problems = tuple(sorted(set(collection.problems)))
     if found.target is None:
@@ -90,9 +105,9 @@ def load(
         target=found.target,
         manifests=tuple(sorted(collection.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
-        complete=STDIN not in given and any(absolute(path, cwd) == root.folder for path in given),
-        lock=LockFile(root.folder / f"{root_file.removesuffix('.yaml')}.lock.json"),
-        files=len(files) + (STDIN in given),
+        complete=STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours),
+        lock=LockFile((root.folder / target_file_name(target)).with_suffix(".lock.json")),
+        files=len(files) + (STDIN in ours),
         _sources=collection.sources,
     )
 
@@ -111,18 +126,9 @@ def _take(collection: Collection, parsed: Parsed, origin: Origin, *, named: bool
             collection.add(document, origin)
 
 
-def _strangers(given: Sequence[str], root: Root, name: str, cwd: Path) -> list[Problem]:
-    """The paths that belong to another root than the first."""
-    return [
-        Problem(
-            Place(path),
-            "",
-            f"does not belong to the root of {given[0]}, {root.folder}",
-            "run the command once for each root",
-        )
-        for path in given[1:]
-        if not _belongs(path, root, name, cwd)
-    ]
+def _stranger(path: str, first: str, root: Root) -> Problem:
+    message = f"does not belong to the root of {first}, {root.folder}"
+    return Problem(Place(path), "", message, "run the command once for each root")
 
 
 def _belongs(path: str, root: Root, name: str, cwd: Path) -> bool:

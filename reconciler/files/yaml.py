@@ -174,7 +174,7 @@ class _Reader:
 
     def scalar(self, event: Any) -> None:
         value: Any = event.value
-        if event.implicit[0]:
+        if event.implicit[0] and event.tag != "!":
             value = self._plain(event)
         elif event.tag not in _STRING_TAGS:
             value = self._plain(event)
@@ -201,7 +201,7 @@ class _Reader:
         name = event.anchor
         if name not in self.anchors:
             inside = any(frame.anchor == name for frame in self.stack)
-            message = f"the alias *{name} stands inside its own anchor" if inside else f"the anchor &{name} is unknown"
+            message = f"the alias *{name} is inside its own anchor" if inside else f"the anchor &{name} is unknown"
             raise self._stop(event, message, f"write the value out, or put &{name} before an earlier value")
         value, spot, size = self.anchors[name]
         self.expanded += size
@@ -242,7 +242,7 @@ class _Reader:
 
     def _key(self, value: Any, frame: _Frame, mark: Mark, event: Any) -> Any:
         if not isinstance(value, str):
-            self._report(mark, f"the key {_shown(value)} is no text", "put it in quotes")
+            self._report(mark, f"{_key_named(value)} is no text", "put it in quotes")
         elif value == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
             self._report(mark, "merge keys are no part of YAML 1.2", "write the fields out, or use an alias as a value")
         elif value in frame.value:
@@ -286,10 +286,10 @@ class _Reader:
                 yield step
 
 
-def _shown(value: Any) -> str:
+def _key_named(value: Any) -> str:
     if isinstance(value, dict | list):
-        return "of a collection"
-    return "of nothing" if value is None else str(value)
+        return "a collection as a key"
+    return "an empty key" if value is None else f"the key {str(value).lower()}"
 
 
 _HANDLERS: dict[type, Callable[[_Reader, Any], None]] = {

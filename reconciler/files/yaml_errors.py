@@ -19,7 +19,7 @@ _EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ("expected ',' or ']'", "the [ before this is not closed", "add the missing comma or ]"),
     ("expected key", _MISFIT, _ALIGN),
     ("expected <block end>", _MISFIT, _ALIGN),
-    ("block sequence entries are not allowed", "a list item is not allowed here", "put it on a line of its own"),
+    ("sequence entries are not allowed", "a list item is not allowed here", "put it on a line of its own"),
     ("expected '-' indicator", _MISFIT, _ALIGN),
     ("unexpected end of stream", "the quoted text is not closed", _QUOTE),
     ("unexpected document separator", "the quoted text is not closed", _QUOTE),

@@ -1,0 +1,106 @@
+"""The lockfile is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.problems import ReconcileError
+from reconciler.files.lockfile import LockFile
+
+_REMEDY = "see to the permissions of the file and its folder, and to the space on the disk"
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    assert lock.read() is None
+    assert lock.write("é\r\n")
+    assert lock.read() == "é\r\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+
+
+def test_an_equal_text_is_not_written(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    before = lock.path.stat()
+    assert not lock.write("a")
+    assert lock.path.stat() == before
+    assert lock.write("b")
+
+
+def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o644
+    lock.path.chmod(0o640)
+    with lock.path.open() as reader:
+        lock.write("b")
+        assert reader.read() == "a"
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    lock = LockFile(tmp_path / "lock.json")
+    lock.path.symlink_to("real/lock.json")
+    lock.write("a")
+    assert lock.path.is_symlink()
+    assert (tmp_path / "real/lock.json").read_text() == "a"
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    with pytest.raises(ReconcileError) as caught:
+        lock.read()
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory; {_REMEDY}"
+    with pytest.raises(ReconcileError, match="cannot be written: Is a directory"):
+        lock.write("a")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "nowhere" / "lock.json")
+    with pytest.raises(ReconcileError) as caught:
+        lock.write("a")
+    assert str(caught.value) == f"{lock.path} cannot be written: No such file or directory; {_REMEDY}"
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(ReconcileError, match="cannot be written: Permission denied"):
+        lock.write("b")
+    assert lock.read() == "a"
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from reconciler.files.lockfile import LockFile;"
+        " signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        " LockFile(Path(sys.argv[1])).write('b' * 100)"
+    )
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
+        [sys.executable, "-c", script, str(lock.path)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.endswith(f"ReconcileError: {lock.path} cannot be written: File too large; {_REMEDY}\n")
+    assert lock.read() == "a"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.path.write_bytes(b"\xff")
+    with pytest.raises(ReconcileError) as caught:
+        lock.read()
+    assert str(caught.value) == (
+        f"{lock.path} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
+    )

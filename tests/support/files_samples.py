@@ -1,0 +1,90 @@
+"""Folders with targets, manifests and data sets, and a way to load them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Capabilities
+from reconciler.files.workspace import Workspace, load
+
+TARGET = """\
+apiVersion: tuning.reconcile/v1alpha1
+kind: Target
+metadata:
+  name: default
+spec:
+  provider: embedded
+  scope: demo
+"""
+MANIFEST = """\
+apiVersion: tuning.reconcile/v1alpha1
+kind: TunedModel
+metadata:
+  name: number-generator
+spec:
+  baseModel: models/text-bison-001
+  dataset:
+    path: data.csv
+"""
+DATA = "text_input,output\n1,2\n3,4\n"
+CAPABILITIES = Capabilities(
+    label="the test service",
+    hyperparameters=frozenset({"epochCount", "batchSize", "learningRate", "learningRateMultiplier"}),
+    max_input_characters=20,
+    max_output_characters=10,
+    max_dataset_bytes=200,
+    recommended_examples=2,
+)
+
+
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write files below a folder; texts as UTF-8 and exactly as they are."""
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def sample(folder: Path, **files: str | bytes) -> Path:
+    """A root with one valid manifest; ``files`` replaces ``target``, ``manifest`` or ``data``."""
+    content = {"target": TARGET, "manifest": MANIFEST, "data": DATA, **files}
+    names = {"target": "reconcile.yaml", "manifest": "m.yaml", "data": "data.csv"}
+    return write(folder, {names[name]: text for name, text in content.items()})
+
+
+def load_in(
+    cwd: Path,
+    *paths: str,
+    target: str | None = None,
+    stdin: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    capabilities: Capabilities = CAPABILITIES,
+) -> Workspace:
+    """Load paths (the folder itself when there are none) as a run in ``cwd`` would."""
+    return load(
+        paths or (".",),
+        target=target,
+        cwd=cwd,
+        stdin=None if stdin is None else io.StringIO(stdin),
+        environ=environ or {},
+        capabilities=lambda _target: capabilities,
+    )
+
+
+def messages(workspace: Workspace) -> list[str]:
+    """Every problem as the user reads it."""
+    return [str(problem) for problem in workspace.problems]
+
+
+def close(path: Path) -> Path:
+    """Take every permission away; skips the test where that keeps nobody out."""
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    return path
