@@ -29,8 +29,6 @@ class _Expansion:
     def value(self, value: Any, path: Path) -> Any:
         if isinstance(value, dict):
             return {name: self.value(part, [*path, name]) for name, part in value.items()}
-        if isinstance(value, list):
-            return [self.value(part, [*path, index]) for index, part in enumerate(value)]
         return self._text(value, path) if isinstance(value, str) else value
 
     def _text(self, text: str, path: Path) -> str:

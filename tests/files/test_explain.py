@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.files.explain import choices, shortened, shown, suggest
-from support.files_samples import MANIFEST, load_in, messages, sample
+from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
+_LONG = "1" * 5000
 _IN_SPEC = [
     (
         "  colour: red\n",
@@ -30,6 +32,10 @@ _IN_SPEC = [
     (
         "  hyperparameters: {learningRate: fast}\n",
         '9:35: spec.hyperparameters.learningRate: must be a number, is the text "fast"; write a number',
+    ),
+    (
+        f'  hyperparameters: {{epochCount: "{_LONG}"}}\n',
+        f'9:33: spec.hyperparameters.epochCount: must be a whole number, is the text "{_LONG[:39]}…"; write a whole number',
     ),
     (
         "  hyperparameters: {epochCount: 2.5}\n",
@@ -132,6 +138,10 @@ _IN_SPEC = [
         "  checks: [{name: a, prompt: b, expect: {oneOf: []}}]\n",
         "9:49: spec.checks[0].expect.oneOf: is empty; write something, or delete the line",
     ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {equals: c, matches: d}}]\n",
+        "9:53: spec.checks[0].expect.matches: equals and matches exclude each other; keep one of them",
+    ),
     ("  checks: [{name: a, expect: {equals: b}}]\n", "9:12: spec.checks[0].prompt: is missing; add it"),
     (
         "  vertex: {hyperparameters: {adapterSize: 3}}\n",
@@ -203,8 +213,8 @@ _REPLACED = [
         "tunedModels/x",
         [
             (
-                'm.yaml:6:14: spec.baseModel: "tunedModels/x" is not allowed here; write it as models/NAME; a model that'
-                " is already tuned goes under spec.source"
+                'm.yaml:6:14: spec.baseModel: "tunedModels/x" is not allowed here; write it as models/NAME; a model'
+                " that is already tuned goes under spec.source"
             ),
         ],
     ),
@@ -238,6 +248,12 @@ def test_what_is_wrong_elsewhere(tmp_path: Path, old: str, new: str, expected: l
     assert old in MANIFEST
     workspace = load_in(sample(tmp_path, manifest=MANIFEST.replace(old, new)))
     assert messages(workspace) == expected
+
+
+def test_everyone_is_true_or_left_out(tmp_path: Path) -> None:
+    sample(tmp_path, manifest=MANIFEST + "  access: [{role: reader, everyone: false}]\n")
+    workspace = load_in(tmp_path, capabilities=replace(CAPABILITIES, features=frozenset({"access"})))
+    assert messages(workspace) == ["m.yaml:9:37: spec.access[0].everyone: must be true, is false; write true"]
 
 
 def test_a_spec_that_is_no_mapping_is_one_problem(tmp_path: Path) -> None:

@@ -188,6 +188,14 @@ def test_the_pure_python_parser_says_the_same() -> None:
         assert [_cause(text) for text in problems] == [_cause(str(problem)) for problem in parsed.problems]
 
 
+def test_the_pure_python_parser_takes_no_half_of_a_surrogate_pair() -> None:
+    ((values, problems),) = _without_libyaml([b'a: "\\ud800"\n'])
+    assert values == []
+    assert problems == [
+        "f:1:4: a: the text holds half of a surrogate pair; write the whole character in place of \\ud…"
+    ]
+
+
 def _cause(message: str) -> str:
     """Without the columns, and without the lines where a text ends: there the two count differently."""
     _, line, _, text = message.split(":", 3)
