@@ -11,6 +11,7 @@ from reconciler.files.explain import choices, shortened, shown, suggest
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
 _LONG = "1" * 5000
+_CUT = f"{_LONG[:39]}…"
 _IN_SPEC = [
     (
         "  colour: red\n",
@@ -35,7 +36,7 @@ _IN_SPEC = [
     ),
     (
         f'  hyperparameters: {{epochCount: "{_LONG}"}}\n',
-        f'9:33: spec.hyperparameters.epochCount: must be a whole number, is the text "{_LONG[:39]}…"; write a whole number',
+        f'9:33: spec.hyperparameters.epochCount: must be a whole number, is the text "{_CUT}"; write a whole number',
     ),
     (
         "  hyperparameters: {epochCount: 2.5}\n",
