@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import struct
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 _VERSION = 1
 _HASH_CHARACTERS = 8
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
+_SAFE_INTEGER = 2**53 - 1  # RFC 8785 has no larger integers; beyond, a whole number stays a float
 _MARK = re.compile(
     r"managed-by=reconcile scope=(?P<scope>\S+) name=(?P<name>\S+)"
     r" spec=(?P<spec>sha256:[0-9a-f]{64}) data=(?P<data>sha256:[0-9a-f]{64}) attempt=(?P<attempt>\d{1,9})"
@@ -65,15 +67,15 @@ def key_of(mark: Mark) -> str:
 
 def canonical_number(value: Number) -> Number:
     """The shortest decimal that is the same float32, as the services store no more than that; whole numbers as ints."""
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) <= _SAFE_INTEGER:
         return value
     wire = as_float32(value)
     shortest = next(
         candidate
         for digits in range(1, _FLOAT32_DIGITS + 1)
-        if as_float32(candidate := float(f"{wire:.{digits}g}")) == wire
+        if _rounded(candidate := float(f"{wire:.{digits}g}")) == wire
     )
-    return int(shortest) if shortest.is_integer() else shortest
+    return int(shortest) if shortest.is_integer() and abs(shortest) <= _SAFE_INTEGER else shortest
 
 
 def as_float32(value: float) -> float:
@@ -82,9 +84,16 @@ def as_float32(value: float) -> float:
     return float(wire)
 
 
+def _rounded(value: Number) -> float:
+    try:
+        return as_float32(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
 def same_number(declared: Number, effective: Number) -> bool:
     """Whether two numbers are one on a wire of 32-bit floats, one unit in the last place allowed."""
-    return declared == effective or abs(as_float32(declared) - as_float32(effective)) <= abs(declared) * 2**-23
+    return declared == effective or abs(_rounded(declared) - _rounded(effective)) <= abs(declared) * 2**-23
 
 
 def dataset_digest(examples: Iterable[Example]) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.lock import LockedGeneration
-from reconciler.core.model import Dataset, Source, State
+from hypothesis import strategies as st
+
+from reconciler.core.identity import NAME_PATTERN, Content, canonical_number
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.core.model import Dataset, Example, Failure, Mark, Number, Source, State
 
 DIGEST = "sha256:" + "0" * 64
+FLOAT32_MAX = 3.4028234e38
+FLOAT32_MIN = 1.17549435e-38
 
 
 def generation(key: str = "numbers-aaaaaaaa", **fields: Any) -> LockedGeneration:
@@ -23,3 +28,107 @@ def generation(key: str = "numbers-aaaaaaaa", **fields: Any) -> LockedGeneration
         "dataset": Dataset("data.csv", DIGEST, 15),
     }
     return LockedGeneration(**(common | fields))
+
+
+def texts(*, min_size: int = 0) -> st.SearchStrategy[str]:
+    """Any text that can be stored: no halves of surrogate pairs; line ends of all kinds are likely."""
+    storable = st.characters(exclude_categories=["Cs"])
+    return st.lists(storable | st.sampled_from('\n\r \\"'), min_size=min_size, max_size=12).map("".join)
+
+
+def names() -> st.SearchStrategy[str]:
+    return st.from_regex(NAME_PATTERN, fullmatch=True)
+
+
+def scopes() -> st.SearchStrategy[str]:
+    return st.from_regex(r"[a-z0-9][a-z0-9./_-]{0,62}", fullmatch=True)
+
+
+def digests() -> st.SearchStrategy[str]:
+    return st.binary(min_size=32, max_size=32).map(lambda digest: f"sha256:{digest.hex()}")
+
+
+def rates() -> st.SearchStrategy[float]:
+    """Every number that a manifest may declare for a learning rate."""
+    return st.floats(FLOAT32_MIN, FLOAT32_MAX) | st.integers(1, 10**20).map(float) | st.floats(1e-7, 10)
+
+
+def hyperparameters() -> st.SearchStrategy[dict[str, Number]]:
+    counts = st.integers(1, 10_000)
+    optional = {"epochCount": counts, "batchSize": counts, "learningRate": rates().map(canonical_number)}
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+def examples() -> st.SearchStrategy[list[Example]]:
+    return st.lists(st.builds(Example, texts(), texts()), min_size=1, max_size=4)
+
+
+def sources() -> st.SearchStrategy[Source]:
+    return st.from_regex(r"models/[a-z0-9.-]{1,20}", fullmatch=True).map(Source)
+
+
+def contents() -> st.SearchStrategy[Content]:
+    return st.builds(
+        Content,
+        scope=scopes(),
+        name=names(),
+        source=sources(),
+        hyperparameters=hyperparameters(),
+        data=digests(),
+        attempt=st.integers(0, 5),
+    )
+
+
+def marks() -> st.SearchStrategy[Mark]:
+    return contents().map(Content.mark)
+
+
+def times() -> st.SearchStrategy[str]:
+    """RFC 3339 times as services write them."""
+    return st.from_regex(
+        r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9]", fullmatch=True
+    ).flatmap(
+        lambda second: st.from_regex(r"(\.([0-9]{3}){1,3})?", fullmatch=True).map(lambda part: f"{second}{part}Z")
+    )
+
+
+def generations() -> st.SearchStrategy[LockedGeneration]:
+    maybe = st.none() | texts(min_size=1)
+    return st.builds(
+        LockedGeneration,
+        key=names(),
+        remote=texts(min_size=1),
+        spec=digests(),
+        attempt=st.integers(0, 9),
+        origin=st.sampled_from(["created", "adopted"]),
+        state=st.sampled_from(State),
+        source=sources(),
+        dataset=st.builds(Dataset, texts(), digests(), st.integers(0, 10**6)),
+        declared=hyperparameters(),
+        effective=hyperparameters(),
+        preamble=texts(),
+        operation=maybe,
+        total_steps=st.none() | st.integers(0, 10**9),
+        final_loss=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        create_time=st.just("") | times(),
+        complete_time=st.just("") | times(),
+        failure=st.none() | st.builds(Failure, st.integers(0, 16), texts()),
+    )
+
+
+def locked_models() -> st.SearchStrategy[LockedModel]:
+    return st.builds(
+        LockedModel,
+        manifest=texts(min_size=1),
+        serving=st.none() | names(),
+        rejected=st.lists(names(), unique=True, max_size=2).map(tuple),
+        protect=st.booleans(),
+        generations=st.lists(generations(), max_size=2, unique_by=lambda one: one.key).map(tuple),
+    )
+
+
+def locks() -> st.SearchStrategy[Lock]:
+    optional = st.none() | texts(min_size=1)
+    limits = st.dictionaries(st.sampled_from(["maxCreates", "maxSteps", "concurrency"]), st.integers(0, 10**6))
+    target = st.builds(LockedTarget, names(), names(), scopes(), optional, optional, limits)
+    return st.builds(Lock, st.none() | target, st.dictionaries(names(), locked_models(), max_size=3))
