@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from reconciler.core.blocks import Block, OddFieldError
 from reconciler.core.model import Dataset, Failure, Hyperparameters, Mark, RemoteModel, Source, State, Target
 from reconciler.core.problems import ReconcileError
 
@@ -211,19 +212,20 @@ def loads(text: str, file: str) -> Lock:
     """
     document = _parse(text, file)
     version = document.get("version")
-    if not isinstance(version, int) or not isinstance(document.get("models"), dict):
-        raise ReconcileError(
-            f"{file} is JSON, but no lockfile of reconcile", f"restore {file} from git, or move it away"
-        )
+    if type(version) is not int or version < 1 or not isinstance(document.get("models"), dict):
+        raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
     if version > LOCK_VERSION:
         raise ReconcileError(
             f"{file} has version {version}, and this reconcile reads up to {LOCK_VERSION}", "upgrade reconcile"
         )
     try:
         return _lock_of(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"has an odd value ({error})"
-        raise ReconcileError(f"{file} {what}", f"restore {file} from git, or move it away") from error
+    except OddFieldError as error:
+        raise _unreadable(f"{file}: {error}", file) from error
+
+
+def _unreadable(message: str, file: str) -> ReconcileError:
+    return ReconcileError(message, f"restore {file} from git, or move it away: apply rebuilds it")
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
@@ -232,64 +234,90 @@ def _parse(text: str, file: str) -> dict[str, Any]:
             f"{file} holds the conflict markers of a merge", f"take one side (git checkout --ours {file}) and run again"
         )
     try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ReconcileError(
-            f"{file} is no complete JSON ({error})", f"restore {file} from git, or move it away: apply rebuilds it"
-        ) from error
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(f"{file} is no complete JSON ({error})", file) from error
     if not isinstance(document, dict):
-        raise ReconcileError(
-            f"{file} is JSON, but no lockfile of reconcile", f"restore {file} from git, or move it away"
-        )
+        raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
     return document
 
 
-def _lock_of(document: Mapping[str, Any]) -> Lock:
-    target = document.get("target") or None
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _lock_of(document: dict[str, Any]) -> Lock:
+    root = Block("", document)
+    target, models = root.block("target"), root.block("models")
     return Lock(
-        target=LockedTarget(
-            name=target["name"],
-            provider=target["provider"],
-            scope=target["scope"],
-            project=target.get("project"),
-            location=target.get("location"),
-            limits=dict(target.get("limits", {})),
-        )
-        if target
-        else None,
-        models={name: _model_of(model) for name, model in document["models"].items()},
+        target=_target_of(target) if target.fields else None,
+        models={name: _model_of(models.block(name)) for name in models.fields},
     )
 
 
-def _model_of(document: Mapping[str, Any]) -> LockedModel:
+def _target_of(block: Block) -> LockedTarget:
+    limits = block.block("limits")
+    return LockedTarget(
+        name=block.need("name", str),
+        provider=block.need("provider", str),
+        scope=block.need("scope", str),
+        project=block.find("project", str),
+        location=block.find("location", str),
+        limits={name: limits.need(name, int) for name in limits.fields},
+    )
+
+
+def _model_of(block: Block) -> LockedModel:
     return LockedModel(
-        manifest=document["manifest"],
-        serving=document.get("serving"),
-        rejected=tuple(document.get("rejected", ())),
-        protect=bool(document.get("protect", False)),
-        generations=tuple(_generation_of(one) for one in document.get("generations", ())),
+        manifest=block.need("manifest", str),
+        serving=block.find("serving", str),
+        rejected=block.texts("rejected"),
+        protect=block.find("protect", bool) or False,
+        generations=tuple(_generation_of(one) for one in block.blocks("generations")),
     )
 
 
-def _generation_of(document: Mapping[str, Any]) -> LockedGeneration:
-    dataset, numbers = document["dataset"], document.get("hyperparameters", {})
-    error = document.get("error")
+def _generation_of(block: Block) -> LockedGeneration:
+    dataset, numbers = block.block("dataset"), block.block("hyperparameters")
     return LockedGeneration(
-        key=document["key"],
-        remote=document["remote"],
-        spec=document["spec"],
-        attempt=int(document.get("attempt", 0)),
-        origin=document["origin"],
-        state=State(document["state"]),
-        source=Source(document["source"]["baseModel"]),
-        dataset=Dataset(dataset.get("path", ""), dataset["digest"], dataset.get("examples", 0)),
-        declared=dict(numbers.get("declared", {})),
-        effective=dict(numbers.get("effective", {})),
-        preamble=document.get("preamble", ""),
-        operation=document.get("operation"),
-        total_steps=document.get("totalSteps"),
-        final_loss=document.get("finalLoss"),
-        create_time=document.get("createTime", ""),
-        complete_time=document.get("completeTime", ""),
-        failure=Failure(error["code"], error["message"]) if error else None,
+        key=block.need("key", str),
+        remote=block.need("remote", str),
+        spec=block.digest("spec"),
+        attempt=block.find("attempt", int) or 0,
+        origin=block.need("origin", str),
+        state=_state_of(block),
+        source=Source(block.block("source").need("baseModel", str)),
+        dataset=Dataset(dataset.find("path", str) or "", dataset.digest("digest"), dataset.find("examples", int) or 0),
+        declared=numbers.numbers("declared"),
+        effective=numbers.numbers("effective"),
+        preamble=block.find("preamble", str) or "",
+        operation=block.find("operation", str),
+        total_steps=block.find("totalSteps", int),
+        final_loss=block.find("finalLoss", float),
+        create_time=_time_of(block, "createTime"),
+        complete_time=_time_of(block, "completeTime"),
+        failure=_failure_of(block.block("error")),
     )
+
+
+def _state_of(block: Block) -> State:
+    text = block.need("state", str)
+    try:
+        return State(text)
+    except ValueError as error:
+        raise OddFieldError(f"{block.where}.state is none of {', '.join(State)}") from error
+
+
+def _time_of(block: Block, name: str) -> str:
+    text = block.find(name, str) or ""
+    try:
+        odd = bool(text) and datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        odd = True
+    if odd:
+        raise OddFieldError(f"{block.where}.{name} is no RFC 3339 time")
+    return text
+
+
+def _failure_of(block: Block) -> Failure | None:
+    return Failure(block.need("code", int), block.need("message", str)) if block.fields else None
