@@ -1,0 +1,289 @@
+"""Scenarios for the planner as data: what is declared, live and recorded, and the plan that follows.
+
+Every case names its generations, by the content that makes their keys::
+
+    a changed hyperparameter trains anew:
+      generations: {old: {}, new: {hyperparameters: {epochCount: 5}}}
+      manifests: [{is: new}]
+      live: [{is: old}]
+      lock: {numbers: {serving: old, generations: [{is: old}]}}
+      plan: [{create: new, because: ContentChanged, changes: {hyperparameters.epochCount: [3, 5]}}]
+
+Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconciler.core.generations import Observation
+from reconciler.core.identity import Content, dataset_digest, key_of
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.core.model import (
+    Capabilities,
+    Dataset,
+    Example,
+    Failure,
+    Lifecycle,
+    Limits,
+    Manifest,
+    Mark,
+    Number,
+    RemoteModel,
+    Sampling,
+    Source,
+    State,
+    Target,
+)
+from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason, Request
+from reconciler.core.planner import plan
+from reconciler.core.problems import Place
+from reconciler.providers.wire import read_page
+
+CASES = Path(__file__).parent.parent / "core" / "cases"
+FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
+
+SCOPE, NAME, BASE_MODEL = "demo", "numbers", "models/text-bison-001"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SERVER_DEFAULTS: dict[str, Number] = {"epochCount": 10, "batchSize": 16, "learningRate": 0.0002}
+DECLARED: dict[str, Number] = {"epochCount": 3, "batchSize": 2}
+CAPABILITIES = Capabilities("a service", frozenset(SERVER_DEFAULTS), defaults=SERVER_DEFAULTS)
+
+
+def at(minutes: float) -> str:
+    return (START + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
+
+
+def digest_of(word: str) -> str:
+    return dataset_digest([Example(word, word)])
+
+
+@dataclass(frozen=True)
+class Made:
+    """The content of a generation that a case names."""
+
+    name: str = NAME
+    source: str = BASE_MODEL
+    data: str = "A"
+    examples: int = 20
+    hyperparameters: Mapping[str, Number] | None = None
+    attempt: int = 0
+    scope: str = SCOPE
+
+    @property
+    def declared(self) -> dict[str, Number]:
+        return DECLARED if self.hyperparameters is None else dict(self.hyperparameters)
+
+    @property
+    def mark(self) -> Mark:
+        content = Content(self.scope, self.name, Source(self.source), self.declared, digest_of(self.data), self.attempt)
+        return content.mark()
+
+    @property
+    def key(self) -> str:
+        return key_of(self.mark)
+
+    @property
+    def remote(self) -> str:
+        return f"tunedModels/{self.key}"
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset("data.csv", digest_of(self.data), self.examples)
+
+
+def manifest(
+    made: Made,
+    *,
+    display_name: str | None = None,
+    description: str | None = None,
+    sampling: Mapping[str, float] | None = None,
+    checks: int = 0,
+    ignore_drift: tuple[str, ...] = (),
+    suspend: bool = False,
+    timeout: float | None = None,
+) -> Manifest:
+    return Manifest(
+        name=made.name,
+        file=f"{made.name}.yaml",
+        place=Place(f"{made.name}.yaml"),
+        source=Source(made.source),
+        dataset=made.dataset,
+        hyperparameters=made.declared,
+        display_name=display_name,
+        description=description,
+        sampling=_sampling(sampling),
+        checks=checks,
+        ignore_drift=frozenset(ignore_drift),
+        lifecycle=Lifecycle(suspend=suspend, timeout=timedelta(minutes=timeout) if timeout else None),
+    )
+
+
+def _sampling(sampling: Mapping[str, Any] | None) -> Sampling:
+    return Sampling(**(sampling or {}))
+
+
+def live(
+    made: Made,
+    *,
+    state: str = "ACTIVE",
+    created: float = 0,
+    marked: bool = True,
+    under: str | None = None,
+    display_name: str | None = None,
+    description: str = "",
+    sampling: Mapping[str, float] | None = None,
+    effective: Mapping[str, Number] | None = None,
+    failure: str | None = None,
+) -> RemoteModel:
+    """A model as the service shows it; ``under`` is another id than the generation's key."""
+    chosen = under or made.key
+    return RemoteModel(
+        remote=f"tunedModels/{chosen}",
+        chosen_id=chosen,
+        state=State(state),
+        source=Source(made.source),
+        mark=made.mark if marked else None,
+        display_name=made.name if display_name is None else display_name,
+        description=description,
+        sampling=_sampling(sampling),
+        hyperparameters={**SERVER_DEFAULTS, **(made.declared if effective is None else effective)},
+        create_time=at(created),
+        failure=Failure(3, failure) if failure else None,
+    )
+
+
+def recorded(
+    made: Made, *, state: str = "ACTIVE", created: float | None = 0, failure: str | None = None
+) -> LockedGeneration:
+    return LockedGeneration(
+        key=made.key,
+        remote=made.remote,
+        spec=made.mark.spec,
+        attempt=made.attempt,
+        origin="created",
+        state=State(state),
+        source=Source(made.source),
+        dataset=made.dataset,
+        declared=made.declared,
+        effective={} if created is None else {**SERVER_DEFAULTS, **made.declared},
+        create_time="" if created is None else at(created),
+        failure=Failure(3, failure) if failure else None,
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scenario as its YAML gives it."""
+
+    generations: Mapping[str, Mapping[str, Any]]
+    plan: list[Mapping[str, Any]]
+    manifests: tuple[Mapping[str, Any], ...] = ()
+    live: tuple[Mapping[str, Any], ...] = ()
+    lock: Mapping[str, Mapping[str, Any]] | None = None
+    gone: tuple[str, ...] = ()
+    request: Mapping[str, Any] | None = None
+    limits: Mapping[str, int] | None = None
+    recorded_limits: Mapping[str, int] | None = None
+    foreign: bool = False
+    now: float = 60
+    notices: tuple[str, ...] = ()
+    unmanaged: int = 0
+    candidates: int = 0
+
+    @cached_property
+    def made(self) -> dict[str, Made]:
+        return {alias: Made(**content) for alias, content in self.generations.items()}
+
+    def planned(self) -> Plan:
+        request = {name: frozenset(names) for name, names in (self.request or {}).items() if name != "complete"}
+        return plan(
+            tuple(manifest(**self._resolved(one)) for one in self.manifests),
+            self._observation(),
+            self._lock(),
+            Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(**(self.limits or {}))),
+            Request(complete=(self.request or {}).get("complete", True), **request),
+            CAPABILITIES,
+            START + timedelta(minutes=self.now),
+        )
+
+    def expected(self) -> list[Action]:
+        """The actions, with what a case need not say left out."""
+        return [self._action(one) for one in self.plan]
+
+    def _resolved(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "made" if name == "is" else name: self.made[value] if name == "is" else value for name, value in one.items()
+        }
+
+    def _observation(self) -> Observation:
+        models = [live(**self._resolved(one)) for one in self.live]
+        if self.foreign:
+            models += read_page(json.loads(FOREIGN.read_text(encoding="utf-8")))[0]
+        return Observation(
+            {model.remote: model for model in models}, frozenset(self.made[alias].remote for alias in self.gone)
+        )
+
+    def _lock(self) -> Lock:
+        limits = self.recorded_limits
+        target = None if limits is None else LockedTarget("default", "embedded", SCOPE, limits=limits)
+        return Lock(target, {name: self._locked(name, **block) for name, block in (self.lock or {}).items()})
+
+    def _locked(
+        self,
+        name: str,
+        *,
+        generations: tuple[Mapping[str, Any], ...] = (),
+        serving: str | None = None,
+        rejected: tuple[str, ...] = (),
+    ) -> LockedModel:
+        return LockedModel(
+            manifest=f"{name}.yaml",
+            serving=self.made[serving].key if serving else None,
+            rejected=tuple(self.made[alias].key for alias in rejected),
+            generations=tuple(recorded(**self._resolved(one)) for one in generations),
+        )
+
+    def _action(self, one: Mapping[str, Any]) -> Action:
+        (kind,) = one.keys() & set(Kind)
+        made = self.made[one[kind]] if one[kind] else None
+        name = one["name"] if made is None else made.name
+        return Action(
+            name=name,
+            file=f"{name}.yaml",
+            kind=Kind(kind),
+            reason=Reason(one["because"]),
+            key=made.key if made else "",
+            attempt=made.attempt if made else 0,
+            changes=tuple(self._changes(one.get("changes", {}))),
+        )
+
+    @staticmethod
+    def _changes(changes: Mapping[str, tuple[object, object]]) -> Iterator[FieldChange]:
+        for field, (before, after) in changes.items():
+            if field == "dataset":
+                yield FieldChange(field, digest_of(str(before)), digest_of(str(after)))
+            else:
+                yield FieldChange(field, before, after)
+
+
+def cases() -> dict[str, Case]:
+    """Every case by its file and its name."""
+    return {
+        f"{path.stem}: {name}": Case(**case)
+        for path in sorted(CASES.glob("*.yaml"))
+        for name, case in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+    }
+
+
+def says(case: Case) -> list[str]:
+    """What the message of each expected action must hold."""
+    return [str(one.get("says", "")) for one in case.plan]
