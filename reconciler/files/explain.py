@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.core.problems import Problem
 from reconciler.files.scalars import plain
-from reconciler.files.schema import accepts, validator
+from reconciler.files.schema import validator
 from reconciler.files.yaml import Document, Path, dotted
 
 Finding = tuple[Path, str, str]
@@ -39,8 +39,6 @@ _UNQUOTED: Mapping[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int
 
 def explain(document: Document, kind: str) -> list[Problem]:
     """Every way in which the document breaks the schema of its kind, at its place."""
-    if accepts(kind)(document.value):
-        return []
     errors = validator(kind).iter_errors(document.value)
     found = (
         Problem(document.place(path, key=_is_about_key(error)), dotted(path), message, remedy)

@@ -1,4 +1,4 @@
-"""The JSON Schemas of every document, and two ways to hold a value to them: a fast yes, and the reasons for a no."""
+"""The JSON Schemas of every document, and validators for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.problems import UsageError
-from reconciler.files.accept import Check, Compiler
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -43,16 +42,9 @@ def schema_text(kind: str) -> str:
 
 
 @cache
-def accepts(kind: str) -> Check:
-    """A test that is true only of values that :func:`validator` finds nothing wrong with, some thirty times as fast."""
-    schema = json.loads(schema_text(kind))
-    return Compiler(schema, matches).compile(schema)
-
-
-@cache
 def validator(kind: str) -> Validator:
     """A validator that names every error; numbers are finite, and ``$`` is the very end of a text, as in ECMA-262."""
-    # Here, because importing jsonschema takes longer than reading most manifests, and valid ones do without it.
+    # Here, because importing jsonschema takes longer than most commands that check nothing.
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 

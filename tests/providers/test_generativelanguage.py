@@ -178,7 +178,7 @@ def test_a_name_cannot_reach_out_of_the_collection(name: str) -> None:
 def test_a_name_cannot_add_a_query() -> None:
     app = script(model())
     asyncio.run(provider_of(app, Time()).observe(Handle("tunedModels/a?b=c#d")))
-    assert (app.seen[0].path, app.seen[0].query) == ("/v1beta3/tunedModels/a%3Fb=c%23d", {})
+    assert (app.seen[0].path, app.seen[0].query) == ("/v1beta3/tunedModels/a%3Fb%3Dc%23d", {})
 
 
 # create

@@ -67,7 +67,7 @@ class _Recorder:
     async def keep(self, request: Request) -> bytes:
         body = await request.body()
         query, headers = dict(request.query_params), dict(request.headers)
-        self.seen.append(Seen(request.method, request.url.path, query, headers, body))
+        self.seen.append(Seen(request.method, request.scope["raw_path"].decode(), query, headers, body))
         return body
 
     @property
