@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
 from reconciler.app.services import connect
-from reconciler.core.generations import Observation
+from reconciler.core.generations import Observation, live_of
 from reconciler.core.locked import not_ready
 from reconciler.core.model import RemoteModel
 from reconciler.core.plan import Plan, Request
@@ -84,16 +84,25 @@ def _observed(env: Environment, project: Project, what: Input) -> Observation:
 def status(env: Environment, what: Input, *, live: bool) -> Answer:
     """What the lockfile holds; with ``live`` also what the service shows of it."""
     project = open_project(env, what)
-    models: dict[str, RemoteModel] | None = dict(_observed(env, project, what).models) if live else None
     document = status_document(
         project.lock,
         project.target,
         project.capabilities,
         project.lockfile,
-        live=models,
+        live=_recorded(project, _observed(env, project, what)) if live else None,
         root=project.root,
     )
     return Answer(document)
+
+
+def _recorded(project: Project, observed: Observation) -> dict[str, RemoteModel]:
+    """The live models that are the recorded ones; one of the same name may be somebody else's by now."""
+    found = (
+        live_of(one, project.target.scope, name, observed)
+        for name, model in project.lock.models.items()
+        for one in model.generations
+    )
+    return {model.remote: model for model in found if model}
 
 
 def resolve(env: Environment, what: Input, name: str | None) -> Answer:
