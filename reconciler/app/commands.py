@@ -48,7 +48,7 @@ def plan(env: Environment, what: Input, request: Request, *, offline: bool, deta
     """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status."""
     project = open_project(env, what)
     request = checked(request, project)
-    observed = Observation() if offline else _observed(env, project, what)
+    observed = Observation() if offline else _observed(env, project, what, progress=False)
     made = make_plan(
         project.manifests, observed, project.lock, project.target, request, project.capabilities, env.clock()
     )
@@ -68,14 +68,14 @@ def documented(project: Project, made: Plan) -> Document:
     return plan_document(made, project.target, project.capabilities, project.lockfile, root=project.root)
 
 
-def _observed(env: Environment, project: Project, what: Input) -> Observation:
+def _observed(env: Environment, project: Project, what: Input, *, progress: bool) -> Observation:
     from reconciler.app.session import Session
     from reconciler.engine.observe import observe
 
     async def look() -> Observation:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as provider:
             concurrency = project.target.limits.concurrency
-            return await observe(provider, project.lock, concurrency=concurrency, progress=True)
+            return await observe(provider, project.lock, concurrency=concurrency, progress=progress)
 
     with Session() as session:
         return session.run(look())
@@ -89,7 +89,7 @@ def status(env: Environment, what: Input, *, live: bool) -> Answer:
         project.target,
         project.capabilities,
         project.lockfile,
-        live=_recorded(project, _observed(env, project, what)) if live else None,
+        live=_recorded(project, _observed(env, project, what, progress=True)) if live else None,
         root=project.root,
     )
     return Answer(document)

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def at(minutes: float) -> str:
     return (START + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
 
 
+@cache
 def digest_of(word: str) -> str:
     return dataset_digest([Example(word, word)])
 
@@ -82,12 +83,12 @@ class Made:
     def declared(self) -> dict[str, Number]:
         return DECLARED if self.hyperparameters is None else dict(self.hyperparameters)
 
-    @property
+    @cached_property
     def mark(self) -> Mark:
         content = Content(self.scope, self.name, Source(self.source), self.declared, digest_of(self.data), self.attempt)
         return content.mark()
 
-    @property
+    @cached_property
     def key(self) -> str:
         return key_of(self.mark)
 
