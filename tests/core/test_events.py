@@ -1,0 +1,163 @@
+"""How each event changes the lock, and which change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.core.events import (
+    Adopted,
+    Completed,
+    Declared,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Promoted,
+    Refused,
+    Started,
+    Targeted,
+    Updated,
+    observed,
+    record,
+)
+from reconciler.core.lock import Lock, LockedModel, LockedTarget
+from reconciler.core.model import Failure, RemoteModel, Snapshot, State
+from reconciler.core.problems import ReconcileError
+from support.core_strategies import generation
+
+KEY = "numbers-aaaaaaaa"
+REMOTE = f"tunedModels/{KEY}"
+CREATING = generation(KEY, state=State.CREATING)
+LOCK = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(CREATING,))})
+CURVE = (Snapshot(1, 0, 9.0), Snapshot(2, 0, 7.5))
+TRAINING = RemoteModel(
+    REMOTE,
+    State.CREATING,
+    hyperparameters={"epochCount": 3},
+    create_time="2026-01-01T00:00:00Z",
+    start_time="2026-01-01T00:00:01Z",
+    snapshots=CURVE,
+    completed_steps=2,
+    total_steps=23,
+)
+READY = replace(
+    TRAINING, state=State.ACTIVE, complete_time="2026-01-01T00:01:00Z", snapshots=(*CURVE, Snapshot(23, 2, 3.8))
+)
+
+
+def the_one(lock: Lock) -> object:
+    (one,) = lock.models["numbers"].generations
+    return one
+
+
+def test_a_target_is_recorded() -> None:
+    target = LockedTarget("default", "embedded", "demo")
+    assert record(Lock(), Targeted(target)) == Lock(target)
+
+
+@pytest.mark.parametrize("kind", [Started, Adopted])
+def test_a_first_generation_opens_a_block_and_the_next_goes_before_it(kind: type[Started | Adopted]) -> None:
+    lock = record(Lock(), kind("numbers", "numbers.yaml", CREATING))
+    assert lock == LOCK
+    newer = generation("numbers-bbbbbbbb")
+    lock = record(lock, kind("numbers", "moved.yaml", newer))
+    assert lock.models["numbers"] == LockedModel("moved.yaml", generations=(newer, CREATING))
+
+
+def test_a_generation_that_starts_again_takes_its_own_place() -> None:
+    older = generation("numbers-bbbbbbbb")
+    block = LockedModel("numbers.yaml", KEY, generations=(replace(CREATING, state=State.MISSING), older))
+    lock = record(Lock(models={"numbers": block}), Started("numbers", "numbers.yaml", CREATING))
+    assert lock.models["numbers"] == replace(block, generations=(CREATING, older))
+
+
+def test_what_is_declared_is_recorded_beside_the_generations() -> None:
+    lock = record(LOCK, Declared("numbers", "moved.yaml", protect=True))
+    assert lock.models["numbers"] == LockedModel("moved.yaml", protect=True, generations=(CREATING,))
+    assert record(lock, Declared("numbers", "numbers.yaml", protect=False)) == LOCK
+
+
+def test_the_first_progress_tells_what_the_service_chose_and_no_loss() -> None:
+    lock = record(LOCK, Progressed("numbers", KEY, TRAINING, 23))
+    assert the_one(lock) == replace(
+        CREATING, effective={"epochCount": 3}, create_time="2026-01-01T00:00:00Z", total_steps=23
+    )
+
+
+def test_further_progress_changes_nothing() -> None:
+    lock = record(LOCK, Progressed("numbers", KEY, TRAINING, 23))
+    later = replace(TRAINING, snapshots=READY.snapshots, completed_steps=22)
+    assert record(lock, Progressed("numbers", KEY, later, 23)) is lock
+
+
+def test_the_last_loss_is_recorded_when_it_is_over() -> None:
+    lock = record(LOCK, Completed("numbers", KEY, READY))
+    assert the_one(lock) == replace(
+        CREATING,
+        state=State.ACTIVE,
+        effective={"epochCount": 3},
+        create_time="2026-01-01T00:00:00Z",
+        complete_time="2026-01-01T00:01:00Z",
+        total_steps=23,
+        final_loss=3.8,
+    )
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
+    failure = Failure(3, "the loss is no number")
+    model = replace(TRAINING, state=State.FAILED, snapshots=(Snapshot(1, 0, loss),), failure=failure)
+    one = observed(CREATING, model)
+    assert (one.state, one.failure, one.final_loss) == (State.FAILED, failure, None)
+
+
+def test_what_the_service_no_longer_tells_is_kept() -> None:
+    known = observed(CREATING, replace(READY, failure=Failure(3, "no")))
+    assert observed(known, RemoteModel(REMOTE, State.ACTIVE)) == known
+
+
+def test_the_failure_is_recorded_with_its_message() -> None:
+    failure = Failure(3, "the loss is no number")
+    lock = record(LOCK, Failed("numbers", KEY, replace(TRAINING, state=State.FAILED, failure=failure)))
+    assert lock.models["numbers"].generations[0].failure == failure
+    assert lock.models["numbers"].generations[0].state is State.FAILED
+
+
+def test_what_is_gone_is_missing_and_keeps_its_record() -> None:
+    assert the_one(record(LOCK, Disappeared("numbers", KEY))) == replace(CREATING, state=State.MISSING)
+
+
+def test_what_is_promoted_serves() -> None:
+    assert record(LOCK, Promoted("numbers", KEY, REMOTE)).models["numbers"] == LockedModel(
+        "numbers.yaml", KEY, generations=(CREATING,)
+    )
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Updated("numbers", KEY, ("description",)),
+        Refused("numbers", ReconcileError("no")),
+        Declared("numbers", "numbers.yaml", protect=False),
+        Completed("numbers", "unknown", READY),
+        Disappeared("numbers", "unknown"),
+        Declared("unknown", "unknown.yaml", protect=True),
+        Progressed("unknown", KEY, TRAINING, 23),
+        Completed("unknown", KEY, READY),
+        Failed("unknown", KEY, READY),
+        Disappeared("unknown", KEY),
+        Promoted("unknown", KEY, REMOTE),
+        Started("numbers", "numbers.yaml", CREATING),
+    ],
+    ids=lambda event: f"{type(event).__name__} {event.name}",
+)
+def test_what_changes_nothing_gives_the_very_same_lock(event: Event) -> None:
+    assert record(LOCK, event) is LOCK
+
+
+def test_the_lock_before_an_event_is_left_as_it_was() -> None:
+    before = {**LOCK.models}
+    record(LOCK, Promoted("numbers", KEY, REMOTE))
+    assert LOCK.models == before

@@ -1,0 +1,217 @@
+"""Arbitrary worlds for the planner, and a tiny interpreter that carries plans out in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import chain, product
+
+from hypothesis import strategies as st
+
+from reconciler.core.diff import update_of
+from reconciler.core.events import (
+    Adopted,
+    Completed,
+    Disappeared,
+    Event,
+    Progressed,
+    Promoted,
+    Started,
+    observed,
+    record,
+)
+from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious, live_of
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel
+from reconciler.core.model import Limits, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.plan import Action, Kind, Plan, Request
+from reconciler.core.planner import plan
+from support.core_cases import CAPABILITIES, SCOPE, START, Made, live, manifest, recorded
+
+NAMES = ("numbers", "words", "letters")
+LIVE_STATES = ("CREATING", "ACTIVE", "FAILED")
+TUNINGS = ({"epochCount": 3}, {"epochCount": 3, "batchSize": 16}, {"epochCount": 5})
+"""The first two are the same where 16 is the service's own choice."""
+OURS = {
+    name: [
+        Made(name, data=data, hyperparameters=tuning, attempt=attempt)
+        for data, tuning, attempt in product("AB", TUNINGS, range(3))
+    ]
+    for name in NAMES
+}
+POOL = [*chain(*OURS.values()), *(Made(name, scope="theirs") for name in NAMES)]
+
+
+@dataclass(frozen=True)
+class World:
+    """What is declared, live and recorded at one moment."""
+
+    manifests: tuple[Manifest, ...]
+    observation: Observation
+    lock: Lock
+    request: Request
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def target(self) -> Target:
+        return Target("default", "reconcile.yaml", "embedded", SCOPE, limits=self.limits)
+
+    def plan(self) -> Plan:
+        now = START + timedelta(hours=1)
+        return plan(self.manifests, self.observation, self.lock, self.target, self.request, CAPABILITIES, now)
+
+    def ours(self, remote: str) -> bool:
+        """Whether a model bears our mark, or is what was recorded (or not shown); told without the planner's code."""
+        model = self.observation.models.get(remote)
+        if model and model.mark and model.mark.scope == SCOPE:
+            return True
+        every = [one for block in self.lock.models.values() for one in block.generations if one.remote == remote]
+        return any(model is None or one.create_time == model.create_time for one in every)
+
+    def told(self, event: Event) -> World:
+        return replace(self, lock=record(self.lock, event))
+
+    def showing(self, model: RemoteModel) -> World:
+        seen = self.observation
+        return replace(self, observation=Observation({**seen.models, model.remote: model}, seen.gone - {model.remote}))
+
+    def refreshed(self) -> World:
+        """The lock with what the observation says of the recorded generations."""
+        world = self
+        if is_suspicious(self.lock, self.observation):
+            return world
+        for name, block in self.lock.models.items():
+            for one in block.generations:
+                model = live_of(one, SCOPE, name, self.observation)
+                if model:
+                    training = model.state is State.CREATING
+                    event = Progressed(name, one.key, model, None) if training else Completed(name, one.key, model)
+                    world = world.told(event)
+                elif one.remote in self.observation.gone and one.state in EXPECTED_STATES:
+                    world = world.told(Disappeared(name, one.key))
+        return world
+
+    def carried_out(self, made: Plan) -> World:
+        """The world after a plan: what is created is ready at once; a request for more training is answered once."""
+        world = self
+        manifests = {one.name: one for one in self.manifests}
+        for action in made.actions:
+            world = world.after(action, manifests.get(action.name))
+        return replace(world, request=Request(complete=self.request.complete))
+
+    def after(self, action: Action, declared: Manifest | None) -> World:
+        if declared is None:
+            return self
+        match action.kind:
+            case Kind.CREATE:
+                model = trained(declared, action)
+                return self.told(Started(declared.name, declared.file, _locked(declared, action))).showing(model)
+            case Kind.ADOPT:
+                model = self.observation.models[action.remote]
+                found = replace(_locked(declared, action), remote=model.remote)
+                return self.told(Adopted(declared.name, declared.file, observed(found, model)))
+            case Kind.UPDATE:
+                return self.showing(self.patched(declared, action))
+            case Kind.PROMOTE:
+                return self.told(Promoted(declared.name, action.key, action.remote))
+            case _:
+                return self
+
+    def patched(self, declared: Manifest, action: Action) -> RemoteModel:
+        model = self.observation.models[action.remote]
+        update = update_of(declared, model.mark or self.mark_of(action), model, action.changes)
+        sampling = {
+            name: value
+            for name in ("temperature", "top_p", "top_k")
+            if (value := getattr(update.sampling, name)) is not None
+        }
+        return replace(
+            model,
+            mark=model.mark if update.description is None else update.mark,
+            description=model.description if update.description is None else update.description,
+            display_name=model.display_name if update.display_name is None else update.display_name,
+            sampling=replace(model.sampling, **sampling),
+        )
+
+    def mark_of(self, action: Action) -> Mark:
+        locked = self.lock.models[action.name].generation(action.key)
+        assert locked is not None
+        return locked.mark(SCOPE, action.name)
+
+
+def _made(declared: Manifest, action: Action) -> Made:
+    data = next(word for word in "AB" if Made(data=word).dataset.digest == declared.dataset.digest)
+    return Made(declared.name, data=data, hyperparameters=declared.hyperparameters, attempt=action.attempt)
+
+
+def _locked(declared: Manifest, action: Action) -> LockedGeneration:
+    return recorded(_made(declared, action), state="CREATING", created=None)
+
+
+def trained(declared: Manifest, action: Action) -> RemoteModel:
+    model = live(
+        _made(declared, action),
+        created=50 + action.attempt,
+        display_name=declared.display_name or declared.name,
+        description=declared.description or "",
+    )
+    return replace(model, sampling=declared.sampling)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> RemoteModel:
+    return live(
+        draw(st.sampled_from(POOL)),
+        state=draw(st.sampled_from(LIVE_STATES)),
+        created=draw(st.integers(0, 3)),
+        marked=draw(st.sampled_from([True, True, True, False])),
+        under=draw(st.sampled_from([None, None, None, "elsewhere"])),
+        display_name=draw(st.sampled_from(["numbers", "other"])),
+        description=draw(st.sampled_from(["", "text"])),
+        sampling=draw(st.sampled_from([{}, {"temperature": 0.5}])),
+    )
+
+
+@st.composite
+def blocks(draw: st.DrawFn, name: str) -> LockedModel:
+    contents = draw(st.lists(st.sampled_from(OURS[name]), max_size=3, unique_by=lambda one: one.key))
+    states = st.sampled_from([state.value for state in State if state is not State.INTENDED])
+    keys = [one.key for one in contents]
+    return LockedModel(
+        manifest=f"{name}.yaml",
+        serving=draw(st.sampled_from([None, *keys])),
+        rejected=tuple(draw(st.lists(st.sampled_from(keys), unique=True, max_size=1))) if keys else (),
+        generations=tuple(recorded(one, state=draw(states), created=draw(st.integers(0, 3))) for one in contents),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn, name: str) -> Manifest:
+    return manifest(
+        draw(st.sampled_from([one for one in OURS[name] if one.attempt == 0])),
+        display_name=draw(st.none() | st.just("counter")),
+        description=draw(st.none() | st.sampled_from(["", "counts"])),
+        sampling=draw(st.sampled_from([None, {"temperature": 0.7}])),
+        checks=draw(st.sampled_from([0, 0, 0, 1])),
+        ignore_drift=draw(st.sampled_from([(), ("description",), ("sampling",)])),
+        suspend=draw(st.sampled_from([False, False, False, True])),
+        timeout=draw(st.none() | st.just(5)),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    declared = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    locked = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    lock = Lock(models={name: draw(blocks(name)) for name in locked})
+    models = {one.remote: one for one in draw(st.lists(lives(), max_size=5))}
+    every = {one.remote for block in lock.models.values() for one in block.generations}
+    absent = sorted(every - models.keys())
+    gone = frozenset(draw(st.lists(st.sampled_from(absent), unique=True))) if absent else frozenset()
+    asked = st.lists(st.sampled_from(NAMES), unique=True).map(frozenset)
+    return World(
+        manifests=tuple(draw(manifests(name)) for name in declared),
+        observation=Observation(models, gone),
+        lock=lock,
+        request=Request(retry=draw(asked), replace=draw(asked), complete=draw(st.booleans())),
+        limits=draw(st.sampled_from([Limits(), Limits(max_creates=1), Limits(max_steps=3)])),
+    )
