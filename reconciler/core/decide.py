@@ -86,12 +86,12 @@ def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -
 
 def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
     name = it.manifest.name
-    rejected = [one for one in satisfying if one.key in it.locked.rejected and one.state is State.ACTIVE]
+    rejected = [one for one in satisfying if one.key in it.locked.rejected]
     if rejected:
         message = "the generation that satisfies this manifest was rolled back, and is not trained again"
         return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], message)
-    failed = max((one for one in satisfying if one.state is State.FAILED), key=_age, default=None)
-    if failed:
+    failed = max(satisfying, key=_age, default=None)
+    if failed and failed.state is State.FAILED:
         return it.action(
             Kind.HOLD,
             Reason.FAILED,

@@ -97,3 +97,9 @@ def test_nobody_trains_again_what_failed_without_being_asked_to(world: World) ->
     }
     assert not [one for one in made.of_kind(Kind.CREATE) if f"tunedModels/{one.key}" in failed]
     assert not {one.reason for one in made.actions} & {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED}
+
+
+@given(worlds())
+def test_what_was_rolled_back_is_neither_trained_nor_promoted(world: World) -> None:
+    rejected = {key for block in world.lock.models.values() for key in block.rejected}
+    assert not [one for one in world.plan().of_kind(Kind.CREATE, Kind.PROMOTE) if one.key in rejected]

@@ -31,8 +31,8 @@ def test_a_run_that_does_not_wait_ends_well_with_the_training_under_way(world: W
 
 
 def test_when_the_time_runs_out_it_says_so_and_the_next_run_resumes(world: World) -> None:
-    ran = world.run(manifest(), timeout=timedelta(seconds=10))
-    assert sum(world.time.naps) == pytest.approx(10)
+    ran = world.run(manifest(), timeout=timedelta(seconds=9))
+    assert sum(world.time.naps) == pytest.approx(9)
     assert ran.outcome.timed_out
     assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
     resumed = world.run(manifest())
