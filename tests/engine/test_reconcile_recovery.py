@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from reconciler.core.ports import Provider
 from reconciler.core.problems import ExitStatus
 from reconciler.engine.reconcile import Options, Outcome
 from support.engine_world import CREATE, LIST, Checkout, World, manifest, tuning
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 DONE = timedelta(minutes=1)
 
@@ -162,3 +166,46 @@ def test_a_model_of_ours_that_a_stranger_replaced_is_not_recorded_as_ours(world:
     ran = world.run(manifest())
     assert [one.reason for one in ran.outcome.plan.actions] == [Reason.ID_TAKEN]
     assert world.checkout.text == text
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+class Executioner:
+    """Kills the process at its n-th request, before or after the service took it."""
+
+    def __init__(self, app: ASGIApp, *, left: int, after: bool) -> None:
+        self.app = app
+        self.left = left
+        self.after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise KilledError
+        await self.app(scope, receive, send)
+        if self.left == 0:
+            raise KilledError
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["lockfile saved", "lockfile lost"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the service took it", "after the service took it"])
+def test_a_run_killed_at_any_request_is_repaired_by_the_next(tmp_path: Path, *, after: bool, saved: bool) -> None:
+    wanted = (manifest("a"), manifest("b", hyperparameters=tuning(epochCount=1)))
+    deaths = 0
+    for number in range(1, 40):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(folder)
+        world.relay.app = Executioner(world.app, left=number, after=after)
+        try:
+            world.run(*wanted, checkout=world.checkout if saved else world.another("lost.json"))
+        except KilledError:
+            deaths += 1
+        world.relay.app = world.app
+        world.run(*wanted)
+        assert len(world.everything()) == 2
+        assert {one.generation(one.serving) is not None for one in world.checkout.lock.models.values()} == {True}
+        assert world.run(*wanted).happened == []
+    assert deaths > 10
