@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reconciler.app.environment import Environment
 from reconciler.app.services import capabilities_of
-from reconciler.core.lock import Lock, check_owner, loads
+from reconciler.core.lock import Lock, check_owner
+from reconciler.core.lock_text import loads
 from reconciler.core.model import Capabilities, Manifest, Target
 from reconciler.core.problems import InvalidInput
 from reconciler.core.selection import Selection

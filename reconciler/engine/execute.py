@@ -11,7 +11,7 @@ from reconciler.core.events import Adopted, Declared, Promoted, Refused, Started
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import LockedGeneration
-from reconciler.core.model import Example, Generation, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.model import Example, Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
 from reconciler.core.ports import Created, Exists, Provider
 from reconciler.core.problems import ReconcileError
@@ -75,7 +75,9 @@ class Executor:
             case Kind.CREATE:
                 await self._create(manifest, action, models)
             case Kind.ADOPT:
-                self._adopt(manifest, models[action.remote])
+                # The list leaves loss curves out; the record of a model that is ready wants its last point.
+                whole = await self._provider.observe(Handle(action.remote))
+                self._adopt(manifest, whole or models[action.remote])
             case Kind.UPDATE:
                 await self._update(manifest, action, models)
             case Kind.PROMOTE:

@@ -41,7 +41,7 @@ class Options:
 class Outcome:
     """How a run ended: what is left to do, which trainings failed, what was refused, and whether time ran out.
 
-    ``unfinished`` says that something should have been created and was not: it came up during the run.
+    ``unfinished`` says that something should have been done and was not: it came up during the run, or had no effect.
     """
 
     plan: Plan
@@ -202,13 +202,20 @@ class Reconciler:
         total = (live.total_steps if live else None) or (locked.total_steps if locked else None)
         return seconds_left(live, total, now) if live else None
 
+    def _unfinished(self, current: Plan) -> bool:
+        """Whether something is left that this run was allowed to do, such as a patch without effect."""
+        options = self._options
+        return bool(
+            (options.creates and current.of_kind(Kind.CREATE)) or (options.writes and current.of_kind(Kind.UPDATE))
+        )
+
     def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
         return Outcome(
             plan=_with_refusals(current, self._executor.refused),
             failed=frozenset(self._failed),
             refused=dict(self._executor.refused),
             timed_out=timed_out,
-            unfinished=self._options.creates and bool(current.of_kind(Kind.CREATE)),
+            unfinished=self._unfinished(current),
         )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from reconciler.core.events import Event, record
-from reconciler.core.lock import Lock, dumps
+from reconciler.core.lock import Lock
+from reconciler.core.lock_text import dumps
 from reconciler.core.ports import Clock
 
 SAVE_INTERVAL = timedelta(seconds=1)

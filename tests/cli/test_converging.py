@@ -75,6 +75,22 @@ def test_wait_resumes_without_a_lockfile(reconcile: Cli) -> None:
     assert generation["state"] == "ACTIVE"
 
 
+def test_a_lost_lockfile_is_rebuilt_without_training(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    before = reconcile.lock
+    reconcile.lock_file.unlink()
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 0
+    (old,), (new,) = before["adder"].pop("generations"), (rebuilt := reconcile.lock)["adder"].pop("generations")
+    assert rebuilt == before
+    assert new.pop("origin") == "adopted"
+    unknown = {"origin": "created", "operation": old["operation"]}
+    assert {**new, **unknown} == old
+
+
 def test_wait_creates_nothing(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 

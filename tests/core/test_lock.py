@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.core.lock import Lock, LockedModel, LockedTarget, check_owner, dumps, instant, loads, locked_target
+from reconciler.core.lock import Lock, LockedModel, LockedTarget, check_owner, instant, locked_target
+from reconciler.core.lock_text import dumps, loads
 from reconciler.core.model import Failure, Limits, RemoteModel, State, Target
 from reconciler.core.problems import ReconcileError
 from support.core_strategies import generation, locked_models, locks, names

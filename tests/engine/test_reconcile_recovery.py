@@ -77,7 +77,7 @@ def test_a_lost_lockfile_is_rebuilt_without_training(world: World) -> None:
     lost = world.checkout.lock.models["numbers"]
     world.checkout.path.unlink()
     ran = world.run(manifest())
-    assert ran.requests == [LIST]
+    assert ran.requests == [LIST, f"GET /v1beta3/{lost.generations[0].remote}"]
     assert ran.happened == ["Adopted", "Promoted"]
     rebuilt = world.checkout.lock.models["numbers"]
     assert provenance(rebuilt) == provenance(lost)
@@ -88,7 +88,17 @@ def test_a_lost_lockfile_is_rebuilt_without_training(world: World) -> None:
 
 def provenance(model: LockedModel) -> tuple[object, ...]:
     (one,) = model.generations
-    return model.serving, one.key, one.remote, one.spec, one.state, one.effective, one.create_time, one.total_steps
+    return (
+        model.serving,
+        one.key,
+        one.remote,
+        one.spec,
+        one.state,
+        one.effective,
+        one.create_time,
+        one.total_steps,
+        one.final_loss,
+    )
 
 
 def test_a_lost_lockfile_does_not_repeat_a_failed_training(world: World) -> None:

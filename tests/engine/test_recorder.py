@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from reconciler.core.events import Declared, Disappeared, Event, Promoted, Started, Targeted
-from reconciler.core.lock import Lock, LockedModel, LockedTarget, dumps, loads
+from reconciler.core.lock import Lock, LockedModel, LockedTarget
+from reconciler.core.lock_text import dumps, loads
 from reconciler.engine.recorder import Recorder
 from support.core_strategies import generation
 from support.provider_service import Time

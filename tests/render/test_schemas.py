@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
-from reconciler.core.lock import Lock, dumps
+from reconciler.core.lock import Lock
+from reconciler.core.lock_text import dumps
 from support.render_values import ACTIVE, held_to, locks, schema
 
 NAMES = ("plan", "status", "validation", "apply", "lock", "resolve")

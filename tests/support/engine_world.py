@@ -14,7 +14,8 @@ import httpx
 
 from reconciler.core.events import Event
 from reconciler.core.identity import dataset_digest
-from reconciler.core.lock import Lock, loads
+from reconciler.core.lock import Lock
+from reconciler.core.lock_text import loads
 from reconciler.core.model import Dataset, Example, Limits, Manifest, Number, Source, Target
 from reconciler.core.plan import Plan
 from reconciler.core.ports import Provider

@@ -1,0 +1,196 @@
+"""The text of a lockfile. Version 1: JSON, two-space indent, sorted keys, empty keys left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from reconciler.core.blocks import Block, OddFieldError
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.core.model import Dataset, Failure, Source, State
+from reconciler.core.problems import ReconcileError
+
+LOCK_VERSION: Final = 1
+
+
+def dumps(lock: Lock) -> str:
+    """The text of a lockfile; equal locks have equal texts."""
+    document = {
+        "version": LOCK_VERSION,
+        "target": _filled(_target_json(lock.target)) if lock.target else {},
+        "models": {name: _model_json(model) for name, model in lock.models.items()},
+    }
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _target_json(target: LockedTarget) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "provider": target.provider,
+        "project": target.project,
+        "location": target.location,
+        "scope": target.scope,
+        "limits": dict(target.limits),
+    }
+
+
+def _model_json(model: LockedModel) -> dict[str, Any]:
+    return _filled(
+        {
+            "manifest": model.manifest,
+            "serving": model.serving,
+            "rejected": list(model.rejected),
+            "protect": model.protect or None,
+            "generations": [_generation_json(one) for one in model.generations],
+        }
+    )
+
+
+def _generation_json(one: LockedGeneration) -> dict[str, Any]:
+    """One generation as the lockfile spells it."""
+    document = _filled(
+        {
+            "key": one.key,
+            "remote": one.remote,
+            "spec": one.spec,
+            "origin": one.origin,
+            "state": one.state.value,
+            "source": {"baseModel": one.source.base_model},
+            "hyperparameters": _filled({"declared": dict(one.declared), "effective": dict(one.effective)}),
+            "dataset": _filled(
+                {"path": one.dataset.path, "digest": one.dataset.digest, "examples": one.dataset.examples or None}
+            ),
+            "operation": one.operation,
+            "totalSteps": one.total_steps,
+            "finalLoss": one.final_loss,
+            "createTime": one.create_time,
+            "completeTime": one.complete_time,
+            "error": {"code": one.failure.code, "message": one.failure.message} if one.failure else None,
+        }
+    )
+    return {**document, "attempt": one.attempt, "preamble": one.preamble}
+
+
+def _filled(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value not in (None, "", {}, [])}
+
+
+def loads(text: str, file: str) -> Lock:
+    """Read a lockfile's text; ``file`` names it in messages.
+
+    Raises:
+        ReconcileError: for a truncated file, foreign JSON, conflict markers, a missing or odd field, a newer version.
+    """
+    document = _parse(text, file)
+    version = document.get("version")
+    if type(version) is not int or version < 1 or not isinstance(document.get("models"), dict):
+        raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
+    if version > LOCK_VERSION:
+        raise ReconcileError(
+            f"{file} has version {version}, and this reconcile reads up to {LOCK_VERSION}", "upgrade reconcile"
+        )
+    try:
+        return _lock_of(document)
+    except OddFieldError as error:
+        raise _unreadable(f"{file}: {error}", file) from error
+
+
+def _unreadable(message: str, file: str) -> ReconcileError:
+    return ReconcileError(message, f"restore {file} from git, or move it away: apply rebuilds it")
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
+        raise ReconcileError(
+            f"{file} holds the conflict markers of a merge", f"take one side (git checkout --ours {file}) and run again"
+        )
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(f"{file} is no complete JSON ({error})", file) from error
+    if not isinstance(document, dict):
+        raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _lock_of(document: dict[str, Any]) -> Lock:
+    root = Block("", document)
+    target, models = root.block("target"), root.block("models")
+    return Lock(
+        target=_target_of(target) if target.fields else None,
+        models={name: _model_of(models.block(name)) for name in models.fields},
+    )
+
+
+def _target_of(block: Block) -> LockedTarget:
+    limits = block.block("limits")
+    return LockedTarget(
+        name=block.need("name", str),
+        provider=block.need("provider", str),
+        scope=block.need("scope", str),
+        project=block.find("project", str),
+        location=block.find("location", str),
+        limits={name: limits.need(name, int) for name in limits.fields},
+    )
+
+
+def _model_of(block: Block) -> LockedModel:
+    return LockedModel(
+        manifest=block.need("manifest", str),
+        serving=block.find("serving", str),
+        rejected=block.texts("rejected"),
+        protect=block.find("protect", bool) or False,
+        generations=tuple(_generation_of(one) for one in block.blocks("generations")),
+    )
+
+
+def _generation_of(block: Block) -> LockedGeneration:
+    dataset, numbers = block.block("dataset"), block.block("hyperparameters")
+    return LockedGeneration(
+        key=block.need("key", str),
+        remote=block.need("remote", str),
+        spec=block.digest("spec"),
+        attempt=block.find("attempt", int) or 0,
+        origin=block.need("origin", str),
+        state=_state_of(block),
+        source=Source(block.block("source").need("baseModel", str)),
+        dataset=Dataset(dataset.find("path", str) or "", dataset.digest("digest"), dataset.find("examples", int) or 0),
+        declared=numbers.numbers("declared"),
+        effective=numbers.numbers("effective"),
+        preamble=block.find("preamble", str) or "",
+        operation=block.find("operation", str),
+        total_steps=block.find("totalSteps", int),
+        final_loss=block.find("finalLoss", float),
+        create_time=_time_of(block, "createTime"),
+        complete_time=_time_of(block, "completeTime"),
+        failure=_failure_of(block.block("error")),
+    )
+
+
+def _state_of(block: Block) -> State:
+    text = block.need("state", str)
+    try:
+        return State(text)
+    except ValueError as error:
+        raise OddFieldError(f"{block.where}.state is none of {', '.join(State)}") from error
+
+
+def _time_of(block: Block, name: str) -> str:
+    text = block.find(name, str) or ""
+    try:
+        odd = bool(text) and datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        odd = True
+    if odd:
+        raise OddFieldError(f"{block.where}.{name} is no RFC 3339 time")
+    return text
+
+
+def _failure_of(block: Block) -> Failure | None:
+    return Failure(block.need("code", int), block.need("message", str)) if block.fields else None
