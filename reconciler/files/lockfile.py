@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -24,6 +25,7 @@ class LockFile:
         """The text of the lockfile, or ``None`` when there is none; raises ReconcileError when it cannot be read."""
         with _explained(self.path, "read"):
             try:
+                _require_regular(self.path)
                 return self.path.read_bytes().decode()
             except FileNotFoundError:
                 return None
@@ -36,11 +38,30 @@ class LockFile:
         """Replace the text at once, if it differs; whether it did. Raises ReconcileError when that cannot be done."""
         with _explained(self.path, "written"):
             real = Path(os.path.realpath(self.path))
+            _require_regular(real)
             data = text.encode()
             if real.exists() and real.read_bytes() == data:
                 return False
             _replace(real, data)
             return True
+
+    def check_writable(self) -> None:
+        """Raise the ReconcileError that :meth:`write` would, as far as that can be told without writing."""
+        with _explained(self.path, "written"):
+            real = Path(os.path.realpath(self.path))
+            _require_regular(real)
+            if not stat.S_ISDIR(real.parent.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(real.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _require_regular(path: Path) -> None:
+    """Refuse what is there and no file: to open a pipe would wait for its other end, maybe for ever."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file")
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,53 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{lock.path} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
     )
+
+
+def test_what_can_be_written_may_be(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.check_writable()
+    lock.write("a")
+    lock.check_writable()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+    assert lock.read() == "a"
+
+
+def _said(action: Callable[[], object]) -> str:
+    with pytest.raises(ReconcileError) as caught:
+        action()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "Is a directory"),
+        ("file/lock.json", "Not a directory"),
+        ("file/deeper/lock.json", "Not a directory"),
+        ("nowhere/lock.json", "No such file or directory"),
+        ("link", "No such file or directory"),
+        ("pipe", "Not a regular file"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_as_it_is_told_by_writing(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere/lock.json")
+    os.mkfifo(tmp_path / "pipe")
+    lock = LockFile(tmp_path / name)
+    assert _said(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {_REMEDY}"
+    assert _said(lambda: lock.write("a")) == _said(lock.check_writable)
+
+
+def test_a_closed_folder_is_told_before(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert _said(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_REMEDY}"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    os.mkfifo(lock.path)
+    assert _said(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_REMEDY}"
