@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 Scalar = str | int | float | bool | None
 
@@ -23,7 +24,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 def plain(text: str) -> Scalar:
     """The value of an unquoted scalar: null, a boolean, a number or the text itself.
 
-    Raises ValueError for an integer of more digits than Python converts.
+    Raises ValueError for an integer beyond the range of floats, which no field of ours needs.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -34,9 +35,16 @@ def plain(text: str) -> Scalar:
 
 def _number(text: str) -> Scalar:
     if _INTEGER.fullmatch(text):
-        return int(text)
+        return _integer(text, 10)
     if _FLOAT.fullmatch(text):
         return float(text)
     if _OTHER_BASE.fullmatch(text):
-        return int(text, 0)
+        return _integer(text, 0)
     return text
+
+
+def _integer(text: str, base: int) -> int:
+    value = int(text, base)
+    if abs(value) > sys.float_info.max:
+        raise ValueError("the integer is too large")
+    return value

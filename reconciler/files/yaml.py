@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import yaml
 
 from reconciler.core.problems import Place, Problem
 from reconciler.files.scalars import plain
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml_errors import translate
 
 MAX_DEPTH = 64
-"""Collections inside one another; a manifest needs eight."""
+"""Collections inside one another, through aliases too; a manifest needs eight."""
 MAX_EXPANDED = 20_000
 """Values that the aliases of one document may stand for in all."""
 
@@ -83,8 +84,8 @@ class Parsed:
 
 
 def dotted(path: Path) -> str:
-    """The path as people write it: ``spec.checks[0].name``."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    """The path as people write it: ``spec.checks[0].name``; long names are cut."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shortened(step)}" for step in path)
     return text.removeprefix(".")
 
 
@@ -143,13 +144,21 @@ class _StopReadingError(Exception):
 
 
 @dataclass(slots=True)
-class _Frame:
-    """A collection that is being read; ``size`` counts the values in it, with aliases expanded."""
+class _Node:
+    """A value; ``size`` counts the values in it, itself too, and ``depth`` the collections, with aliases expanded."""
 
     value: Any
     spot: Spot
-    anchor: str | None
     size: int = 1
+    depth: int = 0
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A collection that is being read."""
+
+    node: _Node
+    anchor: str | None
     key: Any = None
     key_mark: Mark | None = None
 
@@ -160,7 +169,7 @@ class _Reader:
     documents: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     stack: list[_Frame] = field(default_factory=list)
-    anchors: dict[str, tuple[Any, Spot, int]] = field(default_factory=dict)
+    anchors: dict[str, _Node] = field(default_factory=dict)
     expanded: int = 0
 
     def take(self, event: Any) -> None:
@@ -182,8 +191,8 @@ class _Reader:
         elif not value.isascii():
             self._check_text(event)
         if event.anchor:
-            self.anchors[event.anchor] = (value, Spot(event.start_mark), 1)
-        self._add(value, Spot(event.start_mark), 1, event)
+            self.anchors[event.anchor] = _Node(value, Spot(event.start_mark))
+        self._add(_Node(value, Spot(event.start_mark)), event)
 
     def mapping(self, event: Any) -> None:
         self._open({}, event)
@@ -194,61 +203,71 @@ class _Reader:
     def end(self, event: Any) -> None:
         frame = self.stack.pop()
         if frame.anchor:
-            self.anchors[frame.anchor] = (frame.value, frame.spot, frame.size)
-        self._add(frame.value, frame.spot, frame.size, event)
+            self.anchors[frame.anchor] = frame.node
+        self._add(frame.node, event)
 
     def alias(self, event: Any) -> None:
         name = event.anchor
         if name not in self.anchors:
             inside = any(frame.anchor == name for frame in self.stack)
-            message = f"the alias *{name} is inside its own anchor" if inside else f"the anchor &{name} is unknown"
-            raise self._stop(event, message, f"write the value out, or put &{name} before an earlier value")
-        value, spot, size = self.anchors[name]
-        self.expanded += size
+            short = shortened(name)
+            message = f"the alias *{short} is inside its own anchor" if inside else f"the anchor &{short} is unknown"
+            raise self._stop(event, message, f"write the value out, or put &{short} before an earlier value")
+        node = self.anchors[name]
+        self._require_flat(node.depth, event)
+        self.expanded += node.size
         if self.expanded > MAX_EXPANDED:
             raise self._stop(
                 event,
                 f"the aliases of this document stand for more than {MAX_EXPANDED:,} values",
                 "write the values out, or use fewer aliases",
             )
-        self._add(value, Spot(event.start_mark, children=spot.children), size, event)
+        self._add(replace(node, spot=Spot(event.start_mark, children=node.spot.children)), event)
 
     def _open(self, value: Any, event: Any) -> None:
         if not event.implicit and event.tag != "!":
             self._refuse_tag(event)
-        if len(self.stack) == MAX_DEPTH:
-            raise self._stop(event, f"is nested more than {MAX_DEPTH} levels deep", "write flatter YAML")
-        self.stack.append(_Frame(value, Spot(event.start_mark), event.anchor))
+        self._require_flat(1, event)
+        self.stack.append(_Frame(_Node(value, Spot(event.start_mark), depth=1), event.anchor))
 
-    def _add(self, value: Any, spot: Spot, size: int, event: Any) -> None:
+    def _require_flat(self, depth: int, event: Any) -> None:
+        if len(self.stack) + depth > MAX_DEPTH:
+            raise self._stop(event, f"is nested more than {MAX_DEPTH} levels deep", "write flatter YAML")
+
+    def _add(self, node: _Node, event: Any) -> None:
+        value, spot = node.value, node.spot
         if not self.stack:
             if value is not None:
                 self.documents.append(Document(self.file, value, spot))
             return
         frame = self.stack[-1]
-        frame.size += size
-        if isinstance(frame.value, list):
-            frame.spot.children[len(frame.value)] = spot
-            frame.value.append(value)
+        outer = frame.node
+        outer.size += node.size
+        outer.depth = max(outer.depth, node.depth + 1)
+        if isinstance(outer.value, list):
+            outer.spot.children[len(outer.value)] = spot
+            outer.value.append(value)
         elif frame.key is None:
-            frame.key = self._key(value, frame, spot.mark, event)
+            frame.key = self._key(value, outer, spot.mark, event)
             frame.key_mark = spot.mark
         else:
             if frame.key is not _DROPPED:
-                frame.value[frame.key] = value
+                outer.value[frame.key] = value
                 spot.key = frame.key_mark
-                frame.spot.children[frame.key] = spot
+                outer.spot.children[frame.key] = spot
             frame.key = None
 
-    def _key(self, value: Any, frame: _Frame, mark: Mark, event: Any) -> Any:
+    def _key(self, value: Any, mapping: _Node, mark: Mark, event: Any) -> Any:
         if not isinstance(value, str):
             self._report(mark, f"{_key_named(value)} is no text", "put it in quotes")
         elif value == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
             self._report(mark, "merge keys are no part of YAML 1.2", "write the fields out, or use an alias as a value")
-        elif value in frame.value:
-            first = frame.spot.children[value].key
+        elif value in mapping.value:
+            first = mapping.spot.children[value].key
             line = first.line + 1 if first else mark.line
-            self._report(mark, f"the key {value} stands here twice, first in line {line}", "keep one of them", value)
+            self._report(
+                mark, f"the key {shortened(value)} stands here twice, first in line {line}", "keep one of them", value
+            )
         else:
             return value
         return _DROPPED
@@ -268,7 +287,7 @@ class _Reader:
             raise self._stop(event, message, remedy) from None
 
     def _refuse_tag(self, event: Any) -> None:
-        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
         self._report(event.start_mark, f"the tag {tag} is not supported", "delete it; quotes make a text of a value")
 
     def _stop(self, event: Any, message: str, remedy: str) -> _StopReadingError:
@@ -281,7 +300,8 @@ class _Reader:
 
     def _path(self) -> Iterator[str | int]:
         for frame in self.stack:
-            step = len(frame.value) if isinstance(frame.value, list) else frame.key
+            value = frame.node.value
+            step = len(value) if isinstance(value, list) else frame.key
             if isinstance(step, str | int):
                 yield step
 
@@ -289,7 +309,7 @@ class _Reader:
 def _key_named(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a collection as a key"
-    return "an empty key" if value is None else f"the key {str(value).lower()}"
+    return "an empty key" if value is None else f"the key {shortened(str(value)).lower()}"
 
 
 _HANDLERS: dict[type, Callable[[_Reader, Any], None]] = {

@@ -20,6 +20,13 @@ from reconciler.files.yaml import MAX_DEPTH, MAX_EXPANDED, dotted, parse
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
 )
+_CHAIN = f"a: &a {'[' * 60}x{']' * 60}\n" + "".join(
+    f"{name}: &{name} {'[' * 60}*{before}{']' * 60}\n"
+    for before, name in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)
+)
+"""Seventeen values, each flat enough, and each with the one before at its bottom."""
+_LONG = "secret" * 10
+_CUT = f"{_LONG[:39]}…"
 _ALIGN = "mend the indentation, or put the text in quotes"
 _TOO_MANY = f"the aliases of this document stand for more than {MAX_EXPANDED:,} values"
 _BROKEN = [
@@ -71,6 +78,26 @@ _BROKEN = [
         f"f:1:{MAX_DEPTH + 1}: {'[0]' * MAX_DEPTH}: is nested more than 64 levels deep; write flatter YAML",
     ),
     (
+        _CHAIN.encode(),
+        f"f:2:{6 + 60 + 1}: b{'[0]' * 60}: is nested more than 64 levels deep; write flatter YAML",
+    ),
+    (
+        f"a: {'[' * 63}x{']' * 63}\nb: &b [x]\nc: {'[' * 63}*b{']' * 63}\n".encode(),
+        f"f:3:{4 + 63}: c{'[0]' * 63}: is nested more than 64 levels deep; write flatter YAML",
+    ),
+    (
+        f"a: 1\n{_LONG}: 2\n{_LONG}: 3\n".encode(),
+        f"f:3:1: {_CUT}: the key {_CUT} stands here twice, first in line 2; keep one of them",
+    ),
+    (
+        f"a: !{_LONG} b\n".encode(),
+        f"f:1:4: a: the tag !{_CUT[:-2]}… is not supported; delete it; quotes make a text of a value",
+    ),
+    (
+        f"a: *{_LONG}\n".encode(),
+        f"f:1:4: a: the anchor &{_CUT} is unknown; write the value out, or put &{_CUT} before an earlier value",
+    ),
+    (
         _BOMB.encode(),
         f"f:5:8: e[0]: {_TOO_MANY}; write the values out, or use fewer aliases",
     ),
@@ -81,6 +108,18 @@ _BROKEN = [
 @pytest.mark.parametrize(("data", "message"), _BROKEN)
 def test_every_fault_has_a_place_a_cause_and_a_remedy(data: bytes, message: str) -> None:
     assert [str(problem) for problem in parse(data, "f").problems] == [message]
+
+
+def test_aliases_may_be_as_deep_as_what_is_written_out() -> None:
+    parsed = parse(f"a: &a [x]\nb: {'[' * 62}*a{']' * 62}\nc: {'[' * 63}x{']' * 63}\n".encode(), "f")
+    assert not parsed.problems
+    assert json.dumps(parsed.documents[0].value["b"]) == f'{"[" * 63}"x"{"]" * 63}'
+
+
+@pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "0x" + "f" * 400])
+def test_an_integer_beyond_floats_is_no_number(number: str) -> None:
+    (problem,) = parse(f"a: {number}\n".encode(), "f").problems
+    assert str(problem) == "f:1:4: a: the number has too many digits; write a number of a sensible size"
 
 
 def test_several_faults_are_all_told() -> None:
