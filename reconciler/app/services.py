@@ -12,6 +12,7 @@ from reconciler.app.environment import Environment
 from reconciler.core.model import Capabilities, Target
 from reconciler.core.problems import ReconcileError
 from reconciler.emulator.settings import Settings
+from reconciler.files.repository import repository_of, require_inside
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def _embedded(env: Environment, target: Target, root: Path) -> httpx.AsyncBaseTr
     from reconciler.emulator.app import create_app
 
     folder = root / WORLD_FOLDER
+    store = folder / f"{target.name}.sqlite3"
+    for path in (folder, store, *folder.glob(f"{store.name}-*")):  # the last are SQLite's own, named after the store
+        require_inside(path, repository_of(root))
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -89,7 +93,7 @@ def _embedded(env: Environment, target: Target, root: Path) -> httpx.AsyncBaseTr
             f"the embedded service cannot keep its models in {folder}: {error.strerror}", "make the folder writable"
         ) from error
     app = create_app(
-        store=folder / f"{target.name}.sqlite3",
+        store=store,
         clock=env.clock,
         random=env.rng,
         settings=_pace(target.step_seconds),

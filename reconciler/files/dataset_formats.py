@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from reconciler.files.explain import choices, counted, shown
+from reconciler.files.shorten import shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,10 @@ def _separated(text: str, fields: Fields, delimiter: str) -> Items:
 def _header_faults(header: list[str], fields: Fields) -> Iterator[Fault]:
     for name, count in Counter(header).items():
         if count > 1:
-            yield Fault(1, f'the header has {count} columns "{name}"', "rename all but one of them")
+            yield Fault(1, f'the header has {count} columns "{shortened(name)}"', "rename all but one of them")
     for name in (fields.input, fields.output):
         if header and name not in header:
-            yield Fault(1, f'the header has no column "{name}"', _choose(name, header, fields))
+            yield Fault(1, f'the header has no column "{shortened(name)}"', _choose(name, header, fields))
 
 
 def _choose(name: str, there: list[str], fields: Fields) -> str:
@@ -150,9 +151,11 @@ def _row(line: int, value: Any, fields: Fields) -> Row | Fault:
         return Fault(line, f"is {shown(value)}, where an object is expected", "write {…} with input and output")
     for name in (fields.input, fields.output):
         if name not in value:
-            return Fault(line, f'has no member "{name}"', _choose(name, list(value), fields))
+            return Fault(line, f'has no member "{shortened(name)}"', _choose(name, list(value), fields))
         if not isinstance(value[name], str):
-            return Fault(line, f'"{name}" must be a text, is {shown(value[name])}', "put it in double quotes")
+            return Fault(
+                line, f'"{shortened(name)}" must be a text, is {shown(value[name])}', "put it in double quotes"
+            )
     return Row(line, value[fields.input], value[fields.output])
 
 
@@ -160,7 +163,7 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(members)
     if len(value) < len(members):
         twice = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise ValueError(f'the member "{twice}" stands twice in one object')
+        raise ValueError(f'the member "{shortened(twice)}" stands twice in one object')
     return value
 
 

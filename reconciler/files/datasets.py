@@ -11,6 +11,7 @@ from reconciler.core.model import Capabilities, Dataset, Example
 from reconciler.core.problems import Place, Problem, ReconcileError
 from reconciler.files.dataset_formats import FORMATS, Fault, Fields
 from reconciler.files.explain import counted, suggest
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, position
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -80,7 +81,7 @@ def inline_entries(document: Document) -> Entries:
 def require_format(file: Path) -> None:
     """Raise ReconcileError, with what is wrong and what to do, for a file whose suffix is no format of data sets."""
     if file.suffix.lower() not in FORMATS:
-        suffix = f"the suffix {file.suffix}" if file.suffix else "a file without a suffix"
+        suffix = f"the suffix {shortened(file.suffix)}" if file.suffix else "a file without a suffix"
         raise ReconcileError(f"{suffix} is no format of data sets", suggest(file.suffix, FORMATS))
 
 

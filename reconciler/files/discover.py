@@ -59,7 +59,7 @@ def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestF
             continue
         path = absolute(given, cwd)
         for file in _expand(given, path, root_file):
-            key = file.path.resolve()
+            key = Path(os.path.realpath(file.path))
             if file.named or key not in files:
                 files[key] = file
     return tuple(files.values())
@@ -74,11 +74,16 @@ def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:
 
 
 def _walk(folder: Path, root_file: str) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+    pending = _entries(folder)
+    while pending:
+        path = pending.pop()
         if path.is_dir() and not path.is_symlink():
             if not (path / root_file).exists():
-                yield from _walk(path, root_file)
+                pending += _entries(path)
         elif path.suffix in _SUFFIXES and target_name(path) is None:
             yield path
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is not hidden in a folder, the last first."""
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), reverse=True)

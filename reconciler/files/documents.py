@@ -9,7 +9,9 @@ from typing import Any
 
 from reconciler.core.model import API_GROUP, API_VERSION
 from reconciler.core.problems import Place, Problem
-from reconciler.files.explain import shown, suggest
+from reconciler.files.explain import kind, shown, suggest
+from reconciler.files.repository import fault
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, Parsed, parse
 
 TUNED_MODEL = "TunedModel"
@@ -19,14 +21,15 @@ _ALIKE = 0.85
 """How much another group resembles ours (difflib's ratio) when it is taken for a slip of the pen."""
 
 
-def read(path: Path, shown_path: str) -> Parsed:
-    """The documents of a file; a file that cannot be read is a problem."""
+def read(path: Path, shown_path: str, repository: Path) -> Parsed:
+    """The documents of a file; one that cannot be read, or must not because it lies elsewhere, is a problem."""
     try:
-        data = path.read_bytes()
+        found = fault(path, repository)
+        if not found:
+            return parse(path.read_bytes(), shown_path)
     except OSError as error:
-        problem = Problem(Place(shown_path), "", f"cannot be read: {error.strerror}", "see to the file")
-        return Parsed(shown_path, (), (problem,))
-    return parse(data, shown_path)
+        found = f"cannot be read: {error.strerror}", "see to the file"
+    return Parsed(shown_path, (), (Problem(Place(shown_path), "", *found),))
 
 
 def expand_lists(documents: Iterable[Document]) -> Iterator[Document]:
@@ -52,7 +55,7 @@ def is_foreign(document: Document) -> bool:
 def misfits(document: Document) -> list[Problem]:
     """What is wrong with a document that is not foreign, as far as its apiVersion and kind go."""
     if not isinstance(document.value, dict):
-        message = f"the document is {shown(document.value)}, where a mapping is expected"
+        message = f"the document is {kind(document.value)}, where a mapping is expected"
         return [Problem(document.place([]), "", message, f"begin it with apiVersion: {API_VERSION}")]
     found = [_misfit(document, "apiVersion", (API_VERSION,)), _misfit(document, "kind", _KINDS)]
     return [problem for problem in found if problem]
@@ -62,7 +65,9 @@ def foreign(document: Document) -> Problem:
     """The problem with a foreign document in a file that was named."""
     version = _text(document, "apiVersion")
     place = document.place(["apiVersion"])
-    return Problem(place, "apiVersion", f"{version} is not ours", f"name files with {API_VERSION} documents only")
+    return Problem(
+        place, "apiVersion", f"{shortened(version)} is not ours", f"name files with {API_VERSION} documents only"
+    )
 
 
 def _misfit(document: Document, field: str, allowed: tuple[str, ...]) -> Problem | None:
@@ -72,7 +77,7 @@ def _misfit(document: Document, field: str, allowed: tuple[str, ...]) -> Problem
     if not isinstance(value, str):
         return Problem(document.place([field]), field, f"must be a text, is {shown(value)}", f"write {allowed[0]}")
     if value not in allowed:
-        return Problem(document.place([field]), field, f"{value} is not known", suggest(value, allowed))
+        return Problem(document.place([field]), field, f"{shortened(value)} is not known", suggest(value, allowed))
     return None
 
 

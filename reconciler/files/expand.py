@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.core.problems import Problem
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, Path, dotted
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
@@ -35,9 +36,9 @@ class _Expansion:
         for name in dict.fromkeys(_REFERENCE.findall(text)):
             if not _ALLOWED.fullmatch(name):
                 remedy = "name a variable RECONCILE_VAR_…, or write the value out"
-                self._report(path, f"${{{name}}} is not expanded", remedy)
+                self._report(path, f"${{{shortened(name)}}} is not expanded", remedy)
             elif name not in self.environ:
-                self._report(path, f"the variable {name} is not set", "set it, or write the value out")
+                self._report(path, f"the variable {shortened(name)} is not set", "set it, or write the value out")
         return _REFERENCE.sub(
             lambda found: self.environ.get(found[1], found[0]) if _is_allowed(found) else found[0], text
         )

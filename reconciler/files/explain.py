@@ -10,12 +10,12 @@ from typing import Any
 from reconciler.core.problems import Problem
 from reconciler.files.scalars import plain
 from reconciler.files.schema import validator
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, Path, dotted
 
 Finding = tuple[Path, str, str]
 """The path of a field, what is wrong with it and what to do."""
 
-_SHOWN_CHARACTERS = 40
 _LISTED_NAMES = 10
 _WANTED = {
     "object": "a mapping",
@@ -34,6 +34,14 @@ _REMEDIES = {
     "number": "write a number",
 }
 
+_KINDS: Mapping[type, str] = {
+    dict: "a mapping",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 _UNQUOTED: Mapping[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 
 
@@ -69,26 +77,21 @@ def choices(wrong: str, known: Iterable[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value in a message: its kind and, when short, itself."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
     if isinstance(value, str):
         return f'the text "{shortened(value)}"'
     if isinstance(value, bool):
         return str(value).lower()
-    return "empty" if value is None else f"the number {_number(value)}"
+    return f"the number {_number(value)}" if isinstance(value, int | float) else kind(value)
+
+
+def kind(value: Any) -> str:
+    """What a value is, without a word of what it says."""
+    return "empty" if value is None else _KINDS[type(value)]
 
 
 def counted(number: int, noun: str) -> str:
     """``1 field``, ``1,000 fields``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def shortened(text: str) -> str:
-    """The text on one line, cut where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def _number(value: float) -> str:

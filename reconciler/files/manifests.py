@@ -21,6 +21,7 @@ from reconciler.files.datasets import DatasetSource
 from reconciler.files.documents import TUNED_MODEL
 from reconciler.files.explain import explain
 from reconciler.files.repository import find_file
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
 _MODELS = "models/"
@@ -77,9 +78,8 @@ class Collection:
         first = self._names.setdefault(name, place)
         if first is place:
             return []
-        return [
-            Problem(place, dotted(path), f"{name} is the name of another manifest, at {first}", "rename one of them")
-        ]
+        message = f"{shortened(name)} is the name of another manifest, at {first}"
+        return [Problem(place, dotted(path), message, "rename one of them")]
 
     def _dataset(
         self, document: Document, origin: Origin, found: list[Problem]

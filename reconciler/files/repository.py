@@ -1,4 +1,4 @@
-"""Paths that files of ours name: relative to that file, and inside the repository."""
+"""Files of ours, and those that they name, lie inside the repository: a link must not make us tell of any other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from reconciler.core.problems import ReconcileError
-from reconciler.files.explain import shortened
+from reconciler.files.shorten import shortened
+
+_LEADS_OUT = "leads out of the repository"
 
 
 def repository_of(root: Path) -> Path:
-    """The nearest folder at or above the root that holds ``.git``, else the root itself; resolved."""
-    resolved = root.resolve()
-    return next((folder for folder in (resolved, *resolved.parents) if (folder / ".git").exists()), resolved)
+    """The nearest folder at or above the root that holds ``.git``, else the root itself; resolved.
+
+    A root that is itself reached through a symbolic link belongs to the repository that the link is in.
+    """
+    folder = root.absolute()
+    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder).resolve()
 
 
 def find_file(named: str, folder: Path, repository: Path) -> Path:
@@ -22,29 +27,47 @@ def find_file(named: str, folder: Path, repository: Path) -> Path:
     Raises ReconcileError with what is wrong and what to do when it is absolute, leads out of the repository (symbolic
     links followed) or is no file.
     """
+    shown = shortened(named)
     if PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive:
-        raise ReconcileError(f"{named} is an absolute path", "write it relative to this file")
+        raise ReconcileError(f"{shown} is an absolute path", "write it relative to this file")
     if "\0" in named:
         raise ReconcileError("the path holds a NUL character", "delete it")
     try:
-        path = Path(os.path.realpath(folder / named))
-        if not path.is_relative_to(repository):
-            raise ReconcileError(f"{named} leads out of the repository", f"keep the file inside {repository.name}")
-        _check_file(path, named)
+        path = _real(folder / named)
+        found = fault(path, repository)
     except OSError as error:
-        raise ReconcileError(f"{shortened(named)} cannot be read: {error.strerror}", "see to the file") from error
+        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", "see to the file") from error
+    if found:
+        message, remedy = found
+        raise ReconcileError(f"{shown} {message}", remedy)
     return path
 
 
-def _check_file(path: Path, named: str) -> None:
-    if path.is_symlink():
-        raise ReconcileError(f"{named} is a loop of symbolic links", "name a file")
-    if path.is_dir():
-        raise ReconcileError(f"{named} is a folder", "name a file in it")
-    if not path.exists():
-        raise ReconcileError(f"{named} does not exist", _near(path))
-    if not path.is_file():
-        raise ReconcileError(f"{named} is no regular file", "name a file")
+def require_inside(path: Path, repository: Path) -> None:
+    """Raise ReconcileError for a path, of something or of nothing yet, that links lead out of the repository."""
+    if not _real(path).is_relative_to(repository):
+        raise ReconcileError(f"{path} {_LEADS_OUT}", f"delete the link, or have it point into {repository}")
+
+
+def fault(path: Path, repository: Path) -> tuple[str, str] | None:
+    """Why a path is no regular file inside the repository (symbolic links followed), and what to do.
+
+    Raises OSError when that cannot be told.
+    """
+    real = _real(path)
+    if not real.is_relative_to(repository):
+        return _LEADS_OUT, f"keep the file inside {repository.name}"
+    if real.is_symlink():
+        return "is a loop of symbolic links", "name a file"
+    if real.is_dir():
+        return "is a folder", "name a file in it"
+    if not real.exists():
+        return "leads to a file that does not exist" if path.is_symlink() else "does not exist", _near(real)
+    return None if real.is_file() else ("is no regular file", "name a file")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _near(path: Path) -> str:

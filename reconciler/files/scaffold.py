@@ -16,7 +16,7 @@ from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileErro
 from reconciler.files import datasets
 from reconciler.files.dataset_formats import Fields, field_names
 from reconciler.files.datasets import DatasetSource
-from reconciler.files.repository import repository_of
+from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.scalars import plain
 from reconciler.files.scope import guess_scope
 
@@ -45,8 +45,9 @@ def init(folder: Path, *, data: Path | None, name: str | None) -> Scaffold:
     """Write a target for the embedded service, a first manifest and, without ``data``, a sample data set.
 
     They go to ``specs`` in the folder; ``data`` is used where it is, or copied there if it lies outside the
-    repository. Nothing is overwritten. Raises ReconcileError when a file is there already or cannot be written,
-    InvalidInput when the data set has errors, and UsageError for a bad name.
+    repository. Nothing is overwritten. Raises ReconcileError when a file is there already, cannot be written or would
+    be written through a link out of the repository, InvalidInput when the data set has errors, and UsageError for a
+    bad name.
     """
     model = _name(name, data)
     files = {
@@ -131,6 +132,8 @@ def _scalar(text: str) -> str:
 
 
 def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name in (*files, ".gitignore"):
+        require_inside(folder / name, repository_of(folder))
     for name in files:
         if (folder / name).exists():
             raise ReconcileError(

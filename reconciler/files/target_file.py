@@ -14,7 +14,7 @@ from reconciler.core.problems import Place, Problem, ReconcileError
 from reconciler.files.discover import target_name
 from reconciler.files.documents import TARGET, misfits, read
 from reconciler.files.expand import expand
-from reconciler.files.explain import Finding, explain, shortened
+from reconciler.files.explain import Finding, explain
 from reconciler.files.repository import find_file, repository_of
 from reconciler.files.targets import EMBEDDED, Root, target_files
 from reconciler.files.yaml import Document, dotted
@@ -57,7 +57,7 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
 
 
 def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
-    parsed = read(file, shown)
+    parsed = read(file, shown, repository_of(file.parent))
     problems = list(parsed.problems)
     if not problems and not parsed.documents:
         problems.append(Problem(Place(shown), "", "holds no Target", "write one, or run `reconcile init` elsewhere"))
@@ -89,8 +89,11 @@ def _provider(document: Document, _file: Path) -> Iterator[Finding]:
 def _endpoint(document: Document, _file: Path) -> Iterator[Finding]:
     endpoint = document.value["spec"].get("endpoint")
     if endpoint is not None and not _is_safe(endpoint):
-        message = f'"{shortened(endpoint)}" is no address that may be used'
-        yield ["spec", "endpoint"], message, "use https://HOST, or http:// on a loopback address, and nothing after it"
+        yield (
+            ["spec", "endpoint"],
+            "is no address that may be used",
+            "use https://HOST, or http:// on a loopback address, and nothing after it",
+        )
 
 
 def _is_safe(endpoint: str) -> bool:

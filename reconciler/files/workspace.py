@@ -15,7 +15,7 @@ from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, r
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
 from reconciler.files.manifests import Collection, Origin, Surroundings
-from reconciler.files.repository import repository_of
+from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.target_file import read_target
 from reconciler.files.targets import DEFAULT, Root, find_root
 from reconciler.files.yaml import Parsed, parse
@@ -68,7 +68,7 @@ def load(
     ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do.
     What is wrong with manifests and data sets is returned, not raised. Raises UsageError for paths or targets that do
     not exist, InvalidInput with all problems when those of the target leave nothing to work with, and ReconcileError
-    when a folder cannot be read.
+    when a folder cannot be read or the lockfile is a link out of the repository.
     """
     given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
     try:
@@ -87,14 +87,17 @@ def _load(
 ) -> Workspace:
     require_existing(given, cwd)
     root = find_root(given[0], target, cwd)
+    repository = repository_of(root.folder)
+    lock = (root.folder / target_file_name(target)).with_suffix(".lock.json")
+    require_inside(lock, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
     able = capabilities(found.target) if found.target else None
-    collection = Collection(Surroundings(root.folder, repository_of(root.folder), able))
+    collection = Collection(Surroundings(root.folder, repository, able))
     ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
     collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
     files = discover(ours, cwd, target_file_name(target))
     for file in files:
-        _take(collection, read(file.path, file.shown), _origin(file, root), named=file.named)
+        _take(collection, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
     if STDIN in ours:
         _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
     problems = tuple(sorted(set(collection.problems)))
@@ -106,7 +109,7 @@ def _load(
         manifests=tuple(sorted(collection.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
         complete=STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours),
-        lock=LockFile((root.folder / target_file_name(target)).with_suffix(".lock.json")),
+        lock=LockFile(lock),
         files=len(files) + (STDIN in ours),
         _sources=collection.sources,
     )

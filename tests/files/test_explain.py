@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.files.explain import choices, shortened, shown, suggest
+from reconciler.files.explain import choices, shown, suggest
+from reconciler.files.shorten import shortened
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
 _LONG = "1" * 5000

@@ -114,7 +114,7 @@ def test_what_is_wrong_with_a_target(tmp_path: Path, text: str, message: str) ->
 )
 def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
     (problem,) = _problems(tmp_path, f'{TARGET}  endpoint: "{endpoint}"\n')
-    assert problem == f'reconcile.yaml:8:13: spec.endpoint: "{endpoint}" is no address that may be used; {_ENDPOINT}'
+    assert problem == f"reconcile.yaml:8:13: spec.endpoint: is no address that may be used; {_ENDPOINT}"
 
 
 @pytest.mark.parametrize(

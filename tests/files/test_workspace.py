@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,31 @@ def test_no_standard_input(tmp_path: Path) -> None:
             "kind: TunedModel\n",
             "1:1: apiVersion: is missing; begin the document with apiVersion: tuning.reconcile/v1alpha1",
         ),
+        (
+            "ghp_secret\n",
+            (
+                "1:1: the document is a text, where a mapping is expected; begin it with apiVersion:"
+                " tuning.reconcile/v1alpha1"
+            ),
+        ),
+        (
+            "123456\n",
+            (
+                "1:1: the document is a number, where a mapping is expected; begin it with apiVersion:"
+                " tuning.reconcile/v1alpha1"
+            ),
+        ),
+        (
+            "true\n",
+            (
+                "1:1: the document is true or false, where a mapping is expected; begin it with apiVersion:"
+                " tuning.reconcile/v1alpha1"
+            ),
+        ),
+        (
+            f"apiVersion: tuning.reconcile/v1alpha1\nkind: {'secret' * 10}\n",
+            f"2:7: kind: {'secret' * 6}sec… is not known; use one of TunedModel, Target",
+        ),
         ("apiVersion: tuning.reconcile/v1alpha1\n", "1:1: kind: is missing; begin the document with kind: TunedModel"),
         (
             "apiVersion: 1\nkind: TunedModel\n",
@@ -245,11 +272,16 @@ def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
     assert [one.file for one in workspace.manifests] == ["m.yaml"]
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_link_to_nothing(tmp_path: Path) -> None:
     (sample(tmp_path) / "broken.yaml").symlink_to("nowhere")
     assert messages(load_in(tmp_path)) == [
-        "broken.yaml:1:1: cannot be read: No such file or directory; see to the file"
+        "broken.yaml:1:1: leads to a file that does not exist; mend the path, or add the file"
     ]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    close(sample(tmp_path) / "m.yaml")
+    assert messages(load_in(tmp_path)) == ["m.yaml:1:1: cannot be read: Permission denied; see to the file"]
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
@@ -357,3 +389,39 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
 
 def test_a_minimal_target_has_the_defaults(tmp_path: Path) -> None:
     assert load_in(sample(tmp_path)).target == Target("default", "reconcile.yaml", "embedded", "demo")
+
+
+@pytest.mark.parametrize("name", ["m.yaml", "reconcile.yaml"])
+def test_aliases_upon_aliases_are_a_problem(tmp_path: Path, name: str) -> None:
+    names = "abcdefghijklmnopq"
+    lines = [f"{one}: &{one} {'[' * 60}*{before}{']' * 60}\n" for before, one in pairwise(names)]
+    write(sample(tmp_path), {name: f"a: &a [x]\n{''.join(lines)}"})
+    try:
+        found = messages(load_in(tmp_path))
+    except InvalidInput as error:
+        found = [str(problem) for problem in error.problems]
+    assert found == [f"{name}:3:67: c{'[0]' * 60}: is nested more than 64 levels deep; write flatter YAML"]
+
+
+def _nested(folder: Path, name: str, depth: int) -> None:
+    """Folders inside one another; made one from the other, as no call takes a path that is too long."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+
+
+def test_folders_may_be_deep(tmp_path: Path) -> None:
+    _nested(sample(tmp_path), "x", 1_200)
+    assert load_in(tmp_path).files == 1
+
+
+def test_without_a_target_nothing_is_walked(tmp_path: Path) -> None:
+    _nested(tmp_path, "x" * 250, 20)
+    with pytest.raises(UsageError, match=r"^there is no target default: neither \. nor a folder above it holds"):
+        load_in(tmp_path)
+    with pytest.raises(ReconcileError, match=r"cannot be read: File name too long; see to its permissions$"):
+        load_in(sample(tmp_path))

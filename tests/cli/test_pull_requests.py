@@ -1,0 +1,107 @@
+"""What a pull request from a stranger may hold: nothing in it makes a run tell of, or touch, what lies elsewhere."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from support.cli_world import Cli
+
+_SECRET = "https://user:ghp_0123456789abcdef@example.com"
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of somebody's, outside the repository, with a secret."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "credentials").write_text(_SECRET)
+    return folder
+
+
+@pytest.fixture
+def pull_request(reconcile: Cli) -> Cli:
+    """A repository with a target and a manifest."""
+    (reconcile.folder / ".git").mkdir()
+    reconcile.manifest("adder")
+    return reconcile
+
+
+@pytest.mark.parametrize("name", ["evil.yaml", "reconcile.yaml"])
+def test_a_link_to_a_secret_is_not_read(pull_request: Cli, elsewhere: Path, name: str) -> None:
+    (pull_request.specs / name).unlink(missing_ok=True)
+    (pull_request.specs / name).symlink_to(elsewhere / "credentials")
+
+    answer = pull_request("validate")
+
+    assert answer.status == 1
+    assert f"specs/{name}:1:1: leads out of the repository; keep the file inside" in answer.out + answer.err
+    assert "ghp" not in answer.out + answer.err
+
+
+def test_a_secret_in_the_repository_is_not_quoted(pull_request: Cli) -> None:
+    (pull_request.specs / "evil.yaml").write_text(_SECRET)
+
+    answer = pull_request("validate")
+
+    assert "specs/evil.yaml:1:1: the document is a text, where a mapping is expected" in answer.out
+    assert "ghp" not in answer.out
+
+
+@pytest.mark.parametrize("command", [["plan"], ["apply", "--yes"], ["status"]])
+@pytest.mark.parametrize("name", ["credentials", "nothing-yet"])
+def test_a_lockfile_elsewhere_is_refused(pull_request: Cli, elsewhere: Path, command: list[str], name: str) -> None:
+    pull_request.lock_file.symlink_to(elsewhere / name)
+
+    answer = pull_request(*command)
+
+    assert answer.status == 1
+    assert "specs/reconcile.lock.json leads out of the repository; delete the link, or have it point into" in answer.err
+    assert [file.name for file in elsewhere.iterdir()] == ["credentials"]
+    assert (elsewhere / "credentials").read_text() == _SECRET
+
+
+@pytest.mark.parametrize("link", [".reconcile", ".reconcile/default.sqlite3", ".reconcile/default.sqlite3-journal"])
+def test_a_world_elsewhere_is_refused(pull_request: Cli, elsewhere: Path, link: str) -> None:
+    path = pull_request.specs / link
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(elsewhere if link == ".reconcile" else elsewhere / "nothing-yet")
+
+    answer = pull_request("apply", "--yes")
+
+    assert answer.status == 1
+    assert f"specs/{link} leads out of the repository; delete the link, or have it point into" in answer.err
+    assert [file.name for file in elsewhere.iterdir()] == ["credentials"]
+
+
+def test_a_pipe_does_not_hang_a_run(pull_request: Cli) -> None:
+    os.mkfifo(pull_request.specs / "pipe.yaml")
+
+    answer = pull_request("validate")
+
+    assert answer.status == 1
+    assert "specs/pipe.yaml:1:1: is no regular file; name a file" in answer.out
+
+
+def test_aliases_upon_aliases_are_a_problem(pull_request: Cli) -> None:
+    names = [f"n{number}" for number in range(18)]
+    lines = (f"{one}: &{one} {'[' * 60}*{before}{']' * 60}\n" for before, one in pairwise(names))
+    (pull_request.specs / "deep.yaml").write_text(f"n0: &n0 [x]\n{''.join(lines)}")
+
+    answer = pull_request("validate")
+
+    assert answer.status == 1
+    assert "is nested more than 64 levels deep; write flatter YAML" in answer.out
+    assert "Traceback" not in answer.err
+
+
+def test_a_folder_without_a_target_is_told_at_once(pull_request: Cli) -> None:
+    (pull_request.specs / "reconcile.yaml").unlink()
+    os.mkfifo(pull_request.specs / "pipe.yaml")
+
+    answer = pull_request("plan", ".")
+
+    assert answer.status == 64
+    assert "there is no target default: neither . nor a folder above it holds reconcile.yaml" in answer.err
