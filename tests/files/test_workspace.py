@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -403,25 +405,36 @@ def test_aliases_upon_aliases_are_a_problem(tmp_path: Path, name: str) -> None:
     assert found == [f"{name}:3:67: c{'[0]' * 60}: is nested more than 64 levels deep; write flatter YAML"]
 
 
-def _nested(folder: Path, name: str, depth: int) -> None:
-    """Folders inside one another; made one from the other, as no call takes a path that is too long."""
+@contextmanager
+def _nested(folder: Path, name: str, depth: int) -> Iterator[None]:
+    """Folders inside one another: made, and removed, one from the other, as neither a path nor rmtree goes as deep."""
     at = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=at)
-        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        at = _moved(at, name)
+    try:
+        yield
+    finally:
+        for _ in range(depth):
+            at = _moved(at, "..")
+            os.rmdir(name, dir_fd=at)
         os.close(at)
-        at = inner
+
+
+def _moved(at: int, name: str) -> int:
+    there = os.open(name, os.O_RDONLY, dir_fd=at)
     os.close(at)
+    return there
 
 
 def test_folders_may_be_deep(tmp_path: Path) -> None:
-    _nested(sample(tmp_path), "x", 1_200)
-    assert load_in(tmp_path).files == 1
+    with _nested(sample(tmp_path), "x", 1_200):
+        assert load_in(tmp_path).files == 1
 
 
 def test_without_a_target_nothing_is_walked(tmp_path: Path) -> None:
-    _nested(tmp_path, "x" * 250, 20)
-    with pytest.raises(UsageError, match=r"^there is no target default: neither \. nor a folder above it holds"):
-        load_in(tmp_path)
-    with pytest.raises(ReconcileError, match=r"cannot be read: File name too long; see to its permissions$"):
-        load_in(sample(tmp_path))
+    with _nested(tmp_path, "x" * 250, 20):
+        with pytest.raises(UsageError, match=r"^there is no target default: neither \. nor a folder above it holds"):
+            load_in(tmp_path)
+        with pytest.raises(ReconcileError, match=r"cannot be read: File name too long; see to its permissions$"):
+            load_in(sample(tmp_path))
