@@ -11,8 +11,10 @@ The places it looks at, and their order, are kept (https://google.aip.dev/auth/4
 from __future__ import annotations
 
 import asyncio
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
 
 from reconciler.core.problems import AccessError
-from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, clean, error_object
+from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, cause_of, clean, error_object
+from reconciler.providers.network import client_options, is_loopback
 
-_TIMEOUT = 30.0
+_TIMEOUT = 10.0
 _METADATA_TIMEOUT = 3.0
 _NETWORK = "check the network and the proxy settings, then run again"
 _MALFORMED = (AttributeError, LookupError, OSError, TypeError, ValueError)
@@ -59,7 +62,7 @@ class ApplicationDefault:
         async with self._turn:
             credentials = self._loaded()
             if not credentials.valid:
-                await asyncio.to_thread(self._refresh, credentials)
+                await _in_daemon(lambda: self._refresh(credentials))
             return str(credentials.token)
 
     async def renew(self, rejected: str) -> str | None:
@@ -67,7 +70,7 @@ class ApplicationDefault:
         async with self._turn:
             credentials = self._loaded()
             if credentials.token == rejected:
-                await asyncio.to_thread(self._refresh, credentials)
+                await _in_daemon(lambda: self._refresh(credentials))
             return str(credentials.token)
 
     def _loaded(self) -> Credentials:
@@ -82,10 +85,10 @@ class ApplicationDefault:
         try:
             return self._load_file(path)
         except exceptions.GoogleAuthError as error:
-            raise AccessError(f"the credentials cannot be used: {_reason(error)}", LOG_IN) from error
+            message = f"the credentials cannot be used: {_reason(error)}"
         except _MALFORMED as error:
-            cause = type(error).__name__  # its text might quote the file, and with it a key
-            raise AccessError(f"the credentials in {path} cannot be used: {cause}", LOG_IN) from error
+            message = f"the credentials in {path} cannot be used: {type(error).__name__}"
+        raise AccessError(message, LOG_IN)  # outside the handlers: what it would chain may quote the file's secrets
 
     def _load_file(self, path: Path) -> Credentials:
         with warnings.catch_warnings():
@@ -100,15 +103,39 @@ class ApplicationDefault:
     def _refresh(self, credentials: Credentials) -> None:
         try:
             credentials.refresh(HttpxRequest(self._carrier))
-        except exceptions.DefaultCredentialsError as error:
-            raise AccessError(_reason(error), LOG_IN) from error
-        except exceptions.GoogleAuthError as error:
-            message = f"no access token could be had: {_reason(error)}"
-            if error.retryable or isinstance(error, exceptions.TransportError):
-                raise TransientError(AccessError(message, _NETWORK), delay=None, ambiguous=False) from error
-            raise AccessError(message, LOG_IN) from error
-        except _MALFORMED as error:
-            raise AccessError(f"no access token could be had: {type(error).__name__}", LOG_IN) from error
+        except (exceptions.GoogleAuthError, *_MALFORMED) as error:
+            failure = _failure(error)
+        else:
+            return
+        raise failure  # outside the handler: google-auth's errors hold whole answers, and with them secrets
+
+
+async def _in_daemon(work: Callable[[], None]) -> None:
+    """Like asyncio.to_thread, but nobody waits for the thread who was interrupted: no executor joins it at the end."""
+    outcome: Future[None] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - it is raised where the outcome is awaited
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    await asyncio.wrap_future(outcome)
+
+
+def _failure(error: Exception) -> AccessError | TransientError:
+    if isinstance(error, exceptions.DefaultCredentialsError):
+        return AccessError(_reason(error), LOG_IN)
+    if not isinstance(error, exceptions.GoogleAuthError):
+        return AccessError(f"no access token could be had: {type(error).__name__}", LOG_IN)
+    message = f"no access token could be had: {_reason(error)}"
+    if error.retryable or isinstance(error, exceptions.TransportError):
+        return TransientError(AccessError(message, _NETWORK), delay=None, ambiguous=False)
+    return AccessError(message, LOG_IN)
 
 
 def _reason(error: exceptions.GoogleAuthError) -> str:
@@ -183,7 +210,11 @@ class HttpxResponse(transport.Response):
 
 
 class HttpxRequest(transport.Request):
-    """google-auth's way to ask, over httpx; it follows no redirect."""
+    """google-auth's way to ask, over httpx; it follows no redirect.
+
+    What travels in clear text goes through no proxy, which would see the token: such hosts, like the metadata server,
+    are next door.
+    """
 
     def __init__(self, carrier: httpx.BaseTransport | None) -> None:
         self._carrier = carrier
@@ -199,8 +230,11 @@ class HttpxRequest(transport.Request):
     ) -> HttpxResponse:
         """Send one request; raises google.auth.exceptions.TransportError when no answer comes."""
         try:
-            with httpx.Client(transport=self._carrier, timeout=timeout or _TIMEOUT) as client:
-                return HttpxResponse(client.request(method, url, content=body, headers=headers))
+            address = httpx.URL(url)
+            direct = address.scheme == "http" or is_loopback(address.host)
+            options = client_options(direct=direct, carried=self._carrier is not None)
+            with httpx.Client(transport=self._carrier, timeout=timeout or _TIMEOUT, **options) as client:
+                return HttpxResponse(client.request(method, address, content=body, headers=headers))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            cause = clean(str(error)) or type(error).__name__
-            raise exceptions.TransportError(f"{clean(url.partition('?')[0])} does not answer: {cause}") from error
+            message = f"{clean(url.partition('?')[0])} does not answer: {cause_of(error)}"
+            raise exceptions.TransportError(message) from error

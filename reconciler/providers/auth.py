@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import httpx
 
 from reconciler.core.problems import AccessError
 from reconciler.providers.errors import LOG_IN, clean
+from reconciler.providers.network import is_loopback
 
 
 class TokenSource(Protocol):
@@ -35,7 +35,7 @@ class AccessToken:
     def __init__(self, token: str, project: str | None) -> None:
         self._token = token.strip()
         self._project = project
-        if not (self._token.isascii() and self._token.isprintable() and " " not in self._token):
+        if not _is_token(self._token):
             raise AccessError("RECONCILE_ACCESS_TOKEN holds characters that no access token has", LOG_IN)
 
     @property
@@ -77,13 +77,15 @@ class BearerAuth(httpx.Auth):
             yield request
 
     def _authorise(self, request: httpx.Request, token: str) -> None:
+        if not _is_token(token):  # the transport would quote it in its complaint
+            raise AccessError("the access token that was issued holds characters that no access token has", LOG_IN)
         request.headers["authorization"] = f"Bearer {token}"
         if project := self._source.quota_project:
             request.headers["x-goog-user-project"] = project
 
     def _guard(self, url: httpx.URL) -> None:
         host = url.host
-        if _is_google(url) or _is_loopback(host) or not self._allowed.isdisjoint({host, f"{host}:{url.port}"}):
+        if _is_google(url) or is_loopback(host) or not self._allowed.isdisjoint({host, f"{host}:{url.port}"}):
             return
         raise AccessError(
             f"no token is sent to {url.scheme}://{clean(host)}: it is neither *.googleapis.com over TLS nor loopback",
@@ -95,13 +97,8 @@ def _is_google(url: httpx.URL) -> bool:
     return url.scheme == "https" and url.host.endswith(".googleapis.com")
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def google_auth(

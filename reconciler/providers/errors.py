@@ -44,8 +44,8 @@ _LATER = "try again later; what was begun goes on, and the next run resumes it"
 
 _REMEDIES: Mapping[str, str] = {
     "UNAUTHENTICATED": LOG_IN,
-    "PERMISSION_DENIED": "ask for a role that may tune models in the target's spec.project, check that the API is"
-    " enabled there, and that the credentials bear the tuning scope",
+    "PERMISSION_DENIED": "log in as somebody with roles/serviceusage.serviceUsageConsumer on the target's spec.project"
+    " and, for a tuned model that is another's, writer or owner permission on it",
     "NOT_FOUND": "check spec.endpoint, spec.apiVersion and spec.project of the target",
     "RESOURCE_EXHAUSTED": "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target",
     "INVALID_ARGUMENT": "correct what the service names and run again",
@@ -59,17 +59,25 @@ _REMEDIES: Mapping[str, str] = {
 # Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that blame the caller or the project
 # and say nothing about the resource that was asked for.
 _CALLER_REMEDIES: Mapping[str, str] = {
-    "SERVICE_DISABLED": "enable the API in the target's spec.project: `gcloud services enable`",
+    "SERVICE_DISABLED": "enable the API in the target's spec.project:"
+    " `gcloud services enable generativelanguage.googleapis.com`",
     "BILLING_DISABLED": "enable billing for the target's spec.project",
     "CONSUMER_INVALID": "check spec.project of the target",
     "CONSUMER_SUSPENDED": "the target's spec.project is suspended; settle that with Google Cloud",
     "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
-    "ACCESS_TOKEN_SCOPE_INSUFFICIENT": LOG_IN,
+    "ACCESS_TOKEN_SCOPE_INSUFFICIENT": f"get a token with the scopes {' and '.join(SCOPES)}: {LOG_IN}",
+}
+
+# Words by which the same reasons show where a front end sends no ErrorInfo, or one that only names the permission.
+_REASON_WORDS: Mapping[str, str] = {
+    "has not been used in project": "SERVICE_DISABLED",
+    "serviceusage.services.use": "USER_PROJECT_DENIED",
+    "insufficient authentication scopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
 }
 
 _MAX_TEXT = 600
 _MAX_DETAILS = 3
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 class ForbiddenError(AccessError):
@@ -109,7 +117,10 @@ class Refusal:
 
 
 def clean(text: str) -> str:
-    """Text from outside on one line, without control or bidirectional characters, without its full stop, shortened."""
+    """Text from outside on one line, without control or bidirectional characters, without its full stop, shortened.
+
+    Lone surrogates, which JSON can spell and no file can hold, go as well.
+    """
     line = _CONTROL.sub(" ", text).strip()
     return line[:_MAX_TEXT].rstrip(". ") + ("…" if len(line) > _MAX_TEXT else "")
 
@@ -155,7 +166,7 @@ def refused(
         note: What is known beyond the answer, such as how often it was tried.
         remedies: Remedies by status name that are better than the general ones for this request.
     """
-    reason = str(refusal.detail("ErrorInfo").get("reason", ""))
+    reason = _reason(refusal)
     remedy = _CALLER_REMEDIES.get(reason) or {**_REMEDIES, **(remedies or {})}.get(refusal.code, "")
     parts = "; ".join((refusal.message, *_explanations(refusal)))
     message = f"{request} was refused with {refusal.status} {refusal.code}{note}: {parts}"
@@ -164,6 +175,17 @@ def refused(
     if refusal.status == httpx.codes.UNAUTHORIZED:
         return AccessError(message, remedy)
     return ServiceError(message, remedy, code=refusal.code)
+
+
+def _reason(refusal: Refusal) -> str:
+    """The google.api.ErrorReason, empty when none is told."""
+    info = refusal.detail("ErrorInfo")
+    reason, metadata = info.get("reason"), info.get("metadata")
+    if isinstance(reason, str) and reason in _CALLER_REMEDIES:
+        return reason
+    permission = metadata.get("permission") if isinstance(metadata, dict) else None
+    told = refusal.message, permission if isinstance(permission, str) else ""
+    return next((known for words, known in _REASON_WORDS.items() if any(words in text for text in told)), "")
 
 
 def _explanations(refusal: Refusal) -> tuple[str, ...]:
@@ -184,6 +206,13 @@ def _explanations(refusal: Refusal) -> tuple[str, ...]:
 def _violations(refusal: Refusal, kind: str, key: str) -> Iterator[Mapping[str, Any]]:
     items = refusal.detail(kind).get(key)
     yield from (item for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
+
+
+def cause_of(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """Why a request got no answer. A header that HTTP forbids is not quoted, as httpx does: it may bear a token."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return "the request holds what HTTP does not allow"
+    return clean(str(error)) or type(error).__name__
 
 
 def unreachable(request: str, host: str, cause: str) -> ServiceError:

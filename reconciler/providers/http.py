@@ -18,12 +18,14 @@ from reconciler.core.problems import UsageError
 from reconciler.providers.errors import (
     Refusal,
     TransientError,
+    cause_of,
     clean,
     parse_refusal,
     refused,
     unintelligible,
     unreachable,
 )
+from reconciler.providers.network import client_options, is_loopback, parse_address
 from reconciler.providers.ratelimit import RateLimit
 
 Json = dict[str, Any]
@@ -76,6 +78,9 @@ class Client:
         random: Jitter.
         requests_per_minute: The rate limit; ``None`` is none.
         transport: What carries the requests instead of the network, such as an in-process ASGI application.
+
+    Raises:
+        UsageError: The endpoint is no URL, or the proxy settings or certificates of the environment cannot be used.
     """
 
     def __init__(
@@ -94,19 +99,17 @@ class Client:
         self._sleep = sleep
         self._random = random
         self._limit = RateLimit(requests_per_minute, clock=clock, sleep=sleep) if requests_per_minute else None
-        try:
-            self._http = httpx.AsyncClient(
-                base_url=endpoint,
-                auth=auth,
-                transport=transport,
-                trust_env=transport is None,
-                timeout=_TIMEOUT,
-                follow_redirects=False,  # a token must never follow one to another host
-                event_hooks={"request": [self._before_request]},
-                headers={"accept": "application/json"},
-            )
-        except httpx.InvalidURL as error:
-            raise UsageError(f"the endpoint is no URL: {clean(str(error))}", "correct spec.endpoint") from error
+        url = _endpoint(endpoint)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            auth=auth,
+            transport=transport,
+            timeout=_TIMEOUT,
+            follow_redirects=False,  # a token must never follow one to another host
+            event_hooks={"request": [self._before_request]},
+            headers={"accept": "application/json"},
+            **client_options(direct=is_loopback(url.host), carried=transport is not None),
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -168,9 +171,9 @@ class Client:
         try:
             response, body = await self._send(call)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            raise unreachable(str(call), self._host, str(error)) from error
+            raise unreachable(str(call), self._host, cause_of(error)) from error
         except httpx.TransportError as error:
-            cause = str(error) or type(error).__name__
+            cause = cause_of(error)
             ambiguous = not isinstance(error, _NEVER_SENT)
             raise TransientError(unreachable(str(call), self._host, cause), delay=None, ambiguous=ambiguous) from error
         except httpx.DecodingError as error:
@@ -207,6 +210,13 @@ class Client:
             return refused(str(call), refusal, f" and asks to wait {delay:.0f} s", call.remedies)
         error = refused(str(call), refusal, remedies=call.remedies)
         return TransientError(error, delay=delay, ambiguous=refusal.status not in _NOT_DONE)
+
+
+def _endpoint(address: str) -> httpx.URL:
+    try:
+        return parse_address(address)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", "correct spec.endpoint") from error
 
 
 def _object(call: Call, response: httpx.Response, body: bytes) -> Json:

@@ -28,8 +28,14 @@ LOG_IN = (
     "https://www.googleapis.com/auth/generative-language.tuning`, or set RECONCILE_ACCESS_TOKEN"
 )
 ASK = (
-    "ask for a role that may tune models in the target's spec.project, check that the API is enabled there, and that"
-    " the credentials bear the tuning scope"
+    "log in as somebody with roles/serviceusage.serviceUsageConsumer on the target's spec.project and, for a tuned"
+    " model that is another's, writer or owner permission on it"
+)
+ENABLE = "enable the API in the target's spec.project: `gcloud services enable generativelanguage.googleapis.com`"
+CONSUME = "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project"
+SCOPED = (
+    "get a token with the scopes https://www.googleapis.com/auth/cloud-platform and"
+    f" https://www.googleapis.com/auth/generative-language.tuning: {LOG_IN}"
 )
 QUOTA = "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target"
 LATER = "try again later; what was begun goes on, and the next run resumes it"
@@ -116,9 +122,10 @@ def test_field_and_quota_violations_are_told() -> None:
 @pytest.mark.parametrize(
     ("reason", "resource", "remedy"),
     [
-        ("SERVICE_DISABLED", False, "enable the API in the target's spec.project: `gcloud services enable`"),
-        ("USER_PROJECT_DENIED", False, "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project"),
-        ("IAM_PERMISSION_DENIED", True, "ask for a role that may tune models in the target's spec.project"),
+        ("SERVICE_DISABLED", False, ENABLE),
+        ("USER_PROJECT_DENIED", False, CONSUME),
+        ("ACCESS_TOKEN_SCOPE_INSUFFICIENT", False, SCOPED),
+        ("IAM_PERMISSION_DENIED", True, ASK),
     ],
 )
 def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) -> None:  # noqa: FBT001 - a table's column
@@ -126,7 +133,35 @@ def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) ->
     caught = refusal(error(403, "PERMISSION_DENIED", "no", info))
     assert isinstance(caught, ForbiddenError)
     assert caught.resource is resource
-    assert caught.remedy.startswith(remedy)
+    assert caught.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("Generative Language API has not been used in project 1 before or it is disabled.", ENABLE),
+        ("Grant a custom role with the serviceusage.services.use permission.", CONSUME),
+        ("Request had insufficient authentication scopes.", SCOPED),
+    ],
+)
+def test_a_403_without_a_reason_is_told_by_its_words(message: str, remedy: str) -> None:
+    caught = refusal(error(403, "PERMISSION_DENIED", message))
+    assert isinstance(caught, ForbiddenError)
+    assert (caught.resource, caught.remedy) == (False, remedy)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "remedy"),
+    [
+        ({"permission": "serviceusage.services.use"}, CONSUME),
+        ({"permission": "other.thing.get"}, ASK),
+        ({"permission": 5}, ASK),
+        ("text", ASK),
+    ],
+)
+def test_a_403_that_names_a_permission_is_told_by_it(metadata: object, remedy: str) -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "IAM_PERMISSION_DENIED"}
+    assert refusal(error(403, "PERMISSION_DENIED", "no", info | {"metadata": metadata})).remedy == remedy
 
 
 def test_the_query_is_never_part_of_a_message() -> None:
@@ -139,6 +174,10 @@ def test_a_services_text_cannot_steer_a_terminal_or_grow_without_bound() -> None
     assert message.startswith("GET /v1beta3/tunedModels was refused with 400 INVALID_ARGUMENT: a [31mred next line x")
     assert len(message) < 700
     assert message.endswith("…")
+
+
+def test_text_that_no_file_can_hold_is_cleaned() -> None:
+    assert clean("a\ud800b") == "a b"
 
 
 @given(st.text())
