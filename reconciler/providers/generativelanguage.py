@@ -33,6 +33,14 @@ _CREATE_REMEDIES = MappingProxyType(
     )
 )
 
+# Which permission on a tuned model does what: google/ai/generativelanguage/v1beta3/permission.proto, Role.
+_UPDATE_REMEDIES = MappingProxyType(
+    {"PERMISSION_DENIED": "log in as its owner, or ask the owner for writer or owner permission on the tuned model"}
+)
+_DELETE_REMEDIES = MappingProxyType(
+    {"PERMISSION_DENIED": "log in as its owner, or ask the owner for owner permission on the tuned model"}
+)
+
 
 def connect(
     endpoint: str,
@@ -175,14 +183,14 @@ class GenerativeLanguage:
     async def update(self, remote: str, update: Update) -> RemoteModel:
         """Patch the fields of ``update``; the mark is written with the description, inside which it stands."""
         body = wire.write_update(update)
-        call = Call("PATCH", self._path(remote), {"updateMask": ",".join(body)}, body)
+        call = Call("PATCH", self._path(remote), {"updateMask": ",".join(body)}, body, _UPDATE_REMEDIES)
         answer = await self._client.request(call)
         return _decode(call, wire.read_model, answer)
 
     async def retire(self, handle: Handle) -> None:
         """Delete a model. A 403 counts as gone when the model does not show either, as after a repeated request."""
         try:
-            await self._client.request(Call("DELETE", self._path(handle.remote)))
+            await self._client.request(Call("DELETE", self._path(handle.remote), remedies=_DELETE_REMEDIES))
         except ServiceError as error:
             if error.code != "NOT_FOUND":
                 raise
@@ -229,7 +237,8 @@ def _decode(call: Call, read: Callable[[Json], T], body: Json) -> T:
 
 def _created(remote: str, operation: Json) -> Created:
     metadata = operation.get("metadata") or {}
-    handle = Handle(remote=metadata.get("tunedModel") or remote, operation=operation.get("name"))
+    named = wire.resource_name(metadata.get("tunedModel") or remote)
+    handle = Handle(remote=named, operation=wire.optional_name(operation.get("name")))
     return Created(handle, wire.optional_int(metadata.get("totalSteps")))
 
 
@@ -243,7 +252,7 @@ def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
     known = dataclasses.replace(
         seen,
         snapshots=seen.snapshots or wire.read_snapshots(metadata),
-        completed_steps=total if seen.state is State.ACTIVE else int(metadata.get("completedSteps") or 0),
+        completed_steps=total if seen.state is State.ACTIVE else wire.optional_int(metadata.get("completedSteps")) or 0,
         total_steps=total,
     )
     if done and (error := operation.get("error")):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -93,7 +94,30 @@ def test_a_403_about_the_project_is_no_absence() -> None:
     app = script(error(403, "PERMISSION_DENIED", "Disabled.", info))
     caught = failure(app, lambda provider: provider.observe(Handle(REMOTE)))
     assert isinstance(caught, AccessError)
-    assert str(caught).endswith("`gcloud services enable`")
+    assert str(caught).endswith("`gcloud services enable generativelanguage.googleapis.com`")
+
+
+@pytest.mark.parametrize(
+    ("act", "permission"),
+    [
+        (lambda provider: provider.update(REMOTE, Update(WANTED.mark, display_name="x")), "writer or owner permission"),
+        (lambda provider: provider.retire(Handle(REMOTE)), "owner permission"),
+    ],
+)
+def test_a_refused_change_names_the_permission(act: Callable[[GenerativeLanguage], Any], permission: str) -> None:
+    caught = failure(script(UNSEEN, model()), act)
+    assert caught.remedy == f"log in as its owner, or ask the owner for {permission} on the tuned model"
+
+
+@pytest.mark.parametrize(
+    "operation", [{"name": 5}, {"name": "\ud800"}, {"name": None}, {"metadata": {"totalSteps": "x"}}]
+)
+def test_a_training_whose_operation_is_odd_has_begun(operation: dict[str, Any]) -> None:
+    created = create(script(Response(json.dumps(operation), media_type="application/json")))
+    assert isinstance(created, Created)
+    assert created.handle.remote == REMOTE
+    assert created.handle.operation in {None, "?"}
+    assert created.total_steps is None
 
 
 def test_a_read_that_is_refused_otherwise_is_an_error() -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
 
 from reconciler.core.identity import with_mark
 from reconciler.core.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
+from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
 from support.provider_samples import EXAMPLES, generation
+from support.provider_service import Time, provider_of, script
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -125,18 +131,98 @@ def test_an_update_writes_the_mark_with_the_description() -> None:
     }
 
 
+TIMES = ("createTime", "startTime", "completeTime")
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00.123456789+05:30", "2026-01-01T00:00:00.123456789+05:30"),
+        ("yesterday", ""),
+        ("2026-01-01T00:00:00", ""),
+        ("2026-01-01", ""),
+        ("2026-01-01\x1b00:00:00Z", ""),
+        ("2026-02-30T00:00:00Z", ""),
+        ("2026-01-01T00:00:00+99:00", ""),
+        (1767225600, ""),
+        (None, ""),
+    ],
+)
+def test_a_time_that_is_none_is_unknown(told: object, read: str) -> None:
+    model = wire.read_model({"name": "tunedModels/m", "createTime": told, "tuningTask": dict.fromkeys(TIMES, told)})
+    assert (model.create_time, model.start_time, model.complete_time) == (read, read, read)
+
+
+@pytest.mark.parametrize("told", ["NaN", "Infinity", float("nan"), float("-inf"), "1e999", 10**400, "fast", [], {}])
+def test_a_number_that_is_none_is_not_told(told: object) -> None:
+    task = {"hyperparameters": {"learningRate": told, "epochCount": 3}}
+    sampling = {"temperature": told, "topP": told, "topK": told}
+    model = wire.read_model({"name": "tunedModels/m", **sampling, "tuningTask": task})
+    assert model.hyperparameters == {"epochCount": 3}
+    assert model.sampling == Sampling()
+
+
+def test_only_integers_that_a_float_holds_are_integers() -> None:
+    assert wire.optional_int(2**53 - 1) == 2**53 - 1
+    assert [wire.optional_int(value) for value in (2**53, 1e300, 1.5)] == [None, None, None]
+    assert wire.read_model(
+        {"name": "tunedModels/m", "tuningTask": {"hyperparameters": {"x": 1e300}}}
+    ).hyperparameters == {"x": 1e300}
+
+
+def test_a_loss_that_diverged_is_kept() -> None:
+    losses = [snapshot.loss for snapshot in wire.read_snapshots({"snapshots": [{"meanLoss": "NaN"}, {"meanLoss": 1}]})]
+    assert math.isnan(losses[0])
+    assert losses[1:] == [1.0]
+
+
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=5)
+    | st.sampled_from(["NaN", "1e999", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z"])
+    | st.datetimes().map(datetime.isoformat),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ("name", "state", "description", "baseModel", "topK", "temperature", "tuningTask")
+HYPERPARAMETERS = ("epochCount", "batchSize", "learningRate")
+tasks = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("startTime", "completeTime", "snapshots"), json_values),
+        "hyperparameters": st.fixed_dictionaries({}, optional=dict.fromkeys(HYPERPARAMETERS, json_values))
+        | json_values,
+    },
+)
+FIELDS = ("state", "description", "displayName", "baseModel", "topK", "topP", "temperature", "createTime")
+bodies = st.fixed_dictionaries(
+    {"name": st.just("tunedModels/m") | json_values},
+    optional={**dict.fromkeys(FIELDS, json_values), "tuningTask": tasks | json_values},
+)
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, json_values)))
-def test_nonsense_is_read_or_refused_with_the_documented_errors(body: dict[str, Any]) -> None:
+@given(bodies | json_values)
+def test_whatever_a_service_sends_is_a_sound_model_or_a_service_error(body: Any) -> None:
+    answer = Response(json.dumps({"tunedModels": [body]}), media_type="application/json")
     try:
-        model = wire.read_model(body)
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+        models = asyncio.run(provider_of(script(answer), Time()).list(progress=True))
+    except ServiceError as error:
+        assert "was answered with a body of another shape" in error.message  # noqa: PT017 - either outcome is right
         return
-    assert isinstance(model, RemoteModel)
+    assert all(_is_sound(model) for model in models)
+
+
+def _is_sound(model: RemoteModel) -> bool:
+    times = (model.create_time, model.start_time, model.complete_time)
+    sampling = (model.sampling.temperature, model.sampling.top_p, model.sampling.top_k)
+    numbers = (*model.hyperparameters.values(), *(number for number in sampling if number is not None))
+    texts = (model.remote, model.display_name, model.description, *model.hyperparameters)
+    return (
+        all(datetime.fromisoformat(time).tzinfo for time in times if time)
+        and all(math.isfinite(number) for number in numbers)
+        and all(text.encode() or True for text in texts)
+    )
