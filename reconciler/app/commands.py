@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
 from reconciler.app.services import connect
-from reconciler.core.generations import Observation, live_of
+from reconciler.core.events import Disappeared, record
+from reconciler.core.generations import Observation, live_of, vanished
 from reconciler.core.locked import not_ready
-from reconciler.core.model import RemoteModel
+from reconciler.core.model import RemoteModel, State
 from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import plan as make_plan
-from reconciler.core.problems import ExitStatus, Problem, ReconcileError
+from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.core.selection import check_names
 from reconciler.render.documents import Document, Resolved, plan_document, resolve_document, validation_document
 from reconciler.render.status import status_document
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from reconciler.core.lock import LockedModel
+    from reconciler.core.lock import Lock, LockedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,20 @@ class Answer:
 
 def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
     """Every problem of the input; with ``locked`` also what the lockfile does not promise yet."""
-    workspace = read_workspace(env, what)
-    problems: Sequence[Problem] = workspace.problems
-    if locked and not workspace.errors:
+    try:
+        workspace = read_workspace(env, what)
+    except InvalidInput as error:
+        return Answer(validation_document(error.problems, 0, 0), ExitStatus.ERROR)
+    if workspace.errors:
+        return Answer(
+            validation_document(workspace.problems, workspace.files, len(workspace.manifests)), ExitStatus.ERROR
+        )
+    chosen = what.selection.of(workspace.manifests)
+    unready: Iterable[Problem] = ()
+    if locked:
         project = project_of(env, workspace, what)
-        problems = [*problems, *not_ready(project.manifests, project.target.scope, project.lock, project.lockfile)]
-    document = validation_document(problems, workspace.files, len(workspace.manifests))
+        unready = not_ready(chosen, project.target.scope, project.lock, project.lockfile)
+    document = validation_document([*workspace.problems, *unready], workspace.files, len(chosen))
     return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 
 
@@ -83,16 +93,22 @@ def _observed(env: Environment, project: Project, what: Input, *, progress: bool
 
 def status(env: Environment, what: Input, *, live: bool) -> Answer:
     """What the lockfile holds; with ``live`` also what the service shows of it."""
-    project = open_project(env, what)
+    project = open_project(env, what, strict=False)
+    observed = _observed(env, project, what, progress=True) if live else Observation()
     document = status_document(
-        project.lock,
+        _without_the_vanished(project.lock, observed),
         project.target,
         project.capabilities,
         project.lockfile,
-        live=_recorded(project, _observed(env, project, what, progress=True)) if live else None,
+        live=_recorded(project, observed) if live else None,
         root=project.root,
     )
     return Answer(document)
+
+
+def _without_the_vanished(lock: Lock, observed: Observation) -> Lock:
+    """The lock as it would record this observation's losses."""
+    return reduce(record, (Disappeared(name, one.key) for name, one in vanished(lock, observed)), lock)
 
 
 def _recorded(project: Project, observed: Observation) -> dict[str, RemoteModel]:
@@ -111,7 +127,7 @@ def resolve(env: Environment, what: Input, name: str | None) -> Answer:
     Raises:
         ReconcileError: when ``name`` has no serving generation.
     """
-    project = open_project(env, what)
+    project = open_project(env, what, strict=False)
     names = [name] if name else sorted(one for one, model in project.lock.models.items() if model.serving)
     entries = [_resolved(project, one) for one in names]
     return Answer(resolve_document(entries, project.target, project.capabilities, root=project.root))
@@ -122,6 +138,10 @@ def _resolved(project: Project, name: str) -> Resolved:
     serving = locked.generation(locked.serving) if locked else None
     if serving is None:
         raise ReconcileError(f"nothing serves {name}: {_why_not(project, name, locked)}", "run reconcile apply first")
+    if serving.state is not State.ACTIVE:
+        raise ReconcileError(
+            f"nothing serves {name}: {serving.key} was recorded as {serving.state}", "run reconcile apply to mend that"
+        )
     manifest = next((one for one in project.manifests if one.name == name), None)
     embedded = project.capabilities.simulated
     endpoint = "" if embedded else project.target.endpoint

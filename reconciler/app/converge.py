@@ -13,7 +13,8 @@ from reconciler.app.services import connect
 from reconciler.app.session import Session
 from reconciler.core.events import Event
 from reconciler.core.locked import not_ready
-from reconciler.core.problems import InvalidInput, Problem, ReconcileError
+from reconciler.core.plan import Plan
+from reconciler.core.problems import InterruptedRun, InvalidInput, Problem, ReconcileError
 from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
 from reconciler.render.documents import Document, result_document
@@ -56,7 +57,7 @@ class _Run:
         self._began = env.clock()
         self._project = project
         self._watchers: list[Sink] = []
-        self._recorder = Recorder(project.lock, project.workspace.lock.write, env.clock, self._watchers)
+        self._recorder = Recorder(project.lock, project.workspace.lock, env.clock, self._watchers)
         self._outcomes = Outcomes(lambda: self._recorder.lock)
         self._watchers.append(self._outcomes)
         self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
@@ -79,12 +80,19 @@ class _Run:
                 document = documented(project, made)
                 if not approve(document, project.workspace.problems):
                     raise Declined("nothing was changed")
-                with progress(document) as sink:
-                    self._watchers.append(sink)
-                    outcome = session.run(self._reconciler.run(made))
+                project.workspace.lock.check_writable()
+                outcome = self._run(session, made, progress(document))
             finally:
                 session.run(self._provider.aclose())
         return Answer(self._document(outcome), outcome.exit_status)
+
+    def _run(self, session: Session, made: Plan, progress: AbstractContextManager[Sink]) -> Outcome:
+        try:
+            with progress as sink:
+                self._watchers.append(sink)
+                return session.run(self._reconciler.run(made))
+        except KeyboardInterrupt:
+            raise InterruptedRun from None
 
     def _document(self, outcome: Outcome) -> Document:
         return result_document(

@@ -34,7 +34,7 @@ class Environment:
     """
 
     cwd: Path = field(default_factory=Path.cwd)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
     clock: Clock = utc_now
     sleeper: Sleeper = sleep

@@ -67,20 +67,20 @@ def read_workspace(env: Environment, what: Input) -> Workspace:
     )
 
 
-def open_project(env: Environment, what: Input) -> Project:
-    """Read manifests, target and lockfile.
+def open_project(env: Environment, what: Input, *, strict: bool = True) -> Project:
+    """Read manifests, target and lockfile; without ``strict``, manifests with problems are merely left out.
 
     Raises:
         InvalidInput: with every problem of every file.
         UsageError: when there is no target, or a name that no manifest bears.
         ReconcileError: when the lockfile cannot be read, or belongs to something else.
     """
-    return project_of(env, read_workspace(env, what), what)
+    return project_of(env, read_workspace(env, what), what, strict=strict)
 
 
-def project_of(env: Environment, workspace: Workspace, what: Input) -> Project:
+def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: bool = True) -> Project:
     """The project in a workspace; raises as :func:`open_project` does."""
-    if workspace.errors:
+    if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
     shown = _shown(workspace.lock.path, env.cwd)
     text = workspace.lock.read()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
-
-from reconciler.core.problems import InterruptedRun
 
 _T = TypeVar("_T")
 
@@ -17,7 +15,7 @@ _T = TypeVar("_T")
 class Session(AbstractContextManager["Session"]):
     """Runs coroutines one after another in one event loop, so that people can be asked in between.
 
-    SIGINT and SIGTERM cancel what runs; it cleans up, and :class:`InterruptedRun` is raised.
+    SIGINT and SIGTERM cancel what runs, and it cleans up.
     """
 
     def __init__(self) -> None:
@@ -33,11 +31,11 @@ class Session(AbstractContextManager["Session"]):
         self._runner.__exit__(kind, error, trace)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of a coroutine."""
+        """The result of a coroutine; raises KeyboardInterrupt when a signal ended it."""
         try:
             return self._runner.run(_terminable(work))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise InterruptedRun from None
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
@@ -46,10 +44,13 @@ async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
     if task is None:
         raise AssertionError("a coroutine runs in a task")
     loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError, ValueError, RuntimeError):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    except (NotImplementedError, ValueError, RuntimeError):
+        return await work
     try:
         return await work
     finally:
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)

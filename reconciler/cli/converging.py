@@ -42,7 +42,7 @@ def apply(
     request = request_of(values)
     if locked and (request.retry or request.replace):
         raise UsageError("--locked forbids training, which --retry and --replace ask for", "leave one of them out")
-    wanted = Options(request=request, wait=not no_wait, timeout=timeout)
+    wanted = Options(request=request, wait=not no_wait, foreseen=yes, timeout=timeout)
     answer = converge.apply(
         env,
         input_of(values),

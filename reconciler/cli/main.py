@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler import __version__
-from reconciler.core.problems import ExitStatus, InvalidInput, ReconcileError
+from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.render.safe import terminal_safe
 
 if TYPE_CHECKING:
@@ -68,20 +72,49 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
     """Run a command and return its exit status; every error becomes a message on standard error."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure:  # a terminal that lacks a character gets a stand-in, never an error
-            reconfigure(errors="replace")
+    _prepare_streams()
     try:
-        return _run(arguments, environment)
+        with _terminable():
+            return _run(arguments, environment)
     except InvalidInput as error:
-        return _fail(ExitStatus.ERROR, *(str(problem) for problem in error.problems))
+        return _fail(ExitStatus.ERROR, *map(_shown, error.problems))
     except ReconcileError as error:
         return _fail(error.exit_status, f"Error: {error}")
     except BrokenPipeError:
         # Whoever read our output is gone; the interpreter must not stumble over it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.ERROR
+    except OSError as error:
+        return _fail(
+            ExitStatus.ERROR, f"Error: {error.strerror or error}; see to the disk and to where the output goes"
+        )
+
+
+def _prepare_streams() -> None:
+    """A stream that was closed takes nothing; a terminal that lacks a character gets a stand-in, never an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as we do
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as SIGINT does, wherever it is; other threads than the first have no say in that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _shown(problem: Problem) -> str:
+    return f"warning: {problem}" if problem.severity == "warning" else str(problem)
 
 
 def _run(arguments: Sequence[str] | None, environment: Environment | None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
@@ -17,6 +16,7 @@ from reconciler.app.project import Input
 from reconciler.cli.output import Output, check_report
 from reconciler.core.plan import Request
 from reconciler.core.selection import Selection
+from reconciler.render.safe import terminal_safe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,18 +55,16 @@ target = click.option(
 labels = click.option(
     "-l",
     "--label",
-    "labels",
     type=label,
     multiple=True,
     metavar="LABEL=VALUE",
     help="Only manifests with this label.",
 )
 document_format = click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+    "--format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
 )
 allow_endpoint = click.option(
     "--allow-endpoint",
-    "allow_endpoints",
     envvar="RECONCILE_ALLOW_ENDPOINT",
     multiple=True,
     metavar="HOST",
@@ -84,18 +82,15 @@ timeout = click.option(
 
 colour = click.option(
     "--color",
-    "colour",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
     help="When to colour; auto heeds NO_COLOR and FORCE_COLOR.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
-verbose = click.option(
-    "-v", "--verbose", count=True, help="Say more: also what is in sync; twice, also what is retried."
-)
+verbose = click.option("-v", "--verbose", count=True, help="Say more: also what is in sync.")
 reports = click.option(
-    "--report", "reports", multiple=True, metavar="FILE", help="Also write the document to FILE.json; repeatable."
+    "--report", multiple=True, metavar="FILE", help="Also write the document to FILE, which ends in .json; repeatable."
 )
 
 voice = together(colour, quiet, verbose)
@@ -111,7 +106,7 @@ trainings = together(retry, replace)
 def input_of(values: dict[str, Any]) -> Input:
     """What the shared options say, taken out of a command's values."""
     selection = Selection(
-        labels=tuple(values.pop("labels", ())),
+        labels=tuple(values.pop("label", ())),
         only=frozenset(values.pop("only", ())),
         exclude=frozenset(values.pop("exclude", ())),
     )
@@ -119,31 +114,37 @@ def input_of(values: dict[str, Any]) -> Input:
         paths=tuple(values.pop("paths")),
         target=values.pop("target"),
         selection=selection,
-        allow_endpoints=frozenset(values.pop("allow_endpoints", ())),
+        allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
     )
 
 
 def output_of(values: dict[str, Any]) -> Output:
     """How to speak, taken out of a command's values."""
     output = Output(
-        form=values.pop("output"),
-        colour=values.pop("colour"),
+        form=values.pop("format"),
+        colour=values.pop("color"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
-        reports=tuple(map(check_report, values.pop("reports", ()))),
+        reports=tuple(map(check_report, values.pop("report", ()))),
     )
-    if output.verbose > 1:
+    if not output.quiet:
         _log_to_stderr()
     return output
 
 
+class _ToStderr(logging.Handler):
+    """Writes to what standard error is at the moment: a live display takes its place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(terminal_safe(self.format(record)), err=True)
+
+
 def _log_to_stderr() -> None:
-    """Show our own log alone: the HTTP library would log addresses with their queries."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    """Show our own log alone, such as what is tried again: the HTTP library would log addresses with their queries."""
+    handler = _ToStderr()
     logger = logging.getLogger("reconciler")
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(logging.INFO)
     click.get_current_context().call_on_close(lambda: logger.removeHandler(handler))
 
 

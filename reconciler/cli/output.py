@@ -44,12 +44,12 @@ class Output:
 
     def result(self, document: Mapping[str, Any], text: Callable[[Style, int | None], str]) -> None:
         """Print the result, as text or as the JSON document, and write the reports."""
-        for report in self.reports:
-            _write_report(report, document)
         if self.form == "json":
             click.echo(json.dumps(document, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
         else:
             _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
+        for report in self.reports:
+            _write_report(report, document)
 
     def say(self, text: Callable[[Style, int | None], str]) -> None:
         """Print something for people, on standard error."""
@@ -64,7 +64,8 @@ class Output:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    click.echo(encodable(text, stream.encoding), file=stream, color=True)
+    if text:
+        click.echo(encodable(text, stream.encoding), file=stream, color=True)
 
 
 def _is_unicode(stream: TextIO) -> bool:
@@ -77,9 +78,12 @@ def width_of(stream: TextIO) -> int | None:
 
 
 def check_report(report: str) -> str:
-    """The report's file, before any work is done for it; raises UsageError for a kind that is not written."""
-    if Path(report).suffix != ".json":
+    """The report's file, before any work is done for it; raises UsageError when it could not be written."""
+    path = Path(report)
+    if path.suffix != ".json":
         raise UsageError(f"--report {report}: reports are written as .json", "name a file that ends in .json")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--report {report} cannot be written", "name a file in a folder that is there and writable")
     return report
 
 

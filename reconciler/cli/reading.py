@@ -33,12 +33,12 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 @options.run
 @options.trainings
 @click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
-@click.option("--detailed-exitcode", "detailed", is_flag=True, help="Exit with 2 when there are changes.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @options.environment
-def plan(env: Environment, /, *, offline: bool, detailed: bool, **values: Any) -> int:
+def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, **values: Any) -> int:
     """Show what apply would do, and why. Changes nothing."""
     output, request = output_of(values), request_of(values)
-    answer = commands.plan(env, input_of(values), request, offline=offline, detailed=detailed)
+    answer = commands.plan(env, input_of(values), request, offline=offline, detailed=detailed_exitcode)
     output.warn(answer.warnings)
     output.result(
         answer.document,

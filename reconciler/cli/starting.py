@@ -16,6 +16,7 @@ from reconciler.render.safe import terminal_safe
 @click.option(
     "--from",
     "data",
+    envvar="RECONCILE_INIT_FROM",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="A data set to start from (.csv .tsv .jsonl .json); its fields are guessed. Without it, a sample is written.",

@@ -59,7 +59,8 @@ def decide(it: Situation) -> tuple[Action, ...]:
 
 def _decide(it: Situation) -> Iterator[Action]:
     satisfying = it.satisfying
-    chosen = choose(satisfying, it.locked.serving, it.locked.rejected)
+    replacing = it.manifest.name in it.request.replace
+    chosen = choose(satisfying, it.locked.serving, it.locked.rejected, replacing=replacing)
     wanted = _again(it, satisfying, chosen)
     if wanted:
         yield _create(it, satisfying, wanted)
@@ -74,13 +75,14 @@ def _decide(it: Situation) -> Iterator[Action]:
 
 
 def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -> Reason | None:
-    """Whether somebody asked for one more training; one in flight already is that training."""
+    """Whether somebody asked for one more training; one in flight, or made and not recorded, is that training."""
     name = it.manifest.name
     failed = any(one.state is State.FAILED for one in satisfying)
     if name in it.request.retry and chosen is None and failed:
         return Reason.RETRY_REQUESTED
     if name in it.request.replace and chosen is not None and chosen.state is State.ACTIVE:
-        return Reason.REPLACE_REQUESTED
+        made = chosen.locked is None and chosen.mark.attempt > 0
+        return None if made else Reason.REPLACE_REQUESTED
     return None
 
 
@@ -91,7 +93,7 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
         message = "the generation that satisfies this manifest was rolled back, and is not trained again"
         return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], message)
     failed = max(satisfying, key=_age, default=None)
-    if failed and failed.state is State.FAILED:
+    if failed and failed.state is State.FAILED and _is_what_failed(it, failed):
         return it.action(
             Kind.HOLD,
             Reason.FAILED,
@@ -99,6 +101,13 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
             f"{_cause(failed)}; change the inputs, or train it again with --retry {name}",
         )
     return _create(it, satisfying, _why_create(it, satisfying))
+
+
+def _is_what_failed(it: Situation, failed: Known) -> bool:
+    """Whether the manifest still says what failed; to leave a hyperparameter to the service again is a change."""
+    if failed.mark.spec == content_of(it.manifest, it.scope, failed.mark.attempt).mark().spec:
+        return True
+    return failed.locked is not None and failed.locked.declared.keys() <= it.manifest.hyperparameters.keys()
 
 
 def _age(known: Known) -> tuple[int, datetime, str]:
@@ -180,7 +189,8 @@ def _promotion(it: Situation, known: Known) -> Action:
             "the manifest has checks, and this version of reconcile cannot run them; remove spec.checks to serve it"
         )
         return it.action(Kind.HOLD, Reason.CHECKS_NOT_RUN, known, message)
-    return it.action(Kind.PROMOTE, Reason.READY, known)
+    message = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
+    return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=_why_changed(it))
 
 
 def _serving_updates(it: Situation) -> Iterator[Action]:

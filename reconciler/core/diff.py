@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.core.generations import Known
 from reconciler.core.identity import same_number
-from reconciler.core.model import Manifest, Mark, RemoteModel, Sampling, Update
+from reconciler.core.model import Dataset, Manifest, Mark, RemoteModel, Sampling, Update
 from reconciler.core.plan import FieldChange
 
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
@@ -67,8 +67,17 @@ def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
     if known.source and known.source != manifest.source:
         yield FieldChange("baseModel", known.source.base_model, manifest.source.base_model)
     if known.mark.data != manifest.dataset.digest:
-        yield FieldChange("dataset", known.mark.data, manifest.dataset.digest)
+        yield from _data(manifest.dataset, known)
     for name, declared in manifest.hyperparameters.items():
         effective = known.effective.get(name)
         if effective is None or not same_number(declared, effective):
             yield FieldChange(f"hyperparameters.{name}", effective, declared)
+
+
+def _data(declared: Dataset, known: Known) -> Iterator[FieldChange]:
+    recorded = known.locked.dataset if known.locked else None
+    if recorded and recorded.path != declared.path:
+        yield FieldChange("dataset.path", recorded.path or None, declared.path or None)
+    if recorded and recorded.examples != declared.examples:
+        yield FieldChange("dataset.examples", recorded.examples, declared.examples)
+    yield FieldChange("dataset", known.mark.data, declared.digest)

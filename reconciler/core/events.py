@@ -129,7 +129,9 @@ def record(lock: Lock, event: Event) -> Lock:
         return lock if lock.target == event.target else replace(lock, target=event.target)
     if isinstance(event, Started | Adopted):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
-        changed = replace(model, manifest=event.manifest).with_generation(event.generation)
+        anew = model.serving == event.generation.key and event.generation.state is not State.ACTIVE
+        serving = None if anew else model.serving  # what is trained anew has to earn its place again
+        changed = replace(model, manifest=event.manifest, serving=serving).with_generation(event.generation)
     elif event.name in lock.models:
         changed = _changed(lock.models[event.name], event)
     else:

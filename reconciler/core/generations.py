@@ -64,7 +64,7 @@ def known_generations(
     Each key once: a description copied to another model takes its mark along, and never displaces the original.
     """
     generations = locked.generations if locked else ()
-    recorded = tuple(_recorded(one, scope, name, observation) for one in generations)
+    recorded = tuple(recorded_generation(one, scope, name, observation) for one in generations)
     keys, remotes = {one.key for one in recorded if one.live}, {one.remote for one in recorded if one.live}
     bearers = (_marked(model, model.mark) for model in marked if model.mark and model.remote not in remotes)
     unrecorded = {one.key: one for one in sorted(bearers, key=_originality) if one.key not in keys}
@@ -81,7 +81,7 @@ def live_of(one: LockedGeneration, scope: str, name: str, observation: Observati
     return live if live and (_is_marked(live, scope, name) or one.is_same(live)) else None
 
 
-def _recorded(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
+def recorded_generation(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
     live = live_of(one, scope, name, observation)
     lost = one.state in EXPECTED_STATES and (one.remote in observation.gone or one.remote in observation.models)
     return Known(
@@ -143,17 +143,21 @@ def content_of(manifest: Manifest, scope: str, attempt: int) -> Content:
     )
 
 
-def choose(candidates: tuple[Known, ...], serving: str | None, rejected: tuple[str, ...]) -> Known | None:
+def choose(
+    candidates: tuple[Known, ...], serving: str | None, rejected: tuple[str, ...], *, replacing: bool = False
+) -> Known | None:
     """The generation to use among those that satisfy a manifest.
 
-    In this order: a recorded replacement of the serving one, the serving one, the newest that is ready, the newest in
-    flight. Failed, missing and rejected ones are never chosen.
+    In this order: a replacement, the serving one, the newest that is ready, the newest in flight. Failed, missing and
+    rejected ones are never chosen. A replacement is a later attempt than the serving one that was recorded, or, while
+    somebody asks for one (``replacing``), that was not: an earlier run was cut off before it could record it.
     """
     usable = [one for one in candidates if one.state in {State.ACTIVE, State.CREATING} and one.key not in rejected]
     served = next((one for one in usable if one.key == serving), None)
 
     def rank(one: Known) -> tuple[bool, int, bool, bool, datetime, str]:
-        replaces = bool(served and one.locked and one.mark.attempt > served.mark.attempt)
+        later = one.mark.attempt > (served.mark.attempt if served else 0)
+        replaces = later and (bool(served) if one.locked else replacing)
         ready = one.state is State.ACTIVE
         return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.moment, one.key
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from reconciler.core.model import Dataset, Failure, Hyperparameters, Mark, RemoteModel, Source, State, Target
 from reconciler.core.problems import ReconcileError
@@ -52,6 +52,11 @@ class LockedGeneration:
         """The ownership mark of this generation, of that manifest in that scope."""
         return Mark(scope, name, self.spec, self.dataset.digest, self.attempt)
 
+    @property
+    def moment(self) -> datetime:
+        """When it was created, for sorting; a time that is not known yet comes last."""
+        return instant(self.create_time) or datetime.max.replace(tzinfo=UTC)
+
     def is_same(self, live: RemoteModel) -> bool:
         """Whether a live model of this remote name is the recorded one: created at the very same moment."""
         return bool(self.create_time) and instant(live.create_time) == instant(self.create_time)
@@ -77,11 +82,16 @@ class LockedModel:
         return next((one for one in self.generations if one.key == key), None)
 
     def with_generation(self, generation: LockedGeneration) -> LockedModel:
-        """The model with this generation put in the place of the one with its key, or before all others."""
-        if self.generation(generation.key) is None:
-            return replace(self, generations=(generation, *self.generations))
-        swapped = (generation if one.key == generation.key else one for one in self.generations)
-        return replace(self, generations=tuple(swapped))
+        """The model with this generation in the place of the one with its key, or among the others, newest first.
+
+        What was created at an unknown time was created just now.
+        """
+        if self.generation(generation.key):
+            return replace(
+                self, generations=tuple(generation if one.key == generation.key else one for one in self.generations)
+            )
+        everything = (generation, *self.generations)
+        return replace(self, generations=tuple(sorted(everything, key=lambda one: one.moment, reverse=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,12 +107,21 @@ def _parse(text: str, file: str) -> dict[str, Any]:
             f"{file} holds the conflict markers of a merge", f"take one side (git checkout --ours {file}) and run again"
         )
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"{file} is no complete JSON ({error})", file) from error
     if not isinstance(document, dict):
         raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return fields
 
 
 def _no_constant(name: str) -> float:
@@ -122,6 +131,8 @@ def _no_constant(name: str) -> float:
 def _lock_of(document: dict[str, Any]) -> Lock:
     root = Block("", document)
     target, models = root.block("target"), root.block("models")
+    if models.fields and not target.fields:
+        raise OddFieldError("target is missing, so nobody knows whose models these are")
     return Lock(
         target=_target_of(target) if target.fields else None,
         models={name: _model_of(models.block(name)) for name in models.fields},

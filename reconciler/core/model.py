@@ -242,7 +242,6 @@ class Capabilities:
     label: str
     hyperparameters: frozenset[str]
     sampling: bool = True
-    caller_chosen_ids: bool = True
     simulated: bool = False
     defaults: Hyperparameters = field(default_factory=dict)
     seconds_per_step: float | None = None

@@ -63,7 +63,12 @@ def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]
     held = {action.name for action in actions if action.reason in {Reason.SUSPENDED, Reason.ID_TAKEN}}
     for names, option, reason, why in (
         (request.retry, "--retry", Reason.RETRY_REQUESTED, "its training has not failed, or is running again already"),
-        (request.replace, "--replace", Reason.REPLACE_REQUESTED, "no generation of it is ready to be replaced"),
+        (
+            request.replace,
+            "--replace",
+            Reason.REPLACE_REQUESTED,
+            "nothing is ready to be replaced, or its replacement is there already",
+        ),
     ):
         idle = (name for name in sorted(names - held) if (name, reason) not in answered)
         yield from (f"{option} {name} does nothing: {why}" for name in idle)

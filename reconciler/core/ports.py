@@ -44,6 +44,23 @@ class Exists:
     model: RemoteModel | None
 
 
+class LockStore(Protocol):
+    """Where a lockfile's text is kept, whole or not at all."""
+
+    @property
+    def path(self) -> object:
+        """What names the store in messages."""
+        ...
+
+    def read(self) -> str | None:
+        """The text, or ``None`` where there is none."""
+        ...
+
+    def write(self, text: str) -> bool:
+        """Replace the text; whether it differed."""
+        ...
+
+
 class Provider(Protocol):
     """A tuning service.
 

@@ -30,11 +30,14 @@ class Selection:
         """The chosen manifests.
 
         Raises:
-            UsageError: when ``only`` or ``exclude`` name what is not there.
+            UsageError: when ``only`` or ``exclude`` name what is not there, or nothing is chosen.
         """
         check_names("--only", self.only, manifests)
         check_names("--exclude", self.exclude, manifests)
-        return tuple(one for one in manifests if self._chooses(one))
+        chosen = tuple(one for one in manifests if self._chooses(one))
+        if manifests and not chosen:
+            raise UsageError("none of the manifests is chosen", "see their metadata.labels, --only and --exclude")
+        return chosen
 
     def _chooses(self, manifest: Manifest) -> bool:
         return (

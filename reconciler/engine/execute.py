@@ -32,6 +32,7 @@ class Executor:
     ) -> None:
         """``examples`` reads a manifest's data set again when it is sent."""
         self.refused: dict[str, Refused] = {}
+        self.started: set[str] = set()
         self._provider = provider
         self._target = target
         self._recorder = recorder
@@ -92,6 +93,7 @@ class Executor:
             locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
             locked = replace(locked, operation=operation, total_steps=steps)
+            self.started.add(locked.remote)
             self._found(manifest, Started(manifest.name, manifest.file, locked))
         else:
             self._resolve_taken(manifest, mark, answer, models)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconciler.core.events import Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
-from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious, live_of
+from reconciler.core.generations import (
+    EXPECTED_STATES,
+    Observation,
+    is_suspicious,
+    live_of,
+    recorded_generation,
+    satisfies,
+)
 from reconciler.core.lock import LockedGeneration, locked_target
 from reconciler.core.model import Example, Manifest, RemoteModel, State, Target
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
-from reconciler.core.problems import AccessError, ExitStatus
+from reconciler.core.problems import AccessError, ExitStatus, ServiceError
 from reconciler.core.training import total_steps
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.execute import Executor
 from reconciler.engine.observe import observe
 from reconciler.engine.recorder import Recorder
+
+LONGEST_OUTAGE = timedelta(minutes=15)
+"""How long a wait goes on without an answer; each look has been retried by the provider before."""
+PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
+LOOKS_BEFORE_GONE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +40,15 @@ class Options:
     """How far a run goes.
 
     ``creates`` and ``writes`` allow trainings and patches; without them only the lockfile changes. ``wait`` stays until
-    the trainings end, at most ``timeout`` long.
+    the trainings end, at most ``timeout`` long. ``foreseen`` says that patches which come up during the run are
+    approved too; without it only those of manifests whose creation or patching was in the approved plan.
     """
 
     request: Request = field(default_factory=Request)
     creates: bool = True
     writes: bool = True
     wait: bool = True
+    foreseen: bool = True
     timeout: timedelta | None = None
 
 
@@ -41,7 +56,8 @@ class Options:
 class Outcome:
     """How a run ended: what is left to do, which trainings failed, what was refused, and whether time ran out.
 
-    ``unfinished`` says that something should have been done and was not: it came up during the run, or had no effect.
+    ``unfinished`` says that something declared is left undone: it may not be created, came up during the run, or had
+    no effect.
     """
 
     plan: Plan
@@ -87,6 +103,9 @@ class Reconciler:
         self._observation = Observation()
         self._executor = Executor(provider, target, recorder, examples)
         self._failed: set[str] = set()
+        self._patchable: set[str] = set()
+        self._missed: Counter[str] = Counter()
+        self._seen = clock()
 
     async def look(self) -> Plan:
         """Observe, and plan; nothing changes anywhere."""
@@ -103,6 +122,7 @@ class Reconciler:
         The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens.
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
+        self._patchable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE)}
         self._narrow_request(asked)
         try:
             return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)})
@@ -110,7 +130,7 @@ class Reconciler:
             self._recorder.flush()
 
     async def _converge(self, creatable: set[str]) -> Outcome:
-        began = self._clock()
+        began = self._seen = self._clock()
         self._declare()
         while True:
             self._refresh()
@@ -122,9 +142,25 @@ class Reconciler:
             self._recorder.flush()
             delay = self._delay(waiting, began)
             await self._sleeper(delay if left is None else min(delay, left))
-            self._observation = await observe(
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        """Observe once more. Hours of waiting outlive an outage: what was seen last holds until it has lasted too long.
+
+        A model that this run created is not taken for gone because it does not show at once.
+        """
+        try:
+            found = await observe(
                 self._provider, self._recorder.lock, concurrency=self._target.limits.concurrency, progress=True
             )
+        except ServiceError as error:
+            if error.code not in PASSING_ERRORS or self._clock() - self._seen > LONGEST_OUTAGE:
+                raise
+            return
+        self._seen = self._clock()
+        self._missed.update(found.gone & self._executor.started)
+        hidden = {remote for remote, looks in self._missed.items() if looks < LOOKS_BEFORE_GONE}
+        self._observation = replace(found, gone=found.gone - hidden)
 
     async def _carry_out(self, creatable: set[str]) -> Plan:
         """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""
@@ -145,8 +181,11 @@ class Reconciler:
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable
+        if action.kind is Kind.UPDATE:
+            return self._options.writes and (self._options.foreseen or action.name in self._patchable)
         if action.kind is Kind.PROMOTE:
-            return self._options.writes or not any(one.name == action.name for one in current.of_kind(Kind.UPDATE))
+            updates = (one for one in current.of_kind(Kind.UPDATE) if one.name == action.name)
+            return all(self._allowed(one, current, creatable) for one in updates)
         return action.kind is Kind.ADOPT or self._options.writes
 
     def _plan(self) -> Plan:
@@ -184,9 +223,15 @@ class Reconciler:
             self._recorder.emit(Progressed(name, one.key, live, total))
         elif live.state is not one.state:
             failed = live.state is State.FAILED
-            if failed and name in self._manifests:
+            if failed and self._is_wanted(name, one):
                 self._failed.add(name)
             self._recorder.emit((Failed if failed else Completed)(name, one.key, live))
+
+    def _is_wanted(self, name: str, one: LockedGeneration) -> bool:
+        manifest = self._manifests.get(name)
+        return manifest is not None and satisfies(
+            recorded_generation(one, self._target.scope, name, self._observation), manifest
+        )
 
     def _time_left(self, began: datetime) -> float | None:
         timeout = self._options.timeout
@@ -203,11 +248,8 @@ class Reconciler:
         return seconds_left(live, total, now) if live else None
 
     def _unfinished(self, current: Plan) -> bool:
-        """Whether something is left that this run was allowed to do, such as a patch without effect."""
-        options = self._options
-        return bool(
-            (options.creates and current.of_kind(Kind.CREATE)) or (options.writes and current.of_kind(Kind.UPDATE))
-        )
+        """Whether something declared is left undone: nobody trains it, or a patch that was allowed had no effect."""
+        return bool(current.of_kind(Kind.CREATE) or (self._options.writes and current.of_kind(Kind.UPDATE)))
 
     def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
         return Outcome(

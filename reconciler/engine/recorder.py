@@ -4,40 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
 
 from reconciler.core.events import Event, record
 from reconciler.core.lock import Lock
-from reconciler.core.lock_text import dumps
-from reconciler.core.ports import Clock
+from reconciler.core.lock_text import dumps, loads
+from reconciler.core.ports import Clock, LockStore
 
 SAVE_INTERVAL = timedelta(seconds=1)
 
 
 class Recorder:
-    """Folds events into the lock, saves it when it changed (at most once a second, and on flush), tells sinks."""
+    """Folds events into the lock, saves it when it changed (at most once a second, and on flush), tells sinks.
+
+    Another run may have saved in between: then this run's events are folded into what that one left.
+    """
 
     def __init__(
-        self, lock: Lock, save: Callable[[str], object], clock: Clock, sinks: Sequence[Callable[[Event], None]] = ()
+        self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[Callable[[Event], None]] = ()
     ) -> None:
-        """``save`` takes the lockfile's whole text; ``sinks`` are called with every event, after it was recorded."""
+        """``sinks`` are called with every event, after it was recorded."""
         self.lock = lock
-        self._save = save
+        self._store = store
         self._clock = clock
         self._sinks = sinks
+        self._events: list[Event] = []
         self._saved = lock
+        self._text: str | None = None
         self._last: datetime | None = None
 
     def emit(self, event: Event) -> None:
         """Record an event, save when it is time, and pass it on."""
-        self.lock = record(self.lock, event)
+        before, self.lock = self.lock, record(self.lock, event)
+        if self.lock is not before:
+            self._events.append(event)
         if self._last is None or self._clock() - self._last >= SAVE_INTERVAL:
             self.flush()
         for sink in self._sinks:
             sink(event)
 
     def flush(self) -> None:
-        """Save what is not saved yet; a lock without models is not worth a file."""
-        if self.lock is not self._saved and self.lock.models:
-            self._save(dumps(self.lock))
-            self._saved = self.lock
-            self._last = self._clock()
+        """Save what is not saved yet; a lock without models is not worth a file.
+
+        Raises:
+            ReconcileError: when the lockfile cannot be written, or was made unreadable meanwhile.
+        """
+        if self.lock is self._saved or not self.lock.models:
+            return
+        found = self._store.read()
+        if found is not None and found != self._text:
+            self.lock = reduce(record, self._events, loads(found, str(self._store.path)))
+        self._text = dumps(self.lock)
+        self._store.write(self._text)
+        self._saved = self.lock
+        self._last = self._clock()

@@ -192,7 +192,7 @@ def result_document(
     exit_status: ExitStatus,
     root: str = "",
 ) -> Document:
-    """What a run of apply or wait did (schema: apply).
+    """What a run of apply or wait did (schema: result).
 
     ``plan`` is the plan that is left at the end. It tells of every manifest that no outcome tells of, and what is still
     to be done about those that one does. ``requests`` were sent to the service, ``seconds`` went by.
@@ -212,6 +212,11 @@ def result_document(
     }
 
 
+_UNDONE: Final[Mapping[Kind, str]] = {
+    Kind.CREATE: "it is not there, and nobody trains it; run reconcile apply",
+    Kind.UPDATE: "it differs from what is declared; run reconcile apply",
+    Kind.PROMOTE: "it is ready, and does not serve yet; run reconcile apply",
+}
 _LEFT: Final[Mapping[Kind, OutcomeState]] = {Kind.HOLD: "held", Kind.WAIT: "training", Kind.NOOP: "inSync"}
 _SETTLED: Final = frozenset({"inSync", "orphaned"})
 
@@ -225,7 +230,7 @@ def _left(action: Action) -> Document:
             "reason": action.reason.value if action.kind is Kind.HOLD else "",
             "key": action.key,
             "remote": action.remote,
-            "message": action.message,
+            "message": action.message or _UNDONE.get(action.kind, ""),
         }
     )
 

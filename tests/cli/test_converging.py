@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
 from support.cli_world import EXAMPLES, Cli
@@ -96,8 +99,8 @@ def test_wait_creates_nothing(reconcile: Cli) -> None:
 
     answer = reconcile("wait")
 
-    assert answer.status == 0
-    assert "adder  not done:" in answer.out
+    assert answer.status == 1, "what is waited for will never come"
+    assert "adder  not done: it is not there, and nobody trains it; run reconcile apply" in answer.out
     assert not reconcile.lock_file.exists()
 
 
@@ -323,3 +326,104 @@ def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
     assert answer.status == 64
     assert not reconcile.lock_file.exists()
     assert "--report plan.pdf: reports are written as .json; name a file that ends in .json" in answer.err
+
+
+def test_locked_fails_when_the_model_is_gone(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    shutil.rmtree(reconcile.specs / ".reconcile")
+
+    answer = reconcile("apply", "--locked", "--yes")
+
+    assert answer.status == 1
+    assert "it is not there, and nobody trains it; run reconcile apply" in answer.out
+    assert reconcile("resolve", "adder").status == 1
+    assert "was recorded as MISSING" in reconcile("resolve", "adder").err
+
+
+def test_a_gone_model_is_shown_as_missing(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    shutil.rmtree(reconcile.specs / ".reconcile")
+    before = reconcile.lock_file.read_bytes()
+
+    live = reconcile("status", "--live", "--format", "json").document
+
+    assert live["models"][0]["generations"][0]["state"] == "MISSING"
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_what_another_run_recorded_meanwhile_is_kept(reconcile: Cli) -> None:
+    reconcile.manifest("slow")
+    reconcile.manifest("quick")
+    reconcile("apply", "--yes", "--no-wait", "--only", "slow")
+    stale = reconcile.lock_file.read_bytes()
+    interrupted = []
+
+    def race(_now: object) -> None:
+        """Another run records its model while this one sleeps."""
+        if not interrupted:
+            interrupted.append(json.loads(reconcile.lock_file.read_text()))
+            lock = json.loads(stale)
+            lock["models"]["other"] = {"manifest": "other.yaml", "protect": True}
+            reconcile.lock_file.write_text(json.dumps(lock))
+
+    reconcile.clock.on_move = race
+    assert reconcile("apply", "--yes").status == 0
+
+    assert set(reconcile.lock) == {"quick", "slow", "other"}
+    assert reconcile.lock["slow"]["serving"]
+    assert reconcile.lock["other"]["protect"]
+
+
+def test_a_selection_of_nothing_is_no_success(reconcile: Cli) -> None:
+    reconcile.manifest("adder", metadata=", labels: {team: x}")
+
+    for command in (["plan"], ["apply", "--yes"], ["validate", "--locked"]):
+        answer = reconcile(*command, "-l", "team=y")
+        assert answer.status == 64
+        assert "none of the manifests is chosen" in answer.err
+
+
+def test_without_a_yes_nothing_is_patched_after_the_waiting(reconcile: Cli) -> None:
+    reconcile.manifest("adder", more="  description: old\n")
+    reconcile("apply", "--yes", "--no-wait")
+    reconcile.manifest("adder", more="  description: new\n")
+
+    unapproved = reconcile("apply")
+    assert unapproved.status == 1
+    assert "it is ready, and does not serve yet; run reconcile apply" in unapproved.out
+    assert "serving" not in reconcile.lock["adder"]
+    assert reconcile("apply", "--yes").status == 0
+    assert reconcile.lock["adder"]["serving"]
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_training(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply", "--yes", "--report", str(reconcile.folder / "nowhere" / "x.json"))
+
+    assert answer.status == 64
+    assert "cannot be written; name a file in a folder that is there and writable" in answer.err
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_lockfile_that_cannot_be_written_is_told_before_the_training(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile.lock_file.mkdir()
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    assert "reconcile.lock.json" in answer.err
+    assert "training started" not in answer.err
+
+
+def test_only_makes_no_orphans(reconcile: Cli) -> None:
+    reconcile.manifest("a")
+    manifest = reconcile.manifest("b")
+    reconcile("apply", "--yes")
+    manifest.unlink()
+
+    assert "Orphaned" in reconcile("plan", "--format", "json").out
+    assert "Orphaned" not in reconcile("plan", "--format", "json", "--only", "a").out

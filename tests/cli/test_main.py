@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from reconciler import __version__
+from reconciler.app.environment import Environment
 from support.cli_world import Cli
 
 
@@ -56,7 +59,7 @@ def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], 
 
 def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reconcile.manifest("adder")
-    monkeypatch.setenv("RECONCILE_PLAN_OUTPUT", "json")
+    monkeypatch.setenv("RECONCILE_PLAN_FORMAT", "json")
 
     assert reconcile("plan").document["kind"] == "Plan"
 
@@ -140,3 +143,25 @@ def test_schema_lists_and_prints(reconcile: Cli) -> None:
     assert {"TunedModel", "Target", "Plan", "Lock"} <= set(kinds)
     for kind in kinds:
         assert json.loads(reconcile("schema", kind).out)["$schema"].startswith("https://json-schema.org/draft/2020-12")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_disk_is_a_message(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "reconciler", "plan"],
+            cwd=reconcile.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert process.returncode == 1
+    assert "No space left on device" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_environment_stays_out_of_what_is_shown() -> None:
+    assert "hush" not in repr(Environment(environ={"RECONCILE_ACCESS_TOKEN": "hush"}))

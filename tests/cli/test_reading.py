@@ -172,3 +172,23 @@ def test_colour_only_where_it_is_wanted(reconcile: Cli) -> None:
 
     assert "\x1b[" not in reconcile("plan").out
     assert "\x1b[" in reconcile("plan", "--color", "always").out
+
+
+def test_problems_of_the_target_are_told_as_a_document_too(reconcile: Cli) -> None:
+    reconcile.target("  colour: red\n")
+
+    answer = reconcile("validate", "--format", "json")
+
+    assert answer.status == 1
+    assert answer.document["problems"][0]["file"] == "specs/reconcile.yaml"
+
+
+def test_a_broken_data_set_of_one_does_not_hide_the_other(reconcile: Cli) -> None:
+    reconcile.manifest("good")
+    reconcile.manifest("bad")
+    reconcile("apply", "--yes")
+    (reconcile.specs / "bad.csv").write_text("version https://git-lfs.github.com/spec/v1\n")
+
+    assert reconcile("plan").status == 1
+    assert reconcile("resolve", "good").status == 0
+    assert reconcile("status").status == 0

@@ -70,7 +70,7 @@ def test_a_generation_that_starts_again_takes_its_own_place() -> None:
     older = generation("numbers-bbbbbbbb")
     block = LockedModel("numbers.yaml", KEY, generations=(replace(CREATING, state=State.MISSING), older))
     lock = record(Lock(models={"numbers": block}), Started("numbers", "numbers.yaml", CREATING))
-    assert lock.models["numbers"] == replace(block, generations=(CREATING, older))
+    assert lock.models["numbers"] == replace(block, serving=None, generations=(CREATING, older))
 
 
 def test_what_is_declared_is_recorded_beside_the_generations() -> None:

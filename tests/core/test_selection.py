@@ -23,7 +23,6 @@ MANIFESTS = [
         (Selection(), ["numbers", "words", "letters"]),
         (Selection(labels=(("team", "demo"),)), ["numbers", "words"]),
         (Selection(labels=(("team", "demo"), ("tier", "gold"))), ["numbers"]),
-        (Selection(labels=(("team", "other"),)), []),
         (Selection(only=frozenset({"words", "letters"})), ["words", "letters"]),
         (Selection(exclude=frozenset({"words"})), ["numbers", "letters"]),
         (Selection((("team", "demo"),), frozenset({"numbers", "words"}), frozenset({"words"})), ["numbers"]),
@@ -37,6 +36,10 @@ def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, nam
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
+        (
+            Selection(labels=(("team", "other"),)),
+            "none of the manifests is chosen; see their metadata.labels, --only and --exclude",
+        ),
         (Selection(only=frozenset({"number"})), "--only number: no manifest of that name; did you mean numbers?"),
         (
             Selection(exclude=frozenset({"zzz"})),

@@ -160,7 +160,7 @@ def test_a_deleted_model_is_trained_again_under_its_key(world: World) -> None:
     ran = world.run(manifest())
     (action,) = ran.approved.actions
     assert (action.kind, action.reason, action.key) == (Kind.CREATE, Reason.MISSING, key)
-    assert ran.happened == ["Disappeared", "Started", "Completed"]
+    assert ran.happened == ["Disappeared", "Started", "Completed", "Promoted"]
     assert world.run(manifest()).happened == []
 
 

@@ -55,7 +55,7 @@ def test_waiting_creates_and_patches_nothing_but_promotes_what_is_ready(world: W
     assert ran.happened == ["Completed", "Promoted"]
     assert {line.split()[0] for line in ran.requests} == {"GET"}
     assert [(one.name, one.kind) for one in ran.outcome.plan.actions] == [("a", Kind.NOOP), ("b", Kind.CREATE)]
-    assert ran.outcome.exit_status is ExitStatus.OK
+    assert ran.outcome.exit_status is ExitStatus.ERROR
 
 
 def test_waiting_does_not_promote_what_must_be_patched_first(world: World) -> None:

@@ -67,7 +67,7 @@ def result(plan: Plan, *outcomes: Outcome) -> Document:
         seconds=1.23456,
         exit_status=ExitStatus.OK,
     )
-    return held_to("apply", document)
+    return held_to("result", document)
 
 
 def model(document: Document) -> Document:
@@ -124,7 +124,7 @@ def test_every_result_obeys_its_schema(
         seconds=seconds,
         exit_status=status,
     )
-    held_to("apply", document)
+    held_to("result", document)
     told = {one.name for one in plan.actions} | {one.name for one in done}
     assert {one["name"] for one in document["models"]} == told
     assert sum(document["summary"].values()) == len(document["models"])

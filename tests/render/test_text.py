@@ -190,7 +190,7 @@ def test_every_other_end_is_told_with_its_reason() -> None:
         """
         idle     held (Suspended): spec.lifecycle.suspend is set
         letters  failed: the training failed: out of quota; change the inputs, or train it again with --retry letters
-        new      not done: new-22222222
+        new      not done: it is not there, and nobody trains it; run reconcile apply
         slow     still training: slow-22222222
         taken    refused: the service said no; ask it
         words    updated: displayName, description

@@ -121,7 +121,7 @@ class World:
         return Target(name="default", file="reconcile.yaml", provider="embedded", scope=self.scope, limits=self.limits)
 
     def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
-        return Recorder(checkout.lock, LockFile(checkout.path).write, self.time.clock, [events.append])
+        return Recorder(checkout.lock, LockFile(checkout.path), self.time.clock, [events.append])
 
     def reconciler(
         self, provider: Provider, manifests: tuple[Manifest, ...], options: Options, recorder: Recorder
