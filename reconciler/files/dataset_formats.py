@@ -42,6 +42,9 @@ class Fault:
     remedy: str
 
 
+# The library's own limit of 131,072 characters a field would be told as a broken quote; the service's limit is ours.
+csv.field_size_limit(2**31 - 1)
+
 Items = Iterator[Row | Fault]
 Reader = Callable[[str, Fields], Items]
 

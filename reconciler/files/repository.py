@@ -73,4 +73,4 @@ def _real(path: Path) -> Path:
 def _near(path: Path) -> str:
     there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, there, n=1)
-    return f"did you mean {near[0]}?" if near else "mend the path, or add the file"
+    return f"did you mean {near[0]}, in the same folder?" if near else "mend the path, or add the file"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from reconciler.core.identity import dataset_digest
 from reconciler.core.model import Example
 from reconciler.core.problems import ReconcileError
+from reconciler.files.dataset_formats import FORMATS, Fields, Row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
 _PAIRS = [("1", "2"), ("a, b", 'say "c"'), ("ü\tx", "y\nz")]
@@ -297,7 +298,7 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
 _PATHS = [
     ("nowhere.csv", "nowhere.csv does not exist; mend the path, or add the file"),
     ("no/folder.csv", "no/folder.csv does not exist; mend the path, or add the file"),
-    ("dat.csv", "dat.csv does not exist; did you mean data.csv?"),
+    ("dat.csv", "dat.csv does not exist; did you mean data.csv, in the same folder?"),
     ("folder", "folder is a folder; name a file in it"),
     ("/etc/passwd", "/etc/passwd is an absolute path; write it relative to this file"),
     ("C:/data.csv", "C:/data.csv is an absolute path; write it relative to this file"),
@@ -374,3 +375,8 @@ def test_any_text_survives_every_format(tmp_path: Path, pairs: list[tuple[str, s
         workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}), capabilities=unlimited)
         (manifest,) = workspace.manifests
         assert [(one.input, one.output) for one in workspace.examples(manifest)] == pairs
+
+
+def test_a_field_longer_than_the_csv_library_takes_by_itself_is_no_broken_quote() -> None:
+    (row,) = FORMATS[".csv"](f"text_input,output\n{'x' * 140_000},y\n", Fields("text_input", "output"))
+    assert row == Row(2, "x" * 140_000, "y")

@@ -270,7 +270,7 @@ def test_a_spec_that_is_no_mapping_is_one_problem(tmp_path: Path) -> None:
 def test_all_problems_are_told_at_once_in_their_order(tmp_path: Path) -> None:
     manifest = MANIFEST.replace("data.csv", "dta.csv") + "  displayNam: x\n  hyperparameters: {topK: 1}\n"
     assert messages(load_in(sample(tmp_path, manifest=manifest))) == [
-        "m.yaml:8:11: spec.dataset.path: dta.csv does not exist; did you mean data.csv?",
+        "m.yaml:8:11: spec.dataset.path: dta.csv does not exist; did you mean data.csv, in the same folder?",
         "m.yaml:9:3: spec.displayNam: is an unknown field; did you mean displayName?",
         (
             "m.yaml:10:21: spec.hyperparameters.topK: is an unknown field;"
