@@ -57,6 +57,28 @@ def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], 
     assert "Traceback" not in answer.err
 
 
+def test_every_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
+    def status(*arguments: str) -> int:
+        process = reconcile.process(*arguments)
+        process.communicate(timeout=30)
+        return process.returncode
+
+    manifest = reconcile.manifest("adder", epochs=100)
+    assert status("validate") == 0
+    assert status("plan", "--detailed-exitcode") == 2
+    assert status("apply") == 64
+    assert status("apply", "--yes", "--no-wait") == 0
+    assert status("wait", "--timeout", "0") == 4
+    manifest.write_text("kind: Nonsense\n")
+    assert status("plan") == 1
+    reconcile.manifest("adder")
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("embedded", "generativelanguage"))
+    reconcile.lock_file.unlink()
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+    assert status("plan") == 3
+
+
 def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reconcile.manifest("adder")
     monkeypatch.setenv("RECONCILE_PLAN_FORMAT", "json")

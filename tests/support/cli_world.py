@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -136,6 +137,7 @@ class Cli:
         return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "reconciler", *arguments],
             cwd=self.folder,
+            env={**os.environ, **self.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
