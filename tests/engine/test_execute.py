@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from reconciler.core.generations import Observation
@@ -19,24 +18,12 @@ from reconciler.core.ports import Provider
 from reconciler.core.problems import AccessError, ExitStatus, ReconcileError
 from reconciler.engine.execute import Executor
 from reconciler.engine.reconcile import Options
-from support.engine_world import CREATE, EXAMPLES, LIST, World, manifest, tuning
+from support.engine_world import CREATE, EXAMPLES, LIST, World, answering, manifest, tuning
 from support.provider_service import error
 
 if TYPE_CHECKING:
+    from starlette.requests import Request as HttpRequest
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-
-def answering(answer: Callable[[HttpRequest], Response | None]) -> Callable[[ASGIApp], ASGIApp]:
-    """A front end that answers some requests itself."""
-
-    def around(app: ASGIApp) -> ASGIApp:
-        async def front(scope: Scope, receive: Receive, send: Send) -> None:
-            response = answer(HttpRequest(scope))
-            await (response or app)(scope, receive, send)
-
-        return front
-
-    return around
 
 
 def denied(method: str, part: str = "") -> Callable[[ASGIApp], ASGIApp]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+from starlette.requests import Request as HttpRequest
 
 from reconciler.core.events import Event
 from reconciler.core.identity import dataset_digest
@@ -28,7 +29,8 @@ from reconciler.files.lockfile import LockFile
 from support.provider_service import Relay, Time, provider_of
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -194,3 +196,16 @@ def crowd(folder: Path, count: int) -> Path:
     path = folder / f"crowd-{count}.json"
     path.write_text(json.dumps({"tunedModels": [{**model, "state": "ACTIVE"} for model in models]}), encoding="utf-8")
     return path
+
+
+def answering(answer: Callable[[HttpRequest], Response | None]) -> Callable[[ASGIApp], ASGIApp]:
+    """A front end that answers some requests itself."""
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            response = answer(HttpRequest(scope))
+            await (response or app)(scope, receive, send)
+
+        return front
+
+    return around
