@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from reconciler.render.status import status_document
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reconciler.core.lock import Lock, LockedModel
+    from reconciler.core.lock import Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _resolved(project: Project, name: str) -> Resolved:
     locked = project.lock.models.get(name)
     serving = locked.generation(locked.serving) if locked else None
     if serving is None:
-        raise ReconcileError(f"nothing serves {name}: {_why_not(project, name, locked)}", "run reconcile apply first")
+        raise _unserved(project, name)
     if serving.state is not State.ACTIVE:
         raise ReconcileError(
             f"nothing serves {name}: {serving.key} was recorded as {serving.state}", "run reconcile apply to mend that"
@@ -158,8 +159,12 @@ def _resolved(project: Project, name: str) -> Resolved:
     )
 
 
-def _why_not(project: Project, name: str, locked: LockedModel | None) -> str:
-    if locked:
-        return "none of its generations has been promoted yet"
-    declared = any(one.name == name for one in project.manifests)
-    return "it was never applied" if declared else f"neither a manifest nor {project.lockfile} knows that name"
+def _unserved(project: Project, name: str) -> ReconcileError:
+    declared = {one.name for one in project.manifests}
+    known = sorted(declared | project.lock.models.keys())
+    if name in known:
+        why = "none of its generations has been promoted yet" if name in project.lock.models else "it was never applied"
+        return ReconcileError(f"nothing serves {name}: {why}", "run reconcile apply first")
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"the names are: {', '.join(known) or 'none'}"
+    return ReconcileError(f"nothing serves {name}: neither a manifest nor {project.lockfile} knows that name", remedy)

@@ -17,6 +17,9 @@ from reconciler.core.lock import Lock, LockedModel
 from reconciler.core.model import Capabilities, Manifest, RemoteModel, Target
 from reconciler.core.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
 
+_NAMED = 3
+"""How many of the vanished models a message names."""
+
 
 def plan(
     desired: Sequence[Manifest],
@@ -100,8 +103,9 @@ def _orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
 
 def _all_held(actions: tuple[Action, ...], lock: Lock, observed: Observation) -> tuple[Action, ...]:
     gone = [one.remote for _, one in vanished(lock, observed)]
+    named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     message = (
-        f"{len(gone)} recorded models are gone at once ({', '.join(gone[:3])}{', …' if len(gone) > 3 else ''}), "  # noqa: PLR2004
+        f"{len(gone)} recorded models are gone at once ({named}), "
         "which looks like a wrong project or wrong credentials; check them, or, if they really were deleted, "
         "move the lockfile away: the next run rebuilds it"
     )

@@ -126,7 +126,8 @@ def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:
     assert document["models"][0]["remote"] == remote
     nobody = reconcile("resolve", "nobody")
     assert nobody.status == 1
-    assert "neither a manifest nor specs/reconcile.lock.json knows that name" in nobody.err
+    assert "neither a manifest nor specs/reconcile.lock.json knows that name; the names are: adder" in nobody.err
+    assert "knows that name; did you mean adder?" in reconcile("resolve", "ader").err
 
 
 def test_no_target_names_the_way_out(reconcile: Cli) -> None:
