@@ -66,7 +66,7 @@ class _Run:
             manifests=project.manifests,
             target=project.target,
             recorder=self._recorder,
-            examples=project.workspace.examples,
+            examples=project.workspace,
             clock=env.clock,
             sleeper=env.sleeper,
             options=options,

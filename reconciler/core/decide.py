@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.core.diff import content_changes, mutable_changes
 from reconciler.core.generations import Known, choose, content_of, satisfies
@@ -14,16 +14,26 @@ from reconciler.core.model import Capabilities, Manifest, RemoteModel, State
 from reconciler.core.plan import EFFECTS, Action, FieldChange, Kind, Reason, Request
 from reconciler.core.training import training_of
 
+_ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
+_LONG_QUEUE = timedelta(hours=1)
+"""From when on a plan says that a training has not begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything that the decision about one manifest depends on; ``holder`` finds who holds an id."""
+    """Everything that the decision about one manifest depends on.
+
+    ``taken`` are the foreign models by their id, ``untunable`` says of base models why they cannot be tuned, and
+    ``doubles`` are trainings that double one of the generations.
+    """
 
     manifest: Manifest
     scope: str
     locked: LockedModel
     generations: tuple[Known, ...]
-    taken: dict[str, RemoteModel]
+    doubles: tuple[Known, ...]
+    taken: Mapping[str, RemoteModel]
+    untunable: Mapping[str, str]
     request: Request
     capabilities: Capabilities
     now: datetime
@@ -58,6 +68,10 @@ def decide(it: Situation) -> tuple[Action, ...]:
 
 
 def _decide(it: Situation) -> Iterator[Action]:
+    yield from _cancellations(it)
+    if not it.manifest.dataset.digest:
+        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.fault)
+        return
     satisfying = it.satisfying
     replacing = it.manifest.name in it.request.replace
     chosen = choose(satisfying, it.locked.serving, it.locked.rejected, replacing=replacing)
@@ -74,11 +88,19 @@ def _decide(it: Situation) -> Iterator[Action]:
     yield from _serving_updates(it)
 
 
+def _cancellations(it: Situation) -> Iterator[Action]:
+    """Two runs that could not see each other started one training twice; which one stays is the same for both."""
+    kept = {one.key: one.remote for one in it.generations}
+    for one in it.doubles:
+        message = f"it doubles {kept[one.key]}, which another run started, and is cancelled"
+        yield it.action(Kind.RETIRE, Reason.DUPLICATE, one, message)
+
+
 def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -> Reason | None:
     """Whether somebody asked for one more training; one in flight, or made and not recorded, is that training."""
     name = it.manifest.name
-    failed = any(one.state is State.FAILED for one in satisfying)
-    if name in it.request.retry and chosen is None and failed:
+    ended = any(one.state in _ENDED_BADLY for one in satisfying)
+    if name in it.request.retry and chosen is None and ended:
         return Reason.RETRY_REQUESTED
     if name in it.request.replace and chosen is not None and chosen.state is State.ACTIVE:
         made = chosen.locked is None and chosen.mark.attempt > 0
@@ -93,13 +115,9 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
         message = "the generation that satisfies this manifest was rolled back, and is not trained again"
         return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], message)
     failed = max(satisfying, key=_age, default=None)
-    if failed and failed.state is State.FAILED and _is_what_failed(it, failed):
-        return it.action(
-            Kind.HOLD,
-            Reason.FAILED,
-            failed,
-            f"{_cause(failed)}; change the inputs, or train it again with --retry {name}",
-        )
+    if failed and failed.state in _ENDED_BADLY and _is_what_failed(it, failed):
+        remedy = f"change the inputs, or train it again with --retry {name}"
+        return it.action(Kind.HOLD, _ENDED_BADLY[failed.state], failed, f"{_cause(failed)}; {remedy}")
     return _create(it, satisfying, _why_create(it, satisfying))
 
 
@@ -115,11 +133,13 @@ def _age(known: Known) -> tuple[int, datetime, str]:
 
 
 def _cause(known: Known) -> str:
-    return (
-        known.failure.message.rstrip(".")
-        if known.failure
-        else "the training failed, and the service no longer tells why"
-    )
+    if known.state is State.CANCELLED:
+        return "the training was cancelled at the service" + (
+            f": {known.failure.message.rstrip('.')}" if known.failure else ""
+        )
+    if known.failure:
+        return known.failure.message.rstrip(".")
+    return "the training failed, and the service no longer tells why"
 
 
 def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
@@ -139,12 +159,18 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
             f"delete that model, or rename this manifest"
         )
         return replace(it.action(Kind.HOLD, Reason.ID_TAKEN, message=message), key=key, remote=holder.remote)
+    missing = it.manifest.dataset.fault or (it.manifest.validation.fault if it.manifest.validation else "")
+    if missing:
+        return replace(it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing), key=key)
+    obstacle = it.untunable.get(it.manifest.source.base_model)
+    if obstacle:
+        return replace(it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=obstacle), key=key)
     return replace(
         it.action(Kind.CREATE, reason),
         key=key,
         attempt=attempt,
         source=it.manifest.source,
-        dataset=it.manifest.dataset.path,
+        dataset=it.manifest.dataset,
         training=training_of(it.manifest, it.capabilities),
         changes=_why_changed(it) if reason is Reason.CONTENT_CHANGED else (),
     )
@@ -166,14 +192,28 @@ def _adoption(it: Situation, known: Known) -> Iterator[Action]:
 def _in_flight(it: Situation, known: Known) -> Iterator[Action]:
     yield from _adoption(it, known)
     timeout = it.manifest.lifecycle.timeout
-    started = instant((known.live.start_time if known.live else "") or known.create_time)
-    if timeout and started and it.now - started > timeout:
-        message = (
-            f"the training has taken longer than spec.lifecycle.timeout; it goes on, and nobody waits for {known.key}"
-        )
+    begun = instant(known.live.start_time if known.live else "")
+    started = begun or instant(known.create_time)
+    passed = it.now - started if started else timedelta()
+    queued = "" if begun or passed < _LONG_QUEUE else _queued(known, passed)
+    if timeout and passed > timeout:
+        message = queued or "the training has taken longer than spec.lifecycle.timeout"
+        message = f"{message}; it goes on, and nobody waits for {known.key}"
         yield it.action(Kind.HOLD, Reason.DEADLINE_EXCEEDED, known, message)
     else:
-        yield it.action(Kind.WAIT, Reason.TRAINING, known)
+        yield it.action(Kind.WAIT, Reason.TRAINING, known, queued)
+
+
+def _queued(known: Known, passed: timedelta) -> str:
+    """What to say of a training that does not begin; empty where the service does not say that it has not begun."""
+    phase = known.live.phase if known.live else ""
+    if not phase:
+        return ""
+    hours = passed / timedelta(hours=1)
+    return (
+        f"the service has shown it as {phase} for {hours:.1f} hours: its location may be short of capacity, or the "
+        "project's quota of tuning jobs used up; wait, ask for quota, or cancel the job and choose another location"
+    )
 
 
 def _ready(it: Situation, known: Known) -> Iterator[Action]:
@@ -200,6 +240,6 @@ def _serving_updates(it: Situation) -> Iterator[Action]:
 
 
 def _updates(it: Situation, known: Known) -> Iterator[Action]:
-    changes = mutable_changes(it.manifest, known.live) if known.live else ()
+    changes = mutable_changes(it.manifest, known.live, it.capabilities.mutable) if known.live else ()
     if changes:
         yield replace(it.action(Kind.UPDATE, Reason.DRIFTED, known), changes=changes)

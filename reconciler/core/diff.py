@@ -13,9 +13,11 @@ _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
 MARK_FIELD = "ownership mark"
 
 
-def mutable_changes(manifest: Manifest, live: RemoteModel) -> tuple[FieldChange, ...]:
-    """The declared mutable fields that drifted, and the ownership mark where it is gone."""
-    return tuple(_texts(manifest, live)) + tuple(_sampling(manifest, live)) + tuple(_mark(live))
+def mutable_changes(manifest: Manifest, live: RemoteModel, mutable: frozenset[str]) -> tuple[FieldChange, ...]:
+    """The declared fields that drifted and can be patched (``mutable``), and the ownership mark where it is gone."""
+    sampling = _sampling(manifest, live) if "sampling" in mutable else ()
+    mark = _mark(live) if "description" in mutable else ()
+    return (*(change for change in _texts(manifest, live) if change.field in mutable), *sampling, *mark)
 
 
 def _texts(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
@@ -78,6 +80,8 @@ def _data(declared: Dataset, known: Known) -> Iterator[FieldChange]:
     recorded = known.locked.dataset if known.locked else None
     if recorded and recorded.path != declared.path:
         yield FieldChange("dataset.path", recorded.path or None, declared.path or None)
+    if recorded and recorded.generation != declared.generation:
+        yield FieldChange("dataset.generation", recorded.generation or None, declared.generation or None)
     if recorded and recorded.examples != declared.examples:
         yield FieldChange("dataset.examples", recorded.examples, declared.examples)
     yield FieldChange("dataset", known.mark.data, declared.digest)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import RemoteModel, State
+from reconciler.core.model import RemoteModel, Resources, State
 from reconciler.core.plan import Reason
 from reconciler.core.problems import ReconcileError
 
@@ -25,6 +25,23 @@ class Declared:
     name: str
     manifest: str
     protect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """The service is about to be asked for a generation, under an id of its own choice."""
+
+    name: str
+    manifest: str
+    generation: LockedGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The service refused what was intended: there is no such generation."""
+
+    name: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,24 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A training was cancelled, by whomever."""
+
+    name: str
+    key: str
+    model: RemoteModel
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A training that doubled another one, ``remote``, was cancelled; ``key`` is the generation of both."""
+
+    name: str
+    key: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Disappeared:
     """A recorded generation is proved to be gone."""
 
@@ -111,11 +146,15 @@ class Refused:
 Event = (
     Targeted
     | Declared
+    | Intended
+    | Withdrawn
     | Started
     | Adopted
     | Progressed
     | Completed
     | Failed
+    | Cancelled
+    | Dropped
     | Disappeared
     | Updated
     | Promoted
@@ -127,7 +166,7 @@ def record(lock: Lock, event: Event) -> Lock:
     """The lock after an event, the same object where nothing changed; the only thing that changes a lock."""
     if isinstance(event, Targeted):
         return lock if lock.target == event.target else replace(lock, target=event.target)
-    if isinstance(event, Started | Adopted):
+    if isinstance(event, Intended | Started | Adopted):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
         anew = model.serving == event.generation.key and event.generation.state is not State.ACTIVE
         serving = None if anew else model.serving  # what is trained anew has to earn its place again
@@ -138,6 +177,8 @@ def record(lock: Lock, event: Event) -> Lock:
         return lock
     if lock.models.get(event.name) == changed:
         return lock
+    if isinstance(event, Withdrawn) and not changed.generations:
+        return replace(lock, models={name: one for name, one in lock.models.items() if name != event.name})
     return replace(lock, models={**lock.models, event.name: changed})
 
 
@@ -147,7 +188,12 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
             return replace(model, manifest=manifest, protect=protect)
         case Promoted(_, key):
             return replace(model, serving=key)
-        case Progressed(_, key, remote) | Completed(_, key, remote) | Failed(_, key, remote):
+        case Withdrawn(_, key):
+            intended = model.generation(key)
+            return model.without_generation(key) if intended and intended.state is State.INTENDED else model
+        case (
+            Progressed(_, key, remote) | Completed(_, key, remote) | Failed(_, key, remote) | Cancelled(_, key, remote)
+        ):
             generation = model.generation(key)
             return model.with_generation(observed(generation, remote)) if generation else model
         case Disappeared(_, key):
@@ -174,4 +220,5 @@ def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGenerati
         total_steps=generation.total_steps or model.total_steps,
         final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
+        resources=generation.resources if model.resources == Resources() else model.resources,
     )

@@ -15,15 +15,21 @@ SUSPICIOUS_SHARE = 0.3
 EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE})
 """States in which a recorded generation should be found at the service. A failed one may be swept away there: what was
 recorded still holds the manifest, because deleting it is no request to train again."""
+_PRESENCE = {State.ACTIVE: 0, State.CREATING: 0, State.FAILED: 1, State.CANCELLED: 2}
 _UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the service showed: every listed model by remote name, and the remote names that are proved to be gone."""
+    """What the service showed: every listed model by remote name, and the remote names that are proved to be gone.
+
+    ``untunable`` says of base models why they cannot be tuned; it is known only of those that something is to be
+    created from.
+    """
 
     models: Mapping[str, RemoteModel] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    untunable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +67,49 @@ def known_generations(
 ) -> tuple[Known, ...]:
     """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded.
 
-    Each key once: a description copied to another model takes its mark along, and never displaces the original.
+    Each key once, as :func:`_precedence` says.
     """
+    everything = _pretenders(name, scope, locked, observation, marked)
+    chosen: dict[str, Known] = {}
+    for one in sorted(everything, key=_precedence):
+        chosen.setdefault(one.key, one)
+    return tuple(one for one in everything if chosen[one.key] is one)
+
+
+def doubles(
+    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
+) -> tuple[Known, ...]:
+    """The trainings of that name that double another one, as runs that race can bring about where nobody chooses ids.
+
+    Which of them counts depends on what the service shows alone, so that every run comes to the same result.
+    """
+    training = (
+        one
+        for one in _pretenders(name, scope, locked, observation, marked)
+        if one.live and one.live.chosen_id is None and one.state is State.CREATING
+    )
+    kept = {one.key: one.remote for one in known_generations(name, scope, locked, observation, marked)}
+    return tuple(one for one in training if kept[one.key] != one.remote)
+
+
+def _pretenders(
+    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
+) -> list[Known]:
     generations = locked.generations if locked else ()
-    recorded = tuple(recorded_generation(one, scope, name, observation) for one in generations)
-    keys, remotes = {one.key for one in recorded if one.live}, {one.remote for one in recorded if one.live}
-    bearers = (_marked(model, model.mark) for model in marked if model.mark and model.remote not in remotes)
-    unrecorded = {one.key: one for one in sorted(bearers, key=_originality) if one.key not in keys}
-    return recorded + tuple(unrecorded.values())
+    recorded = [recorded_generation(one, scope, name, observation) for one in generations]
+    remotes = {one.remote for one in recorded if one.live}
+    return recorded + [_marked(one, one.mark) for one in marked if one.mark and one.remote not in remotes]
 
 
-def _originality(known: Known) -> tuple[bool, datetime, str]:
-    return bool(known.live and known.live.chosen_id == known.key), known.moment, known.remote
+def _precedence(known: Known) -> tuple[bool, int, bool, datetime, str]:
+    """Which of several with one key is the generation: the smallest.
+
+    A description copied to another model takes its mark along, and never displaces the original. What is there comes
+    before what was given up; what this lock knows to be ready is not exchanged; then the earliest counts.
+    """
+    copied = bool(known.live and known.live.chosen_id not in {None, known.key})
+    ready = known.locked is not None and known.state is State.ACTIVE
+    return copied, _PRESENCE.get(known.state, len(_PRESENCE)), not ready, known.moment, known.remote
 
 
 def live_of(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:

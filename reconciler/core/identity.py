@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import rfc8785
 
-from reconciler.core.model import Example, Hyperparameters, Mark, Number, Source
+from reconciler.core.model import Conversation, Hyperparameters, Mark, Number, Source, TrainingExample
 
 NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 """A legal metadata.name: 31 characters, so that the key fits the 40 that the service allows an id."""
@@ -96,16 +96,43 @@ def same_number(declared: Number, effective: Number) -> bool:
     return declared == effective or abs(_rounded(declared) - _rounded(effective)) <= abs(declared) * 2**-23
 
 
-def dataset_digest(examples: Iterable[Example]) -> str:
-    r"""The ``sha256:`` digest of examples, each a line ``["input","output"]\n`` of compact JSON in UTF-8.
+class DatasetDigest:
+    r"""The ``sha256:`` digest of examples that come one by one.
 
-    The preamble is already part of each input; CRLF and CR count as LF; nothing else is normalised.
+    Each is a line ``["input","output"]\n`` of compact JSON in UTF-8, or, in Vertex AI's own form, the line of its
+    canonical JSON object. The preamble is already part of each input; in inputs and outputs CRLF and CR count as LF;
+    nothing else is normalised.
     """
-    digest = hashlib.sha256()
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, example: TrainingExample) -> None:
+        """Take up the next example."""
+        if isinstance(example, Conversation):
+            line = example.line
+        else:
+            line = json.dumps([_lf(example.input), _lf(example.output)], ensure_ascii=False, separators=(",", ":"))
+        self._digest.update(line.encode() + b"\n")
+
+    def __str__(self) -> str:
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+def dataset_digest(examples: Iterable[TrainingExample]) -> str:
+    """The digest of all these examples, as :class:`DatasetDigest` makes it."""
+    digest = DatasetDigest()
     for example in examples:
-        line = json.dumps([_lf(example.input), _lf(example.output)], ensure_ascii=False, separators=(",", ":"))
-        digest.update(line.encode() + b"\n")
-    return f"sha256:{digest.hexdigest()}"
+        digest.add(example)
+    return str(digest)
+
+
+def object_digest(uri: str, generation: str, checksum: str) -> str:
+    """The digest of a data set in Cloud Storage: the canonical JSON of its address, generation and checksum.
+
+    An object that is written again has another generation, and so is another data set, whatever it holds.
+    """
+    return f"sha256:{hashlib.sha256(rfc8785.dumps([uri, generation, checksum])).hexdigest()}"
 
 
 def _lf(text: str) -> str:

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from reconciler.core.model import Dataset, Failure, Hyperparameters, Mark, RemoteModel, Source, State, Target
+from reconciler.core.model import (
+    Dataset,
+    Failure,
+    Hyperparameters,
+    Mark,
+    RemoteModel,
+    Resources,
+    Source,
+    State,
+    Target,
+)
 from reconciler.core.problems import ReconcileError
 
 
@@ -28,6 +38,7 @@ class LockedGeneration:
     """What was recorded about one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
 
     ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
+    ``remote`` is empty while the generation is only intended.
     """
 
     key: str
@@ -47,6 +58,7 @@ class LockedGeneration:
     create_time: str = ""
     complete_time: str = ""
     failure: Failure | None = None
+    resources: Resources = field(default_factory=Resources)
 
     def mark(self, scope: str, name: str) -> Mark:
         """The ownership mark of this generation, of that manifest in that scope."""
@@ -80,6 +92,10 @@ class LockedModel:
     def generation(self, key: str | None) -> LockedGeneration | None:
         """The generation of that key, if it is recorded."""
         return next((one for one in self.generations if one.key == key), None)
+
+    def without_generation(self, key: str) -> LockedModel:
+        """The model without the generation of that key."""
+        return replace(self, generations=tuple(one for one in self.generations if one.key != key))
 
     def with_generation(self, generation: LockedGeneration) -> LockedModel:
         """The model with this generation in the place of the one with its key, or among the others, newest first.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from reconciler.core.blocks import Block, OddFieldError
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Dataset, Failure, Source, State
+from reconciler.core.model import Checkpoint, Dataset, Failure, Resources, Source, State
 from reconciler.core.problems import ReconcileError
 
 LOCK_VERSION: Final = 1
@@ -59,18 +59,47 @@ def _generation_json(one: LockedGeneration) -> dict[str, Any]:
             "state": one.state.value,
             "source": {"baseModel": one.source.base_model},
             "hyperparameters": _filled({"declared": dict(one.declared), "effective": dict(one.effective)}),
-            "dataset": _filled(
-                {"path": one.dataset.path, "digest": one.dataset.digest, "examples": one.dataset.examples or None}
-            ),
+            "dataset": _dataset_json(one.dataset),
             "operation": one.operation,
             "totalSteps": one.total_steps,
             "finalLoss": one.final_loss,
             "createTime": one.create_time,
             "completeTime": one.complete_time,
             "error": {"code": one.failure.code, "message": one.failure.message} if one.failure else None,
+            "resources": resources_json(one.resources),
         }
     )
     return {**document, "attempt": one.attempt, "preamble": one.preamble}
+
+
+def _dataset_json(dataset: Dataset) -> dict[str, Any]:
+    return _filled(
+        {
+            "path": dataset.path,
+            "digest": dataset.digest,
+            "examples": dataset.examples or None,
+            "generation": dataset.generation,
+            "checksum": dataset.checksum,
+            "bytes": dataset.size or None,
+        }
+    )
+
+
+def resources_json(resources: Resources) -> dict[str, Any]:
+    """What a training made, as lockfile and documents spell it; empty where nothing is known."""
+    checkpoints = [
+        _filled({"checkpointId": one.id, "epoch": one.epoch, "step": one.step, "endpoint": one.endpoint})
+        for one in resources.checkpoints
+    ]
+    return _filled(
+        {
+            "job": resources.job,
+            "model": resources.model,
+            "endpoint": resources.endpoint,
+            "location": resources.location,
+            "checkpoints": checkpoints,
+        }
+    )
 
 
 def _filled(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,16 +191,16 @@ def _model_of(block: Block) -> LockedModel:
 
 
 def _generation_of(block: Block) -> LockedGeneration:
-    dataset, numbers = block.block("dataset"), block.block("hyperparameters")
+    numbers = block.block("hyperparameters")
     return LockedGeneration(
         key=block.need("key", str),
-        remote=block.need("remote", str),
+        remote=_remote_of(block),
         spec=block.digest("spec"),
         attempt=block.find("attempt", int) or 0,
         origin=block.need("origin", str),
         state=_state_of(block),
         source=Source(block.block("source").need("baseModel", str)),
-        dataset=Dataset(dataset.find("path", str) or "", dataset.digest("digest"), dataset.find("examples", int) or 0),
+        dataset=_dataset_of(block.block("dataset")),
         declared=numbers.numbers("declared"),
         effective=numbers.numbers("effective"),
         preamble=block.find("preamble", str) or "",
@@ -181,7 +210,40 @@ def _generation_of(block: Block) -> LockedGeneration:
         create_time=_time_of(block, "createTime"),
         complete_time=_time_of(block, "completeTime"),
         failure=_failure_of(block.block("error")),
+        resources=_resources_of(block.block("resources")),
     )
+
+
+def _remote_of(block: Block) -> str:
+    """Only what is intended has no remote name yet."""
+    if block.find("state", str) == State.INTENDED:
+        return block.find("remote", str) or ""
+    return block.need("remote", str)
+
+
+def _dataset_of(block: Block) -> Dataset:
+    return Dataset(
+        path=block.find("path", str) or "",
+        digest=block.digest("digest"),
+        examples=block.find("examples", int) or 0,
+        generation=block.find("generation", str) or "",
+        checksum=block.find("checksum", str) or "",
+        size=block.find("bytes", int) or 0,
+    )
+
+
+def _resources_of(block: Block) -> Resources:
+    texts = {name: block.find(name, str) or "" for name in ("job", "model", "endpoint", "location")}
+    checkpoints = tuple(
+        Checkpoint(
+            id=one.need("checkpointId", str),
+            epoch=one.find("epoch", int) or 0,
+            step=one.find("step", int) or 0,
+            endpoint=one.find("endpoint", str) or "",
+        )
+        for one in block.blocks("checkpoints")
+    )
+    return Resources(checkpoints=checkpoints, **texts)
 
 
 def _state_of(block: Block) -> State:

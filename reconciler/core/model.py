@@ -12,7 +12,7 @@ from reconciler.core.problems import Place
 
 Number = int | float
 Hyperparameters = Mapping[str, Number]
-"""Hyperparameters under their wire names: epochCount, batchSize, learningRate, learningRateMultiplier."""
+"""Hyperparameters under their wire names: epochCount, batchSize, learningRate, learningRateMultiplier, adapterSize."""
 
 API_GROUP = "tuning.reconcile"
 API_VERSION = "tuning.reconcile/v1alpha1"
@@ -32,7 +32,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a generation is tuned from: a base model in full form (``models/text-bison-001``)."""
+    """What a generation is tuned from: a base model in the service's full form.
+
+    That is ``models/text-bison-001`` for the Generative Language API, ``gemini-2.5-flash`` for Vertex AI.
+    """
 
     base_model: str
 
@@ -46,16 +49,41 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
-    """A data set that was read and checked.
+class Conversation:
+    """One training example in Vertex AI's own form: ``line`` is its JSON object in RFC 8785 canonical form."""
 
-    ``path`` is relative to the root with forward slashes, empty for inline examples; ``digest`` is ``sha256:`` and the
-    hexadecimal digest (see :func:`reconciler.core.identity.dataset_digest`); ``examples`` is the number of examples.
+    line: str
+
+
+TrainingExample = Example | Conversation
+
+REMOTE_SCHEME = "gs://"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set, as it was read and checked, or as it was found in Cloud Storage.
+
+    ``path`` is relative to the root with forward slashes, empty for inline examples, or a ``gs://`` address; ``digest``
+    is ``sha256:`` and the hexadecimal digest (see :func:`reconciler.core.identity.dataset_digest` and
+    :func:`reconciler.core.identity.object_digest`); ``examples`` is the number of examples, 0 where nobody counted.
+    ``generation``, ``checksum`` and ``size`` (in bytes) pin an object in Cloud Storage, in the service's own spelling.
+
+    An object that has not been looked at has no digest; ``fault`` says why, when looking was in vain.
     """
 
     path: str
     digest: str
     examples: int
+    generation: str = ""
+    checksum: str = ""
+    size: int = 0
+    fault: str = ""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it stands in Cloud Storage."""
+        return self.path.startswith(REMOTE_SCHEME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +111,9 @@ class Manifest:
     """One TunedModel document, valid and complete. ``None`` means undeclared: the server's to choose.
 
     ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` where its name stands, as
-    the user gave the path. ``checks`` is the number of declared checks.
+    the user gave the path. ``checks`` is the number of declared checks. What a provider's own block says has replaced
+    the common fields already. ``validation`` and ``last_checkpoint_only`` (keep no checkpoint but the last) apply to
+    the next training and are no part of a generation's content: they change what is measured and kept, not the model.
     """
 
     name: str
@@ -100,6 +130,8 @@ class Manifest:
     checks: int = 0
     lifecycle: Lifecycle = Lifecycle()
     ignore_drift: frozenset[str] = frozenset()
+    validation: Dataset | None = None
+    last_checkpoint_only: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +149,12 @@ class Limits:
 class Target:
     """One Target document: where the models live, and what may be done there.
 
-    ``file`` is the target file's path as shown to the user. ``step_seconds`` and ``world`` concern the embedded service
-    alone: seconds that one simulated training step takes, and a file of models that are already there.
+    ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` are addresses that
+    take the place of the provider's own, empty for those. ``bucket`` is where data sets are uploaded, as
+    ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
+    ``service_account`` (an e-mail address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a
+    Cloud KMS key) encrypts their results. ``step_seconds`` and ``world`` concern the embedded service alone: seconds
+    that one simulated training step takes, and a file of models that are already there.
     """
 
     name: str
@@ -128,7 +164,12 @@ class Target:
     project: str | None = None
     location: str | None = None
     api_version: str = "v1beta3"
-    endpoint: str = "https://generativelanguage.googleapis.com"
+    endpoint: str = ""
+    storage_endpoint: str = ""
+    bucket: str = ""
+    lock: str = ""
+    service_account: str = ""
+    kms_key: str = ""
     limits: Limits = Limits()
     step_seconds: float | None = None
     world: str | None = None
@@ -163,13 +204,38 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model as it was at some point of its training; ``endpoint`` is where it answers, empty for nowhere."""
+
+    id: str
+    epoch: int
+    step: int
+    endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a training made besides the model's own record, under full resource names; empty where there is no such.
+
+    ``model`` bears its version (``projects/…/models/1@1``); ``endpoint`` is what answers prompts.
+    """
+
+    job: str = ""
+    model: str = ""
+    endpoint: str = ""
+    location: str = ""
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteModel:
     """One tuned model as a service shows it now.
 
     ``remote`` is its full remote name. ``chosen_id`` is the id under which it stands where callers choose ids, else
     ``None``; it is compared with keys and never taken apart. ``description`` is the human part, without our mark;
     ``mark`` is the mark or ``None``. Times are RFC 3339 strings as the service wrote them, empty when unknown.
-    ``completed_steps``, ``total_steps`` and ``failure`` are known only where the service tells them.
+    ``completed_steps``, ``total_steps`` and ``failure`` are known only where the service tells them. ``phase`` is the
+    service's own word for its state where that says more than ``state`` (``QUEUED``), also one that nobody knows.
     """
 
     remote: str
@@ -188,13 +254,16 @@ class RemoteModel:
     completed_steps: int | None = None
     total_steps: int | None = None
     failure: Failure | None = None
+    phase: str = ""
+    resources: Resources = Resources()
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """A generation to create: everything the service needs but the examples, which travel beside it.
 
-    ``key`` is the content-addressed name; a service that takes ids is given it as the id.
+    ``key`` is the content-addressed name; a service that takes ids is given it as the id. ``intended`` says that an
+    earlier run was about to create it: it may be there although it does not show yet.
     """
 
     key: str
@@ -204,7 +273,10 @@ class Generation:
     display_name: str
     description: str
     sampling: Sampling
-    examples: int
+    dataset: Dataset
+    validation: Dataset | None = None
+    last_checkpoint_only: bool | None = None
+    intended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +308,18 @@ class Capabilities:
     ``label`` names the service for people. ``hyperparameters`` are the names it takes. ``defaults`` are its documented
     choices for what is left out; they serve estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known
     where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of
-    a manifest that it supports (``access``, ``lineage``). Lengths are in characters, sizes in bytes.
+    a manifest that it supports (``access``, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
+    ``conversations`` for examples in Vertex AI's own form). ``block`` is the manifest's block that overrides common
+    fields here. ``mutable`` names the declared fields that can be patched once a model is there. Without
+    ``caller_chosen_ids`` nothing but labels tells whether a generation was created before. Lengths are in characters,
+    sizes in bytes.
     """
 
     label: str
     hyperparameters: frozenset[str]
-    sampling: bool = True
+    caller_chosen_ids: bool = True
+    mutable: frozenset[str] = frozenset({"displayName", "description", "sampling"})
+    block: str = ""
     simulated: bool = False
     defaults: Hyperparameters = field(default_factory=dict)
     seconds_per_step: float | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.core.lock import Lock, limits_of
-from reconciler.core.model import Limits, Source, Target
+from reconciler.core.model import Dataset, Limits, Source, Target
 from reconciler.core.training import Training
 
 
@@ -42,7 +42,11 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     ROLLED_BACK = "RolledBack"
     FAILED = "Failed"
+    CANCELLED = "Cancelled"
     CHECKS_NOT_RUN = "ChecksNotRun"
+    DUPLICATE = "Duplicate"
+    BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
+    DATA_UNAVAILABLE = "DataUnavailable"
     ID_TAKEN = "IdTaken"
     ID_UNAVAILABLE = "IdUnavailable"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -85,7 +89,7 @@ class Action:
     message: str = ""
     attempt: int = 0
     source: Source | None = None
-    dataset: str = ""
+    dataset: Dataset | None = None
     training: Training | None = None
     changes: tuple[FieldChange, ...] = ()
 

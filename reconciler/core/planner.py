@@ -8,6 +8,7 @@ from datetime import datetime
 from reconciler.core.decide import Situation, decide
 from reconciler.core.generations import (
     Observation,
+    doubles,
     is_suspicious,
     known_generations,
     marked_by_name,
@@ -40,7 +41,9 @@ def plan(
             scope=target.scope,
             locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),
             generations=known_generations(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
+            doubles=doubles(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
             taken=taken,
+            untunable=observed.untunable,
             request=request,
             capabilities=capabilities,
             now=now,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from reconciler.core.model import Capabilities, Example, Generation, Handle, RemoteModel, Update
+from reconciler.core.model import Capabilities, Dataset, Generation, Handle, RemoteModel, TrainingExample, Update
 
 
 class Clock(Protocol):
@@ -57,7 +58,18 @@ class LockStore(Protocol):
         ...
 
     def write(self, text: str) -> bool:
-        """Replace the text; whether it differed."""
+        """Replace the text; whether it differed.
+
+        Raises :class:`~reconciler.core.problems.LockConflict` where another run has written since the last ``read``.
+        """
+        ...
+
+    def check_writable(self) -> None:
+        """Raise the ReconcileError that :meth:`write` would, as far as that can be told without writing."""
+        ...
+
+    def lease(self) -> AbstractContextManager[object]:
+        """Keep other runs from changing things meanwhile, where the store is shared; a crash leaves nothing stuck."""
         ...
 
 
@@ -85,14 +97,44 @@ class Provider(Protocol):
         """
         ...
 
-    async def create(self, generation: Generation, examples: Iterable[Example]) -> Created | Exists:
-        """Start the training of a generation; never repeated blindly: a second call for a key answers ``Exists``."""
+    async def create(
+        self,
+        generation: Generation,
+        examples: Iterable[TrainingExample],
+        validation: Iterable[TrainingExample] = (),
+    ) -> Created | Exists:
+        """Start the training of a generation; never repeated blindly: a second call for a key answers ``Exists``.
+
+        The examples are read at most once, and only when they are sent; a data set in Cloud Storage has none here.
+        Where callers choose no ids, of several trainings of one generation that race the earliest is kept, and the
+        others are cancelled.
+        """
         ...
 
     async def update(self, remote: str, update: Update) -> RemoteModel:
         """Patch exactly the fields that ``update`` carries and return the model as it is then."""
         ...
 
-    async def retire(self, handle: Handle) -> None:
-        """Delete the model for good; deleting what is gone is no error."""
+    async def cancel(self, handle: Handle) -> None:
+        """Stop a training; one that has ended, or is gone, is left as it is."""
+        ...
+
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
+        """Why some of these base models cannot be tuned, as far as the service tells before anything is created.
+
+        Each is a message for people: what is wrong, and what to do, perhaps in several lines.
+        """
+        ...
+
+
+class Objects(Protocol):
+    """Data sets in Cloud Storage."""
+
+    async def pin(self, uri: str) -> Dataset:
+        """The data set at a ``gs://`` address as it is now; its ``fault`` says why there is none.
+
+        Raises:
+            AccessError: nobody is logged in.
+            ServiceError: Cloud Storage cannot be reached.
+        """
         ...

@@ -93,6 +93,10 @@ class ServiceError(ReconcileError):
         self.code = code
 
 
+class LockConflict(ReconcileError):  # noqa: N818 - somebody else was faster, which is no mistake
+    """Another run has saved the lockfile since it was read; read it again."""
+
+
 class InvalidInput(ReconcileError):  # noqa: N818 - it carries problems rather than being one
     """The manifests, targets or data sets have problems; every one of them is in ``problems``."""
 

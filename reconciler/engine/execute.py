@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from reconciler.core.diff import update_of
-from reconciler.core.events import Adopted, Declared, Promoted, Refused, Started, Updated, observed
+from reconciler.core.events import (
+    Adopted,
+    Declared,
+    Dropped,
+    Intended,
+    Promoted,
+    Refused,
+    Started,
+    Updated,
+    Withdrawn,
+    observed,
+)
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import LockedGeneration
-from reconciler.core.model import Example, Generation, Handle, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
 from reconciler.core.ports import Created, Exists, Provider
-from reconciler.core.problems import ReconcileError
+from reconciler.core.problems import AccessError, ReconcileError, ServiceError
 from reconciler.core.training import total_steps
-from reconciler.engine.observe import bounded
+from reconciler.engine.examples import Examples
+from reconciler.engine.observe import PASSING_ERRORS, bounded
 from reconciler.engine.recorder import Recorder
 
 
@@ -28,20 +40,20 @@ class Executor:
         provider: Provider,
         target: Target,
         recorder: Recorder,
-        examples: Callable[[Manifest], Iterable[Example]],
+        examples: Examples,
     ) -> None:
-        """``examples`` reads a manifest's data set again when it is sent."""
+        """``examples`` reads data sets again when they are sent."""
         self.refused: dict[str, Refused] = {}
         self.started: set[str] = set()
         self._provider = provider
         self._target = target
         self._recorder = recorder
         self._examples = examples
-        self._tried: set[tuple[Kind, str]] = set()
+        self._tried: set[tuple[Kind, str, str]] = set()
 
     def untried(self, actions: Iterable[Action]) -> list[Action]:
         """The actions that were not tried yet, of manifests of which nothing was refused."""
-        return [one for one in actions if (one.kind, one.key) not in self._tried and one.name not in self.refused]
+        return [one for one in actions if _identity(one) not in self._tried and one.name not in self.refused]
 
     async def carry_out(
         self, actions: Sequence[Action], manifests: Mapping[str, Manifest], observation: Observation
@@ -57,13 +69,13 @@ class Executor:
             groups,
             self._target.limits.concurrency,
         )
-        return Observation(models)
+        return replace(observation, models=models, gone=frozenset())
 
     async def _one_manifest(
         self, manifest: Manifest, actions: Sequence[Action], models: dict[str, RemoteModel]
     ) -> None:
         for action in actions:
-            self._tried.add((action.kind, action.key))
+            self._tried.add(_identity(action))
             try:
                 await self._one(manifest, action, models)
             except ReconcileError as error:
@@ -83,12 +95,25 @@ class Executor:
                 await self._update(manifest, action, models)
             case Kind.PROMOTE:
                 self._recorder.emit(Promoted(manifest.name, action.key, action.remote))
+            case Kind.RETIRE:
+                await self._provider.cancel(Handle(action.remote))
+                models.pop(action.remote)
+                self._recorder.emit(Dropped(manifest.name, action.key, action.remote))
             case _:
                 raise AssertionError(f"{action.kind} has no effect to carry out")
 
     async def _create(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
         mark = content_of(manifest, self._target.scope, action.attempt).mark()
-        answer = await self._provider.create(_generation(manifest, mark), self._examples(manifest))
+        wanted = replace(_generation(manifest, mark), intended=self._is_intended(manifest, action.key))
+        if not self._provider.capabilities.caller_chosen_ids:
+            self._intend(manifest, mark)
+        try:
+            answer = await self._provider.create(
+                wanted, self._examples.training(manifest), self._examples.validation(manifest)
+            )
+        except (AccessError, ServiceError) as error:
+            self._withdraw(manifest, action.key, error)
+            raise
         if isinstance(answer, Created):
             locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
@@ -97,6 +122,22 @@ class Executor:
             self._found(manifest, Started(manifest.name, manifest.file, locked))
         else:
             self._resolve_taken(manifest, mark, answer, models)
+
+    def _is_intended(self, manifest: Manifest, key: str) -> bool:
+        locked = self._recorder.lock.models.get(manifest.name)
+        found = locked.generation(key) if locked else None
+        return found is not None and found.state is State.INTENDED
+
+    def _intend(self, manifest: Manifest, mark: Mark) -> None:
+        """On disk before the service hears of it: a run that is cut off now leaves a trace, as no id will."""
+        locked = _locked(manifest, mark, remote="", origin="created", state=State.INTENDED)
+        self._found(manifest, Intended(manifest.name, manifest.file, locked))
+        self._recorder.flush()
+
+    def _withdraw(self, manifest: Manifest, key: str, error: AccessError | ServiceError) -> None:
+        """A refusal leaves nothing behind at the service; after an outage nobody knows."""
+        if isinstance(error, AccessError) or error.code not in PASSING_ERRORS:
+            self._recorder.emit(Withdrawn(manifest.name, key))
 
     def _resolve_taken(self, manifest: Manifest, mark: Mark, answer: Exists, models: dict[str, RemoteModel]) -> None:
         """The id is taken: by ourselves (a run that was cut off, or a racing one), by a stranger, or invisibly."""
@@ -125,7 +166,7 @@ class Executor:
         found = observed(replace(locked, total_steps=steps), model)
         self._found(manifest, Adopted(manifest.name, manifest.file, found))
 
-    def _found(self, manifest: Manifest, event: Started | Adopted) -> None:
+    def _found(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
         """The first generation of a manifest opens its block in the lock, which then takes what was declared."""
         self._recorder.emit(event)
         self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
@@ -149,6 +190,10 @@ class Executor:
         self._recorder.emit(event)
 
 
+def _identity(action: Action) -> tuple[Kind, str, str]:
+    return action.kind, action.key, action.remote
+
+
 def _generation(manifest: Manifest, mark: Mark) -> Generation:
     return Generation(
         key=key_of(mark),
@@ -158,7 +203,9 @@ def _generation(manifest: Manifest, mark: Mark) -> Generation:
         display_name=manifest.display_name or manifest.name,
         description=manifest.description or "",
         sampling=manifest.sampling,
-        examples=manifest.dataset.examples,
+        dataset=manifest.dataset,
+        validation=manifest.validation,
+        last_checkpoint_only=manifest.last_checkpoint_only,
     )
 
 
@@ -171,7 +218,7 @@ def _locked(manifest: Manifest, mark: Mark, *, remote: str, origin: str, state: 
         origin=origin,
         state=state,
         source=manifest.source,
-        dataset=manifest.dataset,
+        dataset=replace(manifest.dataset, fault=""),
         declared=manifest.hyperparameters,
         preamble=manifest.preamble,
     )

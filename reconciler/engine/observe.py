@@ -12,6 +12,8 @@ from reconciler.core.lock import Lock, LockedGeneration
 from reconciler.core.model import Handle, RemoteModel, State
 from reconciler.core.ports import Provider
 
+PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
+"""Codes of a ServiceError that say nothing about what was asked for, and that may be gone a minute later."""
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 

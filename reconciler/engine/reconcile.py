@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.events import Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
+from reconciler.core.events import Cancelled, Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
 from reconciler.core.generations import (
     EXPECTED_STATES,
     Observation,
@@ -18,21 +18,25 @@ from reconciler.core.generations import (
     satisfies,
 )
 from reconciler.core.lock import LockedGeneration, locked_target
-from reconciler.core.model import Example, Manifest, RemoteModel, State, Target
+from reconciler.core.model import Manifest, RemoteModel, State, Target
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus, ServiceError
 from reconciler.core.training import total_steps
 from reconciler.core.waiting import poll_delay, seconds_left
+from reconciler.engine.examples import Examples
 from reconciler.engine.execute import Executor
-from reconciler.engine.observe import observe
+from reconciler.engine.look import look
+from reconciler.engine.observe import PASSING_ERRORS, observe
 from reconciler.engine.recorder import Recorder
 
 LONGEST_OUTAGE = timedelta(minutes=15)
 """How long a wait goes on without an answer; each look has been retried by the provider before."""
-PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
 LOOKS_BEFORE_GONE = 5
+
+
+_ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,12 @@ class Reconciler:
         manifests: Sequence[Manifest],
         target: Target,
         recorder: Recorder,
-        examples: Callable[[Manifest], Iterable[Example]],
+        examples: Examples,
         clock: Clock,
         sleeper: Sleeper,
         options: Options,
     ) -> None:
-        """``examples`` reads a manifest's data set again when it is sent."""
+        """``examples`` reads data sets again when they are sent."""
         self._provider = provider
         self._manifests = {manifest.name: manifest for manifest in manifests}
         self._target = target
@@ -111,10 +115,16 @@ class Reconciler:
         """Observe, and plan; nothing changes anywhere."""
         lock = self._recorder.lock
         training = any(one.state is State.CREATING for model in lock.models.values() for one in model.generations)
-        self._observation = await observe(
-            self._provider, lock, concurrency=self._target.limits.concurrency, progress=training
+        self._observation, made = await look(
+            self._provider,
+            tuple(self._manifests.values()),
+            lock,
+            self._target,
+            self._request,
+            self._clock,
+            progress=training,
         )
-        return self._plan()
+        return made
 
     async def run(self, approved: Plan) -> Outcome:
         """Carry out the plan that :meth:`look` gave, and what follows from it, and wait as far as the options say.
@@ -160,7 +170,7 @@ class Reconciler:
         self._seen = self._clock()
         self._missed.update(found.gone & self._executor.started)
         hidden = {remote for remote, looks in self._missed.items() if looks < LOOKS_BEFORE_GONE}
-        self._observation = replace(found, gone=found.gone - hidden)
+        self._observation = replace(found, gone=found.gone - hidden, untunable=self._observation.untunable)
 
     async def _carry_out(self, creatable: set[str]) -> Plan:
         """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""
@@ -222,10 +232,10 @@ class Reconciler:
             total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
             self._recorder.emit(Progressed(name, one.key, live, total))
         elif live.state is not one.state:
-            failed = live.state is State.FAILED
-            if failed and self._is_wanted(name, one):
+            event = _ENDS.get(live.state, Completed)
+            if event is not Completed and self._is_wanted(name, one):
                 self._failed.add(name)
-            self._recorder.emit((Failed if failed else Completed)(name, one.key, live))
+            self._recorder.emit(event(name, one.key, live))
 
     def _is_wanted(self, name: str, one: LockedGeneration) -> bool:
         manifest = self._manifests.get(name)

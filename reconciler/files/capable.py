@@ -40,11 +40,6 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
             yield ["spec", field], f"is not supported with {capabilities.label}", "delete it"
 
 
-def _sampling(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
-    if "sampling" in spec and not capabilities.sampling:
-        yield ["spec", "sampling"], f"{capabilities.label} keeps no sampling defaults", "delete it"
-
-
 def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     name, most = spec.get("displayName"), capabilities.max_display_name
     if isinstance(name, str) and len(name) > most:
@@ -57,4 +52,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 _KNOWN_HYPERPARAMETERS = frozenset({"epochCount", "batchSize", "learningRate", "learningRateMultiplier"})
-_RULES: tuple[Rule, ...] = (_hyperparameters, _features, _sampling, _display_name)
+_RULES: tuple[Rule, ...] = (_hyperparameters, _features, _display_name)

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from reconciler.core.problems import ReconcileError
@@ -54,6 +54,10 @@ class LockFile:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if not os.access(real.parent, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def lease(self) -> AbstractContextManager[None]:
+        """Nothing to keep: a file belongs to one checkout."""
+        return nullcontext()
 
 
 def _require_regular(path: Path) -> None:

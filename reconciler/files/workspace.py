@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from reconciler.core.model import Capabilities, Example, Manifest, Target
+from reconciler.core.model import Capabilities, Manifest, Target, TrainingExample
 from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.files.datasets import DatasetSource, read_examples
 from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
@@ -46,12 +46,16 @@ class Workspace:
         """The problems that are no mere warnings."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
-    def examples(self, manifest: Manifest) -> tuple[Example, ...]:
+    def training(self, manifest: Manifest) -> tuple[TrainingExample, ...]:
         """The training examples of a manifest, read afresh.
 
         Raises ReconcileError when they are not those that were checked: the file was changed meanwhile.
         """
         return read_examples(self._sources[manifest.name], manifest.dataset)
+
+    def validation(self, manifest: Manifest) -> tuple[TrainingExample, ...]:  # noqa: ARG002 - no manifest has any yet
+        """The validation examples of a manifest."""
+        return ()
 
 
 def load(
