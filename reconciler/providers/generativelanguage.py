@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
-from reconciler.core.model import Capabilities, Example, Generation, Handle, RemoteModel, State, Update
+from reconciler.core.model import Capabilities, Generation, Handle, RemoteModel, State, TrainingExample, Update
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
-from reconciler.providers.errors import ForbiddenError, TransientError, unintelligible
+from reconciler.providers.errors import ForbiddenError
 from reconciler.providers.http import Call, Client, Json
+from reconciler.providers.listing import list_models
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE_SIZE = "1000"  # the documented maximum; a server may answer with less
-_MAX_BARREN_PAGES = 100
 _REREADS = 3
 _CREATE_REMEDIES = MappingProxyType(
     dict.fromkeys(
@@ -111,22 +111,8 @@ class GenerativeLanguage:
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
         """Every tuned model of the project, in the service's order; a model that moves between pages counts once."""
-        models: dict[str, RemoteModel] = {}
-        tokens: set[str] = set()
         params = {"pageSize": _PAGE_SIZE, "fields": wire.list_fields(progress=progress)}
-        barren = 0
-        while True:
-            call = Call("GET", f"{self._root}/tunedModels", params)
-            body = await self._client.request(call)
-            page, token = _decode(call, wire.read_page, body)
-            barren = 0 if any(model.remote not in models for model in page) else barren + 1
-            models |= {model.remote: model for model in page}
-            if not token:
-                return tuple(models.values())
-            if token in tokens or barren > _MAX_BARREN_PAGES:
-                raise unintelligible(str(call), "a list that never ends: its page tokens lead nowhere new")
-            tokens.add(token)
-            params = {**params, "pageToken": token}
+        return await list_models(self._client, Call("GET", f"{self._root}/tunedModels", params), wire.read_page)
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
         """One model by name; its operation is read for progress while it trains, and for the reason when it failed.
@@ -140,7 +126,12 @@ class GenerativeLanguage:
             return model
         return await self._get(handle.operation, partial(_with_outcome, model)) or model
 
-    async def create(self, generation: Generation, examples: Iterable[Example]) -> Created | Exists:
+    async def create(
+        self,
+        generation: Generation,
+        examples: Iterable[TrainingExample],
+        validation: Iterable[TrainingExample] = (),  # noqa: ARG002 - this API measures on nothing
+    ) -> Created | Exists:
         """Start a training. The id is the key, so a repeat cannot train twice; still, after doubt, it looks first."""
         remote = f"{wire.COLLECTION}{generation.key}"
         call = Call(
@@ -150,18 +141,12 @@ class GenerativeLanguage:
             wire.write_generation(generation, examples),
             _CREATE_REMEDIES,
         )
-        in_doubt = False
 
-        async def attempt() -> Created | Exists:
-            nonlocal in_doubt
+        async def attempt(*, in_doubt: bool) -> Created | Exists:
             if in_doubt and (model := await self._read(remote)):
                 return Exists(remote, model)
-            try:
-                operation = await self._client.once(call)
-            except TransientError as failure:
-                in_doubt = in_doubt or failure.ambiguous
-                raise
-            return _decode(call, partial(_created, remote), operation)
+            operation = self._client.document(call, await self._client.once(call))
+            return self._client.decode(call, partial(_created, remote), operation)
 
         try:
             return await self._client.repeat(attempt)
@@ -185,7 +170,17 @@ class GenerativeLanguage:
         body = wire.write_update(update)
         call = Call("PATCH", self._path(remote), {"updateMask": ",".join(body)}, body, _UPDATE_REMEDIES)
         answer = await self._client.request(call)
-        return _decode(call, wire.read_model, answer)
+        return self._client.decode(call, wire.read_model, answer)
+
+    async def cancel(self, handle: Handle) -> None:
+        """Stop a training by deleting the model that it makes: this API knows no other way."""
+        model = await self._read(handle.remote)
+        if model is not None and model.state is State.CREATING:
+            await self.retire(handle)
+
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
+        """Nothing is known before."""
+        return {}
 
     async def retire(self, handle: Handle) -> None:
         """Delete a model. A 403 counts as gone when the model does not show either, as after a repeated request."""
@@ -217,7 +212,7 @@ class GenerativeLanguage:
             if error.code == "NOT_FOUND":
                 return None
             raise
-        return _decode(call, read, body)
+        return self._client.decode(call, read, body)
 
     def _path(self, name: str) -> str:
         """The path of a resource; its name, from a lockfile or a service, may not reach out of the collection."""
@@ -226,13 +221,6 @@ class GenerativeLanguage:
             remedy = f"correct the lockfile; names begin with {wire.COLLECTION}"
             raise ServiceError(f"{name!r} is no name of a tuned model here", remedy, code="INVALID_ARGUMENT")
         return f"{self._root}/{quote(name)}"
-
-
-def _decode(call: Call, read: Callable[[Json], T], body: Json) -> T:
-    try:
-        return read(body)
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise unintelligible(str(call), f"a body of another shape ({type(error).__name__})") from error
 
 
 def _created(remote: str, operation: Json) -> Created:

@@ -24,6 +24,7 @@ from reconciler.core.model import (
     Snapshot,
     Source,
     State,
+    TrainingExample,
     Update,
 )
 from reconciler.providers.errors import clean
@@ -162,9 +163,9 @@ def _time(value: Any) -> str:
     return text
 
 
-def write_generation(generation: Generation, examples: Iterable[Example]) -> Json:
+def write_generation(generation: Generation, examples: Iterable[TrainingExample]) -> Json:
     """The TunedModel of a create request: what is declared, and the mark below the description."""
-    rows = [{"textInput": example.input, "output": example.output} for example in examples]
+    rows = [{"textInput": example.input, "output": example.output} for example in map(_example, examples)]
     task: Json = {"trainingData": {"examples": {"examples": rows}}}
     if generation.hyperparameters:
         task["hyperparameters"] = dict(generation.hyperparameters)
@@ -175,6 +176,12 @@ def write_generation(generation: Generation, examples: Iterable[Example]) -> Jso
         **_write_sampling(generation.sampling),
         "tuningTask": task,
     }
+
+
+def _example(example: TrainingExample) -> Example:
+    if isinstance(example, Example):
+        return example
+    raise AssertionError("validation refuses conversations where a service takes inputs and outputs")
 
 
 def write_update(update: Update) -> Json:
