@@ -25,8 +25,9 @@ from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
 
 from reconciler.core.problems import AccessError
-from reconciler.providers.errors import LOG_IN, SCOPES, TransientError, cause_of, clean, error_object
+from reconciler.providers.errors import TransientError, cause_of, clean, error_object
 from reconciler.providers.network import client_options, is_loopback
+from reconciler.providers.remedies import LOG_IN, SCOPES
 
 _TIMEOUT = 10.0
 _METADATA_TIMEOUT = 3.0

@@ -8,8 +8,9 @@ from typing import Protocol
 import httpx
 
 from reconciler.core.problems import AccessError
-from reconciler.providers.errors import LOG_IN, clean
+from reconciler.providers.errors import clean
 from reconciler.providers.network import is_loopback
+from reconciler.providers.remedies import LOG_IN
 
 
 class TokenSource(Protocol):

@@ -11,16 +11,7 @@ from typing import Any
 import httpx
 
 from reconciler.core.problems import AccessError, ReconcileError, ServiceError
-
-SCOPES = (
-    "https://www.googleapis.com/auth/cloud-platform",
-    "https://www.googleapis.com/auth/generative-language.tuning",
-)
-"""The OAuth scopes that tuning needs; API keys cannot tune."""
-
-LOG_IN = (
-    f"log in with `gcloud auth application-default login --scopes={','.join(SCOPES)}`, or set RECONCILE_ACCESS_TOKEN"
-)
+from reconciler.providers.remedies import CALLER_REASONS, Service
 
 # The canonical HTTP mapping of google/rpc/code.proto, for answers that name no status themselves.
 _STATUS_NAMES: Mapping[int, str] = {
@@ -40,41 +31,6 @@ _STATUS_NAMES: Mapping[int, str] = {
     504: "DEADLINE_EXCEEDED",
 }
 
-_LATER = "try again later; what was begun goes on, and the next run resumes it"
-
-_REMEDIES: Mapping[str, str] = {
-    "UNAUTHENTICATED": LOG_IN,
-    "PERMISSION_DENIED": "log in as somebody with roles/serviceusage.serviceUsageConsumer on the target's spec.project"
-    " and, for a tuned model that is another's, writer or owner permission on it",
-    "NOT_FOUND": "check spec.endpoint, spec.apiVersion and spec.project of the target",
-    "RESOURCE_EXHAUSTED": "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target",
-    "INVALID_ARGUMENT": "correct what the service names and run again",
-    "UNIMPLEMENTED": "check spec.endpoint and spec.apiVersion of the target",
-    "UNREACHABLE": "check spec.endpoint of the target, the network and the proxy settings",
-    "INTERNAL": _LATER,
-    "UNAVAILABLE": _LATER,
-    "DEADLINE_EXCEEDED": _LATER,
-}
-
-# Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that blame the caller or the project
-# and say nothing about the resource that was asked for.
-_CALLER_REMEDIES: Mapping[str, str] = {
-    "SERVICE_DISABLED": "enable the API in the target's spec.project:"
-    " `gcloud services enable generativelanguage.googleapis.com`",
-    "BILLING_DISABLED": "enable billing for the target's spec.project",
-    "CONSUMER_INVALID": "check spec.project of the target",
-    "CONSUMER_SUSPENDED": "the target's spec.project is suspended; settle that with Google Cloud",
-    "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
-    "ACCESS_TOKEN_SCOPE_INSUFFICIENT": f"get a token with the scopes {' and '.join(SCOPES)}: {LOG_IN}",
-}
-
-# Words by which the same reasons show where a front end sends no ErrorInfo, or one that only names the permission.
-_REASON_WORDS: Mapping[str, str] = {
-    "has not been used in project": "SERVICE_DISABLED",
-    "serviceusage.services.use": "USER_PROJECT_DENIED",
-    "insufficient authentication scopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
-}
-
 _MAX_TEXT = 600
 _MAX_DETAILS = 3
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
@@ -86,6 +42,10 @@ class ForbiddenError(AccessError):
     def __init__(self, message: str, remedy: str, *, resource: bool) -> None:
         super().__init__(message, remedy)
         self.resource = resource
+
+
+class PreconditionError(ServiceError):
+    """HTTP 412: what was asked for is not as the request said that it must be."""
 
 
 class TransientError(Exception):
@@ -156,36 +116,40 @@ def _without_message(response: httpx.Response) -> str:
 
 
 def refused(
-    request: str, refusal: Refusal, note: str = "", remedies: Mapping[str, str] | None = None
+    request: str, refusal: Refusal, service: Service, note: str = "", remedies: Mapping[str, str] | None = None
 ) -> ReconcileError:
     """The error to raise for a refusal.
 
     Args:
         request: The request as people know it, ``GET /v1beta3/tunedModels``.
         refusal: What the service answered.
+        service: Who answered.
         note: What is known beyond the answer, such as how often it was tried.
-        remedies: Remedies by status name that are better than the general ones for this request.
+        remedies: Remedies by status name that are better than the service's for this request.
     """
-    reason = _reason(refusal)
-    remedy = _CALLER_REMEDIES.get(reason) or {**_REMEDIES, **(remedies or {})}.get(refusal.code, "")
+    reason = _reason(refusal, service)
+    remedy = service.remedy(refusal.code, reason, remedies)
     parts = "; ".join((refusal.message, *_explanations(refusal)))
     message = f"{request} was refused with {refusal.status} {refusal.code}{note}: {parts}"
-    if refusal.status == httpx.codes.FORBIDDEN:
-        return ForbiddenError(message, remedy, resource=reason not in _CALLER_REMEDIES)
-    if refusal.status == httpx.codes.UNAUTHORIZED:
-        return AccessError(message, remedy)
-    return ServiceError(message, remedy, code=refusal.code)
+    match refusal.status:
+        case httpx.codes.FORBIDDEN:
+            return ForbiddenError(message, remedy, resource=reason not in CALLER_REASONS)
+        case httpx.codes.UNAUTHORIZED:
+            return AccessError(message, remedy)
+        case httpx.codes.PRECONDITION_FAILED:
+            return PreconditionError(message, remedy, code=refusal.code)
+        case _:
+            return ServiceError(message, remedy, code=refusal.code)
 
 
-def _reason(refusal: Refusal) -> str:
-    """The google.api.ErrorReason, empty when none is told."""
+def _reason(refusal: Refusal, service: Service) -> str:
+    """The google.api.ErrorReason, or what the message tells; empty when none is told."""
     info = refusal.detail("ErrorInfo")
     reason, metadata = info.get("reason"), info.get("metadata")
-    if isinstance(reason, str) and reason in _CALLER_REMEDIES:
+    if isinstance(reason, str) and reason in CALLER_REASONS:
         return reason
     permission = metadata.get("permission") if isinstance(metadata, dict) else None
-    told = refusal.message, permission if isinstance(permission, str) else ""
-    return next((known for words, known in _REASON_WORDS.items() if any(words in text for text in told)), "")
+    return service.reason(refusal.message, permission if isinstance(permission, str) else "")
 
 
 def _explanations(refusal: Refusal) -> tuple[str, ...]:
@@ -215,14 +179,13 @@ def cause_of(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     return clean(str(error)) or type(error).__name__
 
 
-def unreachable(request: str, host: str, cause: str) -> ServiceError:
+def unreachable(request: str, host: str, cause: str, service: Service) -> ServiceError:
     """The error for a request to which no answer came from ``host``."""
-    return ServiceError(
-        f"{request} got no answer from {clean(host)}: {clean(cause)}", _REMEDIES["UNREACHABLE"], code="UNREACHABLE"
-    )
+    message = f"{request} got no answer from {clean(host)}: {clean(cause)}"
+    return ServiceError(message, service.remedy("UNREACHABLE"), code="UNREACHABLE")
 
 
-def unintelligible(request: str, what: str) -> ServiceError:
+def unintelligible(request: str, what: str, service: Service) -> ServiceError:
     """The error for an answer that is not what this API answers."""
-    remedy = "check that spec.endpoint of the target is such a service"
+    remedy = f"check that {service.address} of the target is such a service"
     return ServiceError(f"{request} was answered with {what}", remedy, code="UNKNOWN")

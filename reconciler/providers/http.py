@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from reconciler.core.ports import Clock, Random, Sleeper
-from reconciler.core.problems import UsageError
+from reconciler.core.problems import ServiceError, UsageError
+from reconciler.providers.delays import asked_delay
 from reconciler.providers.errors import (
-    Refusal,
     TransientError,
     cause_of,
     clean,
@@ -27,9 +25,11 @@ from reconciler.providers.errors import (
 )
 from reconciler.providers.network import client_options, is_loopback, parse_address
 from reconciler.providers.ratelimit import RateLimit
+from reconciler.providers.remedies import GENERATIVE_LANGUAGE, Service
 
 Json = dict[str, Any]
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 ATTEMPTS = 6
 """How often one request is tried at most."""
@@ -52,9 +52,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: its path below the endpoint, its query and its JSON body.
+    """One request: its path below the endpoint, its query, and its body as JSON or as it stands.
 
-    ``remedies`` are better remedies for this request than the general ones, by google.rpc status name.
+    ``content`` that is no ``bytes`` must give the same bytes each time that it is iterated over, for repeats; its
+    length stands in ``headers``. ``accepted`` are statuses beyond 2xx that are no failure here. ``remedies`` are better
+    remedies for this request than the service's, by google.rpc status name. ``shown`` is what people read in place of
+    method and path, where the path is a secret.
     """
 
     method: str
@@ -62,9 +65,28 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     body: Json | None = None
     remedies: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accepted: frozenset[int] = frozenset()
+    shown: str = ""
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}"
+        return self.shown or f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; names in ``headers`` are found however they are capitalised."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Attempt(Protocol[T_co]):
+    """Something to try. ``in_doubt`` tells that an earlier try may have been carried out although it failed."""
+
+    async def __call__(self, *, in_doubt: bool) -> T_co: ...
 
 
 class Client:
@@ -72,6 +94,7 @@ class Client:
 
     Args:
         endpoint: The service's address, ``https://generativelanguage.googleapis.com``.
+        service: What remedies say of the service.
         auth: What authorises requests; ``None`` sends them bare.
         clock: The current time, for the rate limit and for ``Retry-After`` dates.
         sleep: What waits between attempts.
@@ -87,6 +110,7 @@ class Client:
         self,
         endpoint: str,
         *,
+        service: Service = GENERATIVE_LANGUAGE,
         auth: httpx.Auth | None,
         clock: Clock,
         sleep: Sleeper,
@@ -99,7 +123,8 @@ class Client:
         self._sleep = sleep
         self._random = random
         self._limit = RateLimit(requests_per_minute, clock=clock, sleep=sleep) if requests_per_minute else None
-        url = _endpoint(endpoint)
+        self._service = service
+        url = _endpoint(endpoint, service)
         self._http = httpx.AsyncClient(
             base_url=url,
             auth=auth,
@@ -127,13 +152,27 @@ class Client:
             AccessError: The service answered 401 or 403.
             ServiceError: It refused otherwise, answered nonsense, or could not be reached.
         """
-        return await self.repeat(lambda: self.once(call))
+        return self.document(call, await self.answer(call))
 
-    async def repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def answer(self, call: Call) -> Answer:
+        """As :meth:`request`, for answers that are no JSON."""
+
+        async def attempt(*, in_doubt: bool) -> Answer:  # noqa: ARG001 - what is idempotent may be sent either way
+            return await self.once(call)
+
+        return await self.repeat(attempt)
+
+    async def repeat(self, attempt: Attempt[T]) -> T:
         """Carry out ``attempt`` until it does not raise :class:`TransientError`, :data:`ATTEMPTS` times at most."""
+        in_doubt = False
 
         async def run() -> T:
-            return await attempt()
+            nonlocal in_doubt
+            try:
+                return await attempt(in_doubt=in_doubt)
+            except TransientError as failure:
+                in_doubt = in_doubt or failure.ambiguous
+                raise
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
@@ -161,7 +200,7 @@ class Client:
             return failure.delay + self._random()  # so that clients told the same do not come back as one
         return self._backoff(state.attempt_number)
 
-    async def once(self, call: Call) -> Json:
+    async def once(self, call: Call) -> Answer:
         """Send a request a single time.
 
         Raises:
@@ -170,101 +209,96 @@ class Client:
         """
         try:
             response, body = await self._send(call)
-        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            raise unreachable(str(call), self._host, cause_of(error)) from error
         except httpx.TransportError as error:
-            cause = cause_of(error)
-            ambiguous = not isinstance(error, _NEVER_SENT)
-            raise TransientError(unreachable(str(call), self._host, cause), delay=None, ambiguous=ambiguous) from error
-        except httpx.DecodingError as error:
-            raise unintelligible(str(call), "a body that cannot be decompressed") from error
-        if response.is_success:
-            return _object(call, response, body)
-        raise self._failure(call, response, body)
+            failure = self._unanswered(call, error)
+        except httpx.DecodingError:
+            failure = self.unintelligible(call, "a body that cannot be decompressed")
+        else:
+            if response.is_success or response.status_code in call.accepted:
+                return Answer(response.status_code, response.headers, body)
+            failure = self._failure(call, response, body)
+        raise failure  # outside the handlers: httpx's errors hold the request, and with it token and address
+
+    def unintelligible(self, call: Call, what: str) -> ServiceError:
+        """The error for an answer to ``call`` that is not what the service answers."""
+        return unintelligible(str(call), what, self._service)
+
+    def document(self, call: Call, answer: Answer) -> Json:
+        """The JSON object of an answer; raises ServiceError when it is none."""
+        if not answer.body and call.method == "DELETE":
+            return {}
+        try:
+            document = json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            kind = clean(answer.headers.get("content-type", "")) or "no content type"
+            raise self.unintelligible(call, f"{answer.status} and no JSON ({kind})") from error
+        if not isinstance(document, dict):
+            raise self.unintelligible(call, f"{answer.status} and JSON that is no object")
+        return document
+
+    def decode(self, call: Call, read: Callable[[Json], T], body: Json) -> T:
+        """What ``read`` makes of a JSON object; raises ServiceError when it stumbles over its shape."""
+        try:
+            return read(body)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise self.unintelligible(call, f"a body of another shape ({type(error).__name__})") from error
 
     @property
-    def _host(self) -> str:
-        return self._http.base_url.netloc.decode()
+    def origin(self) -> tuple[str, str, int | None]:
+        """Scheme, host and port of the endpoint; the port is ``None`` where it is the scheme's own."""
+        url = self._http.base_url
+        return url.scheme, url.host, url.port
 
     async def _send(self, call: Call) -> tuple[httpx.Response, bytes]:
-        request = self._http.build_request(call.method, call.path, params=call.params, json=call.body)
+        request = self._http.build_request(
+            call.method,
+            call.path,
+            params=call.params or None,
+            json=call.body,
+            content=call.content,
+            headers=call.headers,
+        )
         response = await self._http.send(request, stream=True)
         try:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise unintelligible(str(call), f"more than {MAX_BODY // 2**20} MiB")
+                    raise self.unintelligible(call, f"more than {MAX_BODY // 2**20} MiB")
             return response, bytes(body)
         finally:
             await response.aclose()
 
+    def _unanswered(self, call: Call, error: httpx.TransportError) -> Exception:
+        host = self._http.base_url.netloc.decode()
+        told = unreachable(str(call), host, cause_of(error), self._service)
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+            return told
+        return TransientError(told, delay=None, ambiguous=not isinstance(error, _NEVER_SENT))
+
     def _failure(self, call: Call, response: httpx.Response, body: bytes) -> Exception:
         if response.is_redirect:
-            return unintelligible(str(call), f"a redirect to {_redirect_host(response)}, which is never followed")
+            return self.unintelligible(call, f"a redirect to {_redirect_host(response)}, which is never followed")
         refusal = parse_refusal(response, body)
         if refusal.status not in _RETRIED:
-            return refused(str(call), refusal, remedies=call.remedies)
-        delay = _asked_delay(response, refusal, self._clock())
+            return refused(str(call), refusal, self._service, remedies=call.remedies)
+        delay = asked_delay(response, refusal, self._clock())
         if delay is not None and delay > MAX_OBEDIENCE:
-            return refused(str(call), refusal, f" and asks to wait {delay:.0f} s", call.remedies)
-        error = refused(str(call), refusal, remedies=call.remedies)
+            note = f" and asks to wait {delay:.0f} s"
+            return refused(str(call), refusal, self._service, note, call.remedies)
+        error = refused(str(call), refusal, self._service, remedies=call.remedies)
         return TransientError(error, delay=delay, ambiguous=refusal.status not in _NOT_DONE)
 
 
-def _endpoint(address: str) -> httpx.URL:
+def _endpoint(address: str, service: Service) -> httpx.URL:
     try:
         return parse_address(address)
     except httpx.InvalidURL as error:
-        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", "correct spec.endpoint") from error
-
-
-def _object(call: Call, response: httpx.Response, body: bytes) -> Json:
-    if not body and call.method == "DELETE":
-        return {}
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        kind = clean(response.headers.get("content-type", "")) or "no content type"
-        raise unintelligible(str(call), f"{response.status_code} and no JSON ({kind})") from error
-    if not isinstance(document, dict):
-        raise unintelligible(str(call), f"{response.status_code} and JSON that is no object")
-    return document
+        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", f"correct {service.address}") from error
 
 
 def _redirect_host(response: httpx.Response) -> str:
     return clean(response.next_request.url.host) if response.next_request else "an address that it does not name"
-
-
-def _asked_delay(response: httpx.Response, refusal: Refusal, now: datetime) -> float | None:
-    """The pause in seconds that the service asked for: the longer one of RetryInfo and Retry-After."""
-    asked = (_retry_info(refusal), _retry_after(response.headers.get("retry-after", ""), now))
-    return max((delay for delay in asked if delay is not None), default=None)
-
-
-def _retry_info(refusal: Refusal) -> float | None:
-    value = refusal.detail("RetryInfo").get("retryDelay")
-    return _seconds(value.removesuffix("s")) if isinstance(value, str) else None
-
-
-def _retry_after(value: str, now: datetime) -> float | None:
-    """Retry-After in seconds or as an HTTP date (RFC 9110, 10.2.3); what cannot be read is as if it were absent."""
-    if (seconds := _seconds(value)) is not None:
-        return seconds
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(aware - now, timedelta()).total_seconds()
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
 
 
 def _log_retry(state: RetryCallState) -> None:

@@ -10,7 +10,7 @@ from google.ai import generativelanguage_v1beta3 as palm
 from google.protobuf.json_format import Parse
 
 from reconciler.core.identity import Content, dataset_digest, key_of
-from reconciler.core.model import Example, Generation, Hyperparameters, Sampling, Source
+from reconciler.core.model import Dataset, Example, Generation, Hyperparameters, Sampling, Source
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
@@ -37,7 +37,7 @@ def generation(
         display_name="number generator",
         description="Says the next number.",
         sampling=sampling or Sampling(),
-        examples=len(EXAMPLES),
+        dataset=Dataset("", content.data, len(EXAMPLES)),
     )
 
 

@@ -1,0 +1,40 @@
+"""Reading a list that comes in pages, however a service numbers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.core.model import RemoteModel
+from reconciler.providers.http import Call, Client, Json
+
+_MAX_BARREN_PAGES = 100
+
+
+async def list_models(
+    client: Client, call: Call, read: Callable[[Json], tuple[tuple[RemoteModel, ...], str]]
+) -> tuple[RemoteModel, ...]:
+    """Every model of a list, in the service's order; one that moves between pages counts once, as seen last.
+
+    Args:
+        client: What the pages are asked of.
+        call: The request of the first page.
+        read: The models of a page and the token of the next one, empty on the last.
+
+    Raises:
+        AccessError: As :meth:`Client.request`.
+        ServiceError: The same, and when the pages lead nowhere.
+    """
+    models: dict[str, RemoteModel] = {}
+    tokens: set[str] = set()
+    barren = 0
+    while True:
+        page, token = client.decode(call, read, await client.request(call))
+        barren = 0 if any(model.remote not in models for model in page) else barren + 1
+        models |= {model.remote: model for model in page}
+        if not token:
+            return tuple(models.values())
+        if token in tokens or barren > _MAX_BARREN_PAGES:
+            raise client.unintelligible(call, "a list that never ends: its page tokens lead nowhere new")
+        tokens.add(token)
+        call = replace(call, params={**call.params, "pageToken": token})

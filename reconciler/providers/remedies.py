@@ -1,0 +1,113 @@
+"""What to do about what a service refuses: a table for each service, and the general rows that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+SCOPES = (CLOUD_PLATFORM, "https://www.googleapis.com/auth/generative-language.tuning")
+"""The OAuth scopes that are asked for: those of every service here. API keys can neither tune nor upload."""
+
+
+def _log_in(scopes: tuple[str, ...]) -> str:
+    return f"log in with `gcloud auth application-default login --scopes={','.join(scopes)}`, or set {_TOKEN}"
+
+
+_TOKEN = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
+LOG_IN = _log_in(SCOPES)
+_LATER = "try again later; what was begun goes on, and the next run resumes it"
+
+CALLER_REASONS = frozenset(
+    {
+        "SERVICE_DISABLED",
+        "BILLING_DISABLED",
+        "CONSUMER_INVALID",
+        "CONSUMER_SUSPENDED",
+        "USER_PROJECT_DENIED",
+        "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+    }
+)
+"""Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that blame the caller or the project
+and say nothing about the resource that was asked for."""
+
+# Words by which the same reasons show where a front end sends no ErrorInfo, or one that only names the permission.
+_CALLER_WORDS: Mapping[str, str] = {
+    "has not been used in project": "SERVICE_DISABLED",
+    "serviceusage.services.use": "USER_PROJECT_DENIED",
+    "insufficient authentication scopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, as remedies speak of it.
+
+    ``host`` is its API's name, ``address`` the fields of the target that decide where it is reached, ``scopes`` what a
+    token needs. ``remedies`` are its own, by google.rpc status name or by a reason; ``words`` are words of messages
+    that tell such a reason.
+    """
+
+    host: str
+    address: str
+    scopes: tuple[str, ...]
+    remedies: Mapping[str, str]
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def reason(self, *texts: str) -> str:
+        """The reason that the words of a message tell, empty when they tell none."""
+        words = {**_CALLER_WORDS, **self.words}
+        return next((reason for known, reason in words.items() if any(known in text for text in texts)), "")
+
+    def remedy(self, code: str, reason: str = "", better: Mapping[str, str] | None = None) -> str:
+        """What to do about a status, or about a reason where one is known; ``better`` knows more of this request."""
+        table = {**self._general(), **self.remedies}
+        return table.get(reason) or (better or {}).get(code) or table.get(code, "")
+
+    def _general(self) -> Mapping[str, str]:
+        return {
+            "UNAUTHENTICATED": _log_in(self.scopes),
+            "RESOURCE_EXHAUSTED": "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the"
+            " target",
+            "INVALID_ARGUMENT": "correct what the service names and run again",
+            "UNREACHABLE": f"check {self.address} of the target, the network and the proxy settings",
+            "INTERNAL": _LATER,
+            "UNAVAILABLE": _LATER,
+            "DEADLINE_EXCEEDED": _LATER,
+            "SERVICE_DISABLED": f"enable the API in the target's spec.project: `gcloud services enable {self.host}`",
+            "BILLING_DISABLED": "enable billing for the target's spec.project",
+            "CONSUMER_INVALID": "check spec.project of the target",
+            "CONSUMER_SUSPENDED": "the target's spec.project is suspended; settle that with Google Cloud",
+            "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
+            "ACCESS_TOKEN_SCOPE_INSUFFICIENT": f"get a token with the scopes {' and '.join(self.scopes)}:"
+            f" {_log_in(self.scopes)}",
+        }
+
+
+GENERATIVE_LANGUAGE = Service(
+    host="generativelanguage.googleapis.com",
+    address="spec.endpoint",
+    scopes=SCOPES,
+    remedies=MappingProxyType(
+        {
+            "PERMISSION_DENIED": "log in as somebody with roles/serviceusage.serviceUsageConsumer on the target's"
+            " spec.project and, for a tuned model that is another's, writer or owner permission on it",
+            "NOT_FOUND": "check spec.endpoint, spec.apiVersion and spec.project of the target",
+            "UNIMPLEMENTED": "check spec.endpoint and spec.apiVersion of the target",
+        }
+    ),
+)
+
+STORAGE = Service(
+    host="storage.googleapis.com",
+    address="spec.storageEndpoint",
+    scopes=(CLOUD_PLATFORM,),
+    remedies=MappingProxyType(
+        {
+            "PERMISSION_DENIED": "ask for roles/storage.objectUser on the bucket",
+            "NOT_FOUND": "check the bucket of the target",
+            "FAILED_PRECONDITION": "somebody else changed it meanwhile; run again",
+        }
+    ),
+)

@@ -1,0 +1,118 @@
+"""Resumable uploads: a large file in chunks, taken up again where the service says that it is.
+
+The protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads. The address of an upload session bears
+authority, so it shows nowhere, and it is only followed to the endpoint's own origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable
+
+import httpx
+
+from reconciler.core.problems import ServiceError
+from reconciler.providers.errors import TransientError, clean
+from reconciler.providers.http import Answer, Call, Client, Json
+from reconciler.providers.spool import Spool
+
+CHUNK = 16 * 2**20
+"""Bytes a request; the protocol wants multiples of 256 KiB."""
+
+_INCOMPLETE = 308
+_GONE = frozenset({404, 410})
+_RANGE = re.compile(r"bytes=0-(\d{1,18})")
+
+
+class ResumableUpload:
+    """One upload, over as many sessions as it takes.
+
+    Args:
+        client: What the requests are sent with.
+        opening: The request that opens a session.
+        spool: What is uploaded.
+        chunk: Bytes a request.
+    """
+
+    def __init__(self, client: Client, opening: Call, spool: Spool, chunk: int = CHUNK) -> None:
+        self._client = client
+        self._opening = opening
+        self._spool = spool
+        self._chunk = chunk
+        self._session = ""
+        self._offset: int | None = None
+
+    async def send(self) -> Json:
+        """Upload everything and return the object's resource. Every chunk that arrives renews the patience."""
+        done = None
+        while done is None:
+            done = await self._client.repeat(self._advance)
+        return done
+
+    async def _advance(self, *, in_doubt: bool) -> Json | None:  # noqa: ARG002 - the service tells what arrived
+        """Bring one more chunk there; the resource when it was the last."""
+        if not self._session:
+            self._session, self._offset = await self._open(), 0
+        start = self._offset
+        if start is None:
+            answer = await self._put(f"bytes */{self._spool.size}", 0, b"")
+            if answer.status != _INCOMPLETE:
+                return self._client.document(self._opening, answer)
+            start = self._arrived(answer)
+        self._offset = None  # until the service has told
+        if start == self._spool.size:
+            raise self._stuck("has everything and does not finish")
+        length = min(self._chunk, self._spool.size - start)
+        span = f"bytes {start}-{start + length - 1}/{self._spool.size}"
+        answer = await self._put(span, length, self._spool.part(start, length))
+        if answer.status != _INCOMPLETE:
+            return self._client.document(self._opening, answer)
+        self._offset = self._arrived(answer)
+        if self._offset <= start:
+            raise self._stuck("took in nothing")
+        return None
+
+    async def _open(self) -> str:
+        answer = await self._client.once(self._opening)
+        location = answer.headers.get("location", "")
+        try:
+            url = httpx.URL(location)
+        except httpx.InvalidURL:
+            url = httpx.URL()
+        if (url.scheme, url.host, url.port) != self._client.origin:
+            where = f"an upload session at {clean(url.host) or 'no address'}, which is never followed"
+            raise self._client.unintelligible(self._opening, where)
+        return location
+
+    async def _put(self, span: str, length: int, content: bytes | AsyncIterable[bytes]) -> Answer:
+        answer = await self._client.once(
+            Call(
+                "PUT",
+                self._session,
+                content=content,
+                headers={"content-range": span, "content-length": str(length)},
+                accepted=_GONE | {_INCOMPLETE},
+                shown=f"PUT {self._opening.path}",
+            )
+        )
+        if answer.status in _GONE:
+            self._session = ""
+            raise self._stuck(f"forgot the upload session ({answer.status})")
+        return answer
+
+    def _stuck(self, what: str) -> TransientError:
+        error = ServiceError(
+            f"PUT {self._opening.path}: the service {what}", "run again; the upload starts anew", code="ABORTED"
+        )
+        return TransientError(error, delay=None, ambiguous=True)
+
+    def _arrived(self, answer: Answer) -> int:
+        """How many bytes the service has; none where it names no range."""
+        told = answer.headers.get("range")
+        if told is None:
+            return 0
+        found = _RANGE.fullmatch(told)
+        count = int(found[1]) + 1 if found else None
+        if count is None or count > self._spool.size:
+            raise self._client.unintelligible(self._opening, "a range that is none of this upload's")
+        return count

@@ -1,0 +1,254 @@
+"""Cloud Storage over its JSON API: small objects with compare-and-swap, and uploads of data sets of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from reconciler.core.identity import object_digest
+from reconciler.core.model import Dataset
+from reconciler.core.ports import Clock, Random, Sleeper
+from reconciler.core.problems import ReconcileError, ServiceError, UsageError
+from reconciler.providers.errors import ForbiddenError, PreconditionError
+from reconciler.providers.http import Call, Client, Json
+from reconciler.providers.objects import Bucket, ObjectInfo, ObjectName, bucket_path, read_bucket, read_object
+from reconciler.providers.remedies import STORAGE
+from reconciler.providers.resumable import ResumableUpload
+from reconciler.providers.spool import Spool
+
+if TYPE_CHECKING:
+    import httpx
+
+ENDPOINT = "https://storage.googleapis.com"
+
+WHOLE = 8 * 2**20
+"""Up to so many bytes an upload is one request; what is larger is resumable."""
+
+_ABSENT = 0  # the generation of an object that is not there
+_NO_BUCKET = "bucket does not exist"  # the service says 404 of a missing bucket and of a missing object alike
+
+
+def connect(
+    endpoint: str,
+    *,
+    auth: httpx.Auth | None,
+    clock: Clock,
+    sleep: Sleeper,
+    random: Random,
+    requests_per_minute: int | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Storage:
+    """Cloud Storage over a client of its own; use it as an async context manager.
+
+    Args:
+        endpoint: The service's address, empty for Google's own.
+        auth: What authorises requests; ``None`` sends them bare, as to an embedded service.
+        clock: The current time.
+        sleep: What waits between attempts.
+        random: Jitter.
+        requests_per_minute: The rate limit; ``None`` is none.
+        transport: What carries the requests instead of the network, such as ``httpx.ASGITransport(app)``.
+    """
+    client = Client(
+        endpoint or ENDPOINT,
+        service=STORAGE,
+        auth=auth,
+        clock=clock,
+        sleep=sleep,
+        random=random,
+        requests_per_minute=requests_per_minute,
+        transport=transport,
+    )
+    return Storage(client)
+
+
+class Storage:
+    """Objects by their ``gs://`` addresses; implements :class:`reconciler.core.ports.Objects`.
+
+    Every method raises AccessError when nobody is logged in or somebody who may not, and ServiceError when the service
+    refuses, cannot be reached, or has no such bucket; and UsageError for an address that is none.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give back the client's connections."""
+        await self._client.aclose()
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been sent so far."""
+        return self._client.requests
+
+    async def bucket(self, name: str) -> Bucket:
+        """A bucket; reading one takes a permission that the work with its objects does not need."""
+        call = Call("GET", bucket_path(name), remedies=_remedies(name, "roles/storage.bucketViewer"))
+        return self._client.decode(call, read_bucket, await self._client.request(call))
+
+    async def stat(self, uri: str) -> ObjectInfo | None:
+        """An object as it is now, without its content, or ``None`` when there is none."""
+        place = ObjectName.parse(uri)
+        call = Call("GET", place.path, remedies=_remedies(place.bucket))
+        try:
+            body = await self._client.request(call)
+        except ServiceError as error:
+            if error.code == "NOT_FOUND" and _NO_BUCKET not in error.message:
+                return None
+            raise
+        return self._client.decode(call, read_object, body)
+
+    async def pin(self, uri: str) -> Dataset:
+        """A data set as it is now; its ``fault`` says why there is none, or none for us."""
+        try:
+            found = await self.stat(uri)
+        except ReconcileError as error:
+            if not _blames_the_object(error):
+                raise
+            return Dataset(uri, "", 0, fault=str(error))
+        if found is None:
+            return Dataset(uri, "", 0, fault=f"there is no object {uri}; correct the address, or upload it")
+        generation = str(found.generation)
+        digest = object_digest(uri, generation, found.crc32c)
+        return Dataset(uri, digest, 0, generation=generation, checksum=found.crc32c, size=found.size)
+
+    async def read(self, uri: str) -> tuple[bytes, int] | None:
+        """The content of a small object (at most :data:`~reconciler.providers.http.MAX_BODY`) and its generation."""
+        place = ObjectName.parse(uri)
+        call = Call("GET", place.path, {"alt": "media"}, remedies=_remedies(place.bucket))
+        try:
+            answer = await self._client.answer(call)
+        except ServiceError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            await self.stat(uri)  # tells whether the bucket is missing; this answer is no JSON and does not
+            return None
+        generation = answer.headers.get("x-goog-generation", "")
+        if not generation.isdecimal():
+            raise self._client.unintelligible(call, "content without its generation")
+        return answer.body, int(generation)
+
+    async def write(self, uri: str, data: bytes, *, generation: int) -> int:
+        """Replace an object that has this generation (0: that is not there) and return its new generation.
+
+        Raises:
+            PreconditionError: It has another generation; nothing was written.
+        """
+        place = ObjectName.parse(uri)
+        call = _media_upload(place, data, generation)
+
+        async def attempt(*, in_doubt: bool) -> int:
+            try:
+                answer = await self._client.once(call)
+            except PreconditionError:
+                ours = await self._written_before(uri, data) if in_doubt else None
+                if ours is None:
+                    raise
+                return ours
+            return self._client.decode(call, read_object, self._client.document(call, answer)).generation
+
+        return await self._client.repeat(attempt)
+
+    async def _written_before(self, uri: str, data: bytes) -> int | None:
+        """The generation of an object that holds ``data``: an attempt that seemed to fail wrote it."""
+        found = await self.read(uri)
+        return found[1] if found and found[0] == data else None
+
+    async def delete(self, uri: str, *, generation: int) -> None:
+        """Delete an object that has this generation; deleting what is gone is no error.
+
+        Raises:
+            PreconditionError: It has another generation; nothing was deleted.
+        """
+        place = ObjectName.parse(uri)
+        params = {"ifGenerationMatch": str(generation)}
+        try:
+            await self._client.request(Call("DELETE", place.path, params, remedies=_remedies(place.bucket)))
+        except ServiceError as error:
+            if error.code != "NOT_FOUND" or _NO_BUCKET in error.message:
+                raise
+
+    async def upload(self, uri: str, spool: Spool) -> ObjectInfo:
+        """Put a spool at an address that names its content, unless it is there already, and check that it is there.
+
+        Raises:
+            ReconcileError: What is there holds something else.
+        """
+        place = ObjectName.parse(uri)
+        found = await self.stat(uri)
+        if found is None:
+            found = await self._send(place, spool)
+        if (found.md5, found.size) != (spool.md5, spool.size):
+            raise ReconcileError(
+                f"{place} holds {found.size} bytes with MD5 {found.md5 or 'unknown'}, not the {spool.size} bytes with"
+                f" MD5 {spool.md5} that its name stands for: somebody changed it, or it was damaged on the way",
+                f"delete it and run again: `gcloud storage rm {place}`",
+            )
+        return found
+
+    async def _send(self, place: ObjectName, spool: Spool) -> ObjectInfo:
+        """Upload what is not there; when somebody else (or an attempt that seemed to fail) was first, look at that."""
+        try:
+            if spool.size <= WHOLE:
+                call = _media_upload(place, spool.content(), _ABSENT)
+                body = await self._client.request(call)
+            else:
+                call = _session_opening(place, spool)
+                body = await ResumableUpload(self._client, call, spool).send()
+            return self._client.decode(call, read_object, body)
+        except PreconditionError:
+            found = await self.stat(str(place))
+            if found is None:
+                raise
+            return found
+
+
+def _blames_the_object(error: ReconcileError) -> bool:
+    match error:
+        case ServiceError():
+            return error.code == "NOT_FOUND"
+        case ForbiddenError():
+            return error.resource
+        case _:
+            return isinstance(error, UsageError)
+
+
+def _media_upload(place: ObjectName, data: bytes, generation: int) -> Call:
+    return Call(
+        "POST",
+        place.upload_path,
+        {"uploadType": "media", "name": place.name, "ifGenerationMatch": str(generation)},
+        content=data,
+        headers={"content-type": "application/octet-stream"},
+        remedies=_remedies(place.bucket),
+    )
+
+
+def _session_opening(place: ObjectName, spool: Spool) -> Call:
+    metadata: Json = {"name": place.name, "contentType": "application/octet-stream", "md5Hash": spool.md5}
+    return Call(
+        "POST",
+        place.upload_path,
+        {"uploadType": "resumable", "name": place.name, "ifGenerationMatch": str(_ABSENT)},
+        metadata,
+        headers={"x-upload-content-length": str(spool.size)},
+        remedies=_remedies(place.bucket),
+    )
+
+
+def _remedies(bucket: str, role: str = "roles/storage.objectUser") -> Mapping[str, str]:
+    return {
+        "PERMISSION_DENIED": f"ask for {role} on gs://{bucket} for the account that you are logged in with; if the"
+        " bucket is not yours, name another one: bucket names are shared by the whole world",
+        "NOT_FOUND": f"correct the bucket's name, or create it: `gcloud storage buckets create gs://{bucket}"
+        " --location=LOCATION --project=PROJECT`",
+    }
