@@ -36,7 +36,10 @@ def _level(mean: float, lowest: float, highest: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What is known of one training, ``seen`` at that moment; ``left_then`` are the seconds that it needed then."""
+    """What is known of one training, ``seen`` at that moment; ``left_then`` are the seconds that it needed then.
+
+    ``phase`` is the service's own word for what it does, empty for ordinary training.
+    """
 
     seen: datetime
     done: int = 0
@@ -44,6 +47,7 @@ class Curve:
     epoch: int | None = None
     losses: tuple[float, ...] = ()
     left_then: float | None = None
+    phase: str = ""
 
     @property
     def share(self) -> float | None:
@@ -65,4 +69,5 @@ def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curv
         epoch=snapshots[-1].epoch if snapshots else None,
         losses=tuple(snapshot.loss for snapshot in snapshots),
         left_then=seconds_left(model, total_steps, now),
+        phase=model.phase,
     )

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from reconciler.core.model import Capabilities, Sampling, Target
+from reconciler.core.lock_text import resources_json
+from reconciler.core.model import Capabilities, Resources, Sampling, Target
 from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.core.problems import ExitStatus, Problem
 from reconciler.core.training import Training
@@ -45,7 +46,8 @@ class Resolved:
     """Where the serving generation of one manifest is, and how it is to be asked.
 
     ``preamble`` goes before every prompt, as it went before every training input. ``url`` is the address that takes
-    prompts; ``endpoint`` and ``url`` are empty where nothing can be addressed.
+    prompts; ``endpoint``, the service's, and ``url`` are empty where nothing can be addressed. ``resources`` are what
+    the training made besides.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Resolved:
     endpoint: str = ""
     url: str = ""
     preamble: str = ""
+    resources: Resources = field(default_factory=Resources)
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -127,7 +130,9 @@ def _action(action: Action) -> Document:
             "message": action.message,
             "attempt": action.attempt,
             "baseModel": action.source.base_model if action.source else None,
-            "dataset": action.dataset,
+            "dataset": action.dataset.path if action.dataset else None,
+            "dataGeneration": action.dataset.generation if action.dataset else None,
+            "dataBytes": action.dataset.size or None if action.dataset else None,
             "training": _training(action.training) if action.training else None,
             "changes": [_change(change) for change in action.changes],
         }
@@ -277,6 +282,7 @@ def _resolved(entry: Resolved) -> Document:
             "endpoint": entry.endpoint,
             "url": entry.url,
             "preamble": entry.preamble,
+            "resources": resources_json(entry.resources),
             "sampling": filled(
                 {
                     "temperature": entry.sampling.temperature,

@@ -12,7 +12,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reconciler.core.events import Adopted, Completed, Disappeared, Event, Failed, Progressed, Started, Targeted
+from reconciler.core.events import (
+    Adopted,
+    Cancelled,
+    Completed,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Started,
+    Targeted,
+)
 from reconciler.core.model import State
 from reconciler.core.ports import Clock
 from reconciler.render.curves import Curve, curve_of, sparkline
@@ -44,7 +54,13 @@ def _percent(curve: Curve, _now: datetime) -> str:
     return "" if curve.share is None else f"{100 * curve.share:.0f} %"
 
 
+def _phase(curve: Curve, _now: datetime) -> str:
+    return terminal_safe(curve.phase)
+
+
 def _step(curve: Curve, _now: datetime) -> str:
+    if not curve.total and not curve.done:
+        return ""
     return f"step {curve.done}/{curve.total}" if curve.total else f"step {curve.done}"
 
 
@@ -67,6 +83,7 @@ def _left(curve: Curve, now: datetime) -> str:
 
 
 _CELLS: Final[Mapping[str, Callable[[Curve, datetime], str]]] = {
+    "phase": _phase,
     "percent": _percent,
     "step": _step,
     "epoch": _epoch,
@@ -74,7 +91,7 @@ _CELLS: Final[Mapping[str, Callable[[Curve, datetime], str]]] = {
     "spark": _spark,
     "left": _left,
 }
-_DISPENSABLE: Final = ("epoch", "spark", "loss", "left", "step")
+_DISPENSABLE: Final = ("epoch", "spark", "loss", "left", "step", "phase")
 """What a narrow terminal loses, first things first."""
 
 
@@ -162,7 +179,7 @@ class LiveProgress:
                 self._show(one.key, name, Curve(seen=self._clock(), total=one.total_steps))
             case Progressed(name, key, model, total):
                 self._show(key, name, curve_of(model, total, self._clock()))
-            case Completed(_, key) | Failed(_, key) | Disappeared(_, key):
+            case Completed(_, key) | Failed(_, key) | Cancelled(_, key) | Disappeared(_, key):
                 self._display.rows = {one: row for one, row in self._display.rows.items() if one != key}
             case _:
                 return

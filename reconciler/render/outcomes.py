@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.core.events import Completed, Event, Failed, Promoted, Refused, Updated
+from reconciler.core.events import Cancelled, Completed, Event, Failed, Promoted, Refused, Updated
 from reconciler.core.lock import Lock
 from reconciler.render.documents import Outcome
 
@@ -35,6 +35,8 @@ class Outcomes:
             case Failed(name, key, model):
                 why = model.failure.message if model.failure else "the service does not tell why"
                 return self._about(name, key, Outcome(name, "failed", message=why))
+            case Cancelled(name, key, _):
+                return self._about(name, key, Outcome(name, "failed", message="the training was cancelled"))
             case Updated(name, key, fields):
                 return self._about(name, key, Outcome(name, "updated", message=", ".join(fields)))
             case Refused(name, error, _):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from reconciler.render.documents import Document
 from reconciler.render.layout import Role, Style, folded, plain
 from reconciler.render.safe import terminal_safe
-from reconciler.render.words import counted, duration, value
+from reconciler.render.words import counted, duration, size, value
 
 _SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "create": ("+", "create"),
@@ -106,13 +106,22 @@ def _details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
 def _create(action: Document, training: Document) -> Iterator[Detail]:
     if "baseModel" in action:
         yield "base model", action["baseModel"]
-    yield "data set", f"{action.get('dataset', 'inline')}, {counted(training['examples'], 'example')}"
+    yield "data set", _dataset(action, training["examples"])
     yield "training", _training(training)
+
+
+def _dataset(action: Document, examples: int) -> str:
+    parts = [action.get("dataset", "inline")]
+    parts += [counted(examples, "example")] if examples else []
+    parts += [size(action["dataBytes"])] if "dataBytes" in action else []
+    parts += [f"generation {action['dataGeneration']}"] if "dataGeneration" in action else []
+    return ", ".join(parts)
 
 
 def _training(training: Document) -> str:
     if "steps" not in training:
-        return "the service chooses how many steps"
+        epochs = f"{counted(training['epochs'], 'epoch')}; " if "epochs" in training else ""
+        return f"{epochs}the service chooses how many steps"
     size = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
     about = "about " if training["estimated"] else ""
     time = f", about {duration(training['seconds'])}" if "seconds" in training else ""

@@ -8,8 +8,10 @@ from typing import Final, Self, TextIO
 
 from reconciler.core.events import (
     Adopted,
+    Cancelled,
     Completed,
     Disappeared,
+    Dropped,
     Event,
     Failed,
     Progressed,
@@ -36,6 +38,7 @@ class Teller:
     def __init__(self, *, simulated: bool) -> None:
         self._simulated = simulated
         self._sizes: dict[str, int] = {}
+        self._phases: dict[str, str] = {}
 
     def tell(self, event: Event) -> tuple[Role, str] | None:
         """The role and the words of an event, on one line and safe to print; ``None`` where nothing changed."""
@@ -52,13 +55,20 @@ class Teller:
                 )
             case Adopted(_, _, generation):
                 return "promote", f"adopted: {generation.key}"
-            case Progressed(_, key, _, total):
+            case Progressed(_, key, model, total):
                 self._sized(key, total)
-                return None
+                return self._phase(key, model.phase)
             case Completed():
                 return "good", self._completed(event)
             case _:
                 return _plight(event)
+
+    def _phase(self, key: str, phase: str) -> tuple[Role, str] | None:
+        """The service's own word for what it does, when it changes."""
+        before, self._phases[key] = self._phases.get(key, ""), phase
+        if before == phase:
+            return None
+        return "wait", f"the service shows it as {phase}" if phase else f"the training has begun: {key}"
 
     def _sized(self, key: str, steps: int | None) -> int | None:
         if steps is not None:
@@ -78,12 +88,22 @@ def _plight(event: Event) -> tuple[Role, str] | None:
             return "update", f"updated: {', '.join(fields)}"
         case Failed(_, _, model):
             return "error", f"failed: {model.failure.message if model.failure else 'the service does not tell why'}"
-        case Disappeared(_, key):
-            return "warning", f"gone: {key} is no longer at the service"
+        case Cancelled() | Dropped() | Disappeared():
+            return _loss_of_a_training(event)
         case Refused(_, error):
             return "error", f"refused: {error}"
         case _:
             return None
+
+
+def _loss_of_a_training(event: Cancelled | Dropped | Disappeared) -> tuple[Role, str]:
+    match event:
+        case Cancelled(_, key, model):
+            return "error", f"cancelled: {key}" + (f": {model.failure.message}" if model.failure else "")
+        case Dropped(_, _, remote):
+            return "warning", f"cancelled: {remote}, which doubled a training that another run had started"
+        case Disappeared(_, key):
+            return "warning", f"gone: {key} is no longer at the service"
 
 
 class PlainProgress:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
-from reconciler.core.model import Capabilities, RemoteModel, State, Target
+from reconciler.core.lock_text import resources_json
+from reconciler.core.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.core.waiting import completed_steps
 from reconciler.render.documents import Document, envelope, filled, number
 
@@ -62,6 +63,8 @@ def _generation(one: LockedGeneration, live: RemoteModel | None) -> Document:
             "createTime": one.create_time or (live.create_time if live else ""),
             "completeTime": one.complete_time or (live.complete_time if live else ""),
             "error": {"code": failure.code, "message": failure.message} if failure else None,
+            "phase": live.phase if live else "",
+            "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
             "progress": _progress(one, live) if live and state is State.CREATING else None,
         }
     )

@@ -15,6 +15,12 @@ from reconciler.render.words import counted, elapsed, loss, steps_and_loss
 _STATUS_HEAD: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "SINCE")
 _RIGHT: Final = frozenset({3, 4})
 _MINUTES: Final = len("2026-01-31T12:34")
+_PLIGHTS: Final = {
+    "FAILED": ("failed", "the service does not tell why"),
+    "CANCELLED": ("cancelled", "at the service"),
+    "INTENDED": ("intended", "a run was cut off while it asked for it; the next apply looks for it first"),
+}
+"""Each state in which the newest generation is told of, and what is said where the service gives no reason."""
 
 
 def status_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
@@ -67,10 +73,12 @@ def _shown(model: Document) -> Document:
 def _status_details(model: Document, width: int | None, style: Style) -> Iterator[str]:
     for position, one in enumerate(model["generations"]):
         if one["state"] == "CREATING":
-            yield f"  {style('wait', 'training')}  {terminal_safe(one['key'])}{_progress(one.get('progress'))}"
-        elif one["state"] == "FAILED" and position == 0:
-            why = one.get("error", {}).get("message") or "the service does not tell why"
-            for margin, line in folded("  failed    ", terminal_safe(f"{one['key']}: {why}"), width):
+            phase = f", {one['phase']}" if "phase" in one else ""
+            yield f"  {style('wait', 'training')}  {terminal_safe(one['key'] + phase)}{_progress(one.get('progress'))}"
+        elif one["state"] in _PLIGHTS and position == 0:
+            word, unexplained = _PLIGHTS[one["state"]]
+            why = one.get("error", {}).get("message") or unexplained
+            for margin, line in folded(f"  {word:<10}", terminal_safe(f"{one['key']}: {why}"), width):
                 yield style("error", margin) + line
 
 
@@ -78,6 +86,8 @@ def _progress(progress: Document | None) -> str:
     if not progress:
         return ""
     total = progress.get("totalSteps")
+    if not total and not progress["completedSteps"]:
+        return ""
     steps = f"step {progress['completedSteps']}" + (f"/{total} ({progress['percent']:.0f} %)" if total else "")
     return f": {steps}" + (f", loss {loss(progress['loss'])}" if "loss" in progress else "")
 

@@ -11,6 +11,8 @@ from reconciler.render.safe import terminal_safe
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGEST_SHOWN: Final = len("sha256:") + 8
 _VALUE_SHOWN: Final = 120
+_BYTES: Final = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND: Final = 1000
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 
@@ -40,6 +42,12 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), _MINUTE)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(amount: int) -> str:
+    """A number of bytes in the largest decimal unit of which there is one: ``12 MB``."""
+    unit = max(unit for unit in range(len(_BYTES)) if not unit or amount >= _THOUSAND**unit)
+    return f"{amount / _THOUSAND**unit:.3g} {_BYTES[unit]}"
 
 
 def loss(value: float | str) -> str:

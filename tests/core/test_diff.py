@@ -11,10 +11,11 @@ from hypothesis import given
 from reconciler.core.diff import MARK_FIELD, content_changes, mutable_changes, update_of
 from reconciler.core.generations import known_generations, satisfies
 from reconciler.core.model import Sampling, Update
-from support.core_cases import SCOPE, Made, live, manifest
+from support.core_cases import CAPABILITIES, SCOPE, Made, live, manifest
 from support.core_worlds import World, worlds
 
 MADE = Made()
+MUTABLE = CAPABILITIES.mutable
 DECLARED = manifest(MADE, display_name="counter", description="counts", sampling={"temperature": 0.7, "top_k": 40})
 IN_SYNC = live(MADE, display_name="counter", description="counts", sampling={"temperature": 0.7, "top_k": 40})
 
@@ -33,13 +34,13 @@ IN_SYNC = live(MADE, display_name="counter", description="counts", sampling={"te
 )
 def test_a_patch_carries_exactly_what_drifted(drifted: dict[str, Any], update: dict[str, Any]) -> None:
     model = replace(IN_SYNC, **drifted)
-    changes = mutable_changes(DECLARED, model)
+    changes = mutable_changes(DECLARED, model, MUTABLE)
     assert update_of(DECLARED, MADE.mark, model, changes) == replace(Update(MADE.mark), **update)
 
 
 def test_restoring_the_mark_leaves_a_description_that_nobody_declared() -> None:
     model = live(MADE, marked=False, description="theirs")
-    changes = mutable_changes(manifest(MADE), model)
+    changes = mutable_changes(manifest(MADE), model, MUTABLE)
     assert [change.field for change in changes] == [MARK_FIELD]
     assert update_of(manifest(MADE), MADE.mark, model, changes) == Update(MADE.mark, description="theirs")
 
@@ -47,7 +48,7 @@ def test_restoring_the_mark_leaves_a_description_that_nobody_declared() -> None:
 def test_restoring_the_mark_leaves_a_description_whose_drift_is_ignored() -> None:
     ignoring = manifest(MADE, description="counts", ignore_drift=("description",))
     model = live(MADE, marked=False, description="theirs")
-    changes = mutable_changes(ignoring, model)
+    changes = mutable_changes(ignoring, model, MUTABLE)
     assert update_of(ignoring, MADE.mark, model, changes) == Update(MADE.mark, description="theirs")
 
 

@@ -19,7 +19,7 @@ CASES = cases()
 
 def bare(action: Action) -> Action:
     """An action without what follows from its manifest or is told in words."""
-    return replace(action, remote="", message="", source=None, dataset="", training=None)
+    return replace(action, remote="", message="", source=None, dataset=None, training=None)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -51,7 +51,7 @@ def test_a_create_describes_what_it_would_train() -> None:
     (action,) = made.of_kind(Kind.CREATE)
     assert action.training is not None
     assert (action.training.steps, action.training.examples, action.training.estimated) == (30, 20, False)
-    assert (action.dataset, action.file) == ("data.csv", "numbers.yaml")
+    assert (action.dataset and action.dataset.path, action.file) == ("data.csv", "numbers.yaml")
     assert action.source is not None
     assert action.source.base_model == "models/text-bison-001"
     assert made.steps == 30

@@ -65,7 +65,7 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
         FieldChange("dataset", SPEC, "sha256:" + "c" * 64),
         FieldChange("hyperparameters.epochCount", None, 5),
     )
-    changed = replace(CREATE, reason=Reason.CONTENT_CHANGED, changes=changes, dataset="", training=None, source=None)
+    changed = replace(CREATE, reason=Reason.CONTENT_CHANGED, changes=changes, dataset=None, training=None, source=None)
     assert body(changed) == lines(
         """
         specs/number-generator.yaml
@@ -186,7 +186,7 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
     ],
 )
 def test_a_training_that_the_service_sizes(training: Training, said: str, total: str) -> None:
-    text = drawn(replace(CREATE, training=training, dataset=""))
+    text = drawn(replace(CREATE, training=training, dataset=None))
     assert f"      training           {said}\n" in text
     assert text.endswith(total)
     assert f"data set           inline, {'1 example' if training.examples == 1 else '15 examples'}\n" in text

@@ -62,6 +62,16 @@ def tuning(**changes: Number) -> dict[str, Number]:
     return {**TUNING, **changes}
 
 
+class Same:
+    """The same examples for every manifest."""
+
+    def training(self, _: Manifest) -> tuple[Example, ...]:
+        return EXAMPLES
+
+    def validation(self, _: Manifest) -> tuple[Example, ...]:
+        return ()
+
+
 @dataclass(frozen=True)
 class Ran:
     """One run: the plan that was approved, how it ended, what happened, and the requests that it sent."""
@@ -133,7 +143,7 @@ class World:
             manifests=manifests,
             target=self.target,
             recorder=recorder,
-            examples=lambda _: EXAMPLES,
+            examples=Same(),
             clock=self.time.clock,
             sleeper=self.time.sleep,
             options=options,

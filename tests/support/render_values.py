@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State, Target
+from reconciler.core.model import (
+    Capabilities,
+    Checkpoint,
+    Dataset,
+    Failure,
+    RemoteModel,
+    Resources,
+    Snapshot,
+    Source,
+    State,
+    Target,
+)
 from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.core.training import Training
 
@@ -36,7 +47,7 @@ CREATE = Action(
     reason=Reason.NOT_FOUND,
     key=KEY,
     source=Source("models/text-bison-001"),
-    dataset="datasets/next-number.csv",
+    dataset=Dataset("datasets/next-number.csv", "sha256:" + "0" * 64, 15),
     training=Training(examples=15, epochs=3, batch=2, steps=23, estimated=False, seconds=40.0),
 )
 IN_SYNC = Action(name="words", file="words.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key="words-abcdefgh")
@@ -126,6 +137,15 @@ values = st.none() | texts | numbers | st.booleans()
 losses = st.floats()
 digests = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
 
+datasets = st.builds(Dataset, texts, digests, counts, generation=texts, checksum=texts, size=counts)
+resources = st.builds(
+    Resources,
+    job=texts,
+    model=texts,
+    endpoint=texts,
+    location=texts,
+    checkpoints=st.lists(st.builds(Checkpoint, some, counts, counts, texts), max_size=2).map(tuple),
+)
 _seconds = st.none() | st.floats(0, 1e9)
 trainings = st.builds(
     Training, counts, epochs=numbers, batch=numbers, steps=counts, estimated=st.booleans(), seconds=_seconds
@@ -149,7 +169,7 @@ actions = st.builds(
     message=texts,
     attempt=counts,
     source=st.none() | st.builds(Source, texts),
-    dataset=texts,
+    dataset=st.none() | datasets,
     training=st.none() | trainings,
     changes=st.lists(st.builds(FieldChange, some, values, values), max_size=3).map(tuple),
 )
@@ -173,7 +193,7 @@ generations = st.builds(
     origin=st.sampled_from(["created", "adopted"]),
     state=st.sampled_from(State),
     source=st.builds(Source, some),
-    dataset=st.builds(Dataset, texts, digests, counts),
+    dataset=datasets,
     declared=st.dictionaries(some, numbers, max_size=2),
     effective=st.dictionaries(some, numbers, max_size=2),
     preamble=texts,
@@ -183,6 +203,7 @@ generations = st.builds(
     create_time=texts,
     complete_time=texts,
     failure=st.none() | st.builds(Failure, st.integers(), texts),
+    resources=resources,
 )
 locks = st.builds(
     Lock,
