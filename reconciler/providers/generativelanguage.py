@@ -16,6 +16,7 @@ from reconciler.providers import wire
 from reconciler.providers.errors import ForbiddenError
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.listing import list_models
+from reconciler.providers.preflight import BaseModels
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class GenerativeLanguage:
         self._client = client
         self._root = f"/{version}"
         self._capabilities = capabilities
+        self._base_models = BaseModels(client, self._root)
 
     async def __aenter__(self) -> Self:
         return self
@@ -178,9 +180,13 @@ class GenerativeLanguage:
         if model is not None and model.state is State.CREATING:
             await self.retire(handle)
 
-    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
-        """Nothing is known before."""
-        return {}
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
+        """Why some base models cannot be tuned; a service that does not tell leaves it to the create call."""
+        return await self._base_models.untunable(base_models)
+
+    async def tunable(self) -> tuple[str, ...] | None:
+        """The base models that can be tuned; ``None`` when the service does not tell."""
+        return await self._base_models.tunable()
 
     async def retire(self, handle: Handle) -> None:
         """Delete a model. A 403 counts as gone when the model does not show either, as after a repeated request."""

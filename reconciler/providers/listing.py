@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from reconciler.core.model import RemoteModel
 from reconciler.providers.http import Call, Client, Json
 
 _MAX_BARREN_PAGES = 100
 
 
-async def list_models(
-    client: Client, call: Call, read: Callable[[Json], tuple[tuple[RemoteModel, ...], str]]
-) -> tuple[RemoteModel, ...]:
+class Listed(Protocol):
+    """What a list is made of: a tuned model, a base model."""
+
+    @property
+    def remote(self) -> str:
+        """Its full name."""
+        ...
+
+
+L = TypeVar("L", bound=Listed)
+
+
+async def list_models(client: Client, call: Call, read: Callable[[Json], tuple[tuple[L, ...], str]]) -> tuple[L, ...]:
     """Every model of a list, in the service's order; one that moves between pages counts once, as seen last.
 
     Args:
@@ -25,7 +35,7 @@ async def list_models(
         AccessError: As :meth:`Client.request`.
         ServiceError: The same, and when the pages lead nowhere.
     """
-    models: dict[str, RemoteModel] = {}
+    models: dict[str, L] = {}
     tokens: set[str] = set()
     barren = 0
     while True:
