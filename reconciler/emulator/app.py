@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random as random_module
 import sqlite3
 from pathlib import Path
@@ -10,24 +9,27 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.routing import Route
 
 from reconciler.core.ports import Clock
 from reconciler.emulator.calls import CALLS, Entry
 from reconciler.emulator.catalogue import Api
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
-from reconciler.emulator.errors import ApiError, Code, JsonObject
+from reconciler.emulator.errors import ApiError, Code
+from reconciler.emulator.objects import Objects
 from reconciler.emulator.partial import parse_fields, select
+from reconciler.emulator.responses import json_response
 from reconciler.emulator.service import Call, Service
 from reconciler.emulator.settings import DEFAULT_SETTINGS, Settings
+from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
+from reconciler.emulator.vertex_calls import VERTEX_CALLS
 from reconciler.emulator.world import load_world
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
-SERVER = "reconcile-emulator (simulated training)"
 MAX_BODY_BYTES = 20 * 1024 * 1024
 """The request limit of the real service."""
 _SYSTEM_PARAMETERS = frozenset(
@@ -49,11 +51,15 @@ def create_app(
     start from now on; ``world`` is a file of models that are already there. Raises ReconcileError when the store cannot
     be used, or the world file is malformed.
     """
-    service = Service(Store(store), clock, random, settings)
+    database = Store(store)
+    service = Service(database, Objects(database, store), clock, random, settings)
     if world is not None:
         load_world(service, world)
     app = Starlette(
-        routes=[_route(service, api, entry) for entry in CALLS for api in entry.apis],
+        routes=[
+            *(_route(service, api, entry) for entry in (*CALLS, *VERTEX_CALLS) for api in entry.apis),
+            *storage_routes(service),
+        ],
         exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
     )
     app.router.redirect_slashes = False
@@ -67,7 +73,7 @@ def _route(service: Service, api: Api, entry: Entry) -> Route:
         except ApiError as error:
             return _refusal(error)
 
-    return Route(f"/{api.version}{entry.path}", endpoint, methods=[entry.method])
+    return Route(f"/{api.version}{api.root}{entry.path}", endpoint, methods=[entry.method])
 
 
 async def _body(request: Request) -> bytes:
@@ -92,7 +98,7 @@ def _answer(service: Service, api: Api, entry: Entry, request: Request, body: by
     )
     result = select(entry.handler(service, call), selection)
     enum_numbers = "enum-encoding=int" in system.get("alt", "").split(";")
-    return _json(encode(entry.response(api), result, enum_numbers=enum_numbers))
+    return json_response(encode(entry.response(api), result, enum_numbers=enum_numbers))
 
 
 def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
@@ -105,13 +111,8 @@ def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
     return system, own
 
 
-def _json(content: JsonObject, status: int = 200) -> Response:
-    body = json.dumps(content, separators=(",", ":"))
-    return Response(body, status, {"server": SERVER}, "application/json; charset=UTF-8")
-
-
 def _refusal(error: ApiError) -> Response:
-    return _json(error.body(), error.http_status)
+    return json_response(error.body(), error.http_status)
 
 
 async def _no_such_call(request: Request, _: Exception) -> Response:

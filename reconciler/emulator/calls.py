@@ -16,11 +16,12 @@ Shape = Callable[[Api], Message]
 """The message that a call takes or gives in an API version."""
 
 
-def _always(message: Message) -> Shape:
+def always(message: Message) -> Shape:
+    """The same message in every version."""
     return lambda _: message
 
 
-_NOTHING = _always(messages.EMPTY)
+_NOTHING = always(messages.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,20 @@ _MODELS = "/tunedModels"
 _MODEL = "/tunedModels/{model}"
 _PERMISSIONS = f"{_MODEL}/permissions"
 _PERMISSION = f"{_PERMISSIONS}/{{permission}}"
-_PERMISSION_SHAPE = _always(messages.PERMISSION)
-_PAGE = _always(messages.PAGE)
-_MASK = _always(messages.UPDATE_QUERY)
+_PERMISSION_SHAPE = always(messages.PERMISSION)
+_PAGE = always(messages.PAGE)
+_MASK = always(messages.UPDATE_QUERY)
 
 CALLS = (
-    Entry("GET", "/models", models.list_models, _always(messages.LIST_MODELS), query=_PAGE),
-    Entry("GET", "/models/{model}", models.get_model, _always(messages.MODEL)),
+    Entry("GET", "/models", models.list_models, always(messages.LIST_MODELS), query=_PAGE),
+    Entry("GET", "/models/{model}", models.get_model, always(messages.MODEL)),
     Entry("GET", _MODELS, tuned_models.list_models, lambda api: api.tuned_models, query=lambda api: api.query),
     Entry(
         "POST",
         _MODELS,
         create_model,
         _operation,
-        query=_always(messages.CREATE_QUERY),
+        query=always(messages.CREATE_QUERY),
         body=_tuned_model,
         root="tuned_model",
     ),
@@ -71,22 +72,22 @@ CALLS = (
         f"{_MODEL}:transferOwnership",
         permissions.transfer_ownership,
         _NOTHING,
-        body=_always(messages.TRANSFER_OWNERSHIP),
+        body=always(messages.TRANSFER_OWNERSHIP),
     ),
     Entry(
         "POST",
         f"{_MODEL}:generateText",
         inference.generate_text,
-        _always(messages.TEXT),
-        body=_always(messages.GENERATE_TEXT),
+        always(messages.TEXT),
+        body=always(messages.GENERATE_TEXT),
         apis=(V1BETA3,),
     ),
     Entry(
         "POST",
         f"{_MODEL}:generateContent",
         inference.generate_content,
-        _always(messages.CONTENT),
-        body=_always(messages.GENERATE_CONTENT),
+        always(messages.CONTENT),
+        body=always(messages.GENERATE_CONTENT),
         apis=(V1BETA,),
     ),
     Entry("GET", _MODEL, tuned_models.get_model, _tuned_model),
@@ -99,7 +100,7 @@ CALLS = (
         _operation,
         apis=(V1, V1BETA3, V1BETA),
     ),
-    Entry("GET", _PERMISSIONS, permissions.list_permissions, _always(messages.LIST_PERMISSIONS), query=_PAGE),
+    Entry("GET", _PERMISSIONS, permissions.list_permissions, always(messages.LIST_PERMISSIONS), query=_PAGE),
     Entry(
         "POST",
         _PERMISSIONS,

@@ -17,7 +17,12 @@ _SIMULATED = "Simulated by the embedded service of reconcile: nothing is trained
 
 @dataclass(frozen=True)
 class Api:
-    """One API version. ``defaults`` are the hyperparameters that the service chooses; ``query`` that of its lists."""
+    """One version of an API.
+
+    ``tuned_model`` is the message that a training is asked for with, ``defaults`` are the hyperparameters that the
+    service chooses, ``query`` is that of its lists, ``root`` stands between version and call in a path, and ``package``
+    is where its messages live, the version apart.
+    """
 
     version: str
     tuned_model: Message
@@ -25,6 +30,8 @@ class Api:
     mutable: frozenset[str]
     query: Message
     models: Mapping[str, JsonObject] = field(default_factory=dict)
+    root: str = ""
+    package: str = "google.ai.generativelanguage"
 
     @cached_property
     def tuned_models(self) -> Message:
@@ -38,7 +45,7 @@ class Api:
 
     def type_url(self, name: str) -> str:
         """The ``@type`` of a message of this version inside an Any."""
-        return f"type.googleapis.com/google.ai.generativelanguage.{self.version}.{name}"
+        return f"type.googleapis.com/{self.package}.{self.version}.{name}"
 
 
 def _models(*models: JsonObject) -> Mapping[str, JsonObject]:

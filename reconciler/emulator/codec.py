@@ -18,6 +18,7 @@ from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, ma
 from reconciler.emulator.messages import Field, Message, snake_case
 
 _PREFIX = "Invalid JSON payload received. "
+_ZERO = ("int64", "0")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -96,7 +97,7 @@ class _Decoder:
             self._violate(path, f"Invalid value at {group} is already set. Cannot set '{name}'")
             return
         item = self._field(field, raw, f"{path}.{snake_case(name)}" if path else snake_case(name))
-        if item or field.keeps_default:
+        if (item and (field.kind, item) != _ZERO) or field.keeps_default:
             value[name] = item
 
     def _field(self, field: Field, raw: Any, path: str) -> Any:
@@ -152,10 +153,20 @@ def _integer(raw: Any, bits: int) -> int:
     return int(number)
 
 
-def _float(raw: Any, _: Field) -> float:
+def _double(raw: Any, _: Field) -> float:
     if isinstance(raw, bool) or not isinstance(raw, int | float | str) or not math.isfinite(float(raw)):
         raise ValueError(raw)
-    return canonical_number(float(raw))
+    return float(raw)
+
+
+def _float(raw: Any, field: Field) -> float:
+    return canonical_number(_double(raw, field))
+
+
+def _map(raw: Any, field: Field) -> dict[str, str]:
+    if not isinstance(raw, Mapping):
+        raise ValueError(raw)  # noqa: TRY004 - every wrong value is reported alike
+    return {_string(key, field): _string(value, field) for key, value in raw.items()}
 
 
 def _enum(raw: Any, field: Field) -> str:
@@ -170,9 +181,11 @@ _READERS: Mapping[str, Callable[[Any, Field], Any]] = {
     "int32": lambda raw, _: _integer(raw, 32),
     "int64": lambda raw, _: str(_integer(raw, 64)),
     "float": _float,
+    "double": _double,
     "bool": _boolean,
     "timestamp": _timestamp,
     "enum": _enum,
+    "map": _map,
 }
 
 

@@ -14,6 +14,7 @@ JsonObject = dict[str, Any]
 class Code(IntEnum):
     """The google.rpc codes that this service uses."""
 
+    CANCELLED = 1
     INVALID_ARGUMENT = 3
     NOT_FOUND = 5
     ALREADY_EXISTS = 6

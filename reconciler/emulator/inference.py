@@ -44,29 +44,38 @@ def generate_text(service: Service, call: Call) -> JsonObject:
     """The PaLM way to ask."""
     prompt = call.body.get("prompt", {}).get("text", "")
     _check("GenerateTextRequest", violations(call.body, _RULES), "prompt.text", prompt)
-    answers = _answers(service, call, prompt, call.body)
-    return {"candidates": [{"output": answer} for answer in answers]}
+    return {"candidates": [{"output": each} for each in _answers(service, call, prompt, call.body)]}
 
 
 def generate_content(service: Service, call: Call) -> JsonObject:
-    """The Gemini way to ask; the last turn is the prompt."""
-    turns = call.body.get("contents", [])
+    """The Gemini way to ask."""
+    prompt, config = question(call.body)
+    return content(prompt, _answers(service, call, prompt, config), call.model)
+
+
+def question(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The prompt in a GenerateContentRequest (its last turn) and how to sample; raises ApiError."""
+    turns = body.get("contents", [])
     prompt = "".join(part.get("text", "") for part in turns[-1].get("parts", [])) if turns else ""
-    config = call.body.get("generationConfig", {})
+    config = body.get("generationConfig", {})
     _check("GenerateContentRequest", violations(config, _RULES, "generation_config."), "contents", prompt)
-    answers = _answers(service, call, prompt, config)
-    asked, told = len(prompt.split()), sum(len(answer.split()) for answer in answers)
+    return prompt, config
+
+
+def content(prompt: str, answers: Sequence[str], model: str) -> JsonObject:
+    """A GenerateContentResponse; tokens are words."""
+    asked, told = len(prompt.split()), sum(len(each.split()) for each in answers)
     return {
         "candidates": [
-            {"index": index, "content": {"parts": [{"text": answer}], "role": "model"}, "finishReason": "STOP"}
-            for index, answer in enumerate(answers)
+            {"index": index, "content": {"parts": [{"text": each}], "role": "model"}, "finishReason": "STOP"}
+            for index, each in enumerate(answers)
         ],
         "usageMetadata": {
             "promptTokenCount": asked,
             "candidatesTokenCount": told,
             "totalTokenCount": asked + told,
         },
-        "modelVersion": call.model,
+        "modelVersion": model,
     }
 
 
@@ -81,10 +90,15 @@ def _answers(service: Service, call: Call, prompt: str, wishes: Mapping[str, Any
     model = service.store.model(call.model)
     state = state_of(model, service.clock())
     refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one can answer.")
-    defaults = {"temperature": 0.7, "topP": 0.95, "topK": 40, "candidateCount": 1}
-    wanted = {name: wishes.get(name, model.document.get(name, default)) for name, default in defaults.items()}
-    sampling = Sampling(wanted["temperature"], wanted["topP"], wanted["topK"], wanted["candidateCount"])
+    sampling = sampling_of(wishes, model.document)
     return answer(service.store.examples(model.seq), prompt, sampling, service.random)
+
+
+def sampling_of(wishes: Mapping[str, Any], model: Mapping[str, Any]) -> Sampling:
+    """How a request wants its answers picked; what it leaves open is the model's to say."""
+    defaults = {"temperature": 0.7, "topP": 0.95, "topK": 40, "candidateCount": 1}
+    wanted = {name: wishes.get(name, model.get(name, default)) for name, default in defaults.items()}
+    return Sampling(wanted["temperature"], wanted["topP"], wanted["topK"], wanted["candidateCount"])
 
 
 def answer(examples: Sequence[JsonObject], prompt: str, sampling: Sampling, random: Random) -> list[str]:

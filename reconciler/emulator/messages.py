@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Kind = Literal["string", "int32", "int64", "float", "bool", "timestamp", "enum", "message"]
+Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp", "enum", "map", "message"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Field:
     """One field of a message.
 
     ``optional`` fields are told even at their default value. An ``output_only`` field is ignored in requests. Of the
-    fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number.
+    fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number. A ``map`` is one from
+    strings to strings.
     """
 
     kind: Kind
@@ -76,10 +77,13 @@ STRINGS = Field("string", repeated=True)
 OPTIONAL_STRING = Field("string", optional=True)
 OUTPUT_STRING = Field("string", output_only=True)
 INT = Field("int32")
+INT64 = Field("int64")
 OPTIONAL_INT = Field("int32", optional=True)
 FLOAT = Field("float")
 OPTIONAL_FLOAT = Field("float", optional=True)
+DOUBLE = Field("double")
 BOOL = Field("bool")
+MAP = Field("map")
 TIMESTAMP = Field("timestamp")
 OUTPUT_TIMESTAMP = Field("timestamp", output_only=True)
 
@@ -142,7 +146,11 @@ _THRESHOLDS = (
     "BLOCK_NONE",
     "OFF",
 )
-_SAFETY_SETTING = message("SafetySetting", category=enum(*_CATEGORIES), threshold=enum(*_THRESHOLDS))
+
+
+def _safety_settings(categories: Sequence[str], thresholds: Sequence[str]) -> Field:
+    return many(message("SafetySetting", category=enum(*categories), threshold=enum(*thresholds)))
+
 
 GENERATE_TEXT = message(
     "GenerateTextRequest",
@@ -153,7 +161,7 @@ GENERATE_TEXT = message(
     maxOutputTokens=OPTIONAL_INT,
     topP=OPTIONAL_FLOAT,
     topK=OPTIONAL_INT,
-    safetySettings=many(_SAFETY_SETTING),
+    safetySettings=_safety_settings(_CATEGORIES, _THRESHOLDS),
     stopSequences=STRINGS,
 )
 TEXT = message("GenerateTextResponse", candidates=many(message("TextCompletion", output=STRING)))
@@ -170,14 +178,22 @@ _GENERATION_CONFIG = message(
     responseMimeType=STRING,
     stopSequences=STRINGS,
 )
-GENERATE_CONTENT = message(
-    "GenerateContentRequest",
-    model=STRING,
-    contents=many(_CONTENT),
-    systemInstruction=one(_CONTENT),
-    generationConfig=one(_GENERATION_CONFIG),
-    safetySettings=many(_SAFETY_SETTING),
-)
+
+
+def generate_content(categories: Sequence[str], thresholds: Sequence[str], **extra: Field) -> Message:
+    """The GenerateContentRequest of an API, which differs in the numbers of its safety settings and in ``extra``."""
+    return message(
+        "GenerateContentRequest",
+        model=STRING,
+        contents=many(_CONTENT),
+        systemInstruction=one(_CONTENT),
+        generationConfig=one(_GENERATION_CONFIG),
+        safetySettings=_safety_settings(categories, thresholds),
+        **extra,
+    )
+
+
+GENERATE_CONTENT = generate_content(_CATEGORIES, _THRESHOLDS)
 CONTENT = message(
     "GenerateContentResponse",
     candidates=many(

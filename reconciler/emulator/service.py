@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.core.ports import Clock
 from reconciler.emulator.catalogue import Api
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
+from reconciler.emulator.objects import Objects
 from reconciler.emulator.partial import Selection, includes
 from reconciler.emulator.settings import Settings
 from reconciler.emulator.store import Store
@@ -26,9 +27,14 @@ class Service:
     """What outlives a request."""
 
     store: Store
+    objects: Objects
     clock: Clock
     random: random.Random
     settings: Settings
+
+    def number(self) -> str:
+        """A number of 19 digits that fits 63 bits, as Vertex AI names what it makes."""
+        return str(self.random.randrange(10**18, 2**63))
 
     def tail(self) -> str:
         """Twelve random characters, as the real service puts at the end of ids that it chooses."""

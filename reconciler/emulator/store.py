@@ -1,4 +1,7 @@
-"""The embedded world on disk: tuned models and their permissions in one SQLite file, shared by any number of processes.
+"""The embedded world on disk: everything but the contents of objects is in one SQLite file.
+
+Any number of processes share it. Here are tuned models and their permissions; Vertex AI's resources are in
+``vertex_store``, objects in ``objects``.
 
 A model's document holds what does not depend on the time. What is large (examples, recorded loss curves) is kept in a
 table of its own, so that listing thousands of models reads none of it. The file has SQLite's ordinary rollback journal:
@@ -33,6 +36,17 @@ CREATE TABLE IF NOT EXISTS contents (
 CREATE TABLE IF NOT EXISTS permissions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
     grantee TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (model, grantee)
+);
+CREATE TABLE IF NOT EXISTS resources (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, collection TEXT NOT NULL, since INTEGER NOT NULL,
+    origin INTEGER REFERENCES resources ON DELETE CASCADE, document TEXT NOT NULL, course TEXT, examples TEXT
+);
+CREATE INDEX IF NOT EXISTS resources_of_collection ON resources (collection, seq);
+CREATE INDEX IF NOT EXISTS resources_of_origin ON resources (origin);
+CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    generation INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL,
+    file TEXT NOT NULL, UNIQUE (bucket, name)
 );
 COMMIT;
 """
@@ -102,15 +116,15 @@ class Store:
         snapshots: Sequence[JsonObject] = (),
     ) -> int | None:
         """Keeps a new model and returns its number, or ``None`` when its name is taken."""
-        started = _dump(asdict(training)) if training else None
-        row = (document["name"], api, operation, _dump(document), started)
+        started = dump(asdict(training)) if training else None
+        row = (document["name"], api, operation, dump(document), started)
         cursor = self._connection.execute(
             "INSERT OR IGNORE INTO models (name, api, operation, document, training) VALUES (?, ?, ?, ?, ?)", row
         )
         if not cursor.rowcount:
             return None
         seq = cursor.lastrowid
-        self._connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (seq, _dump(examples), _dump(snapshots)))
+        self._connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (seq, dump(examples), dump(snapshots)))
         return seq
 
     def model(self, name: str) -> StoredModel:
@@ -128,7 +142,7 @@ class Store:
 
     def update(self, seq: int, document: JsonObject) -> None:
         """Replaces the document of a model."""
-        self._connection.execute("UPDATE models SET document = ? WHERE seq = ?", (_dump(document), seq))
+        self._connection.execute("UPDATE models SET document = ? WHERE seq = ?", (dump(document), seq))
 
     def delete(self, seq: int) -> None:
         """Removes a model with everything about it."""
@@ -148,7 +162,7 @@ class Store:
 
     def add_permission(self, model: int, grantee: str, document: JsonObject) -> bool:
         """Keeps a permission of a model; False when that grantee has one already."""
-        row = (model, grantee, _dump(document))
+        row = (model, grantee, dump(document))
         cursor = self._connection.execute(
             "INSERT OR IGNORE INTO permissions (model, grantee, document) VALUES (?, ?, ?)", row
         )
@@ -161,17 +175,22 @@ class Store:
 
     def update_permission(self, seq: int, document: JsonObject) -> None:
         """Replaces a permission."""
-        self._connection.execute("UPDATE permissions SET document = ? WHERE seq = ?", (_dump(document), seq))
+        self._connection.execute("UPDATE permissions SET document = ? WHERE seq = ?", (dump(document), seq))
 
     def delete_permission(self, seq: int) -> None:
         """Removes a permission."""
         self._connection.execute("DELETE FROM permissions WHERE seq = ?", (seq,))
 
     def _all(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
+        return self.execute(query, *parameters).fetchall()
+
+    def execute(self, query: str, *parameters: Any) -> sqlite3.Cursor:
+        """Runs a statement for those who keep tables of their own here."""
+        return self._connection.execute(query, parameters)
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
+    """The compact JSON that the tables hold."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

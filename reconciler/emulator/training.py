@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from reconciler.core.model import State
@@ -19,6 +19,7 @@ MAX_SNAPSHOTS = 100
 """A longer training shows every second, third, … step only; the limit of the real service is not documented."""
 
 _DIVERGES = 1.0  # a learning rate from here on drives the loss to infinity
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
 _START, _LEAD = 0.1, 0.9  # shares of the overhead that pass before the start and before the first step
 
@@ -74,17 +75,27 @@ class Training:
     def progress(self, now: datetime) -> Progress:
         """How far the training is."""
         elapsed = (now - self._time(0)) // timedelta(microseconds=1)
-        overhead, failing = round(self.overhead_seconds * _SECOND), self.failing_step
-        start = round(overhead * _START)
-        last, end = (self.total_steps, overhead) if failing is None else (failing - 1, self._lead + self._step)
-        end += last * self._step
+        failing, end = self.failing_step, self._end
+        start = round(self.overhead_seconds * _SECOND * _START)
+        last = self.total_steps if failing is None else failing - 1
         outcome = State.ACTIVE if failing is None else State.FAILED
         return Progress(
             state=outcome if elapsed >= end else State.CREATING,
             completed_steps=_finished(elapsed - self._lead, self._step, last),
             start_time=self._time(start) if elapsed >= start else None,
-            end_time=self._time(end) if elapsed >= end else None,
+            end_time=self.end_time if elapsed >= end else None,
         )
+
+    @property
+    def end_time(self) -> datetime:
+        """When the training ends, well or not."""
+        return self._time(self._end)
+
+    @property
+    def _end(self) -> int:
+        if self.failing_step is None:
+            return round(self.overhead_seconds * _SECOND) + self.total_steps * self._step
+        return self._lead + self.failing_step * self._step
 
     def snapshots(self, completed_steps: int) -> list[JsonObject]:
         """The loss curve up to a step, as TuningSnapshots."""
@@ -150,3 +161,8 @@ def timestamp(instant: datetime) -> str:
     if naive.microsecond % 1000:
         return f"{naive.isoformat(timespec='microseconds')}Z"
     return f"{naive.isoformat(timespec='milliseconds' if naive.microsecond else 'seconds')}Z"
+
+
+def microseconds(instant: datetime) -> int:
+    """The microseconds between 1970 and an aware time."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)

@@ -19,7 +19,8 @@ from google.protobuf.json_format import Parse
 from google.rpc import error_details_pb2  # noqa: F401 - registers the details that an error may hold
 from google.rpc.status_pb2 import Status
 
-from reconciler.emulator.app import SERVER, create_app
+from reconciler.emulator.app import create_app
+from reconciler.emulator.responses import SERVER
 from reconciler.emulator.settings import Settings
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -1,0 +1,173 @@
+"""Buckets and objects: what is known about them is in the store, their contents are files in a folder beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from reconciler.emulator.content import Content
+from reconciler.emulator.errors import JsonObject
+from reconciler.emulator.storage_errors import condition_not_met, invalid, not_found
+from reconciler.emulator.store import Store, dump
+from reconciler.emulator.training import microseconds, timestamp
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_MAX_NAME = 1024  # bytes of UTF-8, as on the real service
+_SETTABLE = ("contentType", "contentEncoding", "cacheControl", "metadata")
+_CONDITIONS: Mapping[str, tuple[str, bool]] = {
+    "ifGenerationMatch": ("generation", True),
+    "ifGenerationNotMatch": ("generation", False),
+    "ifMetagenerationMatch": ("metageneration", True),
+    "ifMetagenerationNotMatch": ("metageneration", False),
+}
+
+Query = Mapping[str, str]
+"""The query parameters of a call, of which the preconditions are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object: its resource as the JSON API tells it, links apart, and the file that holds its content."""
+
+    document: JsonObject
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """The length of the content in bytes."""
+        return int(self.document["size"])
+
+
+class Objects:
+    """All objects of a store. Every bucket of a legal name is there."""
+
+    def __init__(self, store: Store, path: Path | None) -> None:
+        """Keeps contents in a folder named after the store file; without one, in a temporary folder."""
+        self._store = store
+        self._folder = Path(f"{path}-objects") if path else None
+
+    def _contents(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="reconcile-emulator-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder.mkdir(exist_ok=True)
+        return self._folder
+
+    def new_content(self) -> Content:
+        """An empty content, to be written and then put or discarded."""
+        descriptor, name = tempfile.mkstemp(dir=self._contents())
+        return Content(os.fdopen(descriptor, "wb"), Path(name))
+
+    def put(self, bucket: str, resource: JsonObject, content: Content, query: Query, now: datetime) -> StoredObject:
+        """Makes the content an object, described by ``resource``; raises StorageError and discards it otherwise."""
+        try:
+            check_name(bucket, resource.get("name", ""))
+            checksums = content.finish(resource)
+            with self._store.transaction():
+                old = self._find(bucket, resource["name"])
+                check_conditions(old, query)
+                stored = self._insert(bucket, resource, content, checksums, now)
+        except BaseException:
+            content.discard()
+            raise
+        if old:
+            _remove(old.path)
+        return stored
+
+    def _insert(
+        self, bucket: str, resource: JsonObject, content: Content, checksums: Mapping[str, str], now: datetime
+    ) -> StoredObject:
+        name, time = resource["name"], timestamp(now)
+        last = self._store.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'objects'").fetchone()[0] or 0
+        generation = max(microseconds(now), last + 1)
+        document = {
+            "contentType": "application/octet-stream",
+            **{field: resource[field] for field in _SETTABLE if field in resource},
+            "name": name,
+            "bucket": bucket,
+            "generation": str(generation),
+            "metageneration": "1",
+            "size": str(content.size),
+            "storageClass": "STANDARD",
+            "timeCreated": time,
+            "updated": time,
+            **checksums,
+        }
+        self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
+        row = (generation, bucket, name, dump(document), content.path.name)
+        self._store.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?)", *row)
+        return StoredObject(document, content.path)
+
+    def get(self, bucket: str, name: str, query: Query | None = None) -> StoredObject:
+        """The object of that name (and ``generation``, if the query tells one); raises StorageError."""
+        wanted = query or {}
+        found = self._find(bucket, name)
+        if found is None or wanted.get("generation", found.document["generation"]) != found.document["generation"]:
+            raise not_found(f"No such object: {bucket}/{name}")
+        check_conditions(found, wanted)
+        return found
+
+    def delete(self, bucket: str, name: str, query: Query) -> None:
+        """Removes an object; raises StorageError."""
+        with self._store.transaction():
+            found = self.get(bucket, name, query)
+            self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
+        _remove(found.path)
+
+    def names(self, bucket: str, prefix: str, after: str, limit: int) -> list[StoredObject]:
+        """Objects whose names begin with ``prefix`` and come after ``after``, in the order of their names."""
+        query = (
+            "SELECT document, file FROM objects WHERE bucket = ? AND name > ? AND substr(name, 1, ?) = ?"
+            " ORDER BY name LIMIT ?"
+        )
+        rows = self._store.execute(query, bucket, after, len(prefix), prefix, limit).fetchall()
+        return [self._stored(row) for row in rows]
+
+    def _find(self, bucket: str, name: str) -> StoredObject | None:
+        query = "SELECT document, file FROM objects WHERE bucket = ? AND name = ?"
+        row = self._store.execute(query, bucket, name).fetchone()
+        return self._stored(row) if row else None
+
+    def _stored(self, row: tuple[Any, ...]) -> StoredObject:
+        document, file = row
+        return StoredObject(json.loads(document), self._contents() / file)
+
+
+def check_name(bucket: str, name: str) -> None:
+    """Raises StorageError for names that no bucket or object can have."""
+    check_bucket(bucket)
+    if not 0 < len(name.encode()) <= _MAX_NAME or "\n" in name or "\r" in name:
+        raise invalid(f"Invalid object name: {name[:100]!r}; it has 1 to {_MAX_NAME} bytes and no line ends.")
+
+
+def check_bucket(bucket: str) -> None:
+    """Raises StorageError for a name that no bucket can have."""
+    if not _BUCKET.fullmatch(bucket):
+        raise invalid(f"Invalid bucket name: '{bucket[:100]}'")
+
+
+def check_conditions(found: StoredObject | None, query: Query) -> None:
+    """Raises StorageError when a precondition in the query does not hold; what is not there has the generation 0."""
+    for name, (field, equal) in _CONDITIONS.items():
+        if name not in query:
+            continue
+        if not query[name].isdecimal():
+            raise invalid(f"Invalid value for {name}: '{query[name][:100]}'")
+        actual = found.document[field] if found else "0"
+        if (int(query[name]) == int(actual)) is not equal:
+            raise condition_not_met()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # Windows keeps a file that is being read; it is left behind then
+        path.unlink()

@@ -1,0 +1,137 @@
+"""Creating a tuning job: what it asks for is checked, its data sets are read, and what it will make is written down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from reconciler.emulator import vertex_store
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
+from reconciler.emulator.service import Call, Service
+from reconciler.emulator.training import Training, timestamp
+from reconciler.emulator.vertex_catalogue import BASE_MODELS
+from reconciler.emulator.vertex_course import Course, Fault
+from reconciler.emulator.vertex_dataset import MAX_VALIDATION_EXAMPLES, Dataset, FaultyDatasetError, read_dataset
+from reconciler.emulator.vertex_jobs import job_view
+from reconciler.emulator.vertex_limits import check_job
+from reconciler.emulator.vertex_names import new_name, parent_of
+from reconciler.emulator.vertex_products import checkpoints_of, products_of
+
+_STEPS_AN_EPOCH = 100
+"""The service doubles its batches until an epoch has no more steps than that."""
+
+
+def create_job(service: Service, call: Call) -> JsonObject:
+    """Starts a training and answers with its job."""
+    parent = parent_of(call)
+    check_job(call.body)
+    now = service.clock()
+    source = _source(service, call, now)
+    spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
+    dataset, fault = _data(service, spec)
+    with service.store.transaction():
+        course = Course(_training(service, call, {**source, **spec}, dataset, now), fault)
+        job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
+        seq = vertex_store.insert(service.store, job, now, course=course.dump(), examples=dataset.examples)
+        if course.succeeds:
+            end = course.training.end_time
+            for product in products_of(service, job, job["tunedModel"], timestamp(end)):
+                vertex_store.insert(service.store, product, end, origin=seq)
+    return job_view(vertex_store.get(service.store, job["name"], now), now)
+
+
+def _source(service: Service, call: Call, now: datetime) -> JsonObject:
+    """The baseModel or the complete preTunedModel of a new job; raises ApiError when it cannot be tuned."""
+    if "preTunedModel" in call.body:
+        return {"preTunedModel": _pre_tuned(service, call, now)}
+    name = call.body["baseModel"]
+    if name not in BASE_MODELS:
+        raise ApiError(
+            Code.INVALID_ARGUMENT,
+            f'Base model "{name[:100]}" is not supported for tuning. Supported are: {", ".join(BASE_MODELS)}.',
+        )
+    return {}
+
+
+def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
+    asked = call.body["preTunedModel"]
+    model = vertex_store.get(service.store, asked.get("tunedModelName", "").partition("@")[0], now)
+    job = vertex_store.origin_of(service.store, model)
+    checkpoints = [each["checkpointId"] for each in job["tunedModel"]["checkpoints"]]
+    if asked.get("checkpointId", checkpoints[-1]) not in checkpoints:
+        described = f'must be one of {", ".join(checkpoints)}, but is "{asked["checkpointId"][:100]}"'
+        field = "tuning_job.pre_tuned_model.checkpoint_id"
+        raise invalid("CreateTuningJobRequest", [Violation(field, described)])
+    base = job.get("baseModel") or job["preTunedModel"]["baseModel"]
+    return {"checkpointId": checkpoints[-1], **asked, "baseModel": base}
+
+
+def _effective(call: Call) -> JsonObject:
+    """The declared hyperparameters and the defaults for the rest."""
+    declared = call.body["supervisedTuningSpec"].get("hyperParameters", {})
+    defaults = {
+        "epochCount": str(call.api.defaults["epochCount"]),
+        "learningRateMultiplier": 1.0,
+        "adapterSize": "ADAPTER_SIZE_FOUR",
+    }
+    return {**defaults, **declared}
+
+
+def _data(service: Service, spec: Mapping[str, Any]) -> tuple[Dataset, Fault | None]:
+    """What there is to train on, or nothing and the reason."""
+    try:
+        dataset = read_dataset(service.objects, spec["trainingDatasetUri"])
+        if "validationDatasetUri" in spec:
+            uri = spec["validationDatasetUri"]
+            count = read_dataset(service.objects, uri).count
+            if count > MAX_VALIDATION_EXAMPLES:
+                message = f"The validation data set {uri} has {count} examples, more than {MAX_VALIDATION_EXAMPLES}."
+                return Dataset(), Fault(Code.INVALID_ARGUMENT, message)
+    except FaultyDatasetError as error:
+        return Dataset(), error.fault
+    return dataset, None
+
+
+def _training(service: Service, call: Call, content: JsonObject, dataset: Dataset, now: datetime) -> Training:
+    hyperparameters = content["hyperParameters"]
+    batch_size = call.api.defaults["batchSize"]
+    while dataset.count > batch_size * _STEPS_AN_EPOCH:
+        batch_size *= 2
+    seed = json.dumps([content, dataset.count, dataset.examples], sort_keys=True)
+    return Training(
+        created=timestamp(now),
+        examples=dataset.count,
+        batch_size=batch_size,
+        epochs=int(hyperparameters["epochCount"]),
+        learning_rate=hyperparameters["learningRateMultiplier"] * call.api.defaults["learningRate"],
+        seed=hashlib.sha256(seed.encode()).hexdigest(),
+        step_seconds=service.settings.step_seconds,
+        overhead_seconds=service.settings.overhead_seconds,
+    )
+
+
+def _document(service: Service, parent: str, asked: JsonObject, course: Course) -> JsonObject:
+    """All of the job that does not depend on the time; what it tells only at its end is there already."""
+    name, training = new_name(service, f"{parent}/tuningJobs"), course.training
+    last_only = asked["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
+    checkpoints = checkpoints_of(service, parent, training, last_only=last_only)
+    return {
+        **asked,
+        "name": name,
+        "createTime": training.created,
+        "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{name.rpartition('/')[2]}",
+        "tunedModel": {
+            "model": f"{new_name(service, f'{parent}/models')}@1",
+            "endpoint": checkpoints[-1]["endpoint"],
+            "checkpoints": checkpoints,
+        },
+        "tuningDataStats": {
+            "supervisedTuningDataStats": {
+                "tuningDatasetExampleCount": str(training.examples),
+                "tuningStepCount": str(training.total_steps),
+            }
+        },
+    }

@@ -1,0 +1,131 @@
+"""The calls on what tuning jobs make: models, endpoints, and the operations that remove them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from reconciler.emulator import vertex_store
+from reconciler.emulator.errors import JsonObject, Violation, invalid, not_found
+from reconciler.emulator.inference import answer, content, question, sampling_of
+from reconciler.emulator.service import Call, Service, refuse_unless
+from reconciler.emulator.training import timestamp
+from reconciler.emulator.vertex_jobs import list_page
+from reconciler.emulator.vertex_names import new_name, parent_of
+from reconciler.emulator.vertex_store import Resource
+
+_VERSIONS = ("", "1", "default")  # a model has one version here
+
+
+def list_models(service: Service, call: Call) -> JsonObject:
+    """A page of models, the newest first."""
+    return list_page(service, call, "models", _document)
+
+
+def get_model(service: Service, call: Call) -> JsonObject:
+    """One model."""
+    return _model(service, call).document
+
+
+def list_endpoints(service: Service, call: Call) -> JsonObject:
+    """A page of endpoints, the newest first."""
+    return list_page(service, call, "endpoints", _document)
+
+
+def get_endpoint(service: Service, call: Call) -> JsonObject:
+    """One endpoint."""
+    return _endpoint(service, call).document
+
+
+def get_operation(service: Service, call: Call) -> JsonObject:
+    """One operation."""
+    made = "/".join(f"{kind}s/{call.path[kind]}" for kind in ("model", "endpoint") if kind in call.path)
+    name = f"{parent_of(call)}/{made}/operations/{call.path['operation']}"
+    return vertex_store.get(service.store, name, service.clock()).document
+
+
+def _document(resource: Resource, _: datetime) -> JsonObject:
+    return resource.document
+
+
+def _model(service: Service, call: Call) -> Resource:
+    plain, _, version = call.path["model"].partition("@")
+    if version not in _VERSIONS:
+        raise not_found(f"{parent_of(call)}/models/{call.path['model']}")
+    return vertex_store.get(service.store, f"{parent_of(call)}/models/{plain}", service.clock())
+
+
+def _endpoint(service: Service, call: Call) -> Resource:
+    return vertex_store.get(service.store, f"{parent_of(call)}/endpoints/{call.path['endpoint']}", service.clock())
+
+
+def delete_model(service: Service, call: Call) -> JsonObject:
+    """Removes a model that is deployed nowhere."""
+    with service.store.transaction():
+        return _delete(service, call, _model(service, call), "Undeploy it from all endpoints first.")
+
+
+def delete_endpoint(service: Service, call: Call) -> JsonObject:
+    """Removes an endpoint that nothing is deployed to."""
+    with service.store.transaction():
+        return _delete(service, call, _endpoint(service, call), "Undeploy all models from it first.")
+
+
+def _delete(service: Service, call: Call, resource: Resource, remedy: str) -> JsonObject:
+    free = not resource.document.get("deployedModels")
+    refuse_unless(free, f"{resource.name} cannot be deleted: it is part of a deployment. {remedy}")
+    vertex_store.delete(service.store, resource)
+    return _operation(
+        service, call, resource.name, "DeleteOperationMetadata", "type.googleapis.com/google.protobuf.Empty"
+    )
+
+
+def undeploy_model(service: Service, call: Call) -> JsonObject:
+    """Takes a model off an endpoint."""
+    wanted = call.body.get("deployedModelId", "")
+    with service.store.transaction():
+        endpoint = _endpoint(service, call)
+        deployed = endpoint.document.get("deployedModels", [])
+        here = next((each for each in deployed if each["id"] == wanted), None)
+        if here is None:
+            described = f'no model with the id "{wanted[:100]}" is deployed to {endpoint.name}'
+            raise invalid("UndeployModelRequest", [Violation("deployed_model_id", described)])
+        _take_off(service, endpoint, here)
+        response = call.api.type_url("UndeployModelResponse")
+        return _operation(service, call, endpoint.name, "UndeployModelOperationMetadata", response)
+
+
+def _take_off(service: Service, endpoint: Resource, here: JsonObject) -> None:
+    now = service.clock()
+    model = vertex_store.get(service.store, here["model"], now)
+    rest = [each for each in model.document["deployedModels"] if each["deployedModelId"] != here["id"]]
+    for resource, left in ((endpoint, []), (model, rest)):
+        document = {**resource.document, "deployedModels": left, "updateTime": timestamp(now)}
+        vertex_store.update(service.store, resource, document)
+
+
+def _operation(service: Service, call: Call, about: str, metadata: str, response: str) -> JsonObject:
+    """An operation that is done; its metadata are a message of the API, its response the URL of an empty one."""
+    now = service.clock()
+    time = timestamp(now)
+    operation = {
+        "name": new_name(service, f"{about}/operations"),
+        "metadata": {
+            "@type": call.api.type_url(metadata),
+            "genericMetadata": {"createTime": time, "updateTime": time},
+        },
+        "done": True,
+        "response": {"@type": response},
+    }
+    vertex_store.insert(service.store, operation, now)
+    return operation
+
+
+def generate_content(service: Service, call: Call) -> JsonObject:
+    """Answers as the model does that is deployed to an endpoint."""
+    prompt, config = question(call.body)
+    endpoint = _endpoint(service, call)
+    deployed = endpoint.document.get("deployedModels")
+    refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so nothing can answer.")
+    examples = vertex_store.examples_of(service.store, endpoint)
+    answers = answer(examples, prompt, sampling_of(config, {}), service.random)
+    return content(prompt, answers, endpoint.document["deployedModels"][0]["model"])
