@@ -16,7 +16,7 @@ from reconciler.files.documents import TARGET, misfits, read
 from reconciler.files.expand import expand
 from reconciler.files.explain import Finding, explain
 from reconciler.files.repository import find_file, repository_of
-from reconciler.files.targets import EMBEDDED, Root, target_files
+from reconciler.files.targets import EMBEDDED, VERTEX, Root, target_files
 from reconciler.files.yaml import Document, dotted
 
 _LIMITS = {
@@ -26,6 +26,36 @@ _LIMITS = {
     "concurrency": "concurrency",
     "requestsPerMinute": "requests_per_minute",
 }
+
+
+_TEXTS = {
+    "project": "project",
+    "location": "location",
+    "apiVersion": "api_version",
+    "endpoint": "endpoint",
+    "bucket": "bucket",
+    "lock": "lock",
+}
+_NEEDED: Mapping[str, Mapping[str, str]] = {
+    VERTEX: {
+        "project": "add the id of the Google Cloud project that is to own the models",
+        "location": "add the region to tune in, as in europe-west4",
+        "bucket": "add the bucket that data sets are uploaded to, as in gs://acme-tuning-data",
+    }
+}
+_NOTHING_UPLOADED = "data sets travel in the requests"
+_NO_VERTEX = "these are settings of Vertex AI"
+_MEANINGLESS: Mapping[str, Mapping[str, str]] = {
+    EMBEDDED: {
+        "bucket": _NOTHING_UPLOADED,
+        "lock": "its world is on this machine, and the lockfile stays beside it",
+        "storageEndpoint": "nothing of it is in Cloud Storage",
+        "vertex": _NO_VERTEX,
+    },
+    "generativelanguage": {"bucket": _NOTHING_UPLOADED, "vertex": _NO_VERTEX},
+    VERTEX: {"apiVersion": "it chooses among versions of the Generative Language API"},
+}
+"""The fields that a provider has no use for, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +110,35 @@ def _name(document: Document, file: Path) -> Iterator[Finding]:
         yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
 
 
-def _provider(document: Document, _file: Path) -> Iterator[Finding]:
-    if document.value["spec"]["provider"] == "vertex":
-        message = "this version cannot tune on Vertex AI yet"
-        yield ["spec", "provider"], message, "use generativelanguage or embedded"
+def _needed(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = document.value["spec"]
+    for field, remedy in _NEEDED.get(spec["provider"], {}).items():
+        if field not in spec:
+            yield ["spec", field], f"is missing, which provider {spec['provider']} needs", remedy
 
 
-def _endpoint(document: Document, _file: Path) -> Iterator[Finding]:
-    endpoint = document.value["spec"].get("endpoint")
-    if endpoint is not None and not _is_safe(endpoint):
-        yield (
-            ["spec", "endpoint"],
-            "is no address that may be used",
-            "use https://HOST, or http:// on a loopback address, and nothing after it",
-        )
+def _meaningless(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = document.value["spec"]
+    for field, reason in _MEANINGLESS[spec["provider"]].items():
+        if field in spec:
+            yield ["spec", field], f"means nothing with provider {spec['provider']}: {reason}", "delete it"
+
+
+def _location(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = document.value["spec"]
+    if spec["provider"] == VERTEX and spec.get("location") == "global":
+        yield ["spec", "location"], "global is no location to tune in", "write a region, as in europe-west4"
+
+
+def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
+    for field in ("endpoint", "storageEndpoint"):
+        endpoint = document.value["spec"].get(field)
+        if endpoint is not None and not _is_safe(endpoint):
+            yield (
+                ["spec", field],
+                "is no address that may be used",
+                "use https://HOST, or http:// on a loopback address, and nothing after it",
+            )
 
 
 def _is_safe(endpoint: str) -> bool:
@@ -127,27 +172,33 @@ def _world(document: Document, file: Path) -> Iterator[Finding]:
 
 def _target(document: Document, file: Path) -> Target:
     spec: Mapping[str, Any] = document.value["spec"]
-    embedded = spec.get("embedded", {})
+    embedded, vertex = spec.get("embedded", {}), spec.get("vertex", {})
     world = embedded.get("world")
-    optional = {name: spec[name] for name in ("project", "location") if name in spec}
-    if "apiVersion" in spec:
-        optional["api_version"] = spec["apiVersion"]
-    if "endpoint" in spec:
-        optional["endpoint"] = spec["endpoint"].rstrip("/")
     return Target(
         name=document.value["metadata"]["name"],
         file=document.file,
         provider=spec["provider"],
         scope=spec["scope"],
         limits=Limits(**{_LIMITS[name]: int(value) for name, value in spec.get("limits", {}).items()}),
+        storage_endpoint=_storage_endpoint(spec),
+        service_account=vertex.get("serviceAccount", ""),
+        kms_key=vertex.get("kmsKeyName", ""),
         step_seconds=embedded.get("stepSeconds"),
         world=None if world is None else str(file.parent / world),
-        **optional,
+        **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},
     )
 
 
+def _storage_endpoint(spec: Mapping[str, Any]) -> str:
+    """What is declared, or the service's own address on a loopback: an emulator of one is one of the other."""
+    endpoint: str = spec.get("endpoint", "")
+    default = endpoint if _is_loopback(urlsplit(endpoint).hostname or "") else ""
+    return str(spec.get("storageEndpoint", default)).rstrip("/")
+
+
 def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Other targets of the root for the same models: two lockfiles would contradict each other."""
+    """Other targets of the root for the same models, or with the same lockfile: their records would contradict."""
+    ours: Mapping[str, Any] = document.value["spec"]
     for other in target_files(file.parent):
         if other.name == file.name:
             continue
@@ -155,13 +206,25 @@ def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Itera
         if rival is None or problems:
             continue
         spec = expand(rival, environ)[0].value.get("spec")
-        if isinstance(spec, dict) and _identity(spec) == _identity(document.value["spec"]):
+        if not isinstance(spec, dict):
+            continue
+        if _identity(spec) == _identity(ours):
             message = f"the target in {other.name} has the same provider, project, location and scope"
             yield Problem(document.place(["spec", "scope"]), "spec.scope", message, "give each a scope of its own")
+        if "lock" in ours and spec.get("lock") == ours["lock"]:
+            message = f"the target in {other.name} has the same lockfile"
+            yield Problem(document.place(["spec", "lock"]), "spec.lock", message, "give each a lockfile of its own")
 
 
 def _identity(spec: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(spec.get(name) for name in ("provider", "project", "location", "scope"))
 
 
-_RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (_name, _provider, _endpoint, _world)
+_RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
+    _name,
+    _needed,
+    _meaningless,
+    _location,
+    _endpoints,
+    _world,
+)

@@ -12,6 +12,7 @@ from reconciler.files.explain import choices
 
 DEFAULT = "default"
 EMBEDDED = "embedded"
+VERTEX = "vertex"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.model import Target
 from reconciler.core.problems import InvalidInput, UsageError
 from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
 
+VERTEX = (
+    TARGET.replace("embedded", "vertex")
+    + "  project: my-project-id\n  location: europe-west4\n  bucket: gs://acme-tuning-data\n"
+)
 _ENDPOINT = "use https://HOST, or http:// on a loopback address, and nothing after it"
 
 
@@ -38,8 +43,8 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         (
             TARGET + "  scop: demo\n",
             (
-                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, apiVersion,"
-                " endpoint, limits, embedded"
+                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, lock,"
+                " apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
             ),
         ),
         (
@@ -57,10 +62,6 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         (
             TARGET.replace("default", "blue"),
             "4:9: metadata.name: is blue, where the file's name makes it default; write default, or rename the file",
-        ),
-        (
-            TARGET.replace("embedded", "vertex"),
-            "6:13: spec.provider: this version cannot tune on Vertex AI yet; use generativelanguage or embedded",
         ),
         (
             TARGET.replace("embedded", "vertx"),
@@ -123,6 +124,160 @@ def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
 )
 def test_endpoints_that_may_be_used(tmp_path: Path, endpoint: str) -> None:
     assert load_in(sample(tmp_path, target=f'{TARGET}  endpoint: "{endpoint}/"\n')).target.endpoint == endpoint
+
+
+def test_the_address_of_cloud_storage_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    (problem,) = _problems(tmp_path, VERTEX + "  storageEndpoint: http://example.com\n")
+    assert problem == f"reconcile.yaml:11:20: spec.storageEndpoint: is no address that may be used; {_ENDPOINT}"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", ""),
+        ("  endpoint: https://example.com\n", ""),
+        ("  endpoint: http://127.0.0.1:80/\n", "http://127.0.0.1:80"),
+        ("  endpoint: http://127.0.0.1:80\n  storageEndpoint: https://example.com/\n", "https://example.com"),
+        ("  storageEndpoint: http://[::1]:80\n", "http://[::1]:80"),
+    ],
+)
+def test_cloud_storage_on_a_loopback_is_where_the_service_is(tmp_path: Path, more: str, expected: str) -> None:
+    assert load_in(sample(tmp_path, target=VERTEX + more)).target.storage_endpoint == expected
+
+
+def test_a_target_of_vertex_ai(tmp_path: Path) -> None:
+    key = "projects/p-1/locations/europe-west4/keyRings/ring/cryptoKeys/key"
+    more = (
+        "  lock: gs://acme-locks/team/production.lock.json\n"
+        f"  vertex: {{serviceAccount: tuner@my-project-id.iam.gserviceaccount.com, kmsKeyName: {key}}}\n"
+    )
+    text = VERTEX.replace("tuning-data", "tuning-data/some/prefix/") + more
+    assert load_in(sample(tmp_path, target=text)).target == Target(
+        name="default",
+        file="reconcile.yaml",
+        provider="vertex",
+        scope="demo",
+        project="my-project-id",
+        location="europe-west4",
+        bucket="gs://acme-tuning-data/some/prefix",
+        lock="gs://acme-locks/team/production.lock.json",
+        service_account="tuner@my-project-id.iam.gserviceaccount.com",
+        kms_key=key,
+    )
+
+
+def test_what_vertex_ai_needs(tmp_path: Path) -> None:
+    assert _problems(tmp_path, TARGET.replace("embedded", "vertex")) == [
+        (
+            "reconcile.yaml:5:1: spec.bucket: is missing, which provider vertex needs;"
+            " add the bucket that data sets are uploaded to, as in gs://acme-tuning-data"
+        ),
+        (
+            "reconcile.yaml:5:1: spec.location: is missing, which provider vertex needs;"
+            " add the region to tune in, as in europe-west4"
+        ),
+        (
+            "reconcile.yaml:5:1: spec.project: is missing, which provider vertex needs;"
+            " add the id of the Google Cloud project that is to own the models"
+        ),
+    ]
+
+
+_BUCKET = "write gs://BUCKET or gs://BUCKET/PREFIX, as in gs://acme-tuning-data"
+_LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.lock.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            VERTEX.replace("gs://", ""),
+            f'10:11: spec.bucket: "acme-tuning-data" is not allowed here; {_BUCKET}',
+        ),
+        (
+            VERTEX.replace("gs://acme-tuning-data", "gs://Acme/*"),
+            f'10:11: spec.bucket: "gs://Acme/*" is not allowed here; {_BUCKET}',
+        ),
+        (
+            VERTEX.replace("europe-west4", "global"),
+            "9:13: spec.location: global is no location to tune in; write a region, as in europe-west4",
+        ),
+        (
+            VERTEX + "  apiVersion: v1beta\n",
+            (
+                "11:15: spec.apiVersion: means nothing with provider vertex: it chooses among versions of the"
+                " Generative Language API; delete it"
+            ),
+        ),
+        (
+            VERTEX + "  vertex: {serviceAccount: tuner}\n",
+            (
+                '11:28: spec.vertex.serviceAccount: "tuner" is not allowed here; write an e-mail address, as in'
+                " tuner@my-project-id.iam.gserviceaccount.com"
+            ),
+        ),
+        (
+            VERTEX + "  vertex: {kmsKeyName: key}\n",
+            (
+                '11:24: spec.vertex.kmsKeyName: "key" is not allowed here; write'
+                " projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+            ),
+        ),
+        (
+            VERTEX + "  lock: reconcile.lock.json\n",
+            f'11:9: spec.lock: "reconcile.lock.json" is not allowed here; {_LOCK}',
+        ),
+        (VERTEX + "  lock: gs://bucket\n", f'11:9: spec.lock: "gs://bucket" is not allowed here; {_LOCK}'),
+        (
+            TARGET + "  lock: gs://bucket/x.json\n",
+            (
+                "8:9: spec.lock: means nothing with provider embedded: its world is on this machine, and the"
+                " lockfile stays beside it; delete it"
+            ),
+        ),
+        (
+            TARGET + "  storageEndpoint: http://127.0.0.1:80\n",
+            (
+                "8:20: spec.storageEndpoint: means nothing with provider embedded: nothing of it is in Cloud"
+                " Storage; delete it"
+            ),
+        ),
+        (
+            TARGET.replace("embedded", "generativelanguage") + "  bucket: gs://bucket\n",
+            (
+                "8:11: spec.bucket: means nothing with provider generativelanguage: data sets travel in the"
+                " requests; delete it"
+            ),
+        ),
+        (
+            TARGET.replace("embedded", "generativelanguage") + "  vertex: {}\n",
+            (
+                "8:11: spec.vertex: means nothing with provider generativelanguage: these are settings of"
+                " Vertex AI; delete it"
+            ),
+        ),
+    ],
+)
+def test_what_does_not_fit_the_provider(tmp_path: Path, text: str, message: str) -> None:
+    assert _problems(tmp_path, text) == [f"reconcile.yaml:{message}"]
+
+
+def test_a_target_of_the_generative_language_api_may_have_a_location_and_a_lockfile_in_a_bucket(tmp_path: Path) -> None:
+    more = "  project: my-project-id\n  location: europe-west4\n  lock: gs://bucket/x.json\n"
+    target = load_in(sample(tmp_path, target=TARGET.replace("embedded", "generativelanguage") + more)).target
+    assert (target.project, target.location, target.lock) == ("my-project-id", "europe-west4", "gs://bucket/x.json")
+
+
+def test_two_targets_with_the_same_lockfile(tmp_path: Path) -> None:
+    ours = VERTEX + "  lock: gs://bucket/x.json\n"
+    other = ours.replace("default", "blue").replace("scope: demo", "scope: blue")
+    write(sample(tmp_path, target=ours), {"reconcile.blue.yaml": other, "reconcile.red.yaml": "spec: 1\n"})
+    assert messages(load_in(tmp_path)) == [
+        (
+            "reconcile.yaml:11:9: spec.lock: the target in reconcile.blue.yaml has the same lockfile;"
+            " give each a lockfile of its own"
+        )
+    ]
 
 
 def test_variables_are_expanded_in_the_texts_of_a_target(tmp_path: Path) -> None:

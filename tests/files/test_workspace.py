@@ -317,7 +317,7 @@ _ASKED = (
 
 
 def test_what_the_service_cannot_do(tmp_path: Path) -> None:
-    able = replace(CAPABILITIES, hyperparameters=frozenset({"epochCount", "batchSize"}), sampling=False)
+    able = replace(CAPABILITIES, hyperparameters=frozenset({"epochCount", "batchSize"}))
     manifest = MANIFEST.replace("baseModel: models/text-bison-001", "source: {remote: tunedModels/x}") + _ASKED
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=able)) == [
         "m.yaml:6:3: spec.source: is not supported with the test service; delete it",
@@ -325,7 +325,6 @@ def test_what_the_service_cannot_do(tmp_path: Path) -> None:
             "m.yaml:9:21: spec.hyperparameters.learningRateMultiplier: the test service has no such hyperparameter;"
             " delete it; there are batchSize, epochCount"
         ),
-        "m.yaml:10:3: spec.sampling: the test service keeps no sampling defaults; delete it",
         "m.yaml:11:3: spec.access: is not supported with the test service; delete it",
         "m.yaml:12:3: spec.displayName: has 41 characters, where the test service takes 40; shorten it",
     ]
@@ -368,7 +367,7 @@ def test_a_broken_target_is_told_with_everything_else(tmp_path: Path) -> None:
 
 def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
     more = (
-        "  project: my-project-id\n  location: europe-west4\n  bucket: my-bucket\n  apiVersion: v1beta\n"
+        "  project: my-project-id\n  location: europe-west4\n  apiVersion: v1beta\n"
         "  endpoint: http://127.0.0.1:8080/\n"
         "  limits: {maxCreates: 1, maxSteps: 2, maxDeletePercent: 3, concurrency: 4, requestsPerMinute: 5}\n"
         "  embedded: {stepSeconds: 0.05, world: world.json}\n"
@@ -383,6 +382,7 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
         location="europe-west4",
         api_version="v1beta",
         endpoint="http://127.0.0.1:8080",
+        storage_endpoint="http://127.0.0.1:8080",
         limits=Limits(1, 2, 3, 4, 5),
         step_seconds=0.05,
         world=str(tmp_path / "world.json"),
