@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from reconciler.app.environment import Environment
+from reconciler.app.locks import other_locks
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
-from reconciler.app.services import connect
+from reconciler.app.services import callable_name, connect, endpoint_of, url_of
 from reconciler.core.events import Disappeared, record
 from reconciler.core.generations import Observation, live_of, vanished
 from reconciler.core.locked import not_ready
-from reconciler.core.model import RemoteModel, State
+from reconciler.core.model import RemoteModel, Sampling, State
+from reconciler.core.moving import moving_notices
+from reconciler.core.pinning import addresses, loss_notices, pinned, unpinned
 from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import plan as make_plan
+from reconciler.core.ports import Objects
 from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.core.selection import check_names
 from reconciler.render.documents import Document, Resolved, plan_document, resolve_document, validation_document
@@ -24,6 +28,7 @@ from reconciler.render.status import status_document
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from reconciler.app.services import Service
     from reconciler.core.lock import Lock
 
 
@@ -59,10 +64,13 @@ def plan(env: Environment, what: Input, request: Request, *, offline: bool, deta
     """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status."""
     project = open_project(env, what)
     request = checked(request, project)
-    observed = Observation() if offline else _observed(env, project, what, progress=False)
-    made = make_plan(
-        project.manifests, observed, project.lock, project.target, request, project.capabilities, env.clock()
-    )
+    if offline:
+        nothing = Observation()
+        made = make_plan(
+            project.manifests, nothing, project.lock, project.target, request, project.capabilities, env.clock()
+        )
+    else:
+        project, made = _looked(env, project, what, request)
     status = ExitStatus.CHANGES if detailed and made.changes else ExitStatus.OK
     return Answer(documented(project, made), ExitStatus.ERROR if made.failing else status, project.workspace.problems)
 
@@ -75,18 +83,52 @@ def checked(request: Request, project: Project) -> Request:
 
 
 def documented(project: Project, made: Plan) -> Document:
-    """The plan as a document."""
-    return plan_document(made, project.target, project.capabilities, project.lockfile, root=project.root)
+    """The plan as a document, with what only the whole project can tell about it."""
+    others = other_locks(project.workspace.root, project.workspace.lock.path)
+    notices = (
+        *made.notices,
+        *moving_notices(made, project.target.provider, others),
+        *loss_notices(project.manifests),
+    )
+    noted = replace(made, notices=notices)
+    return plan_document(noted, project.target, project.capabilities, project.lockfile, root=project.root)
 
 
-def _observed(env: Environment, project: Project, what: Input, *, progress: bool) -> Observation:
+async def with_pins(project: Project, service: Service) -> Project:
+    """The project with its data sets in Cloud Storage as they are now; nothing is asked where there are none."""
+    if not addresses(project.manifests):
+        return project
+    if not isinstance(service, Objects):
+        raise TypeError("validation refuses data sets in Cloud Storage where a service cannot read them")
+    from reconciler.engine.look import pin
+
+    declared = unpinned(project.manifests)
+    found = await pin(service, declared, project.target.limits.concurrency)
+    return replace(project, manifests=pinned(declared, found, project.lock))
+
+
+def _looked(env: Environment, project: Project, what: Input, request: Request) -> tuple[Project, Plan]:
+    from reconciler.app.session import Session
+    from reconciler.engine.look import look
+
+    async def work() -> tuple[Project, Plan]:
+        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
+            seen = await with_pins(project, service)
+            _, made = await look(service, seen.manifests, seen.lock, seen.target, request, env.clock, progress=False)
+            return seen, made
+
+    with Session() as session:
+        return session.run(work())
+
+
+def _observed(env: Environment, project: Project, what: Input) -> Observation:
     from reconciler.app.session import Session
     from reconciler.engine.observe import observe
 
     async def look() -> Observation:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as provider:
             concurrency = project.target.limits.concurrency
-            return await observe(provider, project.lock, concurrency=concurrency, progress=progress)
+            return await observe(provider, project.lock, concurrency=concurrency, progress=True)
 
     with Session() as session:
         return session.run(look())
@@ -95,7 +137,7 @@ def _observed(env: Environment, project: Project, what: Input, *, progress: bool
 def status(env: Environment, what: Input, *, live: bool) -> Answer:
     """What the lockfile holds; with ``live`` also what the service shows of it."""
     project = open_project(env, what, strict=False)
-    observed = _observed(env, project, what, progress=True) if live else Observation()
+    observed = _observed(env, project, what) if live else Observation()
     document = status_document(
         _without_the_vanished(project.lock, observed),
         project.target,
@@ -144,18 +186,18 @@ def _resolved(project: Project, name: str) -> Resolved:
             f"nothing serves {name}: {serving.key} was recorded as {serving.state}", "run reconcile apply to mend that"
         )
     manifest = next((one for one in project.manifests if one.name == name), None)
-    embedded = project.capabilities.simulated
-    endpoint = "" if embedded else project.target.endpoint
+    remote = callable_name(serving.remote, serving.resources)
     return Resolved(
         name=name,
         key=serving.key,
-        remote=serving.remote,
+        remote=remote,
         provider=project.target.provider,
         location=project.target.location or "",
-        endpoint=endpoint,
-        url=f"{endpoint}/{project.target.api_version}/{serving.remote}" if endpoint else "",
+        endpoint=endpoint_of(project.target),
+        url=url_of(project.target, remote),
         preamble=serving.preamble,
-        **({"sampling": manifest.sampling} if manifest else {}),
+        resources=serving.resources,
+        sampling=manifest.sampling if manifest else Sampling(),
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
-from reconciler.app.commands import Answer, checked, documented
+from reconciler.app.commands import Answer, checked, documented, with_pins
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.services import connect
 from reconciler.app.session import Session
 from reconciler.core.events import Event
 from reconciler.core.locked import not_ready
-from reconciler.core.plan import Plan
 from reconciler.core.problems import InterruptedRun, InvalidInput, Problem, ReconcileError
 from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
@@ -53,44 +53,50 @@ def apply(
 
 class _Run:
     def __init__(self, env: Environment, what: Input, project: Project, options: Options) -> None:
-        self._clock = env.clock
+        self._env = env
+        self._options = options
         self._began = env.clock()
         self._project = project
         self._watchers: list[Sink] = []
-        self._recorder = Recorder(project.lock, project.workspace.lock, env.clock, self._watchers)
+        self._recorder = Recorder(project.lock, project.store, env.clock, self._watchers)
         self._outcomes = Outcomes(lambda: self._recorder.lock)
         self._watchers.append(self._outcomes)
         self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
-        self._reconciler = Reconciler(
-            provider=self._provider,
-            manifests=project.manifests,
-            target=project.target,
-            recorder=self._recorder,
-            examples=project.workspace,
-            clock=env.clock,
-            sleeper=env.sleeper,
-            options=options,
-        )
 
     def go(self, approve: Approve, progress: Progress) -> Answer:
-        project = self._project
         with Session() as session:
             try:
-                made = session.run(self._reconciler.look())
-                document = documented(project, made)
-                if not approve(document, project.workspace.problems):
+                self._project = session.run(with_pins(self._project, self._provider))
+                reconciler = self._reconciler()
+                made = session.run(reconciler.look())
+                document = documented(self._project, made)
+                if not approve(document, self._project.workspace.problems):
                     raise Declined("nothing was changed")
-                project.workspace.lock.check_writable()
-                outcome = self._run(session, made, progress(document))
+                self._project.store.check_writable()
+                outcome = self._run(session, lambda: reconciler.run(made), progress(document))
             finally:
                 session.run(self._provider.aclose())
         return Answer(self._document(outcome), outcome.exit_status)
 
-    def _run(self, session: Session, made: Plan, progress: AbstractContextManager[Sink]) -> Outcome:
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            provider=self._provider,
+            manifests=self._project.manifests,
+            target=self._project.target,
+            recorder=self._recorder,
+            examples=self._project.workspace,
+            clock=self._env.clock,
+            sleeper=self._env.sleeper,
+            options=self._options,
+        )
+
+    def _run(
+        self, session: Session, work: Callable[[], Coroutine[Any, Any, Outcome]], progress: AbstractContextManager[Sink]
+    ) -> Outcome:
         try:
-            with progress as sink:
+            with self._project.store.lease(), progress as sink:
                 self._watchers.append(sink)
-                return session.run(self._reconciler.run(made))
+                return session.run(work())
         except KeyboardInterrupt:
             raise InterruptedRun from None
 
@@ -101,7 +107,7 @@ class _Run:
             capabilities=self._project.capabilities,
             outcomes=self._outcomes.all(),
             requests=self._provider.requests,
-            seconds=(self._clock() - self._began).total_seconds(),
+            seconds=(self._env.clock() - self._began).total_seconds(),
             exit_status=outcome.exit_status,
             root=self._project.root,
         )

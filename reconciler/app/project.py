@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.app.environment import Environment
+from reconciler.app.locks import lock_store
 from reconciler.app.services import capabilities_of
 from reconciler.core.lock import Lock, check_owner
 from reconciler.core.lock_text import loads
 from reconciler.core.model import Capabilities, Manifest, Target
+from reconciler.core.pinning import pinned
+from reconciler.core.ports import LockStore
 from reconciler.core.problems import InvalidInput
 from reconciler.core.selection import Selection
 from reconciler.files.workspace import Workspace, load
@@ -29,13 +32,18 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Valid input. ``complete`` says that it is all there is in the root; ``lockfile`` is that file's path as shown."""
+    """Valid input.
+
+    Data sets in Cloud Storage are those that the lockfile records, until they are looked at. ``complete`` says that
+    this is all there is in the root; ``store`` keeps the lockfile, and ``lockfile`` is its path as shown.
+    """
 
     workspace: Workspace
     manifests: tuple[Manifest, ...]
     complete: bool
     capabilities: Capabilities
     cwd: Path
+    store: LockStore
     lockfile: str
     lock: Lock
 
@@ -82,16 +90,18 @@ def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: b
     """The project in a workspace; raises as :func:`open_project` does."""
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
-    shown = _shown(workspace.lock.path, env.cwd)
-    text = workspace.lock.read()
+    store = lock_store(env, workspace, what.allow_endpoints)
+    shown = workspace.target.lock or _shown(workspace.lock.path, env.cwd)
+    text = store.read()
     lock = Lock() if text is None else loads(text, shown)
     check_owner(lock, workspace.target, shown)
     return Project(
         workspace=workspace,
-        manifests=what.selection.of(workspace.manifests),
+        manifests=pinned(what.selection.of(workspace.manifests), {}, lock),
         complete=workspace.complete and what.selection.everything,
         capabilities=capabilities_of(workspace.target),
         cwd=env.cwd,
+        store=store,
         lockfile=shown,
         lock=lock,
     )

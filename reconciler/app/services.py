@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.app.environment import Environment
-from reconciler.core.model import Capabilities, Target
+from reconciler.core.model import Capabilities, Resources, Target
 from reconciler.core.problems import ReconcileError
 from reconciler.emulator.settings import Settings
 from reconciler.files.repository import repository_of, require_inside
@@ -19,14 +19,24 @@ if TYPE_CHECKING:
     import httpx
 
     from reconciler.providers.generativelanguage import GenerativeLanguage
+    from reconciler.providers.storage import Storage
+    from reconciler.providers.vertex import Vertex
+
+    Service: TypeAlias = GenerativeLanguage | Vertex
 
 EMBEDDED = "embedded"
+VERTEX_AI = "vertex"
+GENERATIVE_LANGUAGE_ENDPOINT = "https://generativelanguage.googleapis.com"
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 WORLD_FOLDER = ".reconcile"
 
 
 def capabilities_of(target: Target) -> Capabilities:
     """What the target's service can do."""
+    if target.provider == VERTEX_AI:
+        from reconciler.providers.versions import VERTEX
+
+        return VERTEX
     capabilities = VERSIONS[target.api_version]
     if target.provider != EMBEDDED:
         return capabilities
@@ -48,13 +58,39 @@ def _pace(step_seconds: float | None) -> Settings:
     return Settings(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
 
 
-def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> GenerativeLanguage:
+def endpoint_of(target: Target) -> str:
+    """The address of the target's service; empty for the embedded one, which has none."""
+    if target.provider == EMBEDDED:
+        return ""
+    if target.provider == VERTEX_AI:
+        return target.endpoint or f"https://{target.location}-aiplatform.googleapis.com"
+    return target.endpoint or GENERATIVE_LANGUAGE_ENDPOINT
+
+
+def url_of(target: Target, remote: str) -> str:
+    """The address that takes prompts for a remote model (or for its endpoint, where it has one)."""
+    version = "v1" if target.provider == VERTEX_AI else target.api_version
+    endpoint = endpoint_of(target)
+    return f"{endpoint}/{version}/{remote}" if endpoint else ""
+
+
+def callable_name(remote: str, resources: Resources) -> str:
+    """The name that prompts are put to: a tuning job answers none, its endpoint does."""
+    return resources.endpoint or remote
+
+
+def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> Service:
     """A client of the target's service, to be used as an async context manager."""
+    if target.provider == VERTEX_AI:
+        from reconciler.providers.vertex import connect as connect_vertex
+
+        auth = _auth(env, target, allow_endpoints)
+        return connect_vertex(target, auth=auth, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
     from reconciler.providers.generativelanguage import connect as connect_to
 
     embedded = target.provider == EMBEDDED
     return connect_to(
-        "http://embedded.localhost" if embedded else target.endpoint,
+        "http://embedded.localhost" if embedded else endpoint_of(target),
         target.api_version,
         auth=None if embedded else _auth(env, target, allow_endpoints),
         transport=_embedded(env, target, root) if embedded else None,
@@ -63,6 +99,20 @@ def connect(env: Environment, target: Target, root: Path, allow_endpoints: froze
         random=env.rng.random,
         requests_per_minute=None if embedded else target.limits.requests_per_minute,
         capabilities=capabilities_of(target),
+    )
+
+
+def connect_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:
+    """A client of Cloud Storage, to be used as an async context manager."""
+    from reconciler.providers.storage import connect as connect_to
+
+    return connect_to(
+        target.storage_endpoint,
+        auth=_auth(env, target, allow_endpoints),
+        clock=env.clock,
+        sleep=env.sleeper,
+        random=env.rng.random,
+        requests_per_minute=target.limits.requests_per_minute,
     )
 
 

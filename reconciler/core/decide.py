@@ -15,6 +15,7 @@ from reconciler.core.plan import EFFECTS, Action, FieldChange, Kind, Reason, Req
 from reconciler.core.training import training_of
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
+_UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
 _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
 
@@ -70,7 +71,7 @@ def decide(it: Situation) -> tuple[Action, ...]:
 def _decide(it: Situation) -> Iterator[Action]:
     yield from _cancellations(it)
     if not it.manifest.dataset.digest:
-        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.fault)
+        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.fault or _UNSEEN)
         return
     satisfying = it.satisfying
     replacing = it.manifest.name in it.request.replace

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.core.model import Capabilities, Dataset, Generation, Handle, RemoteModel, TrainingExample, Update
 
@@ -127,6 +127,7 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
 class Objects(Protocol):
     """Data sets in Cloud Storage."""
 

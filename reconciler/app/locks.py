@@ -1,0 +1,57 @@
+"""Where a target's lockfile is kept, and what the other targets of its root recorded."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.app.environment import Environment
+from reconciler.app.services import connect_storage
+from reconciler.core.lock import Lock
+from reconciler.core.lock_text import loads
+from reconciler.core.problems import ReconcileError
+from reconciler.files.lockfile import LockFile
+
+if TYPE_CHECKING:
+    from reconciler.core.ports import LockStore
+    from reconciler.files.workspace import Workspace
+
+_RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL")
+"""Variables by which CI systems name a run."""
+
+
+def lock_store(env: Environment, workspace: Workspace, allow_endpoints: frozenset[str]) -> LockStore:
+    """The lockfile beside the target file, or the one that the target keeps in a bucket."""
+    target = workspace.target
+    if not target.lock:
+        return workspace.lock
+    from reconciler.providers.bucket_lock import BucketLock
+
+    return BucketLock(
+        target.lock,
+        lambda: connect_storage(env, target, allow_endpoints),
+        clock=env.clock,
+        sleep=env.sleeper,
+        holder=_holder(env.environ),
+    )
+
+
+def _holder(environ: Mapping[str, str]) -> str:
+    """This run, for people who wonder who holds a lease."""
+    named = [environ[name] for name in _RUN_VARIABLES if environ.get(name)]
+    return " ".join([f"process {os.getpid()} on {socket.gethostname()}", *named])
+
+
+def other_locks(folder: Path, own: Path) -> Iterator[Lock]:
+    """The lockfiles of the other targets in a folder, as far as they can be read."""
+    for path in sorted(folder.glob("reconcile*.lock.json")):
+        if path == own:
+            continue
+        try:
+            text = LockFile(path).read()
+            yield Lock() if text is None else loads(text, path.name)
+        except ReconcileError:
+            continue  # it is that target's affair, and told there
