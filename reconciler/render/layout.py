@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
+from reconciler.render.safe import terminal_safe
+
 Role = Literal["heading", "create", "update", "promote", "retire", "hold", "wait", "muted", "warning", "error", "good"]
 Style = Callable[[Role, str], str]
 """Colours a piece of text by its role; it adds nothing that is needed to understand the text."""
@@ -50,3 +52,10 @@ def folded(head: str, body: str, width: int | None) -> Iterator[tuple[str, str]]
     lines = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False) or [""]
     yield head, lines[0]
     yield from ((" " * len(head), line) for line in lines[1:])
+
+
+def told(head: str, text: str, width: int | None) -> Iterator[tuple[str, str]]:
+    """A text from anywhere beside its head, made safe and folded; its own lines stay lines, all of them indented."""
+    for line in text.split("\n"):
+        yield from folded(head, terminal_safe(line), width)
+        head = " " * len(head)

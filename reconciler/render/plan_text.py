@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from reconciler.render.documents import Document
-from reconciler.render.layout import Role, Style, folded, plain
+from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, duration, size, value
 
@@ -74,7 +74,7 @@ def _action(action: Document, explained: dict[str, str], width: int | None, styl
     yield f"{style(role, terminal_safe(head))}{terminal_safe(_verb(action))}".rstrip()
     for label, text in _details(action, explained):
         lead = f"      {label:<{_NAME_WIDTH - 2}}"
-        for margin, line in folded(lead, terminal_safe(text), width):
+        for margin, line in told(lead, text, width):
             yield f"{style('muted', margin)}{line}".rstrip()
 
 

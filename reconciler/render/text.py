@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.core.problems import ExitStatus
 from reconciler.render.documents import Document
-from reconciler.render.layout import Role, Style, folded, plain
+from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.plan_text import target_line
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, elapsed, loss, steps_and_loss
@@ -134,7 +134,8 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
     """A Result document: a line a model to which something happened, and what the run took."""
     shown = [model for model in document["models"] if model["state"] not in _UNEVENTFUL]
     column = max((len(model["name"]) for model in shown), default=0)
-    lines = [line for model in shown for line in _result(model, column, width, style)]
+    explained: dict[str, str] = {}
+    lines = [line for model in shown for line in _result(model, explained, column, width, style)]
     if shown:
         lines += [_tally(document), *_what_next(document)]
     else:
@@ -143,19 +144,21 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
     return "\n".join(lines)
 
 
-def _result(model: Document, column: int, width: int | None, style: Style) -> Iterator[str]:
+def _result(model: Document, explained: dict[str, str], column: int, width: int | None, style: Style) -> Iterator[str]:
     word, role = _STATES[model["state"]]
     reason = f" ({model['reason']})" if "reason" in model and model["state"] == "held" else ""
     name = terminal_safe(model["name"])
     head = f"{name:<{column}}  {word}{reason}: "
     coloured = f"{name:<{column}}  {style(role, word)}{reason}: "
-    for margin, line in folded(head, terminal_safe(_what(model)), width):
+    for margin, line in told(head, _what(model, explained), width):
         yield (coloured if margin == head else margin) + line
 
 
-def _what(model: Document) -> str:
+def _what(model: Document, explained: dict[str, str]) -> str:
     if model["state"] != "ready":
-        return str(model.get("message") or model.get("key") or "no details")
+        message = str(model.get("message") or model.get("key") or "no details")
+        first = explained.setdefault(message, model["name"]) if "\n" in message else model["name"]
+        return message if first == model["name"] else f"the same as {first}"
     trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
     where = model.get("remote") or model.get("key", "")
     return f"{where} ({trained})" if trained else str(where)

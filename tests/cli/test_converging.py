@@ -139,15 +139,14 @@ def test_a_failure_does_not_stop_the_others(reconcile: Cli) -> None:
     assert reconcile.lock["good"]["serving"]
 
 
-def test_an_unknown_base_model_is_refused_with_the_services_message(reconcile: Cli) -> None:
+def test_an_unknown_base_model_is_held_and_the_rest_goes_on(reconcile: Cli) -> None:
     reconcile.manifest("lost", base="models/nope-001")
     reconcile.manifest("good")
 
     answer = reconcile("apply", "--yes")
 
     assert answer.status == 1
-    assert "lost  refused:" in answer.out
-    assert "nope-001" in answer.out
+    assert "lost  held (BaseModelUnavailable): the service has no model models/nope-001; spec.baseModel" in answer.out
     assert reconcile.lock["good"]["serving"]
 
 

@@ -225,13 +225,31 @@ def test_files_are_shown_as_the_user_would_write_them(file: str, root: str, show
     assert drawn(replace(CREATE, file=file), root=root).splitlines()[1] == shown
 
 
+def test_a_message_of_several_lines_stands_below_its_label() -> None:
+    hold = replace(FAILED, key="", message="no base model can be tuned here\n  kind: Target\n  spec: {scope: demo}")
+    again = replace(hold, name="numbers")
+    assert drawn(hold, again, width=70) == HEAD + lines(
+        """
+        specs/words.yaml
+          ! letters              held: Failed
+              why                no base model can be tuned here
+                                   kind: Target
+                                   spec: {scope: demo}
+          ! numbers              held: Failed
+              why                the same as letters
+        Plan: 0 to create, 0 to update, 0 to retire. 2 held.
+        """
+    )
+
+
 def test_hostile_text_does_nothing() -> None:
     hold = replace(FAILED, message="\x1b[2Jfine\nPlan: nothing to do\u202e", file="w\x07.yaml")
     assert body(hold) == lines(
         r"""
         specs/w\x07.yaml
           ! letters              held: Failed
-              why                \x1b[2Jfine\nPlan: nothing to do\u202e
+              why                \x1b[2Jfine
+                                 Plan: nothing to do\u202e
               generation         letters-22222222
         """
     )

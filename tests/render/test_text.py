@@ -177,6 +177,19 @@ def test_a_real_training_is_not_called_simulated() -> None:
     assert text.splitlines()[-1] == "Models: 1 ready; 1 request, 0.2 s."
 
 
+def test_a_message_of_several_lines_is_told_once_and_indented() -> None:
+    hold = Action("a", "a.yaml", Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message="none can be tuned:\n  kind: Target")
+    text = result_text(result(Plan((hold, replace(hold, name="b")))))
+    assert text == lines(
+        """
+        a  held (BaseModelUnavailable): none can be tuned:
+                                          kind: Target
+        b  held (BaseModelUnavailable): the same as a
+        Models: 2 held; 1 request, 0.2 s.
+        """
+    )
+
+
 def test_every_other_end_is_told_with_its_reason() -> None:
     wait = Action("slow", "s.yaml", Kind.WAIT, Reason.TRAINING, key="slow-22222222")
     suspended = Action("idle", "i.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend is set")
