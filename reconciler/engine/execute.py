@@ -104,16 +104,7 @@ class Executor:
 
     async def _create(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
         mark = content_of(manifest, self._target.scope, action.attempt).mark()
-        wanted = replace(_generation(manifest, mark), intended=self._is_intended(manifest, action.key))
-        if not self._provider.capabilities.caller_chosen_ids:
-            self._intend(manifest, mark)
-        try:
-            answer = await self._provider.create(
-                wanted, self._examples.training(manifest), self._examples.validation(manifest)
-            )
-        except (AccessError, ServiceError) as error:
-            self._withdraw(manifest, action.key, error)
-            raise
+        answer = await self._ask(manifest, mark)
         if isinstance(answer, Created):
             locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
@@ -122,6 +113,18 @@ class Executor:
             self._found(manifest, Started(manifest.name, manifest.file, locked))
         else:
             self._resolve_taken(manifest, mark, answer, models)
+
+    async def _ask(self, manifest: Manifest, mark: Mark) -> Created | Exists:
+        wanted = replace(_generation(manifest, mark), intended=self._is_intended(manifest, key_of(mark)))
+        asked = self._provider.create(wanted, self._examples.training(manifest), self._examples.validation(manifest))
+        if self._provider.capabilities.caller_chosen_ids:
+            return await asked
+        self._intend(manifest, mark)
+        try:
+            return await asked
+        except (AccessError, ServiceError) as error:
+            self._withdraw(manifest, wanted.key, error)
+            raise
 
     def _is_intended(self, manifest: Manifest, key: str) -> bool:
         locked = self._recorder.lock.models.get(manifest.name)

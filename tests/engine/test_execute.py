@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from reconciler.core.generations import Observation
 from reconciler.core.identity import key_of
-from reconciler.core.model import Limits, Sampling, Source, State
+from reconciler.core.model import Limits, Sampling, State
 from reconciler.core.plan import Kind, Plan, Reason, Request
 from reconciler.core.ports import Provider
 from reconciler.core.problems import AccessError, ExitStatus, ReconcileError
 from reconciler.engine.execute import Executor
 from reconciler.engine.reconcile import Options
-from support.engine_world import CREATE, EXAMPLES, LIST, World, answering, manifest, tuning
+from support.engine_world import CREATE, LIST, Same, World, answering, manifest, tuning
 from support.provider_service import error
 
 if TYPE_CHECKING:
@@ -26,21 +26,26 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-def denied(method: str, part: str = "") -> Callable[[ASGIApp], ASGIApp]:
+def refusing(response: Response, method: str, part: str = "") -> Callable[[ASGIApp], ASGIApp]:
     def answer(request: HttpRequest) -> Response | None:
-        if request.method == method and part in str(request.url):
-            return error(403, "PERMISSION_DENIED", "The caller does not have permission")
-        return None
+        return response if request.method == method and part in str(request.url) else None
 
     return answering(answer)
 
 
+def denied(method: str, part: str = "") -> Callable[[ASGIApp], ASGIApp]:
+    return refusing(error(403, "PERMISSION_DENIED", "The caller does not have permission"), method, part)
+
+
+TOO_LONG = error(400, "INVALID_ARGUMENT", "The data set is too long")
+
+
 def test_one_refused_create_does_not_stop_the_others(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    ran = world.run(manifest("a"), manifest("b", source=Source("models/no-such-model")), manifest("c"))
+    world = World(tmp_path, around=refusing(TOO_LONG, "POST", "=b-"))
+    ran = world.run(manifest("a"), manifest("b"), manifest("c"))
     assert sorted(ran.happened) == ["Completed"] * 2 + ["Promoted"] * 2 + ["Refused"] + ["Started"] * 2
     assert set(ran.outcome.refused) == {"b"}
-    assert "models/no-such-model is not found for API version v1beta3" in str(ran.outcome.refused["b"].error)
+    assert "was refused with 400 INVALID_ARGUMENT: The data set is too long" in str(ran.outcome.refused["b"].error)
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert set(world.checkout.lock.models) == {"a", "c"}
     assert ran.requests.count(CREATE) == 3
@@ -195,13 +200,12 @@ def test_a_lockfile_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    lost = manifest("b", source=Source("models/no-such-model"))
-    manifests = {"a": manifest("a"), "b": lost}
+    world = World(tmp_path, around=refusing(TOO_LONG, "POST", "=b-"))
+    manifests = {"a": manifest("a"), "b": manifest("b")}
     plan = world.look(*manifests.values())
 
     async def act(provider: Provider) -> Executor:
-        executor = Executor(provider, world.target, world.recorder(world.checkout, []), lambda _: EXAMPLES)
+        executor = Executor(provider, world.target, world.recorder(world.checkout, []), Same())
         assert executor.untried(plan.actions) == list(plan.actions)
         await executor.carry_out(plan.actions, manifests, Observation())
         return executor
