@@ -116,14 +116,16 @@ class Executor:
 
     async def _ask(self, manifest: Manifest, mark: Mark) -> Created | Exists:
         wanted = replace(_generation(manifest, mark), intended=self._is_intended(manifest, key_of(mark)))
-        asked = self._provider.create(wanted, self._examples.training(manifest), self._examples.validation(manifest))
-        if self._provider.capabilities.caller_chosen_ids:
-            return await asked
-        self._intend(manifest, mark)
+        intends = not self._provider.capabilities.caller_chosen_ids
+        if intends:
+            self._intend(manifest, mark)
         try:
-            return await asked
+            return await self._provider.create(
+                wanted, self._examples.training(manifest), self._examples.validation(manifest)
+            )
         except (AccessError, ServiceError) as error:
-            self._withdraw(manifest, wanted.key, error)
+            if intends:
+                self._withdraw(manifest, wanted.key, error)
             raise
 
     def _is_intended(self, manifest: Manifest, key: str) -> bool:
