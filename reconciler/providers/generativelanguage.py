@@ -17,6 +17,7 @@ from reconciler.providers.errors import ForbiddenError
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.listing import list_models
 from reconciler.providers.preflight import BaseModels
+from reconciler.providers.reading import integer, read_failure, resource_name, text
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -231,9 +232,9 @@ class GenerativeLanguage:
 
 def _created(remote: str, operation: Json) -> Created:
     metadata = operation.get("metadata") or {}
-    named = wire.resource_name(metadata.get("tunedModel") or remote)
-    handle = Handle(remote=named, operation=wire.optional_name(operation.get("name")))
-    return Created(handle, wire.optional_int(metadata.get("totalSteps")))
+    named = resource_name(metadata.get("tunedModel") or remote)
+    handle = Handle(remote=named, operation=text(operation.get("name")) or None)
+    return Created(handle, integer(metadata.get("totalSteps")))
 
 
 def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
@@ -242,13 +243,13 @@ def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
     done = bool(operation.get("done"))
     response = operation.get("response")
     seen = wire.read_model(response) if done and response else model
-    total = wire.optional_int(metadata.get("totalSteps"))
+    total = integer(metadata.get("totalSteps"))
     known = dataclasses.replace(
         seen,
         snapshots=seen.snapshots or wire.read_snapshots(metadata),
-        completed_steps=total if seen.state is State.ACTIVE else wire.optional_int(metadata.get("completedSteps")) or 0,
+        completed_steps=total if seen.state is State.ACTIVE else integer(metadata.get("completedSteps")) or 0,
         total_steps=total,
     )
     if done and (error := operation.get("error")):
-        return dataclasses.replace(known, state=State.FAILED, failure=wire.read_failure(error))
+        return dataclasses.replace(known, state=State.FAILED, failure=read_failure(error))
     return known

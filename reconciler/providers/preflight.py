@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.problems import ServiceError
-from reconciler.providers import wire
 from reconciler.providers.errors import ForbiddenError, clean
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.listing import list_models
+from reconciler.providers.reading import resource_name, text
 
 _COLLECTION = "models/"
 _TUNE = "createTunedModel"
@@ -114,12 +114,12 @@ class BaseModels:
 
 
 def _read_page(body: Json) -> tuple[tuple[BaseModel, ...], str]:
-    return tuple(map(_read_model, body.get("models") or ())), wire.optional_name(body.get("nextPageToken")) or ""
+    return tuple(map(_read_model, body.get("models") or ())), text(body.get("nextPageToken"))
 
 
 def _read_model(body: Json) -> BaseModel:
     methods = body.get("supportedGenerationMethods") or ()
-    return BaseModel(clean(wire.resource_name(body["name"])), frozenset(one for one in methods if isinstance(one, str)))
+    return BaseModel(clean(resource_name(body["name"])), frozenset(one for one in methods if isinstance(one, str)))
 
 
 def _why(name: str, model: BaseModel | None, tunable: tuple[str, ...]) -> str:

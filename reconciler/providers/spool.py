@@ -6,8 +6,8 @@ import asyncio
 import base64
 import hashlib
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -55,8 +55,12 @@ async def spooled(lines: Iterable[bytes]) -> AsyncIterator[Spool]:
     Raises:
         ReconcileError: The temporary folder cannot hold it.
     """
-    with _temporary_file() as file:
+    file = _temporary_file()
+    try:
         yield await _fill(file, lines)
+    finally:
+        with suppress(OSError):  # closing tries again to write what found no room
+            file.close()
 
 
 def _temporary_file() -> BinaryIO:
@@ -68,25 +72,33 @@ def _temporary_file() -> BinaryIO:
 
 async def _fill(file: BinaryIO, lines: Iterable[bytes]) -> Spool:
     md5 = hashlib.md5(usedforsecurity=False)
-    size = count = rested = 0
-    for line in lines:
-        whole = line + b"\n"
-        _write(file, whole)
-        md5.update(whole)
-        size += len(whole)
-        count += 1
-        if size - rested >= _PIECE:
-            rested = size
-            await asyncio.sleep(0)  # lets the rest of the program have a turn; no time passes
-    _write(file, b"", flush=True)
+    size = count = 0
+    for piece, ended in _pieces(lines):
+        md5.update(piece)
+        _write(file, piece)
+        size += len(piece)
+        count += ended
+        await asyncio.sleep(0)  # lets the rest of the program have a turn; no time passes
     return Spool(file, size, base64.b64encode(md5.digest()).decode(), count)
 
 
-def _write(file: BinaryIO, data: bytes, *, flush: bool = False) -> None:
+def _pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:
+    """The lines put together to pieces of some size, each with the number of lines in it."""
+    piece, count = bytearray(), 0
+    for line in lines:
+        piece += line
+        piece += b"\n"
+        count += 1
+        if len(piece) >= _PIECE:
+            yield piece, count
+            piece, count = bytearray(), 0
+    yield piece, count
+
+
+def _write(file: BinaryIO, data: bytearray) -> None:
     try:
         file.write(data)
-        if flush:
-            file.flush()
+        file.flush()
     except OSError as error:
         raise _no_room(error) from error
 

@@ -16,6 +16,7 @@ from reconciler.core.identity import with_mark
 from reconciler.core.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
+from reconciler.providers.reading import integer, read_failure
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
 
@@ -103,8 +104,8 @@ def test_the_field_mask_asks_for_curves_only_with_progress(progress: bool) -> No
 
 
 def test_a_failure_keeps_code_and_words() -> None:
-    assert wire.read_failure({"code": 3, "message": "Loss is\nnot a number."}) == Failure(3, "Loss is not a number")
-    assert wire.read_failure({}) == Failure(0, "no reason given")
+    assert read_failure({"code": 3, "message": "Loss is\nnot a number."}) == Failure(3, "Loss is not a number")
+    assert read_failure({}) == Failure(0, "no reason given")
 
 
 def test_what_is_not_declared_is_not_sent() -> None:
@@ -164,8 +165,8 @@ def test_a_number_that_is_none_is_not_told(told: object) -> None:
 
 
 def test_only_integers_that_a_float_holds_are_integers() -> None:
-    assert wire.optional_int(2**53 - 1) == 2**53 - 1
-    assert [wire.optional_int(value) for value in (2**53, 1e300, 1.5)] == [None, None, None]
+    assert integer(2**53 - 1) == 2**53 - 1
+    assert [integer(value) for value in (2**53, 1e300, 1.5)] == [None, None, None]
     assert wire.read_model(
         {"name": "tunedModels/m", "tuningTask": {"hyperparameters": {"x": 1e300}}}
     ).hyperparameters == {"x": 1e300}

@@ -1,0 +1,86 @@
+"""Cloud Storage as it answers, for scripts; and a way to run one act against them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from reconciler.providers.objects import ObjectInfo
+from reconciler.providers.spool import spooled
+from reconciler.providers.storage import Storage, connect
+from support.provider_service import ENDPOINT, Time
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+T = TypeVar("T")
+
+URI = "gs://acme-data/reconcile/a b.jsonl"
+OBJECT = "/storage/v1/b/acme-data/o/reconcile%2Fa%20b.jsonl"
+UPLOAD = "/upload/storage/v1/b/acme-data/o"
+SESSION = f"{ENDPOINT}{UPLOAD}?uploadType=resumable&upload_id=SECRET"
+
+
+def md5_of(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def resource(data: bytes, generation: int = 7, **more: Any) -> Response:
+    """An object's resource; int64 fields are strings, as in the discovery document of Cloud Storage."""
+    body = {"kind": "storage#object", "generation": str(generation), "size": str(len(data)), "crc32c": "AAAAAA=="}
+    return JSONResponse(body | {"md5Hash": md5_of(data)} | more)
+
+
+def refusal(status: int, message: str) -> Response:
+    """An error of Cloud Storage: no status name, and the older list of errors."""
+    errors = [{"message": message, "domain": "global", "reason": "reason"}]
+    return JSONResponse({"error": {"code": status, "message": message, "errors": errors}}, status)
+
+
+def opened(location: str = SESSION) -> Response:
+    return Response(headers={"location": location})
+
+
+def incomplete(arrived: int) -> Response:
+    """The answer to a chunk that was not the last: which bytes are there, none where there is no range."""
+    return Response(status_code=308, headers={"range": f"bytes=0-{arrived - 1}"} if arrived else {})
+
+
+NO_OBJECT = refusal(404, "No such object: acme-data/reconcile/a b.jsonl")
+NO_BUCKET = refusal(404, "The specified bucket does not exist.")
+NO_CONTENT = HTMLResponse("No such object: acme-data/reconcile/a b.jsonl", 404)
+UNMET = refusal(412, "At least one of the pre-conditions you specified did not hold.")
+DENIED = refusal(
+    403,
+    "me@example.com does not have storage.objects.get access to the Google Cloud Storage object (or it may not exist).",
+)
+
+
+def storage_of(app: ASGIApp, time: Time) -> Storage:
+    return connect(
+        ENDPOINT,
+        auth=None,
+        clock=time.clock,
+        sleep=time.sleep,
+        random=lambda: 0.0,
+        transport=httpx.ASGITransport(app),
+    )
+
+
+def with_storage(app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Time | None = None) -> T:
+    async def run() -> T:
+        async with storage_of(app, time or Time()) as storage:
+            return await act(storage)
+
+    return asyncio.run(run())
+
+
+async def upload(storage: Storage, lines: Iterable[bytes], uri: str = URI) -> ObjectInfo:
+    async with spooled(lines) as spool:
+        return await storage.upload(uri, spool)
