@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import google.auth
 import httpx
@@ -28,6 +28,8 @@ from reconciler.core.problems import AccessError
 from reconciler.providers.errors import TransientError, cause_of, clean, error_object
 from reconciler.providers.network import client_options, is_loopback
 from reconciler.providers.remedies import LOG_IN, SCOPES
+
+T = TypeVar("T")
 
 _TIMEOUT = 10.0
 _METADATA_TIMEOUT = 3.0
@@ -58,12 +60,17 @@ class ApplicationDefault:
         """The project that was handed in, or that of the credentials."""
         return self._project or getattr(self._credentials, "quota_project_id", None)
 
+    @property
+    def credentials(self) -> Credentials | None:
+        """What the environment named; ``None`` before the first token."""
+        return self._credentials
+
     async def token(self) -> str:
         """A token that is valid now; raises AccessError when there is none to be had."""
         async with self._turn:
             credentials = self._loaded()
             if not credentials.valid:
-                await _in_daemon(lambda: self._refresh(credentials))
+                await in_daemon(lambda: self._refresh(credentials))
             return str(credentials.token)
 
     async def renew(self, rejected: str) -> str | None:
@@ -71,7 +78,7 @@ class ApplicationDefault:
         async with self._turn:
             credentials = self._loaded()
             if credentials.token == rejected:
-                await _in_daemon(lambda: self._refresh(credentials))
+                await in_daemon(lambda: self._refresh(credentials))
             return str(credentials.token)
 
     def _loaded(self) -> Credentials:
@@ -80,7 +87,7 @@ class ApplicationDefault:
         return self._credentials
 
     def _load(self) -> Credentials:
-        path = _credentials_file(self._environ)
+        path = credentials_file(self._environ)
         if path is None:
             return MetadataCredentials(self._environ.get("GCE_METADATA_HOST") or "metadata.google.internal")
         try:
@@ -111,21 +118,19 @@ class ApplicationDefault:
         raise failure  # outside the handler: google-auth's errors hold whole answers, and with them secrets
 
 
-async def _in_daemon(work: Callable[[], None]) -> None:
+async def in_daemon(work: Callable[[], T]) -> T:
     """Like asyncio.to_thread, but nobody waits for the thread who was interrupted: no executor joins it at the end."""
-    outcome: Future[None] = Future()
+    outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            work()
+            outcome.set_result(work())
         except Exception as error:  # noqa: BLE001 - it is raised where the outcome is awaited
             outcome.set_exception(error)
-        else:
-            outcome.set_result(None)
 
     threading.Thread(target=run, daemon=True).start()
-    await asyncio.wrap_future(outcome)
+    return await asyncio.wrap_future(outcome)
 
 
 def _failure(error: Exception) -> AccessError | TransientError:
@@ -146,7 +151,7 @@ def _reason(error: exceptions.GoogleAuthError) -> str:
     return ": ".join(clean(str(text)) for text in (*texts[:1], said) if text) or type(error).__name__
 
 
-def _credentials_file(environ: Mapping[str, str]) -> Path | None:
+def credentials_file(environ: Mapping[str, str]) -> Path | None:
     """The file that is named, or the one that ``gcloud auth application-default login`` writes, if it did."""
     if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return Path(named)
@@ -166,14 +171,23 @@ class MetadataCredentials(Credentials):
 
     def __init__(self, host: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth is untyped there
-        self._url = (
-            f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token?scopes={','.join(SCOPES)}"
-        )
+        self._account = f"http://{host}/computeMetadata/v1/instance/service-accounts/default"
+
+    def email(self, request: HttpxRequest) -> str:
+        """The account's address, empty when the metadata server does not tell."""
+        try:
+            response = self._ask(request, "email")
+        except exceptions.TransportError:
+            return ""
+        return clean(response.data.decode("utf-8", "replace")) if response.status == httpx.codes.OK else ""
+
+    def _ask(self, request: HttpxRequest, what: str) -> HttpxResponse:
+        return request(f"{self._account}/{what}", headers={"Metadata-Flavor": "Google"}, timeout=_METADATA_TIMEOUT)
 
     def refresh(self, request: HttpxRequest) -> None:
         """Ask the metadata server for a token; that it does not answer means that there are no credentials at all."""
         try:
-            response = request(self._url, headers={"Metadata-Flavor": "Google"}, timeout=_METADATA_TIMEOUT)
+            response = self._ask(request, f"token?scopes={','.join(SCOPES)}")
         except exceptions.TransportError as error:
             raise exceptions.DefaultCredentialsError("there are no credentials") from error
         if response.status != httpx.codes.OK:
