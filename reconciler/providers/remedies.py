@@ -111,3 +111,37 @@ STORAGE = Service(
         }
     ),
 )
+
+_SERVICE_AGENT = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
+VERTEX = Service(
+    host="aiplatform.googleapis.com",
+    address="spec.location and spec.endpoint",
+    scopes=(CLOUD_PLATFORM,),
+    remedies=MappingProxyType(
+        {
+            "PERMISSION_DENIED": "ask for roles/aiplatform.user on the target's spec.project",
+            "NOT_FOUND": "check spec.location, spec.project and spec.endpoint of the target",
+            "UNIMPLEMENTED": "check spec.location and spec.endpoint of the target",
+            "UNSUPPORTED_REGION": "name a location in spec.location of the target that offers tuning, such as"
+            " us-central1 or europe-west4",
+            "AGENT_STORAGE": f"grant {_SERVICE_AGENT} roles/storage.objectViewer on the bucket of the data set:"
+            " `gcloud storage buckets add-iam-policy-binding gs://BUCKET --role=roles/storage.objectViewer"
+            " --member=serviceAccount:ACCOUNT`",
+            "AGENT_PENDING": "wait a few minutes and run again: Google sets up the project's service agents at their"
+            " first use",
+            "AGENT_KEY": f"grant {_SERVICE_AGENT} roles/cloudkms.cryptoKeyEncrypterDecrypter on spec.vertex.kmsKeyName",
+            "AGENT_ACCOUNT": "grant Vertex AI's service agent roles/iam.serviceAccountTokenCreator, and yourself"
+            " roles/iam.serviceAccountUser, on spec.vertex.serviceAccount",
+        }
+    ),
+    words=MappingProxyType(
+        {
+            "nsupported region": "UNSUPPORTED_REGION",
+            "storage.objects.": "AGENT_STORAGE",
+            "storage.buckets.": "AGENT_STORAGE",
+            "ervice agents are being provisioned": "AGENT_PENDING",
+            "cloudkms.": "AGENT_KEY",
+            "iam.serviceAccounts.": "AGENT_ACCOUNT",
+        }
+    ),
+)

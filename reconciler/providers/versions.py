@@ -1,4 +1,4 @@
-"""The versions of the Generative Language API, a row each: what differs between them, and what each can do."""
+"""What each service can do: the versions of the Generative Language API, a row each, and Vertex AI."""
 
 from __future__ import annotations
 
@@ -32,3 +32,16 @@ VERSIONS: Mapping[str, Capabilities] = MappingProxyType(
     }
 )
 """What each API version can do, by its name in the path."""
+
+VERTEX = Capabilities(
+    label="Vertex AI",
+    hyperparameters=frozenset({"epochCount", "learningRateMultiplier", "adapterSize"}),
+    caller_chosen_ids=False,
+    mutable=frozenset(),
+    block="vertex",
+    features=frozenset({"cloudStorage", "conversations"}),
+    max_dataset_bytes=2**30,
+    recommended_examples=100,
+    max_display_name=128,
+)
+"""What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""

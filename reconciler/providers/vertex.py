@@ -1,0 +1,278 @@
+"""Vertex AI as a provider: supervised tuning jobs, on data sets in Cloud Storage.
+
+Nobody chooses the id of a job, so what keeps a generation from being trained twice are labels, looked at before each
+create and again after it: of several jobs with one mark the earliest is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+from reconciler.core.lock import instant
+from reconciler.core.model import (
+    Capabilities,
+    Dataset,
+    Generation,
+    Handle,
+    Mark,
+    RemoteModel,
+    State,
+    Target,
+    TrainingExample,
+    Update,
+)
+from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
+from reconciler.core.problems import ReconcileError, ServiceError
+from reconciler.providers import storage as cloud_storage
+from reconciler.providers import vertex_wire as wire
+from reconciler.providers.errors import clean
+from reconciler.providers.http import Call, Client
+from reconciler.providers.listing import list_models
+from reconciler.providers.remedies import VERTEX as SERVICE
+from reconciler.providers.spool import spooled
+from reconciler.providers.storage import Storage
+from reconciler.providers.versions import VERTEX
+from reconciler.providers.vertex_labels import KEY, SCOPE, scope_label, write_labels
+
+if TYPE_CHECKING:
+    import httpx
+
+_VERSION = "v1"
+_PAGE_SIZE = "100"
+_LOOKS = 4
+_LIVE = frozenset({State.CREATING, State.ACTIVE})
+_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
+_CREATE_REMEDIES = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"),
+            "correct what the service names; which base models can be tuned, and where:"
+            " https://cloud.google.com/vertex-ai/generative-ai/docs/models/tune-models",
+        ),
+        "RESOURCE_EXHAUSTED": "wait until another tuning job of the project has ended, or ask for more quota of"
+        " concurrent tuning jobs in the target's spec.location",
+    }
+)
+
+
+def connect(
+    target: Target,
+    *,
+    auth: httpx.Auth | None,
+    clock: Clock,
+    sleep: Sleeper,
+    random: Random,
+    transport: httpx.AsyncBaseTransport | None = None,
+    capabilities: Capabilities = VERTEX,
+) -> Vertex:
+    """A provider over clients of its own for Vertex AI and Cloud Storage; use it as an async context manager.
+
+    Args:
+        target: Where: project, location, bucket, endpoints, and what the jobs run as.
+        auth: What authorises requests; ``None`` sends them bare, as to an embedded service.
+        clock: The current time.
+        sleep: What waits between attempts.
+        random: Jitter.
+        transport: What carries the requests instead of the network, such as ``httpx.ASGITransport(app)``.
+        capabilities: Other capabilities, such as those of a service that simulates training.
+    """
+    client = Client(
+        target.endpoint or f"https://{target.location}-aiplatform.googleapis.com",
+        service=SERVICE,
+        auth=auth,
+        clock=clock,
+        sleep=sleep,
+        random=random,
+        requests_per_minute=target.limits.requests_per_minute,
+        transport=transport,
+    )
+    storage = cloud_storage.connect(
+        target.storage_endpoint,
+        auth=auth,
+        clock=clock,
+        sleep=sleep,
+        random=random,
+        requests_per_minute=target.limits.requests_per_minute,
+        transport=transport,
+    )
+    return Vertex(client, storage, target, capabilities)
+
+
+class Vertex:
+    """Implements :class:`reconciler.core.ports.Provider`. Here a remote model is a tuning job."""
+
+    def __init__(self, client: Client, storage: Storage, target: Target, capabilities: Capabilities) -> None:
+        self._client = client
+        self._storage = storage
+        self._target = target
+        self._capabilities = capabilities
+        place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
+        self._jobs = f"/{_VERSION}/{place}/tuningJobs"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give back the clients' connections."""
+        await self._client.aclose()
+        await self._storage.aclose()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What tuning on Vertex AI can do."""
+        return self._capabilities
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been sent so far, to both services."""
+        return self._client.requests + self._storage.requests
+
+    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs tell no loss curves
+        """Every tuning job with our mark and scope in the target's location; a project's other jobs are left out."""
+        scope = self._target.scope
+        jobs = await self._labelled(SCOPE, scope_label(scope))
+        return tuple(job for job in jobs if job.mark and job.mark.scope == scope)
+
+    async def observe(self, handle: Handle) -> RemoteModel | None:
+        """One job by name; it tells itself why it failed."""
+        call = Call("GET", self._path(handle.remote))
+        try:
+            body = await self._client.request(call)
+        except ServiceError as error:
+            if error.code == "NOT_FOUND":
+                return None
+            raise
+        return self._client.decode(call, wire.read_job, body)
+
+    async def create(
+        self,
+        generation: Generation,
+        examples: Iterable[TrainingExample],
+        validation: Iterable[TrainingExample] = (),
+    ) -> Created | Exists:
+        """Upload the data and start a training, unless a job with the very mark is there; see the module's text."""
+        known = await self._known(generation.mark, patient=generation.intended)
+        if known:
+            return Exists(known.remote, known)
+        placement = await self._placement(generation, examples, validation)
+        call = Call("POST", self._jobs, body=wire.write_job(generation, placement), remedies=_CREATE_REMEDIES)
+
+        async def attempt(*, in_doubt: bool) -> Created | Exists:
+            if in_doubt and (job := await self._known(generation.mark, patient=True)):
+                return await self._settled(generation.mark, job, ours=False)
+            answer = self._client.document(call, await self._client.once(call))
+            return await self._settled(generation.mark, self._client.decode(call, wire.read_job, answer), ours=True)
+
+        return await self._client.repeat(attempt)
+
+    async def update(self, remote: str, update: Update) -> RemoteModel:  # noqa: ARG002 - nothing of it can be changed
+        """Refuse: Vertex AI has no call that changes a job."""
+        raise ServiceError(
+            f"{clean(remote)} is a tuning job, and Vertex AI cannot change one",
+            "to change what is declared, train it again with --replace",
+            code="UNIMPLEMENTED",
+        )
+
+    async def cancel(self, handle: Handle) -> None:
+        """Stop a job. A refusal counts only while the job still trains: what has ended cannot be cancelled."""
+        try:
+            await self._client.request(Call("POST", f"{self._path(handle.remote)}:cancel", body={}))
+        except ServiceError:
+            job = await self.observe(handle)
+            if job is not None and job.state is State.CREATING:
+                raise
+
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
+        """Nothing is known before: Vertex AI documents no call that lists the models that can be tuned."""
+        return {}
+
+    async def _labelled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
+        params = {"filter": f"labels.{label}={value}", "pageSize": _PAGE_SIZE}
+        return await list_models(self._client, Call("GET", self._jobs, params), wire.read_page)
+
+    async def _marked(self, mark: Mark) -> tuple[RemoteModel, ...]:
+        jobs = await self._labelled(KEY, write_labels(mark)[KEY])
+        return tuple(job for job in jobs if job.mark == mark)
+
+    async def _known(self, mark: Mark, *, patient: bool) -> RemoteModel | None:
+        """The job that trains or trained this; with patience, for one that may take a while to show."""
+        job = _first(await self._marked(mark))
+        for number in range(1, _LOOKS if patient else 1):
+            if job is not None:
+                break
+            await self._client.pause(number)
+            job = _first(await self._marked(mark))
+        return job
+
+    async def _settled(self, mark: Mark, job: RemoteModel, *, ours: bool) -> Created | Exists:
+        """Which of the jobs with this mark is kept, after the others were cancelled.
+
+        Runs that race come to the same result, as it depends on what the service shows alone; where a list lags
+        behind, a later run finds what is double.
+        """
+        seen = {job.remote: job} | {one.remote: one for one in await self._marked(mark)}
+        live = [one for one in seen.values() if one.state in _LIVE]
+        kept = min(live, key=_seniority, default=job)
+        for one in live:
+            if one.state is State.CREATING and one.remote != kept.remote:
+                await self.cancel(Handle(one.remote))
+        if ours and kept.remote == job.remote:
+            return Created(Handle(kept.remote), kept.total_steps)
+        return Exists(kept.remote, kept)
+
+    async def _placement(
+        self, generation: Generation, examples: Iterable[TrainingExample], validation: Iterable[TrainingExample]
+    ) -> wire.Placement:
+        return wire.Placement(
+            training=await self._data(generation.dataset, examples),
+            validation=await self._data(generation.validation, validation) if generation.validation else "",
+            service_account=self._target.service_account,
+            kms_key=self._target.kms_key,
+        )
+
+    async def _data(self, dataset: Dataset, examples: Iterable[TrainingExample]) -> str:
+        """The ``gs://`` address of a data set, which is then there."""
+        if dataset.is_remote:
+            await self._require_unchanged(dataset)
+            return dataset.path
+        uri = f"{self._target.bucket.rstrip('/')}/reconcile/{dataset.digest.removeprefix('sha256:')}.jsonl"
+        async with spooled(map(wire.write_example, examples)) as spool:
+            await self._storage.upload(uri, spool)
+        return uri
+
+    async def _require_unchanged(self, dataset: Dataset) -> None:
+        found = await self._storage.stat(dataset.path)
+        if found is None or str(found.generation) != dataset.generation:
+            what = "has changed" if found else "has gone"
+            raise ReconcileError(f"{dataset.path} {what} since the plan was made", "run the command again")
+
+    def _path(self, name: str) -> str:
+        """The path of a job; its name, from a lockfile or a service, may not reach elsewhere.
+
+        A project is known by its id and by its number; the service names jobs by the number.
+        """
+        place = wire.JOB_NAME.fullmatch(name)
+        here = place and place["location"] == self._target.location
+        if not place or not here or not (place["project"] == self._target.project or place["project"].isdecimal()):
+            remedy = f"correct the lockfile; names look like {self._jobs.removeprefix(f'/{_VERSION}/')}/1"
+            raise ServiceError(f"{clean(name)!r} is no name of a tuning job here", remedy, code="INVALID_ARGUMENT")
+        return f"/{_VERSION}/{name}"
+
+
+def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
+    """The job that counts among those with one mark: what serves or trains before what failed, then the earliest."""
+    standing = (job for job in jobs if job.state is not State.CANCELLED)
+    return min(standing, key=lambda job: (job.state not in _LIVE, *_seniority(job)), default=None)
+
+
+def _seniority(job: RemoteModel) -> tuple[datetime, str]:
+    return instant(job.create_time) or _UNKNOWN_TIME, job.remote
