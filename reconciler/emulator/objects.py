@@ -23,7 +23,7 @@ from reconciler.emulator.training import microseconds, timestamp
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _MAX_NAME = 1024  # bytes of UTF-8, as on the real service
-_SETTABLE = ("contentType", "contentEncoding", "cacheControl", "metadata")
+_SETTABLE = {"contentType": str, "contentEncoding": str, "cacheControl": str, "metadata": dict}
 _CONDITIONS: Mapping[str, tuple[str, bool]] = {
     "ifGenerationMatch": ("generation", True),
     "ifGenerationNotMatch": ("generation", False),
@@ -68,45 +68,37 @@ class Objects:
         descriptor, name = tempfile.mkstemp(dir=self._contents())
         return Content(os.fdopen(descriptor, "wb"), Path(name))
 
-    def put(self, bucket: str, resource: JsonObject, content: Content, query: Query, now: datetime) -> StoredObject:
-        """Makes the content an object, described by ``resource``; raises StorageError and discards it otherwise."""
-        try:
-            check_name(bucket, resource.get("name", ""))
-            checksums = content.finish(resource)
-            with self._store.transaction():
-                old = self._find(bucket, resource["name"])
-                check_conditions(old, query)
-                stored = self._insert(bucket, resource, content, checksums, now)
-        except BaseException:
-            content.discard()
-            raise
+    def check(self, bucket: str, name: str, query: Query) -> None:
+        """Raises StorageError when a precondition for writing an object does not hold."""
+        _check_conditions(self._find(bucket, name), query)
+
+    def put(
+        self,
+        bucket: str,
+        described: JsonObject,
+        content: Content,
+        checksums: Mapping[str, str],
+        query: Query,
+        now: datetime,
+    ) -> StoredObject:
+        """Makes a finished content an object, if the preconditions in the query hold; raises StorageError."""
+        check_resource(bucket, described)
+        name = described["name"]
+        with self._store.transaction():
+            old = self._find(bucket, name)
+            _check_conditions(old, query)
+            document = _document(bucket, described, content.size, checksums, self._generation(now), timestamp(now))
+            self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
+            row = (int(document["generation"]), bucket, name, dump(document), content.path.name)
+            self._store.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?)", *row)
         if old:
             _remove(old.path)
-        return stored
-
-    def _insert(
-        self, bucket: str, resource: JsonObject, content: Content, checksums: Mapping[str, str], now: datetime
-    ) -> StoredObject:
-        name, time = resource["name"], timestamp(now)
-        last = self._store.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'objects'").fetchone()[0] or 0
-        generation = max(microseconds(now), last + 1)
-        document = {
-            "contentType": "application/octet-stream",
-            **{field: resource[field] for field in _SETTABLE if field in resource},
-            "name": name,
-            "bucket": bucket,
-            "generation": str(generation),
-            "metageneration": "1",
-            "size": str(content.size),
-            "storageClass": "STANDARD",
-            "timeCreated": time,
-            "updated": time,
-            **checksums,
-        }
-        self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
-        row = (generation, bucket, name, dump(document), content.path.name)
-        self._store.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?)", *row)
         return StoredObject(document, content.path)
+
+    def _generation(self, now: datetime) -> int:
+        """The time in microseconds, but later than any that was given before."""
+        last = self._store.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'objects'").fetchone()[0]
+        return max(microseconds(now), (last or 0) + 1)
 
     def get(self, bucket: str, name: str, query: Query | None = None) -> StoredObject:
         """The object of that name (and ``generation``, if the query tells one); raises StorageError."""
@@ -114,7 +106,7 @@ class Objects:
         found = self._find(bucket, name)
         if found is None or wanted.get("generation", found.document["generation"]) != found.document["generation"]:
             raise not_found(f"No such object: {bucket}/{name}")
-        check_conditions(found, wanted)
+        _check_conditions(found, wanted)
         return found
 
     def delete(self, bucket: str, name: str, query: Query) -> None:
@@ -124,13 +116,13 @@ class Objects:
             self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
         _remove(found.path)
 
-    def names(self, bucket: str, prefix: str, after: str, limit: int) -> list[StoredObject]:
-        """Objects whose names begin with ``prefix`` and come after ``after``, in the order of their names."""
+    def after(self, bucket: str, prefix: str, name: str, limit: int) -> list[StoredObject]:
+        """Objects that begin with ``prefix`` and come after ``name``, in the order of their names."""
         query = (
             "SELECT document, file FROM objects WHERE bucket = ? AND name > ? AND substr(name, 1, ?) = ?"
             " ORDER BY name LIMIT ?"
         )
-        rows = self._store.execute(query, bucket, after, len(prefix), prefix, limit).fetchall()
+        rows = self._store.execute(query, bucket, name, len(prefix), prefix, limit).fetchall()
         return [self._stored(row) for row in rows]
 
     def _find(self, bucket: str, name: str) -> StoredObject | None:
@@ -143,21 +135,43 @@ class Objects:
         return StoredObject(json.loads(document), self._contents() / file)
 
 
-def check_name(bucket: str, name: str) -> None:
-    """Raises StorageError for names that no bucket or object can have."""
+def _document(
+    bucket: str, described: JsonObject, size: int, checksums: Mapping[str, str], generation: int, time: str
+) -> JsonObject:
+    return {
+        "contentType": "application/octet-stream",
+        **{field: described[field] for field in _SETTABLE if field in described},
+        "name": described["name"],
+        "bucket": bucket,
+        "generation": str(generation),
+        "metageneration": "1",
+        "size": str(size),
+        "storageClass": "STANDARD",
+        "timeCreated": time,
+        "updated": time,
+        **checksums,
+    }
+
+
+def check_resource(bucket: str, described: Mapping[str, Any]) -> None:
+    """Raises StorageError for what no bucket or object can be called, and for fields of a wrong type."""
     check_bucket(bucket)
-    if not 0 < len(name.encode()) <= _MAX_NAME or "\n" in name or "\r" in name:
-        raise invalid(f"Invalid object name: {name[:100]!r}; it has 1 to {_MAX_NAME} bytes and no line ends.")
+    wrong = [field for field, kind in _SETTABLE.items() if not isinstance(described.get(field, kind()), kind)]
+    if wrong or not all(isinstance(value, str) for value in described.get("metadata", {}).values()):
+        raise invalid(f"Invalid value for {wrong[0] if wrong else 'metadata'}")
+    name = described.get("name", "")
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= _MAX_NAME or "\n" in name or "\r" in name:
+        raise invalid(f"Invalid object name: {str(name)[:100]!r}; it has 1 to {_MAX_NAME} bytes and no line ends.")
 
 
 def check_bucket(bucket: str) -> None:
-    """Raises StorageError for a name that no bucket can have."""
+    """Raises StorageError for what no bucket can be called."""
     if not _BUCKET.fullmatch(bucket):
         raise invalid(f"Invalid bucket name: '{bucket[:100]}'")
 
 
-def check_conditions(found: StoredObject | None, query: Query) -> None:
-    """Raises StorageError when a precondition in the query does not hold; what is not there has the generation 0."""
+def _check_conditions(found: StoredObject | None, query: Query) -> None:
+    """What is not there has the generation 0."""
     for name, (field, equal) in _CONDITIONS.items():
         if name not in query:
             continue

@@ -1,56 +1,112 @@
-"""The calls of the Cloud Storage JSON API on objects, reading and describing; see ``uploads`` for writing."""
+"""Cloud Storage's routes, and its calls that read, list and delete objects."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from urllib.parse import quote
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from reconciler.emulator import buckets, uploads
+from reconciler.emulator.content import read
 from reconciler.emulator.errors import JsonObject
-from reconciler.emulator.objects import StoredObject
+from reconciler.emulator.objects import StoredObject, check_bucket
 from reconciler.emulator.responses import HEADERS, json_response
+from reconciler.emulator.resumable import Sessions
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage_errors import StorageError
+from reconciler.emulator.storage_errors import StorageError, invalid
+from reconciler.emulator.storage_resources import object_resource
 
-Handler = Callable[[Service, Request], Awaitable[Response]]
-_CHUNK = 1024 * 1024
-_OBJECTS = "/storage/v1/b/{bucket}/o"
+Handler = Callable[[Request], Awaitable[Response]]
+_MAX_PAGE = 1000
+_RANGE = re.compile(r"bytes=(?P<first>\d+)-(?P<last>\d*)")
+_BUCKETS = "/storage/v1/b"
+_BUCKET = f"{_BUCKETS}/{{bucket}}"
+_OBJECTS = f"{_BUCKET}/o"
 _OBJECT = f"{_OBJECTS}/{{object:path}}"
 
 
 def storage_routes(service: Service) -> list[Route]:
     """The routes of Cloud Storage."""
-    return [_route(service, *entry) for entry in _CALLS]
+    sessions = Sessions(service)
+    kinds: dict[str, Handler] = {
+        "media": partial(uploads.upload_media, service),
+        "multipart": partial(uploads.upload_multipart, service),
+        "resumable": sessions.start,
+    }
+    return [
+        _route("GET", _BUCKETS, partial(buckets.list_buckets, service)),
+        _route("POST", _BUCKETS, partial(buckets.create_bucket, service)),
+        _route("GET", _BUCKET, partial(buckets.get_bucket, service)),
+        _route("GET", _OBJECTS, partial(list_objects, service)),
+        _route("GET", _OBJECT, partial(get_object, service)),
+        _route("GET", f"/download{_OBJECT}", partial(download_object, service)),
+        _route("DELETE", _OBJECT, partial(delete_object, service)),
+        _route("POST", f"/upload{_OBJECTS}", partial(_upload, kinds)),
+        _route("PUT", f"/upload{_OBJECTS}", sessions.proceed),
+        _route("DELETE", f"/upload{_OBJECTS}", sessions.cancel),
+    ]
 
 
-def _route(service: Service, method: str, path: str, handler: Handler) -> Route:
+def _route(method: str, path: str, handler: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
-            return await handler(service, request)
+            return await handler(request)
         except StorageError as error:
             return json_response(error.body(), error.status)
+        except OSError as error:
+            message = f"The embedded service cannot keep the content of objects: {error.strerror}"
+            return json_response(StorageError(503, "backendError", message).body(), 503)
+        except ClientDisconnect:
+            return Response(status_code=499, headers=HEADERS)  # nobody reads it
 
     return Route(path, endpoint, methods=[method])
 
 
+async def _upload(kinds: Mapping[str, Handler], request: Request) -> Response:
+    kind = request.query_params.get("uploadType", "")
+    if kind not in kinds:
+        raise invalid(f"uploadType must be one of {', '.join(kinds)}, but is '{kind[:100]}'")
+    return await kinds[kind](request)
+
+
+async def list_objects(service: Service, request: Request) -> Response:
+    """A page of a bucket's objects, in the order of their names."""
+    bucket, query = request.path_params["bucket"], request.query_params
+    check_bucket(bucket)
+    asked = query.get("maxResults", str(_MAX_PAGE))
+    if not asked.isdecimal() or not int(asked):
+        raise invalid(f"Invalid value for maxResults: '{asked[:100]}'")
+    size = min(int(asked), _MAX_PAGE)
+    found = service.objects.after(bucket, query.get("prefix", ""), _page_start(query.get("pageToken", "")), size + 1)
+    page: JsonObject = {"kind": "storage#objects"}
+    if found:
+        page["items"] = [object_resource(each, request) for each in found[:size]]
+    if len(found) > size:
+        page["nextPageToken"] = base64.urlsafe_b64encode(found[size - 1].document["name"].encode()).decode()
+    return json_response(page)
+
+
+def _page_start(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError:
+        raise invalid(f"Invalid value for pageToken: '{token[:100]}'") from None
+
+
+def _find(service: Service, request: Request) -> StoredObject:
+    return service.objects.get(request.path_params["bucket"], request.path_params["object"], request.query_params)
+
+
 async def get_object(service: Service, request: Request) -> Response:
     """The resource of an object, or with ``alt=media`` its content."""
-    stored = service.objects.get(request.path_params["bucket"], request.path_params["object"], request.query_params)
     if request.query_params.get("alt") == "media":
-        return _media(stored)
-    return json_response(resource(stored, request))
-
-
-async def download_object(service: Service, request: Request) -> Response:
-    """The content of an object."""
-    return _media(
-        service.objects.get(request.path_params["bucket"], request.path_params["object"], request.query_params)
-    )
+        return await download_object(service, request)
+    return json_response(object_resource(_find(service, request), request))
 
 
 async def delete_object(service: Service, request: Request) -> Response:
@@ -59,58 +115,30 @@ async def delete_object(service: Service, request: Request) -> Response:
     return Response(status_code=204, headers=HEADERS)
 
 
-async def upload(service: Service, request: Request) -> Response:
-    """Stores the body as an object."""
-    bucket, query = request.path_params["bucket"], request.query_params
-    described = {"name": query.get("name", ""), "contentType": request.headers.get("content-type", "")}
-    content = service.objects.new_content()
-    try:
-        async for chunk in request.stream():
-            content.write(chunk)
-    except BaseException:
-        content.discard()
-        raise
-    stored = service.objects.put(bucket, described, content, query, service.clock())
-    return json_response(resource(stored, request))
-
-
-def resource(stored: StoredObject, request: Request) -> JsonObject:
-    """An object as the JSON API tells it, with links to the host that was asked."""
-    document = stored.document
-    path = f"b/{document['bucket']}/o/{quote(document['name'], safe='')}"
-    query = f"generation={document['generation']}&alt=media"
-    tag = f"{document['generation']}/{document['metageneration']}"
-    return {
-        "kind": "storage#object",
-        "id": f"{document['bucket']}/{document['name']}/{document['generation']}",
-        "selfLink": f"{request.base_url}storage/v1/{path}",
-        "mediaLink": f"{request.base_url}download/storage/v1/{path}?{query}",
-        "etag": base64.b64encode(tag.encode()).decode(),
-        **document,
-    }
-
-
-def _media(stored: StoredObject) -> Response:
-    document = stored.document
+async def download_object(service: Service, request: Request) -> Response:
+    """The content of an object, or the part of it that a Range header asks for (``bytes=FIRST-`` or ``FIRST-LAST``)."""
+    stored = _find(service, request)
+    document, size = stored.document, stored.size
+    hashes = {"crc32c": document.get("crc32c"), "md5": document["md5Hash"]}
     headers = {
         **HEADERS,
-        "content-length": document["size"],
         "x-goog-generation": document["generation"],
         "x-goog-metageneration": document["metageneration"],
-        "x-goog-hash": f"md5={document['md5Hash']}",
+        "x-goog-hash": ",".join(f"{kind}={value}" for kind, value in hashes.items() if value),
+        "accept-ranges": "bytes",
     }
-    return StreamingResponse(_read(stored.path), headers=headers, media_type=document["contentType"])
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    first, last = 0, size - 1
+    if match:
+        first, last = int(match["first"]), min(int(match["last"] or last), last)
+        if first > last:
+            raise StorageError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+    headers["content-length"] = str(last - first + 1)
+    content = _stream(stored, first, last - first + 1)
+    return StreamingResponse(content, 206 if match else 200, headers, document["contentType"])
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-_CALLS: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", _OBJECT, get_object),
-    ("GET", f"/download{_OBJECT}", download_object),
-    ("DELETE", _OBJECT, delete_object),
-    ("POST", f"/upload{_OBJECTS}", upload),
-)
+async def _stream(stored: StoredObject, first: int, length: int) -> AsyncIterator[bytes]:
+    for chunk in read(stored.path, first, length):
+        yield chunk
