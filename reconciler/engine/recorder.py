@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import reduce
 
@@ -14,7 +15,7 @@ from reconciler.core.problems import LockConflict
 
 SAVE_INTERVAL = timedelta(seconds=1)
 _RIVALS = 5
-"""How many runs in a row may be faster at saving; each of them saved something, so the lot cannot stand still."""
+"""How many times in a row others may be faster at saving; each of them saved something, so the lot moves on."""
 
 
 class Recorder:
@@ -33,7 +34,7 @@ class Recorder:
         self._sinks = sinks
         self._events: list[Event] = []
         self._saved = lock
-        self._text: str | None = None
+        self._text: str | None = None  # what the lock was last folded into, or saved as
         self._last: datetime | None = None
 
     def emit(self, event: Event) -> None:
@@ -50,24 +51,29 @@ class Recorder:
         """Save what is not saved yet; a lock without models is not worth a file.
 
         Raises:
+            LockConflict: when others were faster again and again.
             ReconcileError: when the lockfile cannot be written, or was made unreadable meanwhile.
         """
         if self.lock is self._saved or not (self.lock.models or self._saved.models):
             return
-        for rival in range(_RIVALS, -1, -1):
-            try:
-                self._save()
-                break
-            except LockConflict:
-                if not rival:
-                    raise
+        self._save_among_rivals()
         self._saved = self.lock
         self._last = self._clock()
+
+    def _save_among_rivals(self) -> None:
+        for _ in range(_RIVALS):
+            with suppress(LockConflict):
+                return self._save()
+        raise LockConflict(
+            f"{self._store.path} cannot be saved: {_RIVALS} times in a row another run was faster",
+            "run again: what this run began goes on, and is found",
+        )
 
     def _save(self) -> None:
         found = self._store.read()
         if found is not None and found != self._text:
             self.lock = reduce(record, self._events, loads(found, str(self._store.path)))
+            self._text = found
         text = dumps(self.lock)
         self._store.write(text)
         self._text = text

@@ -1,0 +1,181 @@
+"""The lockfile as an object in Cloud Storage: compare-and-swap for what is saved, a lease while things are changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from reconciler.core.ports import Clock, Sleeper
+from reconciler.core.problems import AccessError, LockConflict, ReconcileError, ServiceError
+from reconciler.providers.errors import PreconditionError
+from reconciler.providers.lease import ABSENT, Lease
+from reconciler.providers.storage import Storage
+
+_T = TypeVar("_T")
+
+
+class BucketLock:
+    """A lockfile at a ``gs://`` address; implements :class:`reconciler.core.ports.LockStore`.
+
+    It is synchronous, and may be called inside a running event loop: the requests are sent by a loop in a thread of its
+    own, which starts with the first of them and lasts until :meth:`close`. What was closed opens again when it is used.
+
+    Every method raises AccessError when nobody is logged in or somebody who may not, and ServiceError when Cloud
+    Storage refuses, cannot be reached, or has no such bucket; and UsageError for an address that is none.
+
+    Args:
+        address: Where the lockfile is, ``gs://bucket/object``; the lease is beside it, ``gs://bucket/object.lease``.
+        connect: Makes the client; it is called in that thread, inside its loop.
+        clock, sleep, holder: See :class:`~reconciler.providers.lease.Lease`.
+    """
+
+    def __init__(
+        self, address: str, connect: Callable[[], Storage], *, clock: Clock, sleep: Sleeper, holder: str
+    ) -> None:
+        self._address = address
+        self._connect = connect
+        self._clock = clock
+        self._sleep = sleep
+        self._holder = holder
+        self._bridge: _Bridge | None = None
+        self._generation = ABSENT
+        self._text: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread and give back its connections."""
+        bridge, self._bridge = self._bridge, None
+        if bridge:
+            bridge.close()
+
+    @property
+    def path(self) -> str:
+        """The address."""
+        return self._address
+
+    def read(self) -> str | None:
+        """The text, or ``None`` where there is none; raises ReconcileError when it is no text."""
+        with _explained(f"the lockfile {self._address} cannot be read"):
+            found = self._run(lambda storage: storage.read(self._address))
+        data, self._generation = found or (None, ABSENT)
+        self._text = None if data is None else self._decoded(data)
+        return self._text
+
+    def _decoded(self, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise ReconcileError(
+                f"the lockfile {self._address} is not UTF-8 text",
+                "put an earlier version of the object in its place, or delete it: apply rebuilds it",
+            ) from error
+
+    def write(self, text: str) -> bool:
+        """Replace the text that :meth:`read` found, if it differs; whether it did.
+
+        Raises:
+            LockConflict: Something else is there by now; nothing was written.
+        """
+        if text == self._text:
+            return False
+        data, seen = text.encode(), self._generation
+        try:
+            with _explained(f"the lockfile {self._address} cannot be saved"):
+                self._generation = self._run(lambda storage: storage.write(self._address, data, generation=seen))
+        except PreconditionError as error:
+            message = f"another run has saved {self._address} meanwhile"
+            raise LockConflict(message, "run again: what this run began is found") from error
+        self._text = text
+        return True
+
+    def check_writable(self) -> None:
+        """Raise what keeps the object from being looked at; that it may be written shows when the lease is taken."""
+        with _explained(f"the lockfile {self._address} cannot be read"):
+            self._run(lambda storage: storage.stat(self._address))
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keep other runs from changing things meanwhile; renewed in the background, given back at the end.
+
+        A run that died leaves a lease that ends by itself within minutes. A lease that was lost (it ended while
+        the machine slept, and another run took it over) is logged and nothing else: what is saved is compared and
+        merged, and what is created has a name of its own.
+
+        Raises:
+            ReconcileError: Another run holds the lease.
+        """
+        lease = Lease(f"{self._address}.lease", clock=self._clock, sleep=self._sleep, holder=self._holder)
+        with _explained(f"the lease {lease.address} cannot be taken"):
+            self._run(lease.take)
+        try:
+            yield
+        finally:
+            self._run(lease.give_back)
+
+    def _run(self, act: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
+        if self._bridge is None:
+            self._bridge = _Bridge(self._connect)
+        return self._bridge.run(act)
+
+
+@contextmanager
+def _explained(failure: str) -> Iterator[None]:
+    """Say what a failed request was for; an unmet precondition is the caller's to explain."""
+    try:
+        yield
+    except PreconditionError:
+        raise
+    except ServiceError as error:
+        raise ServiceError(f"{failure}: {error.message}", error.remedy, code=error.code) from error
+    except AccessError as error:
+        raise AccessError(f"{failure}: {error.message}", error.remedy) from error
+
+
+class _Bridge:
+    """A client of Cloud Storage in an event loop of its own, which a daemon thread runs: nothing waits for its end."""
+
+    def __init__(self, connect: Callable[[], Storage]) -> None:
+        opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]] = Future()
+        serving = _serve(connect, opened)
+        self._thread = Thread(target=asyncio.run, args=(serving,), name="lockfile", daemon=True)
+        self._thread.start()
+        self._loop, self._end, self._storage = opened.result()
+
+    def run(self, act: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
+        """The result of a coroutine; who is interrupted while waiting for it takes it back."""
+        outcome = asyncio.run_coroutine_threadsafe(act(self._storage), self._loop)
+        try:
+            return outcome.result()
+        except BaseException:
+            outcome.cancel()
+            raise
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+
+async def _serve(
+    connect: Callable[[], Storage], opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]]
+) -> None:
+    end = asyncio.Event()
+    try:
+        storage = connect()
+    except Exception as error:  # noqa: BLE001 - it is raised where the client is waited for
+        opened.set_exception(error)
+        return
+    async with storage:
+        opened.set_result((asyncio.get_running_loop(), end, storage))
+        await end.wait()
