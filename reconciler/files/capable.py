@@ -7,7 +7,9 @@ from typing import Any
 
 from reconciler.core.model import Capabilities
 from reconciler.core.problems import Problem
+from reconciler.files.effective import has_foreign_base_model, hyperparameters, mapping
 from reconciler.files.explain import Finding
+from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
 _FEATURES = {"access": "access", "source": "lineage"}
@@ -18,7 +20,7 @@ Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 
 def incapabilities(document: Document, capabilities: Capabilities) -> list[Problem]:
     """Every field that the service cannot honour; the document may have other problems."""
-    spec = _mapping(document.value.get("spec"))
+    spec = mapping(document.value.get("spec"))
     return [
         Problem(document.place(path, key=True), dotted(path), message, remedy)
         for rule in _RULES
@@ -27,11 +29,22 @@ def incapabilities(document: Document, capabilities: Capabilities) -> list[Probl
 
 
 def _hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
-    for name in _mapping(spec.get("hyperparameters")):
-        if name in _KNOWN_HYPERPARAMETERS and name not in capabilities.hyperparameters:
-            taken = ", ".join(sorted(capabilities.hyperparameters))
-            message = f"{capabilities.label} has no such hyperparameter"
-            yield ["spec", "hyperparameters", name], message, f"delete it; there are {taken}"
+    path, declared = hyperparameters(spec, capabilities)
+    taken = ", ".join(sorted(capabilities.hyperparameters))
+    for name in declared:
+        if name not in capabilities.hyperparameters:
+            remedy = f"delete it; there are {taken}"
+            if capabilities.block and path == ("spec", "hyperparameters"):
+                own = f"spec.{capabilities.block}.hyperparameters"
+                remedy = f"write {own}, which take the place of these there: {taken}"
+            yield [*path, name], f"{capabilities.label} has no such hyperparameter", remedy
+
+
+def _base_model(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
+    if has_foreign_base_model(spec, capabilities):
+        message = f"{shortened(spec['baseModel'])} is a name of the Generative Language API"
+        remedy = f"for {capabilities.label} add spec.{capabilities.block}.baseModel, as in gemini-2.5-flash"
+        yield ["spec", "baseModel"], message, remedy
 
 
 def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
@@ -47,9 +60,4 @@ def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterat
         yield ["spec", "displayName"], message, "shorten it"
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-_KNOWN_HYPERPARAMETERS = frozenset({"epochCount", "batchSize", "learningRate", "learningRateMultiplier"})
-_RULES: tuple[Rule, ...] = (_hyperparameters, _features, _display_name)
+_RULES: tuple[Rule, ...] = (_hyperparameters, _base_model, _features, _display_name)

@@ -1,193 +1,121 @@
-"""The formats of data sets: text to rows of input and output, each with the line it begins in."""
+"""The formats of data files, and the way from a file to its rows."""
 
 from __future__ import annotations
 
-import csv
+import codecs
 import io
-import json
-import re
-from collections import Counter
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import BinaryIO, TextIO, TypeVar
 
-from reconciler.files.explain import choices, counted, shown
+from reconciler.core.problems import ReconcileError
+from reconciler.files.dataset_json import array_members, json_array, json_lines, line_members
+from reconciler.files.dataset_rows import Fault, Fields, Items, UnreadableError
+from reconciler.files.dataset_separated import column_names, separated
+from reconciler.files.explain import suggest
 from reconciler.files.shorten import shortened
 
+_Read = TypeVar("_Read")
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """The names of the columns, or members, that hold the inputs and the outputs."""
-
-    input: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One example as it stands in the file."""
-
-    line: int
-    input: str
-    output: str
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_MOST_BYTES = 2**30
+"""The largest data set that any of the services takes."""
+_MOST_ARRAY_BYTES = 2**26
+"""The largest JSON array: it is read whole."""
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a line, and what to do."""
+class Format:
+    """How to read a text of one format, in which ``newline`` ends the lines (empty: any of the three kinds)."""
 
-    line: int
-    message: str
-    remedy: str
-
-
-# The library's own limit of 131,072 characters a field would be told as a broken quote; the service's limit is ours.
-csv.field_size_limit(2**31 - 1)
-
-Items = Iterator[Row | Fault]
-Reader = Callable[[str, Fields], Items]
+    newline: str
+    rows: Callable[[TextIO, Fields], Items]
+    names: Callable[[TextIO], Iterator[str]]
+    most_bytes: int = _MOST_BYTES
+    smaller: str = "no service takes as much; use fewer examples"
 
 
-def _separated(text: str, fields: Fields, delimiter: str) -> Items:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+FORMATS: Mapping[str, Format] = {
+    ".csv": Format("", partial(separated, delimiter=","), partial(column_names, delimiter=",")),
+    ".tsv": Format("", partial(separated, delimiter="\t"), partial(column_names, delimiter="\t")),
+    ".jsonl": Format("\n", json_lines, line_members),
+    ".json": Format(
+        "\n",
+        json_array,
+        array_members,
+        _MOST_ARRAY_BYTES,
+        "write it as .jsonl, with an object on each line, which may have 1 GiB",
+    ),
+}
+"""The formats by the suffix of a file."""
+
+
+def require_format(file: Path) -> None:
+    """Raise ReconcileError, with what is wrong and what to do, for a file whose suffix is no format of data sets."""
+    if file.suffix.lower() not in FORMATS:
+        suffix = f"the suffix {shortened(file.suffix)}" if file.suffix else "a file without a suffix"
+        raise ReconcileError(f"{suffix} is no format of data sets", suggest(file.suffix, FORMATS))
+
+
+def file_items(file: Path, fields: Fields) -> Items:
+    """The rows of a data file, read as they are asked for."""
+    return _read(file, lambda kind, text: kind.rows(text, fields))
+
+
+def field_names(file: Path) -> tuple[str, ...] | Fault:
+    """The columns of a data file, or the members of its first object; empty when that cannot be told."""
+    names = []
+    for name in _read(file, lambda kind, text: kind.names(text)):
+        if isinstance(name, Fault):
+            return name
+        names.append(name)
+    return tuple(names)
+
+
+def _read(file: Path, read: Callable[[Format, TextIO], Iterator[_Read]]) -> Iterator[_Read | Fault]:
+    kind = FORMATS[file.suffix.lower()]
     try:
-        header = next(reader, [])
-        faults = list(_header_faults(header, fields))
-        yield from faults
-        if not faults:
-            yield from _separated_rows(reader, header, fields)
-    except csv.Error:
-        message = "a quote is not closed, or something follows one that is"
-        yield Fault(reader.line_num, message, 'close every quote, and double each " inside quotes')
+        with file.open("rb") as binary:
+            if fault := _unfit(binary, kind):
+                yield fault
+            else:
+                with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=kind.newline) as text:
+                    yield from read(kind, text)
+    except OSError as error:
+        yield Fault(1, f"cannot be read: {error.strerror}", "see to the file")
+    except UnreadableError as error:
+        yield error.fault
+    except UnicodeDecodeError:
+        line, column = _undecodable(file)
+        yield Fault(line, "is not UTF-8 text", "save the file as UTF-8", column)
 
 
-def _header_faults(header: list[str], fields: Fields) -> Iterator[Fault]:
-    for name, count in Counter(header).items():
-        if count > 1:
-            yield Fault(1, f'the header has {count} columns "{shortened(name)}"', "rename all but one of them")
-    for name in (fields.input, fields.output):
-        if header and name not in header:
-            yield Fault(1, f'the header has no column "{shortened(name)}"', _choose(name, header, fields))
+def _unfit(binary: BinaryIO, kind: Format) -> Fault | None:
+    if os.fstat(binary.fileno()).st_size > kind.most_bytes:
+        return Fault(1, f"has more than {kind.most_bytes:,} bytes", kind.smaller)
+    start = binary.read(len(_LFS_POINTER))
+    binary.seek(0)
+    if start == _LFS_POINTER:
+        return Fault(1, "is a Git LFS pointer in place of the data", "run `git lfs pull`")
+    return None
 
 
-def _choose(name: str, there: list[str], fields: Fields) -> str:
-    setting = "inputField" if name == fields.input else "outputField"
-    return f"set spec.dataset.{setting} to one that is there: {choices(name, there)}"
-
-
-def _separated_rows(reader: Any, header: list[str], fields: Fields) -> Items:
-    columns = header.index(fields.input), header.index(fields.output)
-    before = reader.line_num
-    for row in reader:
-        line, before = before + 1, reader.line_num
-        if row and len(row) != len(header):
-            message = f"has {counted(len(row), 'field')}, where the header has {len(header)}"
-            yield Fault(line, message, "put fields that hold separators or line breaks in double quotes")
-        elif row:
-            yield Row(line, row[columns[0]], row[columns[1]])
-
-
-def field_names(text: str, suffix: str) -> tuple[str, ...]:
-    """The columns of a data set, or the members of its first object; empty when that cannot be told."""
-    try:
-        return tuple(_NAMES[suffix](text))
-    except (ValueError, RecursionError, csv.Error):
-        return ()
-
-
-def _column_names(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
-
-
-def _member_names(values: Iterator[Any]) -> list[str]:
-    first = next(values, None)
-    return list(first) if isinstance(first, dict) else []
-
-
-def _json_lines(text: str, fields: Fields) -> Items:
-    for line, raw in enumerate(text.split("\n"), start=1):
-        if raw.strip():
+def _undecodable(file: Path) -> tuple[int, int]:
+    """The line and column, from 1, of the first byte of a file that is not UTF-8."""
+    line, column = 1, 1
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with file.open("rb") as binary:
+        while True:
+            block = binary.read(_BLOCK)
             try:
-                yield _row(line, _DECODER.decode(raw), fields)
-            except (ValueError, RecursionError) as error:
-                yield Fault(line, f"is no JSON: {_reason(error)}", "write one JSON object on each line")
-
-
-def _json_array(text: str, fields: Fields) -> Items:
-    line, seen = 1, 0
-    try:
-        for offset, value in _elements(text):
-            line, seen = line + text.count("\n", seen, offset), offset
-            yield _row(line, value, fields)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", line)
-        remedy = "write [{…}, {…}]; a file with an object on each line is named .jsonl"
-        yield Fault(line, f"is no JSON array of objects: {_reason(error)}", remedy)
-
-
-def _elements(text: str) -> Iterator[tuple[int, Any]]:
-    """The elements of a JSON array with their offsets, which ``json.loads`` would not tell."""
-    position = _skip(text, 0)
-    if text[position] != "[":
-        raise json.JSONDecodeError("Expecting [", text, position)
-    position = _skip(text, position + 1)
-    while not text.startswith("]", position):
-        value, end = _DECODER.raw_decode(text, position)
-        yield position, value
-        position = _skip(text, end)
-        if text.startswith(",", position):
-            position = _skip(text, position + 1)
-        elif not text.startswith("]", position):
-            raise json.JSONDecodeError("Expecting , or ]", text, position)
-    if (rest := _skip(text, position + 1)) < len(text):
-        raise json.JSONDecodeError("Extra data", text, rest)
-
-
-def _skip(text: str, position: int) -> int:
-    found = _NO_SPACE.search(text, position)
-    return found.start() if found else len(text)
-
-
-def _row(line: int, value: Any, fields: Fields) -> Row | Fault:
-    if not isinstance(value, dict):
-        return Fault(line, f"is {shown(value)}, where an object is expected", "write {…} with input and output")
-    for name in (fields.input, fields.output):
-        if name not in value:
-            return Fault(line, f'has no member "{shortened(name)}"', _choose(name, list(value), fields))
-        if not isinstance(value[name], str):
-            return Fault(
-                line, f'"{shortened(name)}" must be a text, is {shown(value[name])}', "put it in double quotes"
-            )
-    return Row(line, value[fields.input], value[fields.output])
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(members)
-    if len(value) < len(members):
-        twice = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise ValueError(f'the member "{shortened(twice)}" stands twice in one object')
-    return value
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} (column {error.colno})"
-    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-
-
-_NO_SPACE = re.compile(r"[^ \t\n\r]")
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=float)  # int refuses very long numbers, float none
-FORMATS: Mapping[str, Reader] = {
-    ".csv": partial(_separated, delimiter=","),
-    ".tsv": partial(_separated, delimiter="\t"),
-    ".jsonl": _json_lines,
-    ".json": _json_array,
-}
-"""How to read a file, by its suffix. A text that is empty or blank is none of their business."""
-_NAMES: Mapping[str, Callable[[str], list[str]]] = {
-    ".csv": partial(_column_names, delimiter=","),
-    ".tsv": partial(_column_names, delimiter="\t"),
-    ".jsonl": lambda text: _member_names(_DECODER.decode(line) for line in text.split("\n") if line.strip()),
-    ".json": lambda text: _member_names(value for _, value in _elements(text)),
-}
+                text, found = decoder.decode(block, final=not block), not block
+            except UnicodeDecodeError as error:
+                text, found = error.object[: error.start].decode(), True
+            line += text.count("\n")
+            column = len(text) - text.rfind("\n") if "\n" in text else column + len(text)
+            if found:
+                return line, column

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from reconciler.core.identity import canonical_number
 from reconciler.core.model import Capabilities, Dataset, Lifecycle, Manifest, Sampling, Source
-from reconciler.core.problems import Place, Problem, ReconcileError
-from reconciler.files import datasets
+from reconciler.core.problems import Place, Problem
 from reconciler.files.capable import incapabilities
-from reconciler.files.dataset_formats import Fields
+from reconciler.files.dataset_sources import (
+    TRAINING,
+    VALIDATION,
+    Origin,
+    Reading,
+    Surroundings,
+    read_training,
+    read_validation,
+)
 from reconciler.files.datasets import DatasetSource
 from reconciler.files.documents import TUNED_MODEL
+from reconciler.files.effective import base_model, block_of, hyperparameters, mapping
 from reconciler.files.explain import explain
-from reconciler.files.repository import find_file
 from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
-_MODELS = "models/"
 _TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a manifest is read in: the root, its repository (resolved), and the service, unless that is unknown."""
+class Sources:
+    """Where the examples of a manifest come from; ``None`` for those in Cloud Storage, and for those of no data set."""
 
-    root: Path
-    repository: Path
-    capabilities: Capabilities | None
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a document comes from: its file relative to the root, and the folder that its paths are relative to."""
-
-    file: str
-    folder: Path
+    training: DatasetSource | None
+    validation: DatasetSource | None
 
 
 @dataclass(slots=True)
@@ -51,7 +45,7 @@ class Collection:
 
     surroundings: Surroundings
     manifests: list[Manifest] = field(default_factory=list)
-    sources: dict[str, DatasetSource] = field(default_factory=dict)
+    sources: dict[str, Sources] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _names: dict[str, Place] = field(default_factory=dict)
 
@@ -59,14 +53,17 @@ class Collection:
         """Take up one TunedModel document: as a manifest if nothing is wrong with it, else as problems."""
         found = [*explain(document, TUNED_MODEL), *self._repeated_name(document)]
         if self.surroundings.capabilities:
-            found += incapabilities(document, self.surroundings.capabilities)
-        source, dataset = self._dataset(document, origin, found)
-        errors = any(problem.severity == "error" for problem in found)
+            told = {problem.path for problem in found}
+            unable = incapabilities(document, self.surroundings.capabilities)
+            found += [problem for problem in unable if problem.path not in told]
+        training, validation = self._training(document, origin, found), self._validation(document, origin, found)
+        found += [*training.problems, *validation.problems]
         self.problems += found
-        if source and dataset and not errors:
-            manifest = _manifest(document, origin, dataset)
+        if training.dataset and not any(problem.severity == "error" for problem in found):
+            declared = _manifest(document, origin, training.dataset, self.surroundings.capabilities)
+            manifest = replace(declared, validation=validation.dataset)
             self.manifests.append(manifest)
-            self.sources[manifest.name] = source
+            self.sources[manifest.name] = Sources(training.source, validation.source)
 
     def _repeated_name(self, document: Document) -> Iterable[Problem]:
         metadata = document.value.get("metadata")
@@ -81,48 +78,37 @@ class Collection:
         message = f"{shortened(name)} is the name of another manifest, at {first}"
         return [Problem(place, dotted(path), message, "rename one of them")]
 
-    def _dataset(
-        self, document: Document, origin: Origin, found: list[Problem]
-    ) -> tuple[DatasetSource | None, Dataset | None]:
-        """The data set of a document, checked; what is wrong with it joins ``found``."""
+    def _training(self, document: Document, origin: Origin, found: Iterable[Problem]) -> Reading:
         spec = document.value.get("spec")
-        readable = isinstance(spec, dict) and "dataset" in spec
-        if not readable or any(problem.path.startswith("spec.dataset") for problem in found):
-            return None, None
-        try:
-            source = self._source(document, origin)
-        except ReconcileError as error:
-            path = ["spec", "dataset", "path"]
-            found.append(Problem(document.place(path), dotted(path), error.message, error.remedy))
-            return None, None
-        checked = datasets.check(source, self.surroundings.capabilities)
-        found += checked.problems
-        return source, checked.dataset
+        if "dataset" not in mapping(spec) or _is_told(dotted(TRAINING), found):
+            return Reading()
+        return read_training(document, origin, self.surroundings)
 
-    def _source(self, document: Document, origin: Origin) -> DatasetSource:
-        declared = document.value["spec"]["dataset"]
-        place = document.place(["spec", "dataset"], key=True)
-        preamble = declared.get("preamble", "")
-        if "examples" in declared:
-            return DatasetSource("", place, preamble, partial(datasets.inline_entries, document))
-        named = declared["path"]
-        file = find_file(named, origin.folder, self.surroundings.repository)
-        datasets.require_format(file)
-        fields = Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"))
-        shown = os.path.normpath(Path(document.file).parent / named)
-        relative = Path(os.path.relpath(origin.folder / named, self.surroundings.root)).as_posix()
-        return DatasetSource(relative, place, preamble, partial(datasets.file_entries, file, shown, fields))
+    def _validation(self, document: Document, origin: Origin, found: Iterable[Problem]) -> Reading:
+        able = self.surroundings.capabilities
+        block = block_of(mapping(document.value.get("spec")), able)
+        if able is None or VALIDATION not in block or _is_told(dotted(TRAINING), found):
+            return Reading()
+        if _is_told(f"spec.{able.block}.{VALIDATION}", found):
+            return Reading()
+        return read_validation(document, able.block, origin, self.surroundings)
 
 
-def _manifest(document: Document, origin: Origin, dataset: Dataset) -> Manifest:
+def _is_told(path: str, found: Iterable[Problem]) -> bool:
+    """Whether the field at this path, or one in it, has a problem already."""
+    return any(problem.path.startswith(path) for problem in found)
+
+
+def _manifest(document: Document, origin: Origin, dataset: Dataset, capabilities: Capabilities | None) -> Manifest:
     metadata, spec = document.value["metadata"], document.value["spec"]
+    declared = hyperparameters(spec, capabilities)[1]
     return Manifest(
         name=metadata["name"],
         file=origin.file,
         place=document.place(["metadata", "name"]),
-        source=Source(base_model=_MODELS + spec["baseModel"].removeprefix(_MODELS)),
+        source=Source(base_model(spec, capabilities)),
         dataset=dataset,
-        hyperparameters={name: canonical_number(value) for name, value in spec.get("hyperparameters", {}).items()},
+        hyperparameters={name: canonical_number(value) for name, value in declared.items()},
         labels=metadata.get("labels", {}),
         display_name=spec.get("displayName"),
         description=spec.get("description"),
@@ -131,6 +117,7 @@ def _manifest(document: Document, origin: Origin, dataset: Dataset) -> Manifest:
         checks=len(spec.get("checks", ())),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
+        last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),
     )
 
 

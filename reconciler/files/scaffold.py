@@ -6,16 +6,15 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.core.identity import NAME_PATTERN
 from reconciler.core.model import API_VERSION
 from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.files import datasets
-from reconciler.files.dataset_formats import Fields, field_names
-from reconciler.files.datasets import DatasetSource
+from reconciler.files.dataset_formats import field_names, require_format
+from reconciler.files.dataset_rows import Fault, Fields
 from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.scalars import plain
 from reconciler.files.scope import guess_scope
@@ -80,9 +79,10 @@ def _with_sample(model: str) -> dict[str, bytes]:
 
 def _with_data(folder: Path, model: str, data: Path) -> dict[str, bytes]:
     """A manifest for a data set that is there, and a copy of the data where the manifest may not reach it."""
-    datasets.require_format(data)
+    require_format(data)
     fields = _fields(data)
-    source = DatasetSource(str(data), Place(str(data)), "", partial(datasets.file_entries, data, str(data), fields))
+    shown = str(data)
+    source = datasets.file_source(data, shown, shown, fields, (Place(shown), "spec.dataset"), "")
     checked = datasets.check(source, None)
     if checked.dataset is None:
         raise InvalidInput(checked.problems)
@@ -97,10 +97,10 @@ def _with_data(folder: Path, model: str, data: Path) -> dict[str, bytes]:
 
 def _fields(data: Path) -> Fields:
     """The two fields that hold inputs and outputs by their names, else the first two that are left."""
-    text = datasets.read_text(data, str(data))
-    if isinstance(text, Problem):
-        raise InvalidInput((replace(text, path=""),))
-    names = field_names(text, data.suffix.lower())
+    names = field_names(data)
+    if isinstance(names, Fault):
+        place = Place(str(data), names.number, names.column)
+        raise InvalidInput((Problem(place, "", names.message, names.remedy),))
     known = {name.lower(): name for name in reversed(names)}
     output_field = next((known[name] for name in _OUTPUTS if name in known), None)
     input_field = next((known[name] for name in _INPUTS if name in known), None)

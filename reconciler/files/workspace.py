@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from reconciler.core.model import Capabilities, Manifest, Target, TrainingExample
 from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
-from reconciler.files.datasets import DatasetSource, read_examples
+from reconciler.files.dataset_sources import Origin, Surroundings
+from reconciler.files.datasets import read_examples
 from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
-from reconciler.files.manifests import Collection, Origin, Surroundings
+from reconciler.files.manifests import Collection, Sources
 from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.target_file import read_target
 from reconciler.files.targets import DEFAULT, Root, find_root
@@ -39,23 +40,26 @@ class Workspace:
     complete: bool
     lock: LockFile
     files: int
-    _sources: Mapping[str, DatasetSource] = field(repr=False)
+    _sources: Mapping[str, Sources] = field(repr=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems that are no mere warnings."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
-    def training(self, manifest: Manifest) -> tuple[TrainingExample, ...]:
-        """The training examples of a manifest, read afresh.
+    def training(self, manifest: Manifest) -> Iterator[TrainingExample]:
+        """The training examples of a manifest, read afresh while they are taken; none of a data set in Cloud Storage.
 
-        Raises ReconcileError when they are not those that were checked: the file was changed meanwhile.
+        Raises ReconcileError, at the end at the latest, when they are not those that were checked: the file was changed
+        meanwhile.
         """
-        return read_examples(self._sources[manifest.name], manifest.dataset)
+        source = self._sources[manifest.name].training
+        return read_examples(source, manifest.dataset) if source else iter(())
 
-    def validation(self, manifest: Manifest) -> tuple[TrainingExample, ...]:  # noqa: ARG002 - no manifest has any yet
-        """The validation examples of a manifest."""
-        return ()
+    def validation(self, manifest: Manifest) -> Iterator[TrainingExample]:
+        """The validation examples of a manifest, as :meth:`training` gives the others."""
+        source = self._sources[manifest.name].validation
+        return read_examples(source, manifest.validation) if source and manifest.validation else iter(())
 
 
 def load(

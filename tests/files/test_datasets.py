@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from reconciler.core.identity import dataset_digest
 from reconciler.core.model import Example
 from reconciler.core.problems import ReconcileError
-from reconciler.files.dataset_formats import FORMATS, Fields, Row
+from reconciler.files.dataset_formats import file_items
+from reconciler.files.dataset_rows import Fields, Row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
 _PAIRS = [("1", "2"), ("a, b", 'say "c"'), ("ü\tx", "y\nz")]
@@ -61,7 +62,7 @@ def test_inline_examples_have_the_same_digest(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, manifest=MANIFEST.replace("path: data.csv", f"examples: {examples}")))
     (manifest,) = workspace.manifests
     assert (manifest.dataset.path, manifest.dataset.digest, manifest.dataset.examples) == ("", _DIGEST, 3)
-    assert [(one.input, one.output) for one in workspace.examples(manifest)] == _PAIRS
+    assert [(one.input, one.output) for one in workspace.training(manifest)] == _PAIRS
 
 
 @pytest.mark.parametrize("text", [DATA, DATA.replace("\n", "\r\n"), DATA.replace("\n", "\r"), DATA + "\n\n"])
@@ -75,7 +76,7 @@ def test_other_fields_and_a_preamble(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, manifest=MANIFEST + more, data="n,a,q\n0,2,1\n0,4,3\n"))
     (manifest,) = workspace.manifests
     assert manifest.preamble == "Say: "
-    assert workspace.examples(manifest) == (Example("Say: 1", "2"), Example("Say: 3", "4"))
+    assert list(workspace.training(manifest)) == [Example("Say: 1", "2"), Example("Say: 3", "4")]
 
 
 _CHOOSE_INPUT = "set spec.dataset.inputField to one that is there"
@@ -357,7 +358,7 @@ def test_data_that_changes_before_the_create_is_refused(tmp_path: Path, data: st
     workspace = load_in(sample(tmp_path))
     write(tmp_path, {"data.csv": data})
     with pytest.raises(ReconcileError, match=r"^data\.csv has changed since the plan was made; run the command again$"):
-        workspace.examples(workspace.manifests[0])
+        list(workspace.training(workspace.manifests[0]))
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -374,9 +375,10 @@ def test_any_text_survives_every_format(tmp_path: Path, pairs: list[tuple[str, s
     for name, text in (("a.csv", out.getvalue()), ("a.jsonl", lines), ("a.json", json.dumps(objects))):
         workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}), capabilities=unlimited)
         (manifest,) = workspace.manifests
-        assert [(one.input, one.output) for one in workspace.examples(manifest)] == pairs
+        assert [(one.input, one.output) for one in workspace.training(manifest)] == pairs
 
 
-def test_a_field_longer_than_the_csv_library_takes_by_itself_is_no_broken_quote() -> None:
-    (row,) = FORMATS[".csv"](f"text_input,output\n{'x' * 140_000},y\n", Fields("text_input", "output"))
+def test_a_field_longer_than_the_csv_library_takes_by_itself_is_no_broken_quote(tmp_path: Path) -> None:
+    file = write(tmp_path, {"d.csv": f"text_input,output\n{'x' * 140_000},y\n"}) / "d.csv"
+    (row,) = file_items(file, Fields("text_input", "output"))
     assert row == Row(2, "x" * 140_000, "y")

@@ -65,7 +65,7 @@ def test_the_fields_are_guessed(tmp_path: Path, name: str, text: str, fields: tu
         ".gitignore",
     )
     workspace = load_in(tmp_path, "specs")
-    (example,) = workspace.examples(workspace.manifests[0])
+    (example,) = workspace.training(workspace.manifests[0])
     assert (example.input, example.output) == fields
     assert workspace.manifests[0].dataset.path == f"../{name}"
 

@@ -41,7 +41,7 @@ def test_the_quick_start_is_the_one_of_the_service_s_guide() -> None:
     (manifest,) = workspace.manifests
     assert manifest.hyperparameters == {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
     assert (workspace.target.name, workspace.target.scope) == ("default", "demo")
-    assert {(one.input, one.output) for one in workspace.examples(manifest)} >= {
+    assert {(one.input, one.output) for one in workspace.training(manifest)} >= {
         ("1", "2"),
         ("10,100,000", "10,100,001"),
     }
