@@ -31,14 +31,12 @@ class ResumableUpload:
         client: What the requests are sent with.
         opening: The request that opens a session.
         spool: What is uploaded.
-        chunk: Bytes a request.
     """
 
-    def __init__(self, client: Client, opening: Call, spool: Spool, chunk: int = CHUNK) -> None:
+    def __init__(self, client: Client, opening: Call, spool: Spool) -> None:
         self._client = client
         self._opening = opening
         self._spool = spool
-        self._chunk = chunk
         self._session = ""
         self._offset: int | None = None
 
@@ -62,7 +60,7 @@ class ResumableUpload:
         self._offset = None  # until the service has told
         if start == self._spool.size:
             raise self._stuck("has everything and does not finish")
-        length = min(self._chunk, self._spool.size - start)
+        length = min(CHUNK, self._spool.size - start)
         span = f"bytes {start}-{start + length - 1}/{self._spool.size}"
         answer = await self._put(span, length, self._spool.part(start, length))
         if answer.status != _INCOMPLETE:

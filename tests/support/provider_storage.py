@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -63,13 +63,17 @@ DENIED = refusal(
 
 
 def storage_of(app: ASGIApp, time: Time) -> Storage:
+    return storage_over(httpx.ASGITransport(app), time)
+
+
+def storage_over(transport: httpx.AsyncBaseTransport, time: Time) -> Storage:
     return connect(
         ENDPOINT,
         auth=None,
         clock=time.clock,
         sleep=time.sleep,
         random=lambda: 0.0,
-        transport=httpx.ASGITransport(app),
+        transport=transport,
     )
 
 
@@ -84,3 +88,70 @@ def with_storage(app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Tim
 async def upload(storage: Storage, lines: Iterable[bytes], uri: str = URI) -> ObjectInfo:
     async with spooled(lines) as spool:
         return await storage.upload(uri, spool)
+
+
+Fault = Callable[[httpx.AsyncBaseTransport, httpx.Request], Awaitable[httpx.Response]]
+"""What happens to a request instead of its being carried out."""
+
+
+async def unsent(_carrier: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    raise httpx.WriteError("Connection reset by peer", request=request)
+
+
+async def unanswered(carrier: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    await carrier.handle_async_request(request)
+    raise httpx.ReadError("Connection reset by peer", request=request)
+
+
+async def cut(carrier: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    """The connection breaks in the middle of the body; the service has what came before."""
+    middle = int(request.headers["content-length"]) // 2
+    whole = request.stream
+    assert isinstance(whole, httpx.AsyncByteStream)
+
+    async def half() -> AsyncIterator[bytes]:
+        sent = 0
+        async for piece in whole:
+            if sent >= middle:
+                raise httpx.WriteError("Connection reset by peer", request=request)
+            yield piece
+            sent += len(piece)
+
+    broken = httpx.Request(request.method, request.url, headers=request.headers, content=half())
+    return await carrier.handle_async_request(broken)
+
+
+async def busy(_carrier: httpx.AsyncBaseTransport, _request: httpx.Request) -> httpx.Response:
+    return httpx.Response(503, text="busy")
+
+
+async def forgotten(carrier: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    """The service knows nothing of the session any more."""
+    await carrier.handle_async_request(httpx.Request("DELETE", request.url, headers={"content-length": "0"}))
+    return await carrier.handle_async_request(request)
+
+
+async def interrupted(carrier: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    """Somebody ends the process; the service forgets the session in the end."""
+    await forgotten(carrier, request)
+    raise KeyboardInterrupt
+
+
+class Faulty(httpx.AsyncBaseTransport):
+    """Carries requests to an application, except those chunks of an upload (counted from 0) that something befalls."""
+
+    def __init__(self, app: ASGIApp, faults: Mapping[int, Fault]) -> None:
+        self.ranges: list[str] = []
+        self._carrier = httpx.ASGITransport(app)
+        self._faults = faults
+        self._chunks = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        span = request.headers.get("content-range", "")
+        if span:
+            self.ranges.append(span.removeprefix("bytes "))
+        if not span or "*" in span:
+            return await self._carrier.handle_async_request(request)
+        fault = self._faults.get(self._chunks)
+        self._chunks += 1
+        return await (fault(self._carrier, request) if fault else self._carrier.handle_async_request(request))
