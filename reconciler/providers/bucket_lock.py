@@ -102,7 +102,7 @@ class BucketLock:
 
     def check_writable(self) -> None:
         """Raise what keeps the object from being looked at; that it may be written shows when the lease is taken."""
-        with _explained(f"the lockfile {self._address} cannot be read"):
+        with _explained(f"the lockfile {self._address} cannot be looked at"):
             self._run(lambda storage: storage.stat(self._address))
 
     @contextmanager
