@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 
-from reconciler.core.events import Declared, Disappeared, Event, Promoted, Started, Targeted
+import pytest
+
+from reconciler.core.events import Declared, Disappeared, Event, Promoted, Started, Targeted, record
 from reconciler.core.lock import Lock, LockedModel, LockedTarget
 from reconciler.core.lock_text import dumps, loads
+from reconciler.core.problems import LockConflict
 from reconciler.engine.recorder import Recorder
 from support.core_strategies import generation
 from support.provider_service import Time
@@ -27,6 +32,31 @@ class Saved(list[str]):
     def write(self, text: str) -> bool:
         self.append(text)
         return True
+
+    def check_writable(self) -> None:
+        """Lists can always be written."""
+
+    def lease(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Contested(Saved):
+    """A store of several runs: before each write of ours another run saves the next of ``rivals``, if there is one."""
+
+    def __init__(self, *rivals: str) -> None:
+        super().__init__()
+        self.rivals = list(rivals)
+
+    def write(self, text: str) -> bool:
+        if self.rivals:
+            self.append(self.rivals.pop(0))
+            raise LockConflict("another run has saved it meanwhile")
+        return super().write(text)
+
+
+def others(*names: str) -> str:
+    """What runs leave that started one model each."""
+    return dumps(reduce(record, (TARGETED, *(replace(STARTED, name=name) for name in names)), Lock()))
 
 
 def test_the_first_change_is_saved_at_once_and_the_next_within_the_second_on_flush() -> None:
@@ -98,3 +128,35 @@ def test_what_another_run_saved_meanwhile_is_kept() -> None:
     assert set(lock.models) == {"numbers", "other"}
     assert lock.models["numbers"].serving == STARTED.generation.key
     assert ours.lock == lock
+
+
+def test_what_faster_runs_saved_is_kept() -> None:
+    saved = Contested(others("a"), others("a", "b"), others("a", "b", "c"), others("a", "b", "c", "d"))
+    recorder = Recorder(Lock(), saved, Time().clock)
+    recorder.emit(STARTED)
+    assert set(loads(saved[-1], "lock").models) == {"a", "b", "c", "d", "numbers"}
+    assert dumps(recorder.lock) == saved[-1]
+
+
+def test_what_a_faster_run_took_back_is_not_saved_for_it() -> None:
+    saved = Contested()
+    recorder = Recorder(Lock(), saved, Time().clock)
+    recorder.emit(TARGETED)
+    recorder.emit(STARTED)
+    saved.rivals = [others("numbers", "fleeting"), saved[-1]]
+    recorder.emit(Promoted("numbers", STARTED.generation.key, STARTED.generation.remote))
+    recorder.flush()
+    assert set(loads(saved[-1], "lock").models) == {"numbers"}
+
+
+def test_runs_that_are_faster_again_and_again_are_told_and_nothing_is_lost() -> None:
+    saved = Contested(*(others(f"rival-{number}") for number in range(5)))
+    recorder = Recorder(Lock(), saved, Time().clock)
+    with pytest.raises(LockConflict) as caught:
+        recorder.emit(STARTED)
+    assert str(caught.value) == (
+        "reconcile.lock.json cannot be saved: 5 times in a row another run was faster; run again: what this run began"
+        " goes on, and is found"
+    )
+    recorder.flush()
+    assert set(loads(saved[-1], "lock").models) == {"rival-4", "numbers"}
