@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.core.problems import ServiceError
-from support.provider_service import Script, Time, provider_of, script
+from reconciler.emulator.app import create_app
+from support.provider_service import Relay, Script, Time, provider_of, script
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -74,3 +78,13 @@ def test_pages_without_end_end_with_an_error() -> None:
 def test_a_list_of_another_shape_is_told(body: Any) -> None:
     told = failure(script(JSONResponse(body)))
     assert told.startswith("GET /v1beta3/tunedModels was answered with a body of another shape (")
+
+
+def test_a_thousand_models_are_a_request(tmp_path: Path) -> None:
+    world, time = tmp_path / "world.json", Time()
+    models = [{"name": f"tunedModels/m{number}", "state": "ACTIVE"} for number in range(2001)]
+    world.write_text(json.dumps({"tunedModels": models}), encoding="utf-8")
+    seeded = random.Random(1)  # noqa: S311 - made-up ids, no secret
+    app = Relay(create_app(store=None, clock=time.clock, random=seeded, world=world))
+    assert len(asyncio.run(provider_of(app, time).list(progress=False))) == 2001
+    assert len(app.seen) == 3

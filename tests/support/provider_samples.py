@@ -7,6 +7,7 @@ from typing import Any
 
 from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
+from google.cloud.aiplatform_v1.types import tuning_job
 from google.protobuf.json_format import Parse
 
 from reconciler.core.identity import Content, dataset_digest, key_of
@@ -15,7 +16,11 @@ from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
-_TUNED_MODELS: dict[str, Any] = {"v1beta3": palm.TunedModel, "v1beta": gemini.TunedModel}
+_MESSAGES: dict[str, Any] = {
+    "v1beta3": palm.TunedModel,
+    "v1beta": gemini.TunedModel,
+    "v1": tuning_job.TuningJob,
+}
 
 
 def generation(
@@ -42,9 +47,12 @@ def generation(
 
 
 def judge(requests: Iterable[Seen], version: str) -> int:
-    """Read every request body as a TunedModel and refuse what the proto does not know; says how many there were."""
-    bodies = [seen for seen in requests if seen.body]
+    """Read every body that was sent to a version of an API and refuse what its protos do not know.
+
+    Says how many there were. Requests to cancel have no fields.
+    """
+    bodies = [seen for seen in requests if seen.body not in {b"", b"{}"} and seen.path.startswith(f"/{version}/")]
     for seen in bodies:
         assert seen.method in {"POST", "PATCH"}
-        Parse(seen.body, _TUNED_MODELS[version].pb()(), ignore_unknown_fields=False)
+        Parse(seen.body, _MESSAGES[version].pb()(), ignore_unknown_fields=False)
     return len(bodies)
