@@ -29,6 +29,7 @@ _MODULES = {
     "wait": "converging",
     "status": "reading",
     "resolve": "reading",
+    "doctor": "diagnosing",
     "schema": "tools",
     "emulator": "tools",
     "completion": "tools",

@@ -86,7 +86,7 @@ class BearerAuth(httpx.Auth):
 
     def _guard(self, url: httpx.URL) -> None:
         host = url.host
-        if _is_google(url) or is_loopback(host) or not self._allowed.isdisjoint({host, f"{host}:{url.port}"}):
+        if is_google(url) or is_loopback(host) or not self._allowed.isdisjoint({host, f"{host}:{url.port}"}):
             return
         raise AccessError(
             f"no token is sent to {url.scheme}://{clean(host)}: it is neither *.googleapis.com over TLS nor loopback",
@@ -94,7 +94,8 @@ class BearerAuth(httpx.Auth):
         )
 
 
-def _is_google(url: httpx.URL) -> bool:
+def is_google(url: httpx.URL) -> bool:
+    """Whether a token sent there goes to Google and to nobody else."""
     return url.scheme == "https" and url.host.endswith(".googleapis.com")
 
 

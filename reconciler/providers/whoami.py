@@ -20,6 +20,7 @@ from reconciler.providers.remedies import SCOPES
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
+USER_LOGIN = "user login"
 _TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105 - an address, not a token
 
 
@@ -91,7 +92,7 @@ def _of(credentials: Credentials | None, carrier: HttpxRequest) -> Identity:
         case MetadataCredentials():
             return Identity("service account of this machine", "the metadata server", credentials.email(carrier))
         case user_credentials.Credentials():
-            return Identity("user login", "", clean(credentials.account or ""))
+            return Identity(USER_LOGIN, "", clean(credentials.account or ""))
         case service_account.Credentials():
             return Identity("service account key", "", clean(credentials.service_account_email), granted)
         case impersonated_credentials.Credentials():
