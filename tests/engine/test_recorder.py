@@ -56,7 +56,8 @@ class Contested(Saved):
 
 def others(*names: str) -> str:
     """What runs leave that started one model each."""
-    return dumps(reduce(record, (TARGETED, *(replace(STARTED, name=name) for name in names)), Lock()))
+    events: list[Event] = [TARGETED, *(replace(STARTED, name=name) for name in names)]
+    return dumps(reduce(record, events, Lock()))
 
 
 def test_the_first_change_is_saved_at_once_and_the_next_within_the_second_on_flush() -> None:
