@@ -77,7 +77,7 @@ def test_a_writer_that_comes_too_late_is_refused(client: Any) -> None:
     assert blob.generation > seen
     with pytest.raises(PreconditionFailed):
         blob.upload_from_string(b"3", if_generation_match=seen)
-    with pytest.raises(NotFound, match="No such object: swap/lock.json"):
+    with pytest.raises(NotFound, match="No such object: swap/lock"):
         client.bucket("swap").blob("lock.json", generation=seen).download_as_bytes()
     assert client.bucket("swap").blob("lock.json").download_as_bytes(if_generation_match=blob.generation) == b"2"
     with pytest.raises(PreconditionFailed):

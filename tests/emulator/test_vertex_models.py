@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.emulator_vertex import DONE, PARENT, Vertex
+
+ASK: dict[str, Any] = {
+    "contents": [{"role": "user", "parts": [{"text": "7"}]}],
+    "generationConfig": {"temperature": 0, "topK": 5.0, "candidateCount": 2},
+}
+
+
+@pytest.fixture
+def world() -> Vertex:
+    return Vertex()
+
+
+@pytest.fixture
+def made(world: Vertex) -> dict[str, Any]:
+    """What a finished job tells of its model and its three endpoints."""
+    job = world.tune(tunedModelDisplayName="numbers", labels={"team": "demo"})
+    world.advance(DONE)
+    return dict(world.job(job)["tunedModel"])
+
+
+def test_a_job_makes_a_model_that_is_deployed_to_an_endpoint_a_checkpoint(world: Vertex, made: dict[str, Any]) -> None:
+    model = world.ok("GET", f"/v1/{made['model']}")
+    assert f"{model['name']}@{model['versionId']}" == made["model"]
+    assert (model["displayName"], model["labels"]) == ("numbers", {"team": "demo"})
+    assert model["createTime"] == "2026-01-01T00:00:22Z"
+    names = [checkpoint["endpoint"] for checkpoint in made["checkpoints"]]
+    assert [each["endpoint"] for each in model["deployedModels"]] == names
+    for name, checkpoint, reference in zip(names, made["checkpoints"], model["deployedModels"], strict=True):
+        endpoint = world.ok("GET", f"/v1/{name}")
+        deployed = endpoint["deployedModels"][0]
+        assert (deployed["id"], deployed["model"]) == (reference["deployedModelId"], model["name"])
+        assert deployed["checkpointId"] == checkpoint["checkpointId"]
+    assert [each["name"] for each in world.ok("GET", f"/v1/{PARENT}/endpoints")["endpoints"]] == names[::-1]
+    assert world.ok("GET", f"/v1/{PARENT}/models", filter="labels.team=demo")["models"] == [model]
+
+
+def test_nothing_is_there_before_the_job_succeeds(world: Vertex) -> None:
+    world.tune()
+    world.advance(DONE - 0.001)
+    assert world.ok("GET", f"/v1/{PARENT}/models") == world.ok("GET", f"/v1/{PARENT}/endpoints") == {}
+    world.advance(0.001)
+    assert len(world.ok("GET", f"/v1/{PARENT}/endpoints")["endpoints"]) == 3
+
+
+@pytest.mark.parametrize("version", ["", "@1", "@default"])
+def test_a_model_is_found_by_its_version(world: Vertex, made: dict[str, Any], version: str) -> None:
+    plain = made["model"].removesuffix("@1")
+    assert world.ok("GET", f"/v1/{plain}{version}")["name"] == plain
+
+
+def test_another_version_is_not_there(world: Vertex, made: dict[str, Any]) -> None:
+    name = made["model"].replace("@1", "@2")
+    assert world.refused("GET", f"/v1/{name}") == (404, "NOT_FOUND", f"Requested entity was not found: {name}")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_an_endpoint_answers_like_its_examples(world: Vertex, made: dict[str, Any], version: str) -> None:
+    response = world.send("POST", f"/{version}/{made['endpoint']}:generateContent", ASK)
+    texts = [each["content"]["parts"][0]["text"] for each in response.json()["candidates"]]
+    assert texts == ["8", "8"]
+
+
+def test_a_question_that_is_none_is_refused(world: Vertex, made: dict[str, Any]) -> None:
+    assert world.refused("POST", f"/v1/{made['endpoint']}:generateContent", {}) == (
+        400,
+        "INVALID_ARGUMENT",
+        "* GenerateContentRequest.contents: must not be empty",
+    )
+
+
+def test_a_model_goes_when_it_is_deployed_nowhere(world: Vertex, made: dict[str, Any]) -> None:
+    plain = made["model"].removesuffix("@1")
+    for checkpoint in made["checkpoints"]:
+        name = checkpoint["endpoint"]
+        assert world.refused("DELETE", f"/v1/{plain}") == (
+            400,
+            "FAILED_PRECONDITION",
+            f"{plain} cannot be deleted: it is part of a deployment. Undeploy it from all endpoints first.",
+        )
+        assert world.refused("DELETE", f"/v1/{name}") == (
+            400,
+            "FAILED_PRECONDITION",
+            f"{name} cannot be deleted: it is part of a deployment. Undeploy all models from it first.",
+        )
+        deployed = world.ok("GET", f"/v1/{name}")["deployedModels"][0]["id"]
+        operation = world.ok("POST", f"/v1/{name}:undeployModel", {"deployedModelId": deployed})
+        assert operation["name"].startswith(f"{name}/operations/")
+        assert operation["response"] == {
+            "@type": "type.googleapis.com/google.cloud.aiplatform.v1.UndeployModelResponse"
+        }
+        assert world.ok("GET", f"/v1/{operation['name']}") == operation
+        assert world.refused("POST", f"/v1/{name}:generateContent", ASK) == (
+            400,
+            "FAILED_PRECONDITION",
+            f"No model is deployed to {name}, so nothing can answer.",
+        )
+        world.ok("DELETE", f"/v1/{name}")
+        assert world.refused("GET", f"/v1/{name}")[:2] == (404, "NOT_FOUND")
+    operation = world.ok("DELETE", f"/v1/{plain}")
+    assert operation["done"] is True
+    assert world.ok("GET", f"/v1/{operation['name']}") == operation
+    assert world.refused("GET", f"/v1/{made['model']}")[:2] == (404, "NOT_FOUND")
+    assert world.refused("DELETE", f"/v1/{plain}")[:2] == (404, "NOT_FOUND")
+
+
+def test_a_job_tells_what_it_made_even_when_that_is_gone(world: Vertex, made: dict[str, Any]) -> None:
+    endpoint = made["checkpoints"][0]["endpoint"]
+    deployed = world.ok("GET", f"/v1/{endpoint}")["deployedModels"][0]["id"]
+    world.ok("POST", f"/v1/{endpoint}:undeployModel", {"deployedModelId": deployed})
+    world.ok("DELETE", f"/v1/{endpoint}")
+    assert world.job({"name": world.jobs()[0]})["tunedModel"] == made
+
+
+def test_only_what_is_deployed_can_be_undeployed(world: Vertex, made: dict[str, Any]) -> None:
+    status, code, message = world.refused("POST", f"/v1/{made['endpoint']}:undeployModel", {"deployedModelId": "1"})
+    assert (status, code) == (400, "INVALID_ARGUMENT")
+    assert f'deployed_model_id: no model with the id "1" is deployed to {made["endpoint"]}' in message
+
+
+def test_an_operation_that_never_was_is_not_there(world: Vertex, made: dict[str, Any]) -> None:
+    name = f"{made['endpoint']}/operations/1"
+    assert world.refused("GET", f"/v1/{name}") == (404, "NOT_FOUND", f"Requested entity was not found: {name}")
