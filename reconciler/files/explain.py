@@ -17,6 +17,8 @@ Finding = tuple[Path, str, str]
 """The path of a field, what is wrong with it and what to do."""
 
 _LISTED_NAMES = 10
+_ALIKE = 0.65
+"""How much a known name resembles another (difflib's ratio) when it was probably meant: batchSize is no adapterSize."""
 _WANTED = {
     "object": "a mapping",
     "array": "a list",
@@ -61,7 +63,9 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     names = list(known)
     if not names:
         return "delete it"
-    near = difflib.get_close_matches(wrong, names, n=1) or [name for name in names if name.lower() == wrong.lower()]
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=_ALIKE) or [
+        name for name in names if name.lower() == wrong.lower()
+    ]
     if near:
         return f"did you mean {near[0]}?"
     return f"use one of {', '.join(names)}" if len(names) <= _LISTED_NAMES else "delete it"

@@ -40,6 +40,15 @@ CAPABILITIES = Capabilities(
     max_dataset_bytes=200,
     recommended_examples=2,
 )
+VERTEX = Capabilities(
+    label="Vertex AI",
+    hyperparameters=frozenset({"epochCount", "learningRateMultiplier", "adapterSize"}),
+    caller_chosen_ids=False,
+    block="vertex",
+    features=frozenset({"cloudStorage", "conversations"}),
+    recommended_examples=2,
+    max_display_name=128,
+)
 
 
 def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
