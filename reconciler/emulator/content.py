@@ -20,10 +20,9 @@ _CHUNK = 1024 * 1024
 
 
 class Content:
-    """A file that is written from start to end, with its length and MD5."""
+    """A file that is written from start to end, with its length and MD5. It is open only while it is written to."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self.path = path
         self.size = 0
@@ -32,44 +31,41 @@ class Content:
         """Appends; raises StorageError when the object gets too large."""
         self._grow(len(data))
         self._md5.update(data)
-        self._file.write(data)
+        self._append(data)
 
     def write_in_threads(self, data: bytes) -> asyncio.Future[list[None]]:
         """Appends meanwhile: the checksum and the disk each take a thread. To be awaited before the next write."""
         self._grow(len(data))
-        work = (self._md5.update, self._write)
+        work = (self._md5.update, self._append)
         return asyncio.gather(*(asyncio.to_thread(each, data) for each in work))
 
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
+    def _append(self, data: bytes | bytearray) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
 
     def _grow(self, length: int) -> None:
         if self.size + length > MAX_BYTES:
             raise invalid(f"The object is larger than the limit of this service: {MAX_BYTES} bytes.")
         self.size += length
 
-    def finish(self, told: Mapping[str, str]) -> Mapping[str, str]:
-        """Closes the file and gives its checksums; raises StorageError when those that were told are others."""
-        self._file.close()
+    def checksums(self, told: Mapping[str, str]) -> Mapping[str, str]:
+        """The checksums; raises StorageError when those that were told are others."""
         found = {"md5Hash": base64.b64encode(self._md5.digest()).decode()}
         if "crc32c" in told or self.size <= CRC32C_BYTES:
-            found["crc32c"] = base64.b64encode(crc32c(read(self.path))).decode()
+            with self.path.open("rb") as file:
+                found["crc32c"] = base64.b64encode(crc32c(chunks_of(file, self.size))).decode()
         for name, value in found.items():
             if told.get(name, value) != value:
                 raise invalid(f'Provided {name} "{told[name]}" doesn\'t match calculated {name} "{value}".')
         return found
 
     def discard(self) -> None:
-        """Closes the file and removes it."""
-        self._file.close()
+        """Removes the file."""
         self.path.unlink(missing_ok=True)
 
 
-def read(path: Path, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-    """A file, or a part of it, in chunks."""
-    left = path.stat().st_size if length is None else length
-    with path.open("rb") as file:
-        file.seek(start)
-        while left > 0 and (chunk := file.read(min(_CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
+def chunks_of(file: IO[bytes], length: int) -> Iterator[bytes]:
+    """The next ``length`` bytes of a file, in chunks."""
+    while length > 0 and (chunk := file.read(min(_CHUNK, length))):
+        length -= len(chunk)
+        yield chunk

@@ -66,7 +66,8 @@ class Objects:
     def new_content(self) -> Content:
         """An empty content, to be written and then put or discarded."""
         descriptor, name = tempfile.mkstemp(dir=self._contents())
-        return Content(os.fdopen(descriptor, "wb"), Path(name))
+        os.close(descriptor)
+        return Content(Path(name))
 
     def check(self, bucket: str, name: str, query: Query) -> None:
         """Raises StorageError when a precondition for writing an object does not hold."""

@@ -9,7 +9,7 @@ from reconciler.emulator.content import Content
 
 QUANTUM = 256 * 1024
 """Chunks of a resumable upload are multiples of this; so is what is kept of one that was cut off."""
-_BATCH = 4 * QUANTUM
+_BATCH = 16 * QUANTUM
 
 
 async def receive(stream: AsyncIterator[bytes], content: Content, *, skip: int = 0) -> bytearray:

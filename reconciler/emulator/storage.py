@@ -6,13 +6,14 @@ import base64
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
+from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from reconciler.emulator import buckets, uploads
-from reconciler.emulator.content import read
+from reconciler.emulator.content import chunks_of
 from reconciler.emulator.errors import JsonObject
 from reconciler.emulator.objects import StoredObject, check_bucket
 from reconciler.emulator.responses import HEADERS, json_response
@@ -135,10 +136,13 @@ async def download_object(service: Service, request: Request) -> Response:
             raise StorageError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
         headers["content-range"] = f"bytes {first}-{last}/{size}"
     headers["content-length"] = str(last - first + 1)
-    content = _stream(stored, first, last - first + 1)
+    file = stored.path.open("rb")  # now, as the object may be replaced while it is read
+    file.seek(first)
+    content = _stream(file, last - first + 1)
     return StreamingResponse(content, 206 if match else 200, headers, document["contentType"])
 
 
-async def _stream(stored: StoredObject, first: int, length: int) -> AsyncIterator[bytes]:
-    for chunk in read(stored.path, first, length):
-        yield chunk
+async def _stream(file: IO[bytes], length: int) -> AsyncIterator[bytes]:
+    with file:
+        for chunk in chunks_of(file, length):
+            yield chunk

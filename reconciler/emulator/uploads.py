@@ -109,9 +109,9 @@ async def store(service: Service, bucket: str, described: JsonObject, content: C
     """Makes a complete content an object; raises StorageError and discards it when that is refused."""
     try:
         if content.size > CRC32C_BYTES:
-            found = await asyncio.to_thread(content.finish, described)
+            found = await asyncio.to_thread(content.checksums, described)
         else:
-            found = content.finish(described)
+            found = content.checksums(described)
         return service.objects.put(bucket, described, content, found, query, service.clock())
     except BaseException:
         content.discard()

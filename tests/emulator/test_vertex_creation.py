@@ -8,6 +8,7 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.emulator.vertex_catalogue import BASE_MODELS
 from reconciler.emulator.vertex_dataset import CHECKED_LINES
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
 
@@ -68,8 +69,7 @@ def fault(world: Vertex, **changes: Any) -> tuple[int, str]:
         ({"baseModel": None}, "base_model: either base_model or pre_tuned_model is required"),
         (
             {"baseModel": "gemini-1.5-pro"},
-            'Base model "gemini-1.5-pro" is not supported for tuning. Supported are: '
-            "gemini-2.0-flash-001, gemini-2.0-flash-lite-001, gemini-2.5-flash, gemini-2.5-flash-lite, gemini-2.5-pro.",
+            'Base model "gemini-1.5-pro" is not supported for tuning. Supported are: ' + ", ".join(BASE_MODELS) + ".",
         ),
     ],
 )
