@@ -187,5 +187,5 @@ def unreachable(request: str, host: str, cause: str, service: Service) -> Servic
 
 def unintelligible(request: str, what: str, service: Service) -> ServiceError:
     """The error for an answer that is not what this API answers."""
-    remedy = f"check that {service.address} of the target is such a service"
+    remedy = f"check {service.address} of the target: what answers there is no such service"
     return ServiceError(f"{request} was answered with {what}", remedy, code="UNKNOWN")

@@ -113,7 +113,7 @@ def _state_word(value: Any) -> str:
     """The service's own word without its prefix, empty where it says nothing."""
     if isinstance(value, int) and 0 <= value < len(_STATE_NAMES):
         value = _STATE_NAMES[value]
-    word = clean(str(value)).removeprefix(_STATE) if value is not None else ""
+    word = clean(str(value).removeprefix(_STATE)) if value is not None else ""
     return "" if word == _STATE_NAMES[0] else word
 
 

@@ -55,8 +55,8 @@ def test_a_server_may_ignore_the_field_mask() -> None:
 
 
 ENDLESS = (
-    "GET /v1beta3/tunedModels was answered with a list that never ends: its page tokens lead nowhere new; check that"
-    " spec.endpoint of the target is such a service"
+    "GET /v1beta3/tunedModels was answered with a list that never ends: its page tokens lead nowhere new; check"
+    " spec.endpoint of the target: what answers there is no such service"
 )
 
 

@@ -224,7 +224,7 @@ def test_a_session_elsewhere_is_never_followed(location: str, shown: str) -> Non
         with_storage(app, lambda storage: upload(storage, LINES))
     assert str(caught.value) == (
         f"POST {UPLOAD} was answered with an upload session at {shown}, which is never followed;"
-        " check that spec.storageEndpoint of the target is such a service"
+        " check spec.storageEndpoint of the target: what answers there is no such service"
     )
     assert len(app.seen) == 2
 

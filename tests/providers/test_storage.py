@@ -97,7 +97,7 @@ def test_a_bucket_of_somebody_else_names_the_role() -> None:
 def test_metadata_of_another_shape_is_told(body: dict[str, Any]) -> None:
     told = str(failure(script(JSONResponse(body)), stat))
     assert told.startswith(f"GET {OBJECT} was answered with a body of another shape (")
-    assert told.endswith("); check that spec.storageEndpoint of the target is such a service")
+    assert told.endswith("); check spec.storageEndpoint of the target: what answers there is no such service")
 
 
 def test_what_is_disabled_or_out_of_reach_speaks_of_cloud_storage() -> None:
@@ -209,7 +209,7 @@ def test_content_that_may_not_be_read_is_an_error() -> None:
 
 def test_content_without_a_generation_is_unintelligible() -> None:
     told = str(failure(script(Response(b"text")), lambda storage: storage.read(URI)))
-    assert told.startswith(f"GET {OBJECT} was answered with content without its generation; check that spec.storage")
+    assert told.startswith(f"GET {OBJECT} was answered with content without its generation; check spec.storage")
 
 
 def test_writing_is_compare_and_swap() -> None:
