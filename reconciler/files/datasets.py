@@ -74,12 +74,12 @@ def check(source: DatasetSource, capabilities: Capabilities | None) -> CheckedDa
 
     No more than the first 100,000 examples are searched for repetitions.
     """
-    check = _Check(source, capabilities)
+    findings = _Check(source, capabilities)
     for item in source.items():
-        check.take(item)
-        if check.stopped:
+        findings.take(item)
+        if findings.stopped:
             break
-    return check.result()
+    return findings.result()
 
 
 def read_examples(source: DatasetSource, expected: Dataset) -> Iterator[TrainingExample]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from support.files_samples import CAPABILITIES, load_in, messages
+from support.files_samples import CAPABILITIES, VERTEX, load_in, messages
 
 _ROOT = Path(__file__).parents[2]
 _REAL = replace(
@@ -26,6 +26,13 @@ def test_they_are_valid_and_warn_of_one_thing() -> None:
             " add examples if the model learns too little"
         )
     ]
+
+
+def test_they_can_be_trained_on_vertex_ai_too() -> None:
+    workspace = load_in(_ROOT, "specs", capabilities=VERTEX)
+    assert not workspace.problems
+    assert {one.source.base_model for one in workspace.manifests} == {"gemini-2.5-flash"}
+    assert len(workspace.manifests) == 4
 
 
 def test_their_training_takes_few_steps() -> None:
