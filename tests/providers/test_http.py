@@ -121,7 +121,8 @@ def test_an_unintelligible_answer_says_what_came(answer: Response, complaint: st
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNKNOWN"
     assert str(caught) == (
-        f"GET /v1beta3/tunedModels {complaint}; check spec.endpoint of the target: what answers there is no such service"
+        f"GET /v1beta3/tunedModels {complaint}; check spec.endpoint of the target:"
+        " what answers there is no such service"
     )
 
 
