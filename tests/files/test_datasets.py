@@ -231,7 +231,7 @@ def test_what_is_wrong_with_data(tmp_path: Path, name: str, data: str | bytes, e
     assert not workspace.manifests
 
 
-@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl"])
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "d.json"])
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_empty_data_set(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))

@@ -148,6 +148,7 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
             "one\n1\n",
             "a.csv has no two fields, one for inputs and one for outputs; name a data set with a header",
         ),
+        ("a.csv", '"one"x,two\n', "a.csv has no two fields"),
         ("a.jsonl", "[1]\n", "a.jsonl has no two fields"),
         ("a.json", "{", "a.json has no two fields"),
         ("a.txt", "x", "the suffix .txt is no format of data sets"),

@@ -271,7 +271,13 @@ def test_a_target_of_the_generative_language_api_may_have_a_location_and_a_lockf
 def test_two_targets_with_the_same_lockfile(tmp_path: Path) -> None:
     ours = VERTEX + "  lock: gs://bucket/x.json\n"
     other = ours.replace("default", "blue").replace("scope: demo", "scope: blue")
-    write(sample(tmp_path, target=ours), {"reconcile.blue.yaml": other, "reconcile.red.yaml": "spec: 1\n"})
+    write(
+        sample(tmp_path, target=ours),
+        {
+            "reconcile.blue.yaml": other,
+            "reconcile.red.yaml": "apiVersion: tuning.reconcile/v1alpha1\nkind: Target\nspec: 1\n",
+        },
+    )
     assert messages(load_in(tmp_path)) == [
         (
             "reconcile.yaml:11:9: spec.lock: the target in reconcile.blue.yaml has the same lockfile;"
