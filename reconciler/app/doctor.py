@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.app.commands import Answer
 from reconciler.app.doctor_report import Report, Said
 from reconciler.app.doctor_service import Examination
+from reconciler.app.doctor_vertex import bucket, region
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, project_of, read_workspace
-from reconciler.app.services import EMBEDDED, capabilities_of
+from reconciler.app.services import capabilities_of
 from reconciler.app.session import Session
 from reconciler.core.problems import InvalidInput, Problem
 from reconciler.files.discover import target_file_name
@@ -80,19 +81,38 @@ def _rows(env: Environment, what: Input, workspace: Workspace, examination: Exam
         lambda: _lockfile(env, what, workspace),
         ("credentials",) if workspace.target.lock else (),
     )
-    if workspace.target.provider == EMBEDDED:
-        service: tuple[Row, ...] = (
-            ("service", examination.store, ()),
-            ("list", examination.embedded_list, ("service",)),
-        )
-    else:
-        service = (
-            ("credentials", examination.credentials, ()),
-            ("service", examination.reachable, ()),
-            ("list", examination.list, ("credentials", "service")),
-        )
-    base_models: Row = ("baseModels", examination.base_models, ("list",))
-    return (*files, *service, base_models, lockfile)
+    return (*files, *_ROWS[workspace.target.provider](examination), lockfile)
+
+
+def _embedded(it: Examination) -> tuple[Row, ...]:
+    return (
+        ("service", it.store, ()),
+        ("list", it.embedded_list, ("service",)),
+        ("baseModels", it.base_models, ("list",)),
+    )
+
+
+def _generative_language(it: Examination) -> tuple[Row, ...]:
+    return (*_remote(it), ("baseModels", it.base_models, ("list",)))
+
+
+def _vertex(it: Examination) -> tuple[Row, ...]:
+    return (*_remote(it), ("region", lambda: region(it), ()), ("bucket", lambda: bucket(it), ("credentials",)))
+
+
+def _remote(it: Examination) -> tuple[Row, ...]:
+    return (
+        ("credentials", it.credentials, ()),
+        ("service", it.reachable, ()),
+        ("list", it.list, ("credentials", "service")),
+    )
+
+
+_ROWS: Mapping[str, Callable[[Examination], tuple[Row, ...]]] = {
+    "embedded": _embedded,
+    "generativelanguage": _generative_language,
+    "vertex": _vertex,
+}
 
 
 def _target(workspace: Workspace) -> Said:

@@ -62,7 +62,7 @@ class Examination:
                 ask_google=(urlsplit(endpoint_of(target)).hostname or "").endswith(".googleapis.com"),
             )
         )
-        return _said_of(identity, self._known_service())
+        return said_of(identity, self._known_service())
 
     def reachable(self) -> Said:
         """Whether anything answers at the service's address."""
@@ -93,6 +93,8 @@ class Examination:
         """What the service lists."""
         target = self.workspace.target
         self.models = self._ask(lambda service: service.list(progress=False))
+        if target.provider == VERTEX_AI:  # jobs of other scopes are not asked for
+            return Said(f"{counted(len(self.models), 'tuning job')} of the scope {target.scope} listed")
         ours = sum(1 for model in self.models if model.mark and model.mark.scope == target.scope)
         listed = counted(len(self.models), "tuned model is", "tuned models are")
         return Said(f"{listed} listed, {ours} of them of the scope {target.scope}")
@@ -146,7 +148,8 @@ async def _tunable(service: Service) -> tuple[str, ...] | None:
     return await service.tunable()
 
 
-def _said_of(identity: Identity, service: remedies.Service) -> Said:
+def said_of(identity: Identity, service: remedies.Service) -> Said:
+    """What to say of credentials that are to be used with a service."""
     from reconciler.providers.whoami import USER_LOGIN
 
     scopes = ", ".join(sorted(scope.removeprefix(_SCOPE_PREFIX) for scope in identity.scopes)) or "unknown"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlencode
 
 from reconciler.core.identity import object_digest
 from reconciler.core.model import Dataset
@@ -26,6 +27,7 @@ WHOLE = 8 * 2**20
 """Up to so many bytes an upload is one request; what is larger is resumable."""
 
 _ABSENT = 0  # the generation of an object that is not there
+_UNTOLD = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 _NO_BUCKET = "bucket does not exist"  # the service says 404 of a missing bucket and of a missing object alike
 
 
@@ -94,6 +96,18 @@ class Storage:
         """A bucket; reading one takes a permission that the work with its objects does not need."""
         call = Call("GET", bucket_path(name), remedies=_remedies(name, "roles/storage.bucketViewer"))
         return self._client.decode(call, read_bucket, await self._client.request(call))
+
+    async def permissions(self, name: str, wanted: Iterable[str]) -> frozenset[str] | None:
+        """Which of these permissions on a bucket we have; ``None`` where the service does not tell."""
+        query = urlencode([("permissions", permission) for permission in wanted])
+        call = Call("GET", f"{bucket_path(name)}/iam/testPermissions?{query}", remedies=_remedies(name))
+        try:
+            body = await self._client.request(call)
+        except ServiceError as error:
+            if error.code not in _UNTOLD or _NO_BUCKET in error.message:
+                raise
+            return None
+        return self._client.decode(call, lambda held: frozenset(map(str, held.get("permissions") or ())), body)
 
     async def stat(self, uri: str) -> ObjectInfo | None:
         """An object as it is now, without its content, or ``None`` when there is none."""

@@ -1,0 +1,85 @@
+"""What doctor looks at for Vertex AI alone: the region, and the bucket for data sets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from reconciler.app.doctor_report import Said
+from reconciler.app.doctor_service import Examination
+from reconciler.app.services import connect_storage
+from reconciler.core.model import REMOTE_SCHEME
+from reconciler.core.problems import AccessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.core.model import Target
+    from reconciler.providers.objects import Bucket
+    from reconciler.providers.storage import Storage
+
+_UPLOADING = ("storage.objects.create", "storage.objects.get")
+_NUMBERED = re.compile(r"projects/(\d+)/")
+
+
+def region(examination: Examination) -> Said:
+    """Whether Google documents the target's location as one that tunes."""
+    from reconciler.providers.regions import TUNING_REGIONS
+
+    location = examination.workspace.target.location or ""
+    if location in TUNING_REGIONS:
+        return Said(f"{location} is a region in which Google documents tuning")
+    near = difflib.get_close_matches(location, TUNING_REGIONS, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return Said(
+        f"{location} is not among the regions in which Google documents tuning",
+        f"{meant}spec.location of the target may be us-central1 or europe-west4, for example",
+        "warning",
+    )
+
+
+def bucket(examination: Examination) -> Said:
+    """Whether data sets can be uploaded to the target's bucket, and whether that is near and of the same project."""
+    target = examination.workspace.target
+    name = target.bucket.removeprefix(REMOTE_SCHEME).partition("/")[0]
+
+    async def look() -> Said:
+        async with connect_storage(examination.env, target, examination.what.allow_endpoints) as storage:
+            return await _looked(storage, name, examination)
+
+    return examination.session.run(look())
+
+
+async def _looked(storage: Storage, name: str, examination: Examination) -> Said:
+    from reconciler.providers.errors import ForbiddenError
+
+    held = await storage.permissions(name, _UPLOADING)
+    missing = [] if held is None else [one for one in _UPLOADING if one not in held]
+    if missing:
+        raise AccessError(
+            f"the account lacks {' and '.join(missing)} on gs://{name}",
+            f"ask for roles/storage.objectUser on gs://{name}",
+        )
+    may = "whether objects may be created there is not told" if held is None else "objects may be created there"
+    try:
+        found = await storage.bucket(name)
+    except ForbiddenError as error:
+        return Said(f"gs://{name}: {may}; where it is and whose is not told", error.remedy, "warning")
+    doubts = list(_doubts(found, examination))
+    message = f"gs://{name} is in {found.location}; {may}"
+    if doubts:
+        remedy = "name a bucket of this project, near the target's location, in spec.bucket"
+        return Said("\n".join([message, *doubts]), remedy, "warning")
+    return Said(message)
+
+
+def _doubts(found: Bucket, examination: Examination) -> Iterator[str]:
+    from reconciler.providers.regions import is_near
+
+    target: Target = examination.workspace.target
+    if not is_near(found.location, target.location or ""):
+        yield f"the trainings are in {target.location}: their data leaves its region"
+    numbers = {number for model in examination.models for number in _NUMBERED.findall(model.remote)}
+    if numbers and found.project_number and found.project_number not in numbers:
+        yield f"it belongs to the project number {found.project_number}, and the jobs to {', '.join(sorted(numbers))}"
