@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from reconciler.core.ports import Clock, Sleeper
 from reconciler.core.problems import AccessError, LockConflict, ReconcileError, ServiceError
@@ -23,7 +23,7 @@ class BucketLock:
     """A lockfile at a ``gs://`` address; implements :class:`reconciler.core.ports.LockStore`.
 
     It is synchronous, and may be called inside a running event loop: the requests are sent by a loop in a thread of its
-    own, which starts with the first of them and lasts until :meth:`close`. What was closed opens again when it is used.
+    own, which starts with the first of them and ends, its connections given back, when nobody holds this object.
 
     Every method raises AccessError when nobody is logged in or somebody who may not, and ServiceError when Cloud
     Storage refuses, cannot be reached, or has no such bucket; and UsageError for an address that is none.
@@ -45,20 +45,6 @@ class BucketLock:
         self._bridge: _Bridge | None = None
         self._generation = ABSENT
         self._text: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the thread and give back its connections."""
-        bridge, self._bridge = self._bridge, None
-        if bridge:
-            bridge.close()
 
     @property
     def path(self) -> str:
@@ -127,6 +113,7 @@ class BucketLock:
     def _run(self, act: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
         if self._bridge is None:
             self._bridge = _Bridge(self._connect)
+            weakref.finalize(self, self._bridge.close)
         return self._bridge.run(act)
 
 

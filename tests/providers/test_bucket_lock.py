@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import random
@@ -93,24 +94,22 @@ def _from_outside(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
 class Cloud:
     """One service, and the runs that keep a lockfile in it."""
 
-    def __init__(self, closing: ExitStack) -> None:
+    def __init__(self) -> None:
         self.time = Time()
         seeded = random.Random(1)  # noqa: S311 - made-up ids, no secret
         self.app: ASGIApp = create_app(store=None, clock=self.time.clock, random=seeded)
         self.front = Front(self.app)
-        self._closing = closing
 
     def lock(
         self, holder: str = "process 1 on build-7", app: ASGIApp | None = None, sleep: Sleeper | None = None
     ) -> BucketLock:
-        lock = BucketLock(
+        return BucketLock(
             PATH,
             lambda: storage_of(app or self.front, self.time),
             clock=self.time.clock,
             sleep=sleep or Naps(self.time).sleep,
             holder=holder,
         )
-        return self._closing.enter_context(lock)
 
     def put(self, uri: str, data: bytes) -> None:
         """Somebody else's upload, whatever is there."""
@@ -140,9 +139,8 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with ExitStack() as closing:
-        yield Cloud(closing)
+def cloud() -> Cloud:
+    return Cloud()
 
 
 @pytest.fixture
@@ -302,10 +300,8 @@ def test_something_else_in_its_place(cloud: Cloud) -> None:
 def test_an_address_that_is_none() -> None:
     time = Time()
     app = script(NO_OBJECT)
-    with BucketLock(
-        "gs://acme-data/", lambda: storage_of(app, time), clock=time.clock, sleep=time.sleep, holder="me"
-    ) as lock:
-        caught = failure(lock.read)
+    lock = BucketLock("gs://acme-data/", lambda: storage_of(app, time), clock=time.clock, sleep=time.sleep, holder="me")
+    caught = failure(lock.read)
     assert isinstance(caught, UsageError)
     assert str(caught) == "'gs://acme-data/' is no address of an object in Cloud Storage; write gs://bucket/object"
 
@@ -328,16 +324,17 @@ def test_it_can_be_used_inside_a_running_loop(cloud: Cloud) -> None:
     assert asyncio.run(run()) == "a"
 
 
-def test_the_thread_comes_with_the_first_request_and_goes_when_it_is_closed(cloud: Cloud) -> None:
-    with cloud.lock() as lock:
-        assert threads() == []
-        lock.read()
-        assert len(threads()) == 1
-        lock.write("a")
-        assert len(threads()) == 1
+def test_the_thread_comes_with_the_first_request_and_goes_with_the_lock(cloud: Cloud) -> None:
+    gc.collect()
+    lock = cloud.lock()
     assert threads() == []
-    lock.close()
-    assert lock.read() == "a", "it opens again"
+    lock.read()
+    assert len(threads()) == 1
+    lock.write("a")
+    assert len(threads()) == 1
+    del lock
+    gc.collect()
+    assert threads() == []
 
 
 def test_a_client_that_cannot_be_made_is_told() -> None:
@@ -346,8 +343,8 @@ def test_a_client_that_cannot_be_made_is_told() -> None:
     def no_client() -> Storage:
         return connect("http://127.0.0.1:99999", auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
 
-    with BucketLock(PATH, no_client, clock=time.clock, sleep=time.sleep, holder="me") as lock:
-        caught = failure(lock.read)
+    lock = BucketLock(PATH, no_client, clock=time.clock, sleep=time.sleep, holder="me")
+    caught = failure(lock.read)
     assert isinstance(caught, UsageError)
     assert caught.message == "the endpoint is no URL: Invalid port: 99999"
 
@@ -365,7 +362,8 @@ def test_an_interrupted_request_is_taken_back_and_the_thread_ends(cloud: Cloud) 
     lock = cloud.lock(app=hanging)
     with pytest.raises(KeyboardInterrupt):
         lock.read()
-    lock.close()
+    del lock
+    gc.collect()
     assert ended.is_set()
     assert threads() == []
 
