@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from reconciler.app.commands import Answer
 from reconciler.app.doctor_report import Report, Said
 from reconciler.app.doctor_service import Examination
-from reconciler.app.doctor_vertex import bucket, region
+from reconciler.app.doctor_vertex import bucket, may_lock, region
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, project_of, read_workspace
 from reconciler.app.services import capabilities_of
@@ -78,7 +78,7 @@ def _rows(env: Environment, what: Input, workspace: Workspace, examination: Exam
     )
     lockfile: Row = (
         "lockfile",
-        lambda: _lockfile(env, what, workspace),
+        lambda: _lockfile(env, what, examination),
         ("credentials",) if workspace.target.lock else (),
     )
     return (*files, *_ROWS[workspace.target.provider](examination), lockfile)
@@ -128,9 +128,11 @@ def _manifests(workspace: Workspace) -> Said:
     return Said(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 
-def _lockfile(env: Environment, what: Input, workspace: Workspace) -> Said:
-    project = project_of(env, workspace, what, strict=False)
+def _lockfile(env: Environment, what: Input, examination: Examination) -> Said:
+    project = project_of(env, examination.workspace, what, strict=False)
     project.store.check_writable()
+    if project.target.lock:
+        may_lock(examination)
     if project.lock.target is None:
         return Said(f"{project.lockfile} is not there yet; the first apply writes it")
     return Said(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")

@@ -1,10 +1,10 @@
-"""What doctor looks at for Vertex AI alone: the region, and the bucket for data sets."""
+"""What doctor looks at beyond the service: Vertex AI's region, and buckets for data sets and lockfiles."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.app.doctor_report import Said
 from reconciler.app.doctor_service import Examination
@@ -13,13 +13,16 @@ from reconciler.core.model import REMOTE_SCHEME
 from reconciler.core.problems import AccessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from reconciler.core.model import Target
     from reconciler.providers.objects import Bucket
     from reconciler.providers.storage import Storage
 
+T = TypeVar("T")
+
 _UPLOADING = ("storage.objects.create", "storage.objects.get")
+_LOCKING = (*_UPLOADING, "storage.objects.delete")  # to replace an object is to delete what was there
 _NUMBERED = re.compile(r"projects/(\d+)/")
 
 
@@ -30,7 +33,7 @@ def region(examination: Examination) -> Said:
     location = examination.workspace.target.location or ""
     if location in TUNING_REGIONS:
         return Said(f"{location} is a region in which Google documents tuning")
-    near = difflib.get_close_matches(location, TUNING_REGIONS, n=1)
+    near = difflib.get_close_matches(location, sorted(TUNING_REGIONS), n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     return Said(
         f"{location} is not among the regions in which Google documents tuning",
@@ -42,26 +45,45 @@ def region(examination: Examination) -> Said:
 def bucket(examination: Examination) -> Said:
     """Whether data sets can be uploaded to the target's bucket, and whether that is near and of the same project."""
     target = examination.workspace.target
-    name = target.bucket.removeprefix(REMOTE_SCHEME).partition("/")[0]
-
-    async def look() -> Said:
-        async with connect_storage(examination.env, target, examination.what.allow_endpoints) as storage:
-            return await _looked(storage, name, examination)
-
-    return examination.session.run(look())
+    return _asked(examination, lambda storage: _looked(storage, _bucket_of(target.bucket), examination))
 
 
-async def _looked(storage: Storage, name: str, examination: Examination) -> Said:
-    from reconciler.providers.errors import ForbiddenError
+def may_lock(examination: Examination) -> None:
+    """Raise AccessError when the account may not save the target's lockfile in its bucket, as far as that is told."""
+    name = _bucket_of(examination.workspace.target.lock)
+    _asked(examination, lambda storage: _granted(storage, name, _LOCKING))
 
-    held = await storage.permissions(name, _UPLOADING)
-    missing = [] if held is None else [one for one in _UPLOADING if one not in held]
+
+def _bucket_of(address: str) -> str:
+    return address.removeprefix(REMOTE_SCHEME).partition("/")[0]
+
+
+def _asked(examination: Examination, act: Callable[[Storage], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        target, allowed = examination.workspace.target, examination.what.allow_endpoints
+        async with connect_storage(examination.env, target, allowed) as storage:
+            return await act(storage)
+
+    return examination.session.run(ask())
+
+
+async def _granted(storage: Storage, name: str, wanted: tuple[str, ...]) -> bool:
+    """Whether the service tells that all of these are granted; raises AccessError when it tells otherwise."""
+    held = await storage.permissions(name, wanted)
+    missing = [] if held is None else [one for one in wanted if one not in held]
     if missing:
         raise AccessError(
             f"the account lacks {' and '.join(missing)} on gs://{name}",
             f"ask for roles/storage.objectUser on gs://{name}",
         )
-    may = "whether objects may be created there is not told" if held is None else "objects may be created there"
+    return held is not None
+
+
+async def _looked(storage: Storage, name: str, examination: Examination) -> Said:
+    from reconciler.providers.errors import ForbiddenError
+
+    granted = await _granted(storage, name, _UPLOADING)
+    may = "objects may be created there" if granted else "whether objects may be created there is not told"
     try:
         found = await storage.bucket(name)
     except ForbiddenError as error:

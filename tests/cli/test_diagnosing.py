@@ -478,7 +478,7 @@ def test_a_bucket_that_is_not_there(reconcile: Cli, service: Fronted) -> None:
 
 
 def test_a_lockfile_in_a_bucket_is_looked_at(reconcile: Cli, service: Fronted) -> None:
-    url = service(answers(MAY_UPLOAD))
+    url = service()
     findings = vertex(reconcile, url, f"{BUCKET}  lock: gs://acme-data/lock.json\n")
     assert findings["lockfile"]["message"] == "gs://acme-data/lock.json is not there yet; the first apply writes it"
     del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
@@ -486,3 +486,15 @@ def test_a_lockfile_in_a_bucket_is_looked_at(reconcile: Cli, service: Fronted) -
     skipped = found(reconcile("doctor", "--format", "json"))
     for check in ("bucket", "lockfile"):
         assert skipped[check]["message"] == "not looked at, because of what failed above: credentials"
+
+
+def test_a_lockfile_in_a_bucket_that_may_not_be_replaced_is_3(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(MAY_UPLOAD)), "vertex", f"{BUCKET}  lock: gs://acme-data/lock.json\n")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    assert found(answer)["bucket"]["status"] == "ok"
+    lockfile = found(answer)["lockfile"]
+    assert lockfile["message"] == "the account lacks storage.objects.delete on gs://acme-data"
+    assert lockfile["remedy"] == "ask for roles/storage.objectUser on gs://acme-data"
