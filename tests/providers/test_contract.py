@@ -76,6 +76,14 @@ def test_creating_twice_answers_with_what_is_there(service: Service) -> None:
     assert len(service.run(lambda provider: provider.list(progress=False))) == 1
 
 
+def test_two_runs_that_create_at_once_end_with_one_training(service: Service) -> None:
+    answers = service.race(lambda provider: provider.create(service.generation(), EXAMPLES))
+    listed = service.run(lambda provider: provider.list(progress=False))
+    (kept,) = [model.remote for model in listed if model.state is not State.CANCELLED]
+    assert {answer.handle.remote if isinstance(answer, Created) else answer.remote for answer in answers} == {kept}
+    assert [type(answer) for answer in answers].count(Created) == 1
+
+
 @pytest.mark.parametrize("end", ["ACTIVE", "FAILED"])
 def test_what_has_ended_is_not_trained_again(service: Service, end: str) -> None:
     wanted = service.generation(service.diverging if end == "FAILED" else None)

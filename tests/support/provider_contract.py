@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import httpx
@@ -58,6 +58,11 @@ class Service(ABC):
     def __init__(self) -> None:
         self.time = Time()
 
+    def clock(self) -> datetime:
+        """The service's time; no two looks at it are the same moment, as for a real one."""
+        self.time.now += timedelta(milliseconds=1)
+        return self.time.now
+
     @abstractmethod
     def provider(self) -> AsyncIterator[Provider]:
         """A provider for one act."""
@@ -70,6 +75,16 @@ class Service(ABC):
         async def run() -> T:
             async with asynccontextmanager(self.provider)() as provider:
                 return await act(provider)
+
+        return asyncio.run(run())
+
+    def race(self, act: Callable[[Provider], Awaitable[T]]) -> list[T]:
+        """What two runs at the same time come to."""
+
+        async def run() -> list[T]:
+            opened = asynccontextmanager(self.provider)
+            async with opened() as one, opened() as other:
+                return await asyncio.gather(act(one), act(other))
 
         return asyncio.run(run())
 
@@ -103,7 +118,7 @@ class _Embedded(Service):
         super().__init__()
         app: ASGIApp = create_app(
             store=None,
-            clock=self.time.clock,
+            clock=self.clock,
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
             settings=Settings(step_seconds=1, overhead_seconds=2),
         )
@@ -155,7 +170,7 @@ class Fake(Service):
 
     def __init__(self) -> None:
         super().__init__()
-        self.jobs = FakeJobs(self.time.clock)
+        self.jobs = FakeJobs(self.clock)
 
     async def provider(self) -> AsyncIterator[Provider]:
         yield FakeProvider(self.jobs)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.core.model import Generation, Target
+from reconciler.core.problems import ReconcileError
 from reconciler.providers.vertex import Vertex, connect
 from reconciler.providers.vertex_wire import Placement, write_job
 from support.provider_contract import TARGET
 from support.provider_samples import generation
-from support.provider_service import Time
+from support.provider_service import Time, error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 WANTED = generation(base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3, "adapterSize": 4})
 JOBS = "/v1/projects/acme-project/locations/us-central1/tuningJobs"
+
+T = TypeVar("T")
 
 
 def name_of(number: int) -> str:
@@ -48,6 +52,24 @@ def vertex_over(transport: httpx.AsyncBaseTransport, time: Time, target: Target 
 
 def vertex_of(app: ASGIApp, time: Time, target: Target = TARGET) -> Vertex:
     return vertex_over(httpx.ASGITransport(app), time, target)
+
+
+NONE = jobs()
+GONE = error(404, "NOT_FOUND", "The TuningJob does not exist.")
+
+
+def act(app: ASGIApp, what: Callable[[Vertex], Awaitable[T]], time: Time | None = None) -> T:
+    async def run() -> T:
+        async with vertex_of(app, time or Time()) as provider:
+            return await what(provider)
+
+    return asyncio.run(run())
+
+
+def failure(app: ASGIApp, what: Callable[[Vertex], Awaitable[Any]]) -> ReconcileError:
+    with pytest.raises(ReconcileError) as caught:
+        act(app, what)
+    return caught.value
 
 
 class Turns:
