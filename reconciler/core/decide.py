@@ -25,14 +25,14 @@ class Situation:
     """Everything that the decision about one manifest depends on.
 
     ``taken`` are the foreign models by their id, ``untunable`` says of base models why they cannot be tuned, and
-    ``doubles`` are trainings that double one of the generations.
+    ``doubles`` are trainings that double another one, each with that one.
     """
 
     manifest: Manifest
     scope: str
     locked: LockedModel
     generations: tuple[Known, ...]
-    doubles: tuple[Known, ...]
+    doubles: tuple[tuple[Known, Known], ...]
     taken: Mapping[str, RemoteModel]
     untunable: Mapping[str, str]
     request: Request
@@ -91,22 +91,36 @@ def _decide(it: Situation) -> Iterator[Action]:
 
 def _cancellations(it: Situation) -> Iterator[Action]:
     """Two runs that could not see each other started one training twice; which one stays is the same for both."""
-    kept = {one.key: one.remote for one in it.generations}
-    for one in it.doubles:
-        message = f"it doubles {kept[one.key]}, which another run started, and is cancelled"
+    for one, kept in it.doubles:
+        message = f"it doubles {kept.remote}, which another run started, and is cancelled"
         yield it.action(Kind.RETIRE, Reason.DUPLICATE, one, message)
 
 
 def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -> Reason | None:
-    """Whether somebody asked for one more training; one in flight, or made and not recorded, is that training."""
+    """Whether somebody asked for one more training, now or in a run that was cut off while it asked the service.
+
+    One in flight, or made and not recorded, is that training.
+    """
     name = it.manifest.name
     ended = any(one.state in _ENDED_BADLY for one in satisfying)
-    if name in it.request.retry and chosen is None and ended:
-        return Reason.RETRY_REQUESTED
-    if name in it.request.replace and chosen is not None and chosen.state is State.ACTIVE:
-        made = chosen.locked is None and chosen.mark.attempt > 0
-        return None if made else Reason.REPLACE_REQUESTED
-    return None
+    cut_off = _latest(satisfying) if _is_pending(satisfying) else 0
+    if chosen is None:
+        return Reason.RETRY_REQUESTED if ended and (name in it.request.retry or cut_off) else None
+    if chosen.state is not State.ACTIVE:
+        return None
+    made = chosen.locked is None and chosen.mark.attempt > 0
+    asked = name in it.request.replace and not made
+    return Reason.REPLACE_REQUESTED if asked or cut_off > chosen.mark.attempt else None
+
+
+def _latest(satisfying: tuple[Known, ...]) -> int:
+    return max((one.mark.attempt for one in satisfying), default=0)
+
+
+def _is_pending(satisfying: tuple[Known, ...]) -> bool:
+    """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
+    latest = _latest(satisfying)
+    return any(one.state is State.INTENDED and one.mark.attempt == latest for one in satisfying)
 
 
 def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
@@ -144,14 +158,15 @@ def _cause(known: Known) -> str:
 
 
 def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
-    if any(one.state is State.MISSING for one in satisfying):
+    if any(one.state is State.MISSING or one.key == it.locked.serving for one in satisfying):
         return Reason.MISSING
-    return Reason.CONTENT_CHANGED if it.locked.generations else Reason.NOT_FOUND
+    begun = any(one.state is not State.INTENDED for one in it.locked.generations)
+    return Reason.CONTENT_CHANGED if begun else Reason.NOT_FOUND
 
 
 def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
-    seen = max((one.mark.attempt for one in satisfying), default=0)
-    attempt = seen + 1 if reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} else seen
+    again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not _is_pending(satisfying)
+    attempt = _latest(satisfying) + again
     key = key_of(content_of(it.manifest, it.scope, attempt).mark())
     holder = it.taken.get(key)
     if holder:
@@ -179,7 +194,7 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
 
 def _why_changed(it: Situation) -> tuple[FieldChange, ...]:
     """What differs from the generation that serves, or else from the newest recorded one."""
-    recorded = [one for one in it.generations if one.locked]
+    recorded = [one for one in it.generations if one.locked and one.state is not State.INTENDED]
     reference = next((one for one in recorded if one.key == it.locked.serving), recorded[0] if recorded else None)
     return content_changes(it.manifest, reference) if reference else ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from reconciler.core.generations import EXPECTED_STATES
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import RemoteModel, Resources, State
 from reconciler.core.plan import Reason
@@ -38,10 +39,11 @@ class Intended:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The service refused what was intended: there is no such generation."""
+    """What was intended was refused, or nobody asks for it any more; ``before`` is what was recorded in its place."""
 
     name: str
     key: str
+    before: LockedGeneration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +170,27 @@ def record(lock: Lock, event: Event) -> Lock:
         return lock if lock.target == event.target else replace(lock, target=event.target)
     if isinstance(event, Intended | Started | Adopted):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
-        anew = model.serving == event.generation.key and event.generation.state is not State.ACTIVE
-        serving = None if anew else model.serving  # what is trained anew has to earn its place again
-        changed = replace(model, manifest=event.manifest, serving=serving).with_generation(event.generation)
+        changed = _opened(replace(model, manifest=event.manifest), event)
     elif event.name in lock.models:
         changed = _changed(lock.models[event.name], event)
     else:
         return lock
     if lock.models.get(event.name) == changed:
         return lock
-    if isinstance(event, Withdrawn) and not changed.generations:
+    if isinstance(event, Withdrawn) and not (changed.generations or changed.rejected):
         return replace(lock, models={name: one for name, one in lock.models.items() if name != event.name})
     return replace(lock, models={**lock.models, event.name: changed})
+
+
+def _opened(model: LockedModel, event: Intended | Started | Adopted) -> LockedModel:
+    generation = event.generation
+    if isinstance(event, Intended):
+        before = model.generation(generation.key)
+        begun = before is not None and before.state in EXPECTED_STATES  # by a run that was faster
+        return model if begun else model.with_generation(generation)
+    anew = model.serving == generation.key and generation.state is not State.ACTIVE
+    serving = None if anew else model.serving  # what is trained anew has to earn its place again
+    return replace(model, serving=serving).with_generation(generation)
 
 
 def _changed(model: LockedModel, event: Event) -> LockedModel:
@@ -188,19 +199,30 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
             return replace(model, manifest=manifest, protect=protect)
         case Promoted(_, key):
             return replace(model, serving=key)
-        case Withdrawn(_, key):
-            intended = model.generation(key)
-            return model.without_generation(key) if intended and intended.state is State.INTENDED else model
-        case (
-            Progressed(_, key, remote) | Completed(_, key, remote) | Failed(_, key, remote) | Cancelled(_, key, remote)
-        ):
-            generation = model.generation(key)
-            return model.with_generation(observed(generation, remote)) if generation else model
+        case Withdrawn():
+            return _withdrawn(model, event)
+        case Progressed() | Completed() | Failed() | Cancelled():
+            return _looked_at(model, event)
         case Disappeared(_, key):
             generation = model.generation(key)
             return model.with_generation(replace(generation, state=State.MISSING)) if generation else model
         case _:
             return model
+
+
+def _withdrawn(model: LockedModel, event: Withdrawn) -> LockedModel:
+    intended = model.generation(event.key)
+    if intended is None or intended.state is not State.INTENDED:
+        return model
+    return model.with_generation(event.before) if event.before else model.without_generation(event.key)
+
+
+def _looked_at(model: LockedModel, event: Progressed | Completed | Failed | Cancelled) -> LockedModel:
+    """Another run may have recorded another training of that key meanwhile, of which this says nothing."""
+    generation = model.generation(event.key)
+    if generation is None or generation.remote != event.model.remote:
+        return model
+    return model.with_generation(observed(generation, event.model))
 
 
 def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:

@@ -15,7 +15,9 @@ SUSPICIOUS_SHARE = 0.3
 EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE})
 """States in which a recorded generation should be found at the service. A failed one may be swept away there: what was
 recorded still holds the manifest, because deleting it is no request to train again."""
-_PRESENCE = {State.ACTIVE: 0, State.CREATING: 0, State.FAILED: 1, State.CANCELLED: 2}
+_PRESENCE = {State.ACTIVE: 0, State.CREATING: 1, State.FAILED: 2, State.MISSING: 3, State.CANCELLED: 4}
+"""What counts for more among several of one key: what is ready before what trains, and what was lost before a double
+that was cancelled, so that it is made again."""
 _UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -70,26 +72,25 @@ def known_generations(
     Each key once, as :func:`_precedence` says.
     """
     everything = _pretenders(name, scope, locked, observation, marked)
-    chosen: dict[str, Known] = {}
-    for one in sorted(everything, key=_precedence):
-        chosen.setdefault(one.key, one)
+    chosen = _chosen(everything)
     return tuple(one for one in everything if chosen[one.key] is one)
 
 
-def doubles(
-    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
-) -> tuple[Known, ...]:
-    """The trainings of that name that double another one, as runs that race can bring about where nobody chooses ids.
+def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[Known, Known], ...]:
+    """Trainings that double another one, each with that one, as runs that race can start where nobody chooses ids.
 
     Which of them counts depends on what the service shows alone, so that every run comes to the same result.
     """
-    training = (
-        one
-        for one in _pretenders(name, scope, locked, observation, marked)
-        if one.live and one.live.chosen_id is None and one.state is State.CREATING
-    )
-    kept = {one.key: one.remote for one in known_generations(name, scope, locked, observation, marked)}
-    return tuple(one for one in training if kept[one.key] != one.remote)
+    shown = sorted((_marked(one, one.mark) for one in marked if one.mark and one.chosen_id is None), key=_precedence)
+    kept = _chosen(shown)
+    return tuple((one, kept[one.key]) for one in shown if one.state is State.CREATING and kept[one.key] is not one)
+
+
+def _chosen(everything: Iterable[Known]) -> dict[str, Known]:
+    chosen: dict[str, Known] = {}
+    for one in sorted(everything, key=_precedence):
+        chosen.setdefault(one.key, one)
+    return chosen
 
 
 def _pretenders(
@@ -101,15 +102,17 @@ def _pretenders(
     return recorded + [_marked(one, one.mark) for one in marked if one.mark and one.remote not in remotes]
 
 
-def _precedence(known: Known) -> tuple[bool, int, bool, datetime, str]:
+def _precedence(known: Known) -> tuple[bool, int, bool, bool, datetime, str]:
     """Which of several with one key is the generation: the smallest.
 
     A description copied to another model takes its mark along, and never displaces the original. What is there comes
-    before what was given up; what this lock knows to be ready is not exchanged; then the earliest counts.
+    before what was given up, and what shows before what does not; what this lock knows to be ready is not exchanged;
+    then the earliest counts.
     """
     copied = bool(known.live and known.live.chosen_id not in {None, known.key})
     ready = known.locked is not None and known.state is State.ACTIVE
-    return copied, _PRESENCE.get(known.state, len(_PRESENCE)), not ready, known.moment, known.remote
+    presence = _PRESENCE.get(known.state, len(_PRESENCE))
+    return copied, presence, known.live is None, not ready, known.moment, known.remote
 
 
 def live_of(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:

@@ -41,7 +41,7 @@ def plan(
             scope=target.scope,
             locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),
             generations=known_generations(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
-            doubles=doubles(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
+            doubles=doubles(marked.get(manifest.name, ())),
             taken=taken,
             untunable=observed.untunable,
             request=request,

@@ -25,11 +25,16 @@ from reconciler.core.lock import LockedGeneration
 from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
 from reconciler.core.ports import Created, Exists, Provider
-from reconciler.core.problems import AccessError, ReconcileError, ServiceError
+from reconciler.core.problems import ReconcileError, ServiceError
 from reconciler.core.training import total_steps
 from reconciler.engine.examples import Examples
-from reconciler.engine.observe import PASSING_ERRORS, bounded
+from reconciler.engine.observe import bounded
 from reconciler.engine.recorder import Recorder
+
+_REFUSALS = frozenset(
+    {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
+)
+"""Codes of a ServiceError by which a service says no; after any other the request may have been carried out."""
 
 
 class Executor:
@@ -115,34 +120,32 @@ class Executor:
             self._resolve_taken(manifest, mark, answer, models)
 
     async def _ask(self, manifest: Manifest, mark: Mark) -> Created | Exists:
-        wanted = replace(_generation(manifest, mark), intended=self._is_intended(manifest, key_of(mark)))
+        wanted = _generation(manifest, mark)
+        before = self._recorded(manifest.name, wanted.key)
         intends = not self._provider.capabilities.caller_chosen_ids
         if intends:
             self._intend(manifest, mark)
+        intended = before is not None and before.state is State.INTENDED
         try:
             return await self._provider.create(
-                wanted, self._examples.training(manifest), self._examples.validation(manifest)
+                replace(wanted, intended=intended),
+                self._examples.training(manifest),
+                self._examples.validation(manifest),
             )
-        except (AccessError, ServiceError) as error:
-            if intends:
-                self._withdraw(manifest, wanted.key, error)
+        except ReconcileError as error:
+            if intends and _is_refusal(error):
+                self._recorder.emit(Withdrawn(manifest.name, wanted.key, None if intended else before))
             raise
 
-    def _is_intended(self, manifest: Manifest, key: str) -> bool:
-        locked = self._recorder.lock.models.get(manifest.name)
-        found = locked.generation(key) if locked else None
-        return found is not None and found.state is State.INTENDED
+    def _recorded(self, name: str, key: str) -> LockedGeneration | None:
+        locked = self._recorder.lock.models.get(name)
+        return locked.generation(key) if locked else None
 
     def _intend(self, manifest: Manifest, mark: Mark) -> None:
         """On disk before the service hears of it: a run that is cut off now leaves a trace, as no id will."""
         locked = _locked(manifest, mark, remote="", origin="created", state=State.INTENDED)
         self._found(manifest, Intended(manifest.name, manifest.file, locked))
         self._recorder.flush()
-
-    def _withdraw(self, manifest: Manifest, key: str, error: AccessError | ServiceError) -> None:
-        """A refusal leaves nothing behind at the service; after an outage nobody knows."""
-        if isinstance(error, AccessError) or error.code not in PASSING_ERRORS:
-            self._recorder.emit(Withdrawn(manifest.name, key))
 
     def _resolve_taken(self, manifest: Manifest, mark: Mark, answer: Exists, models: dict[str, RemoteModel]) -> None:
         """The id is taken: by ourselves (a run that was cut off, or a racing one), by a stranger, or invisibly."""
@@ -184,7 +187,7 @@ class Executor:
         self._recorder.emit(Updated(manifest.name, action.key, tuple(change.field for change in action.changes)))
 
     def _recorded_mark(self, manifest: Manifest, action: Action) -> Mark:
-        locked = self._recorder.lock.models[manifest.name].generation(action.key)
+        locked = self._recorded(manifest.name, action.key)
         if locked is None:
             raise AssertionError("only what bears our mark or is recorded is updated")
         return locked.mark(self._target.scope, manifest.name)
@@ -193,6 +196,11 @@ class Executor:
         event = Refused(name, error, reason)
         self.refused[name] = event
         self._recorder.emit(event)
+
+
+def _is_refusal(error: ReconcileError) -> bool:
+    """Whether nothing can have been created: the service said no, or the data could not be sent."""
+    return not isinstance(error, ServiceError) or error.code in _REFUSALS
 
 
 def _identity(action: Action) -> tuple[Kind, str, str]:

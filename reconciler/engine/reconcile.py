@@ -8,22 +8,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.events import Cancelled, Completed, Declared, Disappeared, Failed, Progressed, Refused, Targeted
-from reconciler.core.generations import (
-    EXPECTED_STATES,
-    Observation,
-    is_suspicious,
-    live_of,
-    recorded_generation,
-    satisfies,
-)
-from reconciler.core.lock import LockedGeneration, locked_target
-from reconciler.core.model import Manifest, RemoteModel, State, Target
+from reconciler.core.events import Cancelled, Declared, Failed, Refused, Targeted
+from reconciler.core.generations import Observation, recorded_generation, satisfies
+from reconciler.core.lock import locked_target
+from reconciler.core.model import Manifest, State, Target
+from reconciler.core.news import news
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus, ServiceError
-from reconciler.core.training import total_steps
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.examples import Examples
 from reconciler.engine.execute import Executor
@@ -36,16 +29,13 @@ LONGEST_OUTAGE = timedelta(minutes=15)
 LOOKS_BEFORE_GONE = 5
 
 
-_ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How far a run goes.
 
-    ``creates`` and ``writes`` allow trainings and patches; without them only the lockfile changes. ``wait`` stays until
-    the trainings end, at most ``timeout`` long. ``foreseen`` says that patches which come up during the run are
-    approved too; without it only those of manifests whose creation or patching was in the approved plan.
+    ``creates`` and ``writes`` allow trainings, and patches and cancellations; without them only the lockfile changes.
+    ``wait`` stays until the trainings end, at most ``timeout`` long. ``foreseen`` says that writes which come up during
+    the run are approved too; without it only those of manifests that the approved plan creates or writes.
     """
 
     request: Request = field(default_factory=Request)
@@ -107,7 +97,7 @@ class Reconciler:
         self._observation = Observation()
         self._executor = Executor(provider, target, recorder, examples)
         self._failed: set[str] = set()
-        self._patchable: set[str] = set()
+        self._writable: set[str] = set()
         self._missed: Counter[str] = Counter()
         self._seen = clock()
 
@@ -132,7 +122,7 @@ class Reconciler:
         The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens.
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
-        self._patchable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE)}
+        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE)}
         self._narrow_request(asked)
         try:
             return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)})
@@ -191,12 +181,12 @@ class Reconciler:
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable
-        if action.kind is Kind.UPDATE:
-            return self._options.writes and (self._options.foreseen or action.name in self._patchable)
+        if action.kind in {Kind.UPDATE, Kind.RETIRE}:
+            return self._options.writes and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
             updates = (one for one in current.of_kind(Kind.UPDATE) if one.name == action.name)
             return all(self._allowed(one, current, creatable) for one in updates)
-        return action.kind is Kind.ADOPT or self._options.writes
+        return True  # to adopt changes the lockfile alone
 
     def _plan(self) -> Plan:
         return plan(
@@ -216,31 +206,19 @@ class Reconciler:
 
     def _refresh(self) -> None:
         """Record what the observation says of the recorded generations."""
-        lock = self._recorder.lock
-        if is_suspicious(lock, self._observation):
-            return
-        for name, model in lock.models.items():
-            for one in model.generations:
-                live = live_of(one, self._target.scope, name, self._observation)
-                if live:
-                    self._refresh_one(name, one, live)
-                elif one.remote in self._observation.gone and one.state in EXPECTED_STATES:
-                    self._recorder.emit(Disappeared(name, one.key))
+        lock, scope = self._recorder.lock, self._target.scope
+        for event in news(lock, self._observation, scope, self._manifests, complete=self._request.complete):
+            if isinstance(event, Failed | Cancelled) and self._is_wanted(event):
+                self._failed.add(event.name)
+            self._recorder.emit(event)
 
-    def _refresh_one(self, name: str, one: LockedGeneration, live: RemoteModel) -> None:
-        if live.state is State.CREATING:
-            total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
-            self._recorder.emit(Progressed(name, one.key, live, total))
-        elif live.state is not one.state:
-            event = _ENDS.get(live.state, Completed)
-            if event is not Completed and self._is_wanted(name, one):
-                self._failed.add(name)
-            self._recorder.emit(event(name, one.key, live))
-
-    def _is_wanted(self, name: str, one: LockedGeneration) -> bool:
-        manifest = self._manifests.get(name)
-        return manifest is not None and satisfies(
-            recorded_generation(one, self._target.scope, name, self._observation), manifest
+    def _is_wanted(self, event: Failed | Cancelled) -> bool:
+        manifest = self._manifests.get(event.name)
+        one = self._recorder.lock.models[event.name].generation(event.key)
+        return bool(
+            manifest
+            and one
+            and satisfies(recorded_generation(one, self._target.scope, event.name, self._observation), manifest)
         )
 
     def _time_left(self, began: datetime) -> float | None:
@@ -253,13 +231,15 @@ class Reconciler:
 
     def _left(self, action: Action, now: datetime) -> float | None:
         live = self._observation.models.get(action.remote)
-        locked = self._recorder.lock.models[action.name].generation(action.key)
+        model = self._recorder.lock.models.get(action.name)  # without what was refused to be taken up
+        locked = model.generation(action.key) if model else None
         total = (live.total_steps if live else None) or (locked.total_steps if locked else None)
         return seconds_left(live, total, now) if live else None
 
     def _unfinished(self, current: Plan) -> bool:
-        """Whether something declared is left undone: nobody trains it, or a patch that was allowed had no effect."""
-        return bool(current.of_kind(Kind.CREATE) or (self._options.writes and current.of_kind(Kind.UPDATE)))
+        """Whether something declared is left undone: nobody trains it, or a write that was allowed had no effect."""
+        writes = current.of_kind(Kind.UPDATE, Kind.RETIRE) if self._options.writes else ()
+        return bool(current.of_kind(Kind.CREATE) or writes)
 
     def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
         return Outcome(
