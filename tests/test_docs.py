@@ -106,15 +106,19 @@ def test_the_readme_shows_the_manifest_of_the_specs() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_yaml_examples_that_are_whole_documents_are_valid(page: Path, project: Path) -> None:
+    targets = ["default"]
     for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
         document = yaml.safe_load(block)
         kind = document.get("kind") if isinstance(document, dict) else None
         if kind == "Target":
-            (project / "specs" / "reconcile.yaml").write_text(block)
+            targets.append(document["metadata"]["name"])
+            name = "reconcile.yaml" if targets[-1] == "default" else f"reconcile.{targets[-1]}.yaml"
+            (project / "specs" / name).write_text(block)
         elif kind == "TunedModel":
             (project / "specs" / f"{document['metadata']['name']}.yaml").write_text(block)
-    said = run("reconcile validate specs", project, Clock())
-    assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
+    for target in targets:
+        said = run(f"reconcile validate specs --target {target}", project, Clock())
+        assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
 
 
 @pytest.mark.parametrize(
