@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random as random_module
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +57,14 @@ def create_app(
     service = Service(database, Objects(database, store), clock, random, settings)
     if world is not None:
         load_world(service, world)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        service.objects.close()
+
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             *(_route(service, api, entry) for entry in (*CALLS, *VERTEX_CALLS) for api in entry.apis),
             *storage_routes(service),

@@ -55,11 +55,17 @@ class Objects:
         """Keeps contents in a folder named after the store file; without one, in a temporary folder."""
         self._store = store
         self._folder = Path(f"{path}-objects") if path else None
+        self._cleaner: weakref.finalize[..., Objects] | None = None
+
+    def close(self) -> None:
+        """Removes the contents of a world in memory; without this they go when the process ends of itself."""
+        if self._cleaner:
+            self._cleaner()
 
     def _contents(self) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="reconcile-emulator-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._cleaner = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.mkdir(exist_ok=True)
         return self._folder
 

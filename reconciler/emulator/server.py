@@ -29,7 +29,7 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
             log_config=None,
             log_level="critical",
             access_log=False,
-            lifespan="off",
+            lifespan="on",
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,

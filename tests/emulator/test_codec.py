@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
+from google.cloud import aiplatform_v1, aiplatform_v1beta1
 from google.protobuf.json_format import MessageToDict, Parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.identity import as_float32
-from reconciler.emulator import messages
+from reconciler.emulator import messages, vertex_messages
 from reconciler.emulator.catalogue import V1BETA, V1BETA3
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError
@@ -22,6 +23,9 @@ SAMPLE = message(
     text=messages.STRING,
     count=messages.INT,
     big=Field("int64", repeated=True),
+    length=messages.INT64,
+    exact=messages.DOUBLE,
+    labels=messages.MAP,
     share=messages.FLOAT,
     chosenShare=messages.OPTIONAL_FLOAT,
     flag=messages.BOOL,
@@ -40,6 +44,17 @@ PROTOS: list[tuple[Message, Any]] = [
     (messages.LIST_PERMISSIONS, palm.ListPermissionsResponse),
     (messages.GENERATE_TEXT, gemini.GenerateTextRequest),
     (messages.GENERATE_CONTENT, gemini.GenerateContentRequest),
+    *(
+        pair
+        for vertex in (aiplatform_v1, aiplatform_v1beta1)
+        for pair in (
+            (vertex_messages.list_of("tuningJobs", vertex_messages.TUNING_JOB), vertex.ListTuningJobsResponse),
+            (vertex_messages.list_of("models", vertex_messages.MODEL), vertex.ListModelsResponse),
+            (vertex_messages.list_of("endpoints", vertex_messages.ENDPOINT), vertex.ListEndpointsResponse),
+            (vertex_messages.GENERATE_CONTENT, vertex.GenerateContentRequest),
+            (vertex_messages.UNDEPLOY_MODEL, vertex.UndeployModelRequest),
+        )
+    ),
 ]
 
 
@@ -63,6 +78,13 @@ def refusal(payload: Any, root: str = "") -> str:
         ({"count": "3"}, {"count": 3}),
         ({"count": -(2**31)}, {"count": -(2**31)}),
         ({"big": ["123", 4]}, {"big": ["123", "4"]}),
+        ({"length": 3}, {"length": "3"}),
+        ({"length": "3"}, {"length": "3"}),
+        ({"length": "0"}, {}),
+        ({"exact": 0.1234567891}, {"exact": 0.1234567891}),
+        ({"exact": "1e300"}, {"exact": 1e300}),
+        ({"labels": {"a_b": "x", "b": ""}}, {"labels": {"a_b": "x", "b": ""}}),
+        ({"labels": {}}, {}),
         ({"state": 2}, {"state": "ACTIVE"}),
         ({"state": "ACTIVE"}, {"state": "ACTIVE"}),
         ({"state": 0}, {}),
@@ -189,7 +211,9 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "int32": st.integers(-(2**31), 2**31 - 1),
     "int64": st.integers(-(2**63), 2**63 - 1),
     "float": st.floats(-(2.0**120), 2.0**120, width=32).map(lambda value: value + 0.0),  # no negative zero
+    "double": st.floats(-(2.0**120), 2.0**120).map(lambda value: value + 0.0),
     "bool": st.booleans(),
+    "map": st.dictionaries(texts, texts, max_size=2),
     "timestamp": st.just("2026-01-01T00:00:00.500Z"),
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import gc
 import hashlib
@@ -107,6 +108,19 @@ def test_a_world_in_memory_leaves_no_folder_behind(tmp_path: Path, monkeypatch: 
     assert len(list(tmp_path.glob("*/*"))) == 1
     del world
     gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_ends_takes_a_world_in_memory_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    world = Vertex()
+
+    async def serve() -> None:
+        async with world.app.router.lifespan_context(world.app):
+            pass
+
+    assert len(list(tmp_path.glob("*/*"))) == 1
+    asyncio.run(serve())
     assert list(tmp_path.iterdir()) == []
 
 
