@@ -168,19 +168,9 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not _is_pending(satisfying)
     attempt = _latest(satisfying) + again
     key = key_of(content_of(it.manifest, it.scope, attempt).mark())
-    holder = it.taken.get(key)
-    if holder:
-        message = (
-            f"the id {key} is taken by {holder.remote}, which does not bear our mark; "
-            f"delete that model, or rename this manifest"
-        )
-        return replace(it.action(Kind.HOLD, Reason.ID_TAKEN, message=message), key=key, remote=holder.remote)
-    missing = it.manifest.dataset.fault or (it.manifest.validation.fault if it.manifest.validation else "")
-    if missing:
-        return replace(it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing), key=key)
-    obstacle = it.untunable.get(it.manifest.source.base_model)
+    obstacle = _obstacle(it, key)
     if obstacle:
-        return replace(it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=obstacle), key=key)
+        return replace(obstacle, key=key, attempt=attempt)
     return replace(
         it.action(Kind.CREATE, reason),
         key=key,
@@ -190,6 +180,22 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
         training=training_of(it.manifest, it.capabilities),
         changes=_why_changed(it) if reason is Reason.CONTENT_CHANGED else (),
     )
+
+
+def _obstacle(it: Situation, key: str) -> Action | None:
+    """The hold in the place of a create that cannot succeed."""
+    holder = it.taken.get(key)
+    if holder:
+        message = (
+            f"the id {key} is taken by {holder.remote}, which does not bear our mark; "
+            f"delete that model, or rename this manifest"
+        )
+        return replace(it.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
+    missing = it.manifest.dataset.fault or (it.manifest.validation.fault if it.manifest.validation else "")
+    if missing:
+        return it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
+    untunable = it.untunable.get(it.manifest.source.base_model)
+    return it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
 
 
 def _why_changed(it: Situation) -> tuple[FieldChange, ...]:

@@ -20,6 +20,8 @@ from reconciler.core.plan import Action, Kind, Plan, Reason, Request, guarded, l
 
 _NAMED = 3
 """How many of the vanished models a message names."""
+_TELLING = frozenset({Reason.SUSPENDED, Reason.ID_TAKEN, Reason.DATA_UNAVAILABLE, Reason.BASE_MODEL_UNAVAILABLE})
+"""Holds that say why a training that was asked for is not begun."""
 
 
 def plan(
@@ -66,7 +68,7 @@ def plan(
 def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]:
     """Sentences about requests for one more training that lead to none, where no hold says so already."""
     answered = {(action.name, action.reason) for action in actions}
-    held = {action.name for action in actions if action.reason in {Reason.SUSPENDED, Reason.ID_TAKEN}}
+    held = {action.name for action in actions if action.reason in _TELLING}
     for names, option, reason, why in (
         (request.retry, "--retry", Reason.RETRY_REQUESTED, "its training has not failed, or is running again already"),
         (

@@ -12,7 +12,7 @@ from reconciler.core.lock import Lock, LockedModel
 from reconciler.core.model import Limits, Target
 from reconciler.core.plan import Action, Kind, Reason, Request
 from reconciler.core.planner import plan
-from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, says
+from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, remotes, says
 
 CASES = cases()
 
@@ -26,8 +26,9 @@ def bare(action: Action) -> Action:
 def test_a_case(case: Case) -> None:
     made = case.planned()
     assert [bare(action) for action in made.actions] == case.expected()
-    for action, words in zip(made.actions, says(case), strict=True):
+    for action, words, remote in zip(made.actions, says(case), remotes(case), strict=True):
         assert words in action.message
+        assert remote in {None, action.remote}
     assert made.notices == tuple(case.notices)
     assert (made.unmanaged, made.candidates) == (case.unmanaged, case.candidates)
 

@@ -9,14 +9,16 @@ Every case names its generations, by the content that makes their keys::
       lock: {numbers: {serving: old, generations: [{is: old}]}}
       plan: [{create: new, because: ContentChanged, changes: {hyperparameters.epochCount: [3, 5]}}]
 
-Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest.
+Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest; one in
+Cloud Storage by the number of its object's generation. With ``ids: false`` nobody chooses ids: models are jobs, known
+by a number.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import Any
 import yaml
 
 from reconciler.core.generations import Observation
-from reconciler.core.identity import Content, dataset_digest, key_of
+from reconciler.core.identity import Content, dataset_digest, key_of, object_digest
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import (
     Capabilities,
@@ -56,6 +58,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SERVER_DEFAULTS: dict[str, Number] = {"epochCount": 10, "batchSize": 16, "learningRate": 0.0002}
 DECLARED: dict[str, Number] = {"epochCount": 3, "batchSize": 2}
 CAPABILITIES = Capabilities("a service", frozenset(SERVER_DEFAULTS), defaults=SERVER_DEFAULTS)
+WITHOUT_IDS = replace(CAPABILITIES, caller_chosen_ids=False, mutable=frozenset())
+OBJECT, CHECKSUM = "gs://acme/data.jsonl", "AAAAAA=="
 
 
 def at(minutes: float) -> str:
@@ -63,8 +67,16 @@ def at(minutes: float) -> str:
 
 
 @cache
-def digest_of(word: str) -> str:
-    return dataset_digest([Example(word, word)])
+def digest_of(data: str | int) -> str:
+    """The digest of the data set of that word, or of that generation of the object."""
+    if isinstance(data, int):
+        return object_digest(OBJECT, str(data), CHECKSUM)
+    return dataset_digest([Example(data, data)])
+
+
+def job(number: int) -> str:
+    """The remote name of a model at a service without caller-chosen ids."""
+    return f"jobs/{number}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class Made:
 
     name: str = NAME
     source: str = BASE_MODEL
-    data: str = "A"
+    data: str | int = "A"
     examples: int = 20
     hyperparameters: Mapping[str, Number] | None = None
     attempt: int = 0
@@ -98,6 +110,8 @@ class Made:
 
     @property
     def dataset(self) -> Dataset:
+        if isinstance(self.data, int):
+            return Dataset(OBJECT, digest_of(self.data), 0, str(self.data), CHECKSUM, 1000)
         return Dataset("data.csv", digest_of(self.data), self.examples)
 
 
@@ -111,13 +125,18 @@ def manifest(
     ignore_drift: tuple[str, ...] = (),
     suspend: bool = False,
     timeout: float | None = None,
+    looked: bool = True,
+    fault: str = "",
+    validation_fault: str = "",
 ) -> Manifest:
+    """A manifest; without ``looked`` nobody looked at its data set in Cloud Storage, ``fault`` says why it is gone."""
     return Manifest(
         name=made.name,
         file=f"{made.name}.yaml",
         place=Place(f"{made.name}.yaml"),
         source=Source(made.source),
-        dataset=made.dataset,
+        dataset=replace(made.dataset, fault=fault) if looked else Dataset(OBJECT, "", 0, fault=fault),
+        validation=Dataset("gs://acme/validation.jsonl", "", 0, fault=validation_fault) if validation_fault else None,
         hyperparameters=made.declared,
         display_name=display_name,
         description=description,
@@ -144,12 +163,15 @@ def live(
     sampling: Mapping[str, float] | None = None,
     effective: Mapping[str, Number] | None = None,
     failure: str | None = None,
+    number: int | None = None,
+    started: float | None = None,
+    phase: str = "",
 ) -> RemoteModel:
-    """A model as the service shows it; ``under`` is another id than the generation's key."""
+    """A model as the service shows it; ``under`` is another id than the generation's key, ``number`` that of a job."""
     chosen = under or made.key
     return RemoteModel(
-        remote=f"tunedModels/{chosen}",
-        chosen_id=chosen,
+        remote=f"tunedModels/{chosen}" if number is None else job(number),
+        chosen_id=chosen if number is None else None,
         state=State(state),
         source=Source(made.source),
         mark=made.mark if marked else None,
@@ -158,16 +180,23 @@ def live(
         sampling=_sampling(sampling),
         hyperparameters={**SERVER_DEFAULTS, **(made.declared if effective is None else effective)},
         create_time=at(created),
+        start_time="" if started is None else at(started),
         failure=Failure(3, failure) if failure else None,
+        phase=phase,
     )
 
 
 def recorded(
-    made: Made, *, state: str = "ACTIVE", created: float | None = 0, failure: str | None = None
+    made: Made,
+    *,
+    state: str = "ACTIVE",
+    created: float | None = 0,
+    failure: str | None = None,
+    number: int | None = None,
 ) -> LockedGeneration:
     return LockedGeneration(
         key=made.key,
-        remote=made.remote,
+        remote=made.remote if number is None else job(number),
         spec=made.mark.spec,
         attempt=made.attempt,
         origin="created",
@@ -181,6 +210,11 @@ def recorded(
     )
 
 
+def intended(made: Made) -> LockedGeneration:
+    """What a run leaves that was cut off while it asked the service."""
+    return replace(recorded(made, state="INTENDED", created=None), remote="")
+
+
 @dataclass(frozen=True)
 class Case:
     """One scenario as its YAML gives it."""
@@ -190,7 +224,7 @@ class Case:
     manifests: tuple[Mapping[str, Any], ...] = ()
     live: tuple[Mapping[str, Any], ...] = ()
     lock: Mapping[str, Mapping[str, Any]] | None = None
-    gone: tuple[str, ...] = ()
+    gone: tuple[str | int, ...] = ()
     request: Mapping[str, Any] | None = None
     limits: Mapping[str, int] | None = None
     recorded_limits: Mapping[str, int] | None = None
@@ -199,6 +233,8 @@ class Case:
     notices: tuple[str, ...] = ()
     unmanaged: int = 0
     candidates: int = 0
+    ids: bool = True
+    untunable: Mapping[str, str] | None = None
 
     @cached_property
     def made(self) -> dict[str, Made]:
@@ -212,7 +248,7 @@ class Case:
             self._lock(),
             Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(**(self.limits or {}))),
             Request(complete=(self.request or {}).get("complete", True), **request),
-            CAPABILITIES,
+            CAPABILITIES if self.ids else WITHOUT_IDS,
             START + timedelta(minutes=self.now),
         )
 
@@ -229,9 +265,8 @@ class Case:
         models = [live(**self._resolved(one)) for one in self.live]
         if self.foreign:
             models += read_page(json.loads(FOREIGN.read_text(encoding="utf-8")))[0]
-        return Observation(
-            {model.remote: model for model in models}, frozenset(self.made[alias].remote for alias in self.gone)
-        )
+        gone = frozenset(job(one) if isinstance(one, int) else self.made[one].remote for one in self.gone)
+        return Observation({model.remote: model for model in models}, gone, self.untunable or {})
 
     def _lock(self) -> Lock:
         limits = self.recorded_limits
@@ -250,8 +285,12 @@ class Case:
             manifest=f"{name}.yaml",
             serving=self.made[serving].key if serving else None,
             rejected=tuple(self.made[alias].key for alias in rejected),
-            generations=tuple(recorded(**self._resolved(one)) for one in generations),
+            generations=tuple(self._recorded(**self._resolved(one)) for one in generations),
         )
+
+    @staticmethod
+    def _recorded(made: Made, *, state: str = "ACTIVE", **fields: Any) -> LockedGeneration:
+        return intended(made) if state == "INTENDED" else recorded(made, state=state, **fields)
 
     def _action(self, one: Mapping[str, Any]) -> Action:
         (kind,) = one.keys() & set(Kind)
@@ -268,10 +307,10 @@ class Case:
         )
 
     @staticmethod
-    def _changes(changes: Mapping[str, tuple[object, object]]) -> Iterator[FieldChange]:
+    def _changes(changes: Mapping[str, tuple[Any, Any]]) -> Iterator[FieldChange]:
         for field, (before, after) in changes.items():
             if field == "dataset":
-                yield FieldChange(field, digest_of(str(before)), digest_of(str(after)))
+                yield FieldChange(field, digest_of(before), digest_of(after))
             else:
                 yield FieldChange(field, before, after)
 
@@ -283,6 +322,11 @@ def cases() -> dict[str, Case]:
         for path in sorted(CASES.glob("*.yaml"))
         for name, case in yaml.safe_load(path.read_text(encoding="utf-8")).items()
     }
+
+
+def remotes(case: Case) -> list[str | None]:
+    """The job that each expected action is about, where the case says so."""
+    return [job(one["number"]) if "number" in one else None for one in case.plan]
 
 
 def says(case: Case) -> list[str]:
