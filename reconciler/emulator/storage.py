@@ -24,6 +24,7 @@ from reconciler.emulator.storage_resources import object_resource
 
 Handler = Callable[[Request], Awaitable[Response]]
 _MAX_PAGE = 1000
+_UNSUPPORTED = frozenset({"delimiter", "startOffset", "endOffset", "matchGlob", "versions", "softDeleted"})
 _RANGE = re.compile(r"bytes=(?P<first>\d+)-(?P<last>\d*)")
 _BUCKETS = "/storage/v1/b"
 _BUCKET = f"{_BUCKETS}/{{bucket}}"
@@ -79,6 +80,9 @@ async def list_objects(service: Service, request: Request) -> Response:
     """A page of a bucket's objects, in the order of their names."""
     bucket, query = request.path_params["bucket"], request.query_params
     check_bucket(bucket)
+    unknown = _UNSUPPORTED & query.keys()
+    if unknown:
+        raise invalid(f"{', '.join(sorted(unknown))}: not supported by this service; list by prefix")
     asked = query.get("maxResults", str(_MAX_PAGE))
     if not asked.isdecimal() or not int(asked):
         raise invalid(f"Invalid value for maxResults: '{asked[:100]}'")

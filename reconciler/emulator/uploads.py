@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,8 @@ async def upload_media(service: Service, request: Request) -> Response:
     """The body is the content; the query names the object."""
     described = description({}, request)
     content = service.objects.new_content()
-    try:
+    with kept(content):
         content.write(await receive(request.stream(), content))
-    except BaseException:
-        content.discard()
-        raise
     return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
 
 
@@ -44,7 +42,8 @@ async def upload_multipart(service: Service, request: Request) -> Response:
     resource, media_type, media = _parts(request, await small_body(request))
     described = {"contentType": media_type, **description(resource, request)}
     content = service.objects.new_content()
-    content.write(media)
+    with kept(content):
+        content.write(media)
     return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
 
 
@@ -107,12 +106,19 @@ def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
 
 async def store(service: Service, bucket: str, described: JsonObject, content: Content, query: Query) -> StoredObject:
     """Makes a complete content an object; raises StorageError and discards it when that is refused."""
-    try:
+    with kept(content):
         if content.size > CRC32C_BYTES:
             found = await asyncio.to_thread(content.checksums, described)
         else:
             found = content.checksums(described)
         return service.objects.put(bucket, described, content, found, query, service.clock())
+
+
+@contextmanager
+def kept(content: Content) -> Iterator[None]:
+    """Discards the content when something goes wrong inside."""
+    try:
+        yield
     except BaseException:
         content.discard()
         raise

@@ -58,7 +58,11 @@ def _source(service: Service, call: Call, now: datetime) -> JsonObject:
 
 def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
     asked = call.body["preTunedModel"]
-    model = vertex_store.get(service.store, asked.get("tunedModelName", "").partition("@")[0], now)
+    name = asked.get("tunedModelName", "").partition("@")[0]
+    if "/models/" not in name:
+        described = f'must be the name of a model, but is "{name[:100]}"'
+        raise invalid("CreateTuningJobRequest", [Violation("tuning_job.pre_tuned_model.tuned_model_name", described)])
+    model = vertex_store.get(service.store, name, now)
     job = vertex_store.origin_of(service.store, model)
     checkpoints = [each["checkpointId"] for each in job["tunedModel"]["checkpoints"]]
     if asked.get("checkpointId", checkpoints[-1]) not in checkpoints:

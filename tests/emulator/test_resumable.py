@@ -179,15 +179,22 @@ def test_a_resource_that_is_none_opens_no_session(world: Vertex) -> None:
 
 
 def test_what_arrived_before_a_connection_broke_is_kept(tmp_path: Path) -> None:
+    content = CONTENT * 8
+    total, sent = len(content), 12 * QUANTUM + 100
     with running(tmp_path) as service, httpx.Client(base_url=service.url) as client:
         started = client.post(f"{UPLOAD}?uploadType=resumable&name=a")
         url = httpx.URL(started.headers["location"])
         with socket.create_connection((url.host, url.port or 80)) as connection:
-            head = f"PUT {url.raw_path.decode()} HTTP/1.1\r\nHost: x\r\nContent-Length: {TOTAL}\r\n"
-            connection.sendall(f"{head}Content-Range: bytes 0-{TOTAL - 1}/{TOTAL}\r\n\r\n".encode())
-            connection.sendall(CONTENT[: QUANTUM + 100])
-        asked = client.put(url, headers={"Content-Range": f"bytes */{TOTAL}"})
-        assert (asked.status_code, asked.headers["range"]) == (308, f"bytes=0-{QUANTUM - 1}")
-        rest = {"Content-Range": f"bytes {QUANTUM}-{TOTAL - 1}/{TOTAL}"}
-        assert client.put(url, content=CONTENT[QUANTUM:], headers=rest).json()["size"] == str(TOTAL)
-        assert client.get("/storage/v1/b/bucket/o/a", params={"alt": "media"}).content == CONTENT
+            head = f"PUT {url.raw_path.decode()} HTTP/1.1\r\nHost: x\r\nContent-Length: {total}\r\n"
+            spread = f"Content-Range: bytes 0-{total - 1}/{total}\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(f"{head}{spread}".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")  # from here on the session is taken
+            connection.sendall(content[:sent])
+        asked = client.put(url, headers={"Content-Range": f"bytes */{total}"})
+        assert asked.status_code == 308
+        stored = int(asked.headers["range"].removeprefix("bytes=0-")) + 1
+        assert QUANTUM <= stored <= sent  # what the server had not handed on when the connection broke is lost
+        assert stored % QUANTUM == 0
+        rest = {"Content-Range": f"bytes {stored}-{total - 1}/{total}"}
+        assert client.put(url, content=content[stored:], headers=rest).json()["size"] == str(total)
+        assert client.get("/storage/v1/b/bucket/o/a", params={"alt": "media"}).content == content

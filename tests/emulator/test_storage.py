@@ -280,6 +280,12 @@ def test_a_page_that_is_none_is_refused(world: Vertex, name: str, value: str) ->
     assert refusal(response) == (400, "invalid", f"Invalid value for {name}: '{value}'")
 
 
+def test_a_listing_by_folders_is_refused(world: Vertex) -> None:
+    response = world.storage("GET", "/storage/v1/b/bucket/o", delimiter="/", versions="true")
+    message = "delimiter, versions: not supported by this service; list by prefix"
+    assert refusal(response) == (400, "invalid", message)
+
+
 def test_contents_that_cannot_be_kept_are_unavailable(tmp_path: Path) -> None:
     (tmp_path / "store-objects").write_text("in the way", encoding="utf-8")
     with pytest.raises(AssertionError, match="The embedded service cannot keep the content of objects: File exists"):

@@ -213,6 +213,12 @@ def test_a_tuned_model_is_tuned_further_from_one_of_its_checkpoints(world: Verte
     assert wrong == 'pre_tuned_model.checkpoint_id: must be one of 1, 2, 3, but is "4"'
 
 
+@pytest.mark.parametrize("name", ["", f"{PARENT}/endpoints/1"])
+def test_what_is_no_model_cannot_be_tuned(world: Vertex, name: str) -> None:
+    message = f'pre_tuned_model.tuned_model_name: must be the name of a model, but is "{name}"'
+    assert refused(world, preTunedModel={"tunedModelName": name}) == message
+
+
 def test_a_model_that_is_not_there_cannot_be_tuned(world: Vertex) -> None:
     body = request(preTunedModel={"tunedModelName": f"{PARENT}/models/1@1"})
     expected = (404, "NOT_FOUND", f"Requested entity was not found: {PARENT}/models/1")
@@ -244,3 +250,34 @@ def test_what_a_good_request_says_comes_back(labels: dict[str, str], epochs: int
     parameters = told["supervisedTuningSpec"]["hyperParameters"]
     assert (parameters["epochCount"], parameters["learningRateMultiplier"]) == (str(epochs), multiplier)
     assert world.jobs(filter=" AND ".join(f"labels.{key}={value}" for key, value in labels.items())) == [told["name"]]
+
+
+names = st.sampled_from(
+    [
+        "baseModel",
+        "pre_tuned_model",
+        "tunedModelName",
+        "supervisedTuningSpec",
+        "training_dataset_uri",
+        "hyperParameters",
+        "epochCount",
+        "learningRateMultiplier",
+        "adapterSize",
+        "labels",
+        "tunedModelDisplayName",
+        "state",
+        "foo",
+    ]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([URI, "gemini-2.5-pro", ""])
+inner = st.recursive(scalars, lambda deep: st.lists(deep, max_size=2) | st.dictionaries(names, deep, max_size=3))
+
+
+@settings(max_examples=100, deadline=None)  # the machine may be busy
+@given(body=st.dictionaries(names, inner, max_size=4), good=st.booleans())
+def test_no_body_breaks_the_service(body: dict[str, Any], *, good: bool) -> None:
+    world = Vertex()
+    status = world.send("POST", JOBS, {**request(), **body} if good else body).status_code
+    assert status in {200, 400, 404}
+    world.advance(1000)
+    assert len(world.jobs()) == (status == 200)
