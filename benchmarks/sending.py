@@ -1,0 +1,71 @@
+"""The ways from a data set to an object, each timed in this one process.
+
+Run by ``upload.py`` in the folder of a target and its manifest; prints the seconds as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable
+
+from reconciler.app.environment import Environment
+from reconciler.app.project import Input, open_project
+from reconciler.app.services import connect_storage
+from reconciler.providers.http import Call, Client
+from reconciler.providers.spool import Spool, spooled
+from reconciler.providers.storage import Storage
+from reconciler.providers.vertex_wire import write_example
+
+COPY, UPLOAD = "gs://benchmark/copy", "gs://benchmark/upload"
+
+
+async def main(rounds: int) -> None:
+    """Check, spool, and then copy and upload in turns."""
+    env = Environment()
+    began = time.perf_counter()
+    project = open_project(env, Input())
+    seconds = {"check": [time.perf_counter() - began], "spool": [], "copy": [], "upload": []}
+    began = time.perf_counter()
+    async with (
+        spooled(map(write_example, project.workspace.training(project.manifests[0]))) as spool,
+        connect_storage(env, project.target, frozenset()) as storage,
+    ):
+        seconds["spool"].append(time.perf_counter() - began)
+        for _ in range(rounds):
+            seconds["copy"].append(await taken(copy(env, project.target.storage_endpoint, spool)))
+            await remove(storage, COPY)
+            seconds["upload"].append(await taken(storage.upload(UPLOAD, spool)))
+            await remove(storage, UPLOAD)
+    print(json.dumps({"bytes": spool.size, "seconds": seconds}))
+
+
+async def taken(work: Awaitable[object]) -> float:
+    """The seconds that it takes."""
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+async def copy(env: Environment, endpoint: str, spool: Spool) -> None:
+    """All bytes in one request of the product's HTTP client: no checksum, no chunks, nothing looked at."""
+    client = Client(endpoint, auth=None, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
+    opening = Call("POST", "/upload/storage/v1/b/benchmark/o", {"uploadType": "resumable", "name": "copy"}, {})
+    opened = await client.answer(opening)
+    sizes = {"content-length": str(spool.size), "content-range": f"bytes 0-{spool.size - 1}/{spool.size}"}
+    await client.request(Call("PUT", opened.headers["location"], content=spool.part(0, spool.size), headers=sizes))
+    await client.aclose()
+
+
+async def remove(storage: Storage, uri: str) -> None:
+    """Delete an object, which must be there."""
+    found = await storage.stat(uri)
+    if found is None:
+        raise SystemExit(f"{uri} did not arrive")
+    await storage.delete(uri, generation=found.generation)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
