@@ -55,7 +55,7 @@ def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
     unready: Iterable[Problem] = ()
     if locked:
         project = project_of(env, workspace, what)
-        unready = not_ready(chosen, project.target.scope, project.lock, project.lockfile)
+        unready = not_ready(project.manifests, project.target.scope, project.lock, project.lockfile)
     document = validation_document([*workspace.problems, *unready], workspace.files, len(chosen))
     return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 

@@ -73,7 +73,7 @@ class _Run:
                 if not approve(document, self._project.workspace.problems):
                     raise Declined("nothing was changed")
                 self._project.store.check_writable()
-                outcome = self._run(session, lambda: reconciler.run(made), progress(document))
+                outcome = self._run(session, reconciler.run(made), progress(document))
             finally:
                 session.run(self._provider.aclose())
         return Answer(self._document(outcome), outcome.exit_status)
@@ -91,12 +91,12 @@ class _Run:
         )
 
     def _run(
-        self, session: Session, work: Callable[[], Coroutine[Any, Any, Outcome]], progress: AbstractContextManager[Sink]
+        self, session: Session, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[Sink]
     ) -> Outcome:
         try:
-            with self._project.store.lease(), progress as sink:
+            with progress as sink:
                 self._watchers.append(sink)
-                return session.run(work())
+                return session.run(work)
         except KeyboardInterrupt:
             raise InterruptedRun from None
 

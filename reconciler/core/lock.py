@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -149,15 +149,34 @@ def check_owner(lock: Lock, target: Target, file: str) -> None:
     Raises:
         ReconcileError: naming the first field that differs.
     """
-    if lock.target is None:
+    for name, recorded, wanted in _differences(lock, target):
+        raise ReconcileError(
+            f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} says {_shown(wanted)}",
+            f"go back to the old {name}, or move {file} away to start anew under a target of another name",
+        )
+
+
+def check_same_owner(lock: Lock, ours: Lock, file: str) -> None:
+    """Refuse what another run has saved when that run was about another provider, project, location or scope.
+
+    Raises:
+        ReconcileError: naming the first field that differs.
+    """
+    if ours.target is None:
         return
-    for name in ("provider", "project", "location", "scope"):
-        recorded, wanted = getattr(lock.target, name), getattr(target, name)
-        if recorded != wanted:
-            raise ReconcileError(
-                f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} says {_shown(wanted)}",
-                f"go back to the old {name}, or move {file} away to start anew under a target of another name",
-            )
+    for name, theirs, own in _differences(lock, ours.target):
+        raise ReconcileError(
+            f"{file} was taken over by a run with another {name}: it records {_shown(theirs)} now, not {_shown(own)}",
+            "give each target a lockfile of its own",
+        )
+
+
+def _differences(lock: Lock, target: Target | LockedTarget) -> Iterator[tuple[str, str | None, str | None]]:
+    if lock.target:
+        for name in ("provider", "project", "location", "scope"):
+            recorded, wanted = getattr(lock.target, name), getattr(target, name)
+            if recorded != wanted:
+                yield name, recorded, wanted
 
 
 def _shown(value: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from reconciler.core.blocks import Block, OddFieldError
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Checkpoint, Dataset, Failure, Resources, Source, State
+from reconciler.core.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
 from reconciler.core.problems import ReconcileError
 
 LOCK_VERSION: Final = 1
@@ -127,7 +127,8 @@ def loads(text: str, file: str) -> Lock:
 
 
 def _unreadable(message: str, file: str) -> ReconcileError:
-    return ReconcileError(message, f"restore {file} from git, or move it away: apply rebuilds it")
+    source = "an earlier version of the object" if file.startswith(REMOTE_SCHEME) else "git"
+    return ReconcileError(message, f"restore {file} from {source}, or move it away: apply rebuilds it")
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:

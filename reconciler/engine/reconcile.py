@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -119,30 +120,41 @@ class Reconciler:
     async def run(self, approved: Plan) -> Outcome:
         """Carry out the plan that :meth:`look` gave, and what follows from it, and wait as far as the options say.
 
-        The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens.
+        The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens. While
+        the approved plan is carried out, other runs that share the lockfile are kept out; not while trainings run.
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
         self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE)}
         self._narrow_request(asked)
         try:
-            return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)})
+            return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
         finally:
             self._recorder.flush()
 
-    async def _converge(self, creatable: set[str]) -> Outcome:
+    async def _converge(self, creatable: set[str], approved: Plan) -> Outcome:
         began = self._seen = self._clock()
-        self._declare()
-        while True:
+        with self._recorder.lease() if approved.changes else nullcontext():
+            self._declare()
             self._refresh()
             current = await self._carry_out(creatable)
+        while True:
             waiting = current.of_kind(Kind.WAIT)
             left = self._time_left(began)
             if not waiting or not self._options.wait or (left is not None and left <= 0):
                 return self._outcome(current, timed_out=bool(waiting) and self._options.wait)
-            self._recorder.flush()
+            self._save()
             delay = self._delay(waiting, began)
             await self._sleeper(delay if left is None else min(delay, left))
             await self._look_again()
+            self._refresh()
+            current = await self._carry_out(creatable)
+
+    def _save(self) -> None:
+        """What cannot be saved now can be saved later; the end of the run does not forgive that."""
+        try:
+            self._recorder.flush()
+        except ServiceError as error:
+            self._forgive(error)
 
     async def _look_again(self) -> None:
         """Observe once more. Hours of waiting outlive an outage: what was seen last holds until it has lasted too long.
@@ -154,13 +166,17 @@ class Reconciler:
                 self._provider, self._recorder.lock, concurrency=self._target.limits.concurrency, progress=True
             )
         except ServiceError as error:
-            if error.code not in PASSING_ERRORS or self._clock() - self._seen > LONGEST_OUTAGE:
-                raise
+            self._forgive(error)
             return
         self._seen = self._clock()
         self._missed.update(found.gone & self._executor.started)
         hidden = {remote for remote, looks in self._missed.items() if looks < LOOKS_BEFORE_GONE}
         self._observation = replace(found, gone=found.gone - hidden, untunable=self._observation.untunable)
+
+    def _forgive(self, error: ServiceError) -> None:
+        """Raise the error, unless it may be gone a little later."""
+        if error.code not in PASSING_ERRORS or self._clock() - self._seen > LONGEST_OUTAGE:
+            raise error
 
     async def _carry_out(self, creatable: set[str]) -> Plan:
         """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from functools import reduce
 
 from reconciler.core.events import Event, record
-from reconciler.core.lock import Lock
+from reconciler.core.lock import Lock, check_same_owner
 from reconciler.core.lock_text import dumps, loads
 from reconciler.core.ports import Clock, LockStore
 from reconciler.core.problems import LockConflict
@@ -47,6 +47,14 @@ class Recorder:
         for sink in self._sinks:
             sink(event)
 
+    def lease(self) -> AbstractContextManager[object]:
+        """Keep other runs from changing things meanwhile, where they share the lockfile.
+
+        Raises:
+            ReconcileError: when another run does that already.
+        """
+        return self._store.lease()
+
     def flush(self) -> None:
         """Save what is not saved yet; a lock without models is not worth a file.
 
@@ -72,7 +80,9 @@ class Recorder:
     def _save(self) -> None:
         found = self._store.read()
         if found is not None and found != self._text:
-            self.lock = reduce(record, self._events, loads(found, str(self._store.path)))
+            rival = loads(found, str(self._store.path))
+            check_same_owner(rival, self.lock, str(self._store.path))
+            self.lock = reduce(record, self._events, rival)
             self._text = found
         text = dumps(self.lock)
         self._store.write(text)
