@@ -57,6 +57,13 @@ async def list_buckets(service: Service, request: Request) -> Response:
     return json_response({"kind": "storage#buckets", **({"items": items} if items else {})})
 
 
+async def test_permissions(request: Request) -> Response:
+    """Which of the permissions asked for the caller has on a bucket: all, as one user owns everything here."""
+    check_bucket(request.path_params["bucket"])
+    asked = request.query_params.getlist("permissions")
+    return json_response({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
+
+
 def _number(project: str) -> str:
     """The number of a project; one that is known by its id alone is given one."""
     return project if project.isdecimal() else str(int(PROJECT_NUMBER) + zlib.crc32(project.encode()))

@@ -44,6 +44,7 @@ def storage_routes(service: Service) -> list[Route]:
         _route("GET", _BUCKETS, partial(buckets.list_buckets, service)),
         _route("POST", _BUCKETS, partial(buckets.create_bucket, service)),
         _route("GET", _BUCKET, partial(buckets.get_bucket, service)),
+        _route("GET", f"{_BUCKET}/iam/testPermissions", buckets.test_permissions),
         _route("GET", _OBJECTS, partial(list_objects, service)),
         _route("GET", _OBJECT, partial(get_object, service)),
         _route("GET", f"/download{_OBJECT}", partial(download_object, service)),

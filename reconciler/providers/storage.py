@@ -132,8 +132,9 @@ class Storage:
         if found is None:
             return Dataset(uri, "", 0, fault=f"there is no object {uri}; correct the address, or upload it")
         generation = str(found.generation)
-        digest = object_digest(uri, generation, found.crc32c)
-        return Dataset(uri, digest, 0, generation=generation, checksum=found.crc32c, size=found.size)
+        checksum = found.crc32c or found.md5
+        digest = object_digest(uri, generation, checksum)
+        return Dataset(uri, digest, 0, generation=generation, checksum=checksum, size=found.size)
 
     async def read(self, uri: str) -> tuple[bytes, int] | None:
         """The content of a small object (at most :data:`~reconciler.providers.http.MAX_BODY`) and its generation."""

@@ -224,6 +224,13 @@ def test_a_bucket_that_is_none_is_refused(world: Vertex, body: bytes) -> None:
     assert refusal(world.storage("POST", "/storage/v1/b?project=p", body)) == (400, "invalid", expected)
 
 
+def test_every_permission_on_a_bucket_is_held(world: Vertex) -> None:
+    wanted = ["storage.objects.create", "storage.objects.get"]
+    path = "/storage/v1/b/bucket/iam/testPermissions?permissions=storage.objects.create&permissions=storage.objects.get"
+    answer = world.storage("GET", path).json()
+    assert answer == {"kind": "storage#testIamPermissionsResponse", "permissions": wanted}
+
+
 def multipart(*parts: bytes, end: bytes = b"--") -> tuple[bytes, dict[str, str]]:
     body = b"".join(b"--cut\r\n" + part + b"\r\n" for part in parts) + b"--cut" + end
     return body, {"Content-Type": 'multipart/related; boundary="cut"'}

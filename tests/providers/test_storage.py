@@ -154,6 +154,11 @@ def test_a_data_set_is_pinned_by_generation_and_checksum() -> None:
     assert again.digest != found.digest
 
 
+def test_where_one_checksum_is_not_told_the_other_pins() -> None:
+    found = with_storage(script(resource(DATA, crc32c="")), lambda storage: storage.pin(URI))
+    assert found.checksum == md5_of(DATA)
+
+
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
