@@ -1,0 +1,320 @@
+"""One set of manifests on three services: embedded, Generative Language API and Vertex AI."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from support.cli_world import EXAMPLES, Cli
+from support.vertex_world import (
+    CREATE,
+    TARGETS,
+    UPLOAD,
+    Holding,
+    Meeting,
+    World,
+    aim,
+    lock_file,
+    lock_of,
+    serving,
+)
+
+EVERY = pytest.mark.parametrize("target", TARGETS)
+NAMES = ["adder", "greeter", "speller"]
+BASE = "models/gemini-1.5-flash-001-tuning"
+VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
+TRAINED_ELSEWHERE = (
+    "serves adder, greeter, speller already; a tuned model cannot be moved to another service, so here the training"
+    " begins anew"
+)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[World]:
+    with serving() as world:
+        yield world
+
+
+@pytest.fixture
+def world(served: World, tmp_path: Path, reconcile: Cli) -> World:
+    """Empty services at the time of the command line, and three targets."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    served.begin(folder, lambda: reconcile.clock.now)
+    aim(reconcile, served.url)
+    return served
+
+
+def chosen(target: str) -> tuple[str, ...]:
+    return ("--target", target) if target else ()
+
+
+def adder(reconcile: Cli, *, more: list[tuple[str, str]] | None = None) -> None:
+    """A CSV file with labels, hyperparameters and a block for Vertex AI: 10 steps everywhere."""
+    examples = [*EXAMPLES, *(more or [])]
+    reconcile.manifest("adder", base=BASE, examples=examples, metadata=", labels: {team: demo}", more=VERTEX)
+
+
+def three(reconcile: Cli) -> None:
+    """CSV; JSON Lines with a preamble and other fields; examples in the manifest and no hyperparameters at all."""
+    adder(reconcile)
+    head = "apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {name: NAME}\nspec:\n"
+    words = [{"word": f"w{number}", "spelt": f"w-{number}"} for number in range(24)]
+    (reconcile.specs / "words.jsonl").write_text("".join(f"{json.dumps(word)}\n" for word in words))
+    (reconcile.specs / "speller.yaml").write_text(
+        f"{head.replace('NAME', 'speller')}  baseModel: {BASE}\n"
+        '  dataset: {path: words.jsonl, inputField: word, outputField: spelt, preamble: "Spell: "}\n'
+        "  hyperparameters: {epochCount: 2}\n  sampling: {temperature: 0.2}\n  vertex: {baseModel: gemini-2.5-flash}\n"
+    )
+    inline = "".join(f"      - {{input: name {number}, output: hello {number}}}\n" for number in range(20))
+    (reconcile.specs / "greeter.yaml").write_text(
+        f"{head.replace('NAME', 'greeter')}  baseModel: {BASE}\n"
+        f"  dataset:\n    examples:\n{inline}  vertex: {{baseModel: gemini-2.5-flash}}\n"
+    )
+
+
+def trainings(world: World, reconcile: Cli, target: str) -> int:
+    """How many trainings the service ever began, cancelled ones apart."""
+    if target == "vertex":
+        return len(world.jobs("PENDING", "RUNNING", "SUCCEEDED", "FAILED"))
+    if target == "gl":
+        return len(world.ask("GET", "/v1beta/tunedModels").get("tunedModels", []))
+    return sum(len(model["generations"]) for model in lock_of(reconcile, target).values())
+
+
+def locks(reconcile: Cli) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in reconcile.specs.glob("*.lock.json")}
+
+
+@EVERY
+def test_every_command_agrees_on_one_target(reconcile: Cli, world: World, target: str) -> None:
+    three(reconcile)
+    on = chosen(target)
+
+    assert "3 manifests are valid" in reconcile("validate", *on).out
+    planned = reconcile("plan", *on, "--format", "json").document
+    assert [(one["name"], one["action"]) for one in planned["actions"]] == [(name, "create") for name in NAMES]
+    assert reconcile("plan", *on, "--detailed-exitcode").status == 2
+    assert [
+        one["name"] for one in reconcile("plan", *on, "-l", "team=demo", "--format", "json").document["actions"]
+    ] == ["adder"]
+    assert reconcile("validate", "--locked", *on).status == 1
+    assert locks(reconcile) == {}
+
+    applied = reconcile("apply", "--yes", *on)
+
+    assert applied.status == 0, applied.err
+    assert "Models: 3 ready; " in applied.out
+    before = locks(reconcile)
+    second = reconcile("apply", "--yes", *on)
+    assert second.status == 0
+    assert second.out.startswith("Everything is in sync: 3 models, 1 request, ")
+    for command in (["plan", "--detailed-exitcode"], ["plan", "--offline", "--detailed-exitcode"]):
+        assert reconcile(*command, *on).status == 0, command
+    for command in (["validate", "--locked"], ["apply", "--locked", "--yes"], ["wait"], ["status", "--live"]):
+        assert reconcile(*command, *on).status == 0, command
+    assert locks(reconcile) == before
+    assert trainings(world, reconcile, target) == 3
+
+
+@EVERY
+def test_status_and_resolve_tell_what_serves(reconcile: Cli, world: World, target: str) -> None:
+    three(reconcile)
+    on = chosen(target)
+    reconcile("apply", "--yes", *on)
+    recorded = lock_of(reconcile, target)
+
+    rows = [line.split() for line in reconcile("status", *on).out.splitlines()[2:5]]
+    assert [row[:3] for row in rows] == [[name, recorded[name]["serving"], "ACTIVE"] for name in NAMES]
+    answer = reconcile("resolve", *on, "--format", "json").document["models"]
+    assert [(one["name"], one["key"]) for one in answer] == [(name, recorded[name]["serving"]) for name in NAMES]
+    for one in answer:
+        told = reconcile("resolve", one["name"], *on)
+        assert told.status == 0
+        assert told.out == f"{one['remote']}\n"
+    assert answer[2]["preamble"] == "Spell: "
+    assert answer[2]["sampling"] == {"temperature": 0.2}
+    resources = recorded["adder"]["generations"][0].get("resources", {})
+    urls = {
+        "": None,
+        "gl": f"{world.url}/v1beta/{answer[0]['remote']}",
+        "vertex": f"{world.url}/v1/{resources.get('endpoint')}",
+    }
+    assert answer[0].get("url") == urls[target]
+    if target == "vertex":
+        assert answer[0]["resources"] == resources
+        assert answer[0]["remote"] == resources["endpoint"]
+        assert world.ask("GET", f"/v1/{resources['endpoint']}")["deployedModels"]
+        prompt = json.dumps({"contents": [{"role": "user", "parts": [{"text": "7"}]}]}).encode()
+        said = world.ask("POST", f"/v1/{resources['endpoint']}:generateContent", prompt)
+        assert said["candidates"][0]["content"]["parts"] == [{"text": "8"}]
+
+
+def test_all_targets_end_in_the_same_state_and_leave_each_other_alone(reconcile: Cli, world: World) -> None:
+    three(reconcile)
+    moved = {"": [], "gl": ["default (embedded)"], "vertex": ["gl (generativelanguage)", "default (embedded)"]}
+
+    for target, others in moved.items():
+        before = locks(reconcile)
+        planned = reconcile("plan", *chosen(target))
+        assert planned.status == 0
+        notes = [line for line in planned.out.splitlines() if line.startswith("Note: ")]
+        assert sorted(notes) == sorted(f"Note: target {other} {TRAINED_ELSEWHERE}" for other in others)
+        assert locks(reconcile) == before
+        assert reconcile("apply", "--yes", *chosen(target)).status == 0
+        after = locks(reconcile)
+        assert after.keys() - before.keys() == {lock_file(reconcile, target).name}
+        assert {name: after[name] for name in before} == before
+
+    ends = [
+        {
+            name: [(one["state"], one["key"] == model["serving"], one["dataset"]) for one in model["generations"]]
+            for name, model in lock_of(reconcile, target).items()
+        }
+        for target in TARGETS
+    ]
+    assert list(ends[0]) == NAMES
+    assert all(generations[0][:2] == ("ACTIVE", True) for end in ends for generations in end.values())
+    assert ends[0] == ends[1] == ends[2]
+    for target in TARGETS:
+        assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 3 models, ")
+        assert trainings(world, reconcile, target) == 3
+
+
+@EVERY
+def test_a_changed_data_set_trains_anew_and_a_reverted_one_does_not(reconcile: Cli, world: World, target: str) -> None:
+    on = chosen(target)
+    adder(reconcile)
+    reconcile("apply", "--yes", *on)
+    old = lock_of(reconcile, target)["adder"]["serving"]
+
+    adder(reconcile, more=[("fifty", "fifty one")])
+    planned = reconcile("plan", *on)
+    assert "the content changed; what serves now goes on serving until this one is ready" in planned.out
+    assert "dataset: sha256:" in planned.out
+    assert reconcile("apply", "--yes", "--no-wait", *on).status == 0
+    assert lock_of(reconcile, target)["adder"]["serving"] == old
+    assert reconcile("wait", *on).status == 0
+    new = lock_of(reconcile, target)["adder"]["serving"]
+    assert new != old
+    assert trainings(world, reconcile, target) == 2
+
+    adder(reconcile)
+    reverted = reconcile("apply", "--yes", *on)
+    assert reverted.status == 0
+    assert "training started" not in reverted.err
+    assert lock_of(reconcile, target)["adder"]["serving"] == old
+    assert trainings(world, reconcile, target) == 2
+    assert reconcile("plan", "--detailed-exitcode", *on).status == 0
+
+
+GL_CREATE = "POST /v1beta/tunedModels"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("target", "number", "line", "carried_out"),
+    [
+        ("gl", signal.SIGKILL, GL_CREATE, True),
+        ("vertex", signal.SIGKILL, f"POST {UPLOAD}", True),
+        ("vertex", signal.SIGKILL, CREATE, False),
+        ("vertex", signal.SIGKILL, CREATE, True),
+        ("vertex", signal.SIGINT, CREATE, True),
+    ],
+)
+def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
+    reconcile: Cli, world: World, target: str, number: signal.Signals, line: str, *, carried_out: bool
+) -> None:
+    adder(reconcile)
+    world.front = holding = Holding(line, carried_out=carried_out)
+    process = reconcile.process("apply", "--yes", *chosen(target))
+    assert holding.reached.wait(20)
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+
+    assert process.returncode == (-number if number is signal.SIGKILL else 130)
+    assert "Traceback" not in err
+    states = [one["state"] for one in lock_of(reconcile, target)["adder"]["generations"]] if target == "vertex" else []
+    assert states == (["INTENDED"] if target == "vertex" else []), "the intent was on disk before the request"
+    _goes_on(reconcile, world, target)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("target", "number"),
+    [("", signal.SIGKILL), ("vertex", signal.SIGKILL), ("vertex", signal.SIGINT)],
+)
+def test_a_process_that_ends_while_it_waits_is_gone_on_with(
+    reconcile: Cli, world: World, target: str, number: signal.Signals
+) -> None:
+    adder(reconcile)
+    process = reconcile.process("apply", "--yes", *chosen(target))
+    assert process.stderr is not None
+    assert any("training started" in line for line in process.stderr)
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+
+    if number is signal.SIGINT:
+        assert process.returncode == 130
+        assert "interrupted; the lockfile is saved, and trainings go on" in err
+    _goes_on(reconcile, world, target)
+
+
+def _goes_on(reconcile: Cli, world: World, target: str) -> None:
+    """The next run ends with the one training that there ever was."""
+    reconcile.clock.now = datetime.now(UTC)
+    again = reconcile("apply", "--yes", *chosen(target))
+    assert again.status == 0, again.err
+    model = lock_of(reconcile, target)["adder"]
+    assert [(one["key"], one["state"]) for one in model["generations"]] == [(model["serving"], "ACTIVE")]
+    assert trainings(world, reconcile, target) == 1
+    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 1 model, ")
+
+
+@pytest.mark.parametrize(
+    ("target", "line", "apart"), [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)]
+)
+def test_of_two_processes_that_create_at_once_one_training_is_left(
+    reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str], target: str, line: str, *, apart: bool
+) -> None:
+    adder(reconcile)
+    other = _another_checkout(reconcile, world, capsys) if apart else reconcile
+    world.front = Meeting(line, 2)
+
+    processes = [one.process("apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
+    told = [process.communicate(timeout=30) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert world.count(line) == 2, "both had looked before either asked"
+    assert trainings(world, reconcile, target) == 1
+    for one in (reconcile, other):
+        finished = one("apply", "--yes", *chosen(target))
+        assert finished.status == 0, finished.err
+    assert trainings(world, reconcile, target) == 1
+    serving = [_serving(one, target) for one in (reconcile, other)]
+    assert serving[0] == serving[1]
+    if target == "vertex":
+        assert [job["name"] for job in world.jobs("SUCCEEDED")] == [serving[0]]
+
+
+def _another_checkout(reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str]) -> Cli:
+    folder = reconcile.folder / "other"
+    folder.mkdir()
+    other = Cli(folder, capsys)
+    other.clock = reconcile.clock
+    aim(other, world.url)
+    adder(other)
+    return other
+
+
+def _serving(reconcile: Cli, target: str) -> str:
+    model = lock_of(reconcile, target)["adder"]
+    return str(next(one["remote"] for one in model["generations"] if one["key"] == model["serving"]))
