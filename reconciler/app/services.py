@@ -13,7 +13,7 @@ from reconciler.core.model import Capabilities, Resources, Target
 from reconciler.core.problems import ReconcileError
 from reconciler.emulator.settings import Settings
 from reconciler.files.repository import repository_of, require_inside
-from reconciler.providers.versions import VERSIONS
+from reconciler.providers.versions import VERSIONS, VERTEX, vertex_endpoint
 
 if TYPE_CHECKING:
     import httpx
@@ -34,8 +34,6 @@ WORLD_FOLDER = ".reconcile"
 def capabilities_of(target: Target) -> Capabilities:
     """What the target's service can do."""
     if target.provider == VERTEX_AI:
-        from reconciler.providers.versions import VERTEX
-
         return VERTEX
     capabilities = VERSIONS[target.api_version]
     if target.provider != EMBEDDED:
@@ -63,7 +61,7 @@ def endpoint_of(target: Target) -> str:
     if target.provider == EMBEDDED:
         return ""
     if target.provider == VERTEX_AI:
-        return target.endpoint or f"https://{target.location}-aiplatform.googleapis.com"
+        return vertex_endpoint(target)
     return target.endpoint or GENERATIVE_LANGUAGE_ENDPOINT
 
 

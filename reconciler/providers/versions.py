@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from reconciler.core.model import Capabilities
+from reconciler.core.model import Capabilities, Target
 
 # The limits are those that Google documents for tuning Gemini 1.5 Flash; "4 MB" is read as the smaller, decimal one.
 # Defaults are the first of the documented values: they differ by base model, and serve estimates only.
@@ -45,3 +45,8 @@ VERTEX = Capabilities(
     max_display_name=128,
 )
 """What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
+
+
+def vertex_endpoint(target: Target) -> str:
+    """The address of Vertex AI for a target: each location has one of its own."""
+    return target.endpoint or f"https://{target.location}-aiplatform.googleapis.com"

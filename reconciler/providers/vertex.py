@@ -35,7 +35,7 @@ from reconciler.providers.listing import list_models
 from reconciler.providers.remedies import VERTEX as SERVICE
 from reconciler.providers.spool import spooled
 from reconciler.providers.storage import Storage
-from reconciler.providers.versions import VERTEX
+from reconciler.providers.versions import VERTEX, vertex_endpoint
 from reconciler.providers.vertex_labels import KEY, SCOPE, scope_label, write_labels
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def connect(
         capabilities: Other capabilities, such as those of a service that simulates training.
     """
     client = Client(
-        target.endpoint or f"https://{target.location}-aiplatform.googleapis.com",
+        vertex_endpoint(target),
         service=SERVICE,
         auth=auth,
         clock=clock,
@@ -103,7 +103,7 @@ def connect(
 
 
 class Vertex:
-    """Implements :class:`reconciler.core.ports.Provider`. Here a remote model is a tuning job."""
+    """Implements :class:`reconciler.core.ports.Provider` and ``Objects``. Here a remote model is a tuning job."""
 
     def __init__(self, client: Client, storage: Storage, target: Target, capabilities: Capabilities) -> None:
         self._client = client
@@ -194,6 +194,10 @@ class Vertex:
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
         """Nothing is known before: Vertex AI documents no call that lists the models that can be tuned."""
         return {}
+
+    async def pin(self, uri: str) -> Dataset:
+        """A data set in Cloud Storage as it is now."""
+        return await self._storage.pin(uri)
 
     async def _labelled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
         params = {"filter": f"labels.{label}={value}", "pageSize": _PAGE_SIZE}
