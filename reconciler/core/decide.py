@@ -103,7 +103,7 @@ def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -
     """
     name = it.manifest.name
     ended = any(one.state in _ENDED_BADLY for one in satisfying)
-    cut_off = _latest(satisfying) if _is_pending(satisfying) else 0
+    cut_off = _latest(satisfying) if _is_pending(it, satisfying) else 0
     if chosen is None:
         return Reason.RETRY_REQUESTED if ended and (name in it.request.retry or cut_off) else None
     if chosen.state is not State.ACTIVE:
@@ -117,10 +117,10 @@ def _latest(satisfying: tuple[Known, ...]) -> int:
     return max((one.mark.attempt for one in satisfying), default=0)
 
 
-def _is_pending(satisfying: tuple[Known, ...]) -> bool:
+def _is_pending(it: Situation, satisfying: tuple[Known, ...]) -> bool:
     """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
-    latest = _latest(satisfying)
-    return any(one.state is State.INTENDED and one.mark.attempt == latest for one in satisfying)
+    latest = content_of(it.manifest, it.scope, _latest(satisfying)).mark()
+    return any(one.state is State.INTENDED and one.mark == latest for one in satisfying)
 
 
 def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
@@ -165,7 +165,7 @@ def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
 
 
 def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
-    again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not _is_pending(satisfying)
+    again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not _is_pending(it, satisfying)
     attempt = _latest(satisfying) + again
     key = key_of(content_of(it.manifest, it.scope, attempt).mark())
     obstacle = _obstacle(it, key)

@@ -107,7 +107,7 @@ def _orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
 
 
 def _all_held(actions: tuple[Action, ...], lock: Lock, observed: Observation) -> tuple[Action, ...]:
-    gone = [one.remote for _, one in vanished(lock, observed)]
+    gone = sorted(one.remote for _, one in vanished(lock, observed))
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     message = (
         f"{len(gone)} recorded models are gone at once ({named}), "

@@ -12,20 +12,21 @@ from reconciler.core.generations import Observation
 from reconciler.core.lock import Lock
 from reconciler.core.model import Limits
 from reconciler.core.plan import EFFECTS, Action, Kind, Reason, Request
-from support.core_worlds import World, worlds
+from support.core_worlds import World, worlds, worlds_without_ids
 
 ROUNDS = 3
+ALL_WORLDS = worlds() | worlds_without_ids()
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_a_plan_always_exists_is_sorted_and_says_something_of_every_manifest(world: World) -> None:
     made = world.plan()
     assert list(made.actions) == sorted(made.actions, key=Action.order)
     assert {one.name for one in world.manifests} <= {action.name for action in made.actions}
-    assert len({(one.name, one.kind, one.key) for one in made.actions}) == len(made.actions)
+    assert len({(one.name, one.kind, one.key, one.remote) for one in made.actions}) == len(made.actions)
 
 
-@given(worlds(), st.randoms(use_true_random=False))
+@given(ALL_WORLDS, st.randoms(use_true_random=False))
 def test_a_plan_does_not_depend_on_the_order_of_what_it_is_made_from(world: World, random: Any) -> None:
     def shuffled(items: Any) -> list[Any]:
         mixed = list(items)
@@ -41,7 +42,7 @@ def test_a_plan_does_not_depend_on_the_order_of_what_it_is_made_from(world: Worl
     assert other.plan() == world.plan()
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_carrying_plans_out_leads_to_a_plan_without_effects(world: World) -> None:
     world = replace(world, limits=Limits())
     for _ in range(ROUNDS):
@@ -51,7 +52,7 @@ def test_carrying_plans_out_leads_to_a_plan_without_effects(world: World) -> Non
     assert [action for action in world.plan().actions if action.kind in EFFECTS] == []
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_what_is_in_order_stays_in_order(world: World) -> None:
     """Carrying a plan out never undoes what an earlier one did: each key is created at most once."""
     world = replace(world, limits=Limits())
@@ -74,13 +75,13 @@ def test_what_is_not_ours_is_never_acted_on(world: World) -> None:
             assert world.ours(action.remote)
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_what_is_suspended_is_left_alone(world: World) -> None:
     suspended = {one.name for one in world.manifests if one.lifecycle.suspend}
     assert not [one for one in world.plan().of_kind(*EFFECTS) if one.name in suspended]
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_creates_stay_within_the_limits_or_do_not_happen_at_all(world: World) -> None:
     made = world.plan()
     creates = made.of_kind(Kind.CREATE)
@@ -99,7 +100,7 @@ def test_nobody_trains_again_what_failed_without_being_asked_to(world: World) ->
     assert not {one.reason for one in made.actions} & {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED}
 
 
-@given(worlds())
+@given(ALL_WORLDS)
 def test_what_was_rolled_back_is_neither_trained_nor_promoted(world: World) -> None:
     rejected = {key for block in world.lock.models.values() for key in block.rejected}
     assert not [one for one in world.plan().of_kind(Kind.CREATE, Kind.PROMOTE) if one.key in rejected]

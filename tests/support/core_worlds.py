@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import reduce
 from itertools import chain, product
 
 from hypothesis import strategies as st
 
 from reconciler.core.diff import update_of
-from reconciler.core.events import (
-    Adopted,
-    Completed,
-    Disappeared,
-    Event,
-    Progressed,
-    Promoted,
-    Started,
-    observed,
-    record,
-)
-from reconciler.core.generations import EXPECTED_STATES, Observation, is_suspicious, live_of
+from reconciler.core.events import Adopted, Dropped, Event, Intended, Promoted, Started, observed, record
+from reconciler.core.generations import Observation
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
 from reconciler.core.model import Limits, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.news import news
 from reconciler.core.plan import Action, Kind, Plan, Request
 from reconciler.core.planner import plan
-from support.core_cases import CAPABILITIES, SCOPE, START, Made, live, manifest, recorded
+from support.core_cases import (
+    CAPABILITIES,
+    SCOPE,
+    START,
+    WITHOUT_IDS,
+    Made,
+    intended,
+    job,
+    live,
+    manifest,
+    recorded,
+)
 
 NAMES = ("numbers", "words", "letters")
 LIVE_STATES = ("CREATING", "ACTIVE", "FAILED")
@@ -50,6 +53,7 @@ class World:
     lock: Lock
     request: Request
     limits: Limits = field(default_factory=Limits)
+    ids: bool = True
 
     @property
     def target(self) -> Target:
@@ -57,7 +61,8 @@ class World:
 
     def plan(self) -> Plan:
         now = START + timedelta(hours=1)
-        return plan(self.manifests, self.observation, self.lock, self.target, self.request, CAPABILITIES, now)
+        able = CAPABILITIES if self.ids else WITHOUT_IDS
+        return plan(self.manifests, self.observation, self.lock, self.target, self.request, able, now)
 
     def ours(self, remote: str) -> bool:
         """Whether a model bears our mark, or is what was recorded (or not shown); told without the planner's code."""
@@ -76,45 +81,46 @@ class World:
 
     def refreshed(self) -> World:
         """The lock with what the observation says of the recorded generations."""
-        world = self
-        if is_suspicious(self.lock, self.observation):
-            return world
-        for name, block in self.lock.models.items():
-            for one in block.generations:
-                model = live_of(one, SCOPE, name, self.observation)
-                if model:
-                    training = model.state is State.CREATING
-                    event = Progressed(name, one.key, model, None) if training else Completed(name, one.key, model)
-                    world = world.told(event)
-                elif one.remote in self.observation.gone and one.state in EXPECTED_STATES:
-                    world = world.told(Disappeared(name, one.key))
-        return world
+        declared = {one.name: one for one in self.manifests}
+        events = news(self.lock, self.observation, SCOPE, declared, complete=self.request.complete)
+        return replace(self, lock=reduce(record, events, self.lock))
 
     def carried_out(self, made: Plan) -> World:
         """The world after a plan: what is created is ready at once; a request for more training is answered once."""
         world = self
         manifests = {one.name: one for one in self.manifests}
         for action in made.actions:
-            world = world.after(action, manifests.get(action.name))
+            if action.name in manifests:
+                world = world.after(action, manifests[action.name])
         return replace(world, request=Request(complete=self.request.complete))
 
-    def after(self, action: Action, declared: Manifest | None) -> World:
-        if declared is None:
-            return self
+    def after(self, action: Action, declared: Manifest) -> World:
         match action.kind:
             case Kind.CREATE:
-                model = trained(declared, action)
-                return self.told(Started(declared.name, declared.file, _locked(declared, action))).showing(model)
+                return self.created(declared, action)
             case Kind.ADOPT:
                 model = self.observation.models[action.remote]
-                found = replace(_locked(declared, action), remote=model.remote)
+                assert model.mark is not None
+                found = replace(_locked(declared, action), key=action.key, spec=model.mark.spec, remote=model.remote)
                 return self.told(Adopted(declared.name, declared.file, observed(found, model)))
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
             case Kind.PROMOTE:
                 return self.told(Promoted(declared.name, action.key, action.remote))
+            case Kind.RETIRE:
+                stopped = replace(self.observation.models[action.remote], state=State.CANCELLED)
+                return self.told(Dropped(declared.name, action.key, action.remote)).showing(stopped)
             case _:
                 return self
+
+    def created(self, declared: Manifest, action: Action) -> World:
+        model, locked = trained(declared, action), _locked(declared, action)
+        if self.ids:
+            return self.told(Started(declared.name, declared.file, locked)).showing(model)
+        remote = job(len(self.observation.models) + 1000)
+        intent = self.told(Intended(declared.name, declared.file, intended(_made(declared, action))))
+        begun = intent.told(Started(declared.name, declared.file, replace(locked, remote=remote)))
+        return begun.showing(replace(model, remote=remote, chosen_id=None))
 
     def patched(self, declared: Manifest, action: Action) -> RemoteModel:
         model = self.observation.models[action.remote]
@@ -215,3 +221,62 @@ def worlds(draw: st.DrawFn) -> World:
         request=Request(retry=draw(asked), replace=draw(asked), complete=draw(st.booleans())),
         limits=draw(st.sampled_from([Limits(), Limits(max_creates=1), Limits(max_steps=3)])),
     )
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> list[RemoteModel]:
+    """Jobs of few contents, so that many double each other."""
+    contents = draw(st.lists(st.sampled_from(POOL), min_size=1, max_size=3, unique_by=lambda one: one.mark))
+    states = st.sampled_from([*LIVE_STATES, "CREATING", "CANCELLED"])
+    return [
+        live(draw(st.sampled_from(contents)), number=number, state=draw(states), created=draw(st.integers(0, 3)))
+        for number in range(draw(st.integers(0, 6)))
+    ]
+
+
+def made_of(model: RemoteModel) -> Made:
+    return next(one for one in POOL if one.mark == model.mark)
+
+
+@st.composite
+def entries(draw: st.DrawFn, made: Made, doubles: list[RemoteModel]) -> LockedGeneration:
+    """What some run may have recorded of a content: an intent, one of the jobs, or one that is gone by now."""
+    model = draw(st.sampled_from([None, *doubles, *doubles]))
+    if model is None:
+        gone = recorded(made, state=draw(st.sampled_from(["CREATING", "ACTIVE", "MISSING"])), number=99)
+        return draw(st.sampled_from([intended(made), gone]))
+    state = draw(st.sampled_from([model.state, State.CREATING]))
+    return replace(recorded(made, state=state), remote=model.remote, create_time=model.create_time)
+
+
+@st.composite
+def lockfiles(draw: st.DrawFn, shown: list[RemoteModel]) -> Lock:
+    """A lockfile of some run that took part: it may know of every job, or of none."""
+    blocks: dict[str, LockedModel] = {}
+    spare = draw(st.lists(st.sampled_from([one for every in OURS.values() for one in every]), max_size=2))
+    contents = {made.mark: made for made in [*map(made_of, shown), *spare] if made.scope == SCOPE}
+    for made in contents.values():
+        if not draw(st.booleans()):
+            continue
+        entry = draw(entries(made, [one for one in shown if one.mark == made.mark]))
+        block = blocks.get(made.name, LockedModel(f"{made.name}.yaml")).with_generation(entry)
+        serves = entry.state is State.ACTIVE and draw(st.booleans())
+        blocks[made.name] = replace(block, serving=made.key if serves else block.serving)
+    return Lock(models=blocks)
+
+
+@st.composite
+def races(draw: st.DrawFn) -> tuple[World, World]:
+    """One service without caller-chosen ids, as two checkouts with lockfiles of their own see it."""
+    shown = draw(jobs())
+    declared = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
+    asked = st.lists(st.sampled_from(NAMES), unique=True).map(frozenset)
+    request = Request(retry=draw(asked), replace=draw(asked), complete=draw(st.booleans()))
+    wanted = tuple(draw(manifests(name)) for name in declared)
+    observation = Observation({one.remote: one for one in shown}, frozenset({job(99)}))
+    first, second = (World(wanted, observation, draw(lockfiles(shown)), request, ids=False) for _ in range(2))
+    return first, second
+
+
+def worlds_without_ids() -> st.SearchStrategy[World]:
+    return races().map(lambda pair: pair[0])
