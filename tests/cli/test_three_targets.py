@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from support.cli_world import EXAMPLES, Cli
+from support.vertex_runs import BASE, chosen, trainings
 from support.vertex_world import (
-    CREATE,
     TARGETS,
-    UPLOAD,
-    Holding,
-    Meeting,
     World,
-    aim,
+    fresh,
     lock_file,
     lock_of,
     serving,
@@ -27,7 +20,6 @@ from support.vertex_world import (
 
 EVERY = pytest.mark.parametrize("target", TARGETS)
 NAMES = ["adder", "greeter", "speller"]
-BASE = "models/gemini-1.5-flash-001-tuning"
 VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
 TRAINED_ELSEWHERE = (
     "serves adder, greeter, speller already; a tuned model cannot be moved to another service, so here the training"
@@ -42,17 +34,8 @@ def served() -> Iterator[World]:
 
 
 @pytest.fixture
-def world(served: World, tmp_path: Path, reconcile: Cli) -> World:
-    """Empty services at the time of the command line, and three targets."""
-    folder = tmp_path / "service"
-    folder.mkdir()
-    served.begin(folder, lambda: reconcile.clock.now)
-    aim(reconcile, served.url)
-    return served
-
-
-def chosen(target: str) -> tuple[str, ...]:
-    return ("--target", target) if target else ()
+def world(served: World, reconcile: Cli) -> World:
+    return fresh(served, reconcile)
 
 
 def adder(reconcile: Cli, *, more: list[tuple[str, str]] | None = None) -> None:
@@ -77,15 +60,6 @@ def three(reconcile: Cli) -> None:
         f"{head.replace('NAME', 'greeter')}  baseModel: {BASE}\n"
         f"  dataset:\n    examples:\n{inline}  vertex: {{baseModel: gemini-2.5-flash}}\n"
     )
-
-
-def trainings(world: World, reconcile: Cli, target: str) -> int:
-    """How many trainings the service ever began, cancelled ones apart."""
-    if target == "vertex":
-        return len(world.jobs("PENDING", "RUNNING", "SUCCEEDED", "FAILED"))
-    if target == "gl":
-        return len(world.ask("GET", "/v1beta/tunedModels").get("tunedModels", []))
-    return sum(len(model["generations"]) for model in lock_of(reconcile, target).values())
 
 
 def locks(reconcile: Cli) -> dict[str, bytes]:
@@ -212,109 +186,3 @@ def test_a_changed_data_set_trains_anew_and_a_reverted_one_does_not(reconcile: C
     assert lock_of(reconcile, target)["adder"]["serving"] == old
     assert trainings(world, reconcile, target) == 2
     assert reconcile("plan", "--detailed-exitcode", *on).status == 0
-
-
-GL_CREATE = "POST /v1beta/tunedModels"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(
-    ("target", "number", "line", "carried_out"),
-    [
-        ("gl", signal.SIGKILL, GL_CREATE, True),
-        ("vertex", signal.SIGKILL, f"POST {UPLOAD}", True),
-        ("vertex", signal.SIGKILL, CREATE, False),
-        ("vertex", signal.SIGKILL, CREATE, True),
-        ("vertex", signal.SIGINT, CREATE, True),
-    ],
-)
-def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
-    reconcile: Cli, world: World, target: str, number: signal.Signals, line: str, *, carried_out: bool
-) -> None:
-    adder(reconcile)
-    world.front = holding = Holding(line, carried_out=carried_out)
-    process = reconcile.process("apply", "--yes", *chosen(target))
-    assert holding.reached.wait(20)
-
-    process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
-
-    assert process.returncode == (-number if number is signal.SIGKILL else 130)
-    assert "Traceback" not in err
-    states = [one["state"] for one in lock_of(reconcile, target)["adder"]["generations"]] if target == "vertex" else []
-    assert states == (["INTENDED"] if target == "vertex" else []), "the intent was on disk before the request"
-    _goes_on(reconcile, world, target)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(
-    ("target", "number"),
-    [("", signal.SIGKILL), ("vertex", signal.SIGKILL), ("vertex", signal.SIGINT)],
-)
-def test_a_process_that_ends_while_it_waits_is_gone_on_with(
-    reconcile: Cli, world: World, target: str, number: signal.Signals
-) -> None:
-    adder(reconcile)
-    process = reconcile.process("apply", "--yes", *chosen(target))
-    assert process.stderr is not None
-    assert any("training started" in line for line in process.stderr)
-
-    process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
-
-    if number is signal.SIGINT:
-        assert process.returncode == 130
-        assert "interrupted; the lockfile is saved, and trainings go on" in err
-    _goes_on(reconcile, world, target)
-
-
-def _goes_on(reconcile: Cli, world: World, target: str) -> None:
-    """The next run ends with the one training that there ever was."""
-    reconcile.clock.now = datetime.now(UTC)
-    again = reconcile("apply", "--yes", *chosen(target))
-    assert again.status == 0, again.err
-    model = lock_of(reconcile, target)["adder"]
-    assert [(one["key"], one["state"]) for one in model["generations"]] == [(model["serving"], "ACTIVE")]
-    assert trainings(world, reconcile, target) == 1
-    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 1 model, ")
-
-
-@pytest.mark.parametrize(
-    ("target", "line", "apart"), [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)]
-)
-def test_of_two_processes_that_create_at_once_one_training_is_left(
-    reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str], target: str, line: str, *, apart: bool
-) -> None:
-    adder(reconcile)
-    other = _another_checkout(reconcile, world, capsys) if apart else reconcile
-    world.front = Meeting(line, 2)
-
-    processes = [one.process("apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
-    told = [process.communicate(timeout=30) for process in processes]
-
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert world.count(line) == 2, "both had looked before either asked"
-    assert trainings(world, reconcile, target) == 1
-    for one in (reconcile, other):
-        finished = one("apply", "--yes", *chosen(target))
-        assert finished.status == 0, finished.err
-    assert trainings(world, reconcile, target) == 1
-    serving = [_serving(one, target) for one in (reconcile, other)]
-    assert serving[0] == serving[1]
-    if target == "vertex":
-        assert [job["name"] for job in world.jobs("SUCCEEDED")] == [serving[0]]
-
-
-def _another_checkout(reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str]) -> Cli:
-    folder = reconcile.folder / "other"
-    folder.mkdir()
-    other = Cli(folder, capsys)
-    other.clock = reconcile.clock
-    aim(other, world.url)
-    adder(other)
-    return other
-
-
-def _serving(reconcile: Cli, target: str) -> str:
-    model = lock_of(reconcile, target)["adder"]
-    return str(next(one["remote"] for one in model["generations"] if one["key"] == model["serving"]))

@@ -42,6 +42,8 @@ TARGETS = {
 """Three targets by name, the empty one being the default."""
 QUICK = Settings(step_seconds=0.1, overhead_seconds=0.5)
 """So that a training of few steps is over at the second look."""
+SLOW = Settings(step_seconds=1, overhead_seconds=10)
+"""So that a training of ten steps takes twenty seconds."""
 
 
 class World:
@@ -150,10 +152,11 @@ def altering(alter: Callable[[Json], Json]) -> Front:
 
     def changed(body: bytes) -> bytes:
         document = json.loads(body)
-        jobs = document.get("tuningJobs")
-        return json.dumps(
-            {**document, "tuningJobs": [alter(job) for job in jobs]} if jobs else alter(document)
-        ).encode()
+        if "tuningJobs" in document:
+            document["tuningJobs"] = [alter(job) for job in document["tuningJobs"]]
+        elif "name" in document:
+            document = alter(document)
+        return json.dumps(document).encode()
 
     def front(app: ASGIApp) -> ASGIApp:
         async def altered(scope: Scope, receive: Receive, send: Send) -> None:
@@ -264,12 +267,19 @@ def _first(size: int, receive: Receive) -> Receive:
     return partial
 
 
-def aim(reconcile: Cli, url: str, **changes: str) -> None:
-    """Write the three targets, and let requests be authorised."""
+def fresh(world: World, reconcile: Cli, pace: Settings = QUICK) -> World:
+    """Empty services at the time of the command line, and three targets there."""
+    folder = reconcile.folder / "service"
+    folder.mkdir()
+    world.begin(folder, lambda: reconcile.clock.now, pace)
+    aim(reconcile, world.url)
+    return world
+
+
+def aim(reconcile: Cli, url: str, *, location: str = LOCATION, more: str = "") -> None:
+    """Write the three targets, ``more`` being further fields of Vertex AI's, and let requests be authorised."""
     for name, fields in TARGETS.items():
-        text = fields.replace("URL", url)
-        for old, new in changes.items():
-            text = text.replace(old, new)
+        text = fields.replace("URL", url).replace(LOCATION, location) + (more if name == "vertex" else "")
         write_target(reconcile, name, text)
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
 

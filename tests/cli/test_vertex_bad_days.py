@@ -1,0 +1,234 @@
+"""What goes wrong at Vertex AI, through the command line: what is said, how it exits, and that the next run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from support.cli_world import Cli
+from support.vertex_runs import apply, goes_on, manifest, on, states
+from support.vertex_world import (
+    BUCKET,
+    CREATE,
+    JOBS,
+    OBJECTS,
+    SLOW,
+    UPLOAD,
+    Json,
+    World,
+    aim,
+    altering,
+    fresh,
+    refusal,
+    refusing,
+    serving,
+)
+
+LIST = f"GET {JOBS}"
+AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
+NO_READING = f"{AGENT} does not have storage.objects.get access to the Google Cloud Storage object."
+GRANT = (
+    "grant the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
+    " roles/storage.objectViewer on the bucket of the data set: `gcloud storage buckets add-iam-policy-binding"
+)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[World]:
+    with serving() as world:
+        yield world
+
+
+@pytest.fixture
+def world(served: World, reconcile: Cli) -> World:
+    return fresh(served, reconcile)
+
+
+@pytest.fixture
+def slow(served: World, reconcile: Cli) -> World:
+    """As ``world``, and a training takes 20 seconds."""
+    return fresh(served, reconcile, SLOW)
+
+
+def test_a_location_that_does_not_tune(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    aim(reconcile, world.url, location="mars-north1")
+
+    for command in (["plan"], ["apply", "--yes"]):
+        answer = on(reconcile, *command)
+        assert answer.status == 1
+        assert answer.err.endswith(
+            f"Error: {LIST.replace('europe-west4', 'mars-north1')} was refused with 400 INVALID_ARGUMENT: Unsupported"
+            " region for tuning: mars-north1. Choose a region of Vertex AI, such as us-central1; name a location in"
+            " spec.location of the target that offers tuning, such as us-central1 or europe-west4\n"
+        )
+
+    aim(reconcile, world.url)
+    goes_on(reconcile, world)
+
+
+FOREIGN = (
+    "was refused with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access (or it may not"
+    f" exist); ask for roles/storage.objectUser on gs://{BUCKET} for the account that you are logged in with; if the"
+    " bucket is not yours, name another one: bucket names are shared by the whole world\n"
+)
+MISSING = (
+    "was refused with 404 NOT_FOUND: The specified bucket does not exist; correct the bucket's name, or create it:"
+    f" `gcloud storage buckets create gs://{BUCKET} --location=LOCATION --project=PROJECT`\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status", "said"),
+    [
+        (403, "me@example.com does not have storage.objects.get access (or it may not exist).", 3, FOREIGN),
+        (404, "The specified bucket does not exist.", 1, MISSING),
+    ],
+    ids=["of another project", "missing"],
+)
+def test_a_bucket_that_is_not_ours(
+    reconcile: Cli, world: World, code: int, message: str, status: int, said: str
+) -> None:
+    manifest(reconcile)
+    world.front = refusing(refusal(code, "", message), f"GET {OBJECTS}", f"POST {UPLOAD}")
+
+    assert on(reconcile, "plan").status == 0, "data sets are uploaded by apply alone"
+    answer = apply(reconcile)
+
+    assert answer.status == status
+    assert f"adder  refused: GET {OBJECTS}/data%2Freconcile%2F" in answer.out
+    assert said in answer.out
+    assert world.count(CREATE) == 0
+    assert states(reconcile) == [], "nothing can have been created, and the lockfile says so"
+    goes_on(reconcile, world)
+
+
+def test_a_service_agent_without_its_role_refused_at_once(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    world.front = refusing(refusal(400, "FAILED_PRECONDITION", f"Service account {NO_READING}"), CREATE)
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    said = f"adder  refused: {CREATE} was refused with 400 FAILED_PRECONDITION: Service account {NO_READING[:-1]}; "
+    assert said + GRANT in answer.out
+    assert states(reconcile) == []
+    goes_on(reconcile, world)
+
+
+def test_a_service_agent_without_its_role_lets_the_job_fail(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    manifest(reconcile, "other", multiplier=2)
+
+    def unreadable(job: Json) -> Json:
+        if job["labels"]["reconcile-name"] != "adder" or job["labels"]["reconcile-attempt"] != "0":
+            return job
+        error = {"code": 7, "message": NO_READING}
+        kept = {name: value for name, value in job.items() if name != "tunedModel"}
+        return {**kept, "state": "JOB_STATE_FAILED", "endTime": job["createTime"], "error": error}
+
+    world.front = altering(unreadable)
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  failed: {NO_READING[:-1]}; {GRANT}" in answer.out
+    assert "change the inputs, or train it again with --retry adder" in answer.out
+    assert "other  ready: " in answer.out
+    assert GRANT in on(reconcile, "status").out
+    held = apply(reconcile)
+    assert held.status == 1
+    assert f"adder  held (Failed): {NO_READING[:-1]}; {GRANT}" in held.out
+    assert world.count(CREATE) == 2, "nothing is trained again by itself"
+    assert apply(reconcile, "--retry", "adder").status == 0
+    assert states(reconcile) == ["ACTIVE", "FAILED"]
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+
+
+def queued(job: Json) -> Json:
+    kept = {name: value for name, value in job.items() if name in {"name", "labels", "createTime", "baseModel"}}
+    return {**kept, "state": "JOB_STATE_QUEUED"}
+
+
+def test_a_job_that_is_queued_for_hours(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, more="  lifecycle: {timeout: 3h}\n")
+    world.front = altering(queued)
+    started = apply(reconcile, "--no-wait")
+    assert started.status == 0, started.err
+
+    reconcile.clock.now += timedelta(hours=2)
+    waited = on(reconcile, "wait", "--timeout", "1m")
+    said = (
+        "the service has shown it as QUEUED for 2.0 hours: its location may be short of capacity, or the project's"
+        " quota of tuning jobs used up; wait, ask for quota, or cancel the job and choose another location"
+    )
+    assert waited.status == 4
+    assert f"adder  still training: {said}" in waited.out
+    assert "`reconcile wait` resumes the waiting" in waited.out
+    assert said in on(reconcile, "plan").out
+    assert ", QUEUED" in on(reconcile, "status", "--live").out
+
+    reconcile.clock.now += timedelta(minutes=58)
+    ended = on(reconcile, "wait")
+    assert ended.status == 1
+    assert f"adder  held (DeadlineExceeded): {said.replace('2.0', '3.0')}; " in ended.out
+    assert "nobody waits for adder-" in ended.out
+    assert apply(reconcile).status == 1
+    assert [job["state"] for job in world.jobs()] == ["JOB_STATE_SUCCEEDED"], "nothing was cancelled"
+    goes_on(reconcile, world)
+
+
+def test_a_job_that_somebody_cancels_while_we_wait(reconcile: Cli, slow: World) -> None:
+    manifest(reconcile)
+
+    def cancel(now: datetime) -> None:
+        if now.second >= 6 and slow.jobs("PENDING", "RUNNING"):
+            slow.cancel(slow.jobs()[0])
+
+    reconcile.clock.on_move = cancel
+    answer = apply(reconcile)
+    reconcile.clock.on_move = lambda _now: None
+
+    said = "the training was cancelled at the service; change the inputs, or train it again with --retry adder"
+    assert answer.status == 1
+    assert "adder  cancelled: adder-" in answer.err
+    assert f"adder  failed: {said}" in answer.out
+    assert states(reconcile) == ["CANCELLED"]
+    again = apply(reconcile)
+    assert again.status == 1
+    assert f"adder  held (Cancelled): {said}" in again.out
+    goes_on(reconcile, slow, "--retry", "adder", jobs=2)
+    assert states(reconcile) == ["ACTIVE", "CANCELLED"]
+
+
+def test_a_job_that_somebody_cancels_between_runs(reconcile: Cli, slow: World) -> None:
+    manifest(reconcile)
+    apply(reconcile, "--no-wait")
+    slow.cancel(slow.jobs()[0])
+
+    planned = on(reconcile, "plan")
+    assert planned.status == 1
+    assert "! adder                held: Cancelled" in planned.out
+    assert "the training was cancelled at the service" in planned.out
+    assert states(reconcile) == ["CREATING"], "a plan records nothing"
+    waited = on(reconcile, "wait")
+    assert waited.status == 1
+    assert "adder  failed: the training was cancelled at the service" in waited.out
+    manifest(reconcile, multiplier=2)
+    goes_on(reconcile, slow, jobs=2)
+
+
+def test_a_training_that_diverges(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, multiplier=5000)
+    manifest(reconcile, "other")
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert "adder  failed: Tuning failed: the mean loss is not a number at step " in answer.out
+    assert "other  ready: " in answer.out
+    assert "adder  held (Failed): Tuning failed" in apply(reconcile).out
+    manifest(reconcile, multiplier=1)
+    goes_on(reconcile, world, jobs=3)
+    assert states(reconcile) == ["ACTIVE", "FAILED"]

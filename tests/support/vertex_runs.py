@@ -1,0 +1,53 @@
+"""Runs of the command line on one of three targets, mostly Vertex AI, and what they left."""
+
+from __future__ import annotations
+
+from support.cli_world import Cli, Result
+from support.vertex_world import World, lock_of
+
+BASE = "models/gemini-1.5-flash-001-tuning"
+
+
+def chosen(target: str) -> tuple[str, ...]:
+    return ("--target", target) if target else ()
+
+
+def manifest(reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more: str = "") -> None:
+    block = f"epochCount: 2, learningRateMultiplier: {multiplier}"
+    reconcile.manifest(
+        name,
+        base=BASE,
+        more=f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{{block}}}}}\n{more}",
+    )
+
+
+def on(reconcile: Cli, *arguments: str) -> Result:
+    return reconcile(*arguments, "--target", "vertex")
+
+
+def apply(reconcile: Cli, *arguments: str) -> Result:
+    return on(reconcile, "apply", "--yes", *arguments)
+
+
+def states(reconcile: Cli, name: str = "adder") -> list[str]:
+    """The recorded generations' states, the newest first."""
+    return [one["state"] for one in lock_of(reconcile, "vertex").get(name, {}).get("generations", ())]
+
+
+def goes_on(reconcile: Cli, world: World, *arguments: str, jobs: int = 1) -> None:
+    """The trouble is over, and the next run ends well, with so many jobs in all."""
+    world.front = lambda app: app
+    again = apply(reconcile, *arguments)
+    assert again.status == 0, again.out + again.err
+    assert states(reconcile)[0] == "ACTIVE"
+    assert len(world.jobs()) == jobs
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+
+
+def trainings(world: World, reconcile: Cli, target: str) -> int:
+    """How many trainings the service ever began, cancelled ones apart."""
+    if target == "vertex":
+        return len(world.jobs("PENDING", "RUNNING", "SUCCEEDED", "FAILED"))
+    if target == "gl":
+        return len(world.ask("GET", "/v1beta/tunedModels").get("tunedModels", []))
+    return sum(len(model["generations"]) for model in lock_of(reconcile, target).values())
