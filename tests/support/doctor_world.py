@@ -30,7 +30,9 @@ def fronted(folder: Path, answer: Answer = lambda _request: None) -> Iterator[st
         clock=Time().clock,
         random=random.Random(7),  # noqa: S311 - made-up ids, no secret
     )
-    config = uvicorn.Config(answering(answer)(app), host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    config = uvicorn.Config(
+        answering(answer)(app), host="127.0.0.1", port=0, log_level="error", lifespan="off", ws="none"
+    )
     server = uvicorn.Server(config)
     socket = config.bind_socket()
     thread = Thread(target=server.run, kwargs={"sockets": [socket]})
