@@ -8,22 +8,26 @@ import pytest
 
 from reconciler.core.events import (
     Adopted,
+    Cancelled,
     Completed,
     Declared,
     Disappeared,
+    Dropped,
     Event,
     Failed,
+    Intended,
     Progressed,
     Promoted,
     Refused,
     Started,
     Targeted,
     Updated,
+    Withdrawn,
     observed,
     record,
 )
 from reconciler.core.lock import Lock, LockedModel, LockedTarget
-from reconciler.core.model import Failure, RemoteModel, Snapshot, State
+from reconciler.core.model import Failure, RemoteModel, Resources, Snapshot, State
 from reconciler.core.problems import ReconcileError
 from support.core_strategies import generation
 
@@ -135,9 +139,64 @@ def test_what_is_promoted_serves() -> None:
     )
 
 
+INTENT = generation(KEY, state=State.INTENDED, remote="")
+MISSING = generation(KEY, state=State.MISSING, attempt=2)
+REFUSED = Withdrawn("numbers", KEY)
+
+
+def test_an_intent_opens_a_block_and_leaves_none_when_it_is_withdrawn() -> None:
+    lock = record(Lock(), Intended("numbers", "numbers.yaml", INTENT))
+    assert lock == Lock(models={"numbers": LockedModel("numbers.yaml", generations=(INTENT,))})
+    assert record(lock, REFUSED) == Lock()
+
+
+def test_what_an_intent_took_the_place_of_comes_back_when_it_is_withdrawn() -> None:
+    before = Lock(models={"numbers": LockedModel("numbers.yaml", KEY, generations=(MISSING, generation("numbers-b")))})
+    lock = record(before, Intended("numbers", "numbers.yaml", INTENT))
+    assert lock.models["numbers"].generation(KEY) == INTENT
+    assert record(lock, replace(REFUSED, before=MISSING)) == before
+
+
+def test_what_serves_gives_way_only_when_its_successor_was_begun() -> None:
+    lock = Lock(models={"numbers": LockedModel("numbers.yaml", KEY, generations=(MISSING,))})
+    lock = record(lock, Intended("numbers", "numbers.yaml", INTENT))
+    assert lock.models["numbers"].serving == KEY
+    assert record(lock, Started("numbers", "numbers.yaml", CREATING)).models["numbers"].serving is None
+
+
+def test_what_was_rolled_back_is_remembered_when_an_intent_is_withdrawn() -> None:
+    block = LockedModel("numbers.yaml", rejected=("numbers-b",))
+    lock = record(Lock(models={"numbers": block}), Intended("numbers", "numbers.yaml", INTENT))
+    assert record(lock, REFUSED) == Lock(models={"numbers": block})
+
+
+def test_what_another_run_began_meanwhile_outlives_intents_and_refusals() -> None:
+    assert record(LOCK, Intended("numbers", "numbers.yaml", INTENT)) is LOCK
+    assert record(LOCK, REFUSED) is LOCK
+    begun = record(LOCK, Started("numbers", "numbers.yaml", CREATING))
+    assert begun is LOCK
+
+
+@pytest.mark.parametrize("kind", [Completed, Failed, Cancelled])
+def test_what_became_of_another_training_of_that_key_is_not_recorded(
+    kind: type[Completed | Failed | Cancelled],
+) -> None:
+    assert record(LOCK, kind("numbers", KEY, replace(READY, remote="jobs/2"))) is LOCK
+
+
+def test_what_a_training_made_is_recorded_and_kept() -> None:
+    made = Resources(job="jobs/1", endpoint="endpoints/1")
+    known = observed(CREATING, replace(READY, resources=made))
+    assert known.resources == made
+    assert observed(known, READY).resources == made
+
+
 @pytest.mark.parametrize(
     "event",
     [
+        Dropped("numbers", KEY, "jobs/2"),
+        Withdrawn("numbers", "unknown"),
+        Withdrawn("unknown", KEY),
         Updated("numbers", KEY, ("description",)),
         Refused("numbers", ReconcileError("no")),
         Declared("numbers", "numbers.yaml", protect=False),

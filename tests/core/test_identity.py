@@ -23,14 +23,16 @@ from reconciler.core.identity import (
     canonical_number,
     dataset_digest,
     key_of,
+    object_digest,
     same_number,
     split_mark,
     with_mark,
 )
-from reconciler.core.model import Example, Mark, Source
+from reconciler.core.model import Conversation, Example, Mark, Source
 from support.core_strategies import FLOAT32_MAX, contents, examples, marks, rates, texts
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "keys.v1.json").read_text(encoding="utf-8"))["keys"]
+DIGESTS = json.loads((Path(__file__).parent / "golden" / "digests.v1.json").read_text(encoding="utf-8"))
 LEGAL_ID = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
 
 
@@ -73,6 +75,32 @@ def test_the_golden_keys_follow_from_first_principles(vector: dict[str, Any]) ->
     assert canonical == vector["canonical"]
     assert digest.hexdigest() == vector["sha256"]
     assert vector["key"] == f"{vector['name']}-{base64.b32encode(digest.digest()).decode()[:8].lower()}"
+
+
+@pytest.mark.parametrize("vector", DIGESTS["objects"], ids=lambda vector: vector["uri"])
+def test_digests_of_objects_of_version_1_never_change(vector: dict[str, str]) -> None:
+    assert object_digest(vector["uri"], vector["generation"], vector["checksum"]) == vector["digest"]
+    assert vector["digest"] == "sha256:" + hashlib.sha256(vector["canonical"].encode()).hexdigest()
+    assert json.loads(vector["canonical"]) == [vector["uri"], vector["generation"], vector["checksum"]]
+
+
+@pytest.mark.parametrize("vector", DIGESTS["conversations"], ids=["one", "two with an instruction"])
+def test_digests_of_conversations_of_version_1_never_change(vector: dict[str, Any]) -> None:
+    assert dataset_digest(map(Conversation, vector["lines"])) == vector["digest"]
+    text = "".join(f"{line}\n" for line in vector["lines"])
+    assert vector["digest"] == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_every_part_of_an_objects_pin_counts() -> None:
+    pins = [("gs://a/b", "1", "c"), ("gs://a/x", "1", "c"), ("gs://a/b", "2", "c"), ("gs://a/b", "1", "d")]
+    assert len({object_digest(*pin) for pin in pins}) == len(pins)
+
+
+def test_a_conversation_is_another_data_set_than_the_pair_it_was_made_of() -> None:
+    pair = Example("1", "2")
+    line = '{"contents":[{"parts":[{"text":"1"}],"role":"user"},{"parts":[{"text":"2"}],"role":"model"}]}'
+    assert dataset_digest([pair]) != dataset_digest([Conversation(line)])
+    assert dataset_digest([pair, Conversation(line)]) != dataset_digest([Conversation(line), pair])
 
 
 @given(contents())

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.core.lock import Lock, LockedModel, LockedTarget, check_owner, instant, locked_target
 from reconciler.core.lock_text import dumps, loads
-from reconciler.core.model import Failure, Limits, RemoteModel, State, Target
+from reconciler.core.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
 from reconciler.core.problems import ReconcileError
 from support.core_strategies import generation, locked_models, locks, names
 
@@ -101,6 +101,32 @@ def test_empty_keys_are_left_out_and_the_rest_is_sorted() -> None:
     )
 
 
+def test_what_is_only_intended_has_no_remote_name_and_what_was_made_has_its_resources() -> None:
+    pinned = Dataset("gs://acme/data.jsonl", "sha256:" + "1" * 64, 0, "17", "AAAAAA==", 1000)
+    made = Resources("jobs/1", "models/1@1", "endpoints/1", "us-central1", (Checkpoint("1", 0, 7, "endpoints/2"),))
+    generations = (
+        generation("numbers-bbbbbbbb", remote="", state=State.INTENDED, dataset=pinned),
+        generation(resources=made, dataset=pinned),
+    )
+    document = json.loads(dumps(Lock(FULL.target, {"numbers": LockedModel("n.yaml", generations=generations)})))
+    intended, ready = document["models"]["numbers"]["generations"]
+    assert not intended.keys() & {"remote", "resources", "createTime"}
+    assert ready["dataset"] == {
+        "path": "gs://acme/data.jsonl",
+        "digest": "sha256:" + "1" * 64,
+        "generation": "17",
+        "checksum": "AAAAAA==",
+        "bytes": 1000,
+    }
+    assert ready["resources"] == {
+        "job": "jobs/1",
+        "model": "models/1@1",
+        "endpoint": "endpoints/1",
+        "location": "us-central1",
+        "checkpoints": [{"checkpointId": "1", "epoch": 0, "step": 7, "endpoint": "endpoints/2"}],
+    }
+
+
 def edited(edit: Callable[[dict[str, Any]], object]) -> str:
     document = json.loads(dumps(FULL))
     edit(document)
@@ -169,6 +195,16 @@ UNREADABLE = {
         put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
         f": {AT}.hyperparameters.declared.batchSize is no number",
     ),
+    "no remote although it was begun": (
+        edited(lambda document: document["models"]["numbers"]["generations"][0].update(state="CREATING", remote=None)),
+        f": {AT} lacks remote",
+    ),
+    "checkpoint without id": (
+        put(*ONE, "resources", value={"checkpoints": [{"epoch": 1}]}),
+        f": {AT}.resources.checkpoints[0] lacks checkpointId",
+    ),
+    "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job is no text"),
+    "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes is no whole number"),
     "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error lacks message"),
     "odd limit": (put("target", "limits", "maxCreates", value=1.5), ": target.limits.maxCreates is no whole number"),
 }

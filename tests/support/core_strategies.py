@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.identity import NAME_PATTERN, Content, canonical_number
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Dataset, Example, Failure, Mark, Number, Source, State
+from reconciler.core.model import Checkpoint, Dataset, Example, Failure, Mark, Number, Resources, Source, State
 
 DIGEST = "sha256:" + "0" * 64
 FLOAT32_MAX = 3.4028234e38
@@ -92,18 +92,37 @@ def times() -> st.SearchStrategy[str]:
     )
 
 
+def datasets() -> st.SearchStrategy[Dataset]:
+    """Files, inline examples, and objects in Cloud Storage, whose examples nobody counted."""
+    local = st.builds(Dataset, texts(), digests(), st.integers(1, 10**6))
+    pins = {"generation": texts(min_size=1), "checksum": texts(min_size=1), "size": st.integers(0, 10**9)}
+    return local | st.builds(Dataset, texts(min_size=1).map("gs://".__add__), digests(), st.just(0), **pins)
+
+
+def resources() -> st.SearchStrategy[Resources]:
+    checkpoint = st.builds(Checkpoint, texts(min_size=1), st.integers(0, 99), st.integers(0, 10**6), texts())
+    return st.builds(Resources, texts(), texts(), texts(), texts(), st.lists(checkpoint, max_size=2).map(tuple))
+
+
 def generations() -> st.SearchStrategy[LockedGeneration]:
+    """Recorded generations; of those that are only intended some have no remote name."""
+    return _generations(st.sampled_from(State), texts(min_size=1)) | _generations(st.just(State.INTENDED), st.just(""))
+
+
+def _generations(
+    states: st.SearchStrategy[State], remotes: st.SearchStrategy[str]
+) -> st.SearchStrategy[LockedGeneration]:
     maybe = st.none() | texts(min_size=1)
     return st.builds(
         LockedGeneration,
         key=names(),
-        remote=texts(min_size=1),
+        remote=remotes,
         spec=digests(),
         attempt=st.integers(0, 9),
         origin=st.sampled_from(["created", "adopted"]),
-        state=st.sampled_from(State),
+        state=states,
         source=sources(),
-        dataset=st.builds(Dataset, texts(), digests(), st.integers(0, 10**6)),
+        dataset=datasets(),
         declared=hyperparameters(),
         effective=hyperparameters(),
         preamble=texts(),
@@ -113,6 +132,7 @@ def generations() -> st.SearchStrategy[LockedGeneration]:
         create_time=st.just("") | times(),
         complete_time=st.just("") | times(),
         failure=st.none() | st.builds(Failure, st.integers(0, 16), texts()),
+        resources=resources(),
     )
 
 
