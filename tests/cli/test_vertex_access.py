@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli_world import Cli
+from support.vertex_fronts import refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import CREATE, JOBS, SLOW, World, fresh, refusal, refusing, serving
+from support.vertex_world import CREATE, JOBS, SLOW, World, fresh, serving
 
 if TYPE_CHECKING:
     from starlette.responses import Response

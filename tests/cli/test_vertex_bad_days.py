@@ -8,23 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from support.cli_world import Cli
+from support.vertex_fronts import Json, altering, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import (
-    BUCKET,
-    CREATE,
-    JOBS,
-    OBJECTS,
-    SLOW,
-    UPLOAD,
-    Json,
-    World,
-    aim,
-    altering,
-    fresh,
-    refusal,
-    refusing,
-    serving,
-)
+from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, SLOW, UPLOAD, World, aim, fresh, serving
 
 LIST = f"GET {JOBS}"
 AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"

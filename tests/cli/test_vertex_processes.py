@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import pytest
 
 from support.cli_world import Cli
+from support.vertex_fronts import Holding, Meeting
 from support.vertex_runs import chosen, manifest, trainings
-from support.vertex_world import CREATE, UPLOAD, Holding, Meeting, World, aim, fresh, lock_of, serving
+from support.vertex_world import CREATE, UPLOAD, World, aim, fresh, lock_of, serving
 
 
 @pytest.fixture(scope="module")

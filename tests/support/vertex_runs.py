@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from support.cli_world import Cli, Result
 from support.vertex_world import World, lock_of
 
@@ -18,6 +20,25 @@ def manifest(reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more
         name,
         base=BASE,
         more=f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{{block}}}}}\n{more}",
+    )
+
+
+def conversations(count: int = 20, first: int = 0) -> bytes:
+    """A data set in Vertex AI's own form: a system instruction, and two turns of each side a line."""
+    return b"".join(_conversation(number) for number in range(first, first + count))
+
+
+def _conversation(number: int) -> bytes:
+    said = [("user", number), ("model", number + 1), ("user", "and then?"), ("model", number + 2)]
+    turns = [{"role": role, "parts": [{"text": str(text)}]} for role, text in said]
+    return json.dumps({"systemInstruction": {"parts": [{"text": "Count."}]}, "contents": turns}).encode() + b"\n"
+
+
+def declare(reconcile: Cli, name: str, path: str, block: str = "") -> None:
+    """Write a manifest over a data set that is there; ``block`` are further lines of the block for Vertex AI."""
+    (reconcile.specs / f"{name}.yaml").write_text(
+        f"apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {{name: {name}}}\nspec:\n"
+        f"  baseModel: {BASE}\n  dataset: {{path: {path}}}\n  vertex:\n    baseModel: gemini-2.5-flash\n{block}"
     )
 
 

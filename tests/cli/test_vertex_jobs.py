@@ -1,0 +1,212 @@
+"""What of a manifest and a target reaches the tuning job that Vertex AI shows; and what other services say to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from support.cli_world import Cli
+from support.vertex_runs import apply, chosen, conversations, declare, manifest, on
+from support.vertex_world import BUCKET, LOCATION, OBJECTS, PROJECT, World, aim, fresh, lock_of, serving
+
+OTHERS = pytest.mark.parametrize(
+    ("target", "label"), [("", "embedded service"), ("gl", "Generative Language API v1beta")]
+)
+KEY = f"projects/{PROJECT}/locations/{LOCATION}/keyRings/tuning/cryptoKeys/models"
+ACCOUNT = f"tuner@{PROJECT}.iam.gserviceaccount.com"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[World]:
+    with serving() as world:
+        yield world
+
+
+@pytest.fixture
+def world(served: World, reconcile: Cli) -> World:
+    return fresh(served, reconcile)
+
+
+def content(world: World, uri: str) -> list[object]:
+    """The lines of an object in the bucket."""
+    name = uri.removeprefix(f"gs://{BUCKET}/").replace("/", "%2F")
+    return [json.loads(line) for line in world.read(f"{OBJECTS}/{name}").splitlines()]
+
+
+def turns(*said: str) -> dict[str, object]:
+    roles = ("user", "model")
+    return {"contents": [{"role": role, "parts": [{"text": text}]} for role, text in zip(roles, said, strict=True)]}
+
+
+def test_local_data_sets_are_uploaded_with_the_preamble_and_named_by_their_content(
+    reconcile: Cli, world: World
+) -> None:
+    (reconcile.specs / "seen.csv").write_text("text_input,output\n" + "".join(f"{n},{n + 1}\n" for n in range(20)))
+    (reconcile.specs / "unseen.csv").write_text("text_input,output\n90,91\n91,92\n")
+    declare(
+        reconcile,
+        "adder",
+        'seen.csv, preamble: "Next: "',
+        "    validationDataset: {path: unseen.csv}\n"
+        "    hyperparameters: {epochCount: 2, learningRateMultiplier: 1.5, adapterSize: 8}\n",
+    )
+
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs()
+    spec, recorded = job["supervisedTuningSpec"], lock_of(reconcile, "vertex")["adder"]["generations"][0]
+    digest = recorded["dataset"]["digest"].removeprefix("sha256:")
+    assert spec["trainingDatasetUri"] == f"gs://{BUCKET}/data/reconcile/{digest}.jsonl"
+    assert content(world, spec["trainingDatasetUri"]) == [turns(f"Next: {n}", str(n + 1)) for n in range(20)]
+    assert content(world, spec["validationDatasetUri"]) == [turns("Next: 90", "91"), turns("Next: 91", "92")]
+    assert spec["hyperParameters"] == {
+        "epochCount": "2",
+        "learningRateMultiplier": 1.5,
+        "adapterSize": "ADAPTER_SIZE_EIGHT",
+    }
+    assert recorded["hyperparameters"]["effective"] == {
+        "adapterSize": 8,
+        "epochCount": 2,
+        "learningRateMultiplier": 1.5,
+    }
+    assert {"serviceAccount", "encryptionSpec"}.isdisjoint(job), "what is not declared is the service's to choose"
+    assert "exportLastCheckpointOnly" not in spec
+    assert len(world.objects()) == 2
+
+
+def test_names_and_marks_are_on_the_job(reconcile: Cli, world: World) -> None:
+    reconcile.manifest(
+        "adder",
+        more="  displayName: The adder\n  description: Adds one.\n"
+        "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}\n",
+    )
+
+    apply(reconcile)
+
+    (job,) = world.jobs()
+    recorded = lock_of(reconcile, "vertex")["adder"]
+    assert (job["baseModel"], job["tunedModelDisplayName"], job["description"]) == (
+        "gemini-2.5-flash",
+        "The adder",
+        "Adds one.",
+    )
+    assert job["labels"]["managed-by"] == "reconcile"
+    assert job["labels"]["reconcile-key"] == recorded["serving"]
+    assert job["labels"]["reconcile-name"] == "adder"
+    assert recorded["generations"][0]["remote"] == job["name"]
+
+
+def test_what_the_target_runs_jobs_as_reaches_the_job(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    aim(reconcile, world.url, more=f"  vertex: {{serviceAccount: {ACCOUNT}, kmsKeyName: {KEY}}}\n")
+
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs()
+    assert job["serviceAccount"] == ACCOUNT
+    assert job["encryptionSpec"] == {"kmsKeyName": KEY}
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_checkpoints_are_recorded_and_resolved(reconcile: Cli, world: World, *, last_only: bool) -> None:
+    block = f"    hyperparameters: {{epochCount: 3}}\n    exportLastCheckpointOnly: {str(last_only).lower()}\n"
+    (reconcile.specs / "chat.jsonl").write_bytes(conversations())
+    declare(reconcile, "chat", "chat.jsonl", block)
+
+    apply(reconcile)
+
+    (job,) = world.jobs()
+    assert job["supervisedTuningSpec"].get("exportLastCheckpointOnly", False) is last_only
+    made = job["tunedModel"]
+    shown = [{**one, "epoch": int(one["epoch"]), "step": int(one["step"])} for one in made["checkpoints"]]
+    assert [one["epoch"] for one in shown] == ([3] if last_only else [1, 2, 3])
+    expected = {
+        "job": job["name"],
+        "model": made["model"],
+        "endpoint": made["endpoint"],
+        "location": LOCATION,
+        "checkpoints": shown,
+    }
+    assert lock_of(reconcile, "vertex")["chat"]["generations"][0]["resources"] == expected
+    assert on(reconcile, "resolve", "chat", "--format", "json").document["models"][0]["resources"] == expected
+
+
+def test_conversations_of_a_file_are_trained_as_they_stand(reconcile: Cli, world: World) -> None:
+    (reconcile.specs / "chat.jsonl").write_bytes(conversations())
+    declare(reconcile, "chat", "chat.jsonl")
+
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs("SUCCEEDED")
+    sent = content(world, job["supervisedTuningSpec"]["trainingDatasetUri"])
+    assert sent == [json.loads(line) for line in conversations().splitlines()]
+    prompt = json.dumps({"contents": [{"role": "user", "parts": [{"text": "and then?"}]}]}).encode()
+    endpoint = on(reconcile, "resolve", "chat").out.strip()
+    assert world.ask("POST", f"/v1/{endpoint}:generateContent", prompt)["candidates"]
+
+
+def test_data_sets_in_cloud_storage_are_trained_where_they_are(reconcile: Cli, world: World) -> None:
+    seen, unseen = (world.put(f"sets/{name}.jsonl", conversations()) for name in ("seen", "unseen"))
+    declare(
+        reconcile,
+        "cloud",
+        f"gs://{BUCKET}/sets/seen.jsonl",
+        f"    validationDataset: {{path: gs://{BUCKET}/sets/unseen.jsonl}}\n",
+    )
+
+    assert apply(reconcile).status == 0
+
+    (job,) = world.jobs("SUCCEEDED")
+    spec = job["supervisedTuningSpec"]
+    assert spec["trainingDatasetUri"] == f"gs://{BUCKET}/{seen['name']}"
+    assert spec["validationDatasetUri"] == f"gs://{BUCKET}/{unseen['name']}"
+    recorded = lock_of(reconcile, "vertex")["cloud"]["generations"][0]["dataset"]
+    assert (recorded["generation"], recorded["checksum"]) == (seen["generation"], seen["crc32c"])
+    assert world.objects() == ["sets/seen.jsonl", "sets/unseen.jsonl"], "nothing is copied"
+
+
+@OTHERS
+def test_other_services_refuse_conversations(reconcile: Cli, world: World, target: str, label: str) -> None:
+    (reconcile.specs / "chat.jsonl").write_bytes(conversations())
+    declare(reconcile, "chat", "chat.jsonl")
+    said = (
+        f"specs/chat.jsonl:1:1: spec.dataset.path: the examples are in Vertex AI's own form, which {label} does not"
+        " take; write one input and one output in each line, or use a target of Vertex AI\n"
+    )
+
+    assert said in reconcile("validate", *chosen(target)).out
+    for command in (["plan"], ["apply", "--yes"]):
+        answer = reconcile(*command, *chosen(target))
+        assert answer.status == 1
+        assert said in answer.err
+    assert world.lines == []
+
+
+@pytest.mark.parametrize("target", ["", "gl"])
+def test_other_services_refuse_data_sets_in_cloud_storage(reconcile: Cli, world: World, target: str) -> None:
+    declare(reconcile, "cloud", f"gs://{BUCKET}/sets/seen.jsonl")
+
+    answer = reconcile("apply", "--yes", *chosen(target))
+
+    assert answer.status == 1
+    assert (
+        "specs/cloud.yaml:6:19: spec.dataset.path: data sets in Cloud Storage are read by Vertex AI alone; name a file"
+        " beside this manifest, or use a target of Vertex AI\n"
+    ) in answer.err
+    assert world.lines == []
+
+
+@OTHERS
+def test_other_services_ignore_the_block(reconcile: Cli, world: World, target: str, label: str) -> None:
+    block = f"    validationDataset: {{path: gs://{BUCKET}/sets/unseen.jsonl}}\n    exportLastCheckpointOnly: true\n"
+    manifest(reconcile)
+    file = reconcile.specs / "adder.csv"
+    declare(reconcile, "adder", file.name, block)
+
+    answer = reconcile("apply", "--yes", *chosen(target))
+
+    assert answer.status == 0, answer.err
+    assert f"Target {target or 'default'}: {label}" in answer.err
+    assert not [line for line in world.lines if "/storage/" in line]

@@ -1,0 +1,255 @@
+"""Data sets in Cloud Storage that change or go, and uploads that are cut off, through the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli_world import Cli
+from support.vertex_fronts import Cutting, Front, line_of, refusal, refusing
+from support.vertex_runs import apply, conversations, declare, goes_on, manifest, on, states
+from support.vertex_world import BUCKET, CREATE, OBJECTS, UPLOAD, World, fresh, lock_of, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+NAME = "sets/chat.jsonl"
+URI = f"gs://{BUCKET}/{NAME}"
+LOOK = f"GET {OBJECTS}/{NAME}"
+GONE = f"there is no object {URI}; correct the address, or upload it"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[World]:
+    with serving() as world:
+        yield world
+
+
+@pytest.fixture
+def world(served: World, reconcile: Cli) -> World:
+    """Services, and a manifest over a data set in Cloud Storage that nobody has uploaded yet."""
+    declare(reconcile, "adder", URI, "    hyperparameters: {epochCount: 2}\n")
+    return fresh(served, reconcile)
+
+
+def test_an_object_that_is_overwritten_is_a_changed_data_set(reconcile: Cli, world: World) -> None:
+    first = world.put(NAME, conversations())["generation"]
+    goes_on(reconcile, world)
+    old = lock_of(reconcile, "vertex")["adder"]["serving"]
+    second = world.put(NAME, conversations(30))["generation"]
+
+    planned = on(reconcile, "plan")
+    assert f"changes            dataset.generation: {first} → {second}\n" in planned.out
+    assert f"data set           {URI}, " in planned.out
+    changes = on(reconcile, "plan", "--format", "json").document["actions"][0]["changes"]
+    assert changes[0] == {"field": "dataset.generation", "live": first, "declared": second}
+    assert apply(reconcile, "--no-wait").status == 0
+    assert lock_of(reconcile, "vertex")["adder"]["serving"] == old
+    goes_on(reconcile, world, jobs=2)
+    recorded = [one["dataset"]["generation"] for one in lock_of(reconcile, "vertex")["adder"]["generations"]]
+    assert recorded == [second, first]
+
+
+def test_an_object_that_is_gone_after_the_training_changes_nothing(reconcile: Cli, world: World) -> None:
+    world.put(NAME, conversations())
+    goes_on(reconcile, world)
+    world.delete(NAME)
+
+    planned = on(reconcile, "plan", "--detailed-exitcode")
+
+    assert planned.status == 0
+    assert f"Note: adder still counts as trained on the recorded data: {GONE}\n" in planned.out
+    assert "Everything is in sync: 1 model." in planned.out
+    assert apply(reconcile).out.startswith("Everything is in sync: 1 model, ")
+    for command in (["validate", "--locked"], ["apply", "--yes", "--locked"], ["plan", "--offline"]):
+        answer = on(reconcile, *command)
+        assert answer.status == 0, answer.out + answer.err
+    assert world.count(CREATE) == 1
+
+
+def test_an_object_that_was_never_there_holds_its_model_alone(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, "other")
+
+    assert f"held: DataUnavailable\n      why                {GONE}\n" in on(reconcile, "plan").out
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  held (DataUnavailable): {GONE}\n" in answer.out
+    assert "other  ready: " in answer.out
+    assert states(reconcile) == []
+    assert on(reconcile, "plan", "--offline").status == 1
+    world.put(NAME, conversations())
+    goes_on(reconcile, world, jobs=2)
+
+
+def test_an_object_that_we_may_not_see_holds_its_model_alone(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, "other")
+    world.put(NAME, conversations())
+    world.front = refusing(refusal(403, "", "me@example.com does not have storage.objects.get access."), LOOK)
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert "adder  held (DataUnavailable): GET " in answer.out
+    assert (
+        "was refused with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access; ask for"
+        f" roles/storage.objectUser on gs://{BUCKET} "
+    ) in answer.out
+    assert "other  ready: " in answer.out
+    goes_on(reconcile, world, jobs=2)
+
+
+def test_a_validation_data_set_that_is_not_there_holds_the_create(reconcile: Cli, world: World) -> None:
+    world.put(NAME, conversations())
+    block = f"    hyperparameters: {{epochCount: 2}}\n    validationDataset: {{path: gs://{BUCKET}/sets/none.jsonl}}\n"
+    declare(reconcile, "adder", URI, block)
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  held (DataUnavailable): there is no object gs://{BUCKET}/sets/none.jsonl; correct" in answer.out
+    world.put("sets/none.jsonl", conversations(10))
+    goes_on(reconcile, world)
+    world.delete("sets/none.jsonl")
+    assert apply(reconcile).out.startswith("Everything is in sync: 1 model, "), "it counts for the next training only"
+
+
+def between(act: Callable[[], object]) -> Front:
+    """Lets something happen when a run looks at the object for the second time: after its plan, before its create."""
+    looks: list[str] = []
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def meanwhile(scope: Scope, receive: Receive, send: Send) -> None:
+            if line_of(scope) == LOOK:
+                looks.append(LOOK)
+                if len(looks) == 2:
+                    await asyncio.to_thread(act)
+            await app(scope, receive, send)
+
+        return meanwhile
+
+    return front
+
+
+def test_an_object_that_is_overwritten_after_the_plan_is_not_trained_on(reconcile: Cli, world: World) -> None:
+    world.put(NAME, conversations())
+    world.front = between(lambda: world.put(NAME, conversations(30)))
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  refused: {URI} has changed since the plan was made; run the command again\n" in answer.out
+    assert world.count(CREATE) == 0
+    assert states(reconcile) == []
+    goes_on(reconcile, world)
+    assert world.jobs()[0]["tuningDataStats"]["supervisedTuningDataStats"]["tuningDatasetExampleCount"] == "30"
+
+
+def test_an_object_that_goes_after_the_plan_is_not_trained_on(reconcile: Cli, world: World) -> None:
+    world.put(NAME, conversations())
+    world.front = between(lambda: world.delete(NAME))
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  refused: {URI} has gone since the plan was made; run the command again\n" in answer.out
+    assert world.count(CREATE) == 0
+    assert f"adder  held (DataUnavailable): {GONE}\n" in apply(reconcile).out
+    world.put(NAME, conversations())
+    goes_on(reconcile, world)
+
+
+def test_an_object_that_is_no_data_set_fails_the_job(reconcile: Cli, world: World) -> None:
+    world.put(NAME, b"no JSON")
+
+    answer = apply(reconcile)
+
+    said = f"Line 1 of the data set {URI}: is no JSON: "
+    assert answer.status == 1
+    assert f"adder  failed: {said}" in answer.out
+    held = apply(reconcile)
+    assert held.status == 1
+    assert f"adder  held (Failed): {said}" in held.out
+    assert "change the inputs, or train it again with --retry adder" in held.out
+    world.put(NAME, conversations())
+    goes_on(reconcile, world, jobs=2)
+    assert states(reconcile) == ["ACTIVE", "FAILED"]
+
+
+LARGE = 9 * 2**20
+"""More than is uploaded in one request."""
+HALF = 4 * 2**20
+
+
+def large(reconcile: Cli) -> None:
+    text = "x" * (LARGE // 100)
+    block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2}}\n"
+    reconcile.manifest("adder", examples=[(f"{number} {text}", str(number)) for number in range(100)], more=block)
+
+
+def test_an_upload_that_is_cut_off_halfway_goes_on_where_it_was(reconcile: Cli, world: World) -> None:
+    large(reconcile)
+    cutting = Cutting(HALF, times=1)
+    world.front = cutting
+
+    answer = apply(reconcile)
+
+    assert answer.status == 0, answer.out
+    first, asked, second = cutting.spans
+    size = first.partition("/")[2]
+    assert asked == f"bytes */{size}"
+    assert first.startswith("bytes 0-")
+    assert second.startswith(f"bytes {HALF}-")
+    assert world.count(f"POST {UPLOAD}") == 1, "one session"
+    (name,) = world.objects()
+    assert len(world.read(f"{OBJECTS}/{name.replace('/', '%2F')}")) == int(size)
+    goes_on(reconcile, world)
+
+
+def test_an_upload_that_is_cut_off_again_and_again_ends_in_the_next_run(reconcile: Cli, world: World) -> None:
+    large(reconcile)
+    world.front = Cutting(0, times=100)
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  refused: PUT {UPLOAD} was refused with 503 UNAVAILABLE: The connection was lost; " in answer.out
+    assert "upload_id" not in answer.out + answer.err + str(lock_of(reconcile, "vertex")), "its address is a secret"
+    assert world.objects() == []
+    assert world.count(CREATE) == 0
+    goes_on(reconcile, world)
+    assert len(world.objects()) == 1
+
+
+def test_what_was_uploaded_in_full_is_not_sent_again(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    world.front = refusing(refusal(403, "PERMISSION_DENIED", "Permission denied."), CREATE)
+    assert apply(reconcile).status == 3
+    assert len(world.objects()) == 1
+
+    goes_on(reconcile, world)
+
+    assert world.count(f"POST {UPLOAD}") == 1
+
+
+def test_a_damaged_upload_is_not_trained_on(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    world.front = refusing(refusal(403, "PERMISSION_DENIED", "Permission denied."), CREATE)
+    apply(reconcile)
+    (name,) = world.objects()
+    world.put(name, b"somebody else's")
+    world.front = lambda app: app
+
+    answer = apply(reconcile)
+
+    assert answer.status == 1
+    assert f"adder  refused: gs://{BUCKET}/{name} holds 15 bytes with MD5 " in answer.out
+    assert f"delete it and run again: `gcloud storage rm gs://{BUCKET}/{name}`\n" in answer.out
+    assert world.jobs() == []
+    world.delete(name.replace("/", "%2F"))
+    goes_on(reconcile, world)
