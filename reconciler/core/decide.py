@@ -16,6 +16,7 @@ from reconciler.core.training import training_of
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
 _UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
+_CUT_OFF = "an earlier run was cut off while it asked the service for this one, which is gone on with"
 _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
 
@@ -165,14 +166,15 @@ def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
 
 
 def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
-    again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not _is_pending(it, satisfying)
+    pending = _is_pending(it, satisfying)
+    again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
     attempt = _latest(satisfying) + again
     key = key_of(content_of(it.manifest, it.scope, attempt).mark())
     obstacle = _obstacle(it, key)
     if obstacle:
         return replace(obstacle, key=key, attempt=attempt)
     return replace(
-        it.action(Kind.CREATE, reason),
+        it.action(Kind.CREATE, reason, message=_CUT_OFF if pending else ""),
         key=key,
         attempt=attempt,
         source=it.manifest.source,

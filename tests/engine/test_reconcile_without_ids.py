@@ -300,6 +300,15 @@ def test_waiting_alone_cancels_nothing(world: World) -> None:
     assert world.states() == [State.ACTIVE, State.ACTIVE]
 
 
+def test_what_was_cancelled_is_done_with_in_a_run_that_does_not_wait(world: World) -> None:
+    world.begin(manifest(), world.checkout)
+    world.double()
+    ran = world.run(manifest(), wait=False)
+    assert ran.happened == ["Dropped"]
+    assert [(one.kind, one.remote) for one in ran.outcome.plan.actions] == [(Kind.WAIT, "jobs/1")]
+    assert ran.outcome.exit_status is ExitStatus.OK
+
+
 def test_a_double_that_cannot_be_cancelled_is_refused_and_tried_again(world: World) -> None:
     class Stubborn(FakeProvider):
         async def cancel(self, handle: object) -> None:
