@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +40,8 @@ def lock_store(env: Environment, workspace: Workspace, allow_endpoints: frozense
 
 def _holder(environ: Mapping[str, str]) -> str:
     """This run, for people who wonder who holds a lease."""
+    import socket
+
     named = [environ[name] for name in _RUN_VARIABLES if environ.get(name)]
     return " ".join([f"process {os.getpid()} on {socket.gethostname()}", *named])
 

@@ -21,7 +21,8 @@ NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 _VERSION = 1
 _HASH_CHARACTERS = 8
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
-_quoted = json.JSONEncoder(ensure_ascii=False).encode  # one encoder for all: a gigabyte has a million examples
+quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""A text as a JSON string, without escapes that UTF-8 does not need; one encoder for a million examples."""
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 has no larger integers; beyond, a whole number stays a float
 _MARK = re.compile(
     r"managed-by=reconcile scope=(?P<scope>\S+) name=(?P<name>\S+)"
@@ -113,7 +114,7 @@ class DatasetDigest:
         if isinstance(example, Conversation):
             line = example.line
         else:
-            line = f"[{_quoted(_lf(example.input))},{_quoted(_lf(example.output))}]"
+            line = f"[{quoted(with_lf(example.input))},{quoted(with_lf(example.output))}]"
         self._digest.update(line.encode() + b"\n")
 
     def __str__(self) -> str:
@@ -136,7 +137,8 @@ def object_digest(uri: str, generation: str, checksum: str) -> str:
     return f"sha256:{hashlib.sha256(rfc8785.dumps([uri, generation, checksum])).hexdigest()}"
 
 
-def _lf(text: str) -> str:
+def with_lf(text: str) -> str:
+    """The text with CRLF and CR made LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

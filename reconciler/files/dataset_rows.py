@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
-MOST_CHARACTERS = 2**22
+MOST_CHARACTERS = 2**20
 """The longest example, in characters of the file: what is in memory at once stays small whatever a file holds."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from reconciler.core.identity import quoted, with_lf
 from reconciler.core.model import (
     Checkpoint,
     Example,
@@ -218,10 +218,8 @@ def write_example(example: TrainingExample) -> bytes:
     """
     if not isinstance(example, Example):
         return example.line.encode()
-    turns = (("user", example.input), ("model", example.output))
-    contents = [{"role": role, "parts": [{"text": _lf(said)}]} for role, said in turns]
-    return json.dumps({"contents": contents}, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _lf(said: str) -> str:
-    return said.replace("\r\n", "\n").replace("\r", "\n")
+    turns = ",".join(
+        f'{{"role":"{role}","parts":[{{"text":{quoted(with_lf(said))}}}]}}'
+        for role, said in (("user", example.input), ("model", example.output))
+    )
+    return f'{{"contents":[{turns}]}}'.encode()

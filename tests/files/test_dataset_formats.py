@@ -66,7 +66,7 @@ def test_examples_come_one_at_a_time_and_a_change_is_told_at_the_end(tmp_path: P
 
 
 _CLOSE = 'close every quote, and double each " inside quotes'
-_GOES_ON = "the example goes on for more than 4,194,304 characters"
+_GOES_ON = "the example goes on for more than 1,048,576 characters"
 
 
 @pytest.mark.parametrize(
