@@ -16,6 +16,7 @@ from reconciler.files import datasets
 from reconciler.files.dataset_formats import require_format
 from reconciler.files.dataset_rows import Fields, Items, Row
 from reconciler.files.datasets import DatasetSource, Spot
+from reconciler.files.effective import mapping
 from reconciler.files.explain import counted
 from reconciler.files.repository import find_file
 from reconciler.files.yaml import Document, Path, dotted
@@ -148,7 +149,7 @@ _INAPPLICABLE = {
 
 def _source(document: Document, where: Path, origin: Origin, surroundings: Surroundings) -> DatasetSource:
     declared, field = _at(document, where), dotted(where)
-    preamble = _at(document, TRAINING).get("preamble", "")
+    preamble = _preamble(document)
     spot = document.place(where, key=True), field
     if "examples" in declared:
         return DatasetSource("", spot, preamble, partial(_inline, declared), partial(_inline_spot, document, where))
@@ -159,6 +160,12 @@ def _source(document: Document, where: Path, origin: Origin, surroundings: Surro
     shown = os.path.normpath(FilePath(document.file).parent / named)
     relative = FilePath(os.path.relpath(origin.folder / named, surroundings.root)).as_posix()
     return datasets.file_source(file, shown, relative, fields, spot, preamble)
+
+
+def _preamble(document: Document) -> str:
+    """The preamble of the training examples, for those of validation too; their part may not fit the schema."""
+    preamble = mapping(document.value["spec"].get("dataset")).get("preamble")
+    return preamble if isinstance(preamble, str) else ""
 
 
 def _inline(declared: Mapping[str, Any]) -> Items:

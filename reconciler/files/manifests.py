@@ -87,16 +87,14 @@ class Collection:
     def _validation(self, document: Document, origin: Origin, found: Iterable[Problem]) -> Reading:
         able = self.surroundings.capabilities
         block = block_of(mapping(document.value.get("spec")), able)
-        if able is None or VALIDATION not in block or _is_told(dotted(TRAINING), found):
-            return Reading()
-        if _is_told(f"spec.{able.block}.{VALIDATION}", found):
+        if able is None or VALIDATION not in block or _is_told(f"spec.{able.block}.{VALIDATION}", found):
             return Reading()
         return read_validation(document, able.block, origin, self.surroundings)
 
 
 def _is_told(path: str, found: Iterable[Problem]) -> bool:
     """Whether the field at this path, or one in it, has a problem already."""
-    return any(problem.path.startswith(path) for problem in found)
+    return any(f"{problem.path}.".startswith((f"{path}.", f"{path}[")) for problem in found)
 
 
 def _manifest(document: Document, origin: Origin, dataset: Dataset, capabilities: Capabilities | None) -> Manifest:

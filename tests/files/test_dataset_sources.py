@@ -201,8 +201,44 @@ def test_many_validation_examples_are_told(tmp_path: Path, count: int, *, warned
     ]
 
 
-def test_without_a_readable_data_set_the_one_for_validation_is_not_read(tmp_path: Path) -> None:
-    manifest = _validated("{path: nowhere.csv}").replace("path: data.csv", "path: 1")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            "    path: 1\n    preamble: 'Say '\n",
+            "m.yaml:8:11: spec.dataset.path: must be a text, is the number 1; put it in quotes",
+        ),
+        (
+            "    path: data.csv\n    preamble: 1\n",
+            "m.yaml:9:15: spec.dataset.preamble: must be a text, is the number 1; put it in quotes",
+        ),
+        (
+            "    path: nothing.csv\n    preamble: 'Say '\n",
+            "m.yaml:8:11: spec.dataset.path: nothing.csv does not exist; mend the path, or add the file",
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_data_set_hides_nothing_of_the_other(tmp_path: Path, wrong: str, message: str) -> None:
+    right = "    path: data.csv\n    preamble: 'Say '\n"
+    manifest = _validated("{path: nowhere.csv}").replace(right, wrong)
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=VERTEX)) == [
-        "m.yaml:8:11: spec.dataset.path: must be a text, is the number 1; put it in quotes"
+        message,
+        f"m.yaml:11:31: {_WHERE}.path: nowhere.csv does not exist; mend the path, or add the file",
+    ]
+
+
+def test_without_a_data_set_the_one_for_validation_is_read(tmp_path: Path) -> None:
+    head, _, rest = _validated("{path: nowhere.csv}").partition("  dataset:")
+    manifest = head + rest[rest.index("  vertex:") :]
+    assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=VERTEX)) == [
+        "m.yaml:5:1: spec.dataset: is missing; add it",
+        f"m.yaml:8:31: {_WHERE}.path: nowhere.csv does not exist; mend the path, or add the file",
+    ]
+
+
+def test_a_field_with_a_name_alike_hides_nothing_of_the_data_set(tmp_path: Path) -> None:
+    manifest = _validated("{path: nowhere.csv}").replace("data.csv", "nothing.csv") + "  datasets: 1\n"
+    assert [message.partition("; ")[0] for message in messages(load_in(sample(tmp_path, manifest=manifest)))] == [
+        "m.yaml:8:11: spec.dataset.path: nothing.csv does not exist",
+        "m.yaml:12:3: spec.datasets: is an unknown field",
     ]
