@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from socket import IPPROTO_TCP, TCP_NODELAY, create_server
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class World:
     front: Front
     lines: list[str]
 
+    def __init__(self, http: httpx.Client) -> None:
+        """``http`` carries the requests of somebody else."""
+        self._http = http
+
     def begin(self, folder: Path, clock: Clock, pace: Settings = QUICK) -> None:
         """Start anew with empty services, kept in ``folder``, at the time that ``clock`` tells."""
         self.lines = []
@@ -77,9 +82,7 @@ class World:
         front, self.front = self.front, lambda app: app
         asked = len(self.lines)
         try:
-            answer = httpx.request(
-                method, f"{self.url}{path}", content=content, params=query or None, trust_env=False, timeout=10
-            )
+            answer = self._http.request(method, f"{self.url}{path}", content=content, params=query or None)
         finally:
             self.front = front
             del self.lines[asked:]
@@ -114,18 +117,20 @@ class World:
 @contextmanager
 def serving() -> Iterator[World]:
     """A port of this process, where nothing is until :meth:`World.begin`."""
-    world = World()
-    config = uvicorn.Config(world, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
-    server, socket = uvicorn.Server(config), config.bind_socket()
-    thread = Thread(target=server.run, kwargs={"sockets": [socket]})
-    thread.start()
-    try:
+    with httpx.Client(trust_env=False) as http:
+        world = World(http)
+        config = uvicorn.Config(world, log_level="critical", lifespan="off")
+        server, socket = uvicorn.Server(config), create_server(("127.0.0.1", 0))
+        socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # else each answer waits for a delayed acknowledgement
         world.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        yield world
-    finally:
-        server.should_exit = True
-        thread.join()
-        socket.close()
+        thread = Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        try:
+            yield world
+        finally:
+            server.should_exit = True
+            thread.join()
+            socket.close()
 
 
 def fresh(world: World, reconcile: Cli, pace: Settings = QUICK) -> World:
