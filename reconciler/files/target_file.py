@@ -13,6 +13,7 @@ from reconciler.core.model import Limits, Target
 from reconciler.core.problems import Place, Problem, ReconcileError
 from reconciler.files.discover import target_name
 from reconciler.files.documents import TARGET, misfits, read
+from reconciler.files.effective import mapping
 from reconciler.files.expand import expand
 from reconciler.files.explain import Finding, explain
 from reconciler.files.repository import find_file, repository_of
@@ -47,6 +48,7 @@ _NOTHING_UPLOADED = "data sets travel in the requests"
 _NO_VERTEX = "these are settings of Vertex AI"
 _MEANINGLESS: Mapping[str, Mapping[str, str]] = {
     EMBEDDED: {
+        "endpoint": "it is in this process, and has no address",
         "bucket": _NOTHING_UPLOADED,
         "lock": "its world is on this machine, and the lockfile stays beside it",
         "storageEndpoint": "nothing of it is in Cloud Storage",
@@ -74,16 +76,21 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     if document is None:
         return ReadTarget(None, tuple(problems))
     document, unset = expand(document, environ)
-    problems += unset or explain(document, TARGET)
-    if not problems:
-        problems += [
-            Problem(document.place(path), dotted(path), message, remedy)
-            for rule in _RULES
-            for path, message, remedy in rule(document, root.file)
-        ]
+    for found in (unset, explain(document, TARGET), _against_the_rules(document, root.file)):
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in found if problem.path not in told]
     if problems:
         return ReadTarget(None, tuple(problems))
     return ReadTarget(_target(document, root.file), tuple(_rivals(document, root.file, environ)))
+
+
+def _against_the_rules(document: Document, file: Path) -> list[Problem]:
+    """What no schema can say; the document may break its schema."""
+    return [
+        Problem(document.place(path), dotted(path), message, remedy)
+        for rule in _RULES
+        for path, message, remedy in rule(document, file)
+    ]
 
 
 def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
@@ -104,36 +111,46 @@ def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
 
 
 def _name(document: Document, file: Path) -> Iterator[Finding]:
-    wanted, name = target_name(file), document.value["metadata"]["name"]
-    if name != wanted:
+    wanted, name = target_name(file), mapping(document.value.get("metadata")).get("name")
+    if isinstance(name, str) and name != wanted:
         message = f"is {name}, where the file's name makes it {wanted}"
         yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
 
 
 def _needed(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = document.value["spec"]
-    for field, remedy in _NEEDED.get(spec["provider"], {}).items():
+    spec = _spec(document)
+    for field, remedy in _NEEDED.get(_provider(spec), {}).items():
         if field not in spec:
-            yield ["spec", field], f"is missing, which provider {spec['provider']} needs", remedy
+            yield ["spec", field], f"is missing, which provider {_provider(spec)} needs", remedy
 
 
 def _meaningless(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = document.value["spec"]
-    for field, reason in _MEANINGLESS[spec["provider"]].items():
+    spec = _spec(document)
+    for field, reason in _MEANINGLESS.get(_provider(spec), {}).items():
         if field in spec:
-            yield ["spec", field], f"means nothing with provider {spec['provider']}: {reason}", "delete it"
+            yield ["spec", field], f"means nothing with provider {_provider(spec)}: {reason}", "delete it"
+
+
+def _spec(document: Document) -> Mapping[str, Any]:
+    return mapping(document.value.get("spec"))
+
+
+def _provider(spec: Mapping[str, Any]) -> str:
+    """The provider; empty when that is no text."""
+    provider = spec.get("provider")
+    return provider if isinstance(provider, str) else ""
 
 
 def _location(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = document.value["spec"]
-    if spec["provider"] == VERTEX and spec.get("location") == "global":
+    spec = _spec(document)
+    if _provider(spec) == VERTEX and spec.get("location") == "global":
         yield ["spec", "location"], "global is no location to tune in", "write a region, as in europe-west4"
 
 
 def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
     for field in ("endpoint", "storageEndpoint"):
-        endpoint = document.value["spec"].get(field)
-        if endpoint is not None and not _is_safe(endpoint):
+        endpoint = _spec(document).get(field)
+        if isinstance(endpoint, str) and not _is_safe(endpoint):
             yield (
                 ["spec", field],
                 "is no address that may be used",
@@ -162,8 +179,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _world(document: Document, file: Path) -> Iterator[Finding]:
-    world = document.value["spec"].get("embedded", {}).get("world")
-    if world is not None:
+    world = mapping(_spec(document).get("embedded")).get("world")
+    if isinstance(world, str):
         try:
             find_file(world, file.parent, repository_of(file.parent))
         except ReconcileError as error:

@@ -14,6 +14,7 @@ VERTEX = (
     TARGET.replace("embedded", "vertex")
     + "  project: my-project-id\n  location: europe-west4\n  bucket: gs://acme-tuning-data\n"
 )
+REMOTE = TARGET.replace("embedded", "generativelanguage")
 _ENDPOINT = "use https://HOST, or http:// on a loopback address, and nothing after it"
 
 
@@ -114,7 +115,7 @@ def test_what_is_wrong_with_a_target(tmp_path: Path, text: str, message: str) ->
     ],
 )
 def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
-    (problem,) = _problems(tmp_path, f'{TARGET}  endpoint: "{endpoint}"\n')
+    (problem,) = _problems(tmp_path, f'{REMOTE}  endpoint: "{endpoint}"\n')
     assert problem == f"reconcile.yaml:8:13: spec.endpoint: is no address that may be used; {_ENDPOINT}"
 
 
@@ -123,7 +124,7 @@ def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
     ["https://example.com", "https://example.com:8443", "http://localhost:80", "http://127.8.9.1", "http://[::1]:8080"],
 )
 def test_endpoints_that_may_be_used(tmp_path: Path, endpoint: str) -> None:
-    assert load_in(sample(tmp_path, target=f'{TARGET}  endpoint: "{endpoint}/"\n')).target.endpoint == endpoint
+    assert load_in(sample(tmp_path, target=f'{REMOTE}  endpoint: "{endpoint}/"\n')).target.endpoint == endpoint
 
 
 def test_the_address_of_cloud_storage_is_held_to_the_same_rule(tmp_path: Path) -> None:
@@ -236,6 +237,13 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
             ),
         ),
         (
+            TARGET + "  endpoint: http://127.0.0.1:80\n",
+            (
+                "8:13: spec.endpoint: means nothing with provider embedded: it is in this process, and has no"
+                " address; delete it"
+            ),
+        ),
+        (
             TARGET + "  storageEndpoint: http://127.0.0.1:80\n",
             (
                 "8:20: spec.storageEndpoint: means nothing with provider embedded: nothing of it is in Cloud"
@@ -243,14 +251,14 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
             ),
         ),
         (
-            TARGET.replace("embedded", "generativelanguage") + "  bucket: gs://bucket\n",
+            REMOTE + "  bucket: gs://bucket\n",
             (
                 "8:11: spec.bucket: means nothing with provider generativelanguage: data sets travel in the"
                 " requests; delete it"
             ),
         ),
         (
-            TARGET.replace("embedded", "generativelanguage") + "  vertex: {}\n",
+            REMOTE + "  vertex: {}\n",
             (
                 "8:11: spec.vertex: means nothing with provider generativelanguage: these are settings of"
                 " Vertex AI; delete it"
@@ -262,9 +270,53 @@ def test_what_does_not_fit_the_provider(tmp_path: Path, text: str, message: str)
     assert _problems(tmp_path, text) == [f"reconcile.yaml:{message}"]
 
 
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    more = (
+        "  apiVersion: v1beta\n  endpoint: http://example.com\n  location: ${RECONCILE_VAR_L}\n"
+        "  limits: {maxSteps: -1}\n"
+        "  embedded: {world: nowhere.json}\n  colour: red\n"
+    )
+    text = TARGET.replace("embedded", "vertex").replace("default", "blue") + more
+    assert [
+        problem.removeprefix("reconcile.yaml:").partition(": ")[2].partition(": ")[0]
+        for problem in _problems(tmp_path, text)
+    ] == [
+        "metadata.name",
+        "spec.bucket",
+        "spec.project",
+        "spec.apiVersion",
+        "spec.endpoint",
+        "spec.location",
+        "spec.limits.maxSteps",
+        "spec.embedded.world",
+        "spec.colour",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ("metadata: {name: 1}", "metadata.name"),
+        ("metadata: 1", "metadata"),
+        ("metadata: {name: default}\nspec: 1", "spec"),
+        ("metadata: {name: default}\nspec: {provider: [vertex], scope: demo}", "spec.provider"),
+        ("metadata: {name: default}\nspec: {provider: vertex, scope: demo, endpoint: 1}", "spec.endpoint"),
+        ("metadata: {name: default}\nspec: {provider: embedded, scope: demo, embedded: 1}", "spec.embedded"),
+        (
+            "metadata: {name: default}\nspec: {provider: embedded, scope: demo, embedded: {world: 1}}",
+            "spec.embedded.world",
+        ),
+    ],
+)
+def test_what_has_the_wrong_type_is_told_once(tmp_path: Path, wrong: str, path: str) -> None:
+    problems = _problems(tmp_path, f"apiVersion: tuning.reconcile/v1alpha1\nkind: Target\n{wrong}\n")
+    assert [f" {path}: must be " in problem for problem in problems].count(True) == 1
+    assert [f" {path}: " in problem for problem in problems].count(True) == 1
+
+
 def test_a_target_of_the_generative_language_api_may_have_a_location_and_a_lockfile_in_a_bucket(tmp_path: Path) -> None:
     more = "  project: my-project-id\n  location: europe-west4\n  lock: gs://bucket/x.json\n"
-    target = load_in(sample(tmp_path, target=TARGET.replace("embedded", "generativelanguage") + more)).target
+    target = load_in(sample(tmp_path, target=REMOTE + more)).target
     assert (target.project, target.location, target.lock) == ("my-project-id", "europe-west4", "gs://bucket/x.json")
 
 

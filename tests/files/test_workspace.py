@@ -372,11 +372,11 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
         "  limits: {maxCreates: 1, maxSteps: 2, maxDeletePercent: 3, concurrency: 4, requestsPerMinute: 5}\n"
         "  embedded: {stepSeconds: 0.05, world: world.json}\n"
     )
-    write(sample(tmp_path, target=TARGET + more), {"world.json": "{}"})
+    write(sample(tmp_path, target=TARGET.replace("embedded", "generativelanguage") + more), {"world.json": "{}"})
     assert load_in(tmp_path).target == Target(
         name="default",
         file="reconcile.yaml",
-        provider="embedded",
+        provider="generativelanguage",
         scope="demo",
         project="my-project-id",
         location="europe-west4",
