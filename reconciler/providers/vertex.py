@@ -1,17 +1,19 @@
 """Vertex AI as a provider: supervised tuning jobs, on data sets in Cloud Storage.
 
 Nobody chooses the id of a job, so what keeps a generation from being trained twice are labels, looked at before each
-create and again after it: of several jobs with one mark the earliest is kept.
+create and again after it: of several jobs with one mark that train the earliest is kept.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
+from reconciler.core.generations import doubles
 from reconciler.core.lock import instant
 from reconciler.core.model import (
     Capabilities,
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
 _VERSION = "v1"
 _PAGE_SIZE = "100"
 _LOOKS = 4
-_LIVE = frozenset({State.CREATING, State.ACTIVE})
+_PRESENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
+"""What counts for more among several jobs of one mark: what is ready, then what trains, then what failed."""
 _UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
+_LOG = logging.getLogger(__name__)
 _CREATE_REMEDIES = MappingProxyType(
     {
         **dict.fromkeys(
@@ -166,13 +170,17 @@ class Vertex:
         placement = await self._placement(generation, examples, validation)
         call = Call("POST", self._jobs, body=wire.write_job(generation, placement), remedies=_CREATE_REMEDIES)
 
-        async def attempt(*, in_doubt: bool) -> Created | Exists:
+        async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._known(generation.mark, patient=True)):
-                return await self._settled(generation.mark, job, ours=False)
+                return job, False
             answer = self._client.document(call, await self._client.once(call))
-            return await self._settled(generation.mark, self._client.decode(call, wire.read_job, answer), ours=True)
+            return self._client.decode(call, wire.read_job, answer), True
 
-        return await self._client.repeat(attempt)
+        job, ours = await self._client.repeat(attempt)
+        kept = await self._settled(generation.mark, job)
+        if ours and kept.remote == job.remote:
+            return Created(Handle(kept.remote), kept.total_steps)
+        return Exists(kept.remote, kept)
 
     async def update(self, remote: str, update: Update) -> RemoteModel:  # noqa: ARG002 - nothing of it can be changed
         """Refuse: Vertex AI has no call that changes a job."""
@@ -217,21 +225,21 @@ class Vertex:
             job = _first(await self._marked(mark))
         return job
 
-    async def _settled(self, mark: Mark, job: RemoteModel, *, ours: bool) -> Created | Exists:
-        """Which of the jobs with this mark is kept, after the others were cancelled.
+    async def _settled(self, mark: Mark, job: RemoteModel) -> RemoteModel:
+        """Which of the jobs with this mark is kept, after those that double it were cancelled.
 
-        Runs that race come to the same result, as it depends on what the service shows alone; where a list lags
-        behind, a later run finds what is double.
+        Runs that race come to the same result, as it depends on what the service shows alone. The job is there,
+        whatever happens now: what cannot be looked at or cancelled, or shows late, a later run finds double.
         """
-        seen = {job.remote: job} | {one.remote: one for one in await self._marked(mark)}
-        live = [one for one in seen.values() if one.state in _LIVE]
-        kept = min(live, key=_seniority, default=job)
-        for one in live:
-            if one.state is State.CREATING and one.remote != kept.remote:
-                await self.cancel(Handle(one.remote))
-        if ours and kept.remote == job.remote:
-            return Created(Handle(kept.remote), kept.total_steps)
-        return Exists(kept.remote, kept)
+        kept = job
+        try:
+            seen = {job.remote: job} | {one.remote: one for one in await self._marked(mark)}
+            kept = _first(seen.values()) or job
+            for double, _ in doubles(seen.values()):
+                await self.cancel(Handle(double.remote))
+        except ReconcileError as error:
+            _LOG.warning("the next run looks again whether other jobs double %s: %s", clean(kept.remote), error)
+        return kept
 
     async def _placement(
         self, generation: Generation, examples: Iterable[TrainingExample], validation: Iterable[TrainingExample]
@@ -273,10 +281,10 @@ class Vertex:
 
 
 def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
-    """The job that counts among those with one mark: what serves or trains before what failed, then the earliest."""
+    """The job that counts among those with one mark; by the rule of :func:`~reconciler.core.generations.doubles`."""
     standing = (job for job in jobs if job.state is not State.CANCELLED)
-    return min(standing, key=lambda job: (job.state not in _LIVE, *_seniority(job)), default=None)
+    return min(standing, key=_rank, default=None)
 
 
-def _seniority(job: RemoteModel) -> tuple[datetime, str]:
-    return instant(job.create_time) or _UNKNOWN_TIME, job.remote
+def _rank(job: RemoteModel) -> tuple[int, datetime, str]:
+    return _PRESENCE.get(job.state, len(_PRESENCE)), instant(job.create_time) or _UNKNOWN_TIME, job.remote

@@ -5,11 +5,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
+from reconciler.core.generations import doubles
 from reconciler.core.model import Dataset, Example, Generation, Handle
 from reconciler.core.ports import Created, Exists
 from reconciler.core.problems import ReconcileError
+from reconciler.providers.vertex_wire import read_job
 from support.provider_contract import TARGET, EmbeddedVertex
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, error, script
@@ -24,6 +28,7 @@ REMOTE = Dataset("gs://acme-data/train.jsonl", f"sha256:{'ab' * 32}", 0, generat
 ON_OBJECT = replace(WANTED, dataset=REMOTE)
 STORED = resource(b"text")
 LOOK = f"GET {JOBS}"
+STATES = ("QUEUED", "RUNNING", "PAUSED", "UPDATING", "NEW_ONE", "SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED")
 POST = f"POST {JOBS}"
 STAT = "GET /storage/v1/b/acme-data/o/train.jsonl"
 
@@ -155,9 +160,47 @@ def test_a_race_that_is_lost_cancels_ours() -> None:
 
 
 def test_a_race_that_is_won_cancels_the_others_that_train() -> None:
-    app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2), body_of(3, "SUCCEEDED")), JSONResponse({}))
+    app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2), body_of(3, "FAILED")), JSONResponse({}))
     assert create(app) == Created(Handle(name_of(1)), None)
     assert app.lines[4:] == [f"POST /v1/{name_of(2)}:cancel"]
+
+
+def test_what_is_ready_wins_over_what_trains_however_old() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2, "SUCCEEDED")), JSONResponse({}))
+    answer = create(app)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(2)
+    assert app.lines[4:] == [f"POST /v1/{name_of(1)}:cancel"]
+
+
+def test_a_job_that_is_there_is_told_although_nobody_can_look_for_doubles(caplog: pytest.LogCaptureFixture) -> None:
+    denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.list' denied.")
+    assert create(script(NONE, STORED, job(1), denied)) == Created(Handle(name_of(1)), None)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"the next run looks again whether other jobs double {name_of(1)}: {LOOK} was"
+    )
+
+
+def test_a_double_that_may_not_be_cancelled_does_not_hide_the_job_that_counts() -> None:
+    denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.cancel' denied.")
+    answer = create(script(NONE, STORED, job(2), jobs(body_of(1), body_of(2)), denied))
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(1)
+
+
+@given(st.lists(st.sampled_from(STATES), min_size=1, max_size=6), st.lists(st.integers(0, 3), min_size=6))
+def test_what_a_create_keeps_is_what_every_later_run_keeps(states: list[str], seconds: list[int]) -> None:
+    there = [
+        body_of(number, state, createTime=f"2026-01-01T00:00:0{second}.123456789Z")
+        for number, (state, second) in enumerate(zip(states, seconds, strict=False), 1)
+    ]
+    app = script(NONE, STORED, job(1), jobs(*there), *[JSONResponse({}) for _ in there])
+    answer = create(app)
+    models = [read_job(body) for body in there]
+    assert app.lines[4:] == [f"POST /v1/{double.remote}:cancel" for double, _ in doubles(models)]
+    told = answer.handle.remote if isinstance(answer, Created) else answer.remote
+    assert all(kept.remote == told for _, kept in doubles(models))
 
 
 def test_a_job_that_somebody_cancelled_at_once_wins_no_race() -> None:
