@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -14,11 +15,28 @@ from support.vertex_fronts import Holding, Meeting
 from support.vertex_runs import chosen, manifest, trainings
 from support.vertex_world import CREATE, UPLOAD, World, aim, fresh, lock_of, serving
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[World]:
     with serving() as world:
         yield world
+
+
+@pytest.fixture
+def started() -> Iterator[Start]:
+    """Starts the real command somewhere; what still runs when the test is over is ended."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(reconcile: Cli, *arguments: str) -> subprocess.Popen[str]:
+        processes.append(reconcile.process(*arguments))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
@@ -41,11 +59,11 @@ GL_CREATE = "POST /v1beta/tunedModels"
     ],
 )
 def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
-    reconcile: Cli, world: World, target: str, number: signal.Signals, line: str, *, carried_out: bool
+    reconcile: Cli, world: World, started: Start, target: str, number: signal.Signals, line: str, *, carried_out: bool
 ) -> None:
     manifest(reconcile)
     world.front = holding = Holding(line, carried_out=carried_out)
-    process = reconcile.process("apply", "--yes", *chosen(target))
+    process = started(reconcile, "apply", "--yes", *chosen(target))
     assert holding.reached.wait(20)
 
     process.send_signal(number)
@@ -64,10 +82,10 @@ def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
     [("", signal.SIGKILL), ("vertex", signal.SIGKILL), ("vertex", signal.SIGINT)],
 )
 def test_a_process_that_ends_while_it_waits_is_gone_on_with(
-    reconcile: Cli, world: World, target: str, number: signal.Signals
+    reconcile: Cli, world: World, started: Start, target: str, number: signal.Signals
 ) -> None:
     manifest(reconcile)
-    process = reconcile.process("apply", "--yes", *chosen(target))
+    process = started(reconcile, "apply", "--yes", *chosen(target))
     assert process.stderr is not None
     assert any("training started" in line for line in process.stderr)
 
@@ -95,13 +113,20 @@ def _goes_on(reconcile: Cli, world: World, target: str) -> None:
     ("target", "line", "apart"), [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)]
 )
 def test_of_two_processes_that_create_at_once_one_training_is_left(
-    reconcile: Cli, world: World, capsys: pytest.CaptureFixture[str], target: str, line: str, *, apart: bool
+    reconcile: Cli,
+    world: World,
+    started: Start,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    line: str,
+    *,
+    apart: bool,
 ) -> None:
     manifest(reconcile)
     other = _another_checkout(reconcile, world, capsys) if apart else reconcile
     world.front = Meeting(line, 2)
 
-    processes = [one.process("apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
+    processes = [started(one, "apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
     told = [process.communicate(timeout=30) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], told
