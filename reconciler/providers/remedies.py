@@ -17,6 +17,10 @@ def _log_in(scopes: tuple[str, ...]) -> str:
 
 _TOKEN = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 LOG_IN = _log_in(SCOPES)
+_POLICY = (
+    "ask who administers your organisation on Google Cloud: a policy of it (VPC Service Controls, or an organisation"
+    " policy) forbids this"
+)
 _LATER = "try again later; what was begun goes on, and the next run resumes it"
 
 CALLER_REASONS = frozenset(
@@ -27,6 +31,8 @@ CALLER_REASONS = frozenset(
         "CONSUMER_SUSPENDED",
         "USER_PROJECT_DENIED",
         "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+        "SECURITY_POLICY_VIOLATED",
+        "RESOURCE_USAGE_RESTRICTION_VIOLATED",
     }
 )
 """Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that blame the caller or the project
@@ -35,6 +41,10 @@ and say nothing about the resource that was asked for."""
 # Words by which the same reasons show where a front end sends no ErrorInfo, or one that only names the permission.
 _CALLER_WORDS: Mapping[str, str] = {
     "has not been used in project": "SERVICE_DISABLED",
+    "requires billing to be enabled": "BILLING_DISABLED",
+    "billing account for the owning project is disabled": "BILLING_DISABLED",
+    "rohibited by organization's policy": "SECURITY_POLICY_VIOLATED",
+    "constraints/": "RESOURCE_USAGE_RESTRICTION_VIOLATED",
     "serviceusage.services.use": "USER_PROJECT_DENIED",
     "insufficient authentication scopes": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
 }
@@ -79,6 +89,8 @@ class Service:
             "BILLING_DISABLED": "enable billing for the target's spec.project",
             "CONSUMER_INVALID": "check spec.project of the target",
             "CONSUMER_SUSPENDED": "the target's spec.project is suspended; settle that with Google Cloud",
+            "SECURITY_POLICY_VIOLATED": _POLICY,
+            "RESOURCE_USAGE_RESTRICTION_VIOLATED": _POLICY,
             "USER_PROJECT_DENIED": "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project",
             "ACCESS_TOKEN_SCOPE_INSUFFICIENT": f"get a token with the scopes {' and '.join(self.scopes)}:"
             f" {_log_in(self.scopes)}",
@@ -108,8 +120,11 @@ STORAGE = Service(
             "PERMISSION_DENIED": "ask for roles/storage.objectUser on the bucket",
             "NOT_FOUND": "check the bucket of the target",
             "FAILED_PRECONDITION": "somebody else changed it meanwhile; run again",
+            "RETAINED": "name another bucket, or another object, that nothing keeps from being changed: no retention"
+            " policy, and no hold",
         }
     ),
+    words=MappingProxyType({"retention policy": "RETAINED", " hold and cannot be ": "RETAINED"}),
 )
 
 _SERVICE_AGENT = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"

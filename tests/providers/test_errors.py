@@ -33,6 +33,11 @@ ASK = (
 )
 ENABLE = "enable the API in the target's spec.project: `gcloud services enable generativelanguage.googleapis.com`"
 CONSUME = "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project"
+BILLED = "enable billing for the target's spec.project"
+POLICY = (
+    "ask who administers your organisation on Google Cloud: a policy of it (VPC Service Controls, or an organisation"
+    " policy) forbids this"
+)
 SCOPED = (
     "get a token with the scopes https://www.googleapis.com/auth/cloud-platform and"
     f" https://www.googleapis.com/auth/generative-language.tuning: {LOG_IN}"
@@ -125,6 +130,8 @@ def test_field_and_quota_violations_are_told() -> None:
         ("SERVICE_DISABLED", False, ENABLE),
         ("USER_PROJECT_DENIED", False, CONSUME),
         ("ACCESS_TOKEN_SCOPE_INSUFFICIENT", False, SCOPED),
+        ("SECURITY_POLICY_VIOLATED", False, POLICY),
+        ("RESOURCE_USAGE_RESTRICTION_VIOLATED", False, POLICY),
         ("IAM_PERMISSION_DENIED", True, ASK),
     ],
 )
@@ -142,6 +149,10 @@ def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) ->
         ("Generative Language API has not been used in project 1 before or it is disabled.", ENABLE),
         ("Grant a custom role with the serviceusage.services.use permission.", CONSUME),
         ("Request had insufficient authentication scopes.", SCOPED),
+        ("This API method requires billing to be enabled. Please enable billing on project #1.", BILLED),
+        ("The billing account for the owning project is disabled in state absent", BILLED),
+        ("Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: x", POLICY),
+        ("Organization Policy constraint constraints/vertexai.allowedModels violated for projects/1", POLICY),
     ],
 )
 def test_a_403_without_a_reason_is_told_by_its_words(message: str, remedy: str) -> None:
