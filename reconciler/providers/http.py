@@ -57,11 +57,11 @@ class Call:
     ``content`` that is no ``bytes`` must give the same bytes each time that it is iterated over, for repeats; its
     length stands in ``headers``. ``accepted`` are statuses beyond 2xx that are no failure here. ``remedies`` are better
     remedies for this request than the service's, by google.rpc status name. ``shown`` is what people read in place of
-    method and path, where the path is a secret.
+    method and path, where the path is a secret; so ``repr`` has no path.
     """
 
     method: str
-    path: str
+    path: str = field(repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
     body: Json | None = None
     remedies: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from reconciler.core.problems import UsageError
 from reconciler.providers.errors import clean
 
 # https://cloud.google.com/storage/docs/buckets#naming and https://cloud.google.com/storage/docs/objects#naming
-_ADDRESS = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^\r\n]+)")
+_ADDRESS = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^\r\n\ud800-\udfff]+)")
 _MAX_NAME_BYTES = 1024
 _RESERVED = frozenset({".", ".."})
 
@@ -28,7 +28,7 @@ class ObjectName:
     def parse(cls, uri: str) -> ObjectName:
         """An address as a user wrote it; raises UsageError when it is none."""
         found = _ADDRESS.fullmatch(uri)
-        if not found or found["name"] in _RESERVED or len(_utf8(found["name"])) > _MAX_NAME_BYTES:
+        if not found or found["name"] in _RESERVED or len(found["name"].encode()) > _MAX_NAME_BYTES:
             raise UsageError(f"{clean(uri)!r} is no address of an object in Cloud Storage", "write gs://bucket/object")
         return cls(**found.groupdict())
 
@@ -38,16 +38,12 @@ class ObjectName:
     @property
     def path(self) -> str:
         """Where the object's metadata stands below the endpoint."""
-        return f"{bucket_path(self.bucket)}/o/{quote(_utf8(self.name), safe='')}"
+        return f"{bucket_path(self.bucket)}/o/{quote(self.name, safe='')}"
 
     @property
     def upload_path(self) -> str:
         """Where it is uploaded to; its name goes into the query."""
         return f"/upload{bucket_path(self.bucket)}/o"
-
-
-def _utf8(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
 
 
 def bucket_path(bucket: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,6 +27,7 @@ ENDPOINT = "https://storage.googleapis.com"
 WHOLE = 8 * 2**20
 """Up to so many bytes an upload is one request; what is larger is resumable."""
 
+_GENERATION = re.compile(r"[0-9]{1,19}")  # an int64
 _ABSENT = 0  # the generation of an object that is not there
 _UNTOLD = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 _NO_BUCKET = "bucket does not exist"  # the service says 404 of a missing bucket and of a missing object alike
@@ -148,7 +150,7 @@ class Storage:
             await self.stat(uri)  # tells whether the bucket is missing; this answer is no JSON and does not
             return None
         generation = answer.headers.get("x-goog-generation", "")
-        if not generation.isdecimal():
+        if not _GENERATION.fullmatch(generation):
             raise self._client.unintelligible(call, "content without its generation")
         return answer.body, int(generation)
 

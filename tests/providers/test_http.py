@@ -72,6 +72,7 @@ def retry_info(delay: str) -> dict[str, str]:
         (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("3.5s"), retry_after="1"), 3.5),
         (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("soon"), retry_after="tomorrow"), 0.5),
         (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("-3s"), retry_after="nan"), 0.5),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_after=f"Thu, 01 Jan {'9' * 20} 00:00:09 GMT"), 0.5),
     ],
 )
 def test_the_service_says_how_long_to_wait(answer: Response, nap: float) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from reconciler.core.problems import ReconcileError, ServiceError
 from reconciler.emulator.app import create_app
-from reconciler.providers.http import ATTEMPTS
+from reconciler.providers.http import ATTEMPTS, Call
 from reconciler.providers.objects import ObjectInfo
 from reconciler.providers.resumable import CHUNK
 from reconciler.providers.storage import Storage
@@ -21,6 +21,7 @@ from support.provider_service import Time, script
 from support.provider_storage import (
     NO_BUCKET,
     NO_OBJECT,
+    SESSION,
     UNMET,
     UPLOAD,
     URI,
@@ -255,6 +256,11 @@ def test_the_session_shows_in_no_error_and_no_log(answer: Response, caplog: pyte
     while error:
         assert "SECRET" not in f"{error} {error!r} {vars(error)!r}"
         error = error.__cause__ or error.__context__
+
+
+def test_a_request_to_the_session_does_not_show_it() -> None:
+    call = Call("PUT", SESSION, shown=f"PUT {UPLOAD}")
+    assert "SECRET" not in f"{call} {call!r}"
 
 
 def test_a_lost_connection_hangs_no_session_on_the_error() -> None:

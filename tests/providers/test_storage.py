@@ -34,6 +34,7 @@ BUSY = error(503, "UNAVAILABLE", "busy")
 CONTENT = Response(b"text", headers={"x-goog-generation": "7"})
 LINES = (b"one", b"two")
 DATA = b"one\ntwo\n"
+NO_LINE, NO_TEXT = "gs://acme-data/a\nb", "gs://acme-data/\ud800"
 INFO = ObjectInfo(7, len(DATA), md5_of(DATA), "AAAAAA==")
 
 CREATE_BUCKET = (
@@ -111,7 +112,17 @@ def test_what_is_disabled_or_out_of_reach_speaks_of_cloud_storage() -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "gs://", "gs://acme-data", "gs://acme-data/", "s3://b/o", "gs://UP/o", "gs://acme-data/..", "gs://b/a\nb"],
+    [
+        "",
+        "gs://",
+        "gs://acme-data",
+        "gs://acme-data/",
+        "s3://b/o",
+        "gs://UP/o",
+        "gs://acme-data/..",
+        "gs://acme-data/a\nb",
+        "gs://acme-data/\ud800",
+    ],
 )
 def test_what_is_no_address_is_wrong_usage(uri: str) -> None:
     app = script(NO_OBJECT)
@@ -212,8 +223,10 @@ def test_content_that_may_not_be_read_is_an_error() -> None:
     assert failure(script(DENIED), lambda storage: storage.read(URI)).remedy == ASK
 
 
-def test_content_without_a_generation_is_unintelligible() -> None:
-    told = str(failure(script(Response(b"text")), lambda storage: storage.read(URI)))
+@pytest.mark.parametrize("generation", ["", "x", "-1", "9" * 5000])
+def test_content_without_a_generation_is_unintelligible(generation: str) -> None:
+    answer = Response(b"text", headers={"x-goog-generation": generation})
+    told = str(failure(script(answer), lambda storage: storage.read(URI)))
     assert told.startswith(f"GET {OBJECT} was answered with content without its generation; check spec.storage")
 
 
@@ -264,6 +277,20 @@ def test_deleting_wants_the_generation() -> None:
 
 def test_deleting_what_is_gone_is_no_error() -> None:
     with_storage(script(NO_OBJECT), lambda storage: storage.delete(URI, generation=7))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Object 'acme-data/o' is subject to bucket's retention policy and cannot be deleted or overwritten until 2030",
+        "Object 'acme-data/o' is under active Temporary hold and cannot be deleted, overwritten or archived until […]",
+    ],
+)
+def test_an_object_that_is_kept_from_being_changed_is_no_matter_of_roles(message: str) -> None:
+    assert failure(script(refusal(403, message)), write).remedy == (
+        "name another bucket, or another object, that nothing keeps from being changed: no retention policy, and no"
+        " hold"
+    )
 
 
 @pytest.mark.parametrize("answer", [NO_BUCKET, UNMET, DENIED])
