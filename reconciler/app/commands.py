@@ -22,7 +22,8 @@ from reconciler.core.planner import plan as make_plan
 from reconciler.core.ports import Objects
 from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.core.selection import check_names
-from reconciler.render.documents import Document, Resolved, plan_document, resolve_document, validation_document
+from reconciler.render.documents import Document, plan_document, validation_document
+from reconciler.render.resolve import Resolved, resolve_document
 from reconciler.render.status import status_document
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from reconciler.core.lock_text import resources_json
-from reconciler.core.model import Capabilities, Resources, Sampling, Target
+from reconciler.core.model import Capabilities, Target
 from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.core.problems import ExitStatus, Problem
 from reconciler.core.training import Training
@@ -39,27 +38,6 @@ class Outcome:
     steps: int | None = None
     final_loss: float | None = None
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Where the serving generation of one manifest is, and how it is to be asked.
-
-    ``preamble`` goes before every prompt, as it went before every training input. ``url`` is the address that takes
-    prompts; ``endpoint``, the service's, and ``url`` are empty where nothing can be addressed. ``resources`` are what
-    the training made besides.
-    """
-
-    name: str
-    key: str
-    remote: str
-    provider: str
-    location: str = ""
-    endpoint: str = ""
-    url: str = ""
-    preamble: str = ""
-    resources: Resources = field(default_factory=Resources)
-    sampling: Sampling = field(default_factory=Sampling)
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
@@ -96,8 +74,10 @@ def number(value: float | None) -> float | str | None:
 
 def plan_document(plan: Plan, target: Target, capabilities: Capabilities, lockfile: str, *, root: str = "") -> Document:
     """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan)."""
+    whole = envelope("Plan", target, capabilities, root)
     return {
-        **envelope("Plan", target, capabilities, root),
+        **whole,
+        "target": {**whole["target"], **_reach(target)},
         "lockfile": lockfile,
         "changes": plan.changes,
         "summary": _summary(plan),
@@ -106,6 +86,20 @@ def plan_document(plan: Plan, target: Target, capabilities: Capabilities, lockfi
         "unmanaged": plan.unmanaged,
         "candidates": plan.candidates,
     }
+
+
+def _reach(target: Target) -> Document:
+    """Where data and requests go and as whom trainings run: a pull request can change all of it."""
+    return filled(
+        {
+            "endpoint": target.endpoint,
+            "storageEndpoint": target.storage_endpoint,
+            "bucket": target.bucket,
+            "lock": target.lock,
+            "serviceAccount": target.service_account,
+            "kmsKeyName": target.kms_key,
+        }
+    )
 
 
 def _summary(plan: Plan) -> Document:
@@ -259,36 +253,5 @@ def _outcome(outcome: Outcome) -> Document:
             "steps": outcome.steps,
             "finalLoss": number(outcome.final_loss),
             "message": outcome.message,
-        }
-    )
-
-
-def resolve_document(
-    entries: Iterable[Resolved], target: Target, capabilities: Capabilities, *, root: str = ""
-) -> Document:
-    """Which generation serves each manifest, and how it is asked, by name (schema: resolve)."""
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(entry) for entry in ordered]}
-
-
-def _resolved(entry: Resolved) -> Document:
-    return filled(
-        {
-            "name": entry.name,
-            "key": entry.key,
-            "remote": entry.remote,
-            "provider": entry.provider,
-            "location": entry.location,
-            "endpoint": entry.endpoint,
-            "url": entry.url,
-            "preamble": entry.preamble,
-            "resources": resources_json(entry.resources),
-            "sampling": filled(
-                {
-                    "temperature": entry.sampling.temperature,
-                    "topP": entry.sampling.top_p,
-                    "topK": entry.sampling.top_k,
-                }
-            ),
         }
     )

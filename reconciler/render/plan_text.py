@@ -33,6 +33,15 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     "ReplaceRequested": "attempt {attempt}, as --replace asks; what serves now goes on serving until this one is ready",
     "Ready": "it is ready, and serves from now on",
 }
+_REACH: Final = {
+    "endpoint": "service at",
+    "storageEndpoint": "Cloud Storage at",
+    "bucket": "data sets to",
+    "lock": "lockfile",
+    "serviceAccount": "trainings run as",
+    "kmsKeyName": "encrypted with",
+}
+"""What a reviewer should see of a target whatever the plan is, as it says where data goes."""
 _COUNTED_ALWAYS: Final = ("create", "update", "retire")
 _COUNTED_ELSE: Final = ("adopt", "check", "promote")
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
@@ -51,7 +60,7 @@ def target_line(document: Document, style: Style = plain) -> str:
 def plan_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """A Plan document as a tree, folded to ``width`` columns; ``verbose`` lists the models in sync too."""
     shown = [one for one in document["actions"] if verbose or one["reason"] != "InSync"]
-    lines = [target_line(document, style)]
+    lines = [target_line(document, style), *_reach(document["target"], width, style)]
     explained: dict[str, str] = {}
     for file, actions in groupby(shown, key=lambda action: action["file"]):
         lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
@@ -59,6 +68,15 @@ def plan_text(document: Document, *, width: int | None = None, verbose: bool = F
             lines.extend(_action(action, explained, width, style))
     lines.extend(_remarks(document, width, style))
     return "\n".join([*lines, *_totals(document, width, style)])
+
+
+def _reach(target: Document, width: int | None, style: Style) -> Iterator[str]:
+    shown = {field: target[field] for field in _REACH if field in target}
+    if shown.get("storageEndpoint") == shown.get("endpoint"):
+        shown.pop("storageEndpoint", None)
+    for field, text in shown.items():
+        for margin, line in told(f"  {_REACH[field]:<{_NAME_WIDTH + 2}}", text, width):
+            yield f"{style('muted', margin)}{line}"
 
 
 def display_path(file: str, root: str) -> str:

@@ -105,3 +105,93 @@ def test_a_folder_without_a_target_is_told_at_once(pull_request: Cli) -> None:
 
     assert answer.status == 64
     assert "there is no target default: neither . nor a folder above it holds reconcile.yaml" in answer.err
+
+
+_ELSEWHERE = "https://tokens.example.com"
+_VERTEX = (
+    "vertex\n  project: my-project-id\n  location: europe-west4\n  bucket: gs://acme-tuning\n"
+    "  endpoint: http://127.0.0.1:9\n"
+)
+
+
+@pytest.fixture
+def to_vertex(pull_request: Cli) -> Cli:
+    """A pull request with a target of Vertex AI, and a token in the run's environment."""
+    target, manifest = pull_request.specs / "reconcile.yaml", pull_request.specs / "adder.yaml"
+    target.write_text(target.read_text().replace("embedded\n", _VERTEX))
+    manifest.write_text(f"{manifest.read_text()}  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{}}}}\n")
+    pull_request.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
+    return pull_request
+
+
+def _change(reconcile: Cli, old: str, new: str) -> None:
+    target = reconcile.specs / "reconcile.yaml"
+    assert old in target.read_text()
+    target.write_text(target.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("provider", ["vertex", "generativelanguage"])
+@pytest.mark.parametrize("command", [["plan"], ["apply", "--yes"], ["status", "--live"], ["wait"]])
+def test_a_service_elsewhere_gets_no_token(to_vertex: Cli, provider: str, command: list[str]) -> None:
+    _change(to_vertex, "http://127.0.0.1:9", _ELSEWHERE)
+    if provider != "vertex":
+        _change(to_vertex, "vertex\n", f"{provider}\n")
+        _change(to_vertex, "  bucket: gs://acme-tuning\n", "")
+
+    answer = to_vertex(*command)
+
+    assert answer.status == 3
+    assert f"no token is sent to {_ELSEWHERE}: " in answer.err
+    assert answer.err.endswith("allow it with --allow-endpoint tokens.example.com\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "--offline"],
+        ["apply", "--yes"],
+        ["status"],
+        ["wait"],
+        ["resolve", "adder"],
+        ["validate", "--locked"],
+    ],
+)
+def test_a_lockfile_in_a_storage_elsewhere_gets_no_token(to_vertex: Cli, command: list[str]) -> None:
+    _change(to_vertex, "  endpoint", f"  lock: gs://acme-locks/x.json\n  storageEndpoint: {_ELSEWHERE}\n  endpoint")
+
+    answer = to_vertex(*command)
+
+    assert answer.status == 3
+    assert answer.err.startswith(
+        f"Error: the lockfile gs://acme-locks/x.json cannot be read: no token is sent to {_ELSEWHERE}: "
+    )
+    assert answer.err.endswith("allow it with --allow-endpoint tokens.example.com\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("gs://acme-tuning", "gs://tokens-and-data", "  data sets to           gs://tokens-and-data\n"),
+        ("http://127.0.0.1:9", _ELSEWHERE, f"  service at             {_ELSEWHERE}\n"),
+        (
+            "  bucket",
+            f"  storageEndpoint: {_ELSEWHERE}\n  bucket",
+            f"  Cloud Storage at       {_ELSEWHERE}\n",
+        ),
+        (
+            "  bucket",
+            "  vertex: {serviceAccount: me@example.com}\n  bucket",
+            "  trainings run as       me@example.com\n",
+        ),
+    ],
+    ids=["bucket", "endpoint", "storageEndpoint", "serviceAccount"],
+)
+def test_a_plan_shows_where_data_would_go(to_vertex: Cli, old: str, new: str, shown: str) -> None:
+    before = to_vertex("plan", "--offline")
+    _change(to_vertex, old, new)
+
+    after = to_vertex("plan", "--offline")
+
+    assert (before.status, after.status) == (0, 0)
+    assert shown not in before.out
+    assert shown in after.out

@@ -14,13 +14,12 @@ from reconciler.core.problems import ExitStatus, Place, Problem
 from reconciler.render.documents import (
     Document,
     Outcome,
-    Resolved,
     number,
     plan_document,
-    resolve_document,
     result_document,
     validation_document,
 )
+from reconciler.render.resolve import Resolved, resolve_document
 from support.render_values import (
     CREATE,
     FAILED,

@@ -198,6 +198,44 @@ def test_a_real_service_is_not_called_simulated() -> None:
     assert first == "Target default: Generative Language API v1beta3, project my-project, scope demo"
 
 
+REACH = replace(
+    TARGET,
+    endpoint="http://127.0.0.1:8080",
+    storage_endpoint="https://storage.example.com",
+    bucket="gs://acme-data/tuning",
+    lock="gs://acme-locks/x.json",
+    service_account="tuner@acme.iam.gserviceaccount.com",
+    kms_key="projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+)
+
+
+def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
+    document = held_to("plan", plan_document(Plan((IN_SYNC,)), REACH, REAL, REACH.lock))
+    assert {field: document["target"][field] for field in document["target"].keys() - {"label", "scope", "name"}} == {
+        "provider": "embedded",
+        "endpoint": "http://127.0.0.1:8080",
+        "storageEndpoint": "https://storage.example.com",
+        "bucket": "gs://acme-data/tuning",
+        "lock": "gs://acme-locks/x.json",
+        "serviceAccount": "tuner@acme.iam.gserviceaccount.com",
+        "kmsKeyName": "projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+    }
+    assert plan_text(document, width=80).splitlines()[1:] == [
+        "  service at             http://127.0.0.1:8080",
+        "  Cloud Storage at       https://storage.example.com",
+        "  data sets to           gs://acme-data/tuning",
+        "  lockfile               gs://acme-locks/x.json",
+        "  trainings run as       tuner@acme.iam.gserviceaccount.com",
+        "  encrypted with         projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+        "Everything is in sync: 1 model.",
+    ]
+
+
+def test_a_storage_that_is_the_service_is_not_told_twice() -> None:
+    target = replace(REACH, storage_endpoint=REACH.endpoint)
+    assert "Cloud Storage at" not in plan_text(plan_document(Plan(()), target, REAL, LOCKFILE))
+
+
 def test_notices_and_what_is_left_alone() -> None:
     notice = "reconcile.yaml changes limits.maxCreates from 20 to 2000"
     document = plan_document(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)

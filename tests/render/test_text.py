@@ -16,12 +16,11 @@ from reconciler.core.problems import ExitStatus, Place, Problem
 from reconciler.render.documents import (
     Document,
     Outcome,
-    Resolved,
-    resolve_document,
     result_document,
     validation_document,
 )
 from reconciler.render.layout import ansi
+from reconciler.render.resolve import Resolved, resolve_document
 from reconciler.render.safe import terminal_safe
 from reconciler.render.status import status_document
 from reconciler.render.text import resolve_text, result_text, status_text, validation_text
