@@ -410,6 +410,22 @@ def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
     assert findings["bucket"]["message"] == "gs://acme-data is in US; objects may be created there"
 
 
+@pytest.mark.parametrize("provider", ["generativelanguage", "vertex"])
+def test_nothing_but_questions_is_sent(reconcile: Cli, service: Fronted, provider: str) -> None:
+    asked: list[Request] = []
+    reconcile.manifest("adder")
+    storage = "  location: us-central1\n  bucket: gs://acme-tuning\n" if provider == "vertex" else ""
+    lock = "  lock: gs://acme-tuning/x.lock.json\n"
+    aim(reconcile, service(asked.append), provider, f"{storage}{lock}")
+    before = everything(reconcile.folder)
+
+    assert set(statuses(reconcile("doctor", "--format", "json")).values()) <= {"ok", "warning"}
+
+    assert asked
+    assert {request.method for request in asked} == {"GET"}
+    assert everything(reconcile.folder) == before
+
+
 def test_a_storage_that_tells_no_permissions_is_believed(reconcile: Cli, service: Fronted) -> None:
     finding = vertex(reconcile, service(answers(("/iam/testPermissions", error(501, "UNIMPLEMENTED", "Later.")))))
     assert finding["bucket"]["message"] == "gs://acme-data is in US; whether objects may be created there is not told"
