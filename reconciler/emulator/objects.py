@@ -17,7 +17,7 @@ from typing import Any
 
 from reconciler.emulator.content import Content
 from reconciler.emulator.errors import JsonObject
-from reconciler.emulator.storage_errors import condition_not_met, invalid, not_found
+from reconciler.emulator.storage_errors import condition_not_met, invalid, not_found, whole_number
 from reconciler.emulator.store import Store, dump
 from reconciler.emulator.training import microseconds, timestamp
 
@@ -182,10 +182,8 @@ def _check_conditions(found: StoredObject | None, query: Query) -> None:
     for name, (field, equal) in _CONDITIONS.items():
         if name not in query:
             continue
-        if not query[name].isdecimal():
-            raise invalid(f"Invalid value for {name}: '{query[name][:100]}'")
         actual = found.document[field] if found else "0"
-        if (int(query[name]) == int(actual)) is not equal:
+        if (whole_number(name, query[name]) == int(actual)) is not equal:
             raise condition_not_met()
 
 

@@ -18,13 +18,13 @@ from reconciler.emulator.objects import Query, StoredObject, check_resource
 from reconciler.emulator.receiving import receive
 from reconciler.emulator.responses import HEADERS
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage_errors import StorageError, invalid, not_found
+from reconciler.emulator.storage_errors import StorageError, invalid, not_found, whole_number
 from reconciler.emulator.uploads import checksums, description, read_resource, small_body, store, told
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_RANGE = re.compile(r"bytes (?:(?P<first>\d+)-(?P<last>\d+)|\*)/(?:(?P<total>\d+)|\*)")
+_RANGE = re.compile(r"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P<total>\d{1,19})|\*)")
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ class Sessions:
         }
         check_resource(bucket, described)
         service.objects.check(bucket, described["name"], request.query_params)
-        length = request.headers.get("x-upload-content-length", "")
-        total = int(length) if length.isdecimal() else None
+        length = request.headers.get("x-upload-content-length")
+        total = whole_number("X-Upload-Content-Length", length) if length else None
         key = service.tail() + service.tail()
         self._sessions[key] = Session(
             bucket, described, dict(request.query_params), service.objects.new_content(), total
@@ -124,6 +124,8 @@ async def _take(session: Session, request: Request) -> bytearray:
         session.total = int(match["total"])
     if match and match["first"] is None:
         return bytearray()
+    if match:
+        _check_length(request, int(match["last"]) - int(match["first"]) + 1)
     first, stored = int(match["first"]) if match else 0, session.content.size
     if first > stored:
         raise invalid(f"The chunk begins at byte {first}, but only {stored} bytes are stored.")
@@ -131,6 +133,12 @@ async def _take(session: Session, request: Request) -> bytearray:
     if match is None:
         session.total = session.content.size + len(rest)
     return rest
+
+
+def _check_length(request: Request, length: int) -> None:
+    told = request.headers.get("content-length")  # absent from a body that comes in pieces
+    if told is not None and whole_number("Content-Length", told) != length:
+        raise invalid(f"Content-Range tells of {length} bytes, but the body has {told}.")
 
 
 def _incomplete(session: Session) -> Response:

@@ -19,13 +19,13 @@ from reconciler.emulator.objects import StoredObject, check_bucket
 from reconciler.emulator.responses import HEADERS, json_response
 from reconciler.emulator.resumable import Sessions
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage_errors import StorageError, invalid
+from reconciler.emulator.storage_errors import StorageError, invalid, whole_number
 from reconciler.emulator.storage_resources import object_resource
 
 Handler = Callable[[Request], Awaitable[Response]]
 _MAX_PAGE = 1000
 _UNSUPPORTED = frozenset({"delimiter", "startOffset", "endOffset", "matchGlob", "versions", "softDeleted"})
-_RANGE = re.compile(r"bytes=(?P<first>\d+)-(?P<last>\d*)")
+_RANGE = re.compile(r"bytes=(?P<first>\d{1,19})-(?P<last>\d{0,19})")
 _BUCKETS = "/storage/v1/b"
 _BUCKET = f"{_BUCKETS}/{{bucket}}"
 _OBJECTS = f"{_BUCKET}/o"
@@ -84,10 +84,10 @@ async def list_objects(service: Service, request: Request) -> Response:
     unknown = _UNSUPPORTED & query.keys()
     if unknown:
         raise invalid(f"{', '.join(sorted(unknown))}: not supported by this service; list by prefix")
-    asked = query.get("maxResults", str(_MAX_PAGE))
-    if not asked.isdecimal() or not int(asked):
-        raise invalid(f"Invalid value for maxResults: '{asked[:100]}'")
-    size = min(int(asked), _MAX_PAGE)
+    asked = whole_number("maxResults", query.get("maxResults", str(_MAX_PAGE)))
+    if not asked:
+        raise invalid("Invalid value for maxResults: '0'")
+    size = min(asked, _MAX_PAGE)
     found = service.objects.after(bucket, query.get("prefix", ""), _page_start(query.get("pageToken", "")), size + 1)
     page: JsonObject = {"kind": "storage#objects"}
     if found:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from reconciler.emulator.errors import JsonObject
+
+_INT64 = re.compile(r"[0-9]{1,19}")
 
 
 class StorageError(Exception):
@@ -23,6 +27,13 @@ class StorageError(Exception):
 def invalid(message: str) -> StorageError:
     """The refusal of a request that cannot be carried out as it stands."""
     return StorageError(400, "invalid", message)
+
+
+def whole_number(name: str, text: str) -> int:
+    """The number (an int64 that is not negative) that a parameter or header holds; raises StorageError."""
+    if not _INT64.fullmatch(text):
+        raise invalid(f"Invalid value for {name}: '{text[:100]}'")
+    return int(text)
 
 
 def not_found(message: str) -> StorageError:

@@ -18,6 +18,7 @@ from reconciler.emulator.responses import json_response
 from reconciler.emulator.service import Service
 from reconciler.emulator.storage_errors import StorageError, invalid
 from reconciler.emulator.storage_resources import object_resource
+from reconciler.emulator.store import dump
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -68,6 +69,7 @@ def read_resource(body: bytes) -> JsonObject:
     """The JSON resource in a body, perhaps an empty one; raises StorageError."""
     try:
         resource = json.loads(body) if body.strip() else {}
+        dump(resource).encode()  # no lone surrogate, which JSON can spell and the store cannot hold
     except (ValueError, RecursionError) as error:
         raise StorageError(400, "parseError", f"Parse Error: {error}") from None
     if not isinstance(resource, dict):

@@ -122,8 +122,10 @@ def test_however_it_is_cut_the_object_is_whole(cuts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("spread", "message"),
     [
-        ("5-9/*", "The chunk begins at byte 5, but only 0 bytes are stored."),
+        ("5-14/*", "The chunk begins at byte 5, but only 0 bytes are stored."),
         ("x", "Failed to parse Content-Range header: bytes x"),
+        (f"0-9/{'9' * 20}", f"Failed to parse Content-Range header: bytes 0-9/{'9' * 20}"),
+        ("0-2/3", "Content-Range tells of 3 bytes, but the body has 10."),
         ("0-9/3", "The upload has more than the 3 bytes that were told."),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,7 @@ def test_generations_grow_though_the_clock_stands_still(world: Vertex) -> None:
         ({"ifMetagenerationMatch": "1"}, True, 200),
         ({"ifMetagenerationNotMatch": "1"}, True, 412),
         ({"ifGenerationMatch": "x"}, True, 400),
+        ({"ifGenerationMatch": "9" * 5000}, True, 400),
     ],
 )
 def test_preconditions_guard_every_way_to_write(
@@ -218,6 +220,15 @@ def test_a_bucket_name_that_is_none_is_refused(world: Vertex, bucket: str) -> No
     assert refusal(created) == (400, "invalid", message)
 
 
+@pytest.mark.parametrize("field", ["name", "location"])
+def test_text_that_nothing_can_hold_is_refused(world: Vertex, field: str) -> None:
+    body = json.dumps({"name": "bucket", field: "half of a pair: \ud800"}).encode()
+    for path in (f"{UPLOAD}?uploadType=resumable", "/storage/v1/b?project=p"):
+        status, reason, message = refusal(world.storage("POST", path, body))
+        assert (status, reason) == (400, "parseError")
+        assert message.startswith("Parse Error: ")
+
+
 @pytest.mark.parametrize("body", [b'{"name": 1}', b'{"name": "bucket", "location": 1}'])
 def test_a_bucket_that_is_none_is_refused(world: Vertex, body: bytes) -> None:
     expected = "Required: a project in the query, a name in the resource, and a location that is a string."
@@ -281,7 +292,7 @@ def test_another_kind_of_upload_is_refused(world: Vertex) -> None:
     assert refusal(world.storage("POST", UPLOAD, uploadType="x")) == (400, "invalid", message)
 
 
-@pytest.mark.parametrize(("name", "value"), [("maxResults", "0"), ("maxResults", "x"), ("pageToken", "x")])
+@pytest.mark.parametrize(("name", "value"), [("maxResults", "0"), ("maxResults", "9" * 20), ("pageToken", "x")])
 def test_a_page_that_is_none_is_refused(world: Vertex, name: str, value: str) -> None:
     response = world.storage("GET", "/storage/v1/b/bucket/o", **{name: value})
     assert refusal(response) == (400, "invalid", f"Invalid value for {name}: '{value}'")
