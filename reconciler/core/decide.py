@@ -16,7 +16,7 @@ from reconciler.core.training import training_of
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
 _UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
-_CUT_OFF = "an earlier run was cut off while it asked the service for this one, which is gone on with"
+_CUT_OFF = "an earlier run asked the service for this one and did not learn the outcome; it is looked for first"
 _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
 
@@ -221,8 +221,9 @@ def _in_flight(it: Situation, known: Known) -> Iterator[Action]:
     passed = it.now - started if started else timedelta()
     queued = "" if begun or passed < _LONG_QUEUE else _queued(known, passed)
     if timeout and passed > timeout:
-        message = queued or "the training has taken longer than spec.lifecycle.timeout"
-        message = f"{message}; it goes on, and nobody waits for {known.key}"
+        late = "the training has taken longer than spec.lifecycle.timeout; it goes on"
+        message = f"{queued}; spec.lifecycle.timeout is over" if queued else late
+        message = f"{message}, and nobody waits for {known.key}"
         yield it.action(Kind.HOLD, Reason.DEADLINE_EXCEEDED, known, message)
     else:
         yield it.action(Kind.WAIT, Reason.TRAINING, known, queued)

@@ -39,7 +39,9 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait for acknowledgements
+        return listener  # noqa: TRY300 - both calls fail for the same reasons
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # what follows would say the address once more
         raise ReconcileError(

@@ -18,7 +18,7 @@ _MINUTES: Final = len("2026-01-31T12:34")
 _PLIGHTS: Final = {
     "FAILED": ("failed", "the service does not tell why"),
     "CANCELLED": ("cancelled", "at the service"),
-    "INTENDED": ("intended", "a run was cut off while it asked for it; the next apply looks for it first"),
+    "INTENDED": ("intended", "a run asked for it and did not learn the outcome; the next apply looks for it first"),
 }
 """Each state in which the newest generation is told of, and what is said where the service gives no reason."""
 

@@ -91,7 +91,7 @@ def test_the_deadline_of_what_does_not_begin_ends_the_waiting_and_cancels_nothin
     (hold,) = ran.outcome.plan.actions
     assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.DEADLINE_EXCEEDED)
     assert "shown it as QUEUED for 2.0 hours" in hold.message
-    assert hold.message.endswith(f"it goes on, and nobody waits for {hold.key}")
+    assert hold.message.endswith(f"spec.lifecycle.timeout is over, and nobody waits for {hold.key}")
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert busy.states() == [State.CREATING]
     assert busy.run(hurried).outcome.exit_status is ExitStatus.ERROR
