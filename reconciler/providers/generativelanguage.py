@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from reconciler.core.model import Capabilities, Generation, Handle, RemoteModel, State, TrainingExample, Update
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
+from reconciler.providers.closing import Closing
 from reconciler.providers.errors import ForbiddenError
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.listing import list_models
@@ -81,7 +82,7 @@ def connect(
     return GenerativeLanguage(client, version, capabilities or VERSIONS[version])
 
 
-class GenerativeLanguage:
+class GenerativeLanguage(Closing):
     """Implements :class:`reconciler.core.ports.Provider`. Here the id of a model is its generation's key."""
 
     def __init__(self, client: Client, version: str, capabilities: Capabilities) -> None:
@@ -89,14 +90,6 @@ class GenerativeLanguage:
         self._root = f"/{version}"
         self._capabilities = capabilities
         self._base_models = BaseModels(client, self._root)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Give back the client's connections."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from reconciler.core.identity import object_digest
 from reconciler.core.model import Dataset
 from reconciler.core.ports import Clock, Random, Sleeper
 from reconciler.core.problems import ReconcileError, ServiceError, UsageError
+from reconciler.providers.closing import Closing
 from reconciler.providers.errors import ForbiddenError, PreconditionError
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.objects import Bucket, ObjectInfo, ObjectName, bucket_path, read_bucket, read_object
@@ -67,7 +67,7 @@ def connect(
     return Storage(client)
 
 
-class Storage:
+class Storage(Closing):
     """Objects by their ``gs://`` addresses; implements :class:`reconciler.core.ports.Objects`.
 
     Every method raises AccessError when nobody is logged in or somebody who may not, and ServiceError when the service
@@ -76,14 +76,6 @@ class Storage:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Give back the client's connections."""

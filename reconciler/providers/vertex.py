@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from reconciler.core.generations import doubles
@@ -31,6 +31,7 @@ from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ReconcileError, ServiceError
 from reconciler.providers import storage as cloud_storage
 from reconciler.providers import vertex_wire as wire
+from reconciler.providers.closing import Closing
 from reconciler.providers.errors import clean
 from reconciler.providers.http import Call, Client
 from reconciler.providers.listing import list_models
@@ -106,7 +107,7 @@ def connect(
     return Vertex(client, storage, target, capabilities)
 
 
-class Vertex:
+class Vertex(Closing):
     """Implements :class:`reconciler.core.ports.Provider` and ``Objects``. Here a remote model is a tuning job."""
 
     def __init__(self, client: Client, storage: Storage, target: Target, capabilities: Capabilities) -> None:
@@ -116,14 +117,6 @@ class Vertex:
         self._capabilities = capabilities
         place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
         self._jobs = f"/{_VERSION}/{place}/tuningJobs"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Give back the clients' connections."""
