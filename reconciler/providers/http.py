@@ -12,7 +12,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from reconciler.core.ports import Clock, Random, Sleeper
-from reconciler.core.problems import ServiceError, UsageError
+from reconciler.core.problems import ServiceError
 from reconciler.providers.delays import asked_delay
 from reconciler.providers.errors import (
     TransientError,
@@ -23,7 +23,7 @@ from reconciler.providers.errors import (
     unintelligible,
     unreachable,
 )
-from reconciler.providers.network import client_options, is_loopback, parse_address
+from reconciler.providers.network import client_options, is_loopback, parse_endpoint
 from reconciler.providers.ratelimit import RateLimit
 from reconciler.providers.remedies import GENERATIVE_LANGUAGE, Service
 
@@ -124,7 +124,7 @@ class Client:
         self._random = random
         self._limit = RateLimit(requests_per_minute, clock=clock, sleep=sleep) if requests_per_minute else None
         self._service = service
-        url = _endpoint(endpoint, service)
+        url = parse_endpoint(endpoint, service)
         self._http = httpx.AsyncClient(
             base_url=url,
             auth=auth,
@@ -288,13 +288,6 @@ class Client:
             return refused(str(call), refusal, self._service, note, call.remedies)
         error = refused(str(call), refusal, self._service, remedies=call.remedies)
         return TransientError(error, delay=delay, ambiguous=refusal.status not in _NOT_DONE)
-
-
-def _endpoint(address: str, service: Service) -> httpx.URL:
-    try:
-        return parse_address(address)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", f"correct {service.address}") from error
 
 
 def _redirect_host(response: httpx.Response) -> str:

@@ -11,6 +11,7 @@ import httpx
 
 from reconciler.core.problems import UsageError
 from reconciler.providers.errors import clean
+from reconciler.providers.remedies import Service
 
 _CERTIFICATES = "correct or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE"
 _PROXIES = (
@@ -35,6 +36,14 @@ def parse_address(address: str) -> httpx.URL:
     if url.port is not None and url.port > _MAX_PORT:
         raise httpx.InvalidURL(f"Invalid port: {url.port}")
     return url
+
+
+def parse_endpoint(address: str, service: Service) -> httpx.URL:
+    """The address of a service as a URL; raises UsageError when it is none."""
+    try:
+        return parse_address(address)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", f"correct {service.address}") from error
 
 
 class Options(TypedDict):

@@ -10,9 +10,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from reconciler.core.problems import ServiceError, UsageError
+from reconciler.core.problems import ServiceError
 from reconciler.providers.errors import cause_of, clean
-from reconciler.providers.network import client_options, is_loopback, parse_address
+from reconciler.providers.network import client_options, is_loopback, parse_address, parse_endpoint
 from reconciler.providers.remedies import Service
 
 _TIMEOUT = 10.0
@@ -52,10 +52,7 @@ def reach(address: str, service: Service, transport: httpx.BaseTransport | None 
         ServiceError: There is no way there.
         UsageError: The address is none, or the proxy settings or certificates of the environment cannot be used.
     """
-    try:
-        url = parse_address(address)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"the endpoint is no URL: {clean(str(error))}", f"correct {service.address}") from error
+    url = parse_endpoint(address, service)
     direct = is_loopback(url.host)
     options = client_options(direct=direct, carried=transport is not None)
     proxy = _proxy(url) if options["trust_env"] else ""
