@@ -11,7 +11,7 @@ from reconciler.app.doctor_report import Report, Said
 from reconciler.app.doctor_service import Examination
 from reconciler.app.doctor_vertex import bucket, may_lock, region
 from reconciler.app.environment import Environment
-from reconciler.app.project import Input, project_of, read_workspace
+from reconciler.app.project import Input, project_of, read_workspace, shown_root
 from reconciler.app.services import capabilities_of
 from reconciler.app.session import Session
 from reconciler.core.problems import InvalidInput, Problem
@@ -51,15 +51,8 @@ def doctor(env: Environment, what: Input) -> Answer:
                 report.check(name, examine, after)
         finally:
             examination.close()
-    examined = Examined(workspace.target, capabilities_of(workspace.target), _root(workspace.root, env.cwd))
+    examined = Examined(workspace.target, capabilities_of(workspace.target), shown_root(workspace.root, env.cwd))
     return Answer(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
-
-
-def _root(root: Path, cwd: Path) -> str:
-    """The root as the user would write it, empty for the working folder."""
-    if root == cwd:
-        return ""
-    return root.relative_to(cwd).as_posix() if root.is_relative_to(cwd) else str(root)
 
 
 def _of_target(problems: tuple[Problem, ...], what: Input) -> tuple[Problem, ...]:

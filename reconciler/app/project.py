@@ -55,8 +55,7 @@ class Project:
     @property
     def root(self) -> str:
         """The root as shown, empty for the working folder."""
-        shown = _shown(self.workspace.root, self.cwd)
-        return "" if shown == "." else shown
+        return shown_root(self.workspace.root, self.cwd)
 
 
 def read_workspace(env: Environment, what: Input) -> Workspace:
@@ -105,6 +104,12 @@ def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: b
         lockfile=shown,
         lock=lock,
     )
+
+
+def shown_root(root: Path, cwd: Path) -> str:
+    """A root as the user would write it, empty for the working folder."""
+    shown = _shown(root, cwd)
+    return "" if shown == "." else shown
 
 
 def _shown(path: Path, cwd: Path) -> str:
