@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 _T = TypeVar("_T")
@@ -39,18 +39,22 @@ class Session(AbstractContextManager["Session"]):
 
 
 async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
-    """Let SIGTERM do what asyncio's runner lets SIGINT do; Windows has no such signal, other threads get none."""
+    """Let SIGTERM do what asyncio's runner lets SIGINT do; other threads than the first get no signals."""
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("a coroutine runs in a task")
     loop = asyncio.get_running_loop()
-    before = signal.getsignal(signal.SIGTERM)
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        task.cancel()
+        loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits for the network
+
+    # The loop's own handlers run when the loop does; this one also while the lockfile is saved, which blocks the loop.
     try:
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    except (NotImplementedError, ValueError, RuntimeError):
+        before = signal.signal(signal.SIGTERM, cancel)
+    except ValueError:
         return await work
     try:
         return await work
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any, TypeVar
@@ -16,6 +16,9 @@ from reconciler.providers.errors import PreconditionError
 from reconciler.providers.lease import ABSENT, Lease
 from reconciler.providers.storage import Storage
 
+PATIENCE = 5.0
+_ATTENTION = 0.2  # seconds between two looks at whether somebody interrupts
+_LATER = "run again: what was begun goes on, and is found"
 _T = TypeVar("_T")
 
 
@@ -30,18 +33,27 @@ class BucketLock:
 
     Args:
         address: Where the lockfile is, ``gs://bucket/object``; the lease is beside it, ``gs://bucket/object.lease``.
+        patience: How long a request may still take, in seconds, once the caller's task was cancelled.
         connect: Makes the client; it is called in that thread, inside its loop.
         clock, sleep, holder: See :class:`~reconciler.providers.lease.Lease`.
     """
 
     def __init__(
-        self, address: str, connect: Callable[[], Storage], *, clock: Clock, sleep: Sleeper, holder: str
+        self,
+        address: str,
+        connect: Callable[[], Storage],
+        *,
+        clock: Clock,
+        sleep: Sleeper,
+        holder: str,
+        patience: float = PATIENCE,
     ) -> None:
         self._address = address
         self._connect = connect
         self._clock = clock
         self._sleep = sleep
         self._holder = holder
+        self._patience = patience
         self._bridge: _Bridge | None = None
         self._generation = ABSENT
         self._text: str | None = None
@@ -112,9 +124,18 @@ class BucketLock:
 
     def _run(self, act: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
         if self._bridge is None:
-            self._bridge = _Bridge(self._connect)
+            self._bridge = _Bridge(self._connect, self._patience)
             weakref.finalize(self, self._bridge.close)
         return self._bridge.run(act)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that calls was cancelled, which it can only notice by asking while it blocks its loop."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 @contextmanager
@@ -133,7 +154,8 @@ def _explained(failure: str) -> Iterator[None]:
 class _Bridge:
     """A client of Cloud Storage in an event loop of its own, which a daemon thread runs: nothing waits for its end."""
 
-    def __init__(self, connect: Callable[[], Storage]) -> None:
+    def __init__(self, connect: Callable[[], Storage], patience: float) -> None:
+        self._patience = patience
         opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]] = Future()
         serving = _serve(connect, opened)
         self._thread = Thread(target=asyncio.run, args=(serving,), name="lockfile", daemon=True)
@@ -141,13 +163,27 @@ class _Bridge:
         self._loop, self._end, self._storage = opened.result()
 
     def run(self, act: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
-        """The result of a coroutine; who is interrupted while waiting for it takes it back."""
+        """The result of a coroutine; who is interrupted while waiting for it takes it back.
+
+        Raises:
+            ServiceError: The caller's task was cancelled, and the service does not answer: nobody shall wait for
+                either of them until the retries are used up.
+        """
         outcome = asyncio.run_coroutine_threadsafe(act(self._storage), self._loop)
         try:
+            self._attend(outcome)
             return outcome.result()
         except BaseException:
             outcome.cancel()
             raise
+
+    def _attend(self, outcome: Future[_T]) -> None:
+        while not wait([outcome], timeout=_ATTENTION).done:
+            if not _is_cancelled():
+                continue
+            if wait([outcome], timeout=self._patience).done:
+                return
+            raise ServiceError("interrupted, and Cloud Storage does not answer", _LATER, code="CANCELLED")
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import Response
 
+from reconciler.app.session import Session
 from reconciler.core.lock_text import loads
 from reconciler.core.ports import LockStore, Sleeper
 from reconciler.core.problems import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.emulator.app import create_app
-from reconciler.providers.bucket_lock import BucketLock
+from reconciler.providers.bucket_lock import PATIENCE, BucketLock
 from reconciler.providers.lease import DURATION
 from reconciler.providers.storage import Storage, connect
 from support.provider_service import START, Time, error, script
@@ -101,7 +102,11 @@ class Cloud:
         self.front = Front(self.app)
 
     def lock(
-        self, holder: str = "process 1 on build-7", app: ASGIApp | None = None, sleep: Sleeper | None = None
+        self,
+        holder: str = "process 1 on build-7",
+        app: ASGIApp | None = None,
+        sleep: Sleeper | None = None,
+        patience: float = PATIENCE,
     ) -> BucketLock:
         return BucketLock(
             PATH,
@@ -109,6 +114,7 @@ class Cloud:
             clock=self.time.clock,
             sleep=sleep or Naps(self.time).sleep,
             holder=holder,
+            patience=patience,
         )
 
     def put(self, uri: str, data: bytes) -> None:
@@ -347,6 +353,46 @@ def test_a_client_that_cannot_be_made_is_told() -> None:
     caught = failure(lock.read)
     assert isinstance(caught, UsageError)
     assert caught.message == "the endpoint is no URL: Invalid port: 99999"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_does_not_wait_for_a_service_that_does_not_answer(
+    cloud: Cloud, number: signal.Signals
+) -> None:
+    async def hanging(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+        await asyncio.Event().wait()
+
+    lock = cloud.lock(app=hanging, patience=0)
+
+    async def run() -> str | None:
+        return lock.read()
+
+    with Session() as session, pytest.raises(ServiceError) as caught:
+        session.run(run())
+    assert str(caught.value) == (
+        f"the lockfile {PATH} cannot be read: interrupted, and Cloud Storage does not answer; "
+        "run again: what was begun goes on, and is found"
+    )
+
+
+def test_what_answers_after_all_is_read_although_the_run_is_interrupted(cloud: Cloud) -> None:
+    cloud.put(PATH, b"a")
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        await cloud.app(scope, receive, send)
+
+    lock = cloud.lock(app=slow)
+    texts: list[str | None] = []
+
+    async def run() -> None:
+        texts.append(lock.read())
+        await asyncio.Event().wait()
+
+    with Session() as session, pytest.raises(KeyboardInterrupt):
+        session.run(run())
+    assert texts == ["a"]
 
 
 def test_an_interrupted_request_is_taken_back_and_the_thread_ends(cloud: Cloud) -> None:
