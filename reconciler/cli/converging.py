@@ -20,7 +20,7 @@ from reconciler.core.events import Event
 from reconciler.core.problems import Problem, UsageError
 from reconciler.engine.reconcile import Options
 from reconciler.render.documents import Document
-from reconciler.render.plan_text import plan_text
+from reconciler.render.plan_text import notices_text, plan_text
 from reconciler.render.text import result_text
 
 
@@ -76,6 +76,7 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
     """Show what would be done, and ask unless it was answered beforehand or nothing would be."""
     output.warn(warnings)
     if not document["changes"]:
+        output.say(lambda style, width: notices_text(document, width=width, style=style))
         return True
     output.say(lambda style, width: plan_text(document, width=width, style=style))
     if yes:

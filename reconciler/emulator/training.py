@@ -130,7 +130,8 @@ class Training:
         """Why the training fails, in the words of its operation."""
         return (
             f"Tuning failed: the mean loss is not a number at step {self.failing_step} of {self.total_steps}. "
-            f"The learning rate {self.learning_rate:g} is too high; lower it and tune again. (simulated training)"
+            f"The effective learning rate {self.learning_rate:g} is too high; lower it, or its multiplier, and tune "
+            "again. (simulated training)"
         )
 
 

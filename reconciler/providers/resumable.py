@@ -22,6 +22,8 @@ CHUNK = 16 * 2**20
 _INCOMPLETE = 308
 _GONE = frozenset({404, 410})
 _RANGE = re.compile(r"bytes=0-(\d{1,18})")
+_PASSING = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+_ANEW = "run again; the upload starts anew"
 
 
 class ResumableUpload:
@@ -90,6 +92,7 @@ class ResumableUpload:
                 content=content,
                 headers={"content-range": span, "content-length": str(length)},
                 accepted=_GONE | {_INCOMPLETE},
+                remedies={**self._opening.remedies, **dict.fromkeys(_PASSING, _ANEW)},
                 shown=f"PUT {self._opening.path}",
             )
         )
@@ -99,9 +102,7 @@ class ResumableUpload:
         return answer
 
     def _stuck(self, what: str) -> TransientError:
-        error = ServiceError(
-            f"PUT {self._opening.path}: the service {what}", "run again; the upload starts anew", code="ABORTED"
-        )
+        error = ServiceError(f"PUT {self._opening.path}: the service {what}", _ANEW, code="ABORTED")
         return TransientError(error, delay=None, ambiguous=True)
 
     def _arrived(self, answer: Answer) -> int:

@@ -27,7 +27,7 @@ _NAME_WIDTH: Final = 21
 
 _OUTCOMES: Final[Mapping[str, str]] = {
     "NotFound": "",
-    "ContentChanged": "the content changed; what serves now goes on serving until this one is ready",
+    "ContentChanged": "the content changed; whatever serves now goes on serving until this one is ready",
     "Missing": "the recorded one is gone from the service",
     "RetryRequested": "attempt {attempt}, as --retry asks",
     "ReplaceRequested": "attempt {attempt}, as --replace asks; what serves now goes on serving until this one is ready",
@@ -147,10 +147,18 @@ def _training(training: Document) -> str:
     return f"{size} = {about}{counted(training['steps'], 'step')}{time}{chosen}"
 
 
+def notices_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
+    """The notices of a Plan document, a line each, folded to ``width`` columns; empty where there are none."""
+    return "\n".join(
+        style("warning", margin) + line
+        for notice in document["notices"]
+        for margin, line in folded("Note: ", terminal_safe(notice), width)
+    )
+
+
 def _remarks(document: Document, width: int | None, style: Style) -> Iterator[str]:
-    for notice in document["notices"]:
-        for margin, line in folded("Note: ", terminal_safe(notice), width):
-            yield style("warning", margin) + line
+    if document["notices"]:
+        yield notices_text(document, width=width, style=style)
     unmanaged, candidates = document["unmanaged"], document["candidates"]
     if unmanaged:
         verbs = "is unmanaged and stays" if unmanaged == 1 else "are unmanaged and stay"

@@ -109,7 +109,7 @@ def test_a_failed_training_is_told_held_and_retried_on_request(reconcile: Cli) -
 
     failed = reconcile("apply", "--yes")
     assert failed.status == 1
-    assert "The learning rate 1.5 is too high" in failed.out
+    assert "The effective learning rate 1.5 is too high" in failed.out
     assert reconcile.lock["adder"]["generations"][0]["error"]["message"].startswith("Tuning failed")
 
     held = reconcile("apply", "--yes")

@@ -170,7 +170,7 @@ def test_a_changed_data_set_trains_anew_and_a_reverted_one_does_not(reconcile: C
 
     adder(reconcile, more=[("fifty", "fifty one")])
     planned = reconcile("plan", *on)
-    assert "the content changed; what serves now goes on serving until this one is ready" in planned.out
+    assert "the content changed; whatever serves now goes on serving until this one is ready" in planned.out
     assert "dataset: sha256:" in planned.out
     assert reconcile("apply", "--yes", "--no-wait", *on).status == 0
     assert lock_of(reconcile, target)["adder"]["serving"] == old

@@ -96,7 +96,7 @@ def test_a_rate_of_one_or_more_fails_partway() -> None:
     assert losses(wild, 7)[-1] > 1e6
     assert wild.failure == (
         "Tuning failed: the mean loss is not a number at step 8 of 23. "
-        "The learning rate 1.5 is too high; lower it and tune again. (simulated training)"
+        "The effective learning rate 1.5 is too high; lower it, or its multiplier, and tune again. (simulated training)"
     )
 
 

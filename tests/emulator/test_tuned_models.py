@@ -321,7 +321,7 @@ def test_an_operation_alone_tells_why_a_training_failed(world: World) -> None:
     assert operation["error"] == {
         "code": 3,
         "message": "Tuning failed: the mean loss is not a number at step 6 of 23. "
-        "The learning rate 2 is too high; lower it and tune again. (simulated training)",
+        "The effective learning rate 2 is too high; lower it, or its multiplier, and tune again. (simulated training)",
     }
 
 

@@ -62,7 +62,7 @@ def test_the_operation_of_what_just_ended_tells_why_it_failed(world: World) -> N
     (model,) = world.with_provider(looking(world.checkout.lock)).models.values()
     assert model.state is State.FAILED
     assert model.failure is not None
-    assert "The learning rate 1.5 is too high" in model.failure.message
+    assert "The effective learning rate 1.5 is too high" in model.failure.message
     assert model.mark is not None
 
 

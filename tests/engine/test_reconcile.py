@@ -94,7 +94,7 @@ def test_a_failed_training_is_held_with_the_services_own_words(world: World) -> 
     assert first.outcome.exit_status is ExitStatus.ERROR
     (hold,) = first.outcome.plan.actions
     assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.FAILED)
-    assert "The learning rate 1.5 is too high; lower it and tune again" in hold.message
+    assert "The effective learning rate 1.5 is too high; lower it, or its multiplier, and tune again" in hold.message
     assert hold.message.endswith("change the inputs, or train it again with --retry numbers")
     text = world.checkout.text
 

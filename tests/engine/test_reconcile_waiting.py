@@ -97,7 +97,7 @@ def test_the_training_of_an_orphan_is_recorded_and_not_waited_for(world: World) 
     assert ran.outcome.exit_status is ExitStatus.OK
     failure = world.checkout.lock.models["numbers"].generations[0].failure
     assert failure is not None
-    assert "The learning rate 1.5 is too high" in failure.message
+    assert "The effective learning rate 1.5 is too high" in failure.message
 
 
 class Stuck(Time):

@@ -244,6 +244,10 @@ def test_a_service_that_makes_no_progress_is_told(answer: Response, complaint: s
     assert failure(opened(), answer).message == f"{PUT}: the service {complaint}"
 
 
+def test_a_service_that_stays_busy_does_not_promise_that_the_upload_goes_on() -> None:
+    assert failure(opened(), refusal(503, "Busy.")).remedy == "run again; the upload starts anew"
+
+
 def test_a_missing_bucket_is_told_when_the_session_is_opened() -> None:
     assert failure(NO_BUCKET).remedy.startswith("correct the bucket's name, or create it:")
 

@@ -70,7 +70,7 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
         """
         specs/number-generator.yaml
           + number-generator     create number-generator-3kq7w2ma
-              why                the content changed; what serves now goes on serving until this one is ready
+              why                the content changed; whatever serves now goes on serving until this one is ready
               changes            baseModel: models/a → models/b
                                  dataset: sha256:aaaaaaaa… → sha256:cccccccc…
                                  hyperparameters.epochCount: unset → 5
