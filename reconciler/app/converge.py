@@ -14,7 +14,15 @@ from reconciler.app.services import connect
 from reconciler.app.session import Session
 from reconciler.core.events import Event
 from reconciler.core.locked import not_ready
-from reconciler.core.problems import InterruptedRun, InvalidInput, Problem, ReconcileError
+from reconciler.core.model import State
+from reconciler.core.problems import (
+    AccessError,
+    InterruptedRun,
+    InvalidInput,
+    Problem,
+    ReconcileError,
+    ServiceError,
+)
 from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
 from reconciler.render.documents import Document, result_document
@@ -99,13 +107,23 @@ class _Run:
                 return session.run(work)
         except KeyboardInterrupt:
             raise InterruptedRun from None
+        except (AccessError, ServiceError) as error:
+            if any(
+                one.state is State.CREATING
+                for model in self._recorder.lock.models.values()
+                for one in model.generations
+            ):
+                error.remedy = f"{error.remedy}; the trainings go on, and reconcile wait resumes the waiting"
+            raise
 
     def _document(self, outcome: Outcome) -> Document:
+        """Other models' trainings may have ended meanwhile: they are recorded, and not what was asked about."""
+        selected = {manifest.name for manifest in self._project.manifests}
         return result_document(
             plan=outcome.plan,
             target=self._project.target,
             capabilities=self._project.capabilities,
-            outcomes=self._outcomes.all(),
+            outcomes=[one for one in self._outcomes.all() if one.name in selected],
             requests=self._provider.requests,
             seconds=(self._env.clock() - self._began).total_seconds(),
             exit_status=outcome.exit_status,

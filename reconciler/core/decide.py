@@ -100,7 +100,7 @@ def _cancellations(it: Situation) -> Iterator[Action]:
 def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -> Reason | None:
     """Whether somebody asked for one more training, now or in a run that was cut off while it asked the service.
 
-    One in flight, or made and not recorded, is that training.
+    One in flight, or made and not serving yet, is that training.
     """
     name = it.manifest.name
     ended = any(one.state in _ENDED_BADLY for one in satisfying)
@@ -109,7 +109,8 @@ def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -
         return Reason.RETRY_REQUESTED if ended and (name in it.request.retry or cut_off) else None
     if chosen.state is not State.ACTIVE:
         return None
-    made = chosen.locked is None and chosen.mark.attempt > 0
+    served = next((one.mark.attempt for one in satisfying if one.key == it.locked.serving), 0)
+    made = chosen.key != it.locked.serving and chosen.mark.attempt > served
     asked = name in it.request.replace and not made
     return Reason.REPLACE_REQUESTED if asked or cut_off > chosen.mark.attempt else None
 
@@ -179,6 +180,8 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
         attempt=attempt,
         source=it.manifest.source,
         dataset=it.manifest.dataset,
+        validation=it.manifest.validation.path or "inline" if it.manifest.validation else "",
+        hyperparameters=it.manifest.hyperparameters,
         training=training_of(it.manifest, it.capabilities),
         changes=_why_changed(it) if reason is Reason.CONTENT_CHANGED else (),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reconciler.core.lock import Lock, limits_of
-from reconciler.core.model import Dataset, Limits, Source, Target
+from reconciler.core.model import Dataset, Hyperparameters, Limits, Source, Target
 from reconciler.core.training import Training
 
 
@@ -76,7 +76,8 @@ class Action:
     """One step of a plan for one manifest.
 
     ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` say which generation is meant.
-    ``message`` is a sentence for people. ``source``, ``dataset`` and ``training`` describe a create;
+    ``message`` is a sentence for people. ``source``, ``dataset``, ``validation`` (the path of the validation data
+    set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
     ``changes`` are the fields that an update patches, or that made a new generation necessary.
     """
 
@@ -90,6 +91,8 @@ class Action:
     attempt: int = 0
     source: Source | None = None
     dataset: Dataset | None = None
+    validation: str = ""
+    hyperparameters: Hyperparameters = field(default_factory=dict)
     training: Training | None = None
     changes: tuple[FieldChange, ...] = ()
 

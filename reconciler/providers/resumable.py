@@ -6,6 +6,7 @@ authority, so it shows nowhere, and it is only followed to the endpoint's own or
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterable
 
@@ -24,6 +25,9 @@ _GONE = frozenset({404, 410})
 _RANGE = re.compile(r"bytes=0-(\d{1,18})")
 _PASSING = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 _ANEW = "run again; the upload starts anew"
+_SIGNS = 10
+_MEGABYTE = 1_000_000
+_LOG = logging.getLogger(__name__)
 
 
 class ResumableUpload:
@@ -70,7 +74,14 @@ class ResumableUpload:
         self._offset = self._arrived(answer)
         if self._offset <= start:
             raise self._stuck("took in nothing")
+        self._tell(start, self._offset)
         return None
+
+    def _tell(self, before: int, after: int) -> None:
+        """A sign of life, ten times in an upload."""
+        size = self._spool.size
+        if before * _SIGNS // size < after * _SIGNS // size:
+            _LOG.info("uploading a data set: %d of %d MB", after // _MEGABYTE, -(-size // _MEGABYTE))
 
     async def _open(self) -> str:
         answer = await self._client.once(self._opening)

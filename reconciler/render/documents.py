@@ -127,6 +127,8 @@ def _action(action: Action) -> Document:
             "dataset": action.dataset.path if action.dataset else None,
             "dataGeneration": action.dataset.generation if action.dataset else None,
             "dataBytes": action.dataset.size or None if action.dataset else None,
+            "validationDataset": action.validation,
+            "hyperparameters": dict(action.hyperparameters),
             "training": _training(action.training) if action.training else None,
             "changes": [_change(change) for change in action.changes],
         }

@@ -125,7 +125,9 @@ def _create(action: Document, training: Document) -> Iterator[Detail]:
     if "baseModel" in action:
         yield "base model", action["baseModel"]
     yield "data set", _dataset(action, training["examples"])
-    yield "training", _training(training)
+    if "validationDataset" in action:
+        yield "validation", action["validationDataset"]
+    yield "training", _training(training, action.get("hyperparameters", {}))
 
 
 def _dataset(action: Document, examples: int) -> str:
@@ -136,10 +138,11 @@ def _dataset(action: Document, examples: int) -> str:
     return ", ".join(parts)
 
 
-def _training(training: Document) -> str:
+def _training(training: Document, declared: Mapping[str, Any]) -> str:
     if "steps" not in training:
+        further = "".join(f"{name} {amount}; " for name, amount in declared.items() if name != "epochCount")
         epochs = f"{counted(training['epochs'], 'epoch')}; " if "epochs" in training else ""
-        return f"{epochs}the service chooses how many steps"
+        return f"{epochs}{further}the service chooses how many steps"
     size = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
     about = "about " if training["estimated"] else ""
     time = f", about {duration(training['seconds'])}" if "seconds" in training else ""

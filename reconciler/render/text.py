@@ -180,7 +180,9 @@ def _what_next(document: Document) -> Iterator[str]:
     if document["exitStatus"] == ExitStatus.INTERRUPTED:
         yield "Interrupted: the lockfile is valid, and the next run resumes."
     if "training" in document["summary"]:
-        yield "The training goes on; `reconcile wait` resumes the waiting."
+        name = document["target"]["name"]
+        target = "" if name == "default" else f" --target {terminal_safe(name)}"
+        yield f"The training goes on; `reconcile wait{target}` resumes the waiting."
 
 
 def resolve_text(document: Document, *, bare: bool) -> str:

@@ -151,7 +151,7 @@ def test_a_job_that_is_queued_for_hours(reconcile: Cli, world: World) -> None:
     )
     assert waited.status == 4
     assert f"adder  still training: {said}" in waited.out
-    assert "`reconcile wait` resumes the waiting" in waited.out
+    assert "`reconcile wait --target vertex` resumes the waiting" in waited.out
     assert said in on(reconcile, "plan").out
     assert ", QUEUED" in on(reconcile, "status", "--live").out
 

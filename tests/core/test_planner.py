@@ -19,7 +19,7 @@ CASES = cases()
 
 def bare(action: Action) -> Action:
     """An action without what follows from its manifest or is told in words."""
-    return replace(action, remote="", message="", source=None, dataset=None, training=None)
+    return replace(action, remote="", message="", source=None, dataset=None, hyperparameters={}, training=None)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -101,6 +101,14 @@ def test_an_upload_that_is_cut_off_goes_on_where_the_service_is(fault: Fault, go
     assert service.time.naps == [0.5]
 
 
+def test_a_long_upload_gives_signs_of_life(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="reconciler")
+    Service({}).upload()
+    told = [record.getMessage() for record in caplog.records]
+    assert told
+    assert all(line.startswith("uploading a data set: ") and line.endswith(" MB") for line in told)
+
+
 def test_an_end_whose_answer_was_lost_is_an_end() -> None:
     service = Service({2: unanswered})
     assert service.upload().md5 == MD5

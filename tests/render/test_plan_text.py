@@ -192,6 +192,15 @@ def test_a_training_that_the_service_sizes(training: Training, said: str, total:
     assert f"data set           inline, {'1 example' if training.examples == 1 else '15 examples'}\n" in text
 
 
+def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
+    unsized = Training(15, 3, None, None, estimated=True, seconds=None)
+    declared = {"epochCount": 3, "adapterSize": 4, "learningRateMultiplier": 0.5}
+    text = drawn(replace(CREATE, training=unsized, hyperparameters=declared, validation="datasets/held-out.csv"))
+    assert "      validation         datasets/held-out.csv\n" in text
+    shown = "3 epochs; adapterSize 4; learningRateMultiplier 0.5; the service chooses how many steps"
+    assert f"      training           {shown}\n" in text
+
+
 def test_a_real_service_is_not_called_simulated() -> None:
     document = plan_document(Plan((IN_SYNC,)), replace(TARGET, project="my-project"), REAL, LOCKFILE)
     first = plan_text(document).splitlines()[0]
