@@ -17,11 +17,21 @@ SLOWEST_SIMULATED_SECONDS = 1.0
 
 def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:
     """The time that a training still needs at its pace so far; ``None`` before its first step, or without a total."""
-    started = instant(model.start_time or model.create_time)
+    started = since(model)
     done = completed_steps(model)
     if not (started and total_steps and done):
         return None
     return max(0.0, (now - started).total_seconds() / done * (total_steps - done))
+
+
+def since(model: RemoteModel) -> datetime | None:
+    """When a training began or, until then, was asked for; ``None`` when the service tells neither."""
+    return instant(model.start_time or model.create_time)
+
+
+def tells_progress(model: RemoteModel) -> bool:
+    """Whether the service tells how far a training is; where it does not, no count of steps says anything."""
+    return model.completed_steps is not None or bool(model.snapshots)
 
 
 def completed_steps(model: RemoteModel) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.core.model import RemoteModel
-from reconciler.core.waiting import completed_steps, seconds_left
+from reconciler.core.waiting import completed_steps, seconds_left, since, tells_progress
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
@@ -38,21 +38,32 @@ def _level(mean: float, lowest: float, highest: float) -> int:
 class Curve:
     """What is known of one training, ``seen`` at that moment; ``left_then`` are the seconds that it needed then.
 
+    ``done`` is ``None`` where the service does not tell how far it is; ``since`` is when it began or was asked for.
     ``phase`` is the service's own word for what it does, empty for ordinary training.
     """
 
     seen: datetime
-    done: int = 0
+    done: int | None = 0
     total: int | None = None
     epoch: int | None = None
     losses: tuple[float, ...] = ()
     left_then: float | None = None
     phase: str = ""
+    since: datetime | None = None
+
+    @property
+    def doing(self) -> str:
+        """What it does, in the service's own word where it has one."""
+        return self.phase or "training"
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1; ``None`` while the total is unknown."""
-        return min(self.done / self.total, 1.0) if self.total else None
+        """How much is done, from 0 to 1; ``None`` while that or the total is unknown."""
+        return min(self.done / self.total, 1.0) if self.total and self.done is not None else None
+
+    def elapsed(self, now: datetime) -> timedelta | None:
+        """The time since it began, in whole seconds and never below 0."""
+        return None if self.since is None else timedelta(seconds=max(0, (now - self.since) // timedelta(seconds=1)))
 
     def left(self, now: datetime) -> float | None:
         """Seconds left, never below 0."""
@@ -64,10 +75,11 @@ def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curv
     snapshots = model.snapshots
     return Curve(
         seen=now,
-        done=completed_steps(model),
+        done=completed_steps(model) if tells_progress(model) else None,
         total=total_steps,
         epoch=snapshots[-1].epoch if snapshots else None,
         losses=tuple(snapshot.loss for snapshot in snapshots),
         left_then=seconds_left(model, total_steps, now),
         phase=model.phase,
+        since=since(model),
     )

@@ -29,7 +29,7 @@ from reconciler.render.curves import Curve, curve_of, sparkline
 from reconciler.render.layout import Role
 from reconciler.render.progress import Teller
 from reconciler.render.safe import encodable, terminal_safe
-from reconciler.render.words import clock_time, loss
+from reconciler.render.words import clock_time, counted, loss
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -55,10 +55,18 @@ def _percent(curve: Curve, _now: datetime) -> str:
 
 
 def _phase(curve: Curve, _now: datetime) -> str:
-    return terminal_safe(curve.phase)
+    return terminal_safe(curve.doing if curve.done is None else curve.phase)
+
+
+def _elapsed(curve: Curve, now: datetime) -> str:
+    """The only sign of life of a training whose service does not tell how far it is."""
+    elapsed = curve.elapsed(now) if curve.done is None else None
+    return "" if elapsed is None else str(elapsed)
 
 
 def _step(curve: Curve, _now: datetime) -> str:
+    if curve.done is None:
+        return counted(curve.total, "step") if curve.total else ""
     if not curve.total and not curve.done:
         return ""
     return f"step {curve.done}/{curve.total}" if curve.total else f"step {curve.done}"
@@ -84,6 +92,7 @@ def _left(curve: Curve, now: datetime) -> str:
 
 _CELLS: Final[Mapping[str, Callable[[Curve, datetime], str]]] = {
     "phase": _phase,
+    "elapsed": _elapsed,
     "percent": _percent,
     "step": _step,
     "epoch": _epoch,
@@ -91,8 +100,10 @@ _CELLS: Final[Mapping[str, Callable[[Curve, datetime], str]]] = {
     "spark": _spark,
     "left": _left,
 }
-_DISPENSABLE: Final = ("epoch", "spark", "loss", "left", "step", "phase")
+_DISPENSABLE: Final = ("epoch", "spark", "loss", "left", "step", "phase", "elapsed")
 """What a narrow terminal loses, first things first."""
+_RIGHT: Final = frozenset({"elapsed", "percent", "left"})
+"""What is aligned at its end."""
 
 
 class _Display:
@@ -119,9 +130,10 @@ class _Display:
         table.add_column(width=widths.pop("name"), no_wrap=True)
         table.add_column(width=bar, no_wrap=True)
         for name, columns in widths.items():
-            table.add_column(width=columns, no_wrap=True, justify="right" if name in {"percent", "left"} else "left")
+            table.add_column(width=columns, no_wrap=True, justify="right" if name in _RIGHT else "left")
         for row, (_, curve) in enumerate(rows):
-            drawn = ProgressBar(total=curve.total or None, completed=curve.done, width=bar)
+            total = None if curve.share is None else curve.total
+            drawn = ProgressBar(total=total, completed=curve.done or 0, width=bar)
             table.add_row(Text(names[row]), drawn, *(Text(texts[name][row]) for name in widths))
         return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self, TextIO
 
@@ -27,6 +28,8 @@ from reconciler.render.safe import encodable, terminal_safe
 from reconciler.render.words import counted, duration, loss, steps_and_loss
 
 _QUARTERS: Final = 4
+_LONGEST_SILENCE: Final = timedelta(minutes=5)
+"""Half of the ten minutes after which the first CI systems end a job that writes nothing."""
 
 
 class Teller:
@@ -107,7 +110,7 @@ def _loss_of_a_training(event: Cancelled | Dropped | Disappeared) -> tuple[Role,
 
 
 class PlainProgress:
-    """A sink of events that writes a line a change, and one a quarter of each training.
+    """A sink of events that writes a line a change, one a quarter of each training, and one after each long silence.
 
     ``names`` are the models' names, so that the lines align. Without a style there is no colour.
     """
@@ -121,6 +124,7 @@ class PlainProgress:
         self._teller = Teller(simulated=simulated)
         self._style = style
         self._quarters: dict[str, int] = {}
+        self._told: dict[str, datetime] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -134,15 +138,26 @@ class PlainProgress:
         """Write what changed."""
         if isinstance(event, Targeted):
             return
-        told = self._teller.tell(event) or (self._quarter(event) if isinstance(event, Progressed) else None)
+        told = self._teller.tell(event) or (self._look(event) if isinstance(event, Progressed) else None)
         if told:
             role, words = told
             line = f"{terminal_safe(event.name):<{self._column}}  {self._style(role, words)}"
             self._stream.write(encodable(line, self._stream.encoding or "utf-8") + "\n")
             self._stream.flush()
+            self._told[event.name] = self._clock()
 
-    def _quarter(self, event: Progressed) -> tuple[Role, str] | None:
+    def _look(self, event: Progressed) -> tuple[Role, str] | None:
         curve = curve_of(event.model, event.total_steps, self._clock())
+        return self._quarter(event, curve) or self._sign_of_life(event, curve)
+
+    def _sign_of_life(self, event: Progressed, curve: Curve) -> tuple[Role, str] | None:
+        if curve.seen - self._told.setdefault(event.name, curve.seen) < _LONGEST_SILENCE:
+            return None
+        elapsed = curve.elapsed(curve.seen)
+        so_far = "" if elapsed is None else f": {duration(elapsed.total_seconds())} so far"
+        return "wait", f"still {terminal_safe(curve.doing)}{so_far}"
+
+    def _quarter(self, event: Progressed, curve: Curve) -> tuple[Role, str] | None:
         quarter = int((curve.share or 0) * _QUARTERS)
         if not self._quarters.get(event.key, 0) < quarter < _QUARTERS:
             return None

@@ -56,5 +56,15 @@ def test_nothing_is_claimed_before_the_first_step_or_without_a_total() -> None:
     assert (endless.share, endless.left(START)) == (None, None)
 
 
+def test_where_no_progress_is_told_only_the_time_goes_on() -> None:
+    silent = replace(training_model(0), completed_steps=None)
+    curve = curve_of(silent, 50, START)
+    assert (curve.done, curve.share, curve.left(START), curve.doing) == (None, None, None, "training")
+    assert curve.elapsed(START + timedelta(seconds=12.9)) == timedelta(seconds=12)
+    assert curve.elapsed(START - timedelta(seconds=2)) == timedelta(0)
+    unbegun = curve_of(replace(silent, start_time="", create_time="", phase="QUEUED"), 50, START)
+    assert (unbegun.elapsed(START), unbegun.doing) == (None, "QUEUED")
+
+
 def test_more_steps_than_foreseen_are_still_no_more_than_all() -> None:
     assert curve_of(training_model(30, 7.0), 23, START).share == 1.0

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reconciler.core.events import Adopted, Completed, Event, Failed, Progressed, Promoted, Started, Targeted, Updated
 from reconciler.core.lock import locked_target
-from reconciler.core.model import Failure, State
+from reconciler.core.model import Failure, RemoteModel, State
 from reconciler.render.live import LiveProgress
 from support.render_values import ACTIVE, KEY, REMOTE, TARGET, FixedClock, training_model, uncoloured
 
@@ -107,6 +107,34 @@ def test_a_training_of_unknown_length_claims_no_share() -> None:
     (line,) = last_frame(watched(endless))
     assert line.rstrip().endswith("step 5  epoch 0  loss 7.00  ▁")
     assert "%" not in line
+
+
+SILENT = replace(training_model(0), completed_steps=None)
+
+
+@pytest.mark.parametrize(
+    ("model", "total", "said"),
+    [
+        (SILENT, 50, "training  0:12:05  50 steps"),
+        (SILENT, None, "training  0:12:05"),
+        (replace(SILENT, start_time="", phase="QUEUED"), 50, "QUEUED  0:12:05  50 steps"),
+        (replace(SILENT, start_time="", create_time=""), 50, "training  50 steps"),
+    ],
+)
+def test_a_training_that_tells_no_progress_shows_the_time_and_claims_nothing(
+    model: RemoteModel, total: int | None, said: str
+) -> None:
+    (line,) = last_frame(watched(STARTED, Progressed(NAME, KEY, model, total), seconds=725))
+    assert re.fullmatch(rf"number-generator  ━{{24}}  {said} *", line)
+
+
+def test_the_time_goes_on_between_two_looks() -> None:
+    screen, clock = io.StringIO(), FixedClock()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with LiveProgress(console, clock=clock, names=[NAME]) as progress:
+        progress(Progressed(NAME, KEY, SILENT, 50))
+        clock.at(3725)
+    assert "training  1:02:05  50 steps" in last_frame(uncoloured(screen.getvalue()))[0]
 
 
 def interrupt(progress: LiveProgress) -> None:

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     Updated,
 )
 from reconciler.core.lock import locked_target
-from reconciler.core.model import Failure, State
+from reconciler.core.model import Failure, RemoteModel, State
 from reconciler.core.problems import ReconcileError, ServiceError
 from reconciler.render.layout import ansi
 from reconciler.render.progress import PlainProgress
@@ -89,6 +89,38 @@ def test_what_changes_nothing_is_not_told() -> None:
     unknown_length = Progressed(NAME, KEY, replace(training_model(9, 5.0), total_steps=None), None)
     started = Progressed(NAME, KEY, training_model(0), 23)
     assert told(Targeted(locked_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started) == []
+
+
+def told_over(minutes: int, *models: RemoteModel) -> list[str]:
+    """What is written while each model in turn is looked at every 30 seconds for so many minutes."""
+    stream, clock = io.StringIO(), FixedClock()
+    with PlainProgress(stream, clock=clock) as progress:
+        progress(STARTED)
+        for look in range(1, 2 * minutes * len(models) + 1):
+            clock.at(30 * look)
+            progress(Progressed(NAME, KEY, models[(look - 1) // (2 * minutes)], 50))
+    return [line.removeprefix(f"{NAME}  ") for line in stream.getvalue().splitlines()[1:]]
+
+
+def test_a_training_that_tells_no_progress_gives_a_sign_of_life_every_five_minutes() -> None:
+    silent = replace(training_model(0), completed_steps=None)
+    assert told_over(12, silent) == ["still training: 5 min so far", "still training: 10 min so far"]
+    assert told_over(5, replace(silent, start_time="", create_time="")) == ["still training"]
+
+
+def test_a_change_counts_as_a_sign_of_life() -> None:
+    silent = replace(training_model(0), completed_steps=None)
+    queued = replace(silent, start_time="", phase="QUEUED\x1b[2J")
+    assert told_over(7, queued, silent) == [
+        r"the service shows it as QUEUED\x1b[2J",
+        r"still QUEUED\x1b[2J: 6 min so far",
+        f"the training has begun: {KEY}",
+        "still training: 12 min so far",
+    ]
+
+
+def test_long_quarters_are_not_silent_either() -> None:
+    assert told_over(6, training_model(1, 7.0)) == ["still training: 5 min so far"]
 
 
 def test_names_align() -> None:
