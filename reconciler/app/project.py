@@ -59,7 +59,7 @@ class Project:
 
 
 def read_workspace(env: Environment, what: Input) -> Workspace:
-    """Everything that stands in the files, its problems included.
+    """Everything that stands in the files, its problems included; what the service cannot do, of the chosen manifests.
 
     Raises:
         UsageError: when there is no target.
@@ -71,6 +71,7 @@ def read_workspace(env: Environment, what: Input) -> Workspace:
         stdin=env.stdin,
         environ=env.environ,
         capabilities=capabilities_of,
+        selected=what.selection.chooses,
     )
 
 

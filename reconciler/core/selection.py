@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.core.model import Manifest
@@ -34,16 +34,17 @@ class Selection:
         """
         check_names("--only", self.only, manifests)
         check_names("--exclude", self.exclude, manifests)
-        chosen = tuple(one for one in manifests if self._chooses(one))
+        chosen = tuple(one for one in manifests if self.chooses(one.name, one.labels))
         if manifests and not chosen:
             raise UsageError("none of the manifests is chosen", "see their metadata.labels, --only and --exclude")
         return chosen
 
-    def _chooses(self, manifest: Manifest) -> bool:
+    def chooses(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether a manifest of this name and with these labels is chosen."""
         return (
-            all(manifest.labels.get(name) == value for name, value in self.labels)
-            and (not self.only or manifest.name in self.only)
-            and manifest.name not in self.exclude
+            all(labels.get(label) == value for label, value in self.labels)
+            and (not self.only or name in self.only)
+            and name not in self.exclude
         )
 
 

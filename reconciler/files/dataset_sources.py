@@ -44,7 +44,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a manifest is read in: the root, its repository (resolved), and the service, unless that is unknown."""
+    """What a manifest is read in: the root, its repository (resolved), and the service, unless none is asked."""
 
     root: FilePath
     repository: FilePath

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -28,6 +28,8 @@ from reconciler.files.explain import explain
 from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
+Selected = Callable[[str, Mapping[str, str]], bool]
+"""Whether a run is about the manifest of this name and with these labels."""
 _TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
 
 
@@ -41,9 +43,13 @@ class Sources:
 
 @dataclass(slots=True)
 class Collection:
-    """The manifests read so far, where their examples come from (by name), and everything that is wrong."""
+    """The manifests read so far, where their examples come from (by name), and everything that is wrong.
+
+    Manifests that are not ``selected`` are read as if the service were unknown: it need not be able to train them.
+    """
 
     surroundings: Surroundings
+    selected: Selected
     manifests: list[Manifest] = field(default_factory=list)
     sources: dict[str, Sources] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -51,19 +57,26 @@ class Collection:
 
     def add(self, document: Document, origin: Origin) -> None:
         """Take up one TunedModel document: as a manifest if nothing is wrong with it, else as problems."""
+        surroundings = self._surroundings_of(document)
         found = [*explain(document, TUNED_MODEL), *self._repeated_name(document)]
-        if self.surroundings.capabilities:
+        if surroundings.capabilities:
             told = {problem.path for problem in found}
-            unable = incapabilities(document, self.surroundings.capabilities)
+            unable = incapabilities(document, surroundings.capabilities)
             found += [problem for problem in unable if problem.path not in told]
-        training, validation = self._training(document, origin, found), self._validation(document, origin, found)
+        training = _training(document, origin, surroundings, found)
+        validation = _validation(document, origin, surroundings, found)
         found += [*training.problems, *validation.problems]
         self.problems += found
         if training.dataset and not any(problem.severity == "error" for problem in found):
-            declared = _manifest(document, origin, training.dataset, self.surroundings.capabilities)
+            declared = _manifest(document, origin, training.dataset, surroundings.capabilities)
             manifest = replace(declared, validation=validation.dataset)
             self.manifests.append(manifest)
             self.sources[manifest.name] = Sources(training.source, validation.source)
+
+    def _surroundings_of(self, document: Document) -> Surroundings:
+        metadata = mapping(document.value.get("metadata"))
+        chosen = self.selected(str(metadata.get("name")), mapping(metadata.get("labels")))
+        return self.surroundings if chosen else replace(self.surroundings, capabilities=None)
 
     def _repeated_name(self, document: Document) -> Iterable[Problem]:
         metadata = document.value.get("metadata")
@@ -78,18 +91,20 @@ class Collection:
         message = f"{shortened(name)} is the name of another manifest, at {first}"
         return [Problem(place, dotted(path), message, "rename one of them")]
 
-    def _training(self, document: Document, origin: Origin, found: Iterable[Problem]) -> Reading:
-        spec = document.value.get("spec")
-        if "dataset" not in mapping(spec) or _is_told(dotted(TRAINING), found):
-            return Reading()
-        return read_training(document, origin, self.surroundings)
 
-    def _validation(self, document: Document, origin: Origin, found: Iterable[Problem]) -> Reading:
-        able = self.surroundings.capabilities
-        block = block_of(mapping(document.value.get("spec")), able)
-        if able is None or VALIDATION not in block or _is_told(f"spec.{able.block}.{VALIDATION}", found):
-            return Reading()
-        return read_validation(document, able.block, origin, self.surroundings)
+def _training(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
+    spec = document.value.get("spec")
+    if "dataset" not in mapping(spec) or _is_told(dotted(TRAINING), found):
+        return Reading()
+    return read_training(document, origin, surroundings)
+
+
+def _validation(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
+    able = surroundings.capabilities
+    block = block_of(mapping(document.value.get("spec")), able)
+    if able is None or VALIDATION not in block or _is_told(f"spec.{able.block}.{VALIDATION}", found):
+        return Reading()
+    return read_validation(document, able.block, origin, surroundings)
 
 
 def _is_told(path: str, found: Iterable[Problem]) -> bool:
@@ -104,7 +119,8 @@ def _manifest(document: Document, origin: Origin, dataset: Dataset, capabilities
         name=metadata["name"],
         file=origin.file,
         place=document.place(["metadata", "name"]),
-        source=Source(base_model(spec, capabilities)),
+        # Without a base model there is a source, which passes where no service is asked.
+        source=Source(base_model(spec, capabilities) if "baseModel" in spec else ""),
         dataset=dataset,
         hyperparameters={name: canonical_number(value) for name, value in declared.items()},
         labels=metadata.get("labels", {}),

@@ -15,7 +15,7 @@ from reconciler.files.datasets import read_examples
 from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
-from reconciler.files.manifests import Collection, Sources
+from reconciler.files.manifests import Collection, Selected, Sources
 from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.target_file import read_target
 from reconciler.files.targets import DEFAULT, Root, find_root
@@ -70,17 +70,19 @@ def load(
     stdin: TextIO | BinaryIO | None,
     environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
+    selected: Selected = lambda _name, _labels: True,
 ) -> Workspace:
     """Read everything that these paths stand for; none stand for ``specs`` if it is there, else for the folder.
 
-    ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do.
+    ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do,
+    which is asked of the ``selected`` manifests alone.
     What is wrong with manifests and data sets is returned, not raised. Raises UsageError for paths or targets that do
     not exist, InvalidInput with all problems when those of the target leave nothing to work with, and ReconcileError
     when a folder cannot be read or the lockfile is a link out of the repository.
     """
     given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
     try:
-        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities)
+        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities, selected)
     except OSError as error:
         raise ReconcileError(f"{error.filename} cannot be read: {error.strerror}", "see to its permissions") from error
 
@@ -92,6 +94,7 @@ def _load(
     stdin: TextIO | BinaryIO | None,
     environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
+    selected: Selected,
 ) -> Workspace:
     require_existing(given, cwd)
     root = find_root(given[0], target, cwd)
@@ -100,7 +103,7 @@ def _load(
     require_inside(lock, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
     able = capabilities(found.target) if found.target else None
-    collection = Collection(Surroundings(root.folder, repository, able))
+    collection = Collection(Surroundings(root.folder, repository, able), selected)
     ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
     collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
     files = discover(ours, cwd, target_file_name(target))

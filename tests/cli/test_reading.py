@@ -36,6 +36,24 @@ def test_a_plan_of_bad_input_tells_the_problems_on_standard_error(reconcile: Cli
     assert "specs/first.yaml:2:" in answer.err
 
 
+def test_what_only_another_service_trains_stops_no_run_that_leaves_it_out(reconcile: Cli) -> None:
+    reconcile.manifest("both", metadata=", labels: {where: both}")
+    chat = reconcile.manifest("chat")
+    chat.write_text(chat.read_text().replace("chat.csv", "gs://bucket/chat.jsonl"))
+    remote = "data sets in Cloud Storage are read by Vertex AI alone"
+
+    assert remote in reconcile("plan").err
+    assert remote in reconcile("validate").out
+    assert remote in reconcile("plan", "--only", "chat").err
+    for chosen in (["-l", "where=both"], ["--only", "both"], ["--exclude", "chat"]):
+        planned = reconcile("plan", "--format", "json", *chosen)
+        assert [one["name"] for one in planned.document["actions"]] == ["both"], planned.err
+    assert reconcile("validate", "-l", "where=both").status == 0
+    assert reconcile("apply", "--yes", "-l", "where=both").status == 0
+    chat.write_text(chat.read_text().replace("baseModel", "baseModle"))
+    assert "did you mean baseModel?" in reconcile("plan", "-l", "where=both").err
+
+
 def test_plan_draws_the_tree_and_totals(reconcile: Cli) -> None:
     reconcile.manifest("adder", epochs=3)
 

@@ -30,6 +30,7 @@ MANIFESTS = [
 )
 def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, names: list[str]) -> None:
     assert [one.name for one in selection.of(MANIFESTS)] == names
+    assert [one.name for one in MANIFESTS if selection.chooses(one.name, one.labels)] == names
     assert selection.everything is (len(names) == len(MANIFESTS))
 
 

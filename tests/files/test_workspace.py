@@ -16,7 +16,7 @@ import pytest
 from reconciler.core.identity import dataset_digest
 from reconciler.core.model import Dataset, Example, Lifecycle, Limits, Manifest, Sampling, Source, Target
 from reconciler.core.problems import InvalidInput, Place, ReconcileError, UsageError
-from reconciler.files.workspace import load
+from reconciler.files.workspace import Workspace, load
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, TARGET, close, load_in, messages, sample, write
 
 _SECOND = MANIFEST.replace("number-generator", "second")
@@ -333,6 +333,53 @@ def test_what_the_service_cannot_do(tmp_path: Path) -> None:
 def test_what_the_service_can_do(tmp_path: Path) -> None:
     able = replace(CAPABILITIES, features=frozenset({"access"}), max_display_name=128)
     assert not messages(load_in(sample(tmp_path, manifest=MANIFEST + _ASKED), capabilities=able))
+
+
+_CHAT = '{"contents": [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'
+
+
+def _selecting(folder: Path, name: str) -> Workspace:
+    return load(
+        ["."],
+        target=None,
+        cwd=folder,
+        stdin=None,
+        environ={},
+        capabilities=lambda _target: CAPABILITIES,
+        selected=lambda of, _labels: of == name,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "data"),
+    [
+        ("baseModel: models/text-bison-001", "source: {remote: tunedModels/x}", DATA),
+        ("data.csv", "gs://bucket/data.jsonl", DATA),
+        ("data.csv\n", f"data.csv\n  displayName: {'x' * 41}\n", DATA),
+        ("data.csv", "data.csv", f"text_input,output\n{'x' * 21},2\n3,4\n"),
+        ("data.csv", "chats.jsonl", DATA),
+    ],
+    ids=["source", "cloud storage", "display name", "long input", "conversations"],
+)
+def test_the_service_is_asked_about_selected_manifests_alone(
+    tmp_path: Path, before: str, after: str, data: str
+) -> None:
+    write(sample(tmp_path, manifest=MANIFEST.replace(before, after), data=data), {"chats.jsonl": _CHAT})
+    assert len(_selecting(tmp_path, "number-generator").errors) == 1
+    other = _selecting(tmp_path, "other")
+    assert not other.errors
+    assert [one.name for one in other.manifests] == ["number-generator"]
+
+
+def test_what_is_wrong_with_a_manifest_as_such_is_told_of_every_one(tmp_path: Path) -> None:
+    sample(tmp_path, manifest=f"{MANIFEST}  colours: []\n", data="text_input,output\n1,\n")
+    assert {problem.path for problem in _selecting(tmp_path, "other").errors} == {"spec.dataset.path", "spec.colours"}
+
+
+@pytest.mark.parametrize("metadata", ["[]", "{name: [x], labels: 3}"])
+def test_malformed_metadata_is_told_whatever_is_selected(tmp_path: Path, metadata: str) -> None:
+    text = MANIFEST.replace("metadata:\n  name: number-generator", f"metadata: {metadata}")
+    assert _selecting(sample(tmp_path, manifest=text), "x").errors[0].path.startswith("metadata")
 
 
 def test_the_built_in_target_needs_no_file(tmp_path: Path) -> None:
