@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
 from reconciler.core.lock_text import resources_json
 from reconciler.core.model import Capabilities, RemoteModel, Resources, State, Target
-from reconciler.core.waiting import completed_steps
+from reconciler.core.waiting import completed_steps, tells_progress
 from reconciler.render.documents import Document, envelope, filled, number
 
 
@@ -65,7 +65,7 @@ def _generation(one: LockedGeneration, live: RemoteModel | None) -> Document:
             "error": {"code": failure.code, "message": failure.message} if failure else None,
             "phase": live.phase if live else "",
             "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
-            "progress": _progress(one, live) if live and state is State.CREATING else None,
+            "progress": _progress(one, live) if live and state is State.CREATING and tells_progress(live) else None,
         }
     )
 

@@ -63,6 +63,14 @@ def test_a_training_under_way_shows_its_progress() -> None:
     }
 
 
+def test_where_a_service_tells_no_steps_none_are_invented() -> None:
+    queued = RemoteModel(REMOTE, State.CREATING, total_steps=50, phase="QUEUED")
+    model = status(LockedModel("n.yaml", generations=(replace(ACTIVE, state=State.CREATING),)), queued)
+    (generation,) = model["generations"]
+    assert generation["phase"] == "QUEUED"
+    assert "progress" not in generation
+
+
 def test_the_service_is_believed_before_the_record() -> None:
     creating = replace(ACTIVE, state=State.CREATING, final_loss=None, complete_time="")
     ended = replace(training_model(23, 3.8, state=State.ACTIVE), complete_time="2026-11-22T19:20:00Z")
