@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from reconciler.app.commands import Answer
 from reconciler.app.doctor_report import Report, Said
 from reconciler.app.doctor_service import Examination
-from reconciler.app.doctor_vertex import bucket, may_lock, region
+from reconciler.app.doctor_vertex import bucket, held_lease, may_lock, region
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, project_of, read_workspace, shown_root
 from reconciler.app.services import capabilities_of
@@ -126,6 +126,9 @@ def _lockfile(env: Environment, what: Input, examination: Examination) -> Said:
     project.store.check_writable()
     if project.target.lock:
         may_lock(examination)
+        held = held_lease(examination)
+        if held:
+            return Said(held.message, held.remedy, "warning")
     if project.lock.target is None:
         return Said(f"{project.lockfile} is not there yet; the first apply writes it")
     return Said(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")

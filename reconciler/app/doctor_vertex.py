@@ -10,7 +10,7 @@ from reconciler.app.doctor_report import Said
 from reconciler.app.doctor_service import Examination
 from reconciler.app.services import connect_storage
 from reconciler.core.model import REMOTE_SCHEME
-from reconciler.core.problems import AccessError
+from reconciler.core.problems import AccessError, ReconcileError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -52,6 +52,21 @@ def may_lock(examination: Examination) -> None:
     """Raise AccessError when the account may not save the target's lockfile in its bucket, as far as that is told."""
     name = _bucket_of(examination.workspace.target.lock)
     _asked(examination, lambda storage: _granted(storage, name, _LOCKING))
+
+
+def held_lease(examination: Examination) -> ReconcileError | None:
+    """What a run would be told that finds the lease beside the target's lockfile held by another one."""
+    from reconciler.providers.lease import SUFFIX, Lease
+
+    env, address = examination.env, examination.workspace.target.lock + SUFFIX
+    lease = Lease(address, clock=env.clock, sleep=env.sleeper, holder="doctor")
+    try:
+        _asked(examination, lease.ended)
+    except (AccessError, ServiceError):
+        raise
+    except ReconcileError as error:
+        return error
+    return None
 
 
 def _bucket_of(address: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from reconciler.core.ports import Clock, Sleeper
 from reconciler.core.problems import AccessError, LockConflict, ReconcileError, ServiceError
 from reconciler.providers.errors import PreconditionError
-from reconciler.providers.lease import ABSENT, Lease
+from reconciler.providers.lease import ABSENT, SUFFIX, Lease
 from reconciler.providers.storage import Storage
 
 PATIENCE = 5.0
@@ -114,7 +114,7 @@ class BucketLock:
         Raises:
             ReconcileError: Another run holds the lease.
         """
-        lease = Lease(f"{self._address}.lease", clock=self._clock, sleep=self._sleep, holder=self._holder)
+        lease = Lease(self._address + SUFFIX, clock=self._clock, sleep=self._sleep, holder=self._holder)
         with _explained(f"the lease {lease.address} cannot be taken"):
             self._run(lease.take)
         try:

@@ -16,6 +16,9 @@ from reconciler.providers.storage import Storage
 DURATION = timedelta(minutes=5)
 """How long a lease lasts after it was taken or renewed: a run that died keeps others waiting so long at most."""
 
+SUFFIX = ".lease"
+"""What is put behind the address of a lockfile to make that of its lease."""
+
 ABSENT = 0
 """The generation of an object that is not there."""
 
@@ -82,7 +85,9 @@ class Lease:
         """
         generation = ABSENT
         while not await self._claimed(storage, generation):
-            generation = await self._left_behind(storage)
+            claim, generation = await self.ended(storage) or (None, ABSENT)
+            if claim:
+                _LOG.warning("taking over the lease %s, which was left behind: %s", self.address, claim)
         self._renewals = asyncio.create_task(self._keep(storage))
 
     async def give_back(self, storage: Storage) -> None:
@@ -108,20 +113,20 @@ class Lease:
             return False
         return True
 
-    async def _left_behind(self, storage: Storage) -> int:
-        """The generation of a lease that has ended; raises ReconcileError for one that has not."""
+    async def ended(self, storage: Storage) -> tuple[_Claim, int] | None:
+        """What a lease says that was left behind, and its generation, if there is one.
+
+        Raises:
+            ReconcileError: Another run holds the lease, or the object is no lease.
+        """
         found = await self._look(storage)
-        if found is None:
-            return ABSENT
-        claim, generation = found
-        if claim.expires > self._clock():
+        if found and found[0].expires > self._clock():
             raise ReconcileError(
-                f"another run is at work, and has the lease {self.address}: {claim}",
+                f"another run is at work, and has the lease {self.address}: {found[0]}",
                 "run again when it has ended; if it is certainly dead, wait until that time, or delete the lease:"
                 f" `gcloud storage rm {self.address}`",
             )
-        _LOG.warning("taking over the lease %s, which was left behind: %s", self.address, claim)
-        return generation
+        return found
 
     async def _look(self, storage: Storage) -> tuple[_Claim, int] | None:
         found = await storage.read(self.address)

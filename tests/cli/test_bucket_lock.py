@@ -161,6 +161,9 @@ def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(recon
     assert bucket.models() == []
     assert bucket.get(_LOCK) is None
     assert bucket.get(_LEASE) == lease
+    examined = reconcile("doctor")
+    assert examined.status == 0
+    assert f"warning  lockfile     another run is at work, and has the lease {LOCK}.lease" in examined.out
     assert reconcile("plan").status == 0
     assert reconcile("status").status == 0
 
