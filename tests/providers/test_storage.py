@@ -190,15 +190,21 @@ def test_an_address_that_is_none_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "said", "remedy"),
     [
-        BUSY,
-        refusal(401, "Invalid Credentials"),
-        error(403, "PERMISSION_DENIED", "Cloud Storage has not been used in project 1 before or it is disabled."),
+        (BUSY, "503 UNAVAILABLE: busy", "try again later"),
+        (refusal(401, "Invalid Credentials"), "401 UNAUTHENTICATED: Invalid Credentials", "log in with"),
+        (
+            error(403, "PERMISSION_DENIED", "Cloud Storage has not been used in project 1 before or it is disabled."),
+            "403 PERMISSION_DENIED: Cloud Storage has not been used in project 1",
+            "enable the API",
+        ),
     ],
 )
-def test_what_says_nothing_of_the_data_set_is_an_error(answer: Response) -> None:
-    failure(script(answer), lambda storage: storage.pin(URI))
+def test_what_says_nothing_of_the_data_set_is_an_error(answer: Response, said: str, remedy: str) -> None:
+    caught = failure(script(answer), lambda storage: storage.pin(URI))
+    assert caught.message.startswith(f"GET {OBJECT} was refused with {said}")
+    assert caught.remedy.startswith(remedy)
 
 
 # reading and writing
@@ -276,7 +282,9 @@ def test_deleting_wants_the_generation() -> None:
 
 
 def test_deleting_what_is_gone_is_no_error() -> None:
-    with_storage(script(NO_OBJECT), lambda storage: storage.delete(URI, generation=7))
+    app = script(NO_OBJECT)
+    with_storage(app, lambda storage: storage.delete(URI, generation=7))
+    assert app.lines == [f"DELETE {OBJECT}"]
 
 
 @pytest.mark.parametrize(
@@ -293,9 +301,18 @@ def test_an_object_that_is_kept_from_being_changed_is_no_matter_of_roles(message
     )
 
 
-@pytest.mark.parametrize("answer", [NO_BUCKET, UNMET, DENIED])
-def test_a_refused_deletion_is_an_error(answer: Response) -> None:
-    failure(script(answer), lambda storage: storage.delete(URI, generation=7))
+@pytest.mark.parametrize(
+    ("answer", "code", "remedy"),
+    [
+        (NO_BUCKET, "404 NOT_FOUND", CREATE_BUCKET),
+        (UNMET, "412 FAILED_PRECONDITION", "somebody else changed it meanwhile; run again"),
+        (DENIED, "403 PERMISSION_DENIED", ASK),
+    ],
+)
+def test_a_refused_deletion_is_an_error(answer: Response, code: str, remedy: str) -> None:
+    caught = failure(script(answer), lambda storage: storage.delete(URI, generation=7))
+    assert caught.message.startswith(f"DELETE {OBJECT} was refused with {code}: ")
+    assert caught.remedy == remedy
 
 
 # small uploads

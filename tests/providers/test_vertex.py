@@ -191,7 +191,8 @@ def test_a_job_is_cancelled_by_name() -> None:
 
 @pytest.mark.parametrize("now", [GONE, job(1, "SUCCEEDED"), job(1, "CANCELLING"), job(1, "FAILED")])
 def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None:
-    cancelled(error(400, "FAILED_PRECONDITION", "It has ended."), now)
+    app = cancelled(error(400, "FAILED_PRECONDITION", "It has ended."), now)
+    assert app.lines == [f"POST /v1/{name_of(1)}:cancel", f"GET /v1/{name_of(1)}"]
 
 
 def test_a_training_that_cannot_be_cancelled_is_told() -> None:
