@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,10 +11,8 @@ from support.vertex_runs import BASE, chosen, trainings
 from support.vertex_world import (
     TARGETS,
     World,
-    fresh,
     lock_file,
     lock_of,
-    serving,
 )
 
 EVERY = pytest.mark.parametrize("target", TARGETS)
@@ -25,17 +22,6 @@ TRAINED_ELSEWHERE = (
     "serves adder, greeter, speller already; a tuned model cannot be moved to another service, so here the training"
     " begins anew"
 )
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
-
-
-@pytest.fixture
-def world(served: World, reconcile: Cli) -> World:
-    return fresh(served, reconcile)
 
 
 def adder(reconcile: Cli, *, more: list[tuple[str, str]] | None = None) -> None:

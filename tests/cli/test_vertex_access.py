@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,29 +10,12 @@ import pytest
 from support.cli_world import Cli
 from support.vertex_fronts import refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import CREATE, JOBS, SLOW, World, fresh, serving
+from support.vertex_world import CREATE, JOBS, World
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
 LIST = f"GET {JOBS}"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
-
-
-@pytest.fixture
-def world(served: World, reconcile: Cli) -> World:
-    return fresh(served, reconcile)
-
-
-@pytest.fixture
-def slow(served: World, reconcile: Cli) -> World:
-    """As ``world``, and a training takes 20 seconds."""
-    return fresh(served, reconcile, SLOW)
 
 
 DISABLED = refusal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from support.cli_world import Cli
 from support.vertex_fronts import Json, altering, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
-from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, SLOW, UPLOAD, World, aim, fresh, serving
+from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, UPLOAD, World, aim
 
 LIST = f"GET {JOBS}"
 AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
@@ -19,23 +18,6 @@ GRANT = (
     "grant the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
     " roles/storage.objectViewer on the bucket of the data set: `gcloud storage buckets add-iam-policy-binding"
 )
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
-
-
-@pytest.fixture
-def world(served: World, reconcile: Cli) -> World:
-    return fresh(served, reconcile)
-
-
-@pytest.fixture
-def slow(served: World, reconcile: Cli) -> World:
-    """As ``world``, and a training takes 20 seconds."""
-    return fresh(served, reconcile, SLOW)
 
 
 def test_a_location_that_does_not_tune(reconcile: Cli, world: World) -> None:

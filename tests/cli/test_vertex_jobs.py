@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from support.cli_world import Cli
 from support.vertex_runs import apply, chosen, conversations, declare, manifest, on
-from support.vertex_world import BUCKET, LOCATION, OBJECTS, PROJECT, World, aim, fresh, lock_of, serving
+from support.vertex_world import BUCKET, LOCATION, OBJECTS, PROJECT, World, aim, lock_of
 
 OTHERS = pytest.mark.parametrize(
     ("target", "label"), [("", "embedded service"), ("gl", "Generative Language API v1beta")]
 )
 KEY = f"projects/{PROJECT}/locations/{LOCATION}/keyRings/tuning/cryptoKeys/models"
 ACCOUNT = f"tuner@{PROJECT}.iam.gserviceaccount.com"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
-
-
-@pytest.fixture
-def world(served: World, reconcile: Cli) -> World:
-    return fresh(served, reconcile)
 
 
 def content(world: World, uri: str) -> list[object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from support.cli_world import Cli
 from support.vertex_fronts import Cutting, Front, line_of, refusal, refusing
 from support.vertex_runs import apply, conversations, declare, goes_on, manifest, on, states
-from support.vertex_world import BUCKET, CREATE, OBJECTS, UPLOAD, World, fresh, lock_of, serving
+from support.vertex_world import BUCKET, CREATE, OBJECTS, UPLOAD, World, fresh, lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +21,6 @@ NAME = "sets/chat.jsonl"
 URI = f"gs://{BUCKET}/{NAME}"
 LOOK = f"GET {OBJECTS}/{NAME}"
 GONE = f"there is no object {URI}; correct the address, or upload it"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
 
 
 @pytest.fixture

@@ -13,15 +13,9 @@ import pytest
 from support.cli_world import Cli
 from support.vertex_fronts import Holding, Meeting
 from support.vertex_runs import chosen, manifest, trainings
-from support.vertex_world import CREATE, UPLOAD, World, aim, fresh, lock_of, serving
+from support.vertex_world import CREATE, UPLOAD, World, aim, lock_of
 
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[World]:
-    with serving() as world:
-        yield world
 
 
 @pytest.fixture
@@ -37,11 +31,6 @@ def started() -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def world(served: World, reconcile: Cli) -> World:
-    return fresh(served, reconcile)
 
 
 GL_CREATE = "POST /v1beta/tunedModels"
