@@ -16,7 +16,7 @@ from reconciler.core.generations import Observation, live_of, vanished
 from reconciler.core.locked import not_ready
 from reconciler.core.model import RemoteModel, Sampling, State
 from reconciler.core.moving import moving_notices
-from reconciler.core.pinning import addresses, loss_notices, pinned, unpinned
+from reconciler.core.pinning import addresses, loss_notices, pinned
 from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import plan as make_plan
 from reconciler.core.ports import Objects
@@ -103,9 +103,8 @@ async def with_pins(project: Project, service: Service) -> Project:
         raise TypeError("validation refuses data sets in Cloud Storage where a service cannot read them")
     from reconciler.engine.look import pin
 
-    declared = unpinned(project.manifests)
-    found = await pin(service, declared, project.target.limits.concurrency)
-    return replace(project, manifests=pinned(declared, found, project.lock))
+    found = await pin(service, project.manifests, project.target.limits.concurrency)
+    return replace(project, manifests=pinned(project.manifests, found, project.lock))
 
 
 def _looked(env: Environment, project: Project, what: Input, request: Request) -> tuple[Project, Plan]:

@@ -14,18 +14,6 @@ def addresses(manifests: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(one.path for manifest in manifests for one in _datasets(manifest) if one.is_remote)
 
 
-def unpinned(manifests: Iterable[Manifest]) -> tuple[Manifest, ...]:
-    """The manifests with their data sets in Cloud Storage as if nobody had looked at them."""
-    return tuple(
-        replace(one, dataset=_unseen(one.dataset), validation=one.validation and _unseen(one.validation))
-        for one in manifests
-    )
-
-
-def _unseen(dataset: Dataset) -> Dataset:
-    return Dataset(dataset.path, "", 0) if dataset.is_remote else dataset
-
-
 def pinned(manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lock) -> tuple[Manifest, ...]:
     """The manifests with the data sets as they were found.
 

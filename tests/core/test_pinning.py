@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.core.lock import Lock, LockedModel
 from reconciler.core.model import Dataset, Manifest
-from reconciler.core.pinning import addresses, loss_notices, pinned, unpinned
+from reconciler.core.pinning import addresses, loss_notices, pinned
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"
@@ -44,13 +44,18 @@ def test_what_was_found_takes_the_place_of_the_address() -> None:
 
 def test_files_are_left_as_they_are() -> None:
     assert pinned([LOCAL], {}, Lock()) == (LOCAL,)
-    assert unpinned([LOCAL]) == (LOCAL,)
 
 
 def test_what_was_pinned_can_be_looked_at_anew() -> None:
     validated = replace(manifest(OLD), validation=Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7"))
-    one = only(unpinned([validated]))
-    assert (one.dataset, one.validation) == (Dataset(OBJECT, "", 0), Dataset(VALIDATION, "", 0))
+    found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "3" * 64, 0, "8")}
+    one = only(pinned([validated], found, lock_of(OLD)))
+    assert (one.dataset, one.validation) == (NEW.dataset, found[VALIDATION])
+
+
+def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
+    one = only(pinned([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
+    assert one.dataset == replace(OLD.dataset, fault=GONE.fault)
 
 
 @pytest.mark.parametrize(
