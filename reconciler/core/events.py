@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
+from reconciler.core.checks import CheckReport
 from reconciler.core.generations import EXPECTED_STATES
+from reconciler.core.judging import recorded_checks
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import RemoteModel, Resources, State
 from reconciler.core.plan import Reason
@@ -129,11 +132,56 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """This generation serves from now on."""
+    """This generation serves from now on; ``time`` is an RFC 3339 time."""
 
     name: str
     key: str
     remote: str
+    time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """The checks of a generation go on: ``done`` of ``total`` prompts are answered."""
+
+    name: str
+    key: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The checks of a generation were run."""
+
+    name: str
+    key: str
+    report: CheckReport
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Somebody decided that a generation must not serve, and said why."""
+
+    name: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A generation that was rejected may serve again."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Applications were told that this generation serves, or with ``None`` that none does."""
+
+    name: str
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +208,11 @@ Event = (
     | Disappeared
     | Updated
     | Promoted
+    | Checking
+    | Checked
+    | Rejected
+    | Restored
+    | Published
     | Refused
 )
 
@@ -197,8 +250,8 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
     match event:
         case Declared(_, manifest, protect):
             return replace(model, manifest=manifest, protect=protect)
-        case Promoted(_, key):
-            return replace(model, serving=key)
+        case Promoted() | Checked() | Rejected() | Restored() | Published():
+            return _serving_changed(model, event)
         case Withdrawn():
             return _withdrawn(model, event)
         case Progressed() | Completed() | Failed() | Cancelled():
@@ -208,6 +261,28 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
             return model.with_generation(replace(generation, state=State.MISSING)) if generation else model
         case _:
             return model
+
+
+def _serving_changed(model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published) -> LockedModel:
+    match event:
+        case Published(_, published):
+            return replace(model, published=published)
+        case Promoted(_, key, _, time):
+            return replace(_amended(model, key, promote_time=time), serving=key)
+        case Checked(_, key, report):
+            return _amended(model, key, checks=recorded_checks(report))
+        case Rejected(_, key, reason):
+            rejected = tuple(dict.fromkeys((*model.rejected, key)))
+            serving = None if model.serving == key else model.serving
+            return replace(_amended(model, key, rejection=reason), rejected=rejected, serving=serving)
+        case Restored(_, key):
+            rejected = tuple(one for one in model.rejected if one != key)
+            return replace(_amended(model, key, rejection=""), rejected=rejected)
+
+
+def _amended(model: LockedModel, key: str, **fields: Any) -> LockedModel:
+    generation = model.generation(key)
+    return model.with_generation(replace(generation, **fields)) if generation else model
 
 
 def _withdrawn(model: LockedModel, event: Withdrawn) -> LockedModel:

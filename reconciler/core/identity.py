@@ -48,7 +48,7 @@ class Content:
                 "v": _VERSION,
                 "scope": self.scope,
                 "name": self.name,
-                "source": self.source.base_model,
+                "source": self.source.identity,
                 "hyperparameters": {name: canonical_number(value) for name, value in self.hyperparameters.items()},
                 "data": self.data,
                 "attempt": self.attempt,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from reconciler.core.checks import RecordedChecks
 from reconciler.core.model import (
     Dataset,
     Failure,
@@ -38,7 +39,8 @@ class LockedGeneration:
     """What was recorded about one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
 
     ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
-    ``remote`` is empty while the generation is only intended.
+    ``remote`` is empty while the generation is only intended. ``promote_time`` is when it last began to serve,
+    ``checks`` how it last did, and ``rejection`` why it was rolled back.
     """
 
     key: str
@@ -59,6 +61,9 @@ class LockedGeneration:
     complete_time: str = ""
     failure: Failure | None = None
     resources: Resources = field(default_factory=Resources)
+    checks: RecordedChecks | None = None
+    promote_time: str = ""
+    rejection: str = ""
 
     def mark(self, scope: str, name: str) -> Mark:
         """The ownership mark of this generation, of that manifest in that scope."""
@@ -81,12 +86,16 @@ def instant(text: str) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class LockedModel:
-    """Everything recorded under one manifest's name; generations newest first."""
+    """Everything recorded under one manifest's name; generations newest first.
+
+    ``rejected`` are the keys that must not serve. ``published`` is the key that the target's ``publish`` was last told.
+    """
 
     manifest: str
     serving: str | None = None
     rejected: tuple[str, ...] = ()
     protect: bool = False
+    published: str | None = None
     generations: tuple[LockedGeneration, ...] = ()
 
     def generation(self, key: str | None) -> LockedGeneration | None:

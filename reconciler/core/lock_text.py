@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.core.blocks import Block, OddFieldError
+from reconciler.core.checks import RecordedChecks, RecordedMiss
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
 from reconciler.core.problems import ReconcileError
@@ -43,6 +44,7 @@ def _model_json(model: LockedModel) -> dict[str, Any]:
             "serving": model.serving,
             "rejected": list(model.rejected),
             "protect": model.protect or None,
+            "published": model.published,
             "generations": [_generation_json(one) for one in model.generations],
         }
     )
@@ -57,7 +59,7 @@ def _generation_json(one: LockedGeneration) -> dict[str, Any]:
             "spec": one.spec,
             "origin": one.origin,
             "state": one.state.value,
-            "source": {"baseModel": one.source.base_model},
+            "source": source_json(one.source),
             "hyperparameters": _filled({"declared": dict(one.declared), "effective": dict(one.effective)}),
             "dataset": _dataset_json(one.dataset),
             "operation": one.operation,
@@ -67,6 +69,9 @@ def _generation_json(one: LockedGeneration) -> dict[str, Any]:
             "completeTime": one.complete_time,
             "error": {"code": one.failure.code, "message": one.failure.message} if one.failure else None,
             "resources": resources_json(one.resources),
+            "checks": checks_json(one.checks) if one.checks else None,
+            "promoteTime": one.promote_time,
+            "rejection": one.rejection,
         }
     )
     return {**document, "attempt": one.attempt, "preamble": one.preamble}
@@ -83,6 +88,26 @@ def _dataset_json(dataset: Dataset) -> dict[str, Any]:
             "bytes": dataset.size or None,
         }
     )
+
+
+def source_json(source: Source) -> dict[str, Any]:
+    """What a generation was tuned from, as lockfile and documents spell it; the remote name of a parent follows."""
+    remote = "" if source.tuned_model else source.remote
+    return _filled(
+        {
+            "baseModel": source.base_model,
+            "tunedModel": source.tuned_model,
+            "generation": source.key,
+            "remote": remote,
+        }
+    )
+
+
+def checks_json(checks: RecordedChecks) -> dict[str, Any]:
+    """How a generation did in its checks, as lockfile and documents spell it."""
+    failures = [{"check": one.check, "prompt": one.prompt, "answer": one.answer} for one in checks.misses]
+    shown = _filled({"digest": checks.digest, "scores": dict(checks.scores), "failures": failures})
+    return {**shown, "passed": checks.passed, "failed": checks.failed}
 
 
 def resources_json(resources: Resources) -> dict[str, Any]:
@@ -187,6 +212,7 @@ def _model_of(block: Block) -> LockedModel:
         serving=block.find("serving", str),
         rejected=block.texts("rejected"),
         protect=block.find("protect", bool) or False,
+        published=block.find("published", str),
         generations=tuple(_generation_of(one) for one in block.blocks("generations")),
     )
 
@@ -200,7 +226,7 @@ def _generation_of(block: Block) -> LockedGeneration:
         attempt=block.find("attempt", int) or 0,
         origin=block.need("origin", str),
         state=_state_of(block),
-        source=Source(block.block("source").need("baseModel", str)),
+        source=_source_of(block.block("source")),
         dataset=_dataset_of(block.block("dataset")),
         declared=numbers.numbers("declared"),
         effective=numbers.numbers("effective"),
@@ -212,6 +238,9 @@ def _generation_of(block: Block) -> LockedGeneration:
         complete_time=_time_of(block, "completeTime"),
         failure=_failure_of(block.block("error")),
         resources=_resources_of(block.block("resources")),
+        checks=_checks_of(block.block("checks")),
+        promote_time=_time_of(block, "promoteTime"),
+        rejection=block.find("rejection", str) or "",
     )
 
 
@@ -220,6 +249,30 @@ def _remote_of(block: Block) -> str:
     if block.find("state", str) == State.INTENDED:
         return block.find("remote", str) or ""
     return block.need("remote", str)
+
+
+def _source_of(block: Block) -> Source:
+    names = ("baseModel", "tunedModel", "generation", "remote")
+    source = Source(*(block.find(name, str) or "" for name in names))
+    if not source.identity:
+        raise OddFieldError(f"{block.where} names neither baseModel nor generation nor remote")
+    return source
+
+
+def _checks_of(block: Block) -> RecordedChecks | None:
+    if not block.fields:
+        return None
+    scores = block.numbers("scores")
+    return RecordedChecks(
+        digest=block.digest("digest"),
+        passed=block.need("passed", int),
+        failed=block.need("failed", int),
+        scores={name: float(value) for name, value in scores.items()},
+        misses=tuple(
+            RecordedMiss(one.need("check", str), one.need("prompt", str), one.need("answer", str))
+            for one in block.blocks("failures")
+        ),
+    )
 
 
 def _dataset_of(block: Block) -> Dataset:

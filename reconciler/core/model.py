@@ -8,6 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
+from reconciler.core.access import Grant
+from reconciler.core.checks import Check
 from reconciler.core.problems import Place
 
 Number = int | float
@@ -32,12 +34,31 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a generation is tuned from: a base model in the service's full form.
+    """What a generation is tuned from: a base model, or a model that is tuned already.
 
-    That is ``models/text-bison-001`` for the Generative Language API, ``gemini-2.5-flash`` for Vertex AI.
+    ``base_model`` is the service's full form: ``models/text-bison-001`` for the Generative Language API,
+    ``gemini-2.5-flash`` for Vertex AI. ``tuned_model`` is the name of the manifest whose model is tuned further, and
+    ``key`` the generation of it, once that is chosen. ``remote`` is the name under which the service knows the tuned
+    model; of a model that no manifest describes it is all there is. What does not apply is empty.
     """
 
-    base_model: str
+    base_model: str = ""
+    tuned_model: str = ""
+    key: str = ""
+    remote: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What goes into the content of a generation."""
+        return self.base_model or self.key or self.remote
+
+    def is_same(self, other: Source) -> bool:
+        """Whether both mean one model; a service shows the remote name of what it tuned further, and no key."""
+        if self.base_model or other.base_model:
+            return self.base_model == other.base_model
+        if self.key and other.key:
+            return self.key == other.key
+        return bool(self.remote) and self.remote == other.remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +132,10 @@ class Manifest:
     """One TunedModel document, valid and complete. ``None`` means undeclared: the server's to choose.
 
     ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` where its name stands, as
-    the user gave the path. ``checks`` is the number of declared checks. What a provider's own block says has replaced
-    the common fields already. ``validation`` and ``last_checkpoint_only`` (keep no checkpoint but the last) apply to
-    the next training and are no part of a generation's content: they change what is measured and kept, not the model.
+    the user gave the path. ``access`` is ``None`` where nobody declares it, which is not the same as nobody: then no
+    permission is looked at. What a provider's own block says has replaced the common fields already. ``validation`` and
+    ``last_checkpoint_only`` (keep no checkpoint but the last) apply to the next training and are no part of a
+    generation's content: they change what is measured and kept, not the model.
     """
 
     name: str
@@ -127,7 +149,8 @@ class Manifest:
     description: str | None = None
     preamble: str = ""
     sampling: Sampling = Sampling()
-    checks: int = 0
+    checks: tuple[Check, ...] = ()
+    access: tuple[Grant, ...] | None = None
     lifecycle: Lifecycle = Lifecycle()
     ignore_drift: frozenset[str] = frozenset()
     validation: Dataset | None = None
@@ -153,8 +176,9 @@ class Target:
     take the place of the provider's own, empty for those. ``bucket`` is where data sets are uploaded, as
     ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
     ``service_account`` (an e-mail address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a
-    Cloud KMS key) encrypts their results. ``step_seconds`` and ``world`` concern the embedded service alone: seconds
-    that one simulated training step takes, and a file of models that are already there.
+    Cloud KMS key) encrypts their results. ``publish`` is where it is told which generations serve: a file's path, or a
+    ``gs://`` address. ``public_access`` allows models that everyone may use. ``step_seconds`` and ``world`` concern the
+    embedded service alone: seconds that one simulated training step takes, and a file of models that are already there.
     """
 
     name: str
@@ -170,6 +194,8 @@ class Target:
     lock: str = ""
     service_account: str = ""
     kms_key: str = ""
+    publish: str = ""
+    public_access: bool = True
     limits: Limits = Limits()
     step_seconds: float | None = None
     world: str | None = None
@@ -307,12 +333,13 @@ class Capabilities:
 
     ``label`` names the service for people. ``hyperparameters`` are the names it takes. ``defaults`` are its documented
     choices for what is left out; they serve estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known
-    where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of
-    a manifest that it supports (``access``, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
-    ``conversations`` for examples in Vertex AI's own form). ``block`` is the manifest's block that overrides common
-    fields here. ``mutable`` names the declared fields that can be patched once a model is there. Without
-    ``caller_chosen_ids`` nothing but labels tells whether a generation was created before. Lengths are in characters,
-    sizes in bytes.
+    where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of a
+    manifest that it supports (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data
+    sets at ``gs://``, ``conversations`` for examples in Vertex AI's own form). ``tuned_model_pattern`` is what the
+    remote name of a tuned model looks like, with an example for people. ``max_candidates`` are the answers that one
+    request may ask for. ``block`` is the manifest's block that overrides common fields here. ``mutable`` names the
+    declared fields that can be patched once a model is there. Without ``caller_chosen_ids`` nothing but labels tells
+    whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
 
     label: str
@@ -330,3 +357,6 @@ class Capabilities:
     max_dataset_bytes: int | None = None
     recommended_examples: int = 20
     max_display_name: int = 40
+    max_candidates: int = 8
+    tuned_model_pattern: str = r"tunedModels/[a-z0-9-]{1,40}"
+    tuned_model_example: str = "tunedModels/number-generator-3kq7w2ma"

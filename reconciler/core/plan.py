@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from reconciler.core.access import AccessChange
 from reconciler.core.lock import Lock, limits_of
 from reconciler.core.model import Dataset, Hyperparameters, Limits, Source, Target
 from reconciler.core.training import Training
@@ -44,6 +45,13 @@ class Reason(StrEnum):
     FAILED = "Failed"
     CANCELLED = "Cancelled"
     CHECKS_NOT_RUN = "ChecksNotRun"
+    CHECKS_CHANGED = "ChecksChanged"
+    CHECKS_FAILED = "ChecksFailed"
+    ACCESS_CHANGED = "AccessChanged"
+    PARENT_CHANGED = "ParentChanged"
+    PARENT_HELD = "ParentHeld"
+    PARENT_ROLLED_BACK = "ParentRolledBack"
+    PARENT_SUSPENDED = "ParentSuspended"
     DUPLICATE = "Duplicate"
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
     DATA_UNAVAILABLE = "DataUnavailable"
@@ -54,11 +62,11 @@ class Reason(StrEnum):
     LISTING_SUSPICIOUS = "ListingSuspicious"
 
 
-HARMLESS_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK})
+HARMLESS_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
 """Holds that somebody asked for: they do not make a run fail."""
 
 _ORDER = {kind: position for position, kind in enumerate(Kind)}
-EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.PROMOTE, Kind.RETIRE})
+EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.RETIRE})
 """Actions that change the service or the lockfile."""
 
 
@@ -78,7 +86,9 @@ class Action:
     ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` say which generation is meant.
     ``message`` is a sentence for people. ``source``, ``dataset``, ``validation`` (the path of the validation data
     set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
-    ``changes`` are the fields that an update patches, or that made a new generation necessary.
+    ``changes`` are the fields that an update patches, or that made a new generation necessary; ``access`` are the
+    permissions that it sets. ``after`` is the key of the parent generation that has to serve before a create can begin,
+    empty where nothing has to. ``checks`` counts the checks that are to run.
     """
 
     name: str
@@ -95,6 +105,9 @@ class Action:
     hyperparameters: Hyperparameters = field(default_factory=dict)
     training: Training | None = None
     changes: tuple[FieldChange, ...] = ()
+    access: tuple[AccessChange, ...] = ()
+    after: str = ""
+    checks: int = 0
 
     def order(self) -> tuple[str, str, int, str]:
         """Where the action stands in a plan: by manifest, then in the order of execution."""
@@ -118,13 +131,15 @@ class Plan:
     """What a run would do. It always exists, holds its no-ops, and is sorted.
 
     ``notices`` are sentences about the whole plan. ``unmanaged`` counts foreign models, ``candidates`` those of our
-    scope that no manifest here and no lockfile entry claims.
+    scope that no manifest here and no lockfile entry claims. ``sources`` says, by name, what each manifest is tuned
+    from: the parent generations that were chosen stand in it, and nothing for a manifest whose parent is held.
     """
 
     actions: tuple[Action, ...]
     notices: tuple[str, ...] = ()
     unmanaged: int = 0
     candidates: int = 0
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds, in order."""

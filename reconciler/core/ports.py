@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from reconciler.core.access import AccessChange, Permission
+from reconciler.core.inference import Prompt, Reply
 from reconciler.core.model import Capabilities, Dataset, Generation, Handle, RemoteModel, TrainingExample, Update
 
 
@@ -117,6 +119,22 @@ class Provider(Protocol):
 
     async def cancel(self, handle: Handle) -> None:
         """Stop a training; one that has ended, or is gone, is left as it is."""
+        ...
+
+    async def infer(self, remote: str, prompt: Prompt) -> Reply:
+        """Ask a model, or the endpoint that serves it where a service has such (see :class:`Resources`).
+
+        More candidates than :attr:`Capabilities.max_candidates` take several requests. A prompt that the service
+        blocks, and an empty answer, are no errors: the reply says so.
+        """
+        ...
+
+    async def access(self, remote: str) -> tuple[Permission, ...]:
+        """Every permission of a model, its owner's included."""
+        ...
+
+    async def set_access(self, remote: str, live: tuple[Permission, ...], changes: Iterable[AccessChange]) -> None:
+        """Create, change and revoke permissions of a model that has the ``live`` ones; done twice, it is no error."""
         ...
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:

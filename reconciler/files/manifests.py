@@ -128,7 +128,6 @@ def _manifest(document: Document, origin: Origin, dataset: Dataset, capabilities
         description=spec.get("description"),
         preamble=spec["dataset"].get("preamble", ""),
         sampling=_sampling(spec.get("sampling", {})),
-        checks=len(spec.get("checks", ())),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
         last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),

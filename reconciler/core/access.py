@@ -1,0 +1,64 @@
+"""Who may use a model: what is declared, what a service shows, and what turns the one into the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["reader", "writer", "owner"]
+GranteeKind = Literal["user", "group", "everyone", "project"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Grantee:
+    """Somebody: ``who`` is an e-mail address in lower case, the number of a project, or empty for everyone."""
+
+    kind: GranteeKind
+    who: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.who}" if self.who else self.kind
+
+
+EVERYONE = Grantee("everyone")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A declared permission: ``reader`` or ``writer``; what is the owner's is never declared."""
+
+    grantee: Grantee
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission as a service shows it; ``name`` is its resource name, empty for a project's."""
+
+    grantee: Grantee
+    role: Role
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessChange:
+    """What is to be done about one grantee: ``before`` is what there is, ``role`` what there should be."""
+
+    grantee: Grantee
+    before: Permission | None
+    role: Role | None
+
+
+def access_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> tuple[AccessChange, ...]:
+    """What makes the live permissions the declared ones, by grantee. The owner's is nobody's to change."""
+    return tuple(sorted(_changes(declared, live), key=lambda change: change.grantee))
+
+
+def _changes(declared: Iterable[Grant], live: Iterable[Permission]) -> Iterator[AccessChange]:
+    wanted = {grant.grantee: grant.role for grant in declared}
+    there = {permission.grantee: permission for permission in live}
+    for grantee in wanted.keys() | there.keys():
+        before, role = there.get(grantee), wanted.get(grantee)
+        if (before is None or before.role not in {"owner", role}) and (before or role):
+            yield AccessChange(grantee, before, role)
