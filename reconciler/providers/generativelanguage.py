@@ -35,6 +35,13 @@ _CREATE_REMEDIES = MappingProxyType(
         " retired its last such model of this API in May 2025",
     )
 )
+_FURTHER_REMEDIES = MappingProxyType(
+    dict.fromkeys(
+        ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"),
+        "correct what the service names; a tuned model can only be tuned further while it is there and ready, and while"
+        " its base model can still be tuned",
+    )
+)
 
 # Which permission on a tuned model does what: google/ai/generativelanguage/v1beta3/permission.proto, Role.
 _UPDATE_REMEDIES = MappingProxyType(
@@ -135,7 +142,7 @@ class GenerativeLanguage(Closing):
             f"{self._root}/tunedModels",
             {"tunedModelId": generation.key},
             wire.write_generation(generation, examples),
-            _CREATE_REMEDIES,
+            _CREATE_REMEDIES if generation.source.base_model else _FURTHER_REMEDIES,
         )
 
         async def attempt(*, in_doubt: bool) -> Created | Exists:

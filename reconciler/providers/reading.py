@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from reconciler.core.model import Failure, Number
+from reconciler.core.model import Failure, Number, Source
 from reconciler.providers.errors import clean
 
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -57,6 +57,12 @@ def resource_name(value: Any) -> str:
     if name := text(value):
         return name
     raise ValueError("no name")
+
+
+def read_source(base_model: Any, tuned_model: Any) -> Source | None:
+    """What a model was tuned from: a base model, else the tuned model of that name; ``None`` where nothing is told."""
+    base, parent = text(base_model), text(tuned_model)
+    return Source(base_model=base, remote="" if base else parent) if base or parent else None
 
 
 def read_failure(error: Mapping[str, Any]) -> Failure:

@@ -16,6 +16,7 @@ _PALM = Capabilities(
     defaults=MappingProxyType({"epochCount": 10, "batchSize": 16}),
     max_input_characters=40_000,
     max_output_characters=5_000,
+    features=frozenset({"access", "lineage"}),
     max_dataset_bytes=4_000_000,
     recommended_examples=20,
     max_display_name=40,
@@ -27,6 +28,7 @@ VERSIONS: Mapping[str, Capabilities] = MappingProxyType(
             _PALM,
             label="Generative Language API v1beta",
             hyperparameters=_PALM.hyperparameters | {"learningRateMultiplier"},
+            features=_PALM.features | {"projectAccess"},
             defaults=MappingProxyType({"epochCount": 5, "batchSize": 4}),
         ),
     }
@@ -39,10 +41,12 @@ VERTEX = Capabilities(
     caller_chosen_ids=False,
     mutable=frozenset(),
     block="vertex",
-    features=frozenset({"cloudStorage", "conversations"}),
+    features=frozenset({"cloudStorage", "conversations", "lineage"}),
     max_dataset_bytes=2**30,
     recommended_examples=100,
     max_display_name=128,
+    tuned_model_pattern=r"projects/[^/@]+/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?",
+    tuned_model_example="projects/my-project/locations/us-central1/models/1234567890@1",
 )
 """What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
 

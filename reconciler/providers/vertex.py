@@ -51,16 +51,21 @@ _PRESENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 """What counts for more among several jobs of one mark: what is ready, then what trains, then what failed."""
 _UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 _LOG = logging.getLogger(__name__)
-_CREATE_REMEDIES = MappingProxyType(
+_UNTUNABLE = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+_DOCS = "https://cloud.google.com/vertex-ai/generative-ai/docs/models"
+_BUSY = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"),
-            "correct what the service names; which base models can be tuned, and where:"
-            " https://cloud.google.com/vertex-ai/generative-ai/docs/models/tune-models",
-        ),
         "RESOURCE_EXHAUSTED": "wait until another tuning job of the project has ended, or ask for more quota of"
-        " concurrent tuning jobs in the target's spec.location",
+        " concurrent tuning jobs in the target's spec.location"
     }
+)
+_CREATE_REMEDIES = _BUSY | dict.fromkeys(
+    _UNTUNABLE,
+    f"correct what the service names; which base models can be tuned, and where: {_DOCS}/tune-models",
+)
+_FURTHER_REMEDIES = _BUSY | dict.fromkeys(
+    _UNTUNABLE,
+    f"correct what the service names; which tuned models can be tuned further: {_DOCS}/gemini-use-continuous-tuning",
 )
 
 
@@ -161,7 +166,8 @@ class Vertex(Closing):
         if known:
             return Exists(known.remote, known)
         placement = await self._placement(generation, examples, validation)
-        call = Call("POST", self._jobs, body=wire.write_job(generation, placement), remedies=_CREATE_REMEDIES)
+        remedies = _CREATE_REMEDIES if generation.source.base_model else _FURTHER_REMEDIES
+        call = Call("POST", self._jobs, body=wire.write_job(generation, placement), remedies=remedies)
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._known(generation.mark, patient=True)):

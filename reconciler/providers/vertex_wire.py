@@ -23,7 +23,7 @@ from reconciler.core.model import (
     TrainingExample,
 )
 from reconciler.providers.errors import clean
-from reconciler.providers.reading import integer, number, read_failure, resource_name, text, time
+from reconciler.providers.reading import integer, number, read_failure, read_source, resource_name, text, time
 from reconciler.providers.remedies import VERTEX
 from reconciler.providers.vertex_labels import read_labels, write_labels
 
@@ -79,7 +79,7 @@ def read_page(body: Mapping[str, Any]) -> tuple[tuple[RemoteModel, ...], str]:
 
 
 def read_job(body: Mapping[str, Any]) -> RemoteModel:
-    """A TuningJob. One that goes on from another tuned model has no source here: it is no child of a base model.
+    """A TuningJob. One that goes on from another tuned model is no child of that one's base model.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: The body is no TuningJob.
@@ -94,7 +94,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
     return RemoteModel(
         remote=name,
         state=state,
-        source=Source(base_model) if base_model else None,
+        source=read_source(base_model, (body.get("preTunedModel") or {}).get("tunedModelName")),
         mark=read_labels(body.get("labels")),
         display_name=text(body.get("tunedModelDisplayName")),
         description=text(body.get("description")),
@@ -184,7 +184,7 @@ def write_job(generation: Generation, placement: Placement) -> Json:
         spec["exportLastCheckpointOnly"] = generation.last_checkpoint_only
     return _present(
         {
-            "baseModel": generation.source.base_model,
+            **_write_source(generation.source),
             "supervisedTuningSpec": spec,
             "tunedModelDisplayName": generation.display_name,
             "description": generation.description,
@@ -193,6 +193,12 @@ def write_job(generation: Generation, placement: Placement) -> Json:
             "encryptionSpec": _present({"kmsKeyName": placement.kms_key}),
         }
     )
+
+
+def _write_source(source: Source) -> Json:
+    if source.base_model:
+        return {"baseModel": source.base_model}
+    return {"preTunedModel": {"tunedModelName": source.remote}}
 
 
 def _write_hyperparameters(declared: Hyperparameters) -> Json:

@@ -19,7 +19,7 @@ from reconciler.core.model import (
     TrainingExample,
     Update,
 )
-from reconciler.providers.reading import integer, number, resource_name, text, time
+from reconciler.providers.reading import integer, number, read_source, resource_name, text, time
 
 Json = dict[str, Any]
 
@@ -31,7 +31,9 @@ _STATES: Mapping[object, State] = MappingProxyType(
     | {"FAILED": State.FAILED, 3: State.FAILED}
 )
 
-_MODEL_FIELDS = "name,displayName,description,state,baseModel,temperature,topP,topK,createTime"
+_MODEL_FIELDS = (
+    "name,displayName,description,state,baseModel,tunedModelSource(tunedModel),temperature,topP,topK,createTime"
+)
 _TASK_FIELDS = "startTime,completeTime,hyperparameters"
 _SNAPSHOT_FIELDS = "snapshots(step,epoch,meanLoss)"
 
@@ -48,7 +50,7 @@ def read_page(body: Mapping[str, Any]) -> tuple[tuple[RemoteModel, ...], str]:
 
 
 def read_model(body: Mapping[str, Any]) -> RemoteModel:
-    """A TunedModel. One tuned from another tuned model has no source here: it is no child of a base model.
+    """A TunedModel. One tuned from another tuned model is no child of that one's base model, although both are told.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: The body is no TunedModel.
@@ -59,7 +61,7 @@ def read_model(body: Mapping[str, Any]) -> RemoteModel:
     return RemoteModel(
         remote=name,
         state=_STATES.get(body.get("state"), State.CREATING),
-        source=Source(base_model) if (base_model := text(body.get("baseModel"))) else None,
+        source=read_source(body.get("baseModel"), (body.get("tunedModelSource") or {}).get("tunedModel")),
         chosen_id=name.removeprefix(COLLECTION),
         mark=mark,
         display_name=text(body.get("displayName")),
@@ -109,10 +111,16 @@ def write_generation(generation: Generation, examples: Iterable[TrainingExample]
     return {
         "displayName": generation.display_name,
         "description": with_mark(generation.description, generation.mark),
-        "baseModel": generation.source.base_model,
-        **_write_sampling(generation.sampling),
+        **_write_source(generation.source),
+        **write_sampling(generation.sampling),
         "tuningTask": task,
     }
+
+
+def _write_source(source: Source) -> Json:
+    if source.base_model:
+        return {"baseModel": source.base_model}
+    return {"tunedModelSource": {"tunedModel": source.remote}}
 
 
 def _example(example: TrainingExample) -> Example:
@@ -125,9 +133,10 @@ def write_update(update: Update) -> Json:
     """The fields of a patch; their names are its update mask."""
     described = None if update.description is None else with_mark(update.description, update.mark)
     fields = {"displayName": update.display_name, "description": described}
-    return {name: value for name, value in fields.items() if value is not None} | _write_sampling(update.sampling)
+    return {name: value for name, value in fields.items() if value is not None} | write_sampling(update.sampling)
 
 
-def _write_sampling(sampling: Sampling) -> Json:
+def write_sampling(sampling: Sampling) -> Json:
+    """What is declared of the sampling; a tuned model and a request to it spell it alike."""
     fields = {"temperature": sampling.temperature, "topP": sampling.top_p, "topK": sampling.top_k}
     return {name: value for name, value in fields.items() if value is not None}

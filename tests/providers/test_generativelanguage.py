@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.core.identity import with_mark
-from reconciler.core.model import Failure, Handle, RemoteModel, Sampling, Snapshot, State, Update
+from reconciler.core.model import Failure, Handle, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.core.ports import Created, Exists, Provider
 from reconciler.core.problems import AccessError, ReconcileError, ServiceError
 from reconciler.providers.generativelanguage import GenerativeLanguage, connect
@@ -73,6 +73,7 @@ def test_the_versions_differ_where_their_protos_do() -> None:
     }
     old, new = VERSIONS["v1beta3"], VERSIONS["v1beta"]
     assert new.hyperparameters - old.hyperparameters == {"learningRateMultiplier"}
+    assert (old.features, new.features - old.features) == ({"access", "lineage"}, {"projectAccess"})
     assert (dict(old.defaults), dict(new.defaults)) == (
         {"epochCount": 10, "batchSize": 16},
         {"epochCount": 5, "batchSize": 4},
@@ -320,6 +321,28 @@ def test_a_base_model_that_cannot_be_tuned_is_explained(code: str) -> None:
         f"{POST} was refused with 400 {code}: models/text-bison-001 is not supported for createTunedModel; correct what"
         " the service names; a base model can only be tuned while it offers createTunedModel, and Google retired its"
         " last such model of this API in May 2025"
+    )
+
+
+PARENT = "tunedModels/parent-22222222"
+CHILD = replace(WANTED, source=Source(tuned_model="parent", key="parent-22222222", remote=PARENT))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_child_is_tuned_from_its_parents_model(version: str) -> None:
+    app = script(STARTED)
+    assert isinstance(asyncio.run(provider_of(app, Time(), version).create(CHILD, EXAMPLES)), Created)
+    sent = app.seen[0].json()
+    assert (sent["tunedModelSource"], "baseModel" in sent) == ({"tunedModel": PARENT}, False)
+    assert judge(app.seen, version) == 1
+
+
+def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
+    app = script(error(400, "FAILED_PRECONDITION", f"{PARENT} is not ACTIVE."))
+    assert str(failure(app, lambda provider: provider.create(CHILD, EXAMPLES))) == (
+        f"{POST} was refused with 400 FAILED_PRECONDITION: {PARENT} is not ACTIVE; correct what the service names;"
+        " a tuned model can only be tuned further while it is there and ready, and while its base model can still be"
+        " tuned"
     )
 
 

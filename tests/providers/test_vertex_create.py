@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from reconciler.core.generations import doubles
-from reconciler.core.model import Dataset, Example, Generation, Handle
+from reconciler.core.model import Dataset, Example, Generation, Handle, Source
 from reconciler.core.ports import Created, Exists
 from reconciler.core.problems import ReconcileError
 from reconciler.providers.vertex_wire import read_job
@@ -99,6 +99,16 @@ def test_an_object_that_is_not_the_planned_one_is_refused(answer: Response, fiel
     what = "has gone" if answer is NO_OBJECT else "has changed"
     assert str(caught) == f"gs://acme-data/other.jsonl {what} since the plan was made; run the command again"
     assert POST not in app.lines
+
+
+def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
+    child = replace(ON_OBJECT, source=Source(remote="projects/123/locations/us-central1/models/7@1"))
+    app = script(NONE, STORED, error(400, "INVALID_ARGUMENT", "It is not supported."))
+    assert str(failure(app, lambda provider: provider.create(child, ()))) == (
+        f"{POST} was refused with 400 INVALID_ARGUMENT: It is not supported; correct what the service names; which"
+        " tuned models can be tuned further:"
+        " https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-use-continuous-tuning"
+    )
 
 
 def test_what_is_known_by_its_mark_is_not_trained_again() -> None:

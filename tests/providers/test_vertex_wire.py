@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from google.cloud.aiplatform_v1.types import job_state, tuning_job
 from google.protobuf.json_format import Parse
 
 from reconciler.core.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
+from reconciler.providers.versions import VERTEX
 from reconciler.providers.vertex_wire import Placement, read_job, read_page, write_example, write_job
 from support.provider_samples import generation
 
@@ -114,8 +116,36 @@ def test_a_job_is_read_whole() -> None:
 
 
 def test_a_job_of_somebody_else_is_read_without_mark() -> None:
-    job = read_job({"name": JOB, "preTunedModel": {"tunedModelName": "projects/123/models/1"}, "labels": {"a": "b"}})
+    job = read_job({"name": JOB, "preTunedModel": {"checkpointId": "1"}, "labels": {"a": "b"}})
     assert (job.mark, job.source, job.hyperparameters) == (None, None, {})
+
+
+def test_a_job_that_goes_on_from_a_tuned_model_is_that_ones_child_and_not_the_base_models() -> None:
+    parent = "projects/123/locations/us-central1/models/7@2"
+    wanted = replace(WANTED, source=Source(tuned_model="parent", key="parent-22222222", remote=parent))
+    body = write_job(wanted, Placement("gs://b/train.jsonl"))
+    message = judged(body)
+    assert (message.pre_tuned_model.tuned_model_name, message.base_model) == (parent, "")
+    shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-2.5-flash"}}
+    judged(shown)
+    assert read_job(shown).source == Source(remote=parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("projects/p/locations/us-central1/models/7", True),
+        ("projects/example.com:p/locations/us-central1/models/7@2", True),
+        ("projects/p/locations/us-central1/models/7@golden", True),
+        ("projects/p/locations/us-central1/models/7@", False),
+        ("projects/p/locations/us-central1/tuningJobs/7", False),
+        ("models/7@2", False),
+        ("tunedModels/7", False),
+    ],
+)
+def test_the_name_of_a_tuned_model_has_its_form(name: str, fits: bool) -> None:  # noqa: FBT001 - a table's column
+    assert (re.fullmatch(VERTEX.tuned_model_pattern, name) is not None) is fits
+    assert re.fullmatch(VERTEX.tuned_model_pattern, VERTEX.tuned_model_example)
 
 
 @pytest.mark.parametrize("name", [None, "", 5])

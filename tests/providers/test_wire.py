@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.ai import generativelanguage_v1beta as gemini
+from google.ai import generativelanguage_v1beta3 as palm
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
@@ -81,9 +84,24 @@ def test_the_mark_is_told_apart_from_the_human_description() -> None:
     assert (model.mark, model.description, model.chosen_id) == (wanted.mark, "Says the next number.", wanted.key)
 
 
-def test_a_model_tuned_from_a_tuned_model_is_no_child_of_a_base_model() -> None:
-    source = {"tunedModel": "tunedModels/parent", "baseModel": "models/text-bison-001"}
-    assert wire.read_model({"name": "tunedModels/m", "tunedModelSource": source}).source is None
+@pytest.mark.parametrize("api", [palm, gemini])
+def test_a_model_tuned_from_a_tuned_model_is_its_child_and_not_the_base_models(api: Any) -> None:
+    source = api.TunedModelSource(tuned_model="tunedModels/parent", base_model="models/text-bison-001")
+    child = api.TunedModel(name="tunedModels/m", tuned_model_source=source)
+    body = json.loads(api.TunedModel.to_json(child))
+    assert wire.read_model(body).source == Source(remote="tunedModels/parent")
+
+
+@pytest.mark.parametrize("shown", [None, {}, {"baseModel": "models/text-bison-001"}, {"tunedModel": 5}])
+def test_a_source_that_is_not_told_is_none(shown: object) -> None:
+    assert wire.read_model({"name": "tunedModels/m", "tunedModelSource": shown}).source is None
+
+
+def test_a_child_is_written_with_its_parent_alone() -> None:
+    wanted = replace(generation(), source=Source(remote="tunedModels/parent"))
+    body = wire.write_generation(wanted, EXAMPLES)
+    assert (body["tunedModelSource"], "baseModel" in body) == ({"tunedModel": "tunedModels/parent"}, False)
+    assert wire.read_model({"name": "tunedModels/m", **body}).source == wanted.source
 
 
 def test_liberal_numbers_are_read() -> None:
@@ -101,6 +119,7 @@ def test_liberal_numbers_are_read() -> None:
 def test_the_field_mask_asks_for_curves_only_with_progress(progress: bool) -> None:  # noqa: FBT001 - a table's column
     assert ("snapshots(" in wire.list_fields(progress=progress)) is progress
     assert wire.list_fields(progress=progress).startswith("nextPageToken,tunedModels(name,")
+    assert "baseModel,tunedModelSource(tunedModel)," in wire.list_fields(progress=progress)
 
 
 def test_a_failure_keeps_code_and_words() -> None:
@@ -199,7 +218,10 @@ tasks = st.fixed_dictionaries(
         | json_values,
     },
 )
-FIELDS = ("state", "description", "displayName", "baseModel", "topK", "topP", "temperature", "createTime")
+FIELDS = (
+    *("state", "description", "displayName", "baseModel", "tunedModelSource"),
+    *("topK", "topP", "temperature", "createTime"),
+)
 bodies = st.fixed_dictionaries(
     {"name": st.just("tunedModels/m") | json_values},
     optional={**dict.fromkeys(FIELDS, json_values), "tuningTask": tasks | json_values},
