@@ -1,11 +1,12 @@
-"""What stands in files is quoted in messages no longer than it takes to be found again: logs outlive the terminal."""
+"""How much of a manifest or a data set a message quotes."""
 
 from __future__ import annotations
+
+from reconciler.core import shorten
 
 _SHOWN_CHARACTERS = 40
 
 
 def shortened(text: str) -> str:
     """The text on one line, cut where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 1]}…"
+    return shorten.shortened(text, _SHOWN_CHARACTERS)
