@@ -142,12 +142,13 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Checking:
-    """The checks of a generation go on: ``done`` of ``total`` prompts are answered."""
+    """The checks of a generation go on: ``done`` of the ``total`` prompts of its ``checks`` are answered."""
 
     name: str
     key: str
     done: int
     total: int
+    checks: int
 
 
 @dataclass(frozen=True, slots=True)

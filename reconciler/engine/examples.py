@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from reconciler.core.model import Manifest, TrainingExample
+from reconciler.core.checks import Check
+from reconciler.core.model import Example, Manifest, TrainingExample
 
 
 class Examples(Protocol):
@@ -20,4 +21,8 @@ class Examples(Protocol):
 
     def validation(self, manifest: Manifest) -> Iterable[TrainingExample]:
         """What the training is measured on; nothing where the manifest declares nothing."""
+        ...
+
+    def held_out(self, manifest: Manifest, check: Check) -> Iterable[Example]:
+        """What the evaluation of a check asks about, without preamble."""
         ...

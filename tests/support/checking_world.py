@@ -1,0 +1,126 @@
+"""A model that answers as a test says, and data sets that stand in memory, for running checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from reconciler.core.checks import Check, CheckReport, Evaluation, Expectation
+from reconciler.core.events import Event
+from reconciler.core.inference import Answer, Prompt, Reply
+from reconciler.core.model import Example, Manifest
+from reconciler.core.ports import Provider
+from reconciler.engine.checking import Checker, Subject
+from support.core_strategies import DIGEST
+from support.provider_fake import CAPABILITIES, FakeJobs, FakeProvider
+from support.provider_service import Time
+
+SUBJECT = Subject("numbers-aaaaaaaa", "endpoints/1", "")
+PATIENCE = 10
+"""Seconds after which a test that waits for what never happens fails."""
+
+
+def prompt_check(name: str = "small", prompt: str = "8", wanted: str = "9", **fields: object) -> Check:
+    return replace(Check(name, prompt=prompt, expect=Expectation("equals", (wanted,))), **fields)
+
+
+def evaluation_check(name: str = "unseen", examples: int = 12, **fields: object) -> Check:
+    """An evaluation over ``held_out`` examples."""
+    return Check(name, evaluation=replace(Evaluation("held-out.csv", DIGEST, examples, minimum=0.5), **fields))
+
+
+def held_out(count: int) -> Iterator[Example]:
+    """Examples of which a model that adds one is always right."""
+    return (Example(str(number), str(number + 1)) for number in range(count))
+
+
+def successor(prompt: Prompt) -> Reply:
+    """What a perfect model of numbers says."""
+    return Reply((Answer(str(int(prompt.text) + 1)),) * prompt.candidates)
+
+
+class Oracle(FakeProvider):
+    """Gives answers by a function; keeps what it was asked, and how many prompts were under way at most.
+
+    With ``together`` nobody gets an answer before so many have asked. ``patience`` are turns of the others that the
+    answer to the n-th prompt takes.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Prompt], Reply] = successor,
+        *,
+        together: int = 1,
+        patience: Callable[[int], int] = lambda _: 1,
+        keeps_sampling: bool = False,
+    ) -> None:
+        super().__init__(FakeJobs(Time().clock))
+        self.capabilities = replace(CAPABILITIES, mutable=frozenset({"sampling"} if keeps_sampling else ()))
+        self.asked: list[tuple[str, Prompt]] = []
+        self.under_way = 0
+        self.most = 0
+        self.barrier = asyncio.Barrier(together)
+        self._answer = answer
+        self._patience = patience
+
+    async def infer(self, remote: str, prompt: Prompt) -> Reply:
+        self.asked.append((remote, prompt))
+        with self._counted():
+            await self.barrier.wait()
+            for _ in range(self._patience(len(self.asked))):
+                await asyncio.sleep(0)
+            return self._answer(prompt)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+
+@dataclass
+class HeldOut:
+    """Counts how many examples were read; ``fault`` is raised at the end of the data set."""
+
+    fault: Exception | None = None
+    read: int = 0
+
+    def training(self, _: Manifest) -> Iterable[Example]:
+        return ()
+
+    def validation(self, _: Manifest) -> Iterable[Example]:
+        return ()
+
+    def held_out(self, _: Manifest, check: Check) -> Iterator[Example]:
+        assert check.evaluation
+        for example in held_out(check.evaluation.examples):
+            self.read += 1
+            yield example
+        if self.fault:
+            raise self.fault
+
+
+@dataclass
+class Bench:
+    """A checker, and what it told."""
+
+    provider: Provider
+    examples: HeldOut = field(default_factory=HeldOut)
+    concurrency: int = 3
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.checker = Checker(self.provider, self.examples, self.events.append, self.concurrency)
+
+    def run(self, *manifests: Manifest, subject: Subject = SUBJECT) -> list[CheckReport]:
+        """Check all manifests at once."""
+        return asyncio.run(self.check(*manifests, subject=subject))
+
+    async def check(self, *manifests: Manifest, subject: Subject = SUBJECT) -> list[CheckReport]:
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.gather(*(self.checker.check(manifest, subject) for manifest in manifests))
