@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+from reconciler.core.inference import Prompt, Reply
 from reconciler.core.model import Capabilities, Generation, Handle, RemoteModel, State, TrainingExample, Update
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ServiceError
@@ -18,6 +19,7 @@ from reconciler.providers.errors import ForbiddenError
 from reconciler.providers.http import Call, Client, Json
 from reconciler.providers.listing import list_models
 from reconciler.providers.preflight import BaseModels
+from reconciler.providers.prompts import WAYS, ask
 from reconciler.providers.reading import integer, read_failure, resource_name, text
 from reconciler.providers.versions import VERSIONS
 
@@ -49,6 +51,15 @@ _UPDATE_REMEDIES = MappingProxyType(
 )
 _DELETE_REMEDIES = MappingProxyType(
     {"PERMISSION_DENIED": "log in as its owner, or ask the owner for owner permission on the tuned model"}
+)
+_ASK_REMEDIES = MappingProxyType(
+    {
+        "NOT_FOUND": "the model is gone: run `reconcile apply`",
+        "PERMISSION_DENIED": "log in as its owner, or ask the owner for reader permission on the tuned model; if it is"
+        " gone, run `reconcile apply`",
+        "FAILED_PRECONDITION": "only a model that is ready can answer: run `reconcile wait`",
+        "INVALID_ARGUMENT": "correct the prompt or its options as the service says",
+    }
 )
 
 
@@ -95,6 +106,7 @@ class GenerativeLanguage(Closing):
     def __init__(self, client: Client, version: str, capabilities: Capabilities) -> None:
         self._client = client
         self._root = f"/{version}"
+        self._way = WAYS[version]
         self._capabilities = capabilities
         self._base_models = BaseModels(client, self._root)
 
@@ -180,6 +192,11 @@ class GenerativeLanguage(Closing):
         model = await self._read(handle.remote)
         if model is not None and model.state is State.CREATING:
             await self.retire(handle)
+
+    async def infer(self, remote: str, prompt: Prompt) -> Reply:
+        """Ask a model, in its version's way."""
+        most = self._capabilities.max_candidates
+        return await ask(self._client, self._path(remote), self._way, prompt, most, _ASK_REMEDIES)
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
         """Why some base models cannot be tuned; a service that does not tell leaves it to the create call."""

@@ -7,13 +7,16 @@ create and again after it: of several jobs with one mark that train the earliest
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from reconciler.core.access import AccessChange, Permission
 from reconciler.core.generations import doubles
+from reconciler.core.inference import Prompt, Reply
 from reconciler.core.lock import instant
 from reconciler.core.model import (
     Capabilities,
@@ -35,6 +38,7 @@ from reconciler.providers.closing import Closing
 from reconciler.providers.errors import clean
 from reconciler.providers.http import Call, Client
 from reconciler.providers.listing import list_models
+from reconciler.providers.prompts import VERTEX_WAY, ask
 from reconciler.providers.remedies import VERTEX as SERVICE
 from reconciler.providers.spool import spooled
 from reconciler.providers.storage import Storage
@@ -66,6 +70,16 @@ _CREATE_REMEDIES = _BUSY | dict.fromkeys(
 _FURTHER_REMEDIES = _BUSY | dict.fromkeys(
     _UNTUNABLE,
     f"correct what the service names; which tuned models can be tuned further: {_DOCS}/gemini-use-continuous-tuning",
+)
+_ASK_REMEDIES = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("NOT_FOUND", "FAILED_PRECONDITION"),
+            "the endpoint is gone, or nothing is deployed to it: deploy the model again, or train it again with"
+            " `reconcile apply --replace NAME`",
+        ),
+        "INVALID_ARGUMENT": "correct the prompt or its options as the service says",
+    }
 )
 
 
@@ -121,6 +135,7 @@ class Vertex(Closing):
         self._target = target
         self._capabilities = capabilities
         place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
+        self._place = place
         self._jobs = f"/{_VERSION}/{place}/tuningJobs"
 
     async def aclose(self) -> None:
@@ -198,6 +213,24 @@ class Vertex(Closing):
             if job is not None and job.state is State.CREATING:
                 raise
 
+    async def infer(self, remote: str, prompt: Prompt) -> Reply:
+        """Ask the endpoint ``remote``, to which a job has deployed what it made."""
+        path = self._path_of(remote, wire.ENDPOINT_NAME, "an endpoint", "endpoints")
+        return await ask(self._client, path, VERTEX_WAY, prompt, self._capabilities.max_candidates, _ASK_REMEDIES)
+
+    async def access(self, remote: str) -> tuple[Permission, ...]:
+        """Refuse: who may use a model is said elsewhere."""
+        raise _without_permissions(remote)
+
+    async def set_access(
+        self,
+        remote: str,
+        live: tuple[Permission, ...],  # noqa: ARG002 - there is nothing to change
+        changes: Iterable[AccessChange],  # noqa: ARG002 - the same
+    ) -> None:
+        """Refuse, as :meth:`access` does."""
+        raise _without_permissions(remote)
+
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
         """Nothing is known before: Vertex AI documents no call that lists the models that can be tuned."""
         return {}
@@ -267,16 +300,28 @@ class Vertex(Closing):
             raise ReconcileError(f"{dataset.path} {what} since the plan was made", "run the command again")
 
     def _path(self, name: str) -> str:
-        """The path of a job; its name, from a lockfile or a service, may not reach elsewhere.
+        return self._path_of(name, wire.JOB_NAME, "a tuning job", "tuningJobs")
 
-        A project is known by its id and by its number; the service names jobs by the number.
+    def _path_of(self, name: str, names: re.Pattern[str], what: str, collection: str) -> str:
+        """The path of a resource; its name, from a lockfile or a service, may not reach elsewhere.
+
+        A project is known by its id and by its number; the service names what it makes by the number.
         """
-        place = wire.JOB_NAME.fullmatch(name)
+        place = names.fullmatch(name)
         here = place and place["location"] == self._target.location
         if not place or not here or not (place["project"] == self._target.project or place["project"].isdecimal()):
-            remedy = f"correct the lockfile; names look like {self._jobs.removeprefix(f'/{_VERSION}/')}/1"
-            raise ServiceError(f"{clean(name)!r} is no name of a tuning job here", remedy, code="INVALID_ARGUMENT")
+            remedy = f"correct the lockfile; names look like {self._place}/{collection}/1"
+            raise ServiceError(f"{clean(name)!r} is no name of {what} here", remedy, code="INVALID_ARGUMENT")
         return f"/{_VERSION}/{name}"
+
+
+def _without_permissions(remote: str) -> ServiceError:
+    return ServiceError(
+        f"{clean(remote)} has no permissions of its own: on Vertex AI, IAM says who may use a project's models",
+        "delete spec.access of the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
+        " PROJECT --role=roles/aiplatform.user --member=user:ADDRESS`",
+        code="UNIMPLEMENTED",
+    )
 
 
 def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:

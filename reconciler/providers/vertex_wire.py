@@ -29,7 +29,9 @@ from reconciler.providers.vertex_labels import read_labels, write_labels
 
 Json = dict[str, Any]
 
-JOB_NAME = re.compile(r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/tuningJobs/[A-Za-z0-9_-]+")
+_PLACE = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
+JOB_NAME = re.compile(_PLACE + r"/tuningJobs/[A-Za-z0-9_-]+")
+ENDPOINT_NAME = re.compile(_PLACE + r"/endpoints/[A-Za-z0-9_-]+")
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ from reconciler.core.ports import Provider
 from reconciler.core.problems import AccessError, ServiceError
 from reconciler.providers.storage import ENDPOINT as STORAGE_ENDPOINT
 from reconciler.providers.versions import VERTEX
-from reconciler.providers.vertex import connect
+from reconciler.providers.vertex import Vertex, connect
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Script, Time, error, script
@@ -209,6 +211,26 @@ def test_nothing_can_be_updated() -> None:
         f"{name_of(1)} is a tuning job, and Vertex AI cannot change one;"
         " to change what is declared, train it again with --replace"
     )
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda provider: provider.access(name_of(1)),
+        lambda provider: provider.set_access(name_of(1), (), ()),
+    ],
+)
+def test_who_may_use_a_model_is_for_iam_to_say(what: Callable[[Vertex], Awaitable[Any]]) -> None:
+    app = script(NONE)
+    caught = failure(app, what)
+    assert isinstance(caught, ServiceError)
+    assert caught.code == "UNIMPLEMENTED"
+    assert str(caught) == (
+        f"{name_of(1)} has no permissions of its own: on Vertex AI, IAM says who may use a project's models; delete"
+        " spec.access of the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding PROJECT"
+        " --role=roles/aiplatform.user --member=user:ADDRESS`"
+    )
+    assert app.seen == []
 
 
 def test_nothing_is_known_before() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
-from google.cloud.aiplatform_v1.types import tuning_job
+from google.cloud import aiplatform_v1 as vertex
 from google.protobuf.json_format import Parse
 
 from reconciler.core.identity import Content, dataset_digest, key_of
@@ -16,11 +17,23 @@ from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
-_MESSAGES: dict[str, Any] = {
-    "v1beta3": palm.TunedModel,
-    "v1beta": gemini.TunedModel,
-    "v1": tuning_job.TuningJob,
+_MESSAGES: Mapping[str, tuple[tuple[str, Any], ...]] = {
+    "v1beta3": (
+        (r".*:generateText", palm.GenerateTextRequest),
+        (r".*/permissions(/[^/]+)?", palm.Permission),
+        (r".*/tunedModels(/[^/:]+)?", palm.TunedModel),
+    ),
+    "v1beta": (
+        (r".*:generateContent", gemini.GenerateContentRequest),
+        (r".*/permissions(/[^/]+)?", gemini.Permission),
+        (r".*/tunedModels(/[^/:]+)?", gemini.TunedModel),
+    ),
+    "v1": (
+        (r".*/endpoints/[^/]+:generateContent", vertex.GenerateContentRequest),
+        (r".*/tuningJobs", vertex.TuningJob),
+    ),
 }
+"""The messages that the bodies of requests are, by version and path."""
 
 
 def generation(
@@ -54,5 +67,6 @@ def judge(requests: Iterable[Seen], version: str) -> int:
     bodies = [seen for seen in requests if seen.body not in {b"", b"{}"} and seen.path.startswith(f"/{version}/")]
     for seen in bodies:
         assert seen.method in {"POST", "PATCH"}
-        Parse(seen.body, _MESSAGES[version].pb()(), ignore_unknown_fields=False)
+        (message,) = [message for path, message in _MESSAGES[version] if re.fullmatch(path, seen.path)]
+        Parse(seen.body, message.pb()(), ignore_unknown_fields=False)
     return len(bodies)
