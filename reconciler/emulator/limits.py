@@ -47,6 +47,8 @@ def violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
     return f"{len(value)} characters long" if isinstance(value, str) else str(value)
 
 

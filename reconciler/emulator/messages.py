@@ -164,7 +164,13 @@ GENERATE_TEXT = message(
     safetySettings=_safety_settings(_CATEGORIES, _THRESHOLDS),
     stopSequences=STRINGS,
 )
-TEXT = message("GenerateTextResponse", candidates=many(message("TextCompletion", output=STRING)))
+TEXT = message(
+    "GenerateTextResponse",
+    candidates=many(message("TextCompletion", output=STRING)),
+    filters=many(
+        message("ContentFilter", reason=enum("BLOCKED_REASON_UNSPECIFIED", "SAFETY", "OTHER"), message=OPTIONAL_STRING)
+    ),
+)
 
 _CONTENT = message("Content", role=STRING, parts=many(message("Part", text=OPTIONAL_STRING)))
 _GENERATION_CONFIG = message(
@@ -194,19 +200,28 @@ def generate_content(categories: Sequence[str], thresholds: Sequence[str], **ext
 
 
 GENERATE_CONTENT = generate_content(_CATEGORIES, _THRESHOLDS)
-CONTENT = message(
-    "GenerateContentResponse",
-    candidates=many(
-        message(
-            "Candidate",
-            index=OPTIONAL_INT,
-            content=one(_CONTENT),
-            finishReason=enum("FINISH_REASON_UNSPECIFIED", "STOP"),
-        )
-    ),
-    usageMetadata=one(message("UsageMetadata", promptTokenCount=INT, candidatesTokenCount=INT, totalTokenCount=INT)),
-    modelVersion=STRING,
-)
+
+
+def content(index: Field) -> Message:
+    """The GenerateContentResponse of an API, which differs in whether an ``index`` of 0 is told."""
+    candidate = message(
+        "Candidate",
+        index=index,
+        content=one(_CONTENT),
+        finishReason=enum("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"),
+    )
+    return message(
+        "GenerateContentResponse",
+        candidates=many(candidate),
+        promptFeedback=one(message("PromptFeedback", blockReason=enum("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER"))),
+        usageMetadata=one(
+            message("UsageMetadata", promptTokenCount=INT, candidatesTokenCount=INT, totalTokenCount=INT)
+        ),
+        modelVersion=STRING,
+    )
+
+
+CONTENT = content(OPTIONAL_INT)
 
 
 def tuned_model(hyperparameters: Message, **extra: Field) -> Message:

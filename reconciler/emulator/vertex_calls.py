@@ -8,6 +8,7 @@ from reconciler.emulator import messages, vertex_creation, vertex_jobs, vertex_m
 from reconciler.emulator.calls import Entry, always
 from reconciler.emulator.vertex_catalogue import VERTEX_V1, VERTEX_V1BETA1
 from reconciler.emulator.vertex_messages import (
+    CONTENT,
     ENDPOINT,
     GENERATE_CONTENT,
     LIST,
@@ -44,7 +45,7 @@ VERTEX_CALLS = (
         "POST",
         f"{_ENDPOINT}:generateContent",
         vertex_models.generate_content,
-        always(messages.CONTENT),
+        always(CONTENT),
         body=always(GENERATE_CONTENT),
     ),
     _vertex("GET", _ENDPOINT, vertex_models.get_endpoint, always(ENDPOINT)),

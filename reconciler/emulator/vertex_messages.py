@@ -16,6 +16,7 @@ from reconciler.emulator.messages import (
     TIMESTAMP,
     Field,
     Message,
+    content,
     enum,
     generate_content,
     many,
@@ -174,3 +175,4 @@ GENERATE_CONTENT = generate_content(
     ),
     labels=MAP,
 )
+CONTENT = content(INT)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from reconciler.emulator import vertex_store
+from reconciler.emulator.answers import reply_to
 from reconciler.emulator.errors import JsonObject, Violation, invalid, not_found
-from reconciler.emulator.inference import answer, content, question, sampling_of
+from reconciler.emulator.inference import content, question, sampling_of
 from reconciler.emulator.service import Call, Service, refuse_unless
 from reconciler.emulator.training import timestamp
 from reconciler.emulator.vertex_jobs import list_page
@@ -127,5 +128,5 @@ def generate_content(service: Service, call: Call) -> JsonObject:
     deployed = endpoint.document.get("deployedModels")
     refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so nothing can answer.")
     examples = vertex_store.examples_of(service.store, endpoint)
-    answers = answer(examples, prompt, sampling_of(config, {}), service.random)
-    return content(prompt, answers, endpoint.document["deployedModels"][0]["model"])
+    reply = reply_to(prompt, examples, sampling_of(config, {}), service.random)
+    return content(prompt, reply, endpoint.document["deployedModels"][0]["model"])

@@ -43,7 +43,10 @@ PROTOS: list[tuple[Message, Any]] = [
     (messages.LIST_MODELS, palm.ListModelsResponse),
     (messages.LIST_PERMISSIONS, palm.ListPermissionsResponse),
     (messages.GENERATE_TEXT, gemini.GenerateTextRequest),
+    (messages.TEXT, palm.GenerateTextResponse),
     (messages.GENERATE_CONTENT, gemini.GenerateContentRequest),
+    (messages.CONTENT, gemini.GenerateContentResponse),
+    (messages.TRANSFER_OWNERSHIP, gemini.TransferOwnershipRequest),
     *(
         pair
         for vertex in (aiplatform_v1, aiplatform_v1beta1)
@@ -52,6 +55,7 @@ PROTOS: list[tuple[Message, Any]] = [
             (vertex_messages.list_of("models", vertex_messages.MODEL), vertex.ListModelsResponse),
             (vertex_messages.list_of("endpoints", vertex_messages.ENDPOINT), vertex.ListEndpointsResponse),
             (vertex_messages.GENERATE_CONTENT, vertex.GenerateContentRequest),
+            (vertex_messages.CONTENT, vertex.GenerateContentResponse),
             (vertex_messages.UNDEPLOY_MODEL, vertex.UndeployModelRequest),
         )
     ),

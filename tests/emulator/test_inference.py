@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import random
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from reconciler.emulator.inference import Sampling, answer
+from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
 from support.emulator_world import DONE, FIXTURES, World, examples
 
 TEXT = "/v1beta3/tunedModels/m:generateText"
 CONTENT = "/v1beta/tunedModels/m:generateContent"
-NUMBERS = [("1", "2"), ("seven", "eight"), ("seventy", "seventy one"), ("two hundred", "two hundred one")]
 UNTRAINED = "(simulated answer: this model came without training examples)"
 
 
@@ -29,9 +26,8 @@ def said(world: World, text: str, **wishes: Any) -> list[str]:
     return [candidate["output"] for candidate in response["candidates"]]
 
 
-def sample(prompt: str, sampling: Sampling, seed: int = 1) -> list[str]:
-    rows = [{"textInput": given_input, "output": output} for given_input, output in NUMBERS]
-    return answer(rows, prompt, sampling, random.Random(seed))  # noqa: S311 - no secret
+def asked(text: str, **config: Any) -> dict[str, Any]:
+    return {"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config}
 
 
 @pytest.mark.parametrize(
@@ -58,45 +54,78 @@ def test_generate_content_answers_the_last_turn(world: World) -> None:
 
 def test_the_sampling_of_the_model_counts_where_the_request_leaves_it_open(world: World) -> None:
     world.ok("PATCH", "/v1beta3/tunedModels/m", {"temperature": 1, "topK": 1}, updateMask="temperature,topK")
-    assert set(said(world, "seven", candidateCount=8)) == {"eight"}
-    assert len(set(said(world, "seven", candidateCount=8, temperature=2, topK=15, topP=1))) > 1
+    assert set(said(world, "seventeen", candidateCount=8)) == {"eight"}
+    world.ok("PATCH", "/v1beta3/tunedModels/m", {"topP": 1}, updateMask="topP,topK")
+    assert len(set(said(world, "seventeen", candidateCount=8))) > 1
 
 
-@settings(deadline=None)
-@given(st.integers())
-def test_no_temperature_or_one_choice_gives_the_best_answer_always(seed: int) -> None:
-    best = ["eight"] * 5
-    assert sample("seven", Sampling(0, 1, 40, 5), seed) == best
-    assert sample("seven", Sampling(2, 1, 1, 5), seed) == best
-    assert sample("seven", Sampling(2, 0, 40, 5), seed) == best
+def test_temperature_and_choices_come_from_the_request(world: World) -> None:
+    alike = {"text": "5", "candidateCount": 8, "temperature": 1}  # no input has anything in common with it
+    for narrow in ({"temperature": 0}, {"topK": 1}, {"topP": 0}):
+        assert set(said(world, **{**alike, **narrow})) == {"2"}
+    assert len(set(said(world, **alike, topK=2, topP=1))) == 2
+    assert len(set(said(world, **alike, topK=15, topP=0.1))) == 2
+    assert len(set(said(world, **alike, topK=15, topP=1))) > 2
 
 
-def test_equal_randomness_gives_equal_answers() -> None:
-    wild = Sampling(2, 1, 40, 20)
-    assert sample("seven", wild) == sample("seven", wild)
-    assert len(set(sample("seven", wild))) > 1
+def test_a_seed_repeats_the_answers(world: World) -> None:
+    body = asked("seventeen", temperature=2, topP=1, candidateCount=8, seed=3)
+    assert world.ok("POST", CONTENT, body) == world.ok("POST", CONTENT, body)
 
 
-def test_heat_makes_other_answers_likelier() -> None:
-    misses = [sum(said != "eight" for said in sample("seven", Sampling(heat, 1, 40, 1000))) for heat in (0.2, 1, 2)]
-    assert misses == sorted(misses)
-    assert misses[0] < misses[-1]
+def test_palm_answers_are_cut_and_stopped_without_a_word(world: World) -> None:
+    exact = {"temperature": 0, "candidateCount": 1}
+    assert said(world, "two hundred", **exact, maxOutputTokens=2) == ["two hundred"]
+    assert said(world, "two hundred", **exact, stopSequences=["red", "one"]) == ["two hund"]
 
 
-def test_only_the_most_similar_examples_are_drawn() -> None:
-    assert set(sample("seven", Sampling(100, 1, 2, 200))) == {"eight", "seventy one"}
+@pytest.mark.parametrize(
+    ("config", "text", "finish", "told"),
+    [
+        ({}, "two hundred one", "STOP", 3),
+        ({"maxOutputTokens": 3}, "two hundred one", "STOP", 3),
+        ({"maxOutputTokens": 2}, "two hundred", "MAX_TOKENS", 2),
+        ({"stopSequences": [" one"]}, "two hundred", "STOP", 2),
+    ],
+)
+def test_gemini_answers_tell_why_they_end(world: World, config: Any, text: str, finish: str, told: int) -> None:
+    answer = world.ok("POST", CONTENT, asked("two hundred", temperature=0, **config))
+    content = {"parts": [{"text": text}], "role": "model"}
+    assert answer["candidates"] == [{"index": 0, "content": content, "finishReason": finish}]
+    assert answer["usageMetadata"] == {"promptTokenCount": 2, "candidatesTokenCount": told, "totalTokenCount": 2 + told}
 
 
-def test_an_exact_example_answers_however_many_there_are() -> None:
-    rows = [{"textInput": str(number), "output": str(number + 1)} for number in range(2000)]
-    said = answer(rows, "1999", Sampling(0, 1, 40, 1), random.Random(1))  # noqa: S311 - no secret
-    assert said == ["2000"]
+@pytest.mark.parametrize("marker", [BLOCKED_PROMPT, BLOCKED_ANSWER])
+def test_palm_filters_what_is_blocked(world: World, marker: str) -> None:
+    assert world.ok("POST", TEXT, {"prompt": {"text": f"seven {marker}"}, "candidateCount": 2}) == {
+        "filters": [
+            {"reason": "SAFETY", "message": "The prompt asks the embedded service to simulate a blocked answer."}
+        ]
+    }
 
 
-def test_long_texts_are_compared_at_once() -> None:
-    rows = [{"textInput": f"{number} {'long ' * 7000}", "output": str(number)} for number in range(600)]
-    said = answer(rows, f"77 {'long ' * 7000}!", Sampling(0, 1, 40, 1), random.Random(1))  # noqa: S311 - no secret
-    assert said == ["77"]
+def test_gemini_blocks_a_prompt(world: World) -> None:
+    assert world.ok("POST", CONTENT, asked(f"seven {BLOCKED_PROMPT}")) == {
+        "promptFeedback": {"blockReason": "SAFETY"},
+        "usageMetadata": {"promptTokenCount": 2, "totalTokenCount": 2},
+        "modelVersion": "tunedModels/m",
+    }
+
+
+@pytest.mark.parametrize(("marker", "finish"), [(BLOCKED_ANSWER, "SAFETY"), (NO_ANSWER, "OTHER")])
+def test_gemini_withholds_an_answer(world: World, marker: str, finish: str) -> None:
+    answer = world.ok("POST", CONTENT, asked(f"seven {marker}", candidateCount=2))
+    assert answer["candidates"] == [{"index": 0, "finishReason": finish}, {"index": 1, "finishReason": finish}]
+    assert "promptFeedback" not in answer
+
+
+def test_palm_may_answer_nothing(world: World) -> None:
+    assert world.ok("POST", TEXT, {"prompt": {"text": NO_ANSWER}}) == {}
+
+
+def test_the_markers_are_those_that_the_documentation_tells() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    assert all(f"`{marker}`" in page for marker in (BLOCKED_PROMPT, BLOCKED_ANSWER, NO_ANSWER))
 
 
 def test_a_model_without_examples_says_so() -> None:
@@ -136,7 +165,7 @@ def test_a_model_that_is_not_there_cannot_answer(world: World) -> None:
             TEXT,
             {"prompt": {"text": "1"}, "candidateCount": 9, "temperature": -1, "topK": 0, "topP": 1.5},
             (
-                "* GenerateTextRequest.temperature: must be between 0 and 2, but is -1\n"
+                "* GenerateTextRequest.temperature: must be between 0 and 1, but is -1\n"
                 "* GenerateTextRequest.top_p: must be between 0 and 1, but is 1.5\n"
                 "* GenerateTextRequest.top_k: must be at least 1, but is 0\n"
                 "* GenerateTextRequest.candidate_count: must be between 1 and 8, but is 9"
@@ -146,6 +175,23 @@ def test_a_model_that_is_not_there_cannot_answer(world: World) -> None:
             CONTENT,
             {"contents": [{"parts": [{"text": "1"}]}], "generationConfig": {"candidateCount": 0}},
             "* GenerateContentRequest.generation_config.candidate_count: must be between 1 and 8, but is 0",
+        ),
+        (
+            TEXT,
+            {"prompt": {"text": "1"}, "temperature": 1.5, "maxOutputTokens": 0, "stopSequences": ["x"] * 6},
+            (
+                "* GenerateTextRequest.temperature: must be between 0 and 1, but is 1.5\n"
+                "* GenerateTextRequest.max_output_tokens: must be at least 1, but is 0\n"
+                "* GenerateTextRequest.stop_sequences: must have at most 5 entries, but is a list of 6"
+            ),
+        ),
+        (
+            CONTENT,
+            asked("1", temperature=2.5, maxOutputTokens=-1),
+            (
+                "* GenerateContentRequest.generation_config.temperature: must be between 0 and 2, but is 2.5\n"
+                "* GenerateContentRequest.generation_config.max_output_tokens: must be at least 1, but is -1"
+            ),
         ),
         (TEXT, {"foo": 1}, 'Invalid JSON payload received. Unknown name "foo": Cannot find field.'),
     ],
