@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.core.model import State
+from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.catalogue import TUNE, Api
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
 from reconciler.emulator.limits import (
@@ -27,6 +28,7 @@ from reconciler.emulator.tuned_models import operation_view, state_of
 
 _DEFAULT_NAME = "tuned-model"
 _MODEL_NAME = re.compile(r"models/[^/]+")
+_TUNED_MODEL_NAME = re.compile(r"tunedModels/[^/]+")
 _TAIL = 13  # a hyphen and twelve random characters
 
 
@@ -37,19 +39,20 @@ def create_model(service: Service, call: Call) -> JsonObject:
     examples = task.get("trainingData", {}).get("examples", {}).get("examples", [])
     declared = task.get("hyperparameters", {})
     _check(call, declared, examples)
-    source = _source(service, call.api, body)
     hyperparameters = _effective(call.api, declared)
-    training = _training(service, call.api, hyperparameters, examples, source)
-    document = {
-        "name": f"tunedModels/{call.query.get('tunedModelId') or _made_up_id(service, body)}",
-        **sampling_defaults(source),
-        **{name: value for name, value in body.items() if name != "tuningTask"},
-        **source,
-        "createTime": training.created,
-        "updateTime": training.created,
-        "tuningTask": {"hyperparameters": hyperparameters},
-    }
-    _keep(service, call.api, document, training, examples)
+    with service.store.transaction():
+        source = _source(service, call.api, body)
+        training = _training(service, call.api, hyperparameters, examples, source)
+        document = {
+            "name": f"tunedModels/{call.query.get('tunedModelId') or _made_up_id(service, body)}",
+            **sampling_defaults(source),
+            **{name: value for name, value in body.items() if name != "tuningTask"},
+            **source,
+            "createTime": training.created,
+            "updateTime": training.created,
+            "tuningTask": {"hyperparameters": hyperparameters},
+        }
+        _keep(service, call.api, document, training, with_inherited(examples, _inherited(service, source)))
     return operation_view(service, call.api, service.store.model(document["name"]), training)
 
 
@@ -89,11 +92,21 @@ def _source(service: Service, api: Api, body: Mapping[str, Any]) -> JsonObject:
 
 
 def _tuned_source(service: Service, name: str) -> JsonObject:
+    if not _TUNED_MODEL_NAME.fullmatch(name):
+        described = f'must be the name of a tuned model in the form tunedModels/ID, but is "{name}"'
+        raise invalid("CreateTunedModelRequest", [Violation("tuned_model.tuned_model_source.tuned_model", described)])
     parent = service.store.model(name)
-    ready = state_of(parent, service.clock()) == State.ACTIVE
-    refuse_unless(ready, f"Tuned model {name} is not ACTIVE, so nothing can be tuned from it yet.")
+    state = state_of(parent, service.clock())
+    refuse_unless(state == State.ACTIVE, f"Tuned model {name} is {state}; only an ACTIVE one can be tuned further.")
     base = parent.document.get("baseModel") or parent.document.get("tunedModelSource", {}).get("baseModel", "")
     return {"tunedModelSource": {"tunedModel": name, "baseModel": base}}
+
+
+def _inherited(service: Service, source: JsonObject) -> list[JsonObject]:
+    """What the parent of a new model knows, if it has one."""
+    if "tunedModelSource" not in source:
+        return []
+    return service.store.examples(service.store.model(source["tunedModelSource"]["tunedModel"]).seq)
 
 
 def _effective(api: Api, declared: Mapping[str, Any]) -> JsonObject:
@@ -128,11 +141,8 @@ def _made_up_id(service: Service, body: Mapping[str, Any]) -> str:
     return f"{stem or _DEFAULT_NAME}-{service.tail()}"
 
 
-def _keep(service: Service, api: Api, document: JsonObject, training: Training, examples: Sequence[JsonObject]) -> None:
-    with service.store.transaction():
-        seq = service.store.insert(
-            document, api=api.version, operation=service.tail(), training=training, examples=examples
-        )
-        if seq is None:
-            raise ApiError(Code.ALREADY_EXISTS, f"Tuned model {document['name']} already exists.")
-        grant_ownership(service, seq, document["name"])
+def _keep(service: Service, api: Api, document: JsonObject, training: Training, known: Sequence[JsonObject]) -> None:
+    seq = service.store.insert(document, api=api.version, operation=service.tail(), training=training, examples=known)
+    if seq is None:
+        raise ApiError(Code.ALREADY_EXISTS, f"Tuned model {document['name']} already exists.")
+    grant_ownership(service, seq, document["name"])

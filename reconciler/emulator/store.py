@@ -149,7 +149,7 @@ class Store:
         self._connection.execute("DELETE FROM models WHERE seq = ?", (seq,))
 
     def examples(self, seq: int) -> list[JsonObject]:
-        """The training examples of a model."""
+        """The examples that a model answers from: its own, and those of the models that it was tuned from."""
         return self._content("examples", seq)
 
     def snapshots(self, seq: int) -> list[JsonObject]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.emulator import vertex_store
+from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
 from reconciler.emulator.service import Call, Service
 from reconciler.emulator.training import Training, timestamp
@@ -30,12 +31,14 @@ def create_job(service: Service, call: Call) -> JsonObject:
     check_job(call.body)
     now = service.clock()
     source = _source(service, call, now)
+    inherited = _inherited(service, source, now)
     spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
     dataset, fault = _data(service, spec)
     with service.store.transaction():
         course = Course(_training(service, call, {**source, **spec}, dataset, now), fault)
         job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
-        seq = vertex_store.insert(service.store, job, now, course=course.dump(), examples=dataset.examples)
+        known = with_inherited(dataset.examples, inherited)
+        seq = vertex_store.insert(service.store, job, now, course=course.dump(), examples=known)
         if course.succeeds:
             end = course.training.end_time
             for product in products_of(service, job, job["tunedModel"], timestamp(end)):
@@ -58,7 +61,7 @@ def _source(service: Service, call: Call, now: datetime) -> JsonObject:
 
 def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
     asked = call.body["preTunedModel"]
-    name = asked.get("tunedModelName", "").partition("@")[0]
+    name = _plain(asked.get("tunedModelName", ""))
     if "/models/" not in name:
         described = f'must be the name of a model, but is "{name[:100]}"'
         raise invalid("CreateTuningJobRequest", [Violation("tuning_job.pre_tuned_model.tuned_model_name", described)])
@@ -71,6 +74,19 @@ def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
         raise invalid("CreateTuningJobRequest", [Violation(field, described)])
     base = job.get("baseModel") or job["preTunedModel"]["baseModel"]
     return {"checkpointId": checkpoints[-1], **asked, "baseModel": base}
+
+
+def _plain(model: str) -> str:
+    """The name of a model without its version."""
+    return model.partition("@")[0]
+
+
+def _inherited(service: Service, source: JsonObject, now: datetime) -> list[JsonObject]:
+    """What the parent of a new job's model knows, if it has one."""
+    if "preTunedModel" not in source:
+        return []
+    parent = _plain(source["preTunedModel"]["tunedModelName"])
+    return vertex_store.examples_of(service.store, vertex_store.get(service.store, parent, now))
 
 
 def _effective(call: Call) -> JsonObject:

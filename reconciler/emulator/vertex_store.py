@@ -104,7 +104,7 @@ def delete_made_by(store: Store, job: Resource) -> None:
 
 
 def examples_of(store: Store, made: Resource) -> list[JsonObject]:
-    """The training examples of the job that made a resource."""
+    """The examples that a resource answers from: those of the job that made it, and of what that was tuned from."""
     row = store.execute("SELECT examples FROM resources WHERE seq = ?", made.origin).fetchone()
     return list(json.loads(row[0]))
 

@@ -247,34 +247,6 @@ def test_a_base_model_must_be_there_and_tunable(world: World, version: str, mode
     )
 
 
-def test_a_tuned_model_can_be_tuned_further_once_it_is_active(world: World) -> None:
-    world.create("parent")
-    further = {"base_model": None, "tuned_model_source": {"tuned_model": "tunedModels/parent", "baseModel": "models/x"}}
-    assert world.refused("POST", CREATE, {**REQUEST, **further}, tunedModelId="child") == (
-        400,
-        "FAILED_PRECONDITION",
-        "Tuned model tunedModels/parent is not ACTIVE, so nothing can be tuned from it yet.",
-    )
-    world.advance(DONE)
-    world.create("child", **further)
-    child = world.ok("GET", f"{CREATE}/child")
-    assert child["tunedModelSource"] == {"tunedModel": "tunedModels/parent", "baseModel": "models/text-bison-001"}
-    assert "baseModel" not in child
-    assert child["temperature"] == 0.7
-    world.advance(DONE)
-    world.create("grandchild", base_model=None, tuned_model_source={"tuned_model": "tunedModels/child"})
-    assert world.ok("GET", f"{CREATE}/grandchild")["tunedModelSource"]["baseModel"] == "models/text-bison-001"
-
-
-def test_a_source_that_is_not_there_is_not_found(world: World) -> None:
-    further = {"base_model": None, "tuned_model_source": {"tuned_model": "tunedModels/x"}}
-    assert world.refused("POST", CREATE, {**REQUEST, **further}) == (
-        404,
-        "NOT_FOUND",
-        "Tuned model tunedModels/x does not exist.",
-    )
-
-
 def test_equal_content_trains_alike_and_other_content_otherwise(world: World) -> None:
     world.create("a")
     world.create("b", description="does not matter")
