@@ -11,7 +11,9 @@ from reconciler.emulator.service import Call, Service, next_page, page
 
 OWNER = "owner@example.com"
 """Stands for whoever created a model, as the service knows nobody."""
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
+_ATOM, _LABEL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_ADDRESS = re.compile(rf"(?=.{{1,254}}\Z){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+", re.ASCII | re.IGNORECASE)
+"""The addresses of RFC 5321 that accounts and groups have: no quoted parts, and a domain of at least two labels."""
 
 
 def grant_ownership(service: Service, model: int, name: str) -> None:
@@ -43,7 +45,8 @@ def create_permission(service: Service, call: Call) -> JsonObject:
     if violations:
         raise invalid("CreatePermissionRequest.permission", violations)
     with service.store.transaction():
-        return _add(service, service.store.model(call.model).seq, call.model, call.body)
+        told = {name: value for name, value in call.body.items() if value}  # everyone has no address, not an empty one
+        return _add(service, service.store.model(call.model).seq, call.model, told)
 
 
 def _violations(permission: Mapping[str, Any]) -> list[Violation]:
@@ -54,7 +57,8 @@ def _violations(permission: Mapping[str, Any]) -> list[Violation]:
     elif grantee == "EVERYONE" and address:
         violations.append(Violation("email_address", "must not be set for EVERYONE"))
     elif grantee != "EVERYONE" and not _ADDRESS.fullmatch(address):
-        violations.append(Violation("email_address", f'must be an email address for {grantee}, but is "{address}"'))
+        described = f'must be an email address for {grantee}, but is "{address[:100]}"'
+        violations.append(Violation("email_address", described))
     return violations
 
 
@@ -114,7 +118,7 @@ def transfer_ownership(service: Service, call: Call) -> JsonObject:
     """Makes another user the owner; the owner until now becomes a writer."""
     address = call.body.get("emailAddress", "")
     if not _ADDRESS.fullmatch(address):
-        described = f'must be an email address, but is "{address}"'
+        described = f'must be an email address, but is "{address[:100]}"'
         raise invalid("TransferOwnershipRequest", [Violation("email_address", described)])
     with service.store.transaction():
         model = service.store.model(call.model).seq

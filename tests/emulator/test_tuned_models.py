@@ -238,6 +238,30 @@ def test_v1beta_patches_reader_projects(world: World) -> None:
     patched = world.ok("PATCH", model, {"readerProjectNumbers": [12, "34"]}, updateMask="reader_project_numbers")
     assert patched["readerProjectNumbers"] == ["12", "34"]
     assert "readerProjectNumbers" not in world.ok("GET", MODEL)
+    assert "readerProjectNumbers" not in world.ok("PATCH", model, {}, updateMask="readerProjectNumbers")
+
+
+def test_v1beta_creates_a_model_that_projects_read(world: World) -> None:
+    world.create("m", "v1beta", reader_project_numbers=["9007199254740993", 7])
+    numbers = ["9007199254740993", "7"]
+    assert world.ok("GET", "/v1beta/tunedModels/m")["readerProjectNumbers"] == numbers
+    world.ok("PATCH", MODEL, {"description": "x"}, updateMask="description")
+    part = page_of(world, "v1beta", fields="tunedModels(readerProjectNumbers)")
+    assert part == {"tunedModels": [{"readerProjectNumbers": numbers}]}
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ("my-project", "Invalid value at 'tuned_model.reader_project_numbers[0]' (TYPE_INT64), \"my-project\""),
+        (2**63, "Invalid value at 'tuned_model.reader_project_numbers[0]' (TYPE_INT64), 9223372036854775808"),
+    ],
+)
+def test_what_is_no_number_of_a_project_is_refused(world: World, number: Any, message: str) -> None:
+    world.create("m", "v1beta")
+    body = {"readerProjectNumbers": [number]}
+    refused = world.refused("PATCH", "/v1beta/tunedModels/m", body, updateMask="readerProjectNumbers")
+    assert refused == (400, "INVALID_ARGUMENT", message)
 
 
 @pytest.mark.parametrize(
