@@ -55,6 +55,15 @@ def access_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> tup
     return tuple(sorted(_changes(declared, live), key=lambda change: change.grantee))
 
 
+def changed(live: Iterable[Permission], changes: Iterable[AccessChange]) -> tuple[Permission, ...]:
+    """The permissions after these changes; those that are new have no name yet."""
+    done = {change.grantee: change for change in changes}
+    kept = tuple(one for one in live if one.grantee not in done)
+    names = {grantee: change.before.name if change.before else "" for grantee, change in done.items()}
+    set_now = (Permission(one.grantee, one.role, names[one.grantee]) for one in done.values() if one.role)
+    return (*kept, *set_now)
+
+
 def _changes(declared: Iterable[Grant], live: Iterable[Permission]) -> Iterator[AccessChange]:
     wanted = {grant.grantee: grant.role for grant in declared}
     there = {permission.grantee: permission for permission in live}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reconciler.core.diff import content_changes, mutable_changes
-from reconciler.core.generations import Known, choose, content_of, satisfies
+from reconciler.core.diff import SOURCE_FIELD
+from reconciler.core.generations import Known, choose, content_of
 from reconciler.core.identity import key_of
-from reconciler.core.lock import LockedModel, instant
-from reconciler.core.model import Capabilities, Manifest, RemoteModel, State
-from reconciler.core.plan import EFFECTS, Action, FieldChange, Kind, Reason, Request
+from reconciler.core.lock import instant
+from reconciler.core.model import State
+from reconciler.core.plan import EFFECTS, Action, Kind, Reason
+from reconciler.core.qualify import failed_notice, qualification, updates
+from reconciler.core.situation import Situation
 from reconciler.core.training import training_of
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
@@ -19,44 +21,6 @@ _UNSEEN = "its data set in Cloud Storage was not looked at, and no training on i
 _CUT_OFF = "an earlier run asked the service for this one and did not learn the outcome; it is looked for first"
 _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """Everything that the decision about one manifest depends on.
-
-    ``taken`` are the foreign models by their id, ``untunable`` says of base models why they cannot be tuned, and
-    ``doubles`` are trainings that double another one, each with that one.
-    """
-
-    manifest: Manifest
-    scope: str
-    locked: LockedModel
-    generations: tuple[Known, ...]
-    doubles: tuple[tuple[Known, Known], ...]
-    taken: Mapping[str, RemoteModel]
-    untunable: Mapping[str, str]
-    request: Request
-    capabilities: Capabilities
-    now: datetime
-
-    @property
-    def satisfying(self) -> tuple[Known, ...]:
-        """The generations that are what the manifest asks for."""
-        return tuple(one for one in self.generations if satisfies(one, self.manifest))
-
-    def action(self, kind: Kind, reason: Reason, known: Known | None = None, message: str = "") -> Action:
-        """An action about this manifest, and about that generation of it."""
-        return Action(
-            name=self.manifest.name,
-            file=self.manifest.file,
-            kind=kind,
-            reason=reason,
-            key=known.key if known else "",
-            remote=known.remote if known else "",
-            attempt=known.mark.attempt if known else 0,
-            message=message,
-        )
 
 
 def decide(it: Situation) -> tuple[Action, ...]:
@@ -71,6 +35,10 @@ def decide(it: Situation) -> tuple[Action, ...]:
 
 def _decide(it: Situation) -> Iterator[Action]:
     yield from _cancellations(it)
+    if it.parent and it.parent.bars:
+        yield it.action(Kind.HOLD, it.parent.hold or Reason.PARENT_HELD, message=it.parent.message)
+        yield from updates(it)
+        return
     if not it.manifest.dataset.digest:
         yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.fault or _UNSEEN)
         return
@@ -87,7 +55,7 @@ def _decide(it: Situation) -> Iterator[Action]:
     else:
         yield from _ready(it, chosen)
         return
-    yield from _serving_updates(it)
+    yield from updates(it)
 
 
 def _cancellations(it: Situation) -> Iterator[Action]:
@@ -162,8 +130,13 @@ def _cause(known: Known) -> str:
 def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
     if any(one.state is State.MISSING or one.key == it.locked.serving for one in satisfying):
         return Reason.MISSING
-    begun = any(one.state is not State.INTENDED for one in it.locked.generations)
-    return Reason.CONTENT_CHANGED if begun else Reason.NOT_FOUND
+    if not any(one.state is not State.INTENDED for one in it.locked.generations):
+        return Reason.NOT_FOUND
+    return Reason.PARENT_CHANGED if _only_the_parent_changed(it) else Reason.CONTENT_CHANGED
+
+
+def _only_the_parent_changed(it: Situation) -> bool:
+    return it.parent is not None and {change.field for change in it.changes()} == {SOURCE_FIELD}
 
 
 def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
@@ -183,12 +156,16 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
         validation=it.manifest.validation.path or "inline" if it.manifest.validation else "",
         hyperparameters=it.manifest.hyperparameters,
         training=training_of(it.manifest, it.capabilities),
-        changes=_why_changed(it) if reason is Reason.CONTENT_CHANGED else (),
+        changes=it.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
+        after=it.parent.key if it.parent and not it.parent.ready else "",
+        checks=len(it.manifest.checks),
     )
 
 
 def _obstacle(it: Situation, key: str) -> Action | None:
-    """The hold in the place of a create that cannot succeed."""
+    """The hold in the place of a create that cannot succeed, or that nobody asked for."""
+    if it.parent and it.parent.hold:
+        return it.action(Kind.HOLD, it.parent.hold, message=it.parent.message)
     holder = it.taken.get(key)
     if holder:
         message = (
@@ -201,13 +178,6 @@ def _obstacle(it: Situation, key: str) -> Action | None:
         return it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
     untunable = it.untunable.get(it.manifest.source.base_model)
     return it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
-
-
-def _why_changed(it: Situation) -> tuple[FieldChange, ...]:
-    """What differs from the generation that serves, or else from the newest recorded one."""
-    recorded = [one for one in it.generations if one.locked and one.state is not State.INTENDED]
-    reference = next((one for one in recorded if one.key == it.locked.serving), recorded[0] if recorded else None)
-    return content_changes(it.manifest, reference) if reference else ()
 
 
 def _adoption(it: Situation, known: Known) -> Iterator[Action]:
@@ -245,29 +215,5 @@ def _queued(known: Known, passed: timedelta) -> str:
 
 
 def _ready(it: Situation, known: Known) -> Iterator[Action]:
-    steps = [*_adoption(it, known), *_updates(it, known)]
-    if known.key != it.locked.serving:
-        steps += [*_serving_updates(it), _promotion(it, known)]
-    yield from steps or [it.action(Kind.NOOP, Reason.IN_SYNC, known)]
-
-
-def _promotion(it: Situation, known: Known) -> Action:
-    if it.manifest.checks:
-        message = (
-            "the manifest has checks, and this version of reconcile cannot run them; remove spec.checks to serve it"
-        )
-        return it.action(Kind.HOLD, Reason.CHECKS_NOT_RUN, known, message)
-    message = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
-    return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=_why_changed(it))
-
-
-def _serving_updates(it: Situation) -> Iterator[Action]:
-    for known in it.generations:
-        if known.key == it.locked.serving and known.state is State.ACTIVE:
-            yield from _updates(it, known)
-
-
-def _updates(it: Situation, known: Known) -> Iterator[Action]:
-    changes = mutable_changes(it.manifest, known.live, it.capabilities.mutable) if known.live else ()
-    if changes:
-        yield replace(it.action(Kind.UPDATE, Reason.DRIFTED, known), changes=changes)
+    steps = [*_adoption(it, known), *updates(it, known), *qualification(it, known)]
+    yield from steps or [it.action(Kind.NOOP, Reason.IN_SYNC, known, failed_notice(it, known))]

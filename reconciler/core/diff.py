@@ -11,6 +11,7 @@ from reconciler.core.plan import FieldChange
 
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
 MARK_FIELD = "ownership mark"
+SOURCE_FIELD = "source"
 
 
 def mutable_changes(manifest: Manifest, live: RemoteModel, mutable: frozenset[str]) -> tuple[FieldChange, ...]:
@@ -66,14 +67,19 @@ def content_changes(manifest: Manifest, known: Known) -> tuple[FieldChange, ...]
 
 
 def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
-    if known.source and known.source != manifest.source:
-        yield FieldChange("baseModel", known.source.base_model, manifest.source.base_model)
+    if known.source and not known.source.is_same(manifest.source):
+        yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
     if known.mark.data != manifest.dataset.digest:
         yield from _data(manifest.dataset, known)
     for name, declared in manifest.hyperparameters.items():
         effective = known.effective.get(name)
         if effective is None or not same_number(declared, effective):
             yield FieldChange(f"hyperparameters.{name}", effective, declared)
+
+
+def _source_field(known: Known, manifest: Manifest) -> str:
+    both = known.source and known.source.base_model and manifest.source.base_model
+    return "baseModel" if both else SOURCE_FIELD
 
 
 def _data(declared: Dataset, known: Known) -> Iterator[FieldChange]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from reconciler.core.access import Permission
 from reconciler.core.identity import Content, key_of, same_number
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, instant
 from reconciler.core.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
@@ -26,12 +27,15 @@ class Observation:
     """What the service showed: every listed model by remote name, and the remote names that are proved to be gone.
 
     ``untunable`` says of base models why they cannot be tuned; it is known only of those that something is to be
-    created from.
+    created from. ``permissions`` are those of the models that :func:`shared_remotes` names, by remote name;
+    ``unreadable`` says of some of them why theirs are not known.
     """
 
     models: Mapping[str, RemoteModel] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     untunable: Mapping[str, str] = field(default_factory=dict)
+    permissions: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,20 @@ def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[Known, Known], ...]:
     shown = sorted((_marked(one, one.mark) for one in marked if one.mark and one.chosen_id is None), key=_precedence)
     kept = _chosen(shown)
     return tuple((one, kept[one.key]) for one in shown if one.state is State.CREATING and kept[one.key] is not one)
+
+
+def shared_remotes(manifests: Iterable[Manifest], scope: str, lock: Lock, observation: Observation) -> frozenset[str]:
+    """The ready models, superseded ones too, whose permissions are declared; those of others are not looked at."""
+    marked = marked_by_name(scope, observation)
+    return frozenset(
+        one.remote
+        for manifest in manifests
+        if manifest.access is not None
+        for one in known_generations(
+            manifest.name, scope, lock.models.get(manifest.name), observation, marked.get(manifest.name, ())
+        )
+        if one.live and one.state is State.ACTIVE
+    )
 
 
 def _chosen(everything: Iterable[Known]) -> dict[str, Known]:
@@ -162,7 +180,8 @@ def satisfies(known: Known, manifest: Manifest) -> bool:
     if known.mark.spec == content_of(manifest, known.mark.scope, known.mark.attempt).mark().spec:
         return True
     return (
-        known.source == manifest.source
+        known.source is not None
+        and known.source.is_same(manifest.source)
         and known.mark.data == manifest.dataset.digest
         and all(
             name in known.effective and same_number(value, known.effective[name])

@@ -84,6 +84,11 @@ def instant(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def as_time(moment: datetime) -> str:
+    """A moment in UTC as an RFC 3339 time in whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 @dataclass(frozen=True, slots=True)
 class LockedModel:
     """Everything recorded under one manifest's name; generations newest first.

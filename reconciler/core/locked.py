@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from reconciler.core.generations import Observation, known_generations, satisfies
+from reconciler.core.generations import Observation, choose, known_generations, satisfies
+from reconciler.core.lineage import Parent, parents_first, recorded_parent, tunable_name, with_source
 from reconciler.core.lock import Lock
 from reconciler.core.model import Manifest, State
 from reconciler.core.problems import Problem
@@ -14,9 +15,17 @@ _OFFLINE = Observation()
 
 def not_ready(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: str) -> Iterator[Problem]:
     """A problem for each manifest for which the lock names no ready generation with exactly the declared content."""
-    for manifest in manifests:
-        generations = known_generations(manifest.name, scope, lock.models.get(manifest.name), _OFFLINE, ())
-        states = {one.state for one in generations if satisfies(one, manifest)}
+    ready: dict[str, Parent] = {}
+    for declared in parents_first(tuple(manifests)):
+        parent = declared.source.tuned_model
+        manifest = with_source(declared, _parent(parent, ready, scope, lock) if parent else None)
+        locked = lock.models.get(manifest.name)
+        generations = known_generations(manifest.name, scope, locked, _OFFLINE, ())
+        satisfying = [one for one in generations if satisfies(one, manifest)]
+        found = choose(tuple(satisfying), locked.serving if locked else None, locked.rejected if locked else ())
+        if found and found.state is State.ACTIVE:
+            ready[manifest.name] = Parent(manifest.name, found.key, tunable_name(found))
+        states = {one.state for one in satisfying}
         if State.ACTIVE not in states:
             yield Problem(
                 place=manifest.place,
@@ -24,6 +33,10 @@ def not_ready(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: s
                 message=f"{lockfile} names no ready generation of {manifest.name} with this content ({_found(states)})",
                 remedy="run reconcile apply where training is allowed, and commit the lockfile",
             )
+
+
+def _parent(name: str, ready: Mapping[str, Parent], scope: str, lock: Lock) -> Parent:
+    return ready.get(name) or recorded_parent(name, scope, lock, _OFFLINE)
 
 
 def _found(states: set[State]) -> str:

@@ -88,4 +88,6 @@ def _changes(name: str, one: LockedGeneration, found: Known, observation: Observ
 def _is_moot(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
     if manifest is None:
         return complete
+    if manifest.source.tuned_model and not manifest.source.key:
+        return False  # its parent is held, so nobody knows what it will ask for
     return content_of(manifest, scope, intended.attempt).mark().spec != intended.spec

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     CHECKS_CHANGED = "ChecksChanged"
     CHECKS_FAILED = "ChecksFailed"
     ACCESS_CHANGED = "AccessChanged"
+    ACCESS_UNAVAILABLE = "AccessUnavailable"
     PARENT_CHANGED = "ParentChanged"
     PARENT_HELD = "ParentHeld"
     PARENT_ROLLED_BACK = "ParentRolledBack"
@@ -108,6 +109,11 @@ class Action:
     access: tuple[AccessChange, ...] = ()
     after: str = ""
     checks: int = 0
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an update changes, by name: fields, and grantees as in ``access.user:ada@example.com``."""
+        return (*(one.field for one in self.changes), *(f"access.{one.grantee}" for one in self.access))
 
     def order(self) -> tuple[str, str, int, str]:
         """Where the action stands in a plan: by manifest, then in the order of execution."""

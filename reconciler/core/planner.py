@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from reconciler.core.decide import Situation, decide
+from reconciler.core.access import EVERYONE
+from reconciler.core.decide import decide
 from reconciler.core.generations import (
     Observation,
     doubles,
@@ -14,13 +15,25 @@ from reconciler.core.generations import (
     marked_by_name,
     vanished,
 )
+from reconciler.core.lineage import Parent, parent_of, parents_first, recorded_parent, with_source
 from reconciler.core.lock import Lock, LockedModel
-from reconciler.core.model import Capabilities, Manifest, RemoteModel, Target
+from reconciler.core.model import Capabilities, Manifest, RemoteModel, Source, Target
 from reconciler.core.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
+from reconciler.core.situation import Situation
 
 _NAMED = 3
 """How many of the vanished models a message names."""
-_TELLING = frozenset({Reason.SUSPENDED, Reason.ID_TAKEN, Reason.DATA_UNAVAILABLE, Reason.BASE_MODEL_UNAVAILABLE})
+_TELLING = frozenset(
+    {
+        Reason.SUSPENDED,
+        Reason.ID_TAKEN,
+        Reason.DATA_UNAVAILABLE,
+        Reason.BASE_MODEL_UNAVAILABLE,
+        Reason.PARENT_HELD,
+        Reason.PARENT_ROLLED_BACK,
+        Reason.PARENT_SUSPENDED,
+    }
+)
 """Holds that say why a training that was asked for is not begun."""
 
 
@@ -33,13 +46,20 @@ def plan(
     capabilities: Capabilities,
     now: datetime,
 ) -> Plan:
-    """The plan that brings the service to what is declared, as far as nothing holds it back."""
+    """The plan that brings the service to what is declared, as far as nothing holds it back.
+
+    Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
+    """
     foreign, marked = _unclaimed(observed, lock, target.scope), marked_by_name(target.scope, observed)
     taken = {model.chosen_id: model for model in foreign if model.chosen_id}
     declared = {manifest.name for manifest in desired}
-    situations = (
-        Situation(
-            manifest=manifest,
+    parents: dict[str, Parent] = {}
+    sources: dict[str, Source] = {}
+    actions: list[Action] = []
+    for manifest in parents_first(desired):
+        parent = _parent(manifest.source.tuned_model, parents, target.scope, lock, observed)
+        situation = Situation(
+            manifest=with_source(manifest, parent),
             scope=target.scope,
             locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),
             generations=known_generations(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
@@ -49,20 +69,48 @@ def plan(
             request=request,
             capabilities=capabilities,
             now=now,
+            parent=parent,
+            permissions=observed.permissions,
+            unreadable=observed.unreadable,
         )
-        for manifest in desired
-    )
-    actions = [action for situation in situations for action in decide(situation)]
+        decided = decide(situation)
+        parents[manifest.name] = parent_of(situation.generations, locked.serving, manifest.name, decided)
+        sources[manifest.name] = situation.manifest.source
+        actions += decided
     orphans = _orphans(lock, declared) if request.complete else ()
-    ordered = tuple(sorted([*actions, *orphans], key=Action.order))
+    everything = (*actions, *orphans)
     if is_suspicious(lock, observed):
-        ordered = _all_held(ordered, lock, observed)
+        everything = _all_held(everything, lock, observed)
     return Plan(
-        actions=guarded(ordered, target.limits),
-        notices=limit_notices(lock, target) + tuple(_idle_requests(request, actions)),
+        actions=tuple(sorted(guarded(everything, target.limits), key=Action.order)),
+        notices=(
+            *limit_notices(lock, target),
+            *_standing(actions),
+            *_public(desired),
+            *_idle_requests(request, actions),
+        ),
         unmanaged=len(foreign),
         candidates=sum(len(models) for name, models in marked.items() if name not in declared | lock.models.keys()),
+        sources=sources,
     )
+
+
+def _parent(name: str, parents: Mapping[str, Parent], scope: str, lock: Lock, observed: Observation) -> Parent | None:
+    if not name:
+        return None
+    return parents.get(name) or recorded_parent(name, scope, lock, observed)
+
+
+def _standing(actions: Iterable[Action]) -> Iterator[str]:
+    """What is to be said of models about which nothing is to be done."""
+    yield from (action.message for action in actions if action.reason is Reason.IN_SYNC and action.message)
+
+
+def _public(desired: Iterable[Manifest]) -> Iterator[str]:
+    """Sentences about models that everyone may use."""
+    for manifest in desired:
+        if any(grant.grantee == EVERYONE for grant in manifest.access or ()):
+            yield f"{manifest.name} is shared with everyone, as spec.access declares"
 
 
 def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+from reconciler.core.access import Permission, changed
 from reconciler.core.diff import update_of
 from reconciler.core.events import (
     Adopted,
@@ -13,6 +14,7 @@ from reconciler.core.events import (
     Dropped,
     Intended,
     Promoted,
+    Published,
     Refused,
     Started,
     Updated,
@@ -21,12 +23,13 @@ from reconciler.core.events import (
 )
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
-from reconciler.core.lock import LockedGeneration
+from reconciler.core.lock import Lock, LockedGeneration, as_time
 from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
-from reconciler.core.ports import Created, Exists, Provider
+from reconciler.core.ports import Clock, Created, Exists, Provider
 from reconciler.core.problems import ReconcileError, ServiceError
 from reconciler.core.training import total_steps
+from reconciler.engine.checking import Checker, Subject
 from reconciler.engine.examples import Examples
 from reconciler.engine.observe import bounded
 from reconciler.engine.recorder import Recorder
@@ -35,6 +38,23 @@ _REFUSALS = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
 )
 """Codes of a ServiceError by which a service says no; after any other the request may have been carried out."""
+
+
+Publish = Callable[[Lock], Iterable[Published]]
+"""Tells applications which generations serve by this lock, and says what they were told that they did not know."""
+
+
+def publish_nothing(_lock: Lock) -> Iterable[Published]:
+    """For targets that publish nowhere."""
+    return ()
+
+
+@dataclass(slots=True)
+class _World:
+    """What the service shows, as it is changed by what is carried out: models and permissions by remote name."""
+
+    models: dict[str, RemoteModel]
+    permissions: dict[str, tuple[Permission, ...]]
 
 
 class Executor:
@@ -46,14 +66,19 @@ class Executor:
         target: Target,
         recorder: Recorder,
         examples: Examples,
+        clock: Clock,
+        publish: Publish,
     ) -> None:
-        """``examples`` reads data sets again when they are sent."""
+        """``examples`` reads data sets again when they are sent; ``publish`` is called when another one serves."""
         self.refused: dict[str, Refused] = {}
         self.started: set[str] = set()
         self._provider = provider
         self._target = target
         self._recorder = recorder
         self._examples = examples
+        self._clock = clock
+        self._publish = publish
+        self._checker = Checker(provider, examples, recorder.emit, target.limits.concurrency)
         self._tried: set[tuple[Kind, str, str]] = set()
 
     def untried(self, actions: Iterable[Action]) -> list[Action]:
@@ -67,42 +92,42 @@ class Executor:
 
         What was proved to be gone is recorded as missing before anything is carried out; it may be there again now.
         """
-        models = dict(observation.models)
+        now = _World(dict(observation.models), dict(observation.permissions))
         groups = [(manifests[name], list(group)) for name, group in groupby(actions, key=lambda one: one.name)]
         await bounded(
-            lambda group: self._one_manifest(*group, models),
+            lambda group: self._one_manifest(*group, now),
             groups,
             self._target.limits.concurrency,
         )
-        return replace(observation, models=models, gone=frozenset())
+        return replace(observation, models=now.models, permissions=now.permissions, gone=frozenset())
 
-    async def _one_manifest(
-        self, manifest: Manifest, actions: Sequence[Action], models: dict[str, RemoteModel]
-    ) -> None:
+    async def _one_manifest(self, manifest: Manifest, actions: Sequence[Action], now: _World) -> None:
         for action in actions:
             self._tried.add(_identity(action))
             try:
-                await self._one(manifest, action, models)
+                await self._one(manifest, action, now)
             except ReconcileError as error:
                 self._refuse(manifest.name, error)
             if manifest.name in self.refused:
                 return
 
-    async def _one(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
+    async def _one(self, manifest: Manifest, action: Action, now: _World) -> None:
         match action.kind:
             case Kind.CREATE:
-                await self._create(manifest, action, models)
+                await self._create(manifest, action, now.models)
             case Kind.ADOPT:
                 # The list leaves loss curves out; the record of a model that is ready wants its last point.
                 whole = await self._provider.observe(Handle(action.remote))
-                self._adopt(manifest, whole or models[action.remote])
+                self._adopt(manifest, whole or now.models[action.remote])
             case Kind.UPDATE:
-                await self._update(manifest, action, models)
+                await self._update(manifest, action, now)
+            case Kind.CHECK:
+                await self._checker.check(manifest, self._subject(manifest, action))
             case Kind.PROMOTE:
-                self._recorder.emit(Promoted(manifest.name, action.key, action.remote))
+                self._promote(manifest, action)
             case Kind.RETIRE:
                 await self._provider.cancel(Handle(action.remote))
-                models.pop(action.remote)
+                now.models.pop(action.remote)
                 self._recorder.emit(Dropped(manifest.name, action.key, action.remote))
             case _:
                 raise AssertionError(f"{action.kind} has no effect to carry out")
@@ -179,12 +204,34 @@ class Executor:
         self._recorder.emit(event)
         self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
 
-    async def _update(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
-        live = models[action.remote]
-        mark = live.mark or self._recorded_mark(manifest, action)
-        update = update_of(manifest, mark, live, action.changes)
-        models[action.remote] = await self._provider.update(action.remote, update)
-        self._recorder.emit(Updated(manifest.name, action.key, tuple(change.field for change in action.changes)))
+    async def _update(self, manifest: Manifest, action: Action, now: _World) -> None:
+        live = now.models[action.remote]
+        if action.changes:
+            mark = live.mark or self._recorded_mark(manifest, action)
+            update = update_of(manifest, mark, live, action.changes)
+            now.models[action.remote] = await self._provider.update(action.remote, update)
+        if action.access:
+            shared = now.permissions[action.remote]
+            await self._provider.set_access(action.remote, shared, action.access)
+            now.permissions[action.remote] = changed(shared, action.access)
+        self._recorder.emit(Updated(manifest.name, action.key, action.fields))
+
+    def _subject(self, manifest: Manifest, action: Action) -> Subject:
+        locked = self._recorded(manifest.name, action.key)
+        if locked is None:
+            raise AssertionError("what is checked has been adopted before")
+        return Subject(locked.key, locked.resources.endpoint or locked.remote, locked.preamble)
+
+    def _promote(self, manifest: Manifest, action: Action) -> None:
+        """What serves is on disk before applications are told of it."""
+        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, as_time(self._clock())))
+        self._recorder.flush()
+        self.tell_applications()
+
+    def tell_applications(self) -> None:
+        """Publish what serves, where the target wants that; nothing happens where nothing has changed."""
+        for event in self._publish(self._recorder.lock):
+            self._recorder.emit(event)
 
     def _recorded_mark(self, manifest: Manifest, action: Action) -> Mark:
         locked = self._recorded(manifest.name, action.key)
@@ -230,7 +277,7 @@ def _locked(manifest: Manifest, mark: Mark, *, remote: str, origin: str, state: 
         attempt=mark.attempt,
         origin=origin,
         state=state,
-        source=manifest.source,
+        source=replace(manifest.source, remote="") if manifest.source.tuned_model else manifest.source,
         dataset=replace(manifest.dataset, fault=""),
         declared=manifest.hyperparameters,
         preamble=manifest.preamble,

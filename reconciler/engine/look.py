@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.core.generations import Observation
+from reconciler.core.access import Permission
+from reconciler.core.generations import Observation, shared_remotes
 from reconciler.core.lock import Lock
 from reconciler.core.model import Dataset, Manifest, Target
 from reconciler.core.pinning import addresses
 from reconciler.core.plan import Kind, Plan, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Objects, Provider
+from reconciler.core.problems import AccessError
 from reconciler.engine.observe import bounded, observe
 
 
@@ -32,17 +34,42 @@ async def look(
         AccessError: when it does not let us in.
     """
     seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
+    seen = await with_permissions(provider, seen, manifests, lock, target)
 
     def planned(observation: Observation) -> Plan:
         return plan(manifests, observation, lock, target, request, provider.capabilities, clock())
 
     made = planned(seen)
-    wanted = frozenset(one.source.base_model for one in made.of_kind(Kind.CREATE) if one.source)
+    wanted = frozenset(
+        one.source.base_model for one in made.of_kind(Kind.CREATE) if one.source and one.source.base_model
+    )
     untunable = await provider.preflight(wanted) if wanted else {}
     if not untunable:
         return seen, made
     seen = replace(seen, untunable=untunable)
     return seen, planned(seen)
+
+
+async def with_permissions(
+    provider: Provider, seen: Observation, manifests: Sequence[Manifest], lock: Lock, target: Target
+) -> Observation:
+    """The observation with the permissions of those models whose access is declared; what was read is not read again.
+
+    Raises as :func:`look`.
+    """
+    known = seen.permissions.keys() | seen.unreadable.keys()
+    wanted = sorted(shared_remotes(manifests, target.scope, lock, seen) - known)
+
+    async def read(remote: str) -> tuple[Permission, ...] | AccessError:
+        try:
+            return await provider.access(remote)
+        except AccessError as error:  # about this one model: everything else goes on
+            return error
+
+    found = dict(zip(wanted, await bounded(read, wanted, target.limits.concurrency), strict=True))
+    closed = {remote: str(answer) for remote, answer in found.items() if isinstance(answer, AccessError)}
+    read_now = {remote: answer for remote, answer in found.items() if not isinstance(answer, AccessError)}
+    return replace(seen, permissions={**seen.permissions, **read_now}, unreadable={**seen.unreadable, **closed})
 
 
 async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int) -> dict[str, Dataset]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from reconciler.core.events import Cancelled, Declared, Failed, Refused, Targeted
 from reconciler.core.generations import Observation, recorded_generation, satisfies
 from reconciler.core.lock import locked_target
-from reconciler.core.model import Manifest, State, Target
+from reconciler.core.model import Manifest, Source, State, Target
 from reconciler.core.news import news
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
@@ -20,8 +20,8 @@ from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus, ServiceError
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.examples import Examples
-from reconciler.engine.execute import Executor
-from reconciler.engine.look import look
+from reconciler.engine.execute import Executor, Publish, publish_nothing
+from reconciler.engine.look import look, with_permissions
 from reconciler.engine.observe import PASSING_ERRORS, observe
 from reconciler.engine.recorder import Recorder
 
@@ -85,8 +85,9 @@ class Reconciler:
         clock: Clock,
         sleeper: Sleeper,
         options: Options,
+        publish: Publish = publish_nothing,
     ) -> None:
-        """``examples`` reads data sets again when they are sent."""
+        """``examples`` reads data sets again when they are sent; ``publish`` tells applications what serves."""
         self._provider = provider
         self._manifests = {manifest.name: manifest for manifest in manifests}
         self._target = target
@@ -96,7 +97,8 @@ class Reconciler:
         self._options = options
         self._request = options.request
         self._observation = Observation()
-        self._executor = Executor(provider, target, recorder, examples)
+        self._executor = Executor(provider, target, recorder, examples, clock, publish)
+        self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
         self._missed: Counter[str] = Counter()
@@ -115,6 +117,7 @@ class Reconciler:
             self._clock,
             progress=training,
         )
+        self._sources = made.sources
         return made
 
     async def run(self, approved: Plan) -> Outcome:
@@ -127,9 +130,12 @@ class Reconciler:
         self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE)}
         self._narrow_request(asked)
         try:
-            return await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
+            outcome = await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
         finally:
             self._recorder.flush()
+        self._executor.tell_applications()
+        self._recorder.flush()
+        return outcome
 
     async def _converge(self, creatable: set[str], approved: Plan) -> Outcome:
         began = self._seen = self._clock()
@@ -171,7 +177,14 @@ class Reconciler:
         self._seen = self._clock()
         self._missed.update(found.gone & self._executor.started)
         hidden = {remote for remote, looks in self._missed.items() if looks < LOOKS_BEFORE_GONE}
-        self._observation = replace(found, gone=found.gone - hidden, untunable=self._observation.untunable)
+        before = self._observation
+        self._observation = replace(
+            found,
+            gone=found.gone - hidden,
+            untunable=before.untunable,
+            permissions=before.permissions,
+            unreadable=before.unreadable,
+        )
 
     def _forgive(self, error: ServiceError) -> None:
         """Raise the error, unless it may be gone a little later."""
@@ -181,13 +194,34 @@ class Reconciler:
     async def _carry_out(self, creatable: set[str]) -> Plan:
         """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""
         while True:
+            await self._look_at_permissions()
             current = self._plan()
             effects = [one for one in current.of_kind(*EFFECTS) if self._allowed(one, current, creatable)]
             effects = self._executor.untried(effects)
             if not effects:
                 return current
-            self._observation = await self._executor.carry_out(effects, self._manifests, self._observation)
+            self._observation = await self._executor.carry_out(effects, self._resolved(), self._observation)
             self._narrow_request(self._manifests.keys() - {one.name for one in effects if one.kind is Kind.CREATE})
+
+    async def _look_at_permissions(self) -> None:
+        """What has become ready, or was taken up, has permissions that nobody has read yet."""
+        try:
+            self._observation = await with_permissions(
+                self._provider,
+                self._observation,
+                tuple(self._manifests.values()),
+                self._recorder.lock,
+                self._target,
+            )
+        except ServiceError as error:
+            self._forgive(error)
+
+    def _resolved(self) -> dict[str, Manifest]:
+        """The manifests with the parent generations that the last plan chose."""
+        return {
+            name: replace(manifest, source=self._sources.get(name, manifest.source))
+            for name, manifest in self._manifests.items()
+        }
 
     def _narrow_request(self, names: AbstractSet[str]) -> None:
         """Ask for one more training of these alone: each is asked for once, and never of what fails in this run."""
@@ -196,7 +230,7 @@ class Reconciler:
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
         if action.kind is Kind.CREATE:
-            return self._options.creates and action.key in creatable
+            return self._options.creates and action.key in creatable and not action.after
         if action.kind in {Kind.UPDATE, Kind.RETIRE}:
             return self._options.writes and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
@@ -205,7 +239,7 @@ class Reconciler:
         return True  # to adopt changes the lockfile alone
 
     def _plan(self) -> Plan:
-        return plan(
+        made = plan(
             tuple(self._manifests.values()),
             self._observation,
             self._recorder.lock,
@@ -214,6 +248,8 @@ class Reconciler:
             self._provider.capabilities,
             self._clock(),
         )
+        self._sources = made.sources
+        return made
 
     def _declare(self) -> None:
         self._recorder.emit(Targeted(locked_target(self._target)))
@@ -223,13 +259,13 @@ class Reconciler:
     def _refresh(self) -> None:
         """Record what the observation says of the recorded generations."""
         lock, scope = self._recorder.lock, self._target.scope
-        for event in news(lock, self._observation, scope, self._manifests, complete=self._request.complete):
+        for event in news(lock, self._observation, scope, self._resolved(), complete=self._request.complete):
             if isinstance(event, Failed | Cancelled) and self._is_wanted(event):
                 self._failed.add(event.name)
             self._recorder.emit(event)
 
     def _is_wanted(self, event: Failed | Cancelled) -> bool:
-        manifest = self._manifests.get(event.name)
+        manifest = self._resolved().get(event.name)
         one = self._recorder.lock.models[event.name].generation(event.key)
         return bool(
             manifest
@@ -255,7 +291,9 @@ class Reconciler:
     def _unfinished(self, current: Plan) -> bool:
         """Whether something declared is left undone: nobody trains it, or a write that was allowed had no effect."""
         writes = current.of_kind(Kind.UPDATE, Kind.RETIRE) if self._options.writes else ()
-        return bool(current.of_kind(Kind.CREATE) or writes)
+        deferred = bool(current.of_kind(Kind.WAIT))  # what follows when the parents are ready is nobody's omission yet
+        creates = [one for one in current.of_kind(Kind.CREATE) if not (one.after and deferred)]
+        return bool(creates or writes)
 
     def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
         return Outcome(

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from reconciler.core.model import Capabilities, Target
+from reconciler.core.access import AccessChange
+from reconciler.core.checks import CheckReport, CheckResult, Miss
+from reconciler.core.lock_text import source_json
+from reconciler.core.model import Capabilities, Source, Target
 from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.core.problems import ExitStatus, Problem
 from reconciler.core.training import Training
@@ -20,7 +23,9 @@ from reconciler.core.training import Training
 DOCUMENT_VERSION: Final = 1
 Document = dict[str, Any]
 
-OutcomeState = Literal["ready", "updated", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"]
+OutcomeState = Literal[
+    "ready", "checked", "updated", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Outcome:
     """What became of one manifest in a run.
 
     ``steps`` are those of the whole training, ``final_loss`` its last mean loss. ``message`` is a sentence for people:
-    why it failed or was refused, which fields were updated.
+    why it failed or was refused, which fields were updated. ``checks`` are those that were run.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Outcome:
     steps: int | None = None
     final_loss: float | None = None
     message: str = ""
+    checks: CheckReport | None = None
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
@@ -98,6 +104,7 @@ def _reach(target: Target) -> Document:
             "lock": target.lock,
             "serviceAccount": target.service_account,
             "kmsKeyName": target.kms_key,
+            "publish": target.publish,
         }
     )
 
@@ -124,13 +131,16 @@ def _action(action: Action) -> Document:
             "message": action.message,
             "attempt": action.attempt,
             "baseModel": action.source.base_model if action.source else None,
+            "source": _source(action.source) if action.source else None,
+            "after": action.after,
             "dataset": action.dataset.path if action.dataset else None,
             "dataGeneration": action.dataset.generation if action.dataset else None,
             "dataBytes": action.dataset.size or None if action.dataset else None,
             "validationDataset": action.validation,
             "hyperparameters": dict(action.hyperparameters),
             "training": _training(action.training) if action.training else None,
-            "changes": [_change(change) for change in action.changes],
+            "checks": action.checks or None,
+            "changes": [*map(_change, action.changes), *map(_access_change, action.access)],
         }
     )
 
@@ -151,6 +161,16 @@ def _training(training: Training) -> Document:
 def _change(change: FieldChange) -> Document:
     values = {"live": change.live, "declared": change.declared}
     return {"field": change.field, **{side: value for side, value in values.items() if value is not None}}
+
+
+def _access_change(change: AccessChange) -> Document:
+    values = {"live": change.before.role if change.before else None, "declared": change.role}
+    return {"field": f"access.{change.grantee}", **{side: role for side, role in values.items() if role}}
+
+
+def _source(source: Source) -> Document:
+    """What a child is tuned from; of a base model there is a field of its own."""
+    return {name: value for name, value in source_json(source).items() if name != "baseModel"}
 
 
 def validation_document(problems: Iterable[Problem], files: int, manifests: int) -> Document:
@@ -216,6 +236,7 @@ def result_document(
 _UNDONE: Final[Mapping[Kind, str]] = {
     Kind.CREATE: "it is not there, and nobody trains it; run reconcile apply",
     Kind.UPDATE: "it differs from what is declared; run reconcile apply",
+    Kind.CHECK: "its checks have not been run; run reconcile apply",
     Kind.PROMOTE: "it is ready, and does not serve yet; run reconcile apply",
 }
 _LEFT: Final[Mapping[Kind, OutcomeState]] = {Kind.HOLD: "held", Kind.WAIT: "training", Kind.NOOP: "inSync"}
@@ -255,5 +276,37 @@ def _outcome(outcome: Outcome) -> Document:
             "steps": outcome.steps,
             "finalLoss": number(outcome.final_loss),
             "message": outcome.message,
+            "checks": checks_report(outcome.checks) if outcome.checks else None,
         }
     )
+
+
+def checks_report(report: CheckReport) -> Document:
+    """How checks went, whole: every prompt and answer that did not pass."""
+    return {
+        "digest": report.digest,
+        "passed": report.passed,
+        "failed": report.failed,
+        "results": [_check_result(one) for one in report.results],
+    }
+
+
+def _check_result(one: CheckResult) -> Document:
+    shown = {
+        "name": one.name,
+        "passed": one.passed,
+        "passes": one.passes,
+        "answers": one.answers,
+        "score": round(one.score, 4),
+        "minimum": one.minimum,
+    }
+    further = {
+        "interval": [round(bound, 4) for bound in one.interval or ()],
+        "leaked": one.leaked or None,
+        "misses": [_miss(miss) for miss in one.misses],
+    }
+    return shown | filled(further)
+
+
+def _miss(miss: Miss) -> Document:
+    return {"prompt": miss.prompt, "answer": miss.answer, "why": miss.why}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.core.events import Cancelled, Completed, Event, Failed, Promoted, Refused, Updated
+from reconciler.core.events import Cancelled, Checked, Completed, Event, Failed, Promoted, Refused, Updated
 from reconciler.core.lock import Lock
 from reconciler.render.documents import Outcome
 
@@ -22,7 +22,7 @@ class Outcomes:
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
         if outcome and not (before and before.state in {"failed", "refused"}):
-            self._by_name[outcome.name] = outcome
+            self._by_name[outcome.name] = _with_checks(outcome, before)
 
     def all(self) -> tuple[Outcome, ...]:
         """The outcomes so far, one a manifest."""
@@ -32,13 +32,12 @@ class Outcomes:
         match event:
             case Completed(name, key, _) | Promoted(name, key, _):
                 return self._about(name, key, Outcome(name, "ready"))
-            case Failed(name, key, model):
-                why = model.failure.message if model.failure else "the service does not tell why"
-                return self._about(name, key, Outcome(name, "failed", message=why))
-            case Cancelled(name, key, _):
-                return self._about(name, key, Outcome(name, "failed", message="the training was cancelled"))
+            case Failed(name, key, _) | Cancelled(name, key, _):
+                return self._about(name, key, Outcome(name, "failed", message=_why(event)))
             case Updated(name, key, fields):
                 return self._about(name, key, Outcome(name, "updated", message=", ".join(fields)))
+            case Checked(name, key, report):
+                return replace(self._about(name, key, Outcome(name, "checked")), checks=report)
             case Refused(name, error, _):
                 return Outcome(name, "refused", message=str(error))
             case _:
@@ -55,3 +54,15 @@ class Outcomes:
             steps=generation.total_steps,
             final_loss=generation.final_loss,
         )
+
+
+def _why(event: Failed | Cancelled) -> str:
+    if isinstance(event, Cancelled):
+        return "the training was cancelled"
+    return event.model.failure.message if event.model.failure else "the service does not tell why"
+
+
+def _with_checks(outcome: Outcome, before: Outcome | None) -> Outcome:
+    """What was learnt by checks stays known whatever becomes of the generation."""
+    known = before.checks if before and before.key == outcome.key else None
+    return outcome if outcome.checks else replace(outcome, checks=known)

@@ -31,6 +31,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     "Missing": "the recorded one is gone from the service",
     "RetryRequested": "attempt {attempt}, as --retry asks",
     "ReplaceRequested": "attempt {attempt}, as --replace asks; what serves now goes on serving until this one is ready",
+    "ParentChanged": "its parent changed; whatever serves now goes on serving until this one is ready",
     "Ready": "it is ready, and serves from now on",
 }
 _REACH: Final = {
@@ -40,6 +41,7 @@ _REACH: Final = {
     "lock": "lockfile",
     "serviceAccount": "trainings run as",
     "kmsKeyName": "encrypted with",
+    "publish": "what serves told in",
 }
 """What a reviewer should see of a target whatever the plan is, as it says where data goes."""
 _COUNTED_ALWAYS: Final = ("create", "update", "retire")
@@ -102,7 +104,9 @@ def _verb(action: Document) -> str:
     if action["action"] == "noop":
         return "in sync" if action["reason"] == "InSync" else f"kept: {action['reason']}"
     what = action.get("key") or action.get("remote", "")
-    return f"{action['action']} {what}" if action["action"] != "wait" else f"wait for {what}: it is training"
+    if action["action"] == "check":
+        return f"check {what}: {counted(action['checks'], 'check')}"
+    return f"wait for {what}: it is training" if action["reason"] == "Training" else f"{action['action']} {what}"
 
 
 def _details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
@@ -124,10 +128,22 @@ def _details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
 def _create(action: Document, training: Document) -> Iterator[Detail]:
     if "baseModel" in action:
         yield "base model", action["baseModel"]
+    if "source" in action:
+        yield "tuned from", _source(action)
     yield "data set", _dataset(action, training["examples"])
     if "validationDataset" in action:
         yield "validation", action["validationDataset"]
+    if "checks" in action:
+        yield "checks", f"{counted(action['checks'], 'check')} before it serves"
     yield "training", _training(training, action.get("hyperparameters", {}))
+
+
+def _source(action: Document) -> str:
+    source = action["source"]
+    parent = (
+        f"{source['tunedModel']} (generation {source['generation']})" if "tunedModel" in source else source["remote"]
+    )
+    return f"{parent}, once that serves" if "after" in action else str(parent)
 
 
 def _dataset(action: Document, examples: int) -> str:

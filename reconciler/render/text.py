@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from reconciler.core.problems import ExitStatus
+from reconciler.render.access import access_lines
 from reconciler.render.documents import Document
 from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.plan_text import target_line
@@ -34,8 +35,11 @@ def status_text(document: Document, *, width: int | None = None, style: Style = 
         lines.append(style("heading", head))
         for row, model in zip(rows, models, strict=True):
             lines += [row, *_status_details(model, width, style)]
+    if "access" in document:
+        lines += access_lines(document["access"], style)
     if not document["observed"]:
-        lines.append(style("muted", terminal_safe(f"As {document['lockfile']} records it; the service was not asked.")))
+        asked = "asked for permissions alone" if "access" in document else "not asked"
+        lines.append(style("muted", terminal_safe(f"As {document['lockfile']} records it; the service was {asked}.")))
     return "\n".join(lines)
 
 
@@ -116,6 +120,7 @@ def _verdict(document: Document, style: Style) -> str:
 
 _STATES: Final[Mapping[str, tuple[str, Role]]] = {
     "ready": ("ready", "good"),
+    "checked": ("checked", "good"),
     "updated": ("updated", "good"),
     "training": ("still training", "wait"),
     "failed": ("failed", "error"),
@@ -155,13 +160,21 @@ def _result(model: Document, explained: dict[str, str], column: int, width: int 
 
 
 def _what(model: Document, explained: dict[str, str]) -> str:
-    if model["state"] != "ready":
+    if model["state"] not in {"ready", "checked"}:
         message = str(model.get("message") or model.get("key") or "no details")
         first = explained.setdefault(message, model["name"]) if "\n" in message else model["name"]
         return message if first == model["name"] else f"the same as {first}"
     trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
     where = model.get("remote") or model.get("key", "")
-    return f"{where} ({trained})" if trained else str(where)
+    told = f"{where} ({trained})" if trained else str(where)
+    return f"{told}, {passed_text(model['checks'])}" if "checks" in model else told
+
+
+def passed_text(checks: Document) -> str:
+    """``3 of 3 checks passed``, with the names of those that did not."""
+    failed = [one["name"] for one in checks["results"] if not one["passed"]]
+    names = f" (failed: {', '.join(failed)})" if failed else ""
+    return f"{checks['passed']} of {counted(checks['passed'] + checks['failed'], 'check')} passed{names}"
 
 
 def _cost(document: Document) -> str:

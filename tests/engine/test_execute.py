@@ -16,7 +16,7 @@ from reconciler.core.model import Limits, Sampling, State
 from reconciler.core.plan import Kind, Plan, Reason, Request
 from reconciler.core.ports import Provider
 from reconciler.core.problems import AccessError, ExitStatus, ReconcileError
-from reconciler.engine.execute import Executor
+from reconciler.engine.execute import Executor, publish_nothing
 from reconciler.engine.reconcile import Options
 from support.engine_world import CREATE, LIST, Same, World, answering, manifest, tuning
 from support.provider_service import error
@@ -205,7 +205,14 @@ def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(t
     plan = world.look(*manifests.values())
 
     async def act(provider: Provider) -> Executor:
-        executor = Executor(provider, world.target, world.recorder(world.checkout, []), Same())
+        executor = Executor(
+            provider,
+            world.target,
+            world.recorder(world.checkout, []),
+            Same(),
+            world.time.clock,
+            publish_nothing,
+        )
         assert executor.untried(plan.actions) == list(plan.actions)
         await executor.carry_out(plan.actions, manifests, Observation())
         return executor

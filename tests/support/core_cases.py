@@ -11,23 +11,28 @@ Every case names its generations, by the content that makes their keys::
 
 Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest; one in
 Cloud Storage by the number of its object's generation. With ``ids: false`` nobody chooses ids: models are jobs, known
-by a number.
+by a number. A generation with a ``parent`` is tuned from that one. ``checks`` of a manifest are the names of checks,
+those of a recorded generation how they went: ``{of: [names], failed: n}``. ``access`` of a manifest and of a live model
+are like ``{"user:ada@example.com": reader}``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import yaml
 
+from reconciler.core.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
+from reconciler.core.checks import Check, Expectation, RecordedChecks, RecordedMiss
 from reconciler.core.generations import Observation
 from reconciler.core.identity import Content, dataset_digest, key_of, object_digest
+from reconciler.core.judging import checks_digest
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import (
     Capabilities,
@@ -90,6 +95,7 @@ class Made:
     hyperparameters: Mapping[str, Number] | None = None
     attempt: int = 0
     scope: str = SCOPE
+    parent: Made | None = None
 
     @property
     def declared(self) -> dict[str, Number]:
@@ -97,8 +103,22 @@ class Made:
 
     @cached_property
     def mark(self) -> Mark:
-        content = Content(self.scope, self.name, Source(self.source), self.declared, digest_of(self.data), self.attempt)
+        content = Content(
+            self.scope, self.name, self.recorded_source, self.declared, digest_of(self.data), self.attempt
+        )
         return content.mark()
+
+    @property
+    def declared_source(self) -> Source:
+        return Source(tuned_model=self.parent.name) if self.parent else Source(self.source)
+
+    @property
+    def recorded_source(self) -> Source:
+        return replace(self.declared_source, key=self.parent.key) if self.parent else Source(self.source)
+
+    @property
+    def live_source(self) -> Source:
+        return Source(remote=self.parent.remote) if self.parent else Source(self.source)
 
     @cached_property
     def key(self) -> str:
@@ -121,7 +141,9 @@ def manifest(
     display_name: str | None = None,
     description: str | None = None,
     sampling: Mapping[str, float] | None = None,
-    checks: int = 0,
+    checks: tuple[str, ...] = (),
+    on_failed_checks: Literal["hold", "serve"] = "hold",
+    access: Mapping[str, Role] | None = None,
     ignore_drift: tuple[str, ...] = (),
     suspend: bool = False,
     timeout: float | None = None,
@@ -134,17 +156,36 @@ def manifest(
         name=made.name,
         file=f"{made.name}.yaml",
         place=Place(f"{made.name}.yaml"),
-        source=Source(made.source),
+        source=made.declared_source,
         dataset=replace(made.dataset, fault=fault) if looked else Dataset(OBJECT, "", 0, fault=fault),
         validation=Dataset("gs://acme/validation.jsonl", "", 0, fault=validation_fault) if validation_fault else None,
         hyperparameters=made.declared,
         display_name=display_name,
         description=description,
         sampling=_sampling(sampling),
-        checks=checks,
+        checks=checks_of(checks),
+        access=None if access is None else tuple(Grant(one.grantee, one.role) for one in permissions(access)),
         ignore_drift=frozenset(ignore_drift),
-        lifecycle=Lifecycle(suspend=suspend, timeout=timedelta(minutes=timeout) if timeout else None),
+        lifecycle=Lifecycle(
+            suspend=suspend,
+            timeout=timedelta(minutes=timeout) if timeout else None,
+            on_failed_checks=on_failed_checks,
+        ),
     )
+
+
+def checks_of(names: Iterable[str]) -> tuple[Check, ...]:
+    return tuple(Check(name, "8", Expectation("equals", ("9",))) for name in names)
+
+
+def permissions(access: Mapping[str, Role]) -> tuple[Permission, ...]:
+    """Permissions as cases write them."""
+    return tuple(Permission(grantee(who), role, f"permissions/{who}") for who, role in access.items())
+
+
+def grantee(text: str) -> Grantee:
+    kind, _, who = text.partition(":")
+    return Grantee(cast("GranteeKind", kind), who)
 
 
 def _sampling(sampling: Mapping[str, Any] | None) -> Sampling:
@@ -173,7 +214,7 @@ def live(
         remote=f"tunedModels/{chosen}" if number is None else job(number),
         chosen_id=chosen if number is None else None,
         state=State(state),
-        source=Source(made.source),
+        source=made.live_source,
         mark=made.mark if marked else None,
         display_name=made.name if display_name is None else display_name,
         description=description,
@@ -193,6 +234,7 @@ def recorded(
     created: float | None = 0,
     failure: str | None = None,
     number: int | None = None,
+    checks: Mapping[str, Any] | None = None,
 ) -> LockedGeneration:
     return LockedGeneration(
         key=made.key,
@@ -201,13 +243,20 @@ def recorded(
         attempt=made.attempt,
         origin="created",
         state=State(state),
-        source=Source(made.source),
+        source=made.recorded_source,
         dataset=made.dataset,
+        checks=recorded_checks(**checks) if checks else None,
         declared=made.declared,
         effective={} if created is None else {**SERVER_DEFAULTS, **made.declared},
         create_time="" if created is None else at(created),
         failure=Failure(3, failure) if failure else None,
     )
+
+
+def recorded_checks(*, of: tuple[str, ...], failed: int = 0) -> RecordedChecks:
+    """How the checks of these names went."""
+    misses = tuple(RecordedMiss(name, "8", "10") for name in of[:failed])
+    return RecordedChecks(checks_digest(checks_of(of)), len(of) - failed, failed, {}, misses)
 
 
 def intended(made: Made) -> LockedGeneration:
@@ -238,7 +287,11 @@ class Case:
 
     @cached_property
     def made(self) -> dict[str, Made]:
-        return {alias: Made(**content) for alias, content in self.generations.items()}
+        made: dict[str, Made] = {}
+        for alias, content in self.generations.items():
+            parent = made[content["parent"]] if "parent" in content else None
+            made[alias] = Made(**{**content, "parent": parent})
+        return made
 
     def planned(self) -> Plan:
         request = {name: frozenset(names) for name, names in (self.request or {}).items() if name != "complete"}
@@ -262,11 +315,17 @@ class Case:
         }
 
     def _observation(self) -> Observation:
-        models = [live(**self._resolved(one)) for one in self.live]
+        shown = [self._resolved(one) for one in self.live]
+        models = [live(**{name: value for name, value in one.items() if name != "access"}) for one in shown]
+        shared = {
+            model.remote: permissions(one["access"])
+            for model, one in zip(models, shown, strict=True)
+            if "access" in one
+        }
         if self.foreign:
             models += read_page(json.loads(FOREIGN.read_text(encoding="utf-8")))[0]
         gone = frozenset(job(one) if isinstance(one, int) else self.made[one].remote for one in self.gone)
-        return Observation({model.remote: model for model in models}, gone, self.untunable or {})
+        return Observation({model.remote: model for model in models}, gone, self.untunable or {}, shared)
 
     def _lock(self) -> Lock:
         limits = self.recorded_limits
@@ -304,15 +363,24 @@ class Case:
             key=made.key if made else "",
             attempt=made.attempt if made else 0,
             changes=tuple(self._changes(one.get("changes", {}))),
+            access=tuple(_access_change(who, *roles) for who, roles in one.get("access", {}).items()),
+            after=self.made[one["after"]].key if "after" in one else "",
+            checks=one.get("checks", 0),
         )
 
-    @staticmethod
-    def _changes(changes: Mapping[str, tuple[Any, Any]]) -> Iterator[FieldChange]:
+    def _changes(self, changes: Mapping[str, tuple[Any, Any]]) -> Iterator[FieldChange]:
         for field, (before, after) in changes.items():
             if field == "dataset":
                 yield FieldChange(field, digest_of(before), digest_of(after))
+            elif field == "source":
+                yield FieldChange(field, self.made[before].key, self.made[after].key)
             else:
                 yield FieldChange(field, before, after)
+
+
+def _access_change(who: str, before: Role | None, role: Role | None) -> AccessChange:
+    there = Permission(grantee(who), before, f"permissions/{who}") if before else None
+    return AccessChange(grantee(who), there, role)
 
 
 def cases() -> dict[str, Case]:

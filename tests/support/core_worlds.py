@@ -9,9 +9,11 @@ from itertools import chain, product
 
 from hypothesis import strategies as st
 
+from reconciler.core.checks import CheckReport, CheckResult
 from reconciler.core.diff import update_of
-from reconciler.core.events import Adopted, Dropped, Event, Intended, Promoted, Started, observed, record
+from reconciler.core.events import Adopted, Checked, Dropped, Event, Intended, Promoted, Started, observed, record
 from reconciler.core.generations import Observation
+from reconciler.core.judging import checks_digest
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
 from reconciler.core.model import Limits, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.news import news
@@ -31,6 +33,7 @@ from support.core_cases import (
 )
 
 NAMES = ("numbers", "words", "letters")
+"""What is tuned from a base model."""
 LIVE_STATES = ("CREATING", "ACTIVE", "FAILED")
 TUNINGS = ({"epochCount": 3}, {"epochCount": 3, "batchSize": 16}, {"epochCount": 5})
 """The first two are the same where 16 is the service's own choice."""
@@ -41,6 +44,8 @@ OURS = {
     ]
     for name in NAMES
 }
+CHILD = "leaf"
+OURS[CHILD] = [Made(CHILD, parent=parent, attempt=attempt) for parent in OURS["numbers"] for attempt in range(2)]
 POOL = [*chain(*OURS.values()), *(Made(name, scope="theirs") for name in NAMES)]
 
 
@@ -88,9 +93,9 @@ class World:
     def carried_out(self, made: Plan) -> World:
         """The world after a plan: what is created is ready at once; a request for more training is answered once."""
         world = self
-        manifests = {one.name: one for one in self.manifests}
+        manifests = {one.name: replace(one, source=made.sources[one.name]) for one in self.manifests}
         for action in made.actions:
-            if action.name in manifests:
+            if action.name in manifests and not action.after:
                 world = world.after(action, manifests[action.name])
         return replace(world, request=Request(complete=self.request.complete))
 
@@ -105,6 +110,8 @@ class World:
                 return self.told(Adopted(declared.name, declared.file, observed(found, model)))
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
+            case Kind.CHECK:
+                return self.told(Checked(declared.name, action.key, report(declared, passed=action.key[-1] < "p")))
             case Kind.PROMOTE:
                 return self.told(Promoted(declared.name, action.key, action.remote))
             case Kind.RETIRE:
@@ -146,7 +153,20 @@ class World:
 
 def _made(declared: Manifest, action: Action) -> Made:
     data = next(word for word in "AB" if Made(data=word).dataset.digest == declared.dataset.digest)
-    return Made(declared.name, data=data, hyperparameters=declared.hyperparameters, attempt=action.attempt)
+    parent = next((one for one in OURS["numbers"] if one.key == declared.source.key), None)
+    return Made(
+        declared.name,
+        data=data,
+        hyperparameters=declared.hyperparameters,
+        attempt=action.attempt,
+        parent=parent,
+    )
+
+
+def report(declared: Manifest, *, passed: bool) -> CheckReport:
+    """How the checks of a manifest went, all of them alike."""
+    results = (CheckResult(one.name, passed, int(passed), 1, 1.0) for one in declared.checks)
+    return CheckReport(checks_digest(declared.checks), tuple(results))
 
 
 def _locked(declared: Manifest, action: Action) -> LockedGeneration:
@@ -197,7 +217,7 @@ def manifests(draw: st.DrawFn, name: str) -> Manifest:
         display_name=draw(st.none() | st.just("counter")),
         description=draw(st.none() | st.sampled_from(["", "counts"])),
         sampling=draw(st.sampled_from([None, {"temperature": 0.7}])),
-        checks=draw(st.sampled_from([0, 0, 0, 1])),
+        checks=draw(st.sampled_from([(), (), (), ("small",)])),
         ignore_drift=draw(st.sampled_from([(), ("description",), ("sampling",)])),
         suspend=draw(st.sampled_from([False, False, False, True])),
         timeout=draw(st.none() | st.just(5)),
@@ -206,14 +226,14 @@ def manifests(draw: st.DrawFn, name: str) -> Manifest:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    declared = draw(st.lists(st.sampled_from(NAMES), unique=True))
-    locked = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    declared = draw(st.lists(st.sampled_from([*NAMES, CHILD]), unique=True))
+    locked = draw(st.lists(st.sampled_from([*NAMES, CHILD]), unique=True))
     lock = Lock(models={name: draw(blocks(name)) for name in locked})
     models = {one.remote: one for one in draw(st.lists(lives(), max_size=5))}
     every = {one.remote for block in lock.models.values() for one in block.generations}
     absent = sorted(every - models.keys())
     gone = frozenset(draw(st.lists(st.sampled_from(absent), unique=True))) if absent else frozenset()
-    asked = st.lists(st.sampled_from(NAMES), unique=True).map(frozenset)
+    asked = st.lists(st.sampled_from([*NAMES, CHILD]), unique=True).map(frozenset)
     return World(
         manifests=tuple(draw(manifests(name)) for name in declared),
         observation=Observation(models, gone),
