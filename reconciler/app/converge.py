@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.app.commands import Answer, checked, documented, with_pins
 from reconciler.app.environment import Environment
+from reconciler.app.publishing import publisher_of
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.services import connect
 from reconciler.app.session import Session
@@ -69,6 +70,7 @@ class _Run:
         self._recorder = Recorder(project.lock, project.store, env.clock, self._watchers)
         self._outcomes = Outcomes(lambda: self._recorder.lock)
         self._watchers.append(self._outcomes)
+        self._publisher = publisher_of(env, project, what.allow_endpoints)
         self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
 
     def go(self, approve: Approve, progress: Progress) -> Answer:
@@ -96,6 +98,7 @@ class _Run:
             clock=self._env.clock,
             sleeper=self._env.sleeper,
             options=self._options,
+            publish=self._publisher.publish,
         )
 
     def _run(
@@ -127,5 +130,6 @@ class _Run:
             requests=self._provider.requests,
             seconds=(self._env.clock() - self._began).total_seconds(),
             exit_status=outcome.exit_status,
+            unpublished=str(outcome.unpublished or ""),
             root=self._project.root,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from reconciler.app.environment import Environment
 from reconciler.cli import options
 from reconciler.cli.options import input_of, output_of, request_of
 from reconciler.cli.output import Output
-from reconciler.core.events import Event
+from reconciler.cli.watching import progress
 from reconciler.core.problems import Problem, UsageError
 from reconciler.engine.reconcile import Options
 from reconciler.render.documents import Document
@@ -87,25 +87,8 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
 
 
 def _progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:
-    if output.quiet:
-        return nullcontext(_ignore)
     names = {action["name"] for action in document["actions"]}
-    simulated = bool(document["simulated"])
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        from reconciler.render.live import LiveProgress
-
-        console = Console(stderr=True, no_color=not output.wants_colour(sys.stderr), highlight=False)
-        return LiveProgress(console, clock=env.clock, names=names, simulated=simulated)
-    from reconciler.render.progress import PlainProgress
-
-    style = output.style(sys.stderr)
-    return PlainProgress(sys.stderr, clock=env.clock, names=names, simulated=simulated, style=style)
-
-
-def _ignore(_event: Event) -> None:
-    """Quiet means that nobody watches."""
+    return progress(env, output, names, simulated=bool(document["simulated"]))
 
 
 def _tell(output: Output, answer: Answer) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -226,10 +227,15 @@ class Executor:
         """What serves is on disk before applications are told of it."""
         self._recorder.emit(Promoted(manifest.name, action.key, action.remote, as_time(self._clock())))
         self._recorder.flush()
-        self.tell_applications()
+        with suppress(ReconcileError):  # it serves all the same; the end of the run tries again, and tells of it
+            self.tell_applications()
 
     def tell_applications(self) -> None:
-        """Publish what serves, where the target wants that; nothing happens where nothing has changed."""
+        """Publish what serves, where the target wants that; nothing happens where nothing has changed.
+
+        Raises:
+            ReconcileError: when that fails; what serves is recorded already.
+        """
         for event in self._publish(self._recorder.lock):
             self._recorder.emit(event)
 

@@ -17,7 +17,7 @@ from reconciler.core.news import news
 from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
-from reconciler.core.problems import AccessError, ExitStatus, ServiceError
+from reconciler.core.problems import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.examples import Examples
 from reconciler.engine.execute import Executor, Publish, publish_nothing
@@ -51,22 +51,24 @@ class Options:
 class Outcome:
     """How a run ended: what is left to do, which trainings failed, what was refused, and whether time ran out.
 
-    ``unfinished`` says that something declared is left undone: it may not be created, came up during the run, or had
-    no effect.
+    ``unpublished`` is why applications could not be told what serves. ``unfinished`` says that something declared is
+    left undone: it may not be created, came up during the run, or had no effect.
     """
 
     plan: Plan
     failed: frozenset[str] = frozenset()
     refused: dict[str, Refused] = field(default_factory=dict)
     timed_out: bool = False
+    unpublished: ReconcileError | None = None
     unfinished: bool = False
 
     @property
     def exit_status(self) -> ExitStatus:
         """What the process should tell its caller; the worst of what happened."""
-        if any(isinstance(event.error, AccessError) for event in self.refused.values()):
+        errors = [*(event.error for event in self.refused.values()), self.unpublished]
+        if any(isinstance(error, AccessError) for error in errors):
             return ExitStatus.ACCESS
-        if self.failed or self.refused or self.plan.failing or self.unfinished:
+        if self.failed or any(errors) or self.plan.failing or self.unfinished:
             return ExitStatus.ERROR
         return ExitStatus.STILL_TRAINING if self.timed_out else ExitStatus.OK
 
@@ -133,7 +135,10 @@ class Reconciler:
             outcome = await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
         finally:
             self._recorder.flush()
-        self._executor.tell_applications()
+        try:
+            self._executor.tell_applications()
+        except ReconcileError as error:
+            return replace(outcome, unpublished=error)
         self._recorder.flush()
         return outcome
 

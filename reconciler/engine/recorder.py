@@ -37,15 +37,17 @@ class Recorder:
         self._text: str | None = None  # what the lock was last folded into, or saved as
         self._last: datetime | None = None
 
-    def emit(self, event: Event) -> None:
-        """Record an event, save when it is time, and pass it on."""
-        before, self.lock = self.lock, record(self.lock, event)
-        if self.lock is not before:
-            self._events.append(event)
+    def emit(self, *events: Event) -> None:
+        """Record events, save when it is time, and pass them on; several of them are saved together or not at all."""
+        for event in events:
+            before, self.lock = self.lock, record(self.lock, event)
+            if self.lock is not before:
+                self._events.append(event)
         if self._last is None or self._clock() - self._last >= SAVE_INTERVAL:
             self.flush()
-        for sink in self._sinks:
-            sink(event)
+        for event in events:
+            for sink in self._sinks:
+                sink(event)
 
     def lease(self) -> AbstractContextManager[object]:
         """Keep other runs from changing things meanwhile, where they share the lockfile.

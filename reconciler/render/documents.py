@@ -211,9 +211,12 @@ def result_document(
     requests: int,
     seconds: float,
     exit_status: ExitStatus,
+    unpublished: str = "",
     root: str = "",
 ) -> Document:
     """What a run of apply or wait did (schema: result).
+
+    ``unpublished`` says why applications could not be told what serves.
 
     ``plan`` is the plan that is left at the end. It tells of every manifest that no outcome tells of, and what is still
     to be done about those that one does. ``requests`` were sent to the service, ``seconds`` went by.
@@ -230,6 +233,7 @@ def result_document(
         "models": [models[name] for name in sorted(models)],
         "notices": list(plan.notices),
         "unmanaged": plan.unmanaged,
+        **filled({"unpublished": unpublished}),
     }
 
 

@@ -143,9 +143,13 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
     lines = [line for model in shown for line in _result(model, explained, column, width, style)]
     if shown:
         lines += [_tally(document), *_what_next(document)]
-    else:
+    elif "unpublished" not in document:
         synced = counted(document["summary"].get("inSync", 0), "model")
         lines.append(style("good", f"Everything is in sync: {synced}, {_cost(document)}."))
+    if "unpublished" in document:
+        lines += [
+            style("error", margin) + line for margin, line in told("Not published: ", document["unpublished"], width)
+        ]
     return "\n".join(lines)
 
 

@@ -1,0 +1,136 @@
+"""The command that runs checks at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler.app.commands import Answer
+from reconciler.app.project import Input, Project, open_project
+from reconciler.app.recorded import recorded_generation, serving_generation
+from reconciler.app.services import callable_name, connect
+from reconciler.app.session import Session
+from reconciler.core.events import Event
+from reconciler.core.model import Manifest, State
+from reconciler.core.problems import (
+    AccessError,
+    ExitStatus,
+    InterruptedRun,
+    ReconcileError,
+    ServiceError,
+    UsageError,
+)
+from reconciler.engine.checking import Checker, Subject
+from reconciler.engine.observe import bounded
+from reconciler.engine.recorder import Recorder
+from reconciler.render.check import Tested, check_document
+
+if TYPE_CHECKING:
+    from reconciler.app.environment import Environment
+    from reconciler.core.lock import LockedGeneration
+    from reconciler.core.ports import Provider
+
+Sink = Callable[[Event], None]
+Progress = Callable[[frozenset[str], bool], AbstractContextManager[Sink]]
+"""Takes the names of the models that are checked, and whether their training is simulated; entered meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    manifest: Manifest
+    generation: LockedGeneration
+    serves: bool
+
+
+def check(env: Environment, what: Input, name: str | None, *, key: str | None, progress: Progress) -> Answer:
+    """Run the checks of a manifest, or of all that declare some, and record how the generations did.
+
+    The serving generations are checked, or the one of ``key``. Nothing is changed at the service.
+
+    Raises:
+        UsageError: when ``key`` is not recorded, or comes without a name.
+        ReconcileError: when ``name`` is not known, declares no checks, or what should be checked is not ready.
+        InterruptedRun: when a signal ended the run; what was checked so far is recorded.
+    """
+    if key and not name:
+        raise UsageError("--generation asks for the NAME of its manifest", "name it")
+    project = open_project(env, what)
+    trials = [_trial(project, name, key)] if name else list(_all_trials(project))
+    tested = _run(env, what, project, trials, progress) if trials else []
+    document = check_document(
+        tested, _unserved(project) if not name else (), project.target, project.capabilities, root=project.root
+    )
+    return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+
+
+def _trial(project: Project, name: str, key: str | None) -> _Trial:
+    serving = project.lock.models[name].serving if name in project.lock.models else None
+    generation = recorded_generation(project, name, key) if key else serving_generation(project, name)
+    manifest = next((one for one in project.manifests if one.name == name), None)
+    if manifest is None:
+        raise ReconcileError(f"no manifest declares {name}, so there are no checks of it", "name one that is declared")
+    if not manifest.checks:
+        raise ReconcileError(f"{name} declares no checks", "add some under spec.checks")
+    if generation.state is not State.ACTIVE:
+        raise ReconcileError(
+            f"{generation.key} cannot be checked: it was recorded as {generation.state}",
+            "run reconcile apply, or choose another one with --generation",
+        )
+    return _Trial(manifest, generation, generation.key == serving)
+
+
+def _all_trials(project: Project) -> list[_Trial]:
+    return [_trial(project, one.name, None) for one in project.manifests if one.checks and _serves(project, one.name)]
+
+
+def _serves(project: Project, name: str) -> bool:
+    locked = project.lock.models.get(name)
+    serving = locked.generation(locked.serving) if locked else None
+    return serving is not None and serving.state is State.ACTIVE
+
+
+def _unserved(project: Project) -> tuple[str, ...]:
+    return tuple(one.name for one in project.manifests if one.checks and not _serves(project, one.name))
+
+
+def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], progress: Progress) -> list[Tested]:
+    watchers: list[Sink] = []
+    recorder = Recorder(project.lock, project.store, env.clock, watchers)
+    project.store.check_writable()
+
+    async def work() -> list[Tested]:
+        concurrency = project.target.limits.concurrency
+        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
+            checker = Checker(service, project.workspace, recorder.emit, concurrency)
+            return await bounded(lambda trial: _tested(service, checker, trial), trials, concurrency)
+
+    names = frozenset(trial.manifest.name for trial in trials)
+    with Session() as session, progress(names, project.capabilities.simulated) as sink:
+        watchers.append(sink)
+        try:
+            return session.run(work())
+        except KeyboardInterrupt:
+            raise InterruptedRun(
+                "interrupted; the checks that were finished are recorded", "run the same command again"
+            ) from None
+        finally:
+            recorder.flush()
+
+
+async def _tested(_service: Provider, checker: Checker, trial: _Trial) -> Tested:
+    """How one generation does; what cannot be checked does not keep the others from it."""
+    one = trial.generation
+    remote = callable_name(one.remote, one.resources)
+    told = Tested(trial.manifest.name, one.key, remote, serves=trial.serves, before=one.checks)
+    try:
+        report = await checker.check(trial.manifest, Subject(one.key, remote, one.preamble))
+    except ServiceError as error:
+        gone = error.code == "NOT_FOUND"
+        return told.refused(
+            ReconcileError(f"{one.key} is gone from the service", "run reconcile apply") if gone else error
+        )
+    except AccessError as error:
+        return told.refused(error)
+    return told.with_report(report)
