@@ -11,6 +11,7 @@ from reconciler.app.environment import Environment
 from reconciler.app.services import connect_storage
 from reconciler.core.lock import Lock
 from reconciler.core.lock_text import loads
+from reconciler.core.model import Target
 from reconciler.core.problems import ReconcileError
 from reconciler.files.lockfile import LockFile
 
@@ -25,16 +26,22 @@ _RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL
 def lock_store(env: Environment, workspace: Workspace, allow_endpoints: frozenset[str]) -> LockStore:
     """The lockfile beside the target file, or the one that the target keeps in a bucket."""
     target = workspace.target
-    if not target.lock:
-        return workspace.lock
+    return bucket_text(env, target, target.lock, allow_endpoints, "the lockfile") if target.lock else workspace.lock
+
+
+def bucket_text(
+    env: Environment, target: Target, address: str, allow_endpoints: frozenset[str], called: str
+) -> LockStore:
+    """A text that is kept at a ``gs://`` address, with compare-and-swap; messages call it ``called``."""
     from reconciler.providers.bucket_lock import BucketLock
 
     return BucketLock(
-        target.lock,
+        address,
         lambda: connect_storage(env, target, allow_endpoints),
         clock=env.clock,
         sleep=env.sleeper,
         holder=_holder(env.environ),
+        called=called,
     )
 
 

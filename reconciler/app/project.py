@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.app.environment import Environment
@@ -91,10 +91,8 @@ def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: b
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
     store = lock_store(env, workspace, what.allow_endpoints)
-    shown = workspace.target.lock or _shown(workspace.lock.path, env.cwd)
-    text = store.read()
-    lock = Lock() if text is None else loads(text, shown)
-    check_owner(lock, workspace.target, shown)
+    shown = workspace.target.lock or shown_path(workspace.lock.path, env.cwd)
+    lock = _read(store, workspace.target, shown)
     return Project(
         workspace=workspace,
         manifests=pinned(what.selection.of(workspace.manifests), {}, lock),
@@ -107,11 +105,28 @@ def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: b
     )
 
 
+def reread(project: Project) -> Project:
+    """The project with its lockfile as it is now, which another run may have saved meanwhile.
+
+    Raises:
+        ReconcileError: when the lockfile cannot be read, or belongs to something else by now.
+    """
+    return replace(project, lock=_read(project.store, project.target, project.lockfile))
+
+
+def _read(store: LockStore, target: Target, shown: str) -> Lock:
+    text = store.read()
+    lock = Lock() if text is None else loads(text, shown)
+    check_owner(lock, target, shown)
+    return lock
+
+
 def shown_root(root: Path, cwd: Path) -> str:
     """A root as the user would write it, empty for the working folder."""
-    shown = _shown(root, cwd)
+    shown = shown_path(root, cwd)
     return "" if shown == "." else shown
 
 
-def _shown(path: Path, cwd: Path) -> str:
+def shown_path(path: Path, cwd: Path) -> str:
+    """A path as the user would write it."""
     return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)

@@ -23,7 +23,9 @@ _T = TypeVar("_T")
 
 
 class BucketLock:
-    """A lockfile at a ``gs://`` address; implements :class:`reconciler.core.ports.LockStore`.
+    """A lockfile, or another text that several runs write, at a ``gs://`` address.
+
+    It implements :class:`reconciler.core.ports.LockStore`.
 
     It is synchronous, and may be called inside a running event loop: the requests are sent by a loop in a thread of its
     own, which starts with the first of them and ends, its connections given back, when nobody holds this object.
@@ -32,10 +34,11 @@ class BucketLock:
     Storage refuses, cannot be reached, or has no such bucket; and UsageError for an address that is none.
 
     Args:
-        address: Where the lockfile is, ``gs://bucket/object``; the lease is beside it, ``gs://bucket/object.lease``.
+        address: Where the text is, ``gs://bucket/object``; the lease is beside it, ``gs://bucket/object.lease``.
         patience: How long a request may still take, in seconds, once the caller's task was cancelled.
         connect: Makes the client; it is called in that thread, inside its loop.
         clock, sleep, holder: See :class:`~reconciler.providers.lease.Lease`.
+        called: What messages call the text.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class BucketLock:
         sleep: Sleeper,
         holder: str,
         patience: float = PATIENCE,
+        called: str = "the lockfile",
     ) -> None:
         self._address = address
+        self._called = called
         self._connect = connect
         self._clock = clock
         self._sleep = sleep
@@ -65,7 +70,7 @@ class BucketLock:
 
     def read(self) -> str | None:
         """The text, or ``None`` where there is none; raises ReconcileError when it is no text."""
-        with _explained(f"the lockfile {self._address} cannot be read"):
+        with _explained(f"{self._called} {self._address} cannot be read"):
             found = self._run(lambda storage: storage.read(self._address))
         data, self._generation = found or (None, ABSENT)
         self._text = None if data is None else self._decoded(data)
@@ -76,7 +81,7 @@ class BucketLock:
             return data.decode()
         except UnicodeDecodeError as error:
             raise ReconcileError(
-                f"the lockfile {self._address} is not UTF-8 text",
+                f"{self._called} {self._address} is not UTF-8 text",
                 "put an earlier version of the object in its place, or delete it: apply rebuilds it",
             ) from error
 
@@ -90,7 +95,7 @@ class BucketLock:
             return False
         data, seen = text.encode(), self._generation
         try:
-            with _explained(f"the lockfile {self._address} cannot be saved"):
+            with _explained(f"{self._called} {self._address} cannot be saved"):
                 self._generation = self._run(lambda storage: storage.write(self._address, data, generation=seen))
         except PreconditionError as error:
             message = f"another run has saved {self._address} meanwhile"
@@ -100,7 +105,7 @@ class BucketLock:
 
     def check_writable(self) -> None:
         """Raise what keeps the object from being looked at; that it may be written shows when the lease is taken."""
-        with _explained(f"the lockfile {self._address} cannot be looked at"):
+        with _explained(f"{self._called} {self._address} cannot be looked at"):
             self._run(lambda storage: storage.stat(self._address))
 
     @contextmanager
