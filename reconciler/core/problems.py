@@ -110,8 +110,9 @@ class InterruptedRun(ReconcileError):  # noqa: N818 - an interruption is no erro
 
     exit_status = ExitStatus.INTERRUPTED
 
-    def __init__(self) -> None:
-        super().__init__(
-            "interrupted; the lockfile is saved, and trainings go on",
-            "run the same command again to resume, or reconcile wait",
-        )
+    def __init__(
+        self,
+        message: str = "interrupted; the lockfile is saved, and trainings go on",
+        remedy: str = "run the same command again to resume, or reconcile wait",
+    ) -> None:
+        super().__init__(message, remedy)

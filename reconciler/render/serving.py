@@ -1,0 +1,111 @@
+"""What serves after somebody moved it by hand: as a versioned document, and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.core.lock import LockedModel
+from reconciler.core.model import Capabilities, Target
+from reconciler.core.plan import Action, Kind, Reason
+from reconciler.render.documents import Document, envelope, filled
+from reconciler.render.layout import Style, plain, told
+from reconciler.render.plan_text import target_line
+from reconciler.render.safe import terminal_safe
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What serves a manifest, and what did ``before``, empty for nothing.
+
+    ``model`` is what is recorded now, and ``remote`` what answers prompts. Without ``changed`` it was so already.
+    ``reason`` is why somebody rolled it back. ``published`` names the pointer that tells applications, if there is one,
+    and ``next`` is what the next apply would do about the manifest.
+    """
+
+    name: str
+    model: LockedModel
+    remote: str
+    lockfile: str
+    before: str = ""
+    changed: bool = True
+    reason: str = ""
+    published: str = ""
+    next: Sequence[Action] = ()
+
+
+def serving_document(moved: Moved, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
+    """What serves a manifest now (schema: serving)."""
+    return {
+        **envelope("Serving", target, capabilities, root),
+        "name": moved.name,
+        "changed": moved.changed,
+        **filled({"before": moved.before, "reason": moved.reason, "published": moved.published}),
+        "serving": {"key": moved.model.serving, "remote": moved.remote},
+        "rejected": list(_rejected(moved.model)),
+        "lockfile": moved.lockfile,
+        "next": [_next(action) for action in moved.next],
+    }
+
+
+def _rejected(model: LockedModel) -> Iterator[Document]:
+    for key in model.rejected:
+        generation = model.generation(key)
+        yield {"key": key, **filled({"reason": generation.rejection if generation else ""})}
+
+
+def _next(action: Action) -> Document:
+    return {
+        "action": action.kind.value,
+        "reason": action.reason.value,
+        **filled({"key": action.key, "message": action.message}),
+    }
+
+
+_LABEL_WIDTH: Final = 12
+_VERBS: Final[Mapping[str, str]] = {
+    Kind.CREATE: "trains {key}",
+    Kind.UPDATE: "patches {key}",
+    Kind.WAIT: "waits for {key}, which is training",
+    Kind.ADOPT: "takes up {key}",
+    Kind.CHECK: "runs the checks of {key}",
+    Kind.PROMOTE: "lets {key} serve",
+    Kind.RETIRE: "cancels {key}",
+    Kind.HOLD: "holds it ({reason})",
+}
+_UNEVENTFUL: Final[Mapping[str, str]] = {Reason.IN_SYNC: "changes nothing"}
+
+
+def serving_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
+    """A Serving document: what serves now, and below what is rejected, where that stands, and what comes next."""
+    lines = [target_line(document, style), style("good", terminal_safe(_headline(document)))]
+    for label, text in _details(document):
+        for margin, line in told(f"  {label:<{_LABEL_WIDTH}}", text, width):
+            lines.append(style("muted", margin) + line)
+    return "\n".join(lines)
+
+
+def _headline(document: Document) -> str:
+    now = f"{document['name']}: {document['serving']['key']} serves"
+    if not document["changed"]:
+        return f"{now} already; nothing was changed"
+    return f"{now} in the place of {document['before']}" if "before" in document else now
+
+
+def _details(document: Document) -> Iterator[tuple[str, str]]:
+    yield "remote", document["serving"]["remote"]
+    for one in document["rejected"]:
+        yield "rejected", f"{one['key']}: {one['reason']}" if "reason" in one else one["key"]
+    if document["changed"]:
+        yield "recorded", document["lockfile"]
+        if "published" in document:
+            yield "published", document["published"]
+    for action in document["next"]:
+        yield "next apply", _outlook(action)
+
+
+def _outlook(action: Document) -> str:
+    verb = _VERBS.get(action["action"]) or _UNEVENTFUL.get(action["reason"], "leaves it as it is")
+    what = verb.format(key=action.get("key", "it"), reason=action["reason"])
+    return f"{what}: {action['message']}" if "message" in action else what
