@@ -110,10 +110,8 @@ class World:
                 return self.told(Adopted(declared.name, declared.file, observed(found, model)))
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
-            case Kind.CHECK:
-                return self.told(Checked(declared.name, action.key, report(declared, passed=action.key[-1] < "p")))
-            case Kind.PROMOTE:
-                return self.told(Promoted(declared.name, action.key, action.remote))
+            case Kind.CHECK | Kind.PROMOTE:
+                return self.told(_qualified(declared, action))
             case Kind.RETIRE:
                 stopped = replace(self.observation.models[action.remote], state=State.CANCELLED)
                 return self.told(Dropped(declared.name, action.key, action.remote)).showing(stopped)
@@ -161,6 +159,12 @@ def _made(declared: Manifest, action: Action) -> Made:
         attempt=action.attempt,
         parent=parent,
     )
+
+
+def _qualified(declared: Manifest, action: Action) -> Checked | Promoted:
+    if action.kind is Kind.PROMOTE:
+        return Promoted(declared.name, action.key, action.remote)
+    return Checked(declared.name, action.key, report(declared, passed=action.key[-1] < "p"))
 
 
 def report(declared: Manifest, *, passed: bool) -> CheckReport:

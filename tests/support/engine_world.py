@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from starlette.requests import Request as HttpRequest
 
+from reconciler.core.checks import Check
 from reconciler.core.events import Event
 from reconciler.core.identity import dataset_digest
 from reconciler.core.lock import Lock
@@ -23,6 +24,7 @@ from reconciler.core.ports import Provider
 from reconciler.core.problems import Place
 from reconciler.emulator.app import create_app
 from reconciler.emulator.settings import Settings
+from reconciler.engine.execute import Publish, publish_nothing
 from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
 from reconciler.files.lockfile import LockFile
@@ -71,6 +73,9 @@ class Same:
     def validation(self, _: Manifest) -> tuple[Example, ...]:
         return ()
 
+    def held_out(self, _manifest: Manifest, _check: Check) -> tuple[Example, ...]:
+        return ()
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -113,6 +118,7 @@ class World:
     scope: str = "demo"
     around: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
     time: Time = field(default_factory=Time)
+    publish: Publish = publish_nothing
 
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_app(
@@ -147,6 +153,7 @@ class World:
             clock=self.time.clock,
             sleeper=self.time.sleep,
             options=options,
+            publish=self.publish,
         )
 
     def with_provider(self, act: Callable[[Provider], Awaitable[T]]) -> T:
