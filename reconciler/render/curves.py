@@ -39,7 +39,7 @@ class Curve:
     """What is known of one training, ``seen`` at that moment; ``left_then`` are the seconds that it needed then.
 
     ``done`` is ``None`` where the service does not tell how far it is; ``since`` is when it began or was asked for.
-    ``phase`` is the service's own word for what it does, empty for ordinary training.
+    ``phase`` is the service's own word for what it does, empty for ordinary training. ``unit`` is what is counted.
     """
 
     seen: datetime
@@ -50,6 +50,7 @@ class Curve:
     left_then: float | None = None
     phase: str = ""
     since: datetime | None = None
+    unit: str = "step"
 
     @property
     def doing(self) -> str:

@@ -1,4 +1,4 @@
-"""The stream of events as a live display: a line a training, redrawn in place, and permanent lines above it."""
+"""The stream of events as a live display: a line for all that takes its time, and permanent lines above."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from rich.text import Text
 from reconciler.core.events import (
     Adopted,
     Cancelled,
+    Checked,
+    Checking,
     Completed,
     Disappeared,
     Event,
     Failed,
     Progressed,
+    Refused,
     Started,
     Targeted,
 )
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 _REDRAWS_PER_SECOND: Final = 4
 _GAP: Final = 2
 _SPARE_LINES: Final = 2
-"""Lines of the terminal that the trainings leave free: for what does not fit, and for the cursor."""
+"""Lines of the terminal that the display leaves free: for what does not fit, and for the cursor."""
+_PROMPT: Final = "prompt"
 _WIDEST_BAR: Final = 24
 _NARROWEST_BAR: Final = 8
 _STYLES: Final[Mapping[Role, str]] = {
@@ -66,10 +70,10 @@ def _elapsed(curve: Curve, now: datetime) -> str:
 
 def _step(curve: Curve, _now: datetime) -> str:
     if curve.done is None:
-        return counted(curve.total, "step") if curve.total else ""
+        return counted(curve.total, curve.unit) if curve.total else ""
     if not curve.total and not curve.done:
         return ""
-    return f"step {curve.done}/{curve.total}" if curve.total else f"step {curve.done}"
+    return f"{curve.unit} {curve.done}/{curve.total}" if curve.total else f"{curve.unit} {curve.done}"
 
 
 def _epoch(curve: Curve, _now: datetime) -> str:
@@ -107,7 +111,7 @@ _RIGHT: Final = frozenset({"elapsed", "percent", "left"})
 
 
 class _Display:
-    """The lines of the trainings, drawn anew for the width and the time of each drawing."""
+    """The lines of what is under way, drawn anew for the width and the time of each drawing."""
 
     def __init__(self, clock: Clock, column: int) -> None:
         self._clock = clock
@@ -119,7 +123,7 @@ class _Display:
         if rows:
             yield self._table(rows[:room], self._clock(), options.max_width, console.encoding)
         if len(rows) > room:
-            yield Text(f"and {len(rows) - room} more in training")
+            yield Text(f"and {len(rows) - room} more under way")
 
     def _table(self, rows: tuple[tuple[str, Curve], ...], now: datetime, width: int, encoding: str) -> Table:
         texts = {name: [encodable(cell(curve, now), encoding) for _, curve in rows] for name, cell in _CELLS.items()}
@@ -151,7 +155,7 @@ def _fit(widths: dict[str, int], width: int) -> int:
 class LiveProgress:
     """A sink of events that draws on a terminal; leaving it, by an interrupt too, shows the cursor again.
 
-    Trainings that are still under way then stay on the screen as they were last seen. ``names`` are the models' names,
+    What is still under way then stays on the screen as it was last seen. ``names`` are the models' names,
     so that the lines align.
     """
 
@@ -174,12 +178,12 @@ class LiveProgress:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Redraw the training that the event is about, and print what changed for good."""
+        """Redraw the line that the event is about, and print what changed for good."""
         if isinstance(event, Targeted):
             return
         self._redraw(event)
         told = self._teller.tell(event)
-        if told and not isinstance(event, Started):
+        if told and not isinstance(event, Started | Checking):
             role, words = told
             name = f"{terminal_safe(event.name):<{self._column}}  "
             line = Text.assemble(name, (encodable(words, self._console.encoding), _STYLES[role]))
@@ -191,11 +195,18 @@ class LiveProgress:
                 self._show(one.key, name, Curve(seen=self._clock(), total=one.total_steps))
             case Progressed(name, key, model, total):
                 self._show(key, name, curve_of(model, total, self._clock()))
-            case Completed(_, key) | Failed(_, key) | Cancelled(_, key) | Disappeared(_, key):
-                self._display.rows = {one: row for one, row in self._display.rows.items() if one != key}
+            case Checking(name, key, done, total):
+                self._show(key, name, Curve(self._clock(), done, total, phase="checking", unit=_PROMPT))
+            case Completed(_, key) | Failed(_, key) | Cancelled(_, key) | Disappeared(_, key) | Checked(_, key):
+                self._keep(lambda one, _: one != key)
+            case Refused(name):
+                self._keep(lambda _, row: row[0] != name or row[1].unit != _PROMPT)  # its training goes on
             case _:
                 return
 
     def _show(self, key: str, name: str, curve: Curve) -> None:
         """Put a new mapping in the place of the old, as another thread draws from it."""
         self._display.rows = {**self._display.rows, key: (name, curve)}
+
+    def _keep(self, wanted: Callable[[str, tuple[str, Curve]], bool]) -> None:
+        self._display.rows = {key: row for key, row in self._display.rows.items() if wanted(key, row)}

@@ -10,6 +10,8 @@ from typing import Final, Self, TextIO
 from reconciler.core.events import (
     Adopted,
     Cancelled,
+    Checked,
+    Checking,
     Completed,
     Disappeared,
     Dropped,
@@ -17,17 +19,22 @@ from reconciler.core.events import (
     Failed,
     Progressed,
     Refused,
+    Rejected,
+    Restored,
     Started,
     Targeted,
     Updated,
 )
 from reconciler.core.ports import Clock
+from reconciler.render.checks import checks_line
 from reconciler.render.curves import Curve, curve_of
 from reconciler.render.layout import Role, Style, plain
 from reconciler.render.safe import encodable, terminal_safe
 from reconciler.render.words import counted, duration, loss, steps_and_loss
 
 _QUARTERS: Final = 4
+_MANY_PROMPTS: Final = 20
+"""Checks with fewer prompts are over before somebody wants to know how far they are."""
 _LONGEST_SILENCE: Final = timedelta(minutes=5)
 """Half of the ten minutes after which the first CI systems end a job that writes nothing."""
 
@@ -95,8 +102,24 @@ def _plight(event: Event) -> tuple[Role, str] | None:
             return _loss_of_a_training(event)
         case Refused(_, error):
             return "error", f"refused: {error}"
+        case Checking() | Checked() | Rejected() | Restored():
+            return _qualification(event)
         case _:
             return None
+
+
+def _qualification(event: Checking | Checked | Rejected | Restored) -> tuple[Role, str] | None:
+    """What decides whether a generation may serve."""
+    match event:
+        case Checking(_, key, done, total, checks):
+            begun = f"checking {key}: {counted(checks, 'check')}, {counted(total, 'prompt')}"
+            return None if done else ("wait", begun)
+        case Checked(_, _, report):
+            return "error" if report.failed else "good", checks_line(report)
+        case Rejected(_, key, reason):
+            return "warning", f"rejected: {key}: {reason}"
+        case Restored(_, key):
+            return "promote", f"no longer rejected: {key}"
 
 
 def _loss_of_a_training(event: Cancelled | Dropped | Disappeared) -> tuple[Role, str]:
@@ -123,7 +146,7 @@ class PlainProgress:
         self._column = max(map(len, names), default=0)
         self._teller = Teller(simulated=simulated)
         self._style = style
-        self._quarters: dict[str, int] = {}
+        self._quarters: dict[tuple[type, str], int] = {}
         self._told: dict[str, datetime] = {}
 
     def __enter__(self) -> Self:
@@ -138,7 +161,7 @@ class PlainProgress:
         """Write what changed."""
         if isinstance(event, Targeted):
             return
-        told = self._teller.tell(event) or (self._look(event) if isinstance(event, Progressed) else None)
+        told = self._teller.tell(event) or self._look(event)
         if told:
             role, words = told
             line = f"{terminal_safe(event.name):<{self._column}}  {self._style(role, words)}"
@@ -146,23 +169,38 @@ class PlainProgress:
             self._stream.flush()
             self._told[event.name] = self._clock()
 
-    def _look(self, event: Progressed) -> tuple[Role, str] | None:
-        curve = curve_of(event.model, event.total_steps, self._clock())
-        return self._quarter(event, curve) or self._sign_of_life(event, curve)
+    def _look(self, event: Event) -> tuple[Role, str] | None:
+        """How far it is, after each quarter and after each long silence."""
+        match event:
+            case Progressed():
+                curve = curve_of(event.model, event.total_steps, self._clock())
+                quarter = self._quarter(event, curve.share or 0)
+                return ("wait", _so_far(curve)) if quarter else self._sign_of_life(event, _still_training(curve))
+            case Checking(_, _, done, total):
+                asked = f"{done} of {counted(total, 'prompt')}"
+                quarter = self._quarter(event, done / total) and total >= _MANY_PROMPTS
+                line = f"{100 * done / total:.0f} %: {asked}"
+                return ("wait", line) if quarter else self._sign_of_life(event, f"still checking: {asked}")
+            case _:
+                return None
 
-    def _sign_of_life(self, event: Progressed, curve: Curve) -> tuple[Role, str] | None:
-        if curve.seen - self._told.setdefault(event.name, curve.seen) < _LONGEST_SILENCE:
-            return None
-        elapsed = curve.elapsed(curve.seen)
-        so_far = "" if elapsed is None else f": {duration(elapsed.total_seconds())} so far"
-        return "wait", f"still {terminal_safe(curve.doing)}{so_far}"
+    def _sign_of_life(self, event: Progressed | Checking, words: str) -> tuple[Role, str] | None:
+        now = self._clock()
+        return None if now - self._told.setdefault(event.name, now) < _LONGEST_SILENCE else ("wait", words)
 
-    def _quarter(self, event: Progressed, curve: Curve) -> tuple[Role, str] | None:
-        quarter = int((curve.share or 0) * _QUARTERS)
-        if not self._quarters.get(event.key, 0) < quarter < _QUARTERS:
-            return None
-        self._quarters[event.key] = quarter
-        return "wait", _so_far(curve)
+    def _quarter(self, event: Progressed | Checking, share: float) -> bool:
+        """Whether another quarter is over, the last one apart, after which comes the result."""
+        what, quarter = (type(event), event.key), int(share * _QUARTERS)
+        if not self._quarters.get(what, 0) < quarter < _QUARTERS:
+            return False
+        self._quarters[what] = quarter
+        return True
+
+
+def _still_training(curve: Curve) -> str:
+    elapsed = curve.elapsed(curve.seen)
+    so_far = "" if elapsed is None else f": {duration(elapsed.total_seconds())} so far"
+    return f"still {terminal_safe(curve.doing)}{so_far}"
 
 
 def _so_far(curve: Curve) -> str:

@@ -9,11 +9,25 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from reconciler.core.events import Adopted, Completed, Event, Failed, Progressed, Promoted, Started, Targeted, Updated
+from reconciler.core.events import (
+    Adopted,
+    Checked,
+    Checking,
+    Completed,
+    Event,
+    Failed,
+    Progressed,
+    Promoted,
+    Refused,
+    Started,
+    Targeted,
+    Updated,
+)
 from reconciler.core.lock import locked_target
 from reconciler.core.model import Failure, RemoteModel, State
+from reconciler.core.problems import ReconcileError
 from reconciler.render.live import LiveProgress
-from support.render_values import ACTIVE, KEY, REMOTE, TARGET, FixedClock, training_model, uncoloured
+from support.render_values import ACTIVE, CHECKS, KEY, REMOTE, TARGET, FixedClock, training_model, uncoloured
 
 NAME = "number-generator"
 STARTED = Started(NAME, "n.yaml", replace(ACTIVE, state=State.CREATING, final_loss=None))
@@ -71,7 +85,7 @@ def test_more_trainings_than_lines_are_counted() -> None:
     looks = [Progressed(f"m{at}", f"m{at}-22222222", training_model(at), 23) for at in range(10)]
     frame = last_frame(watched(*looks, height=6))
     assert [line.split()[0] for line in frame] == ["m0", "m1", "m2", "m3", "and"]
-    assert frame[-1] == "and 6 more in training"
+    assert frame[-1] == "and 6 more under way"
 
 
 def test_the_end_of_a_training_stays_on_the_screen() -> None:
@@ -107,6 +121,28 @@ def test_a_training_of_unknown_length_claims_no_share() -> None:
     (line,) = last_frame(watched(endless))
     assert line.rstrip().endswith("step 5  epoch 0  loss 7.00  ▁")
     assert "%" not in line
+
+
+def test_checks_under_way_have_a_line_like_a_training() -> None:
+    text = watched(COMPLETED, *(Checking(NAME, KEY, done, 12, 3) for done in range(4)))
+    (line,) = last_frame(text)
+    assert re.fullmatch(r"number-generator  [━╸╺]{24}  checking  25 %  prompt 3/12 *", line)
+    assert "3 checks" not in text
+
+
+def test_the_result_of_checks_stays_on_the_screen() -> None:
+    text = watched(Checking(NAME, KEY, 12, 12, 3), Checked(NAME, KEY, CHECKS))
+    assert f"{NAME}  checks failed: 2 of 4: small (expected 9, got 10)" in text
+    assert "prompt" not in text[text.index("checks failed") :]
+
+
+def test_checks_that_break_off_leave_no_line_and_the_next_training_goes_on() -> None:
+    other = Progressed(NAME, "number-generator-22222222", training_model(3), 23)
+    broken = Refused(NAME, ReconcileError("the endpoint is gone"))
+    text = watched(Checking("x", "x-1", 2, 4, 1), Checking(NAME, KEY, 3, 12, 3), other, broken)
+    frame = last_frame(text)
+    assert f"{NAME}  refused: the endpoint is gone\n" in text
+    assert [(line.split()[0], "prompt" in line) for line in frame] == [("x", True), (NAME, False)]
 
 
 SILENT = replace(training_model(0), completed_steps=None)

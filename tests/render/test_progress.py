@@ -9,6 +9,8 @@ import pytest
 
 from reconciler.core.events import (
     Adopted,
+    Checked,
+    Checking,
     Completed,
     Declared,
     Disappeared,
@@ -16,7 +18,10 @@ from reconciler.core.events import (
     Failed,
     Progressed,
     Promoted,
+    Published,
     Refused,
+    Rejected,
+    Restored,
     Started,
     Targeted,
     Updated,
@@ -24,9 +29,10 @@ from reconciler.core.events import (
 from reconciler.core.lock import locked_target
 from reconciler.core.model import Failure, RemoteModel, State
 from reconciler.core.problems import ReconcileError, ServiceError
+from reconciler.render.checks import checks_line
 from reconciler.render.layout import ansi
 from reconciler.render.progress import PlainProgress
-from support.render_values import ACTIVE, KEY, REMOTE, TARGET, FixedClock, training_model
+from support.render_values import ACTIVE, CHECKS, KEY, REMOTE, TARGET, FixedClock, training_model
 
 NAME = "number-generator"
 STARTED = Started(NAME, "n.yaml", replace(ACTIVE, state=State.CREATING, final_loss=None))
@@ -79,6 +85,8 @@ def test_the_first_look_at_a_training_of_an_earlier_run_tells_how_far_it_is() ->
             Refused(NAME, ServiceError("no\x1b[2J model", "ask for it", code="NOT_FOUND")),
             r"refused: no\x1b[2J model; ask for it",
         ),
+        (Rejected(NAME, KEY, "it is rude\nsometimes"), rf"rejected: {KEY}: it is rude\nsometimes"),
+        (Restored(NAME, KEY), f"no longer rejected: {KEY}"),
     ],
 )
 def test_every_other_change_is_a_line(event: Event, line: str) -> None:
@@ -88,7 +96,8 @@ def test_every_other_change_is_a_line(event: Event, line: str) -> None:
 def test_what_changes_nothing_is_not_told() -> None:
     unknown_length = Progressed(NAME, KEY, replace(training_model(9, 5.0), total_steps=None), None)
     started = Progressed(NAME, KEY, training_model(0), 23)
-    assert told(Targeted(locked_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started) == []
+    silent = (Targeted(locked_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started)
+    assert told(*silent, Promoted(NAME, KEY, REMOTE), Published(NAME, KEY)) == []
 
 
 def told_over(minutes: int, *models: RemoteModel) -> list[str]:
@@ -121,6 +130,35 @@ def test_a_change_counts_as_a_sign_of_life() -> None:
 
 def test_long_quarters_are_not_silent_either() -> None:
     assert told_over(6, training_model(1, 7.0)) == ["still training: 5 min so far"]
+
+
+def test_checks_are_told_when_they_begin_and_when_they_end() -> None:
+    looks = [Checking(NAME, KEY, done, 12, 3) for done in range(13)]
+    assert told(*looks, Checked(NAME, KEY, CHECKS)) == [
+        f"{NAME}  checking {KEY}: 3 checks, 12 prompts",
+        f"{NAME}  {checks_line(CHECKS)}",
+    ]
+
+
+def test_many_prompts_are_told_by_quarters() -> None:
+    """Whatever the training of the same generation told."""
+    training = [Progressed(NAME, KEY, training_model(done), 23) for done in range(23)]
+    looks = [Checking(NAME, KEY, done, 50, 1) for done in range(51)]
+    assert [line.removeprefix(f"{NAME}  ") for line in told(*training, *looks)[3:]] == [
+        f"checking {KEY}: 1 check, 50 prompts",
+        "26 %: 13 of 50 prompts",
+        "50 %: 25 of 50 prompts",
+        "76 %: 38 of 50 prompts",
+    ]
+
+
+def test_slow_checks_give_a_sign_of_life() -> None:
+    stream, clock = io.StringIO(), FixedClock()
+    with PlainProgress(stream, clock=clock) as progress:
+        for done in range(4):
+            clock.at(200 * done)
+            progress(Checking(NAME, KEY, done, 12, 3))
+    assert stream.getvalue().splitlines()[1:] == [f"{NAME}  still checking: 2 of 12 prompts"]
 
 
 def test_names_align() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from reconciler.core.checks import CheckReport, CheckResult, Miss
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import (
     Capabilities,
@@ -77,6 +78,19 @@ ACTIVE = LockedGeneration(
     create_time="2026-11-22T19:16:00Z",
     complete_time="2026-11-22T19:17:30.123456789Z",
 )
+
+CHECKS = CheckReport(
+    "sha256:" + "c" * 64,
+    (
+        CheckResult("small", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("8", "10", "expected 9"),)),
+        CheckResult("large", passed=True, passes=1, answers=1, minimum=1),
+        CheckResult(
+            "roman", passed=False, passes=1, answers=3, minimum=0.5, misses=(Miss("IV", "", "blocked: SAFETY"),) * 2
+        ),
+        CheckResult("unseen", passed=True, passes=46, answers=50, minimum=0.8, interval=(0.8116, 0.9685), leaked=2),
+    ),
+)
+"""Two checks that pass, one of them an evaluation, and two that do not."""
 
 
 class FixedClock:
