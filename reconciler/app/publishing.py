@@ -68,21 +68,25 @@ class Publisher:
             return ()
         for _ in range(_RIVALS):
             with suppress(LockConflict):
-                self._store.write(self._text(lock, self._store))
+                text = self._text(lock, self._store)
+                if text is not None:
+                    self._store.write(text)
                 return newly_published(lock)
         raise LockConflict(
             f"{self.shown} cannot be written: {_RIVALS} times in a row another run was faster", "run the command again"
         )
 
-    def _text(self, lock: Lock, store: LockStore) -> str:
-        """What the pointer should say, after it was found to be ours."""
-        found = store.read()
+    def _text(self, lock: Lock, store: LockStore) -> str | None:
+        """What the pointer should say, after it was found to be ours; ``None`` where none is needed yet."""
+        found, serving_now = store.read(), serving_keys(lock)
+        if found is None and not serving_now:
+            return None
         before = {} if found is None else read_pointer(found, self._target, self.shown)
         if found is not None:
             require_ours(before, lock, self.shown)
         entries = (
             resolved(self._target, name, serving, self._sampled(name, key, before))
-            for name, key in serving_keys(lock).items()
+            for name, key in serving_now.items()
             if (serving := lock.models[name].generation(key))
         )
         document = resolve_document(entries, self._target, self._capabilities)
