@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 from reconciler.app.environment import Environment
 from reconciler.app.locks import other_locks
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
-from reconciler.app.services import callable_name, connect, endpoint_of, url_of
+from reconciler.app.recorded import serving_generation
+from reconciler.app.resolving import resolved
+from reconciler.app.services import connect
 from reconciler.core.events import Disappeared, record
 from reconciler.core.generations import Observation, live_of, vanished
 from reconciler.core.locked import not_ready
@@ -20,7 +21,7 @@ from reconciler.core.pinning import addresses, loss_notices, pinned
 from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import plan as make_plan
 from reconciler.core.ports import Objects
-from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
+from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.core.selection import check_names
 from reconciler.render.documents import Document, plan_document, validation_document
 from reconciler.render.resolve import Resolved, resolve_document
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from reconciler.app.services import Service
     from reconciler.core.lock import Lock
+    from reconciler.render.access import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,32 +123,55 @@ def _looked(env: Environment, project: Project, what: Input, request: Request) -
         return session.run(work())
 
 
-def _observed(env: Environment, project: Project, what: Input) -> Observation:
+def _asked(
+    env: Environment, project: Project, what: Input, *, live: bool, access: str | None
+) -> tuple[Observation, Reach | None]:
+    """What the service shows, as far as it is to be asked."""
+    from reconciler.app.reaching import reach
     from reconciler.app.session import Session
     from reconciler.engine.observe import observe
 
-    async def look() -> Observation:
+    async def ask() -> tuple[Observation, Reach | None]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as provider:
             concurrency = project.target.limits.concurrency
-            return await observe(provider, project.lock, concurrency=concurrency, progress=True)
+            seen = await observe(provider, project.lock, concurrency=concurrency, progress=True) if live else None
+            return seen or Observation(), await reach(provider, project, access) if access else None
 
     with Session() as session:
-        return session.run(look())
+        return session.run(ask())
 
 
-def status(env: Environment, what: Input, *, live: bool) -> Answer:
-    """What the lockfile holds; with ``live`` also what the service shows of it."""
+def status(env: Environment, what: Input, *, live: bool, access: str | None = None) -> Answer:
+    """What the lockfile holds; with ``live`` also what the service shows of it.
+
+    ``access`` is an e-mail address, of which the service is asked what it can reach.
+
+    Raises:
+        UsageError: for an address where models have no permissions of their own.
+    """
     project = open_project(env, what, strict=False)
-    observed = _observed(env, project, what) if live else Observation()
+    if access:
+        _require_permissions(project)
+    asked = live or access
+    observed, reach = _asked(env, project, what, live=live, access=access) if asked else (Observation(), None)
     document = status_document(
         _without_the_vanished(project.lock, observed),
         project.target,
         project.capabilities,
         project.lockfile,
         live=_recorded(project, observed) if live else None,
+        reach=reach,
         root=project.root,
     )
     return Answer(document)
+
+
+def _require_permissions(project: Project) -> None:
+    if "access" not in project.capabilities.features:
+        raise UsageError(
+            f"--access: {project.capabilities.label} knows no permissions of single models; IAM says who may use them",
+            f"see gcloud projects get-iam-policy {project.target.project or 'PROJECT'}",
+        )
 
 
 def _without_the_vanished(lock: Lock, observed: Observation) -> Lock:
@@ -177,36 +202,10 @@ def resolve(env: Environment, what: Input, name: str | None) -> Answer:
 
 
 def _resolved(project: Project, name: str) -> Resolved:
-    locked = project.lock.models.get(name)
-    serving = locked.generation(locked.serving) if locked else None
-    if serving is None:
-        raise _unserved(project, name)
+    serving = serving_generation(project, name)
     if serving.state is not State.ACTIVE:
         raise ReconcileError(
             f"nothing serves {name}: {serving.key} was recorded as {serving.state}", "run reconcile apply to mend that"
         )
     manifest = next((one for one in project.manifests if one.name == name), None)
-    remote = callable_name(serving.remote, serving.resources)
-    return Resolved(
-        name=name,
-        key=serving.key,
-        remote=remote,
-        provider=project.target.provider,
-        location=project.target.location or "",
-        endpoint=endpoint_of(project.target),
-        url=url_of(project.target, remote),
-        preamble=serving.preamble,
-        resources=serving.resources,
-        sampling=manifest.sampling if manifest else Sampling(),
-    )
-
-
-def _unserved(project: Project, name: str) -> ReconcileError:
-    declared = {one.name for one in project.manifests}
-    known = sorted(declared | project.lock.models.keys())
-    if name in known:
-        why = "none of its generations has been promoted yet" if name in project.lock.models else "it was never applied"
-        return ReconcileError(f"nothing serves {name}: {why}", "run reconcile apply first")
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"the names are: {', '.join(known) or 'none'}"
-    return ReconcileError(f"nothing serves {name}: neither a manifest nor {project.lockfile} knows that name", remedy)
+    return resolved(project.target, name, serving, manifest.sampling if manifest else Sampling())

@@ -38,6 +38,13 @@ def label(text: str) -> tuple[str, str]:
     return name, wanted
 
 
+def address(text: str) -> str:
+    """An e-mail address in lower case, as services compare them; what is none is a usage error."""
+    if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", text):
+        raise click.BadParameter(f"{text!r} is no e-mail address; write it like ada@example.com.")
+    return text.lower()
+
+
 def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several decorators as one, the first of them outermost."""
     return lambda command: reduce(lambda wrapped, one: one(wrapped), reversed(decorators), command)

@@ -52,11 +52,17 @@ def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, **value
 @options.voice
 @options.reports
 @click.option("--live", is_flag=True, help="Also ask the service what it shows of the recorded models.")
+@click.option(
+    "--access",
+    type=options.address,
+    metavar="ADDRESS",
+    help="Also ask the service which of the recorded models that e-mail address can reach.",
+)
 @options.environment
-def status(env: Environment, /, *, live: bool, **values: Any) -> int:
+def status(env: Environment, /, *, live: bool, access: str | None, **values: Any) -> int:
     """Show what the lockfile records of each model."""
     output = output_of(values)
-    answer = commands.status(env, input_of(values), live=live)
+    answer = commands.status(env, input_of(values), live=live, access=access)
     output.result(answer.document, lambda style, width: status_text(answer.document, width=width, style=style))
     return answer.exit_status
 

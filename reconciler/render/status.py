@@ -8,6 +8,7 @@ from reconciler.core.lock import Lock, LockedGeneration, LockedModel
 from reconciler.core.lock_text import resources_json
 from reconciler.core.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.core.waiting import completed_steps, tells_progress
+from reconciler.render.access import Reach, access_document
 from reconciler.render.documents import Document, envelope, filled, number
 
 
@@ -18,18 +19,21 @@ def status_document(
     lockfile: str,
     *,
     live: Mapping[str, RemoteModel] | None = None,
+    reach: Reach | None = None,
     root: str = "",
 ) -> Document:
     """Every recorded model (schema: status).
 
     ``live`` holds what the service shows, by remote name; it is believed before the record. Without it the document
-    tells of the lockfile alone, and says so: ``observed`` is false.
+    tells of the lockfile alone, and says so: ``observed`` is false. ``reach`` is what somebody can reach, where the
+    service was asked for that.
     """
     return {
         **envelope("Status", target, capabilities, root),
         "lockfile": lockfile,
         "observed": live is not None,
         "models": [_model(name, model, live or {}) for name, model in sorted(lock.models.items())],
+        **({"access": access_document(reach)} if reach else {}),
     }
 
 

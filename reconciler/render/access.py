@@ -1,0 +1,73 @@
+"""What somebody can reach, as a part of the status document and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.core.access import Permission
+from reconciler.core.reaching import Reached
+from reconciler.render.documents import Document
+from reconciler.render.layout import Style
+from reconciler.render.safe import terminal_safe
+from reconciler.render.words import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A generation whose permissions were asked for."""
+
+    name: str
+    key: str
+    remote: str
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What an address may do with each generation; ``None`` stands for one that is gone."""
+
+    address: str
+    found: tuple[tuple[Shared, Reached | None], ...]
+
+
+def access_document(reach: Reach) -> Document:
+    """The part ``access`` of a Status document."""
+    there = [(shared, reached) for shared, reached in reach.found if reached]
+    return {
+        "address": reach.address,
+        "asked": len(there),
+        "models": [_entry(shared, reached.certain) for shared, reached in there if reached.certain],
+        "perhaps": [_entry(shared, one) for shared, reached in there for one in reached.perhaps],
+        "gone": [_shared(shared) for shared, reached in reach.found if reached is None],
+    }
+
+
+def _entry(shared: Shared, permission: Permission) -> Document:
+    return {**_shared(shared), "role": permission.role, "through": str(permission.grantee)}
+
+
+def _shared(shared: Shared) -> Document:
+    return {"name": shared.name, "key": shared.key, "remote": shared.remote, "serving": shared.serving}
+
+
+def access_lines(access: Document, style: Style) -> Iterator[str]:
+    """The part ``access`` of a Status document, a line a model: what is sure, what depends on a group, what is gone."""
+    yield style("heading", terminal_safe(f"{access['address']} can reach {_amount(access)}"))
+    yield from (_line(one, "as") for one in access["models"])
+    if access["perhaps"]:
+        yield style("heading", "Perhaps more, as the service does not tell who belongs to what:")
+        yield from (_line(one, "through") for one in access["perhaps"])
+    for one in access["gone"]:
+        gone = f"{one['key']} is gone from the service, so nobody can reach it; run reconcile apply"
+        yield f"{style('warning', 'warning:')} {terminal_safe(gone)}"
+
+
+def _amount(access: Document) -> str:
+    reached, ready = len(access["models"]), counted(access["asked"], "ready model")
+    return f"{reached} of {ready}:" if reached else f"none of {ready}."
+
+
+def _line(one: Document, how: str) -> str:
+    serves = " (serves)" if one["serving"] else ""
+    return terminal_safe(f"  {one['name']}  {one['key']}{serves}: {one['role']} {how} {one['through']}")
