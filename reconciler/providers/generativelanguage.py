@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+from reconciler.core.access import AccessChange, Permission
 from reconciler.core.inference import Prompt, Reply
 from reconciler.core.model import Capabilities, Generation, Handle, RemoteModel, State, TrainingExample, Update
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
@@ -21,6 +22,7 @@ from reconciler.providers.listing import list_models
 from reconciler.providers.preflight import BaseModels
 from reconciler.providers.prompts import WAYS, ask
 from reconciler.providers.reading import integer, read_failure, resource_name, text
+from reconciler.providers.sharing import Sharing
 from reconciler.providers.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class GenerativeLanguage(Closing):
         self._way = WAYS[version]
         self._capabilities = capabilities
         self._base_models = BaseModels(client, self._root)
+        self._sharing = Sharing(client, self._path, projects="projectAccess" in capabilities.features)
 
     async def aclose(self) -> None:
         """Give back the client's connections."""
@@ -197,6 +200,14 @@ class GenerativeLanguage(Closing):
         """Ask a model, in its version's way."""
         most = self._capabilities.max_candidates
         return await ask(self._client, self._path(remote), self._way, prompt, most, _ASK_REMEDIES)
+
+    async def access(self, remote: str) -> tuple[Permission, ...]:
+        """Every permission of a model, and the projects that may read it."""
+        return await self._sharing.read(remote)
+
+    async def set_access(self, remote: str, live: tuple[Permission, ...], changes: Iterable[AccessChange]) -> None:
+        """Change who may use a model."""
+        await self._sharing.write(remote, live, changes)
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
         """Why some base models cannot be tuned; a service that does not tell leaves it to the create call."""
