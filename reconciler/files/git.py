@@ -1,0 +1,101 @@
+"""Git, asked for files as they once were. It fetches nothing, writes nothing and runs no program but itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+_SECONDS: Final = 60
+"""How long one question may take; the history of a large repository is long."""
+_BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
+_KEPT: Final = (
+    "PATH",
+    "HOME",
+    "USERPROFILE",
+    "SYSTEMROOT",
+    "XDG_CONFIG_HOME",
+    "GIT_EXEC_PATH",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+)
+"""What git needs to find itself and the user's settings (such as ``safe.directory``); our secrets are none of it."""
+_ALWAYS: Final = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    # A partial clone would fetch what it lacks, with whatever transport its configuration names.
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+}
+_OPTIONS: Final = (
+    "--no-pager",
+    "--no-optional-locks",
+    "--literal-pathspecs",
+    # A folder that came with a pull request and looks like a bare repository is none.
+    *("-c", "safe.bareRepository=explicit"),
+)
+
+
+class GitError(Exception):
+    """Git is not installed, does not know this repository, lacks an object, or took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The content of a file in some commit: the name under which git keeps it, and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Git:
+    """The repository whose top folder this is; paths are relative to that, with forward slashes.
+
+    Plumbing alone is asked: no setting of a user or a repository makes it start pagers, hooks, filters or diff tools.
+    All methods raise GitError.
+    """
+
+    def __init__(self, repository: Path, environ: Mapping[str, str]) -> None:
+        self._command = ("git", "-C", str(repository), *_OPTIONS)
+        kept = {name: environ[name] for name in _KEPT if name in environ}
+        self._environ = {**kept, **_ALWAYS, "GIT_CEILING_DIRECTORIES": str(repository.parent)}
+
+    def commits(self, paths: Sequence[str], most: int) -> tuple[str, ...]:
+        """The newest ``most`` commits that lead to the present one and touch one of these paths, newest first."""
+        told = self._run("rev-list", "--full-history", f"--max-count={most}", "HEAD", "--", *paths)
+        return tuple(told.decode().split())
+
+    def blobs(self, commits: Sequence[str], paths: Sequence[str]) -> Iterator[Mapping[str, Blob]]:
+        """Which of these paths are files in each of these commits; a path must hold no line break."""
+        asked = "".join(f"{commit}:{path}\n" for commit in commits for path in paths)
+        told = self._run("cat-file", "--batch-check", given=asked.encode()).splitlines()
+        if len(told) != len(commits) * len(paths):
+            raise GitError
+        answers = map(_BLOB.fullmatch, told)
+        for _ in commits:
+            found = zip(paths, answers, strict=False)
+            yield {path: Blob(one["name"].decode(), int(one["size"])) for path, one in found if one}
+
+    def save(self, blob: Blob, file: Path) -> None:
+        """Write the content into a new file."""
+        with file.open("xb") as stream:
+            self._run("cat-file", "blob", blob.name, to=stream)
+
+    def _run(self, *arguments: str, given: bytes = b"", to: IO[bytes] | int = subprocess.PIPE) -> bytes:
+        try:
+            done = subprocess.run(  # noqa: S603 - no shell, and what is untrusted stands after -- or in the input
+                [*self._command, *arguments],
+                input=given,
+                stdout=to,
+                stderr=subprocess.DEVNULL,
+                env=self._environ,
+                timeout=_SECONDS,
+                check=True,
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            raise GitError from error
+        return done.stdout or b""

@@ -1,0 +1,49 @@
+"""Real git repositories, whatever the settings of the machine are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+
+class Repository:
+    """A git repository in a folder; commits get moments of their own, one minute apart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._minutes = 0
+        self("init", "--quiet", "--initial-branch=main")
+
+    def __call__(self, *arguments: str) -> str:
+        """Run git in the folder, as somebody who has a name; its standard output."""
+        who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
+        moment = f"2026-01-01T12:{self._minutes:02}:00Z"
+        done = subprocess.run(  # noqa: S603 - git, on a folder of the test
+            ["git", "-C", str(self.folder), *who, *arguments],  # noqa: S607 - the git that there is
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_CONFIG_GLOBAL": os.devnull,
+                "GIT_AUTHOR_DATE": moment,
+                "GIT_COMMITTER_DATE": moment,
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    def commit(self) -> str:
+        """Commit everything that stands in the folder; the commit's name."""
+        self._minutes += 1
+        self("add", "--all")
+        self("commit", "--quiet", "--message", "a state")
+        return self("rev-parse", "HEAD").strip()
+
+    def clone(self, folder: Path, *options: str) -> Repository:
+        """Clone it into another folder."""
+        self("clone", "--quiet", *options, self.folder.as_uri(), str(folder))
+        other = object.__new__(Repository)
+        other.folder, other._minutes = folder, self._minutes
+        return other
