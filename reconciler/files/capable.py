@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from reconciler.core.model import Capabilities
 from reconciler.core.problems import Problem
-from reconciler.files.effective import has_foreign_base_model, hyperparameters, mapping
+from reconciler.files.effective import block_of, has_foreign_base_model, hyperparameters, mapping, tuned_further
 from reconciler.files.explain import Finding
 from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
 _FEATURES = {"access": "access", "source": "lineage"}
 """The optional parts of a manifest's spec, and the feature that a service must have for each."""
+_INSTEAD = {("access", "vertex"): "delete it, and grant roles/aiplatform.user on the project in IAM"}
+"""What to do in place of such a part, by its field and the block of the service; elsewhere it is deleted."""
 
 Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 
@@ -48,9 +51,22 @@ def _base_model(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator
 
 
 def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
+    replaced = {"source"} if "baseModel" in block_of(spec, capabilities) else set()
     for field, feature in _FEATURES.items():
-        if field in spec and feature not in capabilities.features:
-            yield ["spec", field], f"is not supported with {capabilities.label}", "delete it"
+        if field in spec and field not in replaced and feature not in capabilities.features:
+            remedy = _INSTEAD.get((field, capabilities.block), "delete it")
+            yield ["spec", field], f"is not supported with {capabilities.label}", remedy
+
+
+def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
+    remote = tuned_further(spec, capabilities).get("remote")
+    if (
+        "lineage" in capabilities.features
+        and isinstance(remote, str)
+        and not re.fullmatch(capabilities.tuned_model_pattern, remote)
+    ):
+        message = f"{shortened(remote)} is no name of a tuned model of {capabilities.label}"
+        yield ["spec", "source", "remote"], message, f"write it as in {capabilities.tuned_model_example}"
 
 
 def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
@@ -60,4 +76,4 @@ def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterat
         yield ["spec", "displayName"], message, "shorten it"
 
 
-_RULES: tuple[Rule, ...] = (_hyperparameters, _base_model, _features, _display_name)
+_RULES: tuple[Rule, ...] = (_hyperparameters, _base_model, _features, _remote_source, _display_name)

@@ -44,11 +44,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a manifest is read in: the root, its repository (resolved), and the service, unless none is asked."""
+    """What a manifest is read in: the root, its repository (resolved), and the service, unless none is asked.
+
+    ``public_access`` says whether the target allows models that everyone may use.
+    """
 
     root: FilePath
     repository: FilePath
     capabilities: Capabilities | None
+    public_access: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +152,33 @@ _INAPPLICABLE = {
 
 
 def _source(document: Document, where: Path, origin: Origin, surroundings: Surroundings) -> DatasetSource:
-    declared, field = _at(document, where), dotted(where)
-    preamble = _preamble(document)
-    spot = document.place(where, key=True), field
+    declared, preamble = _at(document, where), preamble_of(document)
     if "examples" in declared:
+        spot = document.place(where, key=True), dotted(where)
         return DatasetSource("", spot, preamble, partial(_inline, declared), partial(_inline_spot, document, where))
+    return file_at(document, where, preamble, origin, surroundings)
+
+
+def file_at(
+    document: Document, where: Path, preamble: str, origin: Origin, surroundings: Surroundings
+) -> DatasetSource:
+    """The examples in the file that is declared at ``where``, with this preamble; that part must fit its schema.
+
+    Raises ReconcileError, with what is wrong and what to do, for a path that is none.
+    """
+    declared, field = _at(document, where), dotted(where)
     named = declared["path"]
     file = find_file(named, origin.folder, surroundings.repository)
     require_format(file)
     fields = Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
     shown = os.path.normpath(FilePath(document.file).parent / named)
     relative = FilePath(os.path.relpath(origin.folder / named, surroundings.root)).as_posix()
-    return datasets.file_source(file, shown, relative, fields, spot, preamble)
+    return datasets.file_source(file, shown, relative, fields, (document.place(where, key=True), field), preamble)
 
 
-def _preamble(document: Document) -> str:
-    """The preamble of the training examples, for those of validation too; their part may not fit the schema."""
-    preamble = mapping(document.value["spec"].get("dataset")).get("preamble")
+def preamble_of(document: Document) -> str:
+    """The preamble of the training examples, for all other prompts too; its part may not fit the schema."""
+    preamble = mapping(mapping(document.value.get("spec")).get("dataset")).get("preamble")
     return preamble if isinstance(preamble, str) else ""
 
 

@@ -1,13 +1,13 @@
-"""What may not stand in a text that a model is trained on."""
+"""What may not stand in a text that a model is trained on, or asked."""
 
 from __future__ import annotations
 
 
-def text_faults(text: str) -> list[tuple[str, str]]:
-    """What is wrong with a text, and what to do, each."""
+def text_faults(text: str, of: str = "example") -> list[tuple[str, str]]:
+    """What is wrong with a text of an example, or of something else; and what to do, each."""
     faults = []
     if not text or text.isspace():
-        faults.append(("is empty", "fill it in, or delete the example"))
+        faults.append(("is empty", f"fill it in, or delete the {of}"))
     if "\0" in text:
         faults.append(("holds a NUL character", "delete it"))
     if byte_length(text) is None:

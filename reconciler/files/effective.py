@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.core.model import Capabilities
+from reconciler.core.model import Capabilities, Source
 from reconciler.files.yaml import Path
 
 _MODELS = "models/"
@@ -25,10 +25,23 @@ def hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities | None) 
     return ("spec", "hyperparameters"), mapping(spec.get("hyperparameters"))
 
 
-def base_model(spec: Mapping[str, Any], capabilities: Capabilities | None) -> str:
+def source(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Source:
+    """What the model is tuned from."""
+    further = tuned_further(spec, capabilities)
+    if further:
+        return Source(tuned_model=further.get("tunedModel", ""), remote=further.get("remote", ""))
+    return Source(_base_model(spec, capabilities))
+
+
+def tuned_further(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Mapping[str, Any]:
+    """The tuned model to tune further; empty where there is none, or where a base model in the block replaces it."""
+    return {} if "baseModel" in block_of(spec, capabilities) else mapping(spec.get("source"))
+
+
+def _base_model(spec: Mapping[str, Any], capabilities: Capabilities | None) -> str:
     """The base model by its full name; a service with a block of its own has bare names."""
     if capabilities and capabilities.block:
-        return str(block_of(spec, capabilities).get("baseModel", spec["baseModel"]))
+        return str(block_of(spec, capabilities).get("baseModel") or spec["baseModel"])
     return _MODELS + str(spec["baseModel"]).removeprefix(_MODELS)
 
 

@@ -16,7 +16,7 @@ from reconciler.files.yaml import Document, Path, dotted
 Finding = tuple[Path, str, str]
 """The path of a field, what is wrong with it and what to do."""
 
-_LISTED_NAMES = 10
+_LISTED_NAMES = 12
 _ALIKE = 0.65
 """How much a known name resembles another (difflib's ratio) when it was probably meant: batchSize is no adapterSize."""
 _WANTED = {
@@ -56,6 +56,11 @@ def explain(document: Document, kind: str) -> list[Problem]:
         for path, message, remedy in _EXPLAINED[str(error.validator)](error, list(error.absolute_path))
     )
     return list(dict.fromkeys(found))
+
+
+def is_told(path: str, found: Iterable[Problem]) -> bool:
+    """Whether the field at this path, or one in it, has a problem already."""
+    return any(f"{problem.path}.".startswith((f"{path}.", f"{path}[")) for problem in found)
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

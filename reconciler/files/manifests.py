@@ -11,7 +11,9 @@ from typing import Any
 from reconciler.core.identity import canonical_number
 from reconciler.core.model import Capabilities, Dataset, Lifecycle, Manifest, Sampling, Source
 from reconciler.core.problems import Place, Problem
+from reconciler.files.access import read_access
 from reconciler.files.capable import incapabilities
+from reconciler.files.checks import read_checks
 from reconciler.files.dataset_sources import (
     TRAINING,
     VALIDATION,
@@ -23,8 +25,10 @@ from reconciler.files.dataset_sources import (
 )
 from reconciler.files.datasets import DatasetSource
 from reconciler.files.documents import TUNED_MODEL
-from reconciler.files.effective import base_model, block_of, hyperparameters, mapping
-from reconciler.files.explain import explain
+from reconciler.files.effective import block_of, hyperparameters, mapping, source, tuned_further
+from reconciler.files.explain import explain, is_told
+from reconciler.files.held_out import HeldOut
+from reconciler.files.lineage import Parent, lineage_faults
 from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
@@ -35,17 +39,22 @@ _TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the examples of a manifest come from; ``None`` for those in Cloud Storage, and for those of no data set."""
+    """Where the examples of a manifest come from; ``None`` for those in Cloud Storage, and for those of no data set.
+
+    ``held_out`` are the data sets of its checks, by the names of these.
+    """
 
     training: DatasetSource | None
     validation: DatasetSource | None
+    held_out: Mapping[str, HeldOut]
 
 
 @dataclass(slots=True)
 class Collection:
     """The manifests read so far, where their examples come from (by name), and everything that is wrong.
 
-    Manifests that are not ``selected`` are read as if the service were unknown: it need not be able to train them.
+    Manifests that are not ``selected`` are read as if the service were unknown, and everything allowed: it need not be
+    able to train them.
     """
 
     surroundings: Surroundings
@@ -54,6 +63,7 @@ class Collection:
     sources: dict[str, Sources] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _names: dict[str, Place] = field(default_factory=dict)
+    _parents: dict[str, Parent] = field(default_factory=dict)
 
     def add(self, document: Document, origin: Origin) -> None:
         """Take up one TunedModel document: as a manifest if nothing is wrong with it, else as problems."""
@@ -65,18 +75,39 @@ class Collection:
             found += [problem for problem in unable if problem.path not in told]
         training = _training(document, origin, surroundings, found)
         validation = _validation(document, origin, surroundings, found)
-        found += [*training.problems, *validation.problems]
+        checks = read_checks(document, origin, surroundings, training, found)
+        access, misgranted = read_access(document, surroundings, found)
+        found += [*training.problems, *validation.problems, *checks.problems, *misgranted]
         self.problems += found
+        self._note_parent(document, found)
         if training.dataset and not any(problem.severity == "error" for problem in found):
-            declared = _manifest(document, origin, training.dataset, surroundings.capabilities)
-            manifest = replace(declared, validation=validation.dataset)
+            # By the target's service even where no service is asked: all of the manifests are one family.
+            tuned_from = source(document.value["spec"], self.surroundings.capabilities)
+            manifest = replace(
+                _manifest(document, origin, tuned_from, training.dataset, surroundings.capabilities),
+                validation=validation.dataset,
+                checks=checks.checks,
+                access=access,
+            )
             self.manifests.append(manifest)
-            self.sources[manifest.name] = Sources(training.source, validation.source)
+            self.sources[manifest.name] = Sources(training.source, validation.source, checks.held_out)
+
+    def finish(self, *, complete: bool) -> None:
+        """Hold the manifests to one another, once all are there; ``complete`` says that there are no more elsewhere."""
+        for fault in lineage_faults(self._parents, self._names, complete=complete):
+            self.problems.append(fault.problem)
+            self.manifests = [manifest for manifest in self.manifests if manifest.name not in fault.names]
+
+    def _note_parent(self, document: Document, found: Iterable[Problem]) -> None:
+        spec, name = mapping(document.value.get("spec")), mapping(document.value.get("metadata")).get("name")
+        parent = tuned_further(spec, self.surroundings.capabilities).get("tunedModel")
+        if isinstance(name, str) and isinstance(parent, str) and not is_told("spec.source", found):
+            self._parents.setdefault(name, Parent(parent, document.place(["spec", "source", "tunedModel"])))
 
     def _surroundings_of(self, document: Document) -> Surroundings:
         metadata = mapping(document.value.get("metadata"))
         chosen = self.selected(str(metadata.get("name")), mapping(metadata.get("labels")))
-        return self.surroundings if chosen else replace(self.surroundings, capabilities=None)
+        return self.surroundings if chosen else replace(self.surroundings, capabilities=None, public_access=True)
 
     def _repeated_name(self, document: Document) -> Iterable[Problem]:
         metadata = document.value.get("metadata")
@@ -94,7 +125,7 @@ class Collection:
 
 def _training(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
     spec = document.value.get("spec")
-    if "dataset" not in mapping(spec) or _is_told(dotted(TRAINING), found):
+    if "dataset" not in mapping(spec) or is_told(dotted(TRAINING), found):
         return Reading()
     return read_training(document, origin, surroundings)
 
@@ -102,25 +133,21 @@ def _training(document: Document, origin: Origin, surroundings: Surroundings, fo
 def _validation(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
     able = surroundings.capabilities
     block = block_of(mapping(document.value.get("spec")), able)
-    if able is None or VALIDATION not in block or _is_told(f"spec.{able.block}.{VALIDATION}", found):
+    if able is None or VALIDATION not in block or is_told(f"spec.{able.block}.{VALIDATION}", found):
         return Reading()
     return read_validation(document, able.block, origin, surroundings)
 
 
-def _is_told(path: str, found: Iterable[Problem]) -> bool:
-    """Whether the field at this path, or one in it, has a problem already."""
-    return any(f"{problem.path}.".startswith((f"{path}.", f"{path}[")) for problem in found)
-
-
-def _manifest(document: Document, origin: Origin, dataset: Dataset, capabilities: Capabilities | None) -> Manifest:
+def _manifest(
+    document: Document, origin: Origin, tuned_from: Source, dataset: Dataset, capabilities: Capabilities | None
+) -> Manifest:
     metadata, spec = document.value["metadata"], document.value["spec"]
     declared = hyperparameters(spec, capabilities)[1]
     return Manifest(
         name=metadata["name"],
         file=origin.file,
         place=document.place(["metadata", "name"]),
-        # Without a base model there is a source, which passes where no service is asked.
-        source=Source(base_model(spec, capabilities) if "baseModel" in spec else ""),
+        source=tuned_from,
         dataset=dataset,
         hyperparameters={name: canonical_number(value) for name, value in declared.items()},
         labels=metadata.get("labels", {}),

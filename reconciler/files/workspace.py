@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from reconciler.core.model import Capabilities, Manifest, Target, TrainingExample
+from reconciler.core.checks import Check
+from reconciler.core.model import Capabilities, Example, Manifest, Target, TrainingExample
 from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.files.dataset_sources import Origin, Surroundings
 from reconciler.files.datasets import read_examples
@@ -61,6 +62,12 @@ class Workspace:
         source = self._sources[manifest.name].validation
         return read_examples(source, manifest.validation) if source and manifest.validation else iter(())
 
+    def held_out(self, manifest: Manifest, check: Check) -> Iterator[Example]:
+        """What the evaluation of a check asks, without preamble, as :meth:`training` gives what is trained on."""
+        held_out = self._sources[manifest.name].held_out.get(check.name)
+        read = read_examples(held_out.source, held_out.dataset) if held_out else iter(())
+        return (example for example in read if isinstance(example, Example))
+
 
 def load(
     paths: Sequence[str],
@@ -103,7 +110,8 @@ def _load(
     require_inside(lock, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
     able = capabilities(found.target) if found.target else None
-    collection = Collection(Surroundings(root.folder, repository, able), selected)
+    allows_public = found.target is None or found.target.public_access
+    collection = Collection(Surroundings(root.folder, repository, able, allows_public), selected)
     ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
     collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
     files = discover(ours, cwd, target_file_name(target))
@@ -111,6 +119,8 @@ def _load(
         _take(collection, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
     if STDIN in ours:
         _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
+    complete = STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours)
+    collection.finish(complete=complete)
     problems = tuple(sorted(set(collection.problems)))
     if found.target is None:
         raise InvalidInput(problems)
@@ -119,7 +129,7 @@ def _load(
         target=found.target,
         manifests=tuple(sorted(collection.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
-        complete=STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours),
+        complete=complete,
         lock=LockFile(lock),
         files=len(files) + (STDIN in ours),
         _sources=collection.sources,

@@ -144,7 +144,63 @@ _IN_SPEC = [
         "  checks: [{name: a, prompt: b, expect: {equals: c, matches: d}}]\n",
         "9:53: spec.checks[0].expect.matches: equals and matches exclude each other; keep one of them",
     ),
-    ("  checks: [{name: a, expect: {equals: b}}]\n", "9:12: spec.checks[0].prompt: is missing; add it"),
+    (
+        "  checks: [{name: a, expect: {equals: b}}]\n",
+        "9:12: spec.checks[0]: needs prompt or dataset; add one of them",
+    ),
+    ("  checks: [{name: a, prompt: b}]\n", "9:12: spec.checks[0].expect: is missing; add it"),
+    (
+        "  checks: [{name: a, prompt: b, dataset: {path: data.csv, minimum: 1}, expect: {equals: c}}]\n",
+        "9:33: spec.checks[0].dataset: prompt and dataset exclude each other; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, expect: {equals: c}}]\n",
+        "9:61: spec.checks[0].expect: dataset and expect exclude each other; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, candidates: 2}]\n",
+        "9:61: spec.checks[0].candidates: dataset and candidates exclude each other; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1}, minPass: 1}]\n",
+        "9:61: spec.checks[0].minPass: dataset and minPass exclude each other; keep one of them",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv}}]\n",
+        "9:22: spec.checks[0].dataset.minimum: is missing; add it",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 80}}]\n",
+        "9:57: spec.checks[0].dataset.minimum: must be at most 1, is 80; lower it",
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1, metric: bleu}}]\n",
+        '9:68: spec.checks[0].dataset.metric: must be exactMatch, is the text "bleu"; write exactMatch',
+    ),
+    (
+        "  checks: [{name: a, dataset: {path: data.csv, minimum: 1, sample: 0}}]\n",
+        "9:68: spec.checks[0].dataset.sample: must be at least 1, is 0; raise it",
+    ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {equals: c}, candidates: 101}]\n",
+        "9:66: spec.checks[0].candidates: must be at most 100, is 101; lower it",
+    ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {equals: c}, temperature: 2.5}]\n",
+        "9:67: spec.checks[0].temperature: must be at most 2, is 2.5; lower it",
+    ),
+    (
+        '  checks: [{name: a, prompt: b, expect: {equals: ""}}]\n',
+        "9:50: spec.checks[0].expect.equals: is empty; write something, or delete the line",
+    ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {equals: 9}}]\n",
+        "9:50: spec.checks[0].expect.equals: must be a text, is the number 9; put it in quotes",
+    ),
+    (
+        "  checks: [{name: a, prompt: b, expect: {oneOf: [c, d, c]}}]\n",
+        '9:56: spec.checks[0].expect.oneOf[2]: the text "c" stands in this list twice; delete one of them',
+    ),
     (
         "  vertex: {hyperparameters: {adapterSize: 3}}\n",
         (
@@ -282,12 +338,12 @@ def test_all_problems_are_told_at_once_in_their_order(tmp_path: Path) -> None:
 def test_suggestions_see_through_capitals_and_stay_short() -> None:
     assert suggest("BASEMODEL", ["baseModel", "dataset"]) == "did you mean baseModel?"
     assert suggest("x", []) == "delete it"
-    assert suggest("x", [f"field{number}" for number in range(11)]) == "delete it"
+    assert suggest("x", [f"field{number}" for number in range(13)]) == "delete it"
 
 
 def test_choices_name_the_nearest() -> None:
     assert choices("anwser", ["question", "answer"]) == "question, answer (did you mean answer?)"
-    assert choices("x", [f"c{number}" for number in range(12)]) == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, …"
+    assert choices("x", [f"c{number}" for number in range(13)]) == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …"
 
 
 def test_long_and_broken_texts_are_shown_on_one_line() -> None:

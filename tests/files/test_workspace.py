@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.checks import Check, Expectation
 from reconciler.core.identity import dataset_digest
 from reconciler.core.model import Dataset, Example, Lifecycle, Limits, Manifest, Sampling, Source, Target
 from reconciler.core.problems import InvalidInput, Place, ReconcileError, UsageError
@@ -51,7 +52,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         description="What it is for",
         preamble="Say ",
         sampling=Sampling(temperature=0.7, top_p=1, top_k=40),
-        checks=1,
+        checks=(Check("a", "b", Expectation("equals", ("c",)), candidates=2, min_pass=0.5),),
         lifecycle=Lifecycle(
             protect=True,
             suspend=True,
@@ -332,7 +333,7 @@ def test_what_the_service_cannot_do(tmp_path: Path) -> None:
 
 def test_what_the_service_can_do(tmp_path: Path) -> None:
     able = replace(CAPABILITIES, features=frozenset({"access"}), max_display_name=128)
-    assert not messages(load_in(sample(tmp_path, manifest=MANIFEST + _ASKED), capabilities=able))
+    assert not load_in(sample(tmp_path, manifest=MANIFEST + _ASKED), capabilities=able).errors
 
 
 _CHAT = '{"contents": [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'

@@ -1,0 +1,70 @@
+"""Which manifests tune further what others make: circles, and parents that are not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.core.problems import Place, Problem
+from reconciler.files.shorten import shortened
+
+_FIELD = "spec.source.tunedModel"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Whose model a manifest tunes further, and where it says so."""
+
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with where models come from, and the manifests that cannot be tuned because of it."""
+
+    names: frozenset[str]
+    problem: Problem
+
+
+def lineage_faults(parents: Mapping[str, Parent], known: Collection[str], *, complete: bool) -> Iterator[Fault]:
+    """Everything that is wrong with these parents, by the name of the child; circles are told once each.
+
+    ``known`` are the names of all manifests that were read, those with errors too. Where these are not ``complete``, a
+    parent that is not among them may stand elsewhere.
+    """
+    for circle in circles({name: parent.name for name, parent in parents.items()}):
+        told = " → ".join((*circle, circle[0]))
+        message = f"{shortened(circle[0])} is tuned from itself in the end: {told}"
+        problem = Problem(
+            parents[circle[0]].place, _FIELD, message, "write a baseModel, or another source, in one of them"
+        )
+        yield Fault(frozenset(circle), problem)
+    for name, parent in sorted(parents.items()) if complete else ():
+        if parent.name not in known:
+            yield Fault(frozenset({name}), _missing(parent, [other for other in known if other != name]))
+
+
+def circles(parents: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """The circles among names, each from its first name on, from child to parent."""
+    settled: set[str] = set()
+    for start in sorted(parents):
+        path: dict[str, None] = {}
+        name = start
+        while name in parents and name not in settled and name not in path:
+            path[name] = None
+            name = parents[name]
+        if name in path:
+            names = list(path)
+            circle = names[names.index(name) :]
+            first = circle.index(min(circle))
+            yield (*circle[first:], *circle[:first])
+        settled.update(path)
+
+
+def _missing(parent: Parent, known: Collection[str]) -> Problem:
+    near = difflib.get_close_matches(parent.name, known, n=1)
+    meant = f"did you mean {near[0]}? Else " if near else ""
+    remedy = f"{meant}restore it, or write source: {{remote: …}} with the model's remote name, which the lockfile keeps"
+    return Problem(parent.place, _FIELD, f"no manifest is called {shortened(parent.name)}", remedy)
