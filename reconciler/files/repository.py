@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from reconciler.core.problems import ReconcileError
@@ -27,6 +28,15 @@ def find_file(named: str, folder: Path, repository: Path) -> Path:
     Raises ReconcileError with what is wrong and what to do when it is absolute, leads out of the repository (symbolic
     links followed) or is no file.
     """
+    return _find(named, folder, repository, fault)
+
+
+def find_place(named: str, folder: Path, repository: Path) -> Path:
+    """The path of a regular file that is there or can be made, as :func:`find_file` gives those that are there."""
+    return _find(named, folder, repository, _fault_of_place)
+
+
+def _find(named: str, folder: Path, repository: Path, fault_of: Callable[[Path, Path], tuple[str, str] | None]) -> Path:
     shown = shortened(named)
     if PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive:
         raise ReconcileError(f"{shown} is an absolute path", "write it relative to this file")
@@ -34,7 +44,7 @@ def find_file(named: str, folder: Path, repository: Path) -> Path:
         raise ReconcileError("the path holds a NUL character", "delete it")
     try:
         path = _real(folder / named)
-        found = fault(path, repository)
+        found = fault_of(path, repository)
     except OSError as error:
         raise ReconcileError(f"{shown} cannot be read: {error.strerror}", "see to the file") from error
     if found:
@@ -64,6 +74,13 @@ def fault(path: Path, repository: Path) -> tuple[str, str] | None:
     if not real.exists():
         return "leads to a file that does not exist" if path.is_symlink() else "does not exist", _near(real)
     return None if real.is_file() else ("is no regular file", "name a file")
+
+
+def _fault_of_place(path: Path, repository: Path) -> tuple[str, str] | None:
+    """Why no regular file can be at this path; raises OSError when that cannot be told."""
+    if path.exists() or path.is_symlink() or not path.is_relative_to(repository):
+        return fault(path, repository)
+    return None if path.parent.is_dir() else ("is in a folder that does not exist", "make the folder, or mend the path")
 
 
 def _real(path: Path) -> Path:

@@ -16,7 +16,9 @@ from reconciler.files.documents import TARGET, misfits, read
 from reconciler.files.effective import mapping
 from reconciler.files.expand import expand
 from reconciler.files.explain import Finding, explain
+from reconciler.files.publishing import publish_faults, published_at
 from reconciler.files.repository import find_file, repository_of
+from reconciler.files.rivals import rivalries
 from reconciler.files.targets import EMBEDDED, VERTEX, Root, target_files
 from reconciler.files.yaml import Document, dotted
 
@@ -187,6 +189,11 @@ def _world(document: Document, file: Path) -> Iterator[Finding]:
             yield ["spec", "embedded", "world"], error.message, error.remedy
 
 
+def _publish(document: Document, file: Path) -> Iterator[Finding]:
+    for message, remedy in publish_faults(_spec(document), file.parent):
+        yield ["spec", "publish"], message, remedy
+
+
 def _target(document: Document, file: Path) -> Target:
     spec: Mapping[str, Any] = document.value["spec"]
     embedded, vertex = spec.get("embedded", {}), spec.get("vertex", {})
@@ -200,6 +207,8 @@ def _target(document: Document, file: Path) -> Target:
         storage_endpoint=_storage_endpoint(spec),
         service_account=vertex.get("serviceAccount", ""),
         kms_key=vertex.get("kmsKeyName", ""),
+        publish=published_at(spec, file.parent),
+        public_access=spec.get("policy", {}).get("publicAccess", "allow") == "allow",
         step_seconds=embedded.get("stepSeconds"),
         world=None if world is None else str(file.parent / world),
         **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},
@@ -214,7 +223,7 @@ def _storage_endpoint(spec: Mapping[str, Any]) -> str:
 
 
 def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Other targets of the root for the same models, or with the same lockfile: their records would contradict."""
+    """Other targets of the root for the same models, or that keep records in the same place: they would contradict."""
     ours: Mapping[str, Any] = document.value["spec"]
     for other in target_files(file.parent):
         if other.name == file.name:
@@ -225,16 +234,9 @@ def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Itera
         spec = expand(rival, environ)[0].value.get("spec")
         if not isinstance(spec, dict):
             continue
-        if _identity(spec) == _identity(ours):
-            message = f"the target in {other.name} has the same provider, project, location and scope"
-            yield Problem(document.place(["spec", "scope"]), "spec.scope", message, "give each a scope of its own")
-        if "lock" in ours and spec.get("lock") == ours["lock"]:
-            message = f"the target in {other.name} has the same lockfile"
-            yield Problem(document.place(["spec", "lock"]), "spec.lock", message, "give each a lockfile of its own")
-
-
-def _identity(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(spec.get(name) for name in ("provider", "project", "location", "scope"))
+        for field, does, remedy in rivalries(ours, spec, file.parent):
+            path = ["spec", field]
+            yield Problem(document.place(path), dotted(path), f"the target in {other.name} {does}", remedy)
 
 
 _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
@@ -244,4 +246,5 @@ _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
     _location,
     _endpoints,
     _world,
+    _publish,
 )

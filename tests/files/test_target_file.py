@@ -44,8 +44,8 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         (
             TARGET + "  scop: demo\n",
             (
-                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, lock,"
-                " apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
+                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, lock, publish,"
+                " policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
             ),
         ),
         (
