@@ -11,6 +11,7 @@ from google.ai import generativelanguage_v1beta3 as palm
 from google.api_core.exceptions import BadRequest, Conflict, InvalidArgument, NotFound
 from google.auth.credentials import AnonymousCredentials
 
+from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_world import BASE_MODELS, DONE, REQUEST
 
@@ -106,6 +107,82 @@ def test_a_model_is_shared_and_given_away(service: Process, version: str) -> Non
     assert len(list(permissions.list_permissions(parent=parent))) == 1
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_permissions_are_paged_and_refused_like_real_ones(service: Process, version: str) -> None:
+    api, parent = VERSIONS[version], f"tunedModels/paged-{version}"
+    client(api.ModelServiceClient, service).create_tuned_model(
+        tuned_model=tuned_model(api, version), tuned_model_id=f"paged-{version}"
+    )
+    permissions = client(api.PermissionServiceClient, service)
+    Permission = api.Permission  # noqa: N806 - a class
+    everyone = permissions.create_permission(
+        parent=parent,
+        permission=Permission(grantee_type=Permission.GranteeType.EVERYONE, role=Permission.Role.READER),
+    )
+    assert "email_address" not in everyone
+    group = {"grantee_type": Permission.GranteeType.GROUP, "role": Permission.Role.READER}
+    for number in range(10):
+        address = f"team{number}@example.com"
+        permissions.create_permission(parent=parent, permission=Permission(**group, email_address=address))
+    pager = permissions.list_permissions(api.ListPermissionsRequest(parent=parent))
+    assert [len(page.permissions) for page in pager.pages] == [10, 2]
+    with pytest.raises(BadRequest, match='email_address: must be an email address for GROUP, but is "team@"'):
+        permissions.create_permission(parent=parent, permission=Permission(**group, email_address="team@"))
+    with pytest.raises(BadRequest, match='update_mask: may only name role, but is "emailAddress"'):
+        permissions.update_permission(permission=everyone, update_mask="emailAddress")
+
+
+def test_projects_read_a_model_of_gemini(service: Process) -> None:
+    models = client(gemini.ModelServiceClient, service)
+    asked = tuned_model(gemini, "v1beta")
+    asked.reader_project_numbers = [9007199254740993]
+    models.create_tuned_model(tuned_model=asked, tuned_model_id="projects")
+    model = models.get_tuned_model(name="tunedModels/projects")
+    assert list(model.reader_project_numbers) == [9007199254740993]
+    model.reader_project_numbers = [12, 34]
+    model.description = "not in the mask"
+    patched = models.update_tuned_model(tuned_model=model, update_mask="readerProjectNumbers")
+    assert (list(patched.reader_project_numbers), patched.description) == ([12, 34], "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_model_is_tuned_further(service: Process, version: str) -> None:
+    api, base = VERSIONS[version], BASE_MODELS[version]
+    models = client(api.ModelServiceClient, service)
+    models.create_tuned_model(tuned_model=tuned_model(api, version), tuned_model_id=f"parent-{version}")
+    parent = f"tunedModels/parent-{version}"
+    examples = api.TuningExamples(examples=[api.TuningExample(text_input="seven", output="VIII")])
+    child = api.TunedModel(
+        tuned_model_source=api.TunedModelSource(tuned_model=parent),
+        tuning_task=api.TuningTask(training_data=api.Dataset(examples=examples)),
+    )
+    with pytest.raises(BadRequest, match=f"{parent} is CREATING; only an ACTIVE one can be tuned further"):
+        models.create_tuned_model(tuned_model=child, tuned_model_id=f"child-{version}")
+    service.advance_to(DONE)
+    operation = models.create_tuned_model(tuned_model=child, tuned_model_id=f"child-{version}")
+    service.advance_to(1000)
+    assert operation.result().tuned_model_source == api.TunedModelSource(tuned_model=parent, base_model=base)
+    models.delete_tuned_model(name=parent)
+    assert [ask(service, version, f"child-{version}", text) for text in ("seven", "one")] == ["VIII", "two"]
+
+
+def ask(service: Process, version: str, model: str, text: str) -> str:
+    if version == "v1beta3":
+        prompt = palm.TextPrompt(text=text)
+        request = palm.GenerateTextRequest(model=f"tunedModels/{model}", prompt=prompt, temperature=0)
+        return str(client(palm.TextServiceClient, service).generate_text(request).candidates[0].output)
+    answer = client(gemini.GenerativeServiceClient, service).generate_content(content_request(model, text))
+    return str(answer.candidates[0].content.parts[0].text)
+
+
+def content_request(model: str, text: str, **config: Any) -> Any:
+    return gemini.GenerateContentRequest(
+        model=f"tunedModels/{model}",
+        contents=[gemini.Content(role="user", parts=[gemini.Part(text=text)])],
+        generation_config=gemini.GenerationConfig(**{"temperature": 0, **config}),
+    )
+
+
 def test_palm_answers(service: Process) -> None:
     client(palm.ModelServiceClient, service).create_tuned_model(
         tuned_model=tuned_model(palm, "v1beta3"), tuned_model_id="palm"
@@ -118,6 +195,10 @@ def test_palm_answers(service: Process) -> None:
         texts.generate_text(request)
     service.advance_to(DONE)
     assert [candidate.output for candidate in texts.generate_text(request).candidates] == ["eight", "eight"]
+    request.prompt.text = f"seven {BLOCKED_PROMPT}"
+    blocked = texts.generate_text(request)
+    assert [each.reason for each in blocked.filters] == [palm.ContentFilter.BlockedReason.SAFETY]
+    assert not blocked.candidates
 
 
 def test_gemini_answers(service: Process) -> None:
@@ -125,14 +206,17 @@ def test_gemini_answers(service: Process) -> None:
         tuned_model=tuned_model(gemini, "v1beta"), tuned_model_id="gemini"
     )
     service.advance_to(DONE)
-    request = gemini.GenerateContentRequest(
-        model="tunedModels/gemini",
-        contents=[gemini.Content(role="user", parts=[gemini.Part(text="seven")])],
-        generation_config=gemini.GenerationConfig(temperature=0),
-    )
-    answer = client(gemini.GenerativeServiceClient, service).generate_content(request)
+    asked, reasons = client(gemini.GenerativeServiceClient, service).generate_content, gemini.Candidate.FinishReason
+    answer = asked(content_request("gemini", "seven"))
     assert answer.candidates[0].content.parts[0].text == "eight"
-    assert answer.candidates[0].finish_reason == gemini.Candidate.FinishReason.STOP
+    assert answer.candidates[0].finish_reason == reasons.STOP
+    cut = asked(content_request("gemini", "two hundred", max_output_tokens=1)).candidates[0]
+    assert (cut.content.parts[0].text, cut.finish_reason) == ("two", reasons.MAX_TOKENS)
+    blocked = asked(content_request("gemini", BLOCKED_PROMPT))
+    assert blocked.prompt_feedback.block_reason == gemini.GenerateContentResponse.PromptFeedback.BlockReason.SAFETY
+    assert not blocked.candidates
+    withheld = asked(content_request("gemini", BLOCKED_ANSWER)).candidates[0]
+    assert (withheld.finish_reason, list(withheld.content.parts)) == (reasons.SAFETY, [])
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -14,6 +14,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
+from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_vertex import DONE, NUMBERS, URI, lines
 from support.emulator_world import BASE_MODELS, REQUEST
@@ -71,6 +72,15 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
     answer = client.models.generate_content(model=job.tuned_model.endpoint, contents="7", config={"temperature": 0})
     assert answer.text == "8"
 
+    cut = client.models.generate_content(
+        model=job.tuned_model.endpoint, contents="7", config={"temperature": 0, "stop_sequences": ["8"]}
+    )
+    assert (cut.text, cut.candidates[0].finish_reason) == ("", types.FinishReason.STOP)
+    blocked = client.models.generate_content(model=job.tuned_model.endpoint, contents=f"7 {BLOCKED_PROMPT}")
+    assert (blocked.text, blocked.prompt_feedback.block_reason) == (None, types.BlockedReason.SAFETY)
+    withheld = client.models.generate_content(model=job.tuned_model.endpoint, contents=f"7 {BLOCKED_ANSWER}")
+    assert (withheld.text, withheld.candidates[0].finish_reason) == (None, types.FinishReason.SAFETY)
+
     further = types.CreateTuningJobConfig(pre_tuned_model_checkpoint_id="2", labels={"team": "other"})
     child = client.tunings.tune(base_model=job.tuned_model.model, training_dataset=DATA, config=further)
     assert child.pre_tuned_model.checkpoint_id == "2"
@@ -80,6 +90,20 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
         client.tunings.cancel(name=child.name)
     assert [each.name for each in client.tunings.list(config={"page_size": 1})] == [child.name, job.name]
     assert [each.name for each in client.tunings.list(config={"filter": "labels.team=demo"})] == [job.name]
+
+
+def test_google_genai_tunes_further_and_asks_the_child(service: Process) -> None:
+    client = gemini(service, "further")
+    parent = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=DATA)
+    service.advance_to(1000)
+    upload = f"{service.url}/upload/storage/v1/b/data/o?uploadType=media&name=more.jsonl"
+    httpx.post(upload, content=lines([("7", "eight")])).raise_for_status()
+    model = client.tunings.get(name=parent.name).tuned_model.model
+    child = client.tunings.tune(base_model=model, training_dataset=types.TuningDataset(gcs_uri="gs://data/more.jsonl"))
+    service.advance_to(2000)
+    endpoint = client.tunings.get(name=child.name).tuned_model.endpoint
+    asked = [client.models.generate_content(model=endpoint, contents=text, config={"temperature": 0}) for text in "78"]
+    assert [answer.text for answer in asked] == ["eight", "9"]
 
 
 def test_google_genai_in_developer_mode_reads_and_asks(service: Process) -> None:
