@@ -1,0 +1,251 @@
+"""The published pointer through the command line: in a file, and in a bucket over a real port."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli_world import Cli
+from support.render_values import held_to
+from support.vertex_fronts import Holding, refusal, refusing
+from support.vertex_runs import apply, manifest, on
+from support.vertex_world import BUCKET, LOCATION, OBJECTS, World, aim, lock_of
+
+WHY = ("--reason", "it answers in French")
+ADDRESS = f"gs://{BUCKET}/serving.json"
+
+
+@pytest.fixture
+def pointer(reconcile: Cli) -> Path:
+    """Where the default target publishes."""
+    reconcile.target("  publish: serving.json\n")
+    return reconcile.specs / "serving.json"
+
+
+def read(pointer: Path) -> Any:
+    return json.loads(pointer.read_text(encoding="utf-8"))
+
+
+def keys(document: Any) -> dict[str, str]:
+    return {model["name"]: model["key"] for model in document["models"]}
+
+
+def version(reconcile: Cli, epochs: int, name: str = "adder") -> str:
+    """Train a version of a manifest, and give the key that serves then."""
+    reconcile.manifest(name, epochs=epochs)
+    done = reconcile("apply", "--yes")
+    assert done.status == 0, done.err
+    return str(reconcile.lock[name]["serving"])
+
+
+def test_the_pointer_says_what_resolve_says_whenever_serving_moves(reconcile: Cli, pointer: Path) -> None:
+    first = version(reconcile, 2)
+    version(reconcile, 2, "other")
+    second = version(reconcile, 3)
+    assert reconcile.lock["adder"]["published"] == second
+    for command, key in ((["rollback", "adder", *WHY], first), (["promote", "adder"], second)):
+        moved = reconcile(*command, "--format", "json")
+        assert moved.document["published"] == "specs/serving.json"
+        assert keys(read(pointer))["adder"] == reconcile.lock["adder"]["published"] == key
+        resolved = reconcile("resolve", "--format", "json").document
+        del resolved["target"]["root"]
+        assert held_to("resolve", read(pointer)) == resolved
+    assert "  published   specs/serving.json\n" in reconcile("rollback", "adder", *WHY).out
+
+
+def test_a_run_that_changes_nothing_leaves_the_pointer_alone(reconcile: Cli, pointer: Path) -> None:
+    version(reconcile, 2)
+    before = pointer.stat()
+    assert reconcile("apply", "--yes").out.startswith("Everything is in sync")
+    after = pointer.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_pointer_that_somebody_else_changed_keeps_serving_from_moving_by_hand(reconcile: Cli, pointer: Path) -> None:
+    first, second = version(reconcile, 2), version(reconcile, 3)
+    theirs = pointer.read_text(encoding="utf-8").replace(second, "adder-22222222")
+    pointer.write_text(theirs, encoding="utf-8")
+    before = reconcile.lock_file.read_bytes()
+
+    answer = reconcile("rollback", "adder", *WHY)
+
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err == (
+        "Error: specs/serving.json was changed by somebody else, and is left as it is: it says that adder-22222222 "
+        f"serves adder, where {second} was last written and {first} serves now; see who did that; then delete it, or "
+        "move it away: the next apply writes it anew\n"
+    )
+    assert reconcile.lock_file.read_bytes() == before
+    assert pointer.read_text(encoding="utf-8") == theirs
+    pointer.unlink()
+    assert reconcile("rollback", "adder", *WHY).status == 0
+    assert keys(read(pointer)) == {"adder": first}
+
+
+def test_a_pointer_that_somebody_else_changed_is_told_by_apply_and_written_anew_once_it_is_gone(
+    reconcile: Cli, pointer: Path
+) -> None:
+    first = version(reconcile, 2)
+    theirs = pointer.read_text(encoding="utf-8").replace(first, "adder-22222222")
+    pointer.write_text(theirs, encoding="utf-8")
+    reconcile.manifest("adder", epochs=3)
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    told = answer.out + answer.err
+    assert "specs/serving.json was changed by somebody else, and is left as it is: it says that adder-22222222" in told
+    second = reconcile.lock["adder"]["serving"]
+    assert second != first
+    assert reconcile.lock["adder"]["published"] == first
+    assert pointer.read_text(encoding="utf-8") == theirs
+    pointer.rename(pointer.with_suffix(".theirs"))
+    assert reconcile("apply", "--yes").status == 0
+    assert keys(read(pointer)) == {"adder": second}
+    assert reconcile.lock["adder"]["published"] == second
+
+
+def test_something_else_in_its_place_is_told(reconcile: Cli, pointer: Path) -> None:
+    pointer.write_text('{"rows": 3}', encoding="utf-8")
+    reconcile.manifest("adder")
+    answer = reconcile("apply", "--yes")
+    assert answer.status == 1
+    assert "specs/serving.json is not what reconcile publishes, and is left as it is: it is JSON of another" in (
+        answer.out + answer.err
+    )
+    assert pointer.read_text(encoding="utf-8") == '{"rows": 3}'
+    assert reconcile.lock["adder"]["serving"], "it serves all the same"
+
+
+def test_a_lost_lockfile_is_rebuilt_beside_its_pointer(reconcile: Cli, pointer: Path) -> None:
+    for name in ("adder", "other", "third"):
+        reconcile.manifest(name)
+    assert reconcile("apply", "--yes").status == 0
+    before = pointer.read_bytes()
+    reconcile.lock_file.unlink()
+    again = reconcile("apply", "--yes")
+    assert again.status == 0, again.out + again.err
+    assert pointer.read_bytes() == before
+    assert reconcile.lock["other"]["published"] == reconcile.lock["other"]["serving"]
+
+
+def test_an_older_checkout_writes_over_nothing_newer(reconcile: Cli, pointer: Path) -> None:
+    version(reconcile, 2)
+    old = reconcile.lock_file.read_bytes()
+    second = version(reconcile, 3)
+    reconcile.lock_file.write_bytes(old)
+    reconcile.manifest("adder", epochs=2)
+    answer = reconcile("apply", "--yes")
+    assert answer.status == 1
+    assert f"it says that {second} serves adder" in answer.out + answer.err
+    assert keys(read(pointer)) == {"adder": second}
+
+
+def test_a_part_of_the_manifests_says_nothing_of_the_others(reconcile: Cli, world: World) -> None:
+    """How they are sampled stays in the pointer, although their manifests are not read."""
+    aim(reconcile, world.url, more="  publish: serving.json\n")
+    manifest(reconcile, more="  sampling: {temperature: 0.5}\n")
+    manifest(reconcile, "other")
+    assert apply(reconcile).status == 0
+    manifest(reconcile, "other", multiplier=2)
+    assert on(reconcile, "apply", "--yes", "specs/other.yaml").status == 0
+    models = read(reconcile.specs / "serving.json")["models"]
+    assert [one["name"] for one in models] == ["adder", "other"]
+    assert models[0]["sampling"] == {"temperature": 0.5}
+    assert models[1]["key"] == lock_of(reconcile, "vertex")["other"]["serving"]
+    assert models[1]["url"].startswith(f"{world.url}/v1/projects/")
+    assert f"/locations/{LOCATION}/endpoints/" in models[1]["remote"]
+
+
+# in a bucket
+
+
+def stored(world: World) -> Any:
+    return json.loads(world.read(f"{OBJECTS}/serving.json"))
+
+
+@pytest.fixture
+def bucket(reconcile: Cli, world: World) -> World:
+    """Services where the target on Vertex AI publishes to an object."""
+    aim(reconcile, world.url, more=f"  publish: {ADDRESS}\n")
+    return world
+
+
+def trained(reconcile: Cli, *multipliers: float) -> list[str]:
+    """The keys that served after each version."""
+    served = []
+    for multiplier in multipliers:
+        manifest(reconcile, multiplier=multiplier)
+        done = apply(reconcile)
+        assert done.status == 0, done.err
+        served.append(lock_of(reconcile, "vertex")["adder"]["serving"])
+    return served
+
+
+def test_an_object_follows_what_serves(reconcile: Cli, bucket: World) -> None:
+    first, second = trained(reconcile, 1, 2)
+    assert keys(stored(bucket)) == {"adder": second}
+    assert on(reconcile, "rollback", "adder", *WHY).status == 0
+    assert keys(stored(bucket)) == {"adder": first}
+    assert on(reconcile, "promote", "adder").status == 0
+    assert keys(stored(bucket)) == {"adder": second}
+    bucket.lines.clear()
+    assert apply(reconcile).status == 0
+    assert bucket.count(f"POST /upload/storage/v1/b/{BUCKET}/o") == 0
+
+
+def test_an_object_that_somebody_else_changed_is_left_as_it_is(reconcile: Cli, bucket: World) -> None:
+    _first, second = trained(reconcile, 1, 2)
+    theirs = json.dumps(stored(bucket)).replace(second, "adder-22222222").encode()
+    bucket.put("serving.json", theirs)
+    before = lock_of(reconcile, "vertex")
+    answer = on(reconcile, "rollback", "adder", *WHY)
+    assert answer.status == 1
+    assert f"{ADDRESS} was changed by somebody else, and is left as it is: it says that adder-22222222" in answer.err
+    assert bucket.read(f"{OBJECTS}/serving.json") == theirs
+    assert lock_of(reconcile, "vertex") == before
+
+
+def test_a_bucket_that_may_not_be_written_is_told_after_serving_moved(reconcile: Cli, bucket: World) -> None:
+    first, second = trained(reconcile, 1, 2)
+    denied = refusal(403, "PERMISSION_DENIED", "no storage.objects.create access")
+    bucket.front = refusing(denied, f"POST /upload/storage/v1/b/{BUCKET}/o")
+
+    answer = on(reconcile, "rollback", "adder", *WHY)
+
+    assert answer.status == 3
+    assert f"Error: the published pointer {ADDRESS} cannot be saved: " in answer.err
+    assert answer.err.endswith(f"; {first} serves by the lockfile, and the next apply tries again\n")
+    assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
+    assert keys(stored(bucket)) == {"adder": second}
+    bucket.front = lambda app: app
+    assert apply(reconcile).status == 0
+    assert keys(stored(bucket)) == {"adder": first}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_while_publishing_is_told_what_serves(
+    reconcile: Cli, bucket: World, number: signal.Signals
+) -> None:
+    first, _second = trained(reconcile, 1, 2)
+    holding = Holding(f"POST /upload/storage/v1/b/{BUCKET}/o")
+    bucket.front = holding
+    process = reconcile.process("rollback", "adder", *WHY, "--target", "vertex")
+    assert holding.reached.wait(30)
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith(
+        f"Error: interrupted; specs/reconcile.vertex.lock.json may say already that {first} serves adder; see"
+        " reconcile resolve adder; the next apply tells applications what serves\n"
+    )
+    assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
+    bucket.front = lambda app: app
+    assert apply(reconcile).status == 0
+    assert keys(stored(bucket)) == {"adder": first}

@@ -1,0 +1,340 @@
+"""rollback and promote on the command line: what moves, what does not, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.responses import JSONResponse
+
+from support.cli_world import EXAMPLES, Cli
+from support.render_values import held_to
+from support.vertex_fronts import Front, Json, line_of
+from support.vertex_runs import BASE, chosen, trainings
+from support.vertex_world import TARGETS, World, lock_file, lock_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+EVERY = pytest.mark.parametrize("target", TARGETS)
+WHY = ("--reason", "it answers in French")
+MODELS = "/v1beta/tunedModels"
+
+
+def version(reconcile: Cli, epochs: int, target: str = "", more: str = "") -> str:
+    """Train a version of the manifest, and give the key that serves then."""
+    block = f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
+    reconcile.manifest("adder", base=BASE, epochs=epochs, more=block + more)
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 0, done.err
+    return str(lock_of(reconcile, target)["adder"]["serving"])
+
+
+def serving(reconcile: Cli, target: str = "") -> str | None:
+    key: str | None = lock_of(reconcile, target)["adder"].get("serving")
+    return key
+
+
+def recorded(reconcile: Cli, key: str, target: str = "") -> Json:
+    (one,) = [one for one in lock_of(reconcile, target)["adder"]["generations"] if one["key"] == key]
+    return dict(one)
+
+
+def refused(reconcile: Cli, *arguments: str, status: int = 1, target: str = "") -> str:
+    """What is said when nothing moves: the lockfile is the same to the byte."""
+    before = lock_file(reconcile, target).read_bytes()
+    answer = reconcile(*arguments, *chosen(target))
+    assert answer.status == status, answer.err
+    assert answer.out == ""
+    assert lock_file(reconcile, target).read_bytes() == before
+    return answer.err
+
+
+# what moves
+
+
+@EVERY
+def test_what_is_rolled_back_never_serves_nor_trains_until_it_is_promoted(
+    reconcile: Cli, world: World, target: str
+) -> None:
+    on = chosen(target)
+    first, second = (version(reconcile, epochs, target) for epochs in (2, 3))
+
+    rolled = reconcile("rollback", "adder", *WHY, *on)
+
+    assert rolled.status == 0, rolled.err
+    assert f"adder: {first} serves in the place of {second}\n" in rolled.out
+    assert f"  rejected    {second}: it answers in French\n" in rolled.out
+    assert "  next apply  holds it (RolledBack): " in rolled.out
+    assert (serving(reconcile, target), lock_of(reconcile, target)["adder"]["rejected"]) == (first, [second])
+    assert recorded(reconcile, second, target)["rejection"] == "it answers in French"
+    moment = f"{reconcile.clock.now:%Y-%m-%dT%H:%M:%SZ}"
+    assert recorded(reconcile, first, target)["promoteTime"] == moment
+    held = reconcile("apply", "--yes", *on)
+    assert (held.status, serving(reconcile, target)) == (0, first)
+    assert "held (RolledBack)" in held.out
+
+    promoted = reconcile("promote", "adder", *on)
+
+    assert promoted.status == 0, promoted.err
+    assert f"adder: {second} serves in the place of {first}\n" in promoted.out
+    assert promoted.out.endswith("  next apply  changes nothing\n")
+    assert serving(reconcile, target) == second
+    assert "rejected" not in lock_of(reconcile, target)["adder"]
+    assert "rejection" not in recorded(reconcile, second, target)
+    assert reconcile("apply", "--yes", *on).out.startswith("Everything is in sync")
+    assert trainings(world, reconcile, target) == 2
+
+
+def test_it_goes_back_to_what_served_before_and_to_what_is_named(reconcile: Cli, world: World) -> None:
+    assert world
+    first, second, third = (version(reconcile, epochs) for epochs in (2, 3, 4))
+    assert version(reconcile, 2) == first, "reverting a commit trains nothing"
+    assert reconcile("rollback", "adder", *WHY).status == 0
+    assert serving(reconcile) == third
+    assert reconcile("rollback", "adder", "--to", second, *WHY).status == 0
+    assert serving(reconcile) == second
+    assert lock_of(reconcile, "")["adder"]["rejected"] == [first, third]
+
+
+def test_a_new_generation_takes_over_as_usual(reconcile: Cli, world: World) -> None:
+    assert world
+    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+    assert reconcile("rollback", "adder", *WHY).status == 0
+    assert version(reconcile, 4) not in {first, second}
+    assert lock_of(reconcile, "")["adder"]["rejected"] == [second]
+
+
+def test_the_documents_obey_their_schema(reconcile: Cli, world: World) -> None:
+    assert world
+    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+    rolled = held_to("serving", reconcile("rollback", "adder", *WHY, "--format", "json").document)
+    told = {name: rolled[name] for name in ("changed", "before", "reason", "serving", "rejected", "lockfile")}
+    assert told == {
+        "changed": True,
+        "before": second,
+        "reason": "it answers in French",
+        "serving": {"key": first, "remote": f"tunedModels/{first}"},
+        "rejected": [{"key": second, "reason": "it answers in French"}],
+        "lockfile": "specs/reconcile.lock.json",
+    }
+    assert [(one["action"], one["reason"], one["key"]) for one in rolled["next"]] == [("hold", "RolledBack", second)]
+    promoted = held_to("serving", reconcile("promote", "adder", "--format", "json").document)
+    assert (promoted["serving"]["key"], promoted["before"], promoted["rejected"]) == (second, first, [])
+    assert "reason" not in promoted
+
+
+def test_what_serves_already_is_told_and_changes_nothing(reconcile: Cli, world: World) -> None:
+    assert world
+    key = version(reconcile, 2)
+    before = reconcile.lock_file.read_bytes()
+    for arguments in (["--to", key], []):
+        answer = reconcile("promote", "adder", *arguments)
+        assert answer.status == 0
+        assert f"adder: {key} serves already; nothing was changed\n" in answer.out
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World) -> None:
+    assert world
+    first, second = (version(reconcile, epochs) for epochs in (2, 3))
+    (reconcile.specs / "adder.yaml").unlink()
+    rolled = reconcile("rollback", "adder", *WHY)
+    assert (rolled.status, serving(reconcile)) == (0, first), rolled.err
+    assert rolled.out.endswith(
+        "  next apply  leaves it as it is: no manifest declares it any more; it is kept as it is\n"
+    )
+    assert (reconcile("promote", "adder").status, serving(reconcile)) == (0, second)
+
+
+def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli, world: World) -> None:
+    assert world
+    first, _second = (version(reconcile, epochs) for epochs in (2, 3))
+    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    assert (reconcile("rollback", "adder", *WHY).status, serving(reconcile)) == (0, first)
+
+
+def test_what_is_to_serve_is_shared_as_declared_before_it_serves(reconcile: Cli, world: World) -> None:
+    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    access = "  access: [{role: reader, user: ada@example.com}]\n"
+    block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3}}\n"
+    reconcile.manifest("adder", base=BASE, epochs=3, more=block + access)
+
+    def readers(key: str) -> list[Any]:
+        found = world.ask("GET", f"{MODELS}/{key}/permissions").get("permissions", [])
+        return [one.get("emailAddress") for one in found if one["role"] == "READER"]
+
+    assert readers(first) == []
+    rolled = reconcile("rollback", "adder", *WHY, "--target", "gl")
+    assert rolled.status == 0, rolled.err
+    assert (serving(reconcile, "gl"), readers(first), readers(second)) == (first, ["ada@example.com"], [])
+    again = reconcile("promote", "adder", "--target", "gl")
+    assert again.status == 0, again.err
+    assert readers(second) == ["ada@example.com"]
+
+
+# what does not move
+
+
+def showing(key: str, change: Callable[[Json], Json | None]) -> Front:
+    """A front end behind which one model is what ``change`` makes of it, or gone."""
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if line_of(scope) != f"GET {MODELS}/{key}":
+                await app(scope, receive, send)
+                return
+            found = change({"name": f"tunedModels/{key}", "baseModel": BASE, "createTime": "2026-01-01T12:00:00Z"})
+            gone = {"error": {"code": 404, "message": "no such model", "status": "NOT_FOUND"}}
+            await JSONResponse(found or gone, 200 if found else 404)(scope, receive, send)
+
+        return answer
+
+    return front
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda _model: None, lambda model: {**model, "state": "ACTIVE", "createTime": "2026-01-02T00:00:00Z"}],
+    ids=["deleted", "another model under its name"],
+)
+def test_what_no_longer_exists_is_recorded_and_the_others_are_named(
+    reconcile: Cli, world: World, change: Callable[[Json], Json | None]
+) -> None:
+    first, second, third = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
+    world.front = showing(second, change)
+
+    answer = reconcile("rollback", "adder", *WHY, "--target", "gl")
+
+    assert answer.status == 1
+    assert answer.err == (
+        f"Error: {second} cannot serve: the service shows it no more, which is recorded; name another one with --to: "
+        f"{first}\n"
+    )
+    assert serving(reconcile, "gl") == third
+    assert recorded(reconcile, second, "gl")["state"] == "MISSING"
+    assert "rejected" not in lock_of(reconcile, "gl")["adder"]
+    assert reconcile("rollback", "adder", *WHY, "--target", "gl").status == 0
+    assert serving(reconcile, "gl") == first
+
+
+def test_a_serving_generation_that_was_deleted_by_hand_can_be_left(reconcile: Cli, world: World) -> None:
+    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    world.ask("DELETE", f"{MODELS}/{second}")
+    assert reconcile("rollback", "adder", *WHY, "--target", "gl").status == 0
+    assert serving(reconcile, "gl") == first
+
+
+def test_what_is_not_ready_at_the_service_does_not_serve(reconcile: Cli, world: World) -> None:
+    first, _second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    created = recorded(reconcile, first, "gl")["createTime"]
+    world.front = showing(first, lambda model: {**model, "state": "FAILED", "createTime": created})
+    assert refused(reconcile, "rollback", "adder", *WHY, target="gl") == (
+        f"Error: {first} cannot serve: the service shows it as FAILED; no other one could serve; change the manifest"
+        " and run reconcile apply\n"
+    )
+
+
+def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
+    assert world
+    for epochs in (2, 3):
+        version(reconcile, epochs, "gl")
+    del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+    assert "gcloud auth application-default login" in refused(
+        reconcile, "rollback", "adder", *WHY, target="gl", status=3
+    )
+
+
+def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> None:
+    assert world
+    for epochs in (2, 3):
+        version(reconcile, epochs)
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text() + "  lifecycle: {suspend: true}\n")
+    for command in (["rollback", "adder", *WHY], ["promote", "adder"]):
+        assert refused(reconcile, *command) == (
+            "Error: adder is suspended, and what serves stays: spec.lifecycle.suspend in specs/adder.yaml blocks every "
+            "write; take it out first\n"
+        )
+
+
+def test_a_broken_manifest_of_its_own_is_told(reconcile: Cli, world: World) -> None:
+    assert world
+    for epochs in (2, 3):
+        version(reconcile, epochs)
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("baseModel: models", "baseModle: models"))
+    assert "did you mean baseModel?" in refused(reconcile, "rollback", "adder", *WHY)
+
+
+def test_paths_that_may_not_be_all_there_is_are_not_enough_for_an_orphan(reconcile: Cli, world: World) -> None:
+    assert world
+    for epochs in (2, 3):
+        version(reconcile, epochs)
+    reconcile.manifest("other")
+    assert refused(reconcile, "rollback", "adder", "specs/other.yaml", *WHY, status=64) == (
+        "Error: no manifest adder is in these paths, and there may be one elsewhere; add the path of its manifest; or, "
+        "if it has none any more, name the whole of specs\n"
+    )
+
+
+def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) -> None:
+    assert world
+    first = version(reconcile, 2, more='  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n')
+    wrong = [(given, given) for given, _ in EXAMPLES]
+    reconcile.manifest(
+        "adder", base=BASE, examples=wrong, more='  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
+    )
+    assert reconcile("apply", "--yes").status == 1
+    failed = next(one["key"] for one in lock_of(reconcile, "")["adder"]["generations"] if one["key"] != first)
+    assert refused(reconcile, "promote", "adder", "--to", failed) == (
+        f"Error: {failed} cannot serve: 1 of 1 checks failed; correct the checks and run reconcile check adder "
+        f"--generation {failed}, or set spec.lifecycle.onFailedChecks to serve\n"
+    )
+
+
+def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
+    assert world
+    reconcile.manifest("adder", base=BASE)
+    reconcile.manifest("other", base=BASE)
+    assert reconcile("apply", "--yes", "--only", "adder").status == 0
+    for command in (["rollback", *WHY], ["promote"]):
+        assert "nothing serves other: it was never applied; run reconcile apply first" in refused(
+            reconcile, *command, "other"
+        )
+        assert "knows that name; did you mean adder?" in refused(reconcile, *command, "ader")
+        assert "adder has no recorded generation adder-x; name one with --to; the recorded ones are: " in refused(
+            reconcile, *command, "adder", "--to", "adder-x"
+        )
+    assert "there is nothing to go back to from adder-" in refused(reconcile, "rollback", "adder", *WHY)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("", "it is blank; say why, for whoever reads the lockfile."),
+        ("  ", "it is blank; say why, for whoever reads the lockfile."),
+        ("x" * 501, "it has 501 characters; use at most 500."),
+        ("one\ntwo", "it is more than one line of text; leave line breaks and control characters out."),
+        ("one\u2028two", "it is more than one line of text"),
+        ("\x1b[31mred", "it is more than one line of text"),
+        ("half \udc80", "it is more than one line of text"),
+    ],
+)
+def test_a_reason_is_one_line(reconcile: Cli, reason: str, message: str) -> None:
+    answer = reconcile("rollback", "adder", "--reason", reason)
+    assert answer.status == 64
+    assert f"Invalid value for '--reason': {message}" in answer.err
+
+
+def test_a_reason_is_needed_and_trimmed(reconcile: Cli, world: World) -> None:
+    assert world
+    assert "Missing option '--reason'" in reconcile("rollback", "adder").err
+    assert reconcile("rollback", "adder").status == 64
+    _first, second = (version(reconcile, epochs) for epochs in (2, 3))
+    assert reconcile("rollback", "adder", "--reason", f" {'é' * 500} ").status == 0
+    assert recorded(reconcile, second)["rejection"] == "é" * 500
+    assert json.loads(reconcile.lock_file.read_text(encoding="utf-8"))
