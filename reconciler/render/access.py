@@ -10,7 +10,6 @@ from reconciler.core.reaching import Reached
 from reconciler.render.documents import Document
 from reconciler.render.layout import Style
 from reconciler.render.safe import terminal_safe
-from reconciler.render.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,8 @@ def access_lines(access: Document, style: Style) -> Iterator[str]:
 
 
 def _amount(access: Document) -> str:
-    reached, ready = len(access["models"]), counted(access["asked"], "ready model")
-    return f"{reached} of {ready}:" if reached else f"none of {ready}."
+    reached = len(access["models"])
+    return f"{reached or 'none'} of {access['asked']} ready models{':' if reached else '.'}"
 
 
 def _line(one: Document, how: str) -> str:
