@@ -80,6 +80,7 @@ def test_only_as_many_examples_as_top_k_are_drawn() -> None:
     found = [set(texts("sevn", replace(hot, top_k=top_k))) for top_k in (1, 2, 3, 4)]
     assert found[:2] == [{"eight"}, {"eight", "seventy one"}]
     assert [len(each) for each in found] == [1, 2, 3, 4]
+    assert set(texts("seven", replace(hot, top_k=2))) == {"eight", "seventy one"}
 
 
 def test_only_as_many_examples_are_drawn_as_top_p_takes() -> None:
