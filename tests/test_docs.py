@@ -18,6 +18,8 @@ import yaml
 
 from reconciler.app.environment import Environment
 from reconciler.cli.main import main
+from reconciler.files.explain import explain
+from reconciler.files.yaml import parse
 from support.cli_world import Clock
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +121,16 @@ def test_yaml_examples_that_are_whole_documents_are_valid(page: Path, project: P
     for target in targets:
         said = run(f"reconcile validate specs --target {target}", project, Clock())
         assert re.search(r"^\d+ manifests are valid", said, re.MULTILINE), said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_examples_that_are_parts_of_documents_fit_the_schema(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        (document,) = parse(block.encode(), page.name).documents or (None,)
+        if document and isinstance(document.value, dict) and document.value.keys() == {"spec"}:
+            kind = "Target" if "provider" in document.value["spec"] else "TunedModel"
+            told = [str(one) for one in explain(document, kind) if one.path.startswith("spec.")]
+            assert not [one for one in told if "is missing" not in one]
 
 
 @pytest.mark.parametrize(
