@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from reconciler.core.lock import LockedGeneration
-from reconciler.core.model import Dataset, TrainingExample
+from reconciler.core.model import REMOTE_SCHEME, Dataset, TrainingExample
 from reconciler.core.problems import Place, ReconcileError
 from reconciler.files import datasets
 from reconciler.files.dataset_formats import require_format
@@ -92,15 +92,16 @@ class _Search:
             return
         base = root.relative_to(repository).as_posix()
         manifests = _paths(base, self.recorded.files)
-        paths = tuple(dict.fromkeys([*manifests, *_paths(base, (one.dataset.path for one in self._missing()))]))
+        data = _paths(base, (one.dataset.path for one in self.recorded.generations))
+        paths = tuple(dict.fromkeys([*manifests, *data]))
         commits = git.commits(paths, _MOST_COMMITS) if paths else ()
         for number, blobs in enumerate(git.blobs(commits, paths)):
             if not self._missing():
                 return
             version = self.folder / f"version-{number}"
             self._check_out(git, blobs, version)
-            data = {path: blob.name for path, blob in blobs.items() if path not in manifests}
-            self._look(version / base, version, json.dumps(data))
+            state = {path: blob.name for path, blob in blobs.items() if path not in manifests}
+            self._look(version / base, version, json.dumps(state))
 
     def _check_out(self, git: Git, blobs: Mapping[str, Blob], version: Path) -> None:
         """Lay the files of a version out as they were in the repository; those of one content are one file."""
@@ -183,5 +184,5 @@ def _paths(base: str, named: Iterable[str]) -> list[str]:
 
 def _is_path(named: str) -> bool:
     """Whether it may be a relative path at all; a lockfile can say anything."""
-    absolute = PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive
-    return bool(named) and not absolute and not _UNFIT.search(named)
+    elsewhere = named.startswith(REMOTE_SCHEME) or PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive
+    return bool(named) and not elsewhere and not _UNFIT.search(named)
