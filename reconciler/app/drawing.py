@@ -30,5 +30,4 @@ def graph(env: Environment, what: Input) -> Answer:
     )
     holds = {action.name: action for action in made.of_kind(Kind.HOLD)}
     lineage = Lineage(project.manifests, project.lock, project.lockfile, holds)
-    document = graph_document(lineage, project.target, project.capabilities, root=project.root)
-    return Answer(document, warnings=project.workspace.problems)
+    return Answer(graph_document(lineage, project.target, project.capabilities, root=project.root))

@@ -31,7 +31,6 @@ def graph(env: Environment, /, **values: Any) -> int:
     output = output_of(values)
     answer = drawing.graph(env, input_of(values))
     document = answer.document
-    output.warn(answer.warnings)
     output.result(
         document,
         lambda style, _: graph_mermaid(document) if form == "mermaid" else graph_text(document, style=style),
