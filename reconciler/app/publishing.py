@@ -13,8 +13,9 @@ from reconciler.app.resolving import resolved
 from reconciler.core.model import REMOTE_SCHEME, Manifest, Sampling
 from reconciler.core.problems import LockConflict
 from reconciler.core.publishing import Entry, newly_published, read_pointer, require_ours, serving_keys
+from reconciler.files.discover import absolute
 from reconciler.files.lockfile import LockFile
-from reconciler.files.repository import repository_of, require_inside
+from reconciler.files.repository import find_place, repository_of
 from reconciler.render.resolve import resolve_document
 
 if TYPE_CHECKING:
@@ -111,6 +112,5 @@ def _store(env: Environment, project: Project, allow_endpoints: frozenset[str]) 
         return None, ""
     if target.publish.startswith(REMOTE_SCHEME):
         return bucket_text(env, target, target.publish, allow_endpoints, "the published pointer"), target.publish
-    path = root / target.publish
-    require_inside(path, repository_of(root))
-    return LockFile(path), shown_path(path, project.cwd)
+    path = find_place(target.publish, root, repository_of(root))
+    return LockFile(path), shown_path(absolute(target.publish, root), project.cwd)

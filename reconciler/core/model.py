@@ -176,9 +176,10 @@ class Target:
     take the place of the provider's own, empty for those. ``bucket`` is where data sets are uploaded, as
     ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
     ``service_account`` (an e-mail address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a
-    Cloud KMS key) encrypts their results. ``publish`` is where it is told which generations serve: a file's path, or a
-    ``gs://`` address. ``public_access`` allows models that everyone may use. ``step_seconds`` and ``world`` concern the
-    embedded service alone: seconds that one simulated training step takes, and a file of models that are already there.
+    Cloud KMS key) encrypts their results. ``publish`` is where it is told which generations serve: a file's path from
+    the root, or a ``gs://`` address. ``public_access`` allows models that everyone may use. ``step_seconds`` and
+    ``world`` concern the embedded service alone: seconds that one simulated training step takes, and a file of models
+    that are already there.
     """
 
     name: str

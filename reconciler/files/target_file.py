@@ -16,7 +16,7 @@ from reconciler.files.documents import TARGET, misfits, read
 from reconciler.files.effective import mapping
 from reconciler.files.expand import expand
 from reconciler.files.explain import Finding, explain
-from reconciler.files.publishing import publish_faults, published_at
+from reconciler.files.publishing import publish_faults
 from reconciler.files.repository import find_file, repository_of
 from reconciler.files.rivals import rivalries
 from reconciler.files.targets import EMBEDDED, VERTEX, Root, target_files
@@ -207,7 +207,7 @@ def _target(document: Document, file: Path) -> Target:
         storage_endpoint=_storage_endpoint(spec),
         service_account=vertex.get("serviceAccount", ""),
         kms_key=vertex.get("kmsKeyName", ""),
-        publish=published_at(spec, file.parent),
+        publish=spec.get("publish", ""),
         public_access=spec.get("policy", {}).get("publicAccess", "allow") == "allow",
         step_seconds=embedded.get("stepSeconds"),
         world=None if world is None else str(file.parent / world),

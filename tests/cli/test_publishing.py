@@ -58,6 +58,17 @@ def test_the_pointer_says_what_resolve_says_whenever_serving_moves(reconcile: Cl
     assert "  published   specs/serving.json\n" in reconcile("rollback", "adder", *WHY).out
 
 
+def test_a_way_round_leads_to_the_same_pointer(reconcile: Cli) -> None:
+    reconcile.target("  publish: nowhere/../serving.json\n")
+    first, _second = version(reconcile, 2), version(reconcile, 3)
+    rolled = reconcile("rollback", "adder", *WHY)
+    assert rolled.status == 0, rolled.err
+    assert "  published   specs/serving.json\n" in rolled.out
+    assert keys(read(reconcile.specs / "serving.json")) == {"adder": first}
+    (reconcile.specs / "serving.json").write_text("{}")
+    assert "is not what reconcile publishes" in reconcile("promote", "adder").err
+
+
 def test_a_run_that_changes_nothing_leaves_the_pointer_alone(reconcile: Cli, pointer: Path) -> None:
     version(reconcile, 2)
     before = pointer.stat()
