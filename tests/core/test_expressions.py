@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -59,3 +61,11 @@ def test_an_expression_that_would_run_for_ages_elsewhere_does_not_here() -> None
 def test_a_text_is_an_expression_or_is_refused(expression: str) -> None:
     with suppress(ExpressionError):
         compiled(expression).search(expression)
+
+
+def test_the_library_is_loaded_where_an_expression_is_alone() -> None:
+    program = (
+        "import sys, reconciler.core.judging, reconciler.files.workspace; assert 're2' not in sys.modules;"
+        "from reconciler.core.expressions import compiled; compiled('a'); assert 're2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program
