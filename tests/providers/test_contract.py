@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from reconciler.core.model import Handle, Sampling, Snapshot, State, Update
+from reconciler.core.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
+from reconciler.core.inference import Answer, Prompt, Reply
+from reconciler.core.model import Handle, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.core.ports import Created, Exists
 from reconciler.core.problems import ServiceError
 from support.provider_contract import NEVER, SERVICES, Service
@@ -207,3 +210,163 @@ def test_what_the_service_refuses_is_an_error_for_people(service: Service) -> No
     wanted = generation(base_model="models/none-such", hyperparameters=service.hyperparameters)
     with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 40[04] \w+: .*none-such"):
         service.run(lambda provider: provider.create(wanted, EXAMPLES))
+
+
+# prompts
+
+
+def test_a_model_answers_what_it_was_trained_on(service: Service) -> None:
+    model = service.trained()
+    assert service.ask(model, Prompt("3", Sampling(temperature=0.0))) == Reply((Answer("4"),))
+    assert service.judged() in {2, None}
+
+
+def test_a_prompt_can_bear_everything_that_is_open_to_choice(service: Service) -> None:
+    full = Prompt("3", Sampling(temperature=0.0, top_p=0.5, top_k=3), candidates=2, max_tokens=10)
+    assert service.ask(service.trained(), full) == Reply((Answer("4"), Answer("4")))
+    assert service.judged() in {2, None}
+
+
+def test_candidates_beyond_what_one_request_gives_are_answered_too(service: Service) -> None:
+    model, most = service.trained(), service.capabilities.max_candidates
+    reply = service.ask(model, Prompt("3", Sampling(temperature=0.0), candidates=2 * most + 1))
+    assert reply == Reply((Answer("4"),) * (2 * most + 1))
+    assert service.judged() in {1 + 3, None}
+
+
+def test_a_blocked_prompt_is_told_with_the_services_reason(service: Service) -> None:
+    assert service.ask(service.trained(), Prompt(service.blocked, candidates=20)) == Reply((), "SAFETY")
+    assert service.judged() in {2, None}
+
+
+def test_what_is_not_there_cannot_be_asked(service: Service) -> None:
+    model = service.trained()
+    remote = model.resources.endpoint or model.remote
+    never = remote[:-1] + ("2" if remote.endswith("1") else "1")
+    with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 404 NOT_FOUND: ") as caught:
+        service.run(lambda provider: provider.infer(never, Prompt("3")))
+    assert caught.value.code == "NOT_FOUND"
+
+
+# lineage
+
+
+def test_a_child_of_a_ready_parent_trains_and_shows_its_source(service: Service) -> None:
+    parent = service.trained()
+    assert parent.source == Source(service.base_model)
+    wanted = service.generation(name="child", parent=parent)
+    child = service.trained(wanted)
+    assert (child.source, child.mark) == (wanted.source, wanted.mark)
+    grandchild = service.trained(service.generation(name="grandchild", parent=child))
+    assert grandchild.source == Source(remote=child.resources.model or child.remote)
+    listed = service.run(lambda provider: provider.list(progress=False))
+    assert {model.source for model in listed} == {parent.source, child.source, grandchild.source}
+    assert service.ask(grandchild, Prompt("3", Sampling(temperature=0.0))) == Reply((Answer("4"),))
+    assert service.judged() in {4, None}
+
+
+def test_a_child_of_what_is_not_there_is_refused(service: Service) -> None:
+    parent = service.trained()
+    name, at, version = (parent.resources.model or parent.remote).partition("@")
+    wanted = replace(service.generation(name="child"), source=Source(remote=f"{name}1{at}{version}"))
+    with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 40[04] \w+: "):
+        service.run(lambda provider: provider.create(wanted, EXAMPLES))
+
+
+# access
+
+
+SHAREABLE = ("embedded v1beta3", "embedded v1beta")
+
+
+@pytest.fixture(params=SHAREABLE)
+def shareable(request: pytest.FixtureRequest) -> Service:
+    return SERVICES[request.param]()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_features_say_where_there_are_permissions(name: str) -> None:
+    features = SERVICES[name]().capabilities.features
+    assert ("access" in features, "projectAccess" in features) == (name in SHAREABLE, name == "embedded v1beta")
+    assert "lineage" in features
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - SHAREABLE))
+def test_where_access_is_said_elsewhere_it_is_refused(name: str) -> None:
+    service = SERVICES[name]()
+    model = service.trained()
+    with pytest.raises(ServiceError, match="has no permissions") as caught:
+        service.run(lambda provider: provider.access(model.remote))
+    assert caught.value.code == "UNIMPLEMENTED"
+    with pytest.raises(ServiceError, match="has no permissions"):
+        service.run(lambda provider: provider.set_access(model.remote, (), ()))
+
+
+ADA, BOB, NLP = Grantee("user", "ada@example.com"), Grantee("user", "bob@example.com"), Grantee("group", "nlp@x.com")
+P1, P2 = Grantee("project", "123"), Grantee("project", str(2**60))
+
+
+def share(service: Service, model: RemoteModel, *grants: tuple[Grantee, Role]) -> dict[Grantee, Role]:
+    """Who may use a model after that was declared; declaring it twice, from the same look, must change nothing more."""
+    live = service.run(lambda provider: provider.access(model.remote))
+    changes = access_changes([Grant(*grant) for grant in grants], live)
+    for _ in range(2):
+        service.run(lambda provider: provider.set_access(model.remote, live, changes))
+    found = service.run(lambda provider: provider.access(model.remote))
+    assert access_changes([Grant(*grant) for grant in grants], found) == ()
+    roles = {permission.grantee: permission.role for permission in found}
+    assert len(roles) == len(found)
+    return roles
+
+
+def test_who_may_use_a_model_becomes_what_is_declared(shareable: Service) -> None:
+    model = shareable.trained()
+    (owner,) = shareable.run(lambda provider: provider.access(model.remote))
+    owned = {owner.grantee: owner.role}
+    assert owner.role == "owner"
+    created: dict[Grantee, Role] = {ADA: "reader", BOB: "writer", NLP: "reader", EVERYONE: "reader"}
+    assert share(shareable, model, *created.items()) == owned | created
+    changed: dict[Grantee, Role] = {ADA: "writer", NLP: "reader"}
+    assert share(shareable, model, *changed.items()) == owned | changed
+    assert share(shareable, model) == owned
+    assert shareable.judged() is not None
+
+
+def test_the_owner_stays_the_owner_whatever_is_declared(shareable: Service) -> None:
+    model = shareable.trained()
+    (owner,) = shareable.run(lambda provider: provider.access(model.remote))
+    assert share(shareable, model, (owner.grantee, "reader")) == {owner.grantee: "owner"}
+
+
+def test_permissions_of_many_are_seen_page_by_page(shareable: Service) -> None:
+    model = shareable.trained()
+    many: dict[Grantee, Role] = {Grantee("user", f"{number}@example.com"): "reader" for number in range(7)}
+    found = share(shareable, model, *many.items())
+    assert {grantee: role for grantee, role in found.items() if role != "owner"} == many
+
+
+def test_an_address_is_one_however_it_is_capitalised(shareable: Service) -> None:
+    model = shareable.trained()
+    change = AccessChange(Grantee("user", "Ada@Example.com"), None, "reader")
+    shareable.run(lambda provider: provider.set_access(model.remote, (), [change]))
+    found = shareable.run(lambda provider: provider.access(model.remote))
+    assert [permission.grantee for permission in found if permission.role == "reader"] == [ADA]
+    assert share(shareable, model, (ADA, "writer"))[ADA] == "writer"
+
+
+def test_two_runs_that_share_at_once_end_with_what_is_declared(shareable: Service) -> None:
+    model = shareable.trained()
+    changes = [AccessChange(grantee, None, "reader") for grantee in (ADA, BOB)]
+    shareable.race(lambda provider: provider.set_access(model.remote, (), changes))
+    found = shareable.run(lambda provider: provider.access(model.remote))
+    assert sorted(one.grantee for one in found if one.role == "reader") == [ADA, BOB]
+
+
+def test_whole_projects_may_read_where_there_is_such() -> None:
+    service = SERVICES["embedded v1beta"]()
+    model = service.trained()
+    assert share(service, model, (P1, "reader"), (ADA, "reader"))[P1] == "reader"
+    found = share(service, model, (P2, "reader"), (P1, "reader"))
+    assert {grantee for grantee, role in found.items() if role == "reader"} == {P1, P2}
+    assert set(share(service, model, (P2, "reader"))) & {P1, P2} == {P2}
+    assert set(share(service, model)) & {P1, P2} == set()

@@ -7,13 +7,26 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import httpx
 
-from reconciler.core.model import Capabilities, Generation, Handle, Hyperparameters, Sampling, Target
+from reconciler.core.inference import Prompt, Reply
+from reconciler.core.model import (
+    Capabilities,
+    Generation,
+    Handle,
+    Hyperparameters,
+    RemoteModel,
+    Sampling,
+    Source,
+    State,
+    Target,
+)
 from reconciler.core.ports import Created, Provider
+from reconciler.emulator.answers import BLOCKED_PROMPT
 from reconciler.emulator.app import create_app
 from reconciler.emulator.settings import Settings
 from reconciler.providers.vertex import connect as connect_vertex
@@ -46,10 +59,11 @@ class Service(ABC):
 
     ``hyperparameters`` are ones that it takes, ``diverging`` ones with which a training fails, and ``steps`` how many
     the training with the former has, where the service says so when it begins. ``curves`` tells that it shows how a
-    training goes on.
+    training goes on. ``blocked`` is a prompt that it does not answer, for the reason SAFETY.
     """
 
     base_model: str
+    blocked: ClassVar[str]
     hyperparameters: ClassVar[Hyperparameters]
     diverging: ClassVar[Hyperparameters]
     steps: ClassVar[int | None] = None
@@ -101,18 +115,36 @@ class Service(ABC):
         *,
         name: str = "number-generator",
         sampling: Sampling | None = None,
+        parent: RemoteModel | None = None,
     ) -> Generation:
         declared = self.hyperparameters if hyperparameters is None else hyperparameters
-        return generation(name, base_model=self.base_model, hyperparameters=declared, sampling=sampling)
+        made = generation(name, base_model=self.base_model, hyperparameters=declared, sampling=sampling)
+        return replace(made, source=Source(remote=parent.resources.model or parent.remote)) if parent else made
 
     def train(self, wanted: Generation) -> Handle:
         created = self.run(lambda provider: provider.create(wanted, EXAMPLES))
         assert isinstance(created, Created)
         return created.handle
 
+    def trained(self, wanted: Generation | None = None) -> RemoteModel:
+        """A model whose training has ended."""
+        handle = self.train(wanted or self.generation())
+        self.time.now += NEVER
+        found = self.run(lambda provider: provider.observe(handle))
+        assert found is not None
+        assert found.state is State.ACTIVE
+        return found
+
+    def ask(self, model: RemoteModel, prompt: Prompt) -> Reply:
+        """What a model answers."""
+        return self.run(lambda provider: provider.infer(model.resources.endpoint or model.remote, prompt))
+
 
 class _Embedded(Service):
+    """The embedded service, which answers lists in small pages here, as any service may."""
+
     version: str
+    blocked = BLOCKED_PROMPT
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +154,7 @@ class _Embedded(Service):
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
             settings=Settings(step_seconds=1, overhead_seconds=2),
         )
-        self.relay = Relay(app)
+        self.relay = Relay(app, page_size=2)
 
     def judged(self) -> int:
         return judge(self.relay.seen, self.version)
@@ -165,6 +197,7 @@ class EmbeddedVertex(_Embedded):
 
 class Fake(Service):
     base_model = provider_fake.BASE_MODEL
+    blocked = provider_fake.BLOCKED
     hyperparameters: ClassVar[Hyperparameters] = {"epochCount": 3, "learningRateMultiplier": 0.5}
     diverging: ClassVar[Hyperparameters] = {"learningRateMultiplier": provider_fake.DIVERGES}
 

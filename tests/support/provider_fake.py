@@ -10,14 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from reconciler.core.access import AccessChange, Permission
+from reconciler.core.inference import Answer, Prompt, Reply
 from reconciler.core.model import (
     Capabilities,
+    Example,
     Failure,
     Generation,
     Handle,
     Mark,
     RemoteModel,
     Resources,
+    Source,
     State,
     TrainingExample,
     Update,
@@ -31,11 +35,13 @@ CAPABILITIES = Capabilities(
     caller_chosen_ids=False,
     mutable=frozenset(),
     defaults={"epochCount": 5},
-    features=frozenset({"cloudStorage", "conversations"}),
+    features=frozenset({"cloudStorage", "conversations", "lineage"}),
 )
 TRAINING = timedelta(seconds=30)
 DIVERGES = 10
 BASE_MODEL = "fake-base"
+BLOCKED = "blocked"
+"""A prompt that the service answers with nothing but a reason."""
 
 
 @dataclass
@@ -45,18 +51,19 @@ class FakeJobs:
     clock: Clock
     lag: int = 0
     jobs: dict[str, RemoteModel] = field(default_factory=dict)
+    known: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What the model of a job answers, by prompt."""
     _hidden: dict[str, int] = field(default_factory=dict)
 
-    def start(self, generation: Generation) -> RemoteModel:
-        """A new job, however many there are already; refuses a base model that it does not know."""
-        if generation.source.base_model != BASE_MODEL:
-            message = f"POST /jobs was refused with 404 NOT_FOUND: {generation.source.base_model} does not exist"
-            raise ServiceError(message, code="NOT_FOUND")
+    def start(self, generation: Generation, examples: Iterable[TrainingExample] = ()) -> RemoteModel:
+        """A new job, however many there are already; refuses a base or tuned model that it does not know."""
+        source = self._source(generation.source)
         name = f"jobs/{len(self.jobs) + 1}"
+        self.known[name] = {each.input: each.output for each in examples if isinstance(each, Example)}
         self.jobs[name] = RemoteModel(
             remote=name,
             state=State.CREATING,
-            source=generation.source,
+            source=source,
             mark=generation.mark,
             display_name=generation.display_name,
             description=generation.description,
@@ -67,6 +74,24 @@ class FakeJobs:
         )
         self._hidden[name] = self.lag
         return self.jobs[name]
+
+    def _source(self, wanted: Source) -> Source:
+        """What is tuned, as a service shows it."""
+        named = wanted.base_model or wanted.remote
+        tuned = {job.resources.model for name in self.jobs if (job := self.get(name))}
+        if named not in {BASE_MODEL, *tuned} - {""}:
+            raise ServiceError(f"POST /jobs was refused with 404 NOT_FOUND: {named} does not exist", code="NOT_FOUND")
+        return Source(base_model=wanted.base_model, remote="" if wanted.base_model else named)
+
+    def answer(self, endpoint: str, prompt: Prompt) -> Reply:
+        """What the model behind an endpoint says: the output of the very example, else nothing."""
+        job = next((name for name in self.jobs if (one := self.get(name)) and one.resources.endpoint == endpoint), None)
+        if job is None or not endpoint:
+            message = f"POST /{endpoint} was refused with 404 NOT_FOUND: it does not exist"
+            raise ServiceError(message, code="NOT_FOUND")
+        if prompt.text == BLOCKED:
+            return Reply((), "SAFETY")
+        return Reply((Answer(self.known[job].get(prompt.text, "")),) * prompt.candidates)
 
     def get(self, name: str) -> RemoteModel | None:
         """A job as it is by now."""
@@ -123,8 +148,9 @@ class FakeProvider:
         for known in (self._known(generation.mark) for _ in looks):
             if known:
                 return Exists(known.remote, known)
-        self.examples = [*examples, *validation]
-        job = self.jobs.start(generation)
+        training = tuple(examples)
+        self.examples = [*training, *validation]
+        job = self.jobs.start(generation, training)
         await asyncio.sleep(0)  # here others have their turn
         kept = self._known(generation.mark) or job
         if kept.remote != job.remote:
@@ -142,6 +168,20 @@ class FakeProvider:
 
     async def cancel(self, handle: Handle) -> None:
         self.jobs.cancel(handle.remote)
+
+    async def infer(self, remote: str, prompt: Prompt) -> Reply:
+        return self.jobs.answer(remote, prompt)
+
+    async def access(self, remote: str) -> tuple[Permission, ...]:
+        raise ServiceError(f"{remote} has no permissions", code="UNIMPLEMENTED")
+
+    async def set_access(
+        self,
+        remote: str,
+        live: tuple[Permission, ...],  # noqa: ARG002 - there is nothing to change
+        changes: Iterable[AccessChange],  # noqa: ARG002 - the same
+    ) -> None:
+        await self.access(remote)
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
         return {name: f"{name} does not exist" for name in base_models - {BASE_MODEL}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -91,14 +92,18 @@ class Script(_Recorder):
 
 
 class Relay(_Recorder):
-    """Passes everything on to another application."""
+    """Passes everything on to another application; ``page_size`` makes that answer lists in smaller pages."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, page_size: int | None = None) -> None:
         super().__init__()
         self.app = app
+        self._page_size = page_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await self.keep(Request(scope, receive))
+        if self._page_size:
+            query = re.sub(rb"(?<=pageSize=)\d+", str(self._page_size).encode(), scope["query_string"])
+            scope = {**scope, "query_string": query}
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
