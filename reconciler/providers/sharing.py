@@ -77,12 +77,12 @@ class Sharing:
             await self._write_readers(remote, changed(live, projects))
 
     async def _write(self, remote: str, change: AccessChange) -> None:
-        if change.role is None:
-            await self._revoke(change)
-        elif change.before is None:
-            await self._grant(remote, change.grantee, change.role)
-        else:
+        if change.before and change.role:
             await self._set_role(change.before, change.role)
+        elif change.before:
+            await self._revoke(change.before)
+        elif change.role:
+            await self._grant(remote, change.grantee, change.role)
 
     async def _grant(self, remote: str, grantee: Grantee, role: Role) -> None:
         """Create a permission; one that is there after all, by somebody else or by a lost request, is set."""
@@ -107,11 +107,9 @@ class Sharing:
         path = self._path(permission.name)
         await self._client.request(Call("PATCH", path, {"updateMask": "role"}, body, _WRITE_REMEDIES))
 
-    async def _revoke(self, change: AccessChange) -> None:
-        if change.before is None:
-            return
+    async def _revoke(self, permission: Permission) -> None:
         try:
-            await self._client.request(Call("DELETE", self._path(change.before.name), remedies=_WRITE_REMEDIES))
+            await self._client.request(Call("DELETE", self._path(permission.name), remedies=_WRITE_REMEDIES))
         except ServiceError as error:
             if error.code != "NOT_FOUND":
                 raise
