@@ -53,7 +53,7 @@ def rollback(env: Environment, /, name: str, *, to: str | None, reason: str, **v
     """Reject what serves NAME, and let an earlier generation serve again.
 
     What is rejected never serves until promote lets it; no training is repeated because of it. Changes the lockfile and
-    the published pointer alone.
+    the published pointer, and permissions where spec.access declares them.
     """
     output = output_of(values)
     return _tell(output, serving.rollback(env, input_of(values), name, to=to, reason=reason))
@@ -67,7 +67,8 @@ def rollback(env: Environment, /, name: str, *, to: str | None, reason: str, **v
 def promote(env: Environment, /, name: str, *, to: str | None, **values: Any) -> int:
     """Let a generation of NAME serve that was rejected by a rollback, or another one.
 
-    It must have passed the checks of its manifest. Changes the lockfile and the published pointer alone.
+    It must have passed the checks of its manifest. Changes the lockfile and the published pointer, and permissions
+    where spec.access declares them.
     """
     output = output_of(values)
     return _tell(output, serving.promote(env, input_of(values), name, to=to))

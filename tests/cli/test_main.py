@@ -30,6 +30,8 @@ def test_help_lists_every_command(reconcile: Cli) -> None:
         "wait",
         "status",
         "resolve",
+        "rollback",
+        "promote",
         "schema",
         "emulator",
         "completion",

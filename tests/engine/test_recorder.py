@@ -74,6 +74,15 @@ def test_the_first_change_is_saved_at_once_and_the_next_within_the_second_on_flu
     assert len(saved) == 2
 
 
+def test_events_that_belong_together_are_saved_together() -> None:
+    saved, told = Saved(), list[Event]()
+    recorder = Recorder(Lock(), saved, Time().clock, [told.append])
+    promoted = Promoted("numbers", STARTED.generation.key, STARTED.generation.remote)
+    recorder.emit(STARTED, promoted)
+    assert saved == [dumps(reduce(record, [STARTED, promoted], Lock()))]
+    assert told == [STARTED, promoted]
+
+
 def test_a_change_is_saved_by_the_first_event_after_a_second() -> None:
     saved = Saved()
     time = Time()
