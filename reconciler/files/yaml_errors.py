@@ -24,6 +24,7 @@ _EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ("unexpected end of stream", "the quoted text is not closed", _QUOTE),
     ("unexpected document separator", "the quoted text is not closed", _QUOTE),
     ("unexpected document indicator", "the quoted text is not closed", _QUOTE),
+    ("exceeded maximum nesting depth", "is nested too deep", "write flatter YAML"),
     ("escape", "the backslash in the double quotes starts no known escape", "write \\\\ for a backslash, or use '…'"),
     ("expected <document start>", "something follows the end of the document", "begin a new document with ---"),
     ("expected '<document start>'", "something follows the end of the document", "begin a new document with ---"),

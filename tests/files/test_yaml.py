@@ -74,8 +74,8 @@ _BROKEN = [
     (b" a: 1\nb: 2\n", "f:2:1: something follows the end of the document; begin a new document with ---"),
     (b"%FOO\n--- a\n", "f:1:5: is no valid YAML: found unknown directive name; mend the file"),
     (
-        b"[" * 100_000,
-        f"f:1:{MAX_DEPTH + 1}: {'[0]' * MAX_DEPTH}: is nested more than 64 levels deep; write flatter YAML",
+        b"[a, " * 100_000,
+        f"f:1:{4 * MAX_DEPTH + 1}: {'[1]' * MAX_DEPTH}: is nested more than 64 levels deep; write flatter YAML",
     ),
     (
         _CHAIN.encode(),
@@ -108,6 +108,12 @@ _BROKEN = [
 @pytest.mark.parametrize(("data", "message"), _BROKEN)
 def test_every_fault_has_a_place_a_cause_and_a_remedy(data: bytes, message: str) -> None:
     assert [str(problem) for problem in parse(data, "f").problems] == [message]
+
+
+def test_brackets_that_no_parser_reads_to_their_end_are_told_all_the_same() -> None:
+    (problem,) = parse(b"[" * 100_000, "f").problems
+    assert problem.message in {f"is nested more than {MAX_DEPTH} levels deep", "is nested too deep"}
+    assert problem.remedy == "write flatter YAML"
 
 
 def test_aliases_may_be_as_deep_as_what_is_written_out() -> None:
