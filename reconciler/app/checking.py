@@ -25,7 +25,7 @@ from reconciler.core.problems import (
 from reconciler.engine.checking import Checker, Subject
 from reconciler.engine.observe import bounded
 from reconciler.engine.recorder import Recorder
-from reconciler.render.check import Tested, check_document
+from reconciler.render.check import Examined, check_document
 
 if TYPE_CHECKING:
     from reconciler.app.environment import Environment
@@ -58,9 +58,9 @@ def check(env: Environment, what: Input, name: str | None, *, key: str | None, p
         raise UsageError("--generation asks for the NAME of its manifest", "name it")
     project = open_project(env, what)
     trials = [_trial(project, name, key)] if name else list(_all_trials(project))
-    tested = _run(env, what, project, trials, progress) if trials else []
+    examined = _run(env, what, project, trials, progress) if trials else []
     document = check_document(
-        tested, _unserved(project) if not name else (), project.target, project.capabilities, root=project.root
+        examined, _unserved(project) if not name else (), project.target, project.capabilities, root=project.root
     )
     return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
@@ -95,16 +95,16 @@ def _unserved(project: Project) -> tuple[str, ...]:
     return tuple(one.name for one in project.manifests if one.checks and not _serves(project, one.name))
 
 
-def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], progress: Progress) -> list[Tested]:
+def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], progress: Progress) -> list[Examined]:
     watchers: list[Sink] = []
     recorder = Recorder(project.lock, project.store, env.clock, watchers)
     project.store.check_writable()
 
-    async def work() -> list[Tested]:
+    async def work() -> list[Examined]:
         concurrency = project.target.limits.concurrency
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
             checker = Checker(service, project.workspace, recorder.emit, concurrency)
-            return await bounded(lambda trial: _tested(service, checker, trial), trials, concurrency)
+            return await bounded(lambda trial: _examined(service, checker, trial), trials, concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)
     with Session() as session, progress(names, project.capabilities.simulated) as sink:
@@ -119,11 +119,11 @@ def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], 
             recorder.flush()
 
 
-async def _tested(_service: Provider, checker: Checker, trial: _Trial) -> Tested:
+async def _examined(_service: Provider, checker: Checker, trial: _Trial) -> Examined:
     """How one generation does; what cannot be checked does not keep the others from it."""
     one = trial.generation
     remote = callable_name(one.remote, one.resources)
-    told = Tested(trial.manifest.name, one.key, remote, serves=trial.serves, before=one.checks)
+    told = Examined(trial.manifest.name, one.key, remote, serves=trial.serves, before=one.checks)
     try:
         report = await checker.check(trial.manifest, Subject(one.key, remote, one.preamble))
     except ServiceError as error:

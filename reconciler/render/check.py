@@ -22,7 +22,7 @@ _SHOWN_MISSES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Examined:
     """A generation that was checked: ``before`` is how it did the last time, ``error`` why it could not be checked."""
 
     name: str
@@ -33,11 +33,11 @@ class Tested:
     report: CheckReport | None = None
     error: ReconcileError | None = None
 
-    def with_report(self, report: CheckReport) -> Tested:
+    def with_report(self, report: CheckReport) -> Examined:
         """The same with how it did."""
         return replace(self, report=report)
 
-    def refused(self, error: ReconcileError) -> Tested:
+    def refused(self, error: ReconcileError) -> Examined:
         """The same with why it could not be checked."""
         return replace(self, error=error)
 
@@ -57,7 +57,7 @@ class Tested:
 
 
 def check_document(
-    tested: Iterable[Tested],
+    examined: Iterable[Examined],
     unserved: Iterable[str],
     target: Target,
     capabilities: Capabilities,
@@ -65,7 +65,7 @@ def check_document(
     root: str = "",
 ) -> Document:
     """How generations did (schema: check); ``unserved`` have checks and nothing that serves."""
-    ordered = sorted(tested, key=lambda one: one.name)
+    ordered = sorted(examined, key=lambda one: one.name)
     return {
         **envelope("Check", target, capabilities, root),
         "exitStatus": int(max((one.exit_status for one in ordered), default=ExitStatus.OK)),
@@ -74,7 +74,7 @@ def check_document(
     }
 
 
-def _model(one: Tested) -> Document:
+def _model(one: Examined) -> Document:
     shown = {"name": one.name, "key": one.key, "remote": one.remote, "serving": one.serves, "regressed": one.regressed}
     return shown | filled(
         {
@@ -108,8 +108,7 @@ def _model_lines(model: Document, width: int | None, style: Style) -> Iterator[s
     words = passed_text(model["checks"])
     yield f"{name}  {style(role, words)}: {terminal_safe(model['key'])}{kind}"
     if model["regressed"]:
-        passed = counted(model["before"]["passed"], "check")
-        yield style("error", f"  it used to pass all of its {passed}, and does not any more")
+        yield style("error", "  it used to pass these very checks, and does not any more")
     for one in model["checks"]["results"]:
         yield from _result_lines(one, width, style)
 

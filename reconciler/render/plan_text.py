@@ -104,7 +104,7 @@ def _verb(action: Document) -> str:
     if action["action"] == "noop":
         return "in sync" if action["reason"] == "InSync" else f"kept: {action['reason']}"
     what = action.get("key") or action.get("remote", "")
-    if action["action"] == "check":
+    if "checks" in action and action["action"] == "check":
         return f"check {what}: {counted(action['checks'], 'check')}"
     return f"wait for {what}: it is training" if action["reason"] == "Training" else f"{action['action']} {what}"
 

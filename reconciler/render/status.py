@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
-from reconciler.core.lock_text import resources_json
+from reconciler.core.lock_text import checks_json, resources_json
 from reconciler.core.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.core.waiting import completed_steps, tells_progress
 from reconciler.render.access import Reach, access_document
@@ -38,7 +38,7 @@ def status_document(
 
 
 def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Document:
-    generations = [_generation(one, live.get(one.remote)) for one in model.generations]
+    generations = [_generation(one, live.get(one.remote), model) for one in model.generations]
     serving = model.generation(model.serving)
     return {
         "name": name,
@@ -50,7 +50,7 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Do
     }
 
 
-def _generation(one: LockedGeneration, live: RemoteModel | None) -> Document:
+def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
     state = live.state if live else one.state
     failure = (live.failure if live else None) or one.failure
     ended_well = state is State.ACTIVE
@@ -67,6 +67,9 @@ def _generation(one: LockedGeneration, live: RemoteModel | None) -> Document:
             "createTime": one.create_time or (live.create_time if live else ""),
             "completeTime": one.complete_time or (live.complete_time if live else ""),
             "error": {"code": failure.code, "message": failure.message} if failure else None,
+            "checks": checks_json(one.checks) if one.checks else None,
+            "rejected": one.key in model.rejected or None,
+            "rejection": one.rejection,
             "phase": live.phase if live else "",
             "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
             "progress": _progress(one, live) if live and state is State.CREATING and tells_progress(live) else None,

@@ -13,8 +13,8 @@ from reconciler.render.plan_text import target_line
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, elapsed, loss, steps_and_loss
 
-_STATUS_HEAD: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "SINCE")
-_RIGHT: Final = frozenset({3, 4})
+_STATUS_HEAD: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
+_RIGHT: Final = frozenset({3, 4, 5})
 _MINUTES: Final = len("2026-01-31T12:34")
 _PLIGHTS: Final = {
     "FAILED": ("failed", "the service does not tell why"),
@@ -63,8 +63,13 @@ def _status_row(model: Document) -> tuple[str, ...]:
         shown.get("state", "-"),
         str(shown.get("totalSteps", "-")),
         loss(shown["finalLoss"]) if "finalLoss" in shown else "-",
+        _ratio(shown["checks"]) if "checks" in shown else "-",
         (shown.get("completeTime") or shown.get("createTime", "-"))[:_MINUTES].replace("T", " "),
     )
+
+
+def _ratio(checks: Document) -> str:
+    return f"{checks['passed']}/{checks['passed'] + checks['failed']}"
 
 
 def _shown(model: Document) -> Document:
@@ -79,11 +84,27 @@ def _status_details(model: Document, width: int | None, style: Style) -> Iterato
         if one["state"] == "CREATING":
             phase = f", {one['phase']}" if "phase" in one else ""
             yield f"  {style('wait', 'training')}  {terminal_safe(one['key'] + phase)}{_progress(one.get('progress'))}"
-        elif one["state"] in _PLIGHTS and position == 0:
+        elif position == 0 and one["key"] != model.get("serving", {}).get("key"):
+            yield from _candidate(one, width, style)
+        if one["state"] in _PLIGHTS and position == 0:
             word, unexplained = _PLIGHTS[one["state"]]
             why = one.get("error", {}).get("message") or unexplained
             for margin, line in folded(f"  {word:<10}", terminal_safe(f"{one['key']}: {why}"), width):
                 yield style("error", margin) + line
+
+
+def _candidate(one: Document, width: int | None, style: Style) -> Iterator[str]:
+    """Why the newest generation, although it is ready, does not serve."""
+    if one["state"] != "ACTIVE":
+        return
+    if "rejected" in one:
+        head, why = "rejected", one.get("rejection", "it was rolled back")
+    elif one.get("checks", {}).get("failed"):
+        head, why = "held", f"{_ratio(one['checks'])} checks passed"
+    else:
+        head, why = "ready", "it does not serve; reconcile plan says why"
+    for margin, line in folded(f"  {head:<10}", terminal_safe(f"{one['key']}: {why}"), width):
+        yield style("hold", margin) + line
 
 
 def _progress(progress: Document | None) -> str:
@@ -178,7 +199,7 @@ def passed_text(checks: Document) -> str:
     """``3 of 3 checks passed``, with the names of those that did not."""
     failed = [one["name"] for one in checks["results"] if not one["passed"]]
     names = f" (failed: {', '.join(failed)})" if failed else ""
-    return f"{checks['passed']} of {counted(checks['passed'] + checks['failed'], 'check')} passed{names}"
+    return f"{checks['passed']} of {checks['passed'] + checks['failed']} checks passed{names}"
 
 
 def _cost(document: Document) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.checks import RecordedChecks
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel
 from reconciler.core.model import Capabilities, Failure, RemoteModel, State
 from reconciler.core.plan import Action, Kind, Plan, Reason
@@ -40,6 +42,7 @@ from support.render_values import (
     uncoloured,
 )
 
+DIGEST = f"sha256:{'0' * 64}"
 HEAD = "Target default: embedded service (simulated training), scope demo\n"
 
 
@@ -62,8 +65,8 @@ def status(*generations: LockedGeneration, serving: str | None = None, live: tup
 def test_status_is_a_table() -> None:
     assert status(ACTIVE, serving=KEY) == HEAD + lines(
         """
-        NAME              SERVING                    STATE   STEPS  FINAL LOSS  SINCE
-        number-generator  number-generator-3kq7w2ma  ACTIVE     23        3.80  2026-11-22 19:17
+        NAME              SERVING                    STATE   STEPS  FINAL LOSS  CHECKS  SINCE
+        number-generator  number-generator-3kq7w2ma  ACTIVE     23        3.80       -  2026-11-22 19:17
         """
     )
 
@@ -73,7 +76,7 @@ def test_status_shows_the_successor_that_trains_under_the_one_that_serves() -> N
     younger = replace(ACTIVE, state=State.CREATING)
     text = status(younger, older, serving=older.key, live=(training_model(16, 7.21, 5.14),))
     assert text.splitlines()[2:] == [
-        "number-generator  number-generator-22222222  ACTIVE     23        3.80  2026-11-22 19:17",
+        "number-generator  number-generator-22222222  ACTIVE     23        3.80       -  2026-11-22 19:17",
         "  training  number-generator-3kq7w2ma: step 16/23 (70 %), loss 5.14",
     ]
 
@@ -81,8 +84,29 @@ def test_status_shows_the_successor_that_trains_under_the_one_that_serves() -> N
 def test_status_tells_why_a_training_failed() -> None:
     failed = replace(ACTIVE, state=State.FAILED, failure=Failure(8, "out of \x1b[31mquota"), final_loss=None)
     assert status(failed).splitlines()[2:] == [
-        "number-generator  -        FAILED     23           -  2026-11-22 19:17",
+        "number-generator  -        FAILED     23           -       -  2026-11-22 19:17",
         r"  failed    number-generator-3kq7w2ma: out of \x1b[31mquota",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "rejected", "line"),
+    [
+        ({"checks": RecordedChecks(DIGEST, 1, 2)}, (), f"  held      {KEY}: 1/3 checks passed"),
+        ({"rejection": "too slow"}, (KEY,), f"  rejected  {KEY}: too slow"),
+        ({}, (), f"  ready     {KEY}: it does not serve; reconcile plan says why"),
+    ],
+    ids=["failed checks", "rolled back", "neither"],
+)
+def test_status_tells_why_the_newest_does_not_serve(
+    fields: dict[str, Any], rejected: tuple[str, ...], line: str
+) -> None:
+    older = replace(ACTIVE, key="number-generator-22222222", checks=RecordedChecks(DIGEST, 3, 0))
+    model = LockedModel("n.yaml", older.key, rejected, generations=(replace(ACTIVE, **fields), older))
+    text = status_text(status_document(Lock(models={"number-generator": model}), TARGET, REAL, LOCKFILE))
+    assert text.splitlines()[2:4] == [
+        "number-generator  number-generator-22222222  ACTIVE     23        3.80     3/3  2026-11-22 19:17",
+        line,
     ]
 
 

@@ -1,0 +1,99 @@
+"""Checks at any time, by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.cli_world import Cli
+
+CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
+WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
+
+
+@pytest.fixture
+def served(reconcile: Cli) -> Cli:
+    reconcile.manifest("adder", more=CHECKS)
+    assert reconcile("apply", "--yes").status == 0
+    return reconcile
+
+
+def test_all_that_serve_are_checked_and_recorded(served: Cli) -> None:
+    served.manifest("other")
+    served.manifest("later", more=CHECKS)
+    file = served.folder / "check.json"
+    done = served("check", "--report", str(file))
+    assert done.status == 0
+    assert "adder  1 of 1 checks passed: adder-" in done.out
+    assert "later  not checked: nothing serves it" in done.out
+    assert "other" not in done.out
+    report = json.loads(file.read_text())
+    assert (report["kind"], report["exitStatus"]) == ("Check", 0)
+
+
+def test_a_failure_shows_prompt_and_answer_and_is_recorded(served: Cli) -> None:
+    served.manifest("adder", more=WRONG)
+    done = served("check", "adder")
+    assert done.status == 1
+    assert "    7 → 8: expected 9" in done.out
+    recorded = served.lock["adder"]["generations"][0]["checks"]
+    assert (recorded["passed"], recorded["failed"]) == (0, 1)
+    assert recorded["failures"] == [{"answer": "8", "check": "small", "prompt": "7"}]
+    assert "held: ChecksFailed" in served("plan").out
+
+
+def test_another_generation_is_checked_without_serving(served: Cli) -> None:
+    served.manifest("adder", epochs=3, more=WRONG)
+    served("apply", "--yes")
+    newest, serving = (one["key"] for one in served.lock["adder"]["generations"])
+    served.manifest("adder", epochs=3, more=CHECKS)
+    done = served("check", "adder", "--generation", newest)
+    assert done.status == 0
+    assert f"adder  1 of 1 checks passed: {newest} (does not serve)" in done.out
+    assert served.lock["adder"]["serving"] == serving
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["addr"], 1, "Error: nothing serves addr: neither a manifest nor specs/reconcile.lock.json knows that name; "),
+        (["plain"], 1, "Error: plain declares no checks; add some under spec.checks"),
+        (["later"], 1, "Error: nothing serves later: it was never applied; run reconcile apply first"),
+        (["gone"], 1, "Error: no manifest declares gone, so there are no checks of it; name one that is declared"),
+        (["adder", "--generation", "adder-x"], 64, "Error: adder has no recorded generation adder-x; "),
+        (["--generation", "adder-x"], 64, "Error: --generation asks for the NAME of its manifest; name it"),
+    ],
+)
+def test_what_cannot_be_checked(served: Cli, arguments: list[str], status: int, message: str) -> None:
+    for name in ("plain", "gone"):
+        served.manifest(name)
+    assert served("apply", "--yes").status == 0
+    (served.specs / "gone.yaml").unlink()
+    served.manifest("later", more=CHECKS)
+    done = served("check", *arguments)
+    assert done.status == status
+    assert message in done.err
+
+
+def test_a_generation_that_is_not_ready_is_told(served: Cli) -> None:
+    text = served.lock_file.read_text().replace('"state": "ACTIVE"', '"state": "MISSING"')
+    served.lock_file.write_text(text)
+    done = served("check", "adder")
+    assert done.status == 1
+    assert "cannot be checked: it was recorded as MISSING; run reconcile apply, or choose another one" in done.err
+
+
+def test_a_serving_generation_that_was_deleted_by_hand_is_told_and_nothing_is_lost(served: Cli) -> None:
+    (served.specs / ".reconcile" / "default.sqlite3").unlink()
+    before = served.lock_file.read_bytes()
+    done = served("check")
+    assert done.status == 1
+    assert " is gone from the service; run reconcile apply" in done.out
+    assert served.lock_file.read_bytes() == before
+
+
+def test_no_checks_anywhere(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    done = reconcile("check")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "No manifest declares checks.")
