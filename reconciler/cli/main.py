@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 
 
 def _prepare_streams() -> None:
-    """A stream that was closed takes nothing; a terminal that lacks a character gets a stand-in, never an error."""
+    """A closed stream takes and gives nothing; a terminal that lacks a character gets a stand-in, never an error."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - it lasts as long as we do
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +190,15 @@ def test_values_that_no_service_takes_are_wrong_usage(adder: Cli, arguments: tup
 def test_a_prompt_that_is_none(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
     answer = adder(*ADDER, *arguments, stdin=stdin)
     assert (answer.status, answer.out, answer.err) == (64, "", f"Error: {said}\n")
+
+
+def test_standard_input_that_is_closed_is_empty(adder: Cli) -> None:
+    command = 'exec "$0" -m reconciler prompt adder <&-'
+    ended = subprocess.run(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", command, sys.executable], cwd=adder.folder, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert ended.stderr == "Error: the prompt is empty; give a text, or write one to standard input\n"
 
 
 def test_a_name_that_nobody_knows(adder: Cli) -> None:
