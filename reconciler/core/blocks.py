@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from reconciler.core.model import Number
 T = TypeVar("T")
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LARGEST = sys.float_info.max
 _CALLED: Mapping[type, str] = {
     bool: "boolean",
     dict: "object",
@@ -79,8 +81,12 @@ class Block:
 
 
 def _typed(value: Any, kind: type[T], where: str) -> T:
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
+    if not (_is_number(value) if kind is float else type(value) is kind):
         raise OddFieldError(f"{where} is no {_CALLED[kind]}")
     typed: T = value
     return typed
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold: JSON may write one of any size."""
+    return type(value) in {int, float} and -_LARGEST <= value <= _LARGEST

@@ -195,6 +195,11 @@ UNREADABLE = {
         put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
         f": {AT}.hyperparameters.declared.batchSize is no number",
     ),
+    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss is no number"),
+    "an infinite number": (
+        put(*ONE, "finalLoss", value="").replace('"finalLoss": ""', '"finalLoss": 1e999'),
+        f": {AT}.finalLoss is no number",
+    ),
     "no remote although it was begun": (
         edited(lambda document: document["models"]["numbers"]["generations"][0].update(state="CREATING", remote=None)),
         f": {AT} lacks remote",
