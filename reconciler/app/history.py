@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 from reconciler.app.commands import Answer
 from reconciler.app.environment import Environment
-from reconciler.app.project import Input, Project, open_project
+from reconciler.app.project import Input, open_project
+from reconciler.app.recorded import unknown_name
 from reconciler.core.history import history_of
 from reconciler.core.lock import LockedModel
-from reconciler.core.problems import ReconcileError
 from reconciler.files.git_history import Recorded, examples_at_hand
 from reconciler.render.history import History, history_document
 
@@ -24,16 +22,9 @@ def history(env: Environment, what: Input, name: str) -> Answer:
     declared = next((one.file for one in project.manifests if one.name == name), None)
     model = project.lock.models.get(name) or (LockedModel(declared) if declared else None)
     if model is None:
-        raise _unknown(project, name)
+        raise unknown_name(project, name, f"{name} has no history")
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
     recorded = Recorded(project.workspace.root, name, files, model.generations)
     with examples_at_hand(recorded, env.environ) as examples:
         told = History(name, declared or model.manifest, history_of(model, examples))
     return Answer(history_document(told, project.target, project.capabilities, project.lockfile, root=project.root))
-
-
-def _unknown(project: Project, name: str) -> ReconcileError:
-    known = sorted({one.name for one in project.manifests} | project.lock.models.keys())
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"the names are: {', '.join(known) or 'none'}"
-    return ReconcileError(f"{name} has no history: neither a manifest nor {project.lockfile} knows that name", remedy)

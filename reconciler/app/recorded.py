@@ -59,14 +59,22 @@ def _others(locked: LockedModel, key: str) -> str:
 
 
 def _unserved(project: Project, name: str) -> ReconcileError:
-    declared = {one.name for one in project.manifests}
-    known = sorted(declared | project.lock.models.keys())
-    if name in known:
-        why, remedy = _reason(name, project.lock.models.get(name))
-        return ReconcileError(f"nothing serves {name}: {why}", remedy)
+    if name not in _known(project):
+        return unknown_name(project, name, f"nothing serves {name}")
+    why, remedy = _reason(name, project.lock.models.get(name))
+    return ReconcileError(f"nothing serves {name}: {why}", remedy)
+
+
+def unknown_name(project: Project, name: str, what: str) -> ReconcileError:
+    """The error of a name that neither a manifest nor the lockfile knows; ``what`` says what comes of it."""
+    known = sorted(_known(project))
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]}?" if near else f"the names are: {', '.join(known) or 'none'}"
-    return ReconcileError(f"nothing serves {name}: neither a manifest nor {project.lockfile} knows that name", remedy)
+    return ReconcileError(f"{what}: neither a manifest nor {project.lockfile} knows that name", remedy)
+
+
+def _known(project: Project) -> set[str]:
+    return {one.name for one in project.manifests} | project.lock.models.keys()
 
 
 def _reason(name: str, locked: LockedModel | None) -> tuple[str, str]:

@@ -227,7 +227,7 @@ def _minute(time: str) -> str:
 
 
 def _checks(checks: Document) -> Iterator[Detail]:
-    scores = "".join(f"; {name} {share:.1%}" for name, share in checks.get("scores", {}).items())
+    scores = "".join(f"; {name} {100 * share:.3g} %" for name, share in checks.get("scores", {}).items())
     yield "checks", f"{checks['passed']} of {checks['passed'] + checks['failed']} passed{scores}"
     for miss in checks.get("failures", ()):
         yield "", f"{miss['check']}: {value(miss['prompt'])} was answered with {value(miss['answer'])}"

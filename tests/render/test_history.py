@@ -90,7 +90,7 @@ def test_each_generation_with_what_changed_since_the_one_before() -> None:
           ! number-generator-bbbbbbbb  ACTIVE, held: its checks failed
               created            2026-11-23 08:00
               training           26 steps, final loss 3.50
-              checks             2 of 3 passed; held-out 87.5%
+              checks             2 of 3 passed; held-out 87.5 %
                                  small: 8 was answered with ten
               changed            batchSize 2 → 4
                                  data set datasets/next-number.csv: 15 → 17 examples; +2 −0 ~1
