@@ -11,7 +11,7 @@ from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, duration, size, value
 
-_SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
+SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "create": ("+", "create"),
     "update": ("~", "update"),
     "wait": ("…", "wait"),
@@ -69,16 +69,21 @@ def plan_text(document: Document, *, width: int | None = None, verbose: bool = F
         for action in actions:
             lines.extend(_action(action, explained, width, style))
     lines.extend(_remarks(document, width, style))
-    return "\n".join([*lines, *_totals(document, width, style)])
+    return "\n".join([*lines, *plan_totals(document, width=width, style=style)])
 
 
 def _reach(target: Document, width: int | None, style: Style) -> Iterator[str]:
+    for label, text in reach_details(target):
+        for margin, line in told(f"  {label:<{_NAME_WIDTH + 2}}", text, width):
+            yield f"{style('muted', margin)}{line}"
+
+
+def reach_details(target: Document) -> Iterator[Detail]:
+    """Label and text of where data and requests go, and as whom trainings run."""
     shown = {field: target[field] for field in _REACH if field in target}
     if shown.get("storageEndpoint") == shown.get("endpoint"):
         shown.pop("storageEndpoint", None)
-    for field, text in shown.items():
-        for margin, line in told(f"  {_REACH[field]:<{_NAME_WIDTH + 2}}", text, width):
-            yield f"{style('muted', margin)}{line}"
+    return ((_REACH[field], text) for field, text in shown.items())
 
 
 def display_path(file: str, root: str) -> str:
@@ -89,16 +94,17 @@ def display_path(file: str, root: str) -> str:
 
 
 def _action(action: Document, explained: dict[str, str], width: int | None, style: Style) -> Iterator[str]:
-    symbol, role = _SYMBOLS[action["action"]]
+    symbol, role = SYMBOLS[action["action"]]
     head = f"  {symbol} {action['name']:<{_NAME_WIDTH - 2}}  "
-    yield f"{style(role, terminal_safe(head))}{terminal_safe(_verb(action))}".rstrip()
-    for label, text in _details(action, explained):
+    yield f"{style(role, terminal_safe(head))}{terminal_safe(action_verb(action))}".rstrip()
+    for label, text in action_details(action, explained):
         lead = f"      {label:<{_NAME_WIDTH - 2}}"
         for margin, line in told(lead, text, width):
             yield f"{style('muted', margin)}{line}".rstrip()
 
 
-def _verb(action: Document) -> str:
+def action_verb(action: Document) -> str:
+    """What an action does, and to which generation: ``create number-generator-3kq7w2ma``, ``held: Failed``."""
     if action["action"] == "hold":
         return f"held: {action['reason']}"
     if action["action"] == "noop":
@@ -109,7 +115,8 @@ def _verb(action: Document) -> str:
     return f"wait for {what}: it is training" if action["reason"] == "Training" else f"{action['action']} {what}"
 
 
-def _details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
+def action_details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
+    """Label and text of each detail of an action; ``explained`` notes who has told a message first."""
     because = _OUTCOMES.get(action["reason"], "") if action["action"] in {"create", "promote"} else ""
     if because:
         yield "why", because.format(attempt=action["attempt"])
@@ -178,16 +185,22 @@ def notices_text(document: Document, *, width: int | None = None, style: Style =
 def _remarks(document: Document, width: int | None, style: Style) -> Iterator[str]:
     if document["notices"]:
         yield notices_text(document, width=width, style=style)
+    yield from (style("muted", line) for line in left_alone(document))
+
+
+def left_alone(document: Document) -> Iterator[str]:
+    """What a Plan document says of the models that no manifest here describes."""
     unmanaged, candidates = document["unmanaged"], document["candidates"]
     if unmanaged:
         verbs = "is unmanaged and stays" if unmanaged == 1 else "are unmanaged and stay"
-        yield style("muted", f"{counted(unmanaged, 'foreign model')} {verbs} untouched.")
+        yield f"{counted(unmanaged, 'foreign model')} {verbs} untouched."
     if candidates:
         verbs = "belongs" if candidates == 1 else "belong"
-        yield style("muted", f"{counted(candidates, 'model')} of this scope {verbs} to no manifest here; left alone.")
+        yield f"{counted(candidates, 'model')} of this scope {verbs} to no manifest here; left alone."
 
 
-def _totals(document: Document, width: int | None, style: Style) -> Iterator[str]:
+def plan_totals(document: Document, *, width: int | None = None, style: Style = plain) -> Iterator[str]:
+    """What a Plan document comes to: everything is in sync, or how much is to be done."""
     summary, in_sync = document["summary"], _in_sync(document)
     if all(action["action"] == "noop" for action in document["actions"]):
         yield style("good", f"Everything is in sync: {counted(in_sync, 'model')}.")

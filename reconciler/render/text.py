@@ -16,6 +16,7 @@ from reconciler.render.words import counted, elapsed, loss, steps_and_loss
 _STATUS_HEAD: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
 _RIGHT: Final = frozenset({3, 4, 5})
 _MINUTES: Final = len("2026-01-31T12:34")
+_WORD_WIDTH: Final = 10
 _PLIGHTS: Final = {
     "FAILED": ("failed", "the service does not tell why"),
     "CANCELLED": ("cancelled", "at the service"),
@@ -56,23 +57,24 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _status_row(model: Document) -> tuple[str, ...]:
-    shown = _shown(model)
+    shown = shown_generation(model)
     return (
         model["name"],
         model.get("serving", {}).get("key", "-"),
         shown.get("state", "-"),
         str(shown.get("totalSteps", "-")),
         loss(shown["finalLoss"]) if "finalLoss" in shown else "-",
-        _ratio(shown["checks"]) if "checks" in shown else "-",
+        passed_ratio(shown["checks"]) if "checks" in shown else "-",
         (shown.get("completeTime") or shown.get("createTime", "-"))[:_MINUTES].replace("T", " "),
     )
 
 
-def _ratio(checks: Document) -> str:
+def passed_ratio(checks: Document) -> str:
+    """How many of recorded checks passed: ``2/3``."""
     return f"{checks['passed']}/{checks['passed'] + checks['failed']}"
 
 
-def _shown(model: Document) -> Document:
+def shown_generation(model: Document) -> Document:
     """The generation that a model's line tells of: the serving one, else the newest."""
     serving = model.get("serving", {}).get("key")
     generations: list[Document] = model["generations"]
@@ -80,31 +82,35 @@ def _shown(model: Document) -> Document:
 
 
 def _status_details(model: Document, width: int | None, style: Style) -> Iterator[str]:
+    for role, word, text in status_details(model):
+        for margin, line in folded(f"  {word:<{_WORD_WIDTH}}", terminal_safe(text), width):
+            yield style(role, margin) + line
+
+
+def status_details(model: Document) -> Iterator[tuple[Role, str, str]]:
+    """Role, word and sentence of what trains, failed or waits among the generations of a model in a Status document."""
     for position, one in enumerate(model["generations"]):
         if one["state"] == "CREATING":
             phase = f", {one['phase']}" if "phase" in one else ""
-            yield f"  {style('wait', 'training')}  {terminal_safe(one['key'] + phase)}{_progress(one.get('progress'))}"
+            yield "wait", "training", one["key"] + phase + _progress(one.get("progress"))
         elif position == 0 and one["key"] != model.get("serving", {}).get("key"):
-            yield from _candidate(one, width, style)
+            yield from _candidate(one)
         if one["state"] in _PLIGHTS and position == 0:
             word, unexplained = _PLIGHTS[one["state"]]
-            why = one.get("error", {}).get("message") or unexplained
-            for margin, line in folded(f"  {word:<10}", terminal_safe(f"{one['key']}: {why}"), width):
-                yield style("error", margin) + line
+            yield "error", word, f"{one['key']}: {one.get('error', {}).get('message') or unexplained}"
 
 
-def _candidate(one: Document, width: int | None, style: Style) -> Iterator[str]:
+def _candidate(one: Document) -> Iterator[tuple[Role, str, str]]:
     """Why the newest generation, although it is ready, does not serve."""
     if one["state"] != "ACTIVE":
         return
     if "rejected" in one:
-        head, why = "rejected", one.get("rejection", "it was rolled back")
+        word, why = "rejected", one.get("rejection", "it was rolled back")
     elif one.get("checks", {}).get("failed"):
-        head, why = "held", f"{_ratio(one['checks'])} checks passed"
+        word, why = "held", f"{passed_ratio(one['checks'])} checks passed"
     else:
-        head, why = "ready", "it does not serve; reconcile plan says why"
-    for margin, line in folded(f"  {head:<10}", terminal_safe(f"{one['key']}: {why}"), width):
-        yield style("hold", margin) + line
+        word, why = "ready", "it does not serve; reconcile plan says why"
+    yield "hold", word, f"{one['key']}: {why}"
 
 
 def _progress(progress: Document | None) -> str:
@@ -139,7 +145,7 @@ def _verdict(document: Document, style: Style) -> str:
     return style("error", f"{counted(errors, 'problem')} in {counted(len(files), 'file')}{besides}")
 
 
-_STATES: Final[Mapping[str, tuple[str, Role]]] = {
+OUTCOMES: Final[Mapping[str, tuple[str, Role]]] = {
     "ready": ("ready", "good"),
     "checked": ("checked", "good"),
     "updated": ("updated", "good"),
@@ -163,7 +169,7 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
     explained: dict[str, str] = {}
     lines = [line for model in shown for line in _result(model, explained, column, width, style)]
     if shown:
-        lines += [_tally(document), *_what_next(document)]
+        lines += [result_tally(document), *what_next(document)]
     elif "unpublished" not in document:
         synced = counted(document["summary"].get("inSync", 0), "model")
         lines.append(style("good", f"Everything is in sync: {synced}, {_cost(document)}."))
@@ -175,16 +181,17 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
 
 
 def _result(model: Document, explained: dict[str, str], column: int, width: int | None, style: Style) -> Iterator[str]:
-    word, role = _STATES[model["state"]]
+    word, role = OUTCOMES[model["state"]]
     reason = f" ({model['reason']})" if "reason" in model and model["state"] == "held" else ""
     name = terminal_safe(model["name"])
     head = f"{name:<{column}}  {word}{reason}: "
     coloured = f"{name:<{column}}  {style(role, word)}{reason}: "
-    for margin, line in told(head, _what(model, explained), width):
+    for margin, line in told(head, outcome_details(model, explained), width):
         yield (coloured if margin == head else margin) + line
 
 
-def _what(model: Document, explained: dict[str, str]) -> str:
+def outcome_details(model: Document, explained: dict[str, str]) -> str:
+    """What is told of an outcome; ``explained`` notes who has told a message of several lines first."""
     if model["state"] not in {"ready", "checked"}:
         message = str(model.get("message") or model.get("key") or "no details")
         first = explained.setdefault(message, model["name"]) if "\n" in message else model["name"]
@@ -206,15 +213,17 @@ def _cost(document: Document) -> str:
     return f"{counted(document['requests'], 'request')}, {elapsed(document['seconds'])}"
 
 
-def _tally(document: Document) -> str:
+def result_tally(document: Document) -> str:
+    """How many models ended in each state, and what the run took."""
     summary = document["summary"]
-    counts = ", ".join(f"{summary[state]} {word}" for state, (word, _) in _STATES.items() if state in summary)
+    counts = ", ".join(f"{summary[state]} {word}" for state, (word, _) in OUTCOMES.items() if state in summary)
     trained = any(model["state"] in _TRAINED for model in document["models"])
     simulated = " The training is simulated." if document["simulated"] and trained else ""
     return f"Models: {counts}; {_cost(document)}.{simulated}"
 
 
-def _what_next(document: Document) -> Iterator[str]:
+def what_next(document: Document) -> Iterator[str]:
+    """How to go on after a run that did not end everything."""
     if document["exitStatus"] == ExitStatus.INTERRUPTED:
         yield "Interrupted: the lockfile is valid, and the next run resumes."
     if "training" in document["summary"]:
