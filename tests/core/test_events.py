@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.core.checks import CheckReport, CheckResult, Miss, RecordedChecks, RecordedMiss
 from reconciler.core.events import (
     Adopted,
     Cancelled,
+    Checked,
+    Checking,
     Completed,
     Declared,
     Disappeared,
@@ -18,7 +21,10 @@ from reconciler.core.events import (
     Intended,
     Progressed,
     Promoted,
+    Published,
     Refused,
+    Rejected,
+    Restored,
     Started,
     Targeted,
     Updated,
@@ -29,7 +35,7 @@ from reconciler.core.events import (
 from reconciler.core.lock import Lock, LockedModel, LockedTarget
 from reconciler.core.model import Failure, RemoteModel, Resources, Snapshot, State
 from reconciler.core.problems import ReconcileError
-from support.core_strategies import generation
+from support.core_strategies import DIGEST, generation
 
 KEY = "numbers-aaaaaaaa"
 REMOTE = f"tunedModels/{KEY}"
@@ -137,6 +143,51 @@ def test_what_is_promoted_serves() -> None:
     assert record(LOCK, Promoted("numbers", KEY, REMOTE)).models["numbers"] == LockedModel(
         "numbers.yaml", KEY, generations=(CREATING,)
     )
+
+
+def test_when_what_serves_was_promoted_is_recorded() -> None:
+    lock = record(LOCK, Promoted("numbers", KEY, REMOTE, "2026-01-01T12:00:00Z"))
+    assert the_one(lock).promote_time == "2026-01-01T12:00:00Z"
+
+
+def test_a_rejection_is_remembered_with_its_reason_until_it_is_taken_back() -> None:
+    serving = record(LOCK, Promoted("numbers", KEY, REMOTE))
+    rejected = record(serving, Rejected("numbers", KEY, "too slow")).models["numbers"]
+    assert (rejected.serving, rejected.rejected) == (None, (KEY,))
+    assert rejected.generations[0].rejection == "too slow"
+    twice = record(record(serving, Rejected("numbers", KEY, "a")), Rejected("numbers", KEY, "b")).models["numbers"]
+    assert twice.rejected == (KEY,)
+    restored = record(Lock(models={"numbers": rejected}), Restored("numbers", KEY))
+    assert restored == LOCK
+
+
+def test_how_checks_went_is_recorded_in_short() -> None:
+    results = (
+        CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0),
+        CheckResult("big", passed=False, passes=0, answers=1, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)),
+    )
+    lock = record(LOCK, Checked("numbers", KEY, CheckReport(DIGEST, results)))
+    assert the_one(lock).checks == RecordedChecks(DIGEST, 1, 1, {}, (RecordedMiss("big", "8", "10"),))
+
+
+def test_what_was_published_is_remembered() -> None:
+    lock = record(LOCK, Published("numbers", KEY))
+    assert lock.models["numbers"].published == KEY
+    assert record(lock, Published("numbers", None)) == LOCK
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Checking("numbers", KEY, 1, 2, 1),
+        Restored("numbers", KEY),
+        Promoted("words", KEY, REMOTE),
+        Checked("words", KEY, CheckReport(DIGEST, ())),
+    ],
+    ids=["progress", "not rejected", "another's promotion", "another's checks"],
+)
+def test_what_changes_nothing_leaves_the_very_lock(event: Event) -> None:
+    assert record(LOCK, event) is LOCK
 
 
 INTENT = generation(KEY, state=State.INTENDED, remote="")

@@ -41,7 +41,7 @@ def content_of(vector: Mapping[str, Any]) -> Content:
     return Content(
         scope=vector["scope"],
         name=vector["name"],
-        source=Source(vector["baseModel"]),
+        source=Source(vector.get("baseModel", ""), key=vector.get("parent", ""), remote=vector.get("remote", "")),
         hyperparameters=vector["hyperparameters"],
         data=dataset_digest(rows),
         attempt=vector["attempt"],
@@ -67,9 +67,10 @@ def test_the_golden_keys_follow_from_first_principles(vector: dict[str, Any]) ->
     for name, written in vector["numbers"].items():
         assert struct.pack("<f", float(written)) == struct.pack("<f", vector["hyperparameters"][name])
     numbers = ",".join(f'"{name}":{written}' for name, written in sorted(vector["numbers"].items()))
+    source = next(vector[kind] for kind in ("baseModel", "parent", "remote") if kind in vector)
     canonical = (
         f'{{"attempt":{vector["attempt"]},"data":"{data}","hyperparameters":{{{numbers}}},'
-        f'"name":"{vector["name"]}","scope":"{vector["scope"]}","source":"{vector["baseModel"]}","v":1}}'
+        f'"name":"{vector["name"]}","scope":"{vector["scope"]}","source":"{source}","v":1}}'
     )
     digest = hashlib.sha256(canonical.encode())
     assert canonical == vector["canonical"]

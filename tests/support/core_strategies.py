@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from reconciler.core.checks import RecordedChecks, RecordedMiss
 from reconciler.core.identity import NAME_PATTERN, Content, canonical_number
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import Checkpoint, Dataset, Example, Failure, Mark, Number, Resources, Source, State
@@ -64,7 +65,21 @@ def examples() -> st.SearchStrategy[list[Example]]:
 
 
 def sources() -> st.SearchStrategy[Source]:
-    return st.from_regex(r"models/[a-z0-9.-]{1,20}", fullmatch=True).map(Source)
+    """Base models, parents whose generation is chosen, and models from outside."""
+    base = st.from_regex(r"models/[a-z0-9.-]{1,20}", fullmatch=True).map(Source)
+    parent = st.builds(lambda name, key: Source(tuned_model=name, key=key), names(), names())
+    return base | parent | texts(min_size=1).map(lambda remote: Source(remote=remote))
+
+
+def recorded_checks() -> st.SearchStrategy[RecordedChecks]:
+    return st.builds(
+        RecordedChecks,
+        digest=digests(),
+        passed=st.integers(0, 9),
+        failed=st.integers(0, 9),
+        scores=st.dictionaries(texts(min_size=1), st.floats(0, 1), max_size=2),
+        misses=st.lists(st.builds(RecordedMiss, texts(min_size=1), texts(), texts()), max_size=2).map(tuple),
+    )
 
 
 def contents() -> st.SearchStrategy[Content]:
@@ -133,6 +148,9 @@ def _generations(
         complete_time=st.just("") | times(),
         failure=st.none() | st.builds(Failure, st.integers(0, 16), texts()),
         resources=resources(),
+        checks=st.none() | recorded_checks(),
+        promote_time=st.just("") | times(),
+        rejection=texts(),
     )
 
 
@@ -143,6 +161,7 @@ def locked_models() -> st.SearchStrategy[LockedModel]:
         serving=st.none() | names(),
         rejected=st.lists(names(), unique=True, max_size=2).map(tuple),
         protect=st.booleans(),
+        published=st.none() | names(),
         generations=st.lists(generations(), max_size=2, unique_by=lambda one: one.key).map(tuple),
     )
 
