@@ -102,7 +102,7 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
     failed = max(satisfying, key=_age, default=None)
     if failed and failed.state in _ENDED_BADLY and _is_what_failed(it, failed):
         remedy = f"change the inputs, or train it again with --retry {name}"
-        return it.action(Kind.HOLD, _ENDED_BADLY[failed.state], failed, f"{_cause(failed)}; {remedy}")
+        return it.action(Kind.HOLD, _ENDED_BADLY[failed.state], failed, f"{cause(failed)}; {remedy}")
     return _create(it, satisfying, _why_create(it, satisfying))
 
 
@@ -117,7 +117,8 @@ def _age(known: Known) -> tuple[int, datetime, str]:
     return known.mark.attempt, known.moment, known.key
 
 
-def _cause(known: Known) -> str:
+def cause(known: Known) -> str:
+    """Why a training ended badly, without a final stop."""
     if known.state is State.CANCELLED:
         return "the training was cancelled at the service" + (
             f": {known.failure.message.rstrip('.')}" if known.failure else ""

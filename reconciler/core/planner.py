@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.access import EVERYONE
@@ -17,7 +18,7 @@ from reconciler.core.generations import (
 )
 from reconciler.core.lineage import Parent, parent_of, parents_first, recorded_parent, with_source
 from reconciler.core.lock import Lock, LockedModel
-from reconciler.core.model import Capabilities, Manifest, RemoteModel, Source, Target
+from reconciler.core.model import Capabilities, Manifest, RemoteModel, Target
 from reconciler.core.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
 from reconciler.core.situation import Situation
 
@@ -37,7 +38,15 @@ _TELLING = frozenset(
 """Holds that say why a training that was asked for is not begun."""
 
 
-def plan(
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """One manifest as it stands, and what is to be done about it."""
+
+    situation: Situation
+    actions: tuple[Action, ...]
+
+
+def survey(
     desired: Sequence[Manifest],
     observed: Observation,
     lock: Lock,
@@ -45,17 +54,15 @@ def plan(
     request: Request,
     capabilities: Capabilities,
     now: datetime,
-) -> Plan:
-    """The plan that brings the service to what is declared, as far as nothing holds it back.
+) -> tuple[Surveyed, ...]:
+    """What each manifest is, and what is to be done about it, before anything is weighed against anything else.
 
     Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
     """
-    foreign, marked = _unclaimed(observed, lock, target.scope), marked_by_name(target.scope, observed)
-    taken = {model.chosen_id: model for model in foreign if model.chosen_id}
-    declared = {manifest.name for manifest in desired}
+    marked = marked_by_name(target.scope, observed)
+    taken = {model.chosen_id: model for model in unclaimed(observed, lock, target.scope) if model.chosen_id}
     parents: dict[str, Parent] = {}
-    sources: dict[str, Source] = {}
-    actions: list[Action] = []
+    surveyed: list[Surveyed] = []
     for manifest in parents_first(desired):
         parent = _parent(manifest.source.tuned_model, parents, target.scope, lock, observed)
         situation = Situation(
@@ -75,12 +82,27 @@ def plan(
         )
         decided = decide(situation)
         parents[manifest.name] = parent_of(situation.generations, locked.serving, manifest.name, decided)
-        sources[manifest.name] = situation.manifest.source
-        actions += decided
-    orphans = _orphans(lock, declared) if request.complete else ()
-    everything = (*actions, *orphans)
+        surveyed.append(Surveyed(situation, decided))
+    return tuple(surveyed)
+
+
+def plan(
+    desired: Sequence[Manifest],
+    observed: Observation,
+    lock: Lock,
+    target: Target,
+    request: Request,
+    capabilities: Capabilities,
+    now: datetime,
+) -> Plan:
+    """The plan that brings the service to what is declared, as far as nothing holds it back."""
+    surveyed = survey(desired, observed, lock, target, request, capabilities, now)
+    actions = [action for one in surveyed for action in one.actions]
+    declared = {manifest.name for manifest in desired}
+    everything = (*actions, *(orphans(lock, declared) if request.complete else ()))
     if is_suspicious(lock, observed):
-        everything = _all_held(everything, lock, observed)
+        everything = _all_held(everything, suspicion(lock, observed))
+    marked = marked_by_name(target.scope, observed)
     return Plan(
         actions=tuple(sorted(guarded(everything, target.limits), key=Action.order)),
         notices=(
@@ -89,9 +111,9 @@ def plan(
             *_public(desired),
             *_idle_requests(request, actions),
         ),
-        unmanaged=len(foreign),
+        unmanaged=len(unclaimed(observed, lock, target.scope)),
         candidates=sum(len(models) for name, models in marked.items() if name not in declared | lock.models.keys()),
-        sources=sources,
+        sources={one.situation.manifest.name: one.situation.manifest.source for one in surveyed},
     )
 
 
@@ -130,7 +152,7 @@ def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]
         yield from (f"{option} {name} does nothing: {why}" for name in idle)
 
 
-def _unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:
+def unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:
     """The models that are not ours: without the mark of our scope, and not what a lockfile entry was created as."""
     recorded = {one.remote: one for model in lock.models.values() for one in model.generations}
     return [
@@ -141,7 +163,8 @@ def _unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteMode
     ]
 
 
-def _orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
+def orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
+    """What is recorded and no longer declared."""
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
         yield Action(
@@ -154,14 +177,18 @@ def _orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
         )
 
 
-def _all_held(actions: tuple[Action, ...], lock: Lock, observed: Observation) -> tuple[Action, ...]:
+def suspicion(lock: Lock, observed: Observation) -> str:
+    """What is to be said where so much is gone that it is not believed, as :func:`is_suspicious` tells."""
     gone = sorted(one.remote for _, one in vanished(lock, observed))
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
-    message = (
+    return (
         f"{len(gone)} recorded models are gone at once ({named}), "
         "which looks like a wrong project or wrong credentials; check them, or, if they really were deleted, "
         "move the lockfile away: the next run rebuilds it"
     )
+
+
+def _all_held(actions: tuple[Action, ...], message: str) -> tuple[Action, ...]:
     names = {action.name: action for action in actions if action.reason is not Reason.ORPHANED}
     return tuple(
         Action(name=name, file=action.file, kind=Kind.HOLD, reason=Reason.LISTING_SUSPICIOUS, message=message)

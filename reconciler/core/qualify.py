@@ -61,7 +61,7 @@ def failed_notice(it: Situation, known: Known) -> str:
     checks = known.locked.checks if known.locked else None
     if not (it.manifest.checks and checks and checks.failed):
         return ""
-    return f"{it.manifest.name} serves although its checks fail: {_scores(checks)}"
+    return f"{it.manifest.name} serves although its checks fail: {scores(checks)}"
 
 
 def _check(it: Situation, known: Known, reason: Reason) -> Action:
@@ -73,14 +73,14 @@ def _check(it: Situation, known: Known, reason: Reason) -> Action:
 
 def _promotion(it: Situation, known: Known, checks: RecordedChecks | None) -> Action:
     over = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
-    failure = f"{_scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve" if checks and checks.failed else ""
+    failure = f"{scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve" if checks and checks.failed else ""
     message = "; ".join(filter(None, (over, failure)))
     return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=it.changes())
 
 
 def _failure(it: Situation, known: Known, checks: RecordedChecks) -> str:
     """Both scores side by side, and what is to be done."""
-    told = f"{known.key}: {_scores(checks)}{_examples(checks)}"
+    told = f"{known.key}: {scores(checks)}{examples(checks)}"
     if it.serves(known):
         return f"{told}; it serves on; correct data or checks, or roll it back"
     serving = it.serving
@@ -95,15 +95,17 @@ def _compared(serving: Known, checks: RecordedChecks) -> str:
     if theirs is None:
         return ", for which no checks were run"
     others = "" if theirs.digest == checks.digest else " of the checks that were declared then"
-    return f": {_scores(theirs)}{others}"
+    return f": {scores(theirs)}{others}"
 
 
-def _scores(checks: RecordedChecks) -> str:
+def scores(checks: RecordedChecks) -> str:
+    """``2 of 3 checks passed``, with the shares of evaluations."""
     total = checks.passed + checks.failed
     shares = "".join(f", {name} {share:.2f}" for name, share in sorted(checks.scores.items()))
     return f"{checks.passed} of {total} checks passed{shares}"
 
 
-def _examples(checks: RecordedChecks) -> str:
+def examples(checks: RecordedChecks) -> str:
+    """Some of the answers that did not pass, in brackets; empty where none is recorded."""
     told = "; ".join(f"{one.check}: {one.prompt!r} → {one.answer!r}" for one in checks.misses)
     return f" ({told})" if told else ""
