@@ -94,7 +94,14 @@ def documented(project: Project, made: Plan) -> Document:
         *loss_notices(project.manifests),
     )
     noted = replace(made, notices=notices)
-    return plan_document(noted, project.target, project.capabilities, project.lockfile, root=project.root)
+    return plan_document(
+        noted,
+        project.target,
+        project.capabilities,
+        project.lockfile,
+        root=project.root,
+        places={manifest.name: manifest.place for manifest in project.manifests},
+    )
 
 
 async def with_pins(project: Project, service: Service) -> Project:

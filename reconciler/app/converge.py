@@ -9,8 +9,8 @@ from typing import Any
 
 from reconciler.app.commands import Answer, checked, documented, with_pins
 from reconciler.app.environment import Environment
-from reconciler.app.publishing import publisher_of
 from reconciler.app.project import Input, Project, open_project
+from reconciler.app.publishing import publisher_of
 from reconciler.app.services import connect
 from reconciler.app.session import Session
 from reconciler.core.events import Event
@@ -132,4 +132,5 @@ class _Run:
             exit_status=outcome.exit_status,
             unpublished=str(outcome.unpublished or ""),
             root=self._project.root,
+            places={manifest.name: manifest.place for manifest in self._project.manifests},
         )

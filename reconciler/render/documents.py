@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from reconciler.core.access import AccessChange
@@ -17,11 +18,13 @@ from reconciler.core.checks import CheckReport, CheckResult, Miss
 from reconciler.core.lock_text import source_json
 from reconciler.core.model import Capabilities, Source, Target
 from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.core.problems import ExitStatus, Problem
+from reconciler.core.problems import ExitStatus, Place, Problem
 from reconciler.core.training import Training
 
 DOCUMENT_VERSION: Final = 1
 Document = dict[str, Any]
+Places = Mapping[str, Place]
+"""Where each manifest stands, by its name."""
 
 OutcomeState = Literal[
     "ready", "checked", "updated", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
@@ -78,7 +81,15 @@ def number(value: float | None) -> float | str | None:
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
-def plan_document(plan: Plan, target: Target, capabilities: Capabilities, lockfile: str, *, root: str = "") -> Document:
+def plan_document(
+    plan: Plan,
+    target: Target,
+    capabilities: Capabilities,
+    lockfile: str,
+    *,
+    root: str = "",
+    places: Places = MappingProxyType({}),
+) -> Document:
     """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan)."""
     whole = envelope("Plan", target, capabilities, root)
     return {
@@ -87,7 +98,7 @@ def plan_document(plan: Plan, target: Target, capabilities: Capabilities, lockfi
         "lockfile": lockfile,
         "changes": plan.changes,
         "summary": _summary(plan),
-        "actions": [_action(action) for action in plan.actions],
+        "actions": [_action(action) | _mark(action.name, places) for action in plan.actions],
         "notices": list(plan.notices),
         "unmanaged": plan.unmanaged,
         "candidates": plan.candidates,
@@ -143,6 +154,12 @@ def _action(action: Action) -> Document:
             "changes": [*map(_change, action.changes), *map(_access_change, action.access)],
         }
     )
+
+
+def _mark(name: str, places: Places) -> Document:
+    """Where in its file a manifest stands."""
+    place = places.get(name)
+    return {"line": place.line, "column": place.column} if place else {}
 
 
 def _training(training: Training) -> Document:
@@ -213,6 +230,7 @@ def result_document(
     exit_status: ExitStatus,
     unpublished: str = "",
     root: str = "",
+    places: Places = MappingProxyType({}),
 ) -> Document:
     """What a run of apply or wait did (schema: result).
 
@@ -224,13 +242,14 @@ def result_document(
     models = {model["name"]: model for model in map(_left, plan.actions)}
     for outcome in outcomes:
         models[outcome.name] = _merged(_outcome(outcome), models.get(outcome.name))
+    files = {action.name: {"file": action.file} | _mark(action.name, places) for action in plan.actions}
     return {
         **envelope("Result", target, capabilities, root),
         "exitStatus": int(exit_status),
         "requests": requests,
         "seconds": round(seconds, 3),
         "summary": dict(sorted(Counter(model["state"] for model in models.values()).items())),
-        "models": [models[name] for name in sorted(models)],
+        "models": [models[name] | files.get(name, {}) for name in sorted(models)],
         "notices": list(plan.notices),
         "unmanaged": plan.unmanaged,
         **filled({"unpublished": unpublished}),

@@ -173,12 +173,33 @@ def test_an_outcome_stands_where_nothing_is_left_to_do() -> None:
     document = result(Plan((synced,)), Outcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8))
     assert model(document) == {
         "name": "number-generator",
+        "file": "n.yaml",
         "state": "ready",
         "key": KEY,
         "remote": REMOTE,
         "steps": 23,
         "finalLoss": 3.8,
     }
+
+
+def test_plan_and_result_tell_where_each_manifest_stands() -> None:
+    orphan = Action(name="old", file="old.yaml", kind=Kind.NOOP, reason=Reason.ORPHANED)
+    places = {CREATE.name: Place("specs/number-generator.yaml", 4, 9)}
+    planned = held_to("plan", plan_document(Plan((CREATE, orphan)), TARGET, SIMULATED, LOCKFILE, places=places))
+    told = [(one["file"], one.get("line"), one.get("column")) for one in planned["actions"]]
+    assert told == [("number-generator.yaml", 4, 9), ("old.yaml", None, None)]
+    done = result_document(
+        plan=Plan((CREATE, orphan)),
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=[Outcome(CREATE.name, "refused")],
+        requests=1,
+        seconds=1,
+        exit_status=ExitStatus.ERROR,
+        places=places,
+    )
+    models = held_to("result", done)["models"]
+    assert [(one["file"], one.get("line"), one.get("column")) for one in models] == told
 
 
 def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
@@ -193,7 +214,12 @@ def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
 def test_what_was_updated_while_its_successor_trains_is_training() -> None:
     waiting = Action("words", "w.yaml", Kind.WAIT, Reason.TRAINING, key="words-33333333")
     document = result(Plan((waiting,)), Outcome("words", "updated", "words-22222222", message="displayName"))
-    assert model(document) == {"name": "words", "state": "training", "key": "words-33333333"}
+    assert model(document) == {
+        "name": "words",
+        "file": "w.yaml",
+        "state": "training",
+        "key": "words-33333333",
+    }
 
 
 def test_a_failure_is_told_with_its_remedy() -> None:
@@ -205,7 +231,8 @@ def test_a_failure_is_told_with_its_remedy() -> None:
 
 def test_a_refusal_keeps_its_own_message() -> None:
     document = result(Plan((CREATE,)), Outcome("number-generator", "refused", message="no quota; ask for more"))
-    assert model(document) == {"name": "number-generator", "state": "refused", "message": "no quota; ask for more"}
+    assert model(document)["state"] == "refused"
+    assert model(document)["message"] == "no quota; ask for more"
 
 
 def test_resolve_tells_how_to_ask_each_model() -> None:
