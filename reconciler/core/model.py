@@ -260,7 +260,8 @@ class RemoteModel:
 
     ``remote`` is its full remote name. ``chosen_id`` is the id under which it stands where callers choose ids, else
     ``None``; it is compared with keys and never taken apart. ``description`` is the human part, without our mark;
-    ``mark`` is the mark or ``None``. Times are RFC 3339 strings as the service wrote them, empty when unknown.
+    ``mark`` is the mark or ``None``. Times are RFC 3339 strings as the service wrote them, empty when unknown;
+    ``update_time`` is when anything of it last changed.
     ``completed_steps``, ``total_steps`` and ``failure`` are known only where the service tells them. ``phase`` is the
     service's own word for its state where that says more than ``state`` (``QUEUED``), also one that nobody knows.
     """
@@ -277,6 +278,7 @@ class RemoteModel:
     create_time: str = ""
     start_time: str = ""
     complete_time: str = ""
+    update_time: str = ""
     snapshots: tuple[Snapshot, ...] = ()
     completed_steps: int | None = None
     total_steps: int | None = None

@@ -32,7 +32,8 @@ _STATES: Mapping[object, State] = MappingProxyType(
 )
 
 _MODEL_FIELDS = (
-    "name,displayName,description,state,baseModel,tunedModelSource(tunedModel),temperature,topP,topK,createTime"
+    "name,displayName,description,state,baseModel,tunedModelSource(tunedModel),temperature,topP,topK,createTime,"
+    "updateTime"
 )
 _TASK_FIELDS = "startTime,completeTime,hyperparameters"
 _SNAPSHOT_FIELDS = "snapshots(step,epoch,meanLoss)"
@@ -71,6 +72,7 @@ def read_model(body: Mapping[str, Any]) -> RemoteModel:
         create_time=time(body.get("createTime")),
         start_time=time(task.get("startTime")),
         complete_time=time(task.get("completeTime")),
+        update_time=time(body.get("updateTime")),
         snapshots=read_snapshots(task),
     )
 
