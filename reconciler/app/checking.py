@@ -99,11 +99,13 @@ def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], 
     watchers: list[Sink] = []
     recorder = Recorder(project.lock, project.store, env.clock, watchers)
     project.store.check_writable()
+    if not project.target.show_examples:
+        recorder.rewrite()  # what an earlier policy let in goes
 
     async def work() -> list[Examined]:
         concurrency = project.target.limits.concurrency
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            checker = Checker(service, project.workspace, recorder.emit, concurrency)
+            checker = Checker(service, project.workspace, recorder.emit, project.target)
             return await bounded(lambda trial: _examined(service, checker, trial), trials, concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)

@@ -83,10 +83,16 @@ class _Run:
                 if not approve(document, self._project.workspace.problems):
                     raise Declined("nothing was changed")
                 self._project.store.check_writable()
+                self._clear_lockfile()
                 outcome = self._run(session, reconciler.run(made), progress(document))
             finally:
                 session.run(self._provider.aclose())
         return Answer(self._document(outcome), outcome.exit_status)
+
+    def _clear_lockfile(self) -> None:
+        """What an earlier policy let into the lockfile goes, even where nothing else changes."""
+        if not self._project.target.show_examples:
+            self._recorder.rewrite()
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(

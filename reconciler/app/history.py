@@ -6,6 +6,7 @@ from reconciler.app.commands import Answer
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input, open_project
 from reconciler.app.recorded import unknown_name
+from reconciler.core.discretion import discreet_entry
 from reconciler.core.history import history_of
 from reconciler.core.lock import LockedModel
 from reconciler.files.git_history import Recorded, examples_at_hand
@@ -26,5 +27,7 @@ def history(env: Environment, what: Input, name: str) -> Answer:
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
     recorded = Recorded(project.workspace.root, name, files, model.generations)
     with examples_at_hand(recorded, env.environ) as examples:
-        told = History(name, declared or model.manifest, history_of(model, examples))
+        entries = history_of(model, examples)
+        shown = entries if project.target.show_examples else tuple(map(discreet_entry, entries))
+        told = History(name, declared or model.manifest, shown)
     return Answer(history_document(told, project.target, project.capabilities, project.lockfile, root=project.root))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.app.discretion import DiscreetLock
 from reconciler.app.environment import Environment
 from reconciler.app.services import connect_storage
 from reconciler.core.lock import Lock
@@ -26,7 +27,10 @@ _RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL
 def lock_store(env: Environment, workspace: Workspace, allow_endpoints: frozenset[str]) -> LockStore:
     """The lockfile beside the target file, or the one that the target keeps in a bucket."""
     target = workspace.target
-    return bucket_text(env, target, target.lock, allow_endpoints, "the lockfile") if target.lock else workspace.lock
+    kept: LockStore = workspace.lock
+    if target.lock:
+        kept = bucket_text(env, target, target.lock, allow_endpoints, "the lockfile")
+    return kept if target.show_examples else DiscreetLock(kept)
 
 
 def bucket_text(

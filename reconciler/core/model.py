@@ -177,7 +177,8 @@ class Target:
     ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
     ``service_account`` (an e-mail address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a
     Cloud KMS key) encrypts their results. ``publish`` is where it is told which generations serve: a file's path from
-    the root, or a ``gs://`` address. ``public_access`` allows models that everyone may use. ``step_seconds`` and
+    the root, or a ``gs://`` address. ``public_access`` allows models that everyone may use; without ``show_examples``,
+    examples, prompts and answers are kept out of documents, texts and the lockfile. ``step_seconds`` and
     ``world`` concern the embedded service alone: seconds that one simulated training step takes, and a file of models
     that are already there.
     """
@@ -211,6 +212,7 @@ class Mark:
     spec: str
     data: str
     attempt: int = 0
+    show_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True)

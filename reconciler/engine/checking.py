@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from reconciler.core.checks import Check, CheckReport
+from reconciler.core.discretion import discreet_report
 from reconciler.core.events import Checked, Checking, Event
 from reconciler.core.inference import Prompt
 from reconciler.core.judging import Question, Verdict, checks_digest, judged, question_count, questions, verdicts
-from reconciler.core.model import Example, Manifest, Sampling
+from reconciler.core.model import Example, Manifest, Sampling, Target
 from reconciler.core.ports import Provider
 from reconciler.engine.examples import Examples
 from reconciler.engine.observe import bounded
@@ -41,13 +42,17 @@ class _Task:
 class Checker:
     """Puts the questions of checks to models, with at most so many under way at once over all manifests together."""
 
-    def __init__(self, provider: Provider, examples: Examples, emit: Callable[[Event], None], concurrency: int) -> None:
-        """``examples`` reads held-out data sets when they are asked about; ``emit`` is told of the progress."""
+    def __init__(self, provider: Provider, examples: Examples, emit: Callable[[Event], None], target: Target) -> None:
+        """``examples`` reads held-out data sets when they are asked about; ``emit`` is told of the progress.
+
+        Of a ``target`` that shows no examples, reports hold the counts alone.
+        """
         self._provider = provider
         self._examples = examples
         self._emit = emit
-        self._concurrency = concurrency
-        self._gate = asyncio.Semaphore(concurrency)
+        self._concurrency = target.limits.concurrency
+        self._gate = asyncio.Semaphore(self._concurrency)
+        self._discreet = not target.show_examples
 
     async def check(self, manifest: Manifest, subject: Subject) -> CheckReport:
         """Run every check of a manifest; an error ends them all, and then there is no report.
@@ -68,7 +73,7 @@ class Checker:
                 tally.add(task, verdicts(task.question, reply))
 
         await bounded(work, range(self._concurrency), self._concurrency)
-        report = tally.report()
+        report = discreet_report(tally.report()) if self._discreet else tally.report()
         self._emit(Checked(manifest.name, subject.key, report))
         return report
 

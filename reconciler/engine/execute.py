@@ -79,7 +79,7 @@ class Executor:
         self._examples = examples
         self._clock = clock
         self._publish = publish
-        self._checker = Checker(provider, examples, recorder.emit, target.limits.concurrency)
+        self._checker = Checker(provider, examples, recorder.emit, target)
         self._tried: set[tuple[Kind, str, str]] = set()
 
     def untried(self, actions: Iterable[Action]) -> list[Action]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 
@@ -69,6 +70,10 @@ class Recorder:
         self._save_among_rivals()
         self._saved = self.lock
         self._last = self._clock()
+
+    def rewrite(self) -> None:
+        """Have the next flush write the lock, also where nothing was recorded: a store may give less than it holds."""
+        self._saved = replace(self._saved)
 
     def _save_among_rivals(self) -> None:
         for _ in range(_RIVALS):

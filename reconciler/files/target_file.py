@@ -196,7 +196,7 @@ def _publish(document: Document, file: Path) -> Iterator[Finding]:
 
 def _target(document: Document, file: Path) -> Target:
     spec: Mapping[str, Any] = document.value["spec"]
-    embedded, vertex = spec.get("embedded", {}), spec.get("vertex", {})
+    embedded, vertex, policy = (spec.get(block, {}) for block in ("embedded", "vertex", "policy"))
     world = embedded.get("world")
     return Target(
         name=document.value["metadata"]["name"],
@@ -208,7 +208,8 @@ def _target(document: Document, file: Path) -> Target:
         service_account=vertex.get("serviceAccount", ""),
         kms_key=vertex.get("kmsKeyName", ""),
         publish=spec.get("publish", ""),
-        public_access=spec.get("policy", {}).get("publicAccess", "allow") == "allow",
+        public_access=policy.get("publicAccess", "allow") == "allow",
+        show_examples=policy.get("showExamples", True),
         step_seconds=embedded.get("stepSeconds"),
         world=None if world is None else str(file.parent / world),
         **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},

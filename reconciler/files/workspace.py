@@ -14,6 +14,7 @@ from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileErro
 from reconciler.files.dataset_sources import Origin, Surroundings
 from reconciler.files.datasets import read_examples
 from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
+from reconciler.files.discretion import discreet_problems
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
 from reconciler.files.manifests import Collection, Selected, Sources
@@ -121,7 +122,10 @@ def _load(
         _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
     complete = STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours)
     collection.finish(complete=complete)
-    problems = tuple(sorted(set(collection.problems)))
+    told = set(collection.problems)
+    if found.target is None or not found.target.show_examples:
+        told = set(discreet_problems(told))
+    problems = tuple(sorted(told))
     if found.target is None:
         raise InvalidInput(problems)
     return Workspace(

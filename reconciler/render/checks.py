@@ -23,11 +23,13 @@ def checks_line(report: CheckReport) -> str:
 
 def _words(one: CheckResult) -> str:
     """How many answers were right where there were several, and what is wrong with the first of those that were not."""
-    if one.answers == 1 and not one.interval:
+    if one.answers == 1 and one.misses and not one.interval:
         return _miss(one.misses[0])
     needed = "" if one.passed else f", at least {100 * one.minimum:.4g} % needed"
     right = f"{one.passes} of {one.answers} right{needed}"
-    return f"{right}{_reliance(one.interval, one.leaked)}" if one.interval else f"{right}: {_miss(one.misses[0])}"
+    if one.interval:
+        return f"{right}{_reliance(one.interval, one.leaked)}"
+    return f"{right}: {_miss(one.misses[0])}" if one.misses else right
 
 
 def _reliance(interval: tuple[float, float], leaked: int) -> str:

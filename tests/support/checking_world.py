@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.core.checks import Check, CheckReport, Evaluation, Expectation
 from reconciler.core.events import Event
 from reconciler.core.inference import Answer, Prompt, Reply
-from reconciler.core.model import Example, Manifest
+from reconciler.core.model import Example, Limits, Manifest, Target
 from reconciler.core.ports import Provider
 from reconciler.engine.checking import Checker, Subject
 from support.core_strategies import DIGEST
@@ -112,10 +112,15 @@ class Bench:
     provider: Provider
     examples: HeldOut = field(default_factory=HeldOut)
     concurrency: int = 3
+    show_examples: bool = True
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.checker = Checker(self.provider, self.examples, self.events.append, self.concurrency)
+        limits = Limits(concurrency=self.concurrency)
+        self.target = Target(
+            "default", "reconcile.yaml", "embedded", "demo", limits=limits, show_examples=self.show_examples
+        )
+        self.checker = Checker(self.provider, self.examples, self.events.append, self.target)
 
     def run(self, *manifests: Manifest, subject: Subject = SUBJECT) -> list[CheckReport]:
         """Check all manifests at once."""
