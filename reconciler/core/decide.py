@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconciler.core.diff import SOURCE_FIELD
-from reconciler.core.generations import Known, choose, content_of
+from reconciler.core.generations import Known, choose, content_of, is_exactly
 from reconciler.core.identity import key_of
 from reconciler.core.lock import instant
 from reconciler.core.model import State
@@ -18,6 +18,10 @@ from reconciler.core.training import training_of
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
 _UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
+_NO_DATA = (
+    "nothing can be trained, as spec.dataset.unknown says that the data is not at hand; declare the data set, or take "
+    "a model over with reconcile adopt {} REMOTE"
+)
 _CUT_OFF = "an earlier run asked the service for this one and did not learn the outcome; it is looked for first"
 _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
@@ -108,7 +112,7 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
 
 def _is_what_failed(it: Situation, failed: Known) -> bool:
     """Whether the manifest still says what failed; to leave a hyperparameter to the service again is a change."""
-    if failed.mark.spec == content_of(it.manifest, it.scope, failed.mark.attempt).mark().spec:
+    if is_exactly(failed, it.manifest):
         return True
     return failed.locked is not None and failed.locked.declared.keys() <= it.manifest.hyperparameters.keys()
 
@@ -167,6 +171,8 @@ def _obstacle(it: Situation, key: str) -> Action | None:
     """The hold in the place of a create that cannot succeed, or that nobody asked for."""
     if it.parent and it.parent.hold:
         return it.action(Kind.HOLD, it.parent.hold, message=it.parent.message)
+    if it.manifest.dataset.is_unknown:
+        return it.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(it.manifest.name))
     holder = it.taken.get(key)
     if holder:
         message = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.core.generations import Known
-from reconciler.core.identity import same_number
-from reconciler.core.model import Dataset, Manifest, Mark, RemoteModel, Sampling, Update
+from reconciler.core.identity import same_data, same_number
+from reconciler.core.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Sampling, Update
 from reconciler.core.plan import FieldChange
 
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
@@ -14,11 +14,16 @@ MARK_FIELD = "ownership mark"
 SOURCE_FIELD = "source"
 
 
-def mutable_changes(manifest: Manifest, live: RemoteModel, mutable: frozenset[str]) -> tuple[FieldChange, ...]:
-    """The declared fields that drifted and can be patched (``mutable``), and the ownership mark where it is gone."""
+def mutable_changes(
+    manifest: Manifest, live: RemoteModel, mutable: frozenset[str], mark: Mark | None = None
+) -> tuple[FieldChange, ...]:
+    """The declared fields that drifted and can be patched (``mutable``), and the ownership mark.
+
+    That is written where it is gone, and where ``mark``, the one to bear, names a claimed data set, and it does not.
+    """
     sampling = _sampling(manifest, live) if "sampling" in mutable else ()
-    mark = _mark(live) if "description" in mutable else ()
-    return (*(change for change in _texts(manifest, live) if change.field in mutable), *sampling, *mark)
+    owner = _mark(live, mark) if "description" in mutable else ()
+    return (*(change for change in _texts(manifest, live) if change.field in mutable), *sampling, *owner)
 
 
 def _texts(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
@@ -38,9 +43,11 @@ def _sampling(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
             yield FieldChange(f"sampling.{wire}", actual, declared)
 
 
-def _mark(live: RemoteModel) -> Iterator[FieldChange]:
+def _mark(live: RemoteModel, mark: Mark | None) -> Iterator[FieldChange]:
     if live.mark is None:
         yield FieldChange(MARK_FIELD, "absent", "restored")
+    elif mark and live.mark.data == UNKNOWN_DATA != mark.data:
+        yield FieldChange(MARK_FIELD, "of unknown data", "of the declared data set")
 
 
 def update_of(manifest: Manifest, mark: Mark, live: RemoteModel, changes: tuple[FieldChange, ...]) -> Update:
@@ -69,7 +76,7 @@ def content_changes(manifest: Manifest, known: Known) -> tuple[FieldChange, ...]
 def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
     if known.source and not known.source.is_same(manifest.source):
         yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
-    if known.mark.data != manifest.dataset.digest:
+    if not same_data(known.mark.data, manifest.dataset.digest):
         yield from _data(manifest.dataset, known)
     for name, declared in manifest.hyperparameters.items():
         effective = known.effective.get(name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from reconciler.core.checks import CheckReport
 from reconciler.core.generations import EXPECTED_STATES
 from reconciler.core.judging import recorded_checks
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import RemoteModel, Resources, State
+from reconciler.core.model import Dataset, RemoteModel, Resources, State
 from reconciler.core.plan import Reason
 from reconciler.core.problems import ReconcileError
 
@@ -186,6 +187,32 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Renamed:
+    """A manifest is called ``name`` now; what was recorded under its ``former`` name goes on under this one."""
+
+    name: str
+    former: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A data set was declared for a generation of which nobody knows what it was trained on."""
+
+    name: str
+    key: str
+    dataset: Dataset
+    preamble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Somebody decided that a model is managed no longer; it goes on at the service."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An action could not be carried out; the others go on. ``reason`` is set where that is a hold of its own."""
 
@@ -214,6 +241,9 @@ Event = (
     | Rejected
     | Restored
     | Published
+    | Renamed
+    | Claimed
+    | Forgotten
     | Refused
 )
 
@@ -222,22 +252,56 @@ def record(lock: Lock, event: Event) -> Lock:
     """The lock after an event, the same object where nothing changed; the only thing that changes a lock."""
     if isinstance(event, Targeted):
         return lock if lock.target == event.target else replace(lock, target=event.target)
+    if isinstance(event, Renamed):
+        return _renamed(lock, event)
     if isinstance(event, Intended | Started | Adopted):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
         changed = _opened(replace(model, manifest=event.manifest), event)
     elif event.name in lock.models:
-        changed = _changed(lock.models[event.name], event)
+        model = lock.models[event.name]
+        changed = _told(model) if isinstance(event, Forgotten) else _changed(model, event)
     else:
         return lock
     if lock.models.get(event.name) == changed:
         return lock
-    if isinstance(event, Withdrawn) and not (changed.generations or changed.rejected):
+    if isinstance(event, Withdrawn | Published | Forgotten) and _is_empty(changed):
         return replace(lock, models={name: one for name, one in lock.models.items() if name != event.name})
     return replace(lock, models={**lock.models, event.name: changed})
 
 
+def _is_empty(model: LockedModel) -> bool:
+    return not (model.generations or model.rejected or model.published)
+
+
+def _renamed(lock: Lock, event: Renamed) -> Lock:
+    """Applications know the former name until they are told of the new one: that much of its block stays till then."""
+    former = lock.models.get(event.former)
+    if former is None or not (former.generations or former.rejected):
+        return lock
+    present = lock.models.get(event.name) or LockedModel(event.manifest)
+    merged = replace(
+        present,
+        manifest=event.manifest,
+        serving=present.serving or former.serving,
+        rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
+        protect=present.protect or former.protect,
+    )
+    merged = reduce(LockedModel.with_generation, former.generations, merged)
+    others = {name: one for name, one in lock.models.items() if name != event.former}
+    left = {event.former: _told(former)} if former.published else {}
+    return replace(lock, models={**others, **left, event.name: merged})
+
+
+def _told(model: LockedModel) -> LockedModel:
+    """What is left of a model that is recorded no longer: what applications were told of it last."""
+    return LockedModel(model.manifest, published=model.published)
+
+
 def _opened(model: LockedModel, event: Intended | Started | Adopted) -> LockedModel:
     generation = event.generation
+    known = model.generation(generation.key)
+    if known and known.state is State.CANCELLED and known.remote == generation.remote and isinstance(event, Started):
+        return model  # somebody else stopped it after it was started
     if isinstance(event, Intended):
         before = model.generation(generation.key)
         begun = before is not None and before.state in EXPECTED_STATES  # by a run that was faster
@@ -251,21 +315,23 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
     match event:
         case Declared(_, manifest, protect):
             return replace(model, manifest=manifest, protect=protect)
-        case Promoted() | Checked() | Rejected() | Restored() | Published():
+        case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():
             return _serving_changed(model, event)
-        case Withdrawn():
-            return _withdrawn(model, event)
+        case Withdrawn() | Disappeared():
+            return _lost(model, event)
         case Progressed() | Completed() | Failed() | Cancelled():
             return _looked_at(model, event)
-        case Disappeared(_, key):
-            generation = model.generation(key)
-            return model.with_generation(replace(generation, state=State.MISSING)) if generation else model
         case _:
             return model
 
 
-def _serving_changed(model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published) -> LockedModel:
+def _serving_changed(
+    model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published | Claimed
+) -> LockedModel:
     match event:
+        case Claimed(_, key, dataset, preamble):
+            told = replace(dataset, fault="")
+            return _amended(model, key, dataset=told, preamble=preamble, claimed=not dataset.is_unknown)
         case Published(_, published):
             return replace(model, published=published)
         case Promoted(_, key, _, time):
@@ -286,9 +352,13 @@ def _amended(model: LockedModel, key: str, **fields: Any) -> LockedModel:
     return model.with_generation(replace(generation, **fields)) if generation else model
 
 
-def _withdrawn(model: LockedModel, event: Withdrawn) -> LockedModel:
-    intended = model.generation(event.key)
-    if intended is None or intended.state is not State.INTENDED:
+def _lost(model: LockedModel, event: Withdrawn | Disappeared) -> LockedModel:
+    """What another run has recorded meanwhile, such as that somebody cancelled a training, is no loss."""
+    generation = model.generation(event.key)
+    if isinstance(event, Disappeared):
+        expected = generation is not None and generation.state in EXPECTED_STATES
+        return _amended(model, event.key, state=State.MISSING) if expected else model
+    if generation is None or generation.state is not State.INTENDED:
         return model
     return model.with_generation(event.before) if event.before else model.without_generation(event.key)
 
@@ -298,6 +368,8 @@ def _looked_at(model: LockedModel, event: Progressed | Completed | Failed | Canc
     generation = model.generation(event.key)
     if generation is None or generation.remote != event.model.remote:
         return model
+    if generation.state is State.CANCELLED and event.model.state is State.CREATING:
+        return model  # the service may show it as training for a while
     return model.with_generation(observed(generation, event.model))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from reconciler.core.access import Permission
-from reconciler.core.identity import Content, key_of, same_number
+from reconciler.core.identity import Content, key_of, same_data, same_number
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, instant
 from reconciler.core.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 
@@ -59,12 +59,23 @@ class Known:
         return instant(self.create_time) or _UNKNOWN_TIME
 
 
-def marked_by_name(scope: str, observation: Observation) -> dict[str, list[RemoteModel]]:
-    """The models that bear the mark of this scope, by the manifest's name in it."""
+def marked_by_name(
+    scope: str, observation: Observation, lock: Lock | None = None, manifests: Iterable[Manifest] = ()
+) -> dict[str, list[RemoteModel]]:
+    """The models that bear the mark of this scope, by the name of the manifest that they belong to.
+
+    That is the one under which the ``lock`` records them, or else the one in the mark, which may be a former name of
+    one of the ``manifests``.
+    """
+    renamed = {former: manifest.name for manifest in manifests for former in manifest.formerly}
+    models = lock.models if lock else {}
+    recorded = {one.remote: (name, one) for name, model in models.items() for one in model.generations}
     marked: dict[str, list[RemoteModel]] = {}
     for model in observation.models.values():
         if model.mark and model.mark.scope == scope:
-            marked.setdefault(model.mark.name, []).append(model)
+            name, one = recorded.get(model.remote, ("", None))
+            own = name if one and one.is_same(model) else renamed.get(model.mark.name, model.mark.name)
+            marked.setdefault(own, []).append(model)
     return marked
 
 
@@ -92,7 +103,8 @@ def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[Known, Known], ...]:
 
 def shared_remotes(manifests: Iterable[Manifest], scope: str, lock: Lock, observation: Observation) -> frozenset[str]:
     """The ready models, superseded ones too, whose permissions are declared; those of others are not looked at."""
-    marked = marked_by_name(scope, observation)
+    manifests = tuple(manifests)
+    marked = marked_by_name(scope, observation, lock, manifests)
     return frozenset(
         one.remote
         for manifest in manifests
@@ -136,7 +148,7 @@ def _precedence(known: Known) -> tuple[bool, int, bool, bool, datetime, str]:
 def live_of(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:
     """The live model that a recorded generation is: it bears our mark, or was created at the recorded moment."""
     live = observation.models.get(one.remote)
-    return live if live and (_is_marked(live, scope, name) or one.is_same(live)) else None
+    return live if live and (_is_marked(live, one.mark(scope, name)) or one.is_same(live)) else None
 
 
 def recorded_generation(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
@@ -171,18 +183,21 @@ def _marked(model: RemoteModel, mark: Mark) -> Known:
     )
 
 
-def _is_marked(live: RemoteModel, scope: str, name: str) -> bool:
-    return live.mark is not None and (live.mark.scope, live.mark.name) == (scope, name)
+def _is_marked(live: RemoteModel, mark: Mark) -> bool:
+    return live.mark is not None and (live.mark.scope, live.mark.name) == (mark.scope, mark.name)
 
 
 def satisfies(known: Known, manifest: Manifest) -> bool:
-    """Whether a generation is what the manifest asks for: what is not declared is the service's to choose."""
-    if known.mark.spec == content_of(manifest, known.mark.scope, known.mark.attempt).mark().spec:
+    """Whether a generation is what the manifest asks for: what is not declared is the service's to choose.
+
+    Data that nobody has at hand is taken for whatever is declared, and the other way round.
+    """
+    if is_exactly(known, manifest):
         return True
     return (
         known.source is not None
         and known.source.is_same(manifest.source)
-        and known.mark.data == manifest.dataset.digest
+        and same_data(known.mark.data, manifest.dataset.digest)
         and all(
             name in known.effective and same_number(value, known.effective[name])
             for name, value in manifest.hyperparameters.items()
@@ -190,11 +205,17 @@ def satisfies(known: Known, manifest: Manifest) -> bool:
     )
 
 
-def content_of(manifest: Manifest, scope: str, attempt: int) -> Content:
-    """The content that a manifest asks for at this attempt."""
+def is_exactly(known: Known, manifest: Manifest) -> bool:
+    """Whether a generation was made of the very content that the manifest declares, under any name that it had."""
+    mark = known.mark
+    return any(mark.spec == content_of(manifest, mark.scope, mark.attempt, name).mark().spec for name in manifest.names)
+
+
+def content_of(manifest: Manifest, scope: str, attempt: int, name: str = "") -> Content:
+    """The content that a manifest asks for at this attempt, under a ``name`` that it had where that is given."""
     return Content(
         scope=scope,
-        name=manifest.name,
+        name=name or manifest.name,
         source=manifest.source,
         hyperparameters=manifest.hyperparameters,
         data=manifest.dataset.digest,

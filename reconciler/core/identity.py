@@ -13,7 +13,15 @@ from dataclasses import dataclass
 
 import rfc8785
 
-from reconciler.core.model import Conversation, Hyperparameters, Mark, Number, Source, TrainingExample
+from reconciler.core.model import (
+    UNKNOWN_DATA,
+    Conversation,
+    Hyperparameters,
+    Mark,
+    Number,
+    Source,
+    TrainingExample,
+)
 
 NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 """A legal metadata.name: 31 characters, so that the key fits the 40 that the service allows an id."""
@@ -135,6 +143,11 @@ def object_digest(uri: str, generation: str, checksum: str) -> str:
     An object that is written again has another generation, and so is another data set, whatever it holds.
     """
     return f"sha256:{hashlib.sha256(rfc8785.dumps([uri, generation, checksum])).hexdigest()}"
+
+
+def same_data(one: str, other: str) -> bool:
+    """Whether two digests may be those of one data set: what nobody has at hand is taken for any."""
+    return one == other or UNKNOWN_DATA in {one, other}
 
 
 def with_lf(text: str) -> str:

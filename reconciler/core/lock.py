@@ -40,7 +40,8 @@ class LockedGeneration:
 
     ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
     ``remote`` is empty while the generation is only intended. ``promote_time`` is when it last began to serve,
-    ``checks`` how it last did, and ``rejection`` why it was rolled back.
+    ``checks`` how it last did, and ``rejection`` why it was rolled back. ``claimed`` says that the data set was
+    declared after the training, of which nobody here knows what it was on.
     """
 
     key: str
@@ -64,10 +65,15 @@ class LockedGeneration:
     checks: RecordedChecks | None = None
     promote_time: str = ""
     rejection: str = ""
+    claimed: bool = False
 
     def mark(self, scope: str, name: str) -> Mark:
-        """The ownership mark of this generation, of that manifest in that scope."""
-        return Mark(scope, name, self.spec, self.dataset.digest, self.attempt)
+        """The ownership mark of this generation, of that manifest in that scope.
+
+        It bears the name under which the generation was made, as its key does: a manifest may be called otherwise now.
+        """
+        made_as = self.key.rpartition("-")[0]
+        return Mark(scope, made_as or name, self.spec, self.dataset.digest, self.attempt)
 
     @property
     def moment(self) -> datetime:

@@ -61,7 +61,7 @@ def _generation_json(one: LockedGeneration) -> dict[str, Any]:
             "state": one.state.value,
             "source": source_json(one.source),
             "hyperparameters": _filled({"declared": dict(one.declared), "effective": dict(one.effective)}),
-            "dataset": _dataset_json(one.dataset),
+            "dataset": _dataset_json(one.dataset) | _filled({"claimed": one.claimed or None}),
             "operation": one.operation,
             "totalSteps": one.total_steps,
             "finalLoss": one.final_loss,
@@ -82,6 +82,7 @@ def _dataset_json(dataset: Dataset) -> dict[str, Any]:
         {
             "path": dataset.path,
             "digest": dataset.digest,
+            "unknown": dataset.is_unknown or None,
             "examples": dataset.examples or None,
             "generation": dataset.generation,
             "checksum": dataset.checksum,
@@ -241,6 +242,7 @@ def _generation_of(block: Block) -> LockedGeneration:
         checks=_checks_of(block.block("checks")),
         promote_time=_time_of(block, "promoteTime"),
         rejection=block.find("rejection", str) or "",
+        claimed=block.block("dataset").find("claimed", bool) or False,
     )
 
 

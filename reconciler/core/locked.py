@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from reconciler.core.carrying import with_carried
 from reconciler.core.generations import Observation, choose, known_generations, satisfies
 from reconciler.core.lineage import Parent, parents_first, recorded_parent, tunable_name, with_source
 from reconciler.core.lock import Lock
@@ -16,7 +17,9 @@ _OFFLINE = Observation()
 def not_ready(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: str) -> Iterator[Problem]:
     """A problem for each manifest for which the lock names no ready generation with exactly the declared content."""
     ready: dict[str, Parent] = {}
-    for declared in parents_first(tuple(manifests)):
+    manifests = tuple(manifests)
+    lock = with_carried(lock, manifests)
+    for declared in parents_first(manifests):
         parent = declared.source.tuned_model
         manifest = with_source(declared, _parent(parent, ready, scope, lock) if parent else None)
         locked = lock.models.get(manifest.name)

@@ -79,6 +79,8 @@ class Conversation:
 TrainingExample = Example | Conversation
 
 REMOTE_SCHEME = "gs://"
+UNKNOWN_DATA = "sha256:74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b"
+"""The digest that stands for data that nobody has at hand: that of the JSON ``null``, which no data set has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,11 @@ class Dataset:
     def is_remote(self) -> bool:
         """Whether it stands in Cloud Storage."""
         return self.path.startswith(REMOTE_SCHEME)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody has it at hand: a model that was adopted was trained on it."""
+        return self.digest == UNKNOWN_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,8 @@ class Manifest:
 
     ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` where its name stands, as
     the user gave the path. ``access`` is ``None`` where nobody declares it, which is not the same as nobody: then no
-    permission is looked at. What a provider's own block says has replaced the common fields already. ``validation`` and
+    permission is looked at. ``formerly`` are the names that it had before; what was trained under them is its own.
+    What a provider's own block says has replaced the common fields already. ``validation`` and
     ``last_checkpoint_only`` (keep no checkpoint but the last) apply to the next training and are no part of a
     generation's content: they change what is measured and kept, not the model.
     """
@@ -155,6 +163,12 @@ class Manifest:
     ignore_drift: frozenset[str] = frozenset()
     validation: Dataset | None = None
     last_checkpoint_only: bool | None = None
+    formerly: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, and those that it had before."""
+        return self.name, *self.formerly
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,7 @@ class Target:
     kms_key: str = ""
     publish: str = ""
     public_access: bool = True
+    show_examples: bool = True
     limits: Limits = Limits()
     step_seconds: float | None = None
     world: str | None = None
@@ -212,7 +227,6 @@ class Mark:
     spec: str
     data: str
     attempt: int = 0
-    show_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,10 +329,10 @@ class Update:
     """Fields to patch on a remote model of ours; ``None`` leaves a field alone.
 
     ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
-    the mark inside the description can only write both together.
+    the mark inside the description can only write both together. Without a ``mark`` it takes the mark away.
     """
 
-    mark: Mark
+    mark: Mark | None
     display_name: str | None = None
     description: str | None = None
     sampling: Sampling = Sampling()
@@ -340,9 +354,10 @@ class Capabilities:
     choices for what is left out; they serve estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known
     where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of a
     manifest that it supports (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data
-    sets at ``gs://``, ``conversations`` for examples in Vertex AI's own form). ``tuned_model_pattern`` is what the
-    remote name of a tuned model looks like, with an example for people. ``max_candidates`` are the answers that one
-    request may ask for. ``block`` is the manifest's block that overrides common fields here. ``mutable`` names the
+    sets at ``gs://``, ``conversations`` for examples in Vertex AI's own form, ``cancellation`` where a training that is
+    stopped leaves a record behind). ``tuned_model_pattern`` is what the remote name of a tuned model looks like, and
+    ``remote_pattern`` that of what is managed, each with an example for people. ``max_candidates`` are the answers that
+    one request may ask for. ``block`` is the manifest's block that overrides common fields here. ``mutable`` names the
     declared fields that can be patched once a model is there. Without ``caller_chosen_ids`` nothing but labels tells
     whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
@@ -365,3 +380,5 @@ class Capabilities:
     max_candidates: int = 8
     tuned_model_pattern: str = r"tunedModels/[a-z0-9-]{1,40}"
     tuned_model_example: str = "tunedModels/number-generator-3kq7w2ma"
+    remote_pattern: str = r"tunedModels/[a-z0-9-]{1,40}"
+    remote_example: str = "tunedModels/number-generator-3kq7w2ma"

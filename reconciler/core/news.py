@@ -41,7 +41,7 @@ def news(
     """
     if is_suspicious(lock, observation):
         return
-    marked = marked_by_name(scope, observation)
+    marked = marked_by_name(scope, observation, lock, manifests.values())
     for name, model in lock.models.items():
         known = known_generations(name, scope, model, observation, marked.get(name, ()))
         counting = {one.key: one for one in known}
@@ -75,6 +75,8 @@ def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
 
 def _changes(name: str, one: LockedGeneration, found: Known, observation: Observation) -> Iterator[Event]:
     live = found.live
+    if found.state is State.RETIRED:
+        return
     if live is None:
         if one.remote in observation.gone and one.state in EXPECTED_STATES:
             yield Disappeared(name, one.key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.access import EVERYONE
+from reconciler.core.carrying import carrying_actions, declared_names, has_content, with_carried
 from reconciler.core.decide import decide
 from reconciler.core.generations import (
     Observation,
@@ -29,6 +30,7 @@ _TELLING = frozenset(
         Reason.SUSPENDED,
         Reason.ID_TAKEN,
         Reason.DATA_UNAVAILABLE,
+        Reason.DATA_UNKNOWN,
         Reason.BASE_MODEL_UNAVAILABLE,
         Reason.PARENT_HELD,
         Reason.PARENT_ROLLED_BACK,
@@ -59,7 +61,8 @@ def survey(
 
     Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
     """
-    marked = marked_by_name(target.scope, observed)
+    lock = with_carried(lock, desired)
+    marked = marked_by_name(target.scope, observed, lock, desired)
     taken = {model.chosen_id: model for model in unclaimed(observed, lock, target.scope) if model.chosen_id}
     parents: dict[str, Parent] = {}
     surveyed: list[Surveyed] = []
@@ -96,13 +99,14 @@ def plan(
     now: datetime,
 ) -> Plan:
     """The plan that brings the service to what is declared, as far as nothing holds it back."""
+    carrying, lock = tuple(carrying_actions(lock, desired)), with_carried(lock, desired)
     surveyed = survey(desired, observed, lock, target, request, capabilities, now)
     actions = [action for one in surveyed for action in one.actions]
-    declared = {manifest.name for manifest in desired}
-    everything = (*actions, *(orphans(lock, declared) if request.complete else ()))
+    declared = declared_names(desired)
+    everything = (*carrying, *actions, *(orphans(lock, declared) if request.complete else ()))
     if is_suspicious(lock, observed):
         everything = _all_held(everything, suspicion(lock, observed))
-    marked = marked_by_name(target.scope, observed)
+    marked = marked_by_name(target.scope, observed, lock, desired)
     return Plan(
         actions=tuple(sorted(guarded(everything, target.limits), key=Action.order)),
         notices=(
@@ -167,6 +171,8 @@ def orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
     """What is recorded and no longer declared."""
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
+        if not has_content(locked):
+            continue
         yield Action(
             name=name,
             file=locked.manifest,

@@ -23,7 +23,7 @@ def updates(it: Situation, desired: Known | None = None) -> Iterator[Action]:
         if known.remote in it.unreadable:
             yield it.action(Kind.HOLD, Reason.ACCESS_UNAVAILABLE, known, it.unreadable[known.remote])
         mutable = it.serves(known) or known is desired
-        changes = mutable_changes(it.manifest, known.live, it.capabilities.mutable) if mutable else ()
+        changes = mutable_changes(it.manifest, known.live, it.capabilities.mutable, known.mark) if mutable else ()
         access = _access(it, known)
         if changes or access:
             reason = Reason.DRIFTED if changes else Reason.ACCESS_CHANGED

@@ -25,7 +25,7 @@ from reconciler.core.events import (
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import Lock, LockedGeneration, as_time
-from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.model import Dataset, Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
 from reconciler.core.ports import Clock, Created, Exists, Provider
 from reconciler.core.problems import ReconcileError, ServiceError
@@ -196,6 +196,9 @@ class Executor:
         if mark is None:
             raise AssertionError("only what bears our mark is adopted")
         locked = _locked(manifest, mark, remote=model.remote, origin="adopted", state=model.state)
+        if manifest.dataset.is_unknown:
+            locked = replace(locked, dataset=Dataset("", mark.data, 0))
+        locked = replace(locked, claimed=mark.data != locked.dataset.digest)
         steps = total_steps(manifest.dataset.examples, model.hyperparameters)
         found = observed(replace(locked, total_steps=steps), model)
         self._found(manifest, Adopted(manifest.name, manifest.file, found))
@@ -208,7 +211,7 @@ class Executor:
     async def _update(self, manifest: Manifest, action: Action, now: _World) -> None:
         live = now.models[action.remote]
         if action.changes:
-            mark = live.mark or self._recorded_mark(manifest, action)
+            mark = self._mark(manifest, action, live)
             update = update_of(manifest, mark, live, action.changes)
             now.models[action.remote] = await self._provider.update(action.remote, update)
         if action.access:
@@ -239,11 +242,12 @@ class Executor:
         for event in self._publish(self._recorder.lock):
             self._recorder.emit(event)
 
-    def _recorded_mark(self, manifest: Manifest, action: Action) -> Mark:
+    def _mark(self, manifest: Manifest, action: Action, live: RemoteModel) -> Mark:
         locked = self._recorded(manifest.name, action.key)
-        if locked is None:
+        mark = locked.mark(self._target.scope, manifest.name) if locked else live.mark
+        if mark is None:
             raise AssertionError("only what bears our mark or is recorded is updated")
-        return locked.mark(self._target.scope, manifest.name)
+        return mark
 
     def _refuse(self, name: str, error: ReconcileError, reason: Reason | None = None) -> None:
         event = Refused(name, error, reason)

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.events import Cancelled, Declared, Failed, Refused, Targeted
+from reconciler.core.carrying import carried_over
+from reconciler.core.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
 from reconciler.core.generations import Observation, recorded_generation, satisfies
 from reconciler.core.lock import locked_target
 from reconciler.core.model import Manifest, Source, State, Target
@@ -258,6 +259,10 @@ class Reconciler:
 
     def _declare(self) -> None:
         self._recorder.emit(Targeted(locked_target(self._target)))
+        for event in carried_over(self._recorder.lock, self._manifests.values()):
+            self._recorder.emit(event)
+            if isinstance(event, Renamed) and not self._target.publish:
+                self._recorder.emit(Published(event.former, None))  # nobody is left to be told
         for manifest in self._manifests.values():
             self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
 

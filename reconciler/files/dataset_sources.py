@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from reconciler.core.model import REMOTE_SCHEME, Capabilities, Dataset
+from reconciler.core.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.core.problems import Problem, ReconcileError
 from reconciler.files import datasets
 from reconciler.files.dataset_formats import require_format
@@ -100,11 +100,10 @@ def _read(document: Document, where: Path, origin: Origin, surroundings: Surroun
     declared = _at(document, where)
     path = declared.get("path", "")
     if path.startswith(REMOTE_SCHEME):
-        problems = tuple(
-            Problem(document.place([*where, field]), dotted([*where, field]), message, remedy)
-            for field, message, remedy in _remote_faults(declared, surroundings.capabilities)
-        )
-        return Reading(None if problems else Dataset(path, "", 0), None, problems)
+        faults = _remote_faults(declared, surroundings.capabilities)
+        return _unread(document, where, Dataset(path, "", 0), faults)
+    if "unknown" in declared:
+        return _unread(document, where, Dataset("", UNKNOWN_DATA, 0), _unknown_faults(declared))
     try:
         source = _source(document, where, origin, surroundings)
     except ReconcileError as error:
@@ -118,6 +117,21 @@ def _read(document: Document, where: Path, origin: Origin, surroundings: Surroun
         remedy = "delete it, and write it into the systemInstruction of each line"
         problems += (Problem(document.place(at), dotted(at), message, remedy),)
     return Reading(checked.dataset, source, problems)
+
+
+def _unread(document: Document, where: Path, dataset: Dataset, faults: Iterable[tuple[str, str, str]]) -> Reading:
+    """A data set whose examples are not read, unless there are faults (field, message, remedy) in what is declared."""
+    problems = tuple(
+        Problem(document.place([*where, field]), dotted([*where, field]), message, remedy)
+        for field, message, remedy in faults
+    )
+    return Reading(None if problems else dataset, None, problems)
+
+
+def _unknown_faults(declared: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for field in ("inputField", "outputField"):
+        if field in declared:
+            yield field, "does not apply to data that is not at hand", "delete it"
 
 
 def _at(document: Document, where: Path) -> Mapping[str, Any]:

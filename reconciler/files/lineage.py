@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from reconciler.core.problems import Place, Problem
 from reconciler.files.shorten import shortened
@@ -28,11 +29,17 @@ class Fault:
     problem: Problem
 
 
-def lineage_faults(parents: Mapping[str, Parent], known: Collection[str], *, complete: bool) -> Iterator[Fault]:
+def lineage_faults(
+    parents: Mapping[str, Parent],
+    known: Collection[str],
+    *,
+    complete: bool,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Fault]:
     """Everything that is wrong with these parents, by the name of the child; circles are told once each.
 
     ``known`` are the names of all manifests that were read, those with errors too. Where these are not ``complete``, a
-    parent that is not among them may stand elsewhere.
+    parent that is not among them may stand elsewhere. ``renamed`` are the present names by the former ones.
     """
     for circle in circles({name: parent.name for name, parent in parents.items()}):
         told = " → ".join((*circle, circle[0]))
@@ -43,7 +50,8 @@ def lineage_faults(parents: Mapping[str, Parent], known: Collection[str], *, com
         yield Fault(frozenset(circle), problem)
     for name, parent in sorted(parents.items()) if complete else ():
         if parent.name not in known:
-            yield Fault(frozenset({name}), _missing(parent, [other for other in known if other != name]))
+            likely = renamed.get(parent.name, "")
+            yield Fault(frozenset({name}), _missing(parent, [other for other in known if other != name], likely))
 
 
 def circles(parents: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -63,8 +71,8 @@ def circles(parents: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
         settled.update(path)
 
 
-def _missing(parent: Parent, known: Collection[str]) -> Problem:
-    near = difflib.get_close_matches(parent.name, known, n=1)
+def _missing(parent: Parent, known: Collection[str], renamed: str) -> Problem:
+    near = [renamed] if renamed else difflib.get_close_matches(parent.name, known, n=1)
     meant = f"did you mean {near[0]}? Else " if near else ""
     remedy = f"{meant}restore it, or write source: {{remote: …}} with the model's remote name, which the lockfile keeps"
     return Problem(parent.place, _FIELD, f"no manifest is called {shortened(parent.name)}", remedy)

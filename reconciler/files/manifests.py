@@ -29,6 +29,7 @@ from reconciler.files.effective import block_of, hyperparameters, mapping, sourc
 from reconciler.files.explain import explain, is_told
 from reconciler.files.held_out import HeldOut
 from reconciler.files.lineage import Parent, lineage_faults
+from reconciler.files.renaming import Former, former_names, renaming_faults
 from reconciler.files.shorten import shortened
 from reconciler.files.yaml import Document, dotted
 
@@ -64,6 +65,7 @@ class Collection:
     problems: list[Problem] = field(default_factory=list)
     _names: dict[str, Place] = field(default_factory=dict)
     _parents: dict[str, Parent] = field(default_factory=dict)
+    _formers: list[Former] = field(default_factory=list)
 
     def add(self, document: Document, origin: Origin) -> None:
         """Take up one TunedModel document: as a manifest if nothing is wrong with it, else as problems."""
@@ -80,6 +82,7 @@ class Collection:
         found += [*training.problems, *validation.problems, *checks.problems, *misgranted]
         self.problems += found
         self._note_parent(document, found)
+        self._formers += former_names(document, found)
         if training.dataset and not any(problem.severity == "error" for problem in found):
             # By the target's service even where no service is asked: all of the manifests are one family.
             tuned_from = source(document.value["spec"], self.surroundings.capabilities)
@@ -94,7 +97,9 @@ class Collection:
 
     def finish(self, *, complete: bool) -> None:
         """Hold the manifests to one another, once all are there; ``complete`` says that there are no more elsewhere."""
-        for fault in lineage_faults(self._parents, self._names, complete=complete):
+        renamed = {former.name: former.manifest for former in self._formers}
+        lineage = lineage_faults(self._parents, self._names, complete=complete, renamed=renamed)
+        for fault in (*lineage, *renaming_faults(self._formers, self._names)):
             self.problems.append(fault.problem)
             self.manifests = [manifest for manifest in self.manifests if manifest.name not in fault.names]
 
@@ -158,6 +163,7 @@ def _manifest(
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
         last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),
+        formerly=tuple(metadata.get("formerly", ())),
     )
 
 

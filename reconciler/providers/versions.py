@@ -41,12 +41,14 @@ VERTEX = Capabilities(
     caller_chosen_ids=False,
     mutable=frozenset(),
     block="vertex",
-    features=frozenset({"cloudStorage", "conversations", "lineage"}),
+    features=frozenset({"cancellation", "cloudStorage", "conversations", "lineage"}),
     max_dataset_bytes=2**30,
     recommended_examples=100,
     max_display_name=128,
     tuned_model_pattern=r"projects/[^/@]+/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?",
     tuned_model_example="projects/my-project/locations/us-central1/models/1234567890@1",
+    remote_pattern=r"projects/[^/]+/locations/[a-z0-9-]+/tuningJobs/[A-Za-z0-9_-]+",
+    remote_example="projects/my-project/locations/us-central1/tuningJobs/1234567890",
 )
 """What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
 

@@ -133,7 +133,9 @@ def _example(example: TrainingExample) -> Example:
 
 def write_update(update: Update) -> Json:
     """The fields of a patch; their names are its update mask."""
-    described = None if update.description is None else with_mark(update.description, update.mark)
+    described = update.description
+    if described is not None and update.mark:
+        described = with_mark(described, update.mark)
     fields = {"displayName": update.display_name, "description": described}
     return {name: value for name, value in fields.items() if value is not None} | write_sampling(update.sampling)
 

@@ -282,7 +282,7 @@ _REPLACED = [
         ["m.yaml:6:14: spec.baseModel: has 101 characters, where 100 are allowed; shorten it"],
     ),
     ("  baseModel: models/text-bison-001\n", "", ["m.yaml:5:1: spec: needs baseModel or source; add one of them"]),
-    ("    path: data.csv", "    {}", ["m.yaml:7:3: spec.dataset: needs path or examples; add one of them"]),
+    ("    path: data.csv", "    {}", ["m.yaml:7:3: spec.dataset: needs path, examples or unknown; add one of them"]),
     (
         "    path: data.csv",
         "    path: data.csv\n    examples: []",
