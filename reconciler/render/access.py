@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from reconciler.core.access import Permission
 from reconciler.core.reaching import Reached
 from reconciler.render.documents import Document
-from reconciler.render.layout import Style
+from reconciler.render.layout import Style, told
 from reconciler.render.safe import terminal_safe
 
 
@@ -50,16 +50,16 @@ def _shared(shared: Shared) -> Document:
     return {"name": shared.name, "key": shared.key, "remote": shared.remote, "serving": shared.serving}
 
 
-def access_lines(access: Document, style: Style) -> Iterator[str]:
+def access_lines(access: Document, style: Style, width: int | None = None) -> Iterator[str]:
     """The part ``access`` of a Status document, a line a model: what is sure, what depends on a group, what is gone."""
     yield style("heading", terminal_safe(f"{access['address']} can reach {_amount(access)}"))
-    yield from (_line(one, "as") for one in access["models"])
+    yield from _lines(access["models"], "as", width)
     if access["perhaps"]:
         yield style("heading", "Perhaps more, as the service does not tell who belongs to what:")
-        yield from (_line(one, "through") for one in access["perhaps"])
+        yield from _lines(access["perhaps"], "through", width)
     for one in access["gone"]:
         gone = f"{one['key']} is gone from the service, so nobody can reach it; run reconcile apply"
-        yield f"{style('warning', 'warning:')} {terminal_safe(gone)}"
+        yield from (style("warning", head) + line for head, line in told("warning: ", gone, width))
 
 
 def _amount(access: Document) -> str:
@@ -67,6 +67,8 @@ def _amount(access: Document) -> str:
     return f"{reached or 'none'} of {access['asked']} ready models{':' if reached else '.'}"
 
 
-def _line(one: Document, how: str) -> str:
-    serves = " (serves)" if one["serving"] else ""
-    return terminal_safe(f"  {one['name']}  {one['key']}{serves}: {one['role']} {how} {one['through']}")
+def _lines(entries: Iterable[Document], how: str, width: int | None) -> Iterator[str]:
+    for one in entries:
+        serves = " (serves)" if one["serving"] else ""
+        text = f"{one['key']}{serves}: {one['role']} {how} {one['through']}"
+        yield from ((head + line).rstrip() for head, line in told(f"  {terminal_safe(one['name'])}  ", text, width))

@@ -15,6 +15,9 @@ Style = Callable[[Role, str], str]
 _NARROWEST: Final = 20
 """Folding to fewer columns than this is worse than a line that is too long."""
 
+_HANGING: Final = 6
+"""The indent of a body that is put below its head."""
+
 _ANSI: Final[dict[Role, str]] = {
     "heading": "1",
     "create": "32",
@@ -43,12 +46,16 @@ def ansi(role: Role, text: str) -> str:
 def folded(head: str, body: str, width: int | None) -> Iterator[tuple[str, str]]:
     """The body beside its head, folded to ``width`` columns; each further line is indented to the head's length.
 
-    Words are never broken, so that what is copied stays whole.
+    Words are never broken, so that what is copied stays whole. A body with a word that fits into the width and not
+    beside the head stands below the head.
     """
     if width is None:
         yield head, body
         return
     room = max(width - len(head), _NARROWEST)
+    if room < max(map(len, body.split()), default=0) <= width - _HANGING:
+        yield head.rstrip(), ""
+        head, room = " " * _HANGING, width - _HANGING
     lines = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False) or [""]
     yield head, lines[0]
     yield from ((" " * len(head), line) for line in lines[1:])

@@ -50,19 +50,19 @@ _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 Detail = tuple[str, str]
 
 
-def target_line(document: Document, style: Style = plain) -> str:
-    """Which target the document is about; it says so when training is simulated there."""
+def target_line(document: Document, style: Style = plain, width: int | None = None) -> str:
+    """Which target the document is about, folded to ``width`` columns; it says so when training is simulated there."""
     target = document["target"]
     simulated = " (simulated training)" if document["simulated"] else ""
     where = [f"{field} {target[field]}" for field in ("project", "location", "scope") if field in target]
-    line = terminal_safe(f"Target {target['name']}: {target['label']}{simulated}, {', '.join(where)}")
-    return style("heading", line)
+    text = f"{target['name']}: {target['label']}{simulated}, {', '.join(where)}"
+    return "\n".join(style("heading", head + line) for head, line in folded("Target ", terminal_safe(text), width))
 
 
 def plan_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """A Plan document as a tree, folded to ``width`` columns; ``verbose`` lists the models in sync too."""
     shown = [one for one in document["actions"] if verbose or one["reason"] != "InSync"]
-    lines = [target_line(document, style), *_reach(document["target"], width, style)]
+    lines = [target_line(document, style, width), *_reach(document["target"], width, style)]
     explained: dict[str, str] = {}
     for file, actions in groupby(shown, key=lambda action: action["file"]):
         lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
@@ -95,8 +95,9 @@ def display_path(file: str, root: str) -> str:
 
 def _action(action: Document, explained: dict[str, str], width: int | None, style: Style) -> Iterator[str]:
     symbol, role = SYMBOLS[action["action"]]
-    head = f"  {symbol} {action['name']:<{_NAME_WIDTH - 2}}  "
-    yield f"{style(role, terminal_safe(head))}{terminal_safe(action_verb(action))}".rstrip()
+    head = terminal_safe(f"  {symbol} {action['name']:<{_NAME_WIDTH - 2}}  ")
+    for margin, line in told(head, action_verb(action), width):
+        yield f"{style(role, margin)}{line}".rstrip()
     for label, text in action_details(action, explained):
         lead = f"      {label:<{_NAME_WIDTH - 2}}"
         for margin, line in told(lead, text, width):
@@ -185,7 +186,8 @@ def notices_text(document: Document, *, width: int | None = None, style: Style =
 def _remarks(document: Document, width: int | None, style: Style) -> Iterator[str]:
     if document["notices"]:
         yield notices_text(document, width=width, style=style)
-    yield from (style("muted", line) for line in left_alone(document))
+    for sentence in left_alone(document):
+        yield from (style("muted", line) for _, line in folded("", sentence, width))
 
 
 def left_alone(document: Document) -> Iterator[str]:
@@ -201,14 +203,26 @@ def left_alone(document: Document) -> Iterator[str]:
 
 def plan_totals(document: Document, *, width: int | None = None, style: Style = plain) -> Iterator[str]:
     """What a Plan document comes to: everything is in sync, or how much is to be done."""
-    summary, in_sync = document["summary"], _in_sync(document)
-    if all(action["action"] == "noop" for action in document["actions"]):
-        yield style("good", f"Everything is in sync: {counted(in_sync, 'model')}.")
+    if not has_actions(document):
+        yield style("good", plan_summary(document))
         return
+    in_sync = _in_sync(document)
     if in_sync:
         yield f"{counted(in_sync, 'model is', 'models are')} in sync."
-    for margin, line in folded("Plan: ", " ".join(_counts(summary)), width):
+    for margin, line in folded("Plan: ", plan_summary(document), width):
         yield style("heading", margin) + line
+
+
+def has_actions(document: Document) -> bool:
+    """Whether a Plan document holds more than models in sync and those that are no longer declared."""
+    return any(action["action"] != "noop" for action in document["actions"])
+
+
+def plan_summary(document: Document) -> str:
+    """What a Plan document comes to, in one line: ``1 to create, 0 to update, 0 to retire.`` and the like."""
+    if not has_actions(document):
+        return f"Everything is in sync: {counted(_in_sync(document), 'model')}."
+    return " ".join(_counts(document["summary"]))
 
 
 def _in_sync(document: Document) -> int:

@@ -27,21 +27,38 @@ _PLIGHTS: Final = {
 
 def status_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
     """A Status document as a table of models, with what trains and what failed under each."""
-    lines = [target_line(document, style)]
+    lines = [target_line(document, style, width)]
     models = document["models"]
     if not models:
         lines.append("No models are recorded.")
     else:
-        head, *rows = _table([_STATUS_HEAD, *map(_status_row, models)])
-        lines.append(style("heading", head))
-        for row, model in zip(rows, models, strict=True):
-            lines += [row, *_status_details(model, width, style)]
+        lines += _models(models, width, style)
     if "access" in document:
-        lines += access_lines(document["access"], style)
+        lines += access_lines(document["access"], style, width)
     if not document["observed"]:
         asked = "asked for permissions alone" if "access" in document else "not asked"
-        lines.append(style("muted", terminal_safe(f"As {document['lockfile']} records it; the service was {asked}.")))
+        origin = terminal_safe(f"As {document['lockfile']} records it; the service was {asked}.")
+        lines += [style("muted", line) for _, line in folded("", origin, width)]
     return "\n".join(lines)
+
+
+def _models(models: Sequence[Document], width: int | None, style: Style) -> Iterator[str]:
+    """A table of models; where the terminal is too narrow for that, a name a line with its row folded below it."""
+    head, *rows = _table([_STATUS_HEAD, *map(_status_row, models)])
+    fits = width is None or max(map(len, (head, *rows))) <= width
+    if fits:
+        yield style("heading", head)
+    for row, model in zip(rows, models, strict=True):
+        yield from [row] if fits else _narrow_row(model, width, style)
+        yield from _status_details(model, width, style)
+
+
+def _narrow_row(model: Document, width: int | None, style: Style) -> Iterator[str]:
+    name, serving, *cells = map(terminal_safe, _status_row(model))
+    yield style("heading", name)
+    told = [f"{label.lower()} {cell}" for label, cell in zip(_STATUS_HEAD[2:], cells, strict=True) if cell != "-"]
+    yield from (head + line for head, line in folded(f"  {'serving':<{_WORD_WIDTH}}", serving, width))
+    yield from (head + line for head, line in folded(" " * (_WORD_WIDTH + 2), ", ".join(told), width))
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -169,10 +186,10 @@ def result_text(document: Document, *, width: int | None = None, style: Style = 
     explained: dict[str, str] = {}
     lines = [line for model in shown for line in _result(model, explained, column, width, style)]
     if shown:
-        lines += [result_tally(document), *what_next(document)]
+        closing = [result_tally(document), *what_next(document)]
+        lines += [line for sentence in closing for _, line in folded("", sentence, width)]
     elif "unpublished" not in document:
-        synced = counted(document["summary"].get("inSync", 0), "model")
-        lines.append(style("good", f"Everything is in sync: {synced}, {_cost(document)}."))
+        lines.append(style("good", result_tally(document)))
     if "unpublished" in document:
         lines += [
             style("error", margin) + line for margin, line in told("Not published: ", document["unpublished"], width)
@@ -186,8 +203,8 @@ def _result(model: Document, explained: dict[str, str], column: int, width: int 
     name = terminal_safe(model["name"])
     head = f"{name:<{column}}  {word}{reason}: "
     coloured = f"{name:<{column}}  {style(role, word)}{reason}: "
-    for margin, line in told(head, outcome_details(model, explained), width):
-        yield (coloured if margin == head else margin) + line
+    for position, (margin, line) in enumerate(told(head, outcome_details(model, explained), width)):
+        yield ((margin if position else coloured) + line).rstrip()
 
 
 def outcome_details(model: Document, explained: dict[str, str]) -> str:
@@ -214,8 +231,10 @@ def _cost(document: Document) -> str:
 
 
 def result_tally(document: Document) -> str:
-    """How many models ended in each state, and what the run took."""
+    """What a Result document comes to, in one line: how many models ended in each state, and what the run took."""
     summary = document["summary"]
+    if summary.keys() <= _UNEVENTFUL:
+        return f"Everything is in sync: {counted(summary.get('inSync', 0), 'model')}, {_cost(document)}."
     counts = ", ".join(f"{summary[state]} {word}" for state, (word, _) in OUTCOMES.items() if state in summary)
     trained = any(model["state"] in _TRAINED for model in document["models"])
     simulated = " The training is simulated." if document["simulated"] and trained else ""

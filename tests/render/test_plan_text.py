@@ -117,8 +117,10 @@ def test_an_update() -> None:
 
 def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
     second = replace(FAILED, name="numbers", key="")
-    assert drawn(FAILED, second, width=60) == HEAD + lines(
+    assert drawn(FAILED, second, width=60) == lines(
         """
+        Target default: embedded service (simulated training), scope
+               demo
         specs/words.yaml
           ! letters              held: Failed
               why                the training failed: out of quota;
@@ -235,7 +237,8 @@ def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
         "  data sets to           gs://acme-data/tuning",
         "  lockfile               gs://acme-locks/x.json",
         "  trainings run as       tuner@acme.iam.gserviceaccount.com",
-        "  encrypted with         projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+        "  encrypted with",
+        "      projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
         "Everything is in sync: 1 model.",
     ]
 
@@ -248,12 +251,16 @@ def test_a_storage_that_is_the_service_is_not_told_twice() -> None:
 def test_notices_and_what_is_left_alone() -> None:
     notice = "reconcile.yaml changes limits.maxCreates from 20 to 2000"
     document = plan_document(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)
-    assert plan_text(document, width=40) == HEAD + lines(
+    assert plan_text(document, width=40) == lines(
         """
+        Target default: embedded service
+               (simulated training), scope demo
         Note: reconcile.yaml changes
               limits.maxCreates from 20 to 2000
-        5 foreign models are unmanaged and stay untouched.
-        1 model of this scope belongs to no manifest here; left alone.
+        5 foreign models are unmanaged and stay
+        untouched.
+        1 model of this scope belongs to no
+        manifest here; left alone.
         Everything is in sync: 0 models.
         """
     )

@@ -37,6 +37,7 @@ from support.render_values import (
     SIMULATED,
     TARGET,
     locks,
+    names,
     plans,
     training_model,
     uncoloured,
@@ -271,3 +272,45 @@ def test_resolve_prints_what_a_shell_wants() -> None:
         f"number-generator  {REMOTE}\nwords             tunedModels/w"
     )
     assert resolve_text(resolve_document(entries[1:], TARGET, SIMULATED), bare=True) == REMOTE
+
+
+def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
+    long = replace(TARGET, project="my-project-with-a-long-name", scope="acme/nlp-models-of-the-whole-company")
+    model = LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,))
+    document = status_document(Lock(models={"number-generator": model}), long, REAL, LOCKFILE)
+    assert status_text(document, width=60) == lines(
+        """
+        Target default: Generative Language API v1beta3, project
+               my-project-with-a-long-name, scope
+               acme/nlp-models-of-the-whole-company
+        number-generator
+          serving   number-generator-3kq7w2ma
+                    state ACTIVE, steps 23, final loss 3.80, since
+                    2026-11-22 19:17
+        As specs/reconcile.lock.json records it; the service was not
+        asked.
+        """
+    )
+
+
+@given(st.lists(names, min_size=1, max_size=3, unique=True), st.integers(80, 200))
+def test_a_status_fits_the_terminal(found: list[str], width: int) -> None:
+    lock = Lock(models={one: LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,)) for one in found})
+    text = status_text(status_document(lock, TARGET, REAL, LOCKFILE), width=width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+@given(names, st.integers(80, 120))
+def test_a_result_fits_the_terminal(name: str, width: int) -> None:
+    held = Action(name, "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key=f"{name}-22222222", message="words " * 40)
+    ready = Outcome(f"{name}2", "ready", f"{name}2-22222222", f"tunedModels/{name}2-22222222", steps=7, final_loss=1)
+    document = result_document(
+        plan=Plan((held,)),
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=[ready],
+        requests=1,
+        seconds=1,
+        exit_status=ExitStatus.ERROR,
+    )
+    assert max(map(len, result_text(document, width=width).splitlines())) <= width
