@@ -20,16 +20,15 @@ from reconciler.core.events import (
     Started,
     Updated,
     Withdrawn,
-    observed,
 )
 from reconciler.core.generations import Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import Lock, LockedGeneration, as_time
-from reconciler.core.model import Dataset, Generation, Handle, Manifest, Mark, RemoteModel, State, Target
+from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
 from reconciler.core.plan import Action, Kind, Reason
 from reconciler.core.ports import Clock, Created, Exists, Provider
 from reconciler.core.problems import ReconcileError, ServiceError
-from reconciler.core.training import total_steps
+from reconciler.core.recording import asked_for, taken_up
 from reconciler.engine.checking import Checker, Subject
 from reconciler.engine.examples import Examples
 from reconciler.engine.observe import bounded
@@ -137,7 +136,7 @@ class Executor:
         mark = content_of(manifest, self._target.scope, action.attempt).mark()
         answer = await self._ask(manifest, mark)
         if isinstance(answer, Created):
-            locked = _locked(manifest, mark, remote=answer.handle.remote, origin="created", state=State.CREATING)
+            locked = asked_for(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
             locked = replace(locked, operation=operation, total_steps=steps)
             self.started.add(locked.remote)
@@ -169,7 +168,7 @@ class Executor:
 
     def _intend(self, manifest: Manifest, mark: Mark) -> None:
         """On disk before the service hears of it: a run that is cut off now leaves a trace, as no id will."""
-        locked = _locked(manifest, mark, remote="", origin="created", state=State.INTENDED)
+        locked = asked_for(manifest, mark, remote="", state=State.INTENDED)
         self._found(manifest, Intended(manifest.name, manifest.file, locked))
         self._recorder.flush()
 
@@ -195,13 +194,7 @@ class Executor:
         mark = model.mark
         if mark is None:
             raise AssertionError("only what bears our mark is adopted")
-        locked = _locked(manifest, mark, remote=model.remote, origin="adopted", state=model.state)
-        if manifest.dataset.is_unknown:
-            locked = replace(locked, dataset=Dataset("", mark.data, 0))
-        locked = replace(locked, claimed=mark.data != locked.dataset.digest)
-        steps = total_steps(manifest.dataset.examples, model.hyperparameters)
-        found = observed(replace(locked, total_steps=steps), model)
-        self._found(manifest, Adopted(manifest.name, manifest.file, found))
+        self._found(manifest, Adopted(manifest.name, manifest.file, taken_up(manifest, mark, model)))
 
     def _found(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
         """The first generation of a manifest opens its block in the lock, which then takes what was declared."""
@@ -276,19 +269,4 @@ def _generation(manifest: Manifest, mark: Mark) -> Generation:
         dataset=manifest.dataset,
         validation=manifest.validation,
         last_checkpoint_only=manifest.last_checkpoint_only,
-    )
-
-
-def _locked(manifest: Manifest, mark: Mark, *, remote: str, origin: str, state: State) -> LockedGeneration:
-    return LockedGeneration(
-        key=key_of(mark),
-        remote=remote,
-        spec=mark.spec,
-        attempt=mark.attempt,
-        origin=origin,
-        state=state,
-        source=replace(manifest.source, remote="") if manifest.source.tuned_model else manifest.source,
-        dataset=replace(manifest.dataset, fault=""),
-        declared=manifest.hyperparameters,
-        preamble=manifest.preamble,
     )
