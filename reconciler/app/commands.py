@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from reconciler.app.environment import Environment
 from reconciler.app.locks import other_locks
+from reconciler.app.portraying import portrayed, recorded_models
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
 from reconciler.app.recorded import serving_generation
 from reconciler.app.resolving import resolved
 from reconciler.app.services import connect
 from reconciler.core.events import Disappeared, record
-from reconciler.core.generations import Observation, live_of, vanished
+from reconciler.core.generations import Observation, vanished
 from reconciler.core.locked import not_ready
-from reconciler.core.model import RemoteModel, Sampling, State
+from reconciler.core.model import Sampling, State
 from reconciler.core.moving import moving_notices
 from reconciler.core.pinning import addresses, loss_notices, pinned
 from reconciler.core.plan import Plan, Request
@@ -67,15 +68,18 @@ def plan(env: Environment, what: Input, request: Request, *, offline: bool, deta
     """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status."""
     project = open_project(env, what)
     request = checked(request, project)
+    seen = Observation()
     if offline:
-        nothing = Observation()
         made = make_plan(
-            project.manifests, nothing, project.lock, project.target, request, project.capabilities, env.clock()
+            project.manifests, seen, project.lock, project.target, request, project.capabilities, env.clock()
         )
     else:
-        project, made = _looked(env, project, what, request)
+        project, seen, made = _looked(env, project, what, request)
     status = ExitStatus.CHANGES if detailed and made.changes else ExitStatus.OK
-    return Answer(documented(project, made), ExitStatus.ERROR if made.failing else status, project.workspace.problems)
+    document = documented(project, made)
+    if what.portraits:
+        document = portrayed(document, project.lock, project.target.scope, seen)
+    return Answer(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
 
 
 def checked(request: Request, project: Project) -> Request:
@@ -116,15 +120,18 @@ async def with_pins(project: Project, service: Service) -> Project:
     return replace(project, manifests=pinned(project.manifests, found, project.lock))
 
 
-def _looked(env: Environment, project: Project, what: Input, request: Request) -> tuple[Project, Plan]:
+def _looked(env: Environment, project: Project, what: Input, request: Request) -> tuple[Project, Observation, Plan]:
     from reconciler.app.session import Session
     from reconciler.engine.look import look
 
-    async def work() -> tuple[Project, Plan]:
+    async def work() -> tuple[Project, Observation, Plan]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            seen = await with_pins(project, service)
-            _, made = await look(service, seen.manifests, seen.lock, seen.target, request, env.clock, progress=False)
-            return seen, made
+            found = await with_pins(project, service)
+            curves = what.portraits
+            seen, made = await look(
+                service, found.manifests, found.lock, found.target, request, env.clock, progress=curves
+            )
+            return found, seen, made
 
     with Session() as session:
         return session.run(work())
@@ -166,7 +173,7 @@ def status(env: Environment, what: Input, *, live: bool, access: str | None = No
         project.target,
         project.capabilities,
         project.lockfile,
-        live=_recorded(project, observed) if live else None,
+        live=recorded_models(project.lock, project.target.scope, observed) if live else None,
         reach=reach,
         root=project.root,
     )
@@ -184,16 +191,6 @@ def _require_permissions(project: Project) -> None:
 def _without_the_vanished(lock: Lock, observed: Observation) -> Lock:
     """The lock as it would record this observation's losses."""
     return reduce(record, (Disappeared(name, one.key) for name, one in vanished(lock, observed)), lock)
-
-
-def _recorded(project: Project, observed: Observation) -> dict[str, RemoteModel]:
-    """The live models that are the recorded ones; one of the same name may be somebody else's by now."""
-    found = (
-        live_of(one, project.target.scope, name, observed)
-        for name, model in project.lock.models.items()
-        for one in model.generations
-    )
-    return {model.remote: model for model in found if model}
 
 
 def resolve(env: Environment, what: Input, name: str | None) -> Answer:

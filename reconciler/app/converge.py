@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.app.commands import Answer, checked, documented, with_pins
 from reconciler.app.environment import Environment
+from reconciler.app.portraying import portrayed
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.publishing import publisher_of
 from reconciler.app.services import connect
@@ -56,7 +57,7 @@ def apply(
         if unready:
             raise InvalidInput(unready)
         options = replace(options, creates=False)
-    options = replace(options, request=checked(options.request, project))
+    options = replace(options, request=checked(options.request, project), curves=what.portraits)
     return _Run(env, what, project, options).go(approve, progress)
 
 
@@ -87,7 +88,10 @@ class _Run:
                 outcome = self._run(session, reconciler.run(made), progress(document))
             finally:
                 session.run(self._provider.aclose())
-        return Answer(self._document(outcome), outcome.exit_status)
+        document = self._document(outcome)
+        if self._options.curves:
+            document = portrayed(document, self._recorder.lock, self._project.target.scope, reconciler.observation)
+        return Answer(document, outcome.exit_status)
 
     def _clear_lockfile(self) -> None:
         """What an earlier policy let into the lockfile goes, even where nothing else changes."""

@@ -22,12 +22,16 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What every command is about: paths, the target's name, which manifests, and further hosts that may see tokens."""
+    """What every command is about: paths, the target's name, which manifests, and further hosts that may see tokens.
+
+    ``portraits`` asks for a portrait of each recorded model in the document, which costs a longer list.
+    """
 
     paths: tuple[str, ...] = ()
     target: str | None = None
     selection: Selection = EVERYTHING
     allow_endpoints: frozenset[str] = frozenset()
+    portraits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

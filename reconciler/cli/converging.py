@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ def apply(
     wanted = Options(request=request, wait=not no_wait, foreseen=yes, timeout=timeout)
     answer = converge.apply(
         env,
-        input_of(values),
+        replace(input_of(values), portraits=bool(output.reports)),
         wanted,
         locked=locked,
         approve=lambda document, warnings: _approve(output, document, warnings, yes=yes),
@@ -63,7 +64,7 @@ def wait(env: Environment, /, *, timeout: timedelta | None, **values: Any) -> in
     output = output_of(values)
     answer = converge.apply(
         env,
-        input_of(values),
+        replace(input_of(values), portraits=bool(output.reports)),
         Options(creates=False, writes=False, timeout=timeout),
         locked=False,
         approve=lambda _document, _warnings: True,

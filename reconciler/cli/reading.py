@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -38,7 +39,8 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, **values: Any) -> int:
     """Show what apply would do, and why. Changes nothing."""
     output, request = output_of(values), request_of(values)
-    answer = commands.plan(env, input_of(values), request, offline=offline, detailed=detailed_exitcode)
+    what = replace(input_of(values), portraits=bool(output.reports))
+    answer = commands.plan(env, what, request, offline=offline, detailed=detailed_exitcode)
     output.warn(answer.warnings)
     output.result(
         answer.document,

@@ -37,7 +37,8 @@ class Options:
 
     ``creates`` and ``writes`` allow trainings, and patches and cancellations; without them only the lockfile changes.
     ``wait`` stays until the trainings end, at most ``timeout`` long. ``foreseen`` says that writes which come up during
-    the run are approved too; without it only those of manifests that the approved plan creates or writes.
+    the run are approved too; without it only those of manifests that the approved plan creates or writes. ``curves``
+    asks for the loss curves of trainings that are over, too.
     """
 
     request: Request = field(default_factory=Request)
@@ -46,6 +47,7 @@ class Options:
     wait: bool = True
     foreseen: bool = True
     timeout: timedelta | None = None
+    curves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,11 @@ class Reconciler:
         self._missed: Counter[str] = Counter()
         self._seen = clock()
 
+    @property
+    def observation(self) -> Observation:
+        """What the service showed last."""
+        return self._observation
+
     async def look(self) -> Plan:
         """Observe, and plan; nothing changes anywhere."""
         lock = self._recorder.lock
@@ -118,7 +125,7 @@ class Reconciler:
             self._target,
             self._request,
             self._clock,
-            progress=training,
+            progress=training or self._options.curves,
         )
         self._sources = made.sources
         return made
