@@ -44,6 +44,16 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def minute(time: str) -> str:
+    """An RFC 3339 time cut to minutes: ``2026-01-31 12:34``."""
+    return time[: len("2026-01-31T12:34")].replace("T", " ")
+
+
+def share(value: float) -> str:
+    """A share as a percentage of three digits: ``92.3 %``."""
+    return f"{100 * value:.3g} %"
+
+
 def size(amount: int) -> str:
     """A number of bytes in the largest decimal unit of which there is one: ``12 MB``."""
     unit = max(unit for unit in range(len(_BYTES)) if not unit or amount >= _THOUSAND**unit)

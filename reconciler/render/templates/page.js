@@ -1,0 +1,89 @@
+(() => {
+  "use strict";
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const table = document.querySelector("table.overview");
+
+  // Summaries of what a closed part holds say nothing on paper: everything is unfolded for it.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = all("details:not([open])");
+    for (const one of closed) one.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const one of closed) one.open = false;
+  });
+  if (!table) return;
+
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  const parts = all("article[data-model]");
+  const form = document.querySelector("form");
+  const field = form.querySelector("input");
+  const tally = document.querySelector("output");
+  const pressed = new Set();
+
+  const wanted = (row, text) => {
+    const states = row.dataset.states.split("|");
+    return (!pressed.size || states.some((state) => pressed.has(state))) && row.textContent.toLowerCase().includes(text);
+  };
+
+  const filter = () => {
+    const text = field.value.trim().toLowerCase();
+    const shown = rows.filter((row) => wanted(row, text));
+    for (const row of rows) row.hidden = !shown.includes(row);
+    const filtered = text || pressed.size;
+    const names = new Set(shown.map((row) => row.dataset.model));
+    for (const part of parts) part.hidden = filtered && !names.has(part.dataset.model);
+    tally.value = filtered ? `${shown.length} of ${rows.length} shown` : "";
+  };
+
+  const toButton = (element, act) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...element.childNodes);
+    button.addEventListener("click", act);
+    element.append(button);
+    return button;
+  };
+
+  const key = (row, column, numeric) => {
+    const cell = row.cells[column];
+    const text = cell.dataset.order ?? cell.textContent.trim();
+    if (!numeric) return text.toLowerCase();
+    const number = Number.parseFloat(text);
+    return Number.isNaN(number) ? "" : number;
+  };
+
+  // What is empty or no number comes last, whichever way is up.
+  const compare = (one, other) => {
+    if (one === "" || other === "") return (one === "") - (other === "");
+    return one < other ? -1 : Number(one > other);
+  };
+
+  const sort = (head) => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    for (const other of table.tHead.rows[0].cells) if (other.dataset.sort) other.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const keyed = rows.map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
+    keyed.sort(([one], [other]) => (up || one === "" || other === "" ? compare(one, other) : compare(other, one)));
+    body.append(...keyed.map(([, row]) => row));
+  };
+
+  for (const item of all(".tallies li")) {
+    const state = item.dataset.state;
+    const button = toButton(item, () => {
+      const on = !pressed.delete(state);
+      if (on) pressed.add(state);
+      button.setAttribute("aria-pressed", String(on));
+      filter();
+    });
+    button.setAttribute("aria-pressed", "false");
+  }
+  for (const head of table.querySelectorAll("th[data-sort]")) {
+    head.setAttribute("aria-sort", "none");
+    toButton(head, () => sort(head));
+  }
+  form.addEventListener("submit", (event) => event.preventDefault());
+  field.addEventListener("input", filter);
+  form.hidden = false;
+})();

@@ -1,0 +1,269 @@
+"""Documents that are worth a page: one rich world, told in every kind of document that has one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Final
+
+from reconciler.core.checks import RecordedChecks, RecordedMiss
+from reconciler.core.history import history_of
+from reconciler.core.lock import Lock, LockedGeneration, LockedModel
+from reconciler.core.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
+from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.core.problems import ExitStatus, ReconcileError
+from reconciler.render.check import Examined, check_document
+from reconciler.render.documents import Document, Outcome, envelope, plan_document, result_document
+from reconciler.render.history import History, history_document
+from reconciler.render.portraits import portraits
+from reconciler.render.status import status_document
+from support.render_values import (
+    ACTIVE,
+    CHECKS,
+    CREATE,
+    FAILED,
+    IN_SYNC,
+    KEY,
+    LOCKFILE,
+    REAL,
+    REMOTE,
+    SIMULATED,
+    TARGET,
+)
+
+HOSTILE: Final = """</script></style><script>document.title = "mine"</script><img src=x onerror="alert()">'"{{ 7*7 }}"""
+"""What tries to leave a text, an attribute, a style sheet, a script and a template."""
+
+
+def _generation(key: str, **fields: Any) -> LockedGeneration:
+    return replace(ACTIVE, key=key, remote=f"tunedModels/{key}", **fields)
+
+
+def _checks(passed: int, failed: int, score: float, *misses: RecordedMiss) -> RecordedChecks:
+    return RecordedChecks(CHECKS.digest, passed, failed, {"unseen": score}, misses)
+
+
+_NEWEST: Final = replace(
+    ACTIVE,
+    dataset=Dataset("datasets/next-number.csv", "sha256:" + "d" * 64, 27),
+    effective={"batchSize": 2, "epochCount": 3, "learningRate": 0.0005},
+    total_steps=40,
+    final_loss=3.1,
+    checks=_checks(2, 2, 0.92, RecordedMiss("small", "8", "10"), RecordedMiss("roman", "IV", "")),
+)
+_SERVING: Final = _generation(
+    "number-generator-5xkq2wab",
+    effective={"batchSize": 2, "epochCount": 3, "learningRate": 0.001},
+    create_time="2026-10-02T09:30:00Z",
+    complete_time="2026-10-02T09:31:10Z",
+    promote_time="2026-10-02T09:31:40Z",
+    checks=_checks(4, 0, 0.84),
+)
+_REJECTED: Final = _generation(
+    "number-generator-aaaaaaaa",
+    declared={"batchSize": 4},
+    effective={"batchSize": 4, "epochCount": 3, "learningRate": 0.001},
+    source=Source("models/gemini-1.5-flash-001-tuning"),
+    create_time="2026-09-14T12:00:00Z",
+    complete_time="2026-09-14T12:01:00Z",
+    promote_time="2026-09-14T12:01:30Z",
+    rejection="answers with Roman numerals",
+    total_steps=12,
+    final_loss=5.3,
+    checks=_checks(4, 0, 0.71),
+)
+_FAILED: Final = _generation(
+    "letters-22222222",
+    state=State.FAILED,
+    failure=Failure(8, "out of quota"),
+    complete_time="2026-11-22T19:16:20Z",
+    final_loss=None,
+)
+_WORDS: Final = _generation(
+    "words-abcdefgh",
+    create_time="2026-08-01T07:00:00Z",
+    complete_time="2026-08-01T08:10:00Z",
+    promote_time="2026-08-01T08:11:00Z",
+    total_steps=300,
+    final_loss=0.42,
+)
+_RHYMES: Final = _generation("rhymes-abcdefgh", state=State.CREATING, complete_time="", final_loss=None)
+LOCK: Final = Lock(
+    models={
+        "letters": LockedModel("words.yaml", generations=(_FAILED,)),
+        "number-generator": LockedModel(
+            "number-generator.yaml",
+            serving=_SERVING.key,
+            rejected=(_REJECTED.key,),
+            generations=(_NEWEST, _SERVING, _REJECTED),
+        ),
+        "rhymes": LockedModel("rhymes.yaml", generations=(_RHYMES,)),
+        "words": LockedModel("words.yaml", serving=_WORDS.key, generations=(_WORDS,)),
+    }
+)
+
+
+def _trained(one: LockedGeneration, steps: int, start: float, end: float) -> RemoteModel:
+    """What the service shows of it: a curve that falls as trainings do, with a little noise that is always the same."""
+    losses = [
+        end + (start - end) * math.exp(-4 * step / steps) + 0.12 * math.sin(step * 2.3) for step in range(1, steps + 1)
+    ]
+    return RemoteModel(
+        remote=one.remote,
+        state=one.state,
+        create_time=one.create_time,
+        snapshots=tuple(Snapshot(step, step * 2 // 15, round(loss, 3)) for step, loss in enumerate(losses, start=1)),
+        completed_steps=steps,
+        total_steps=one.total_steps,
+    )
+
+
+LIVE: Final = {
+    model.remote: model
+    for model in (
+        _trained(_NEWEST, 40, 8.2, 3.1),
+        _trained(_SERVING, 23, 7.9, 3.8),
+        _trained(_REJECTED, 12, 9.3, 5.3),
+        _trained(_FAILED, 9, 8.0, 7.4),
+        _trained(_RHYMES, 16, 7.2, 5.1),
+        _trained(_WORDS, 300, 600.0, 0.42),
+    )
+}
+PORTRAITS: Final = portraits(LOCK, LIVE)
+
+_UPDATE: Final = Action(
+    name="words",
+    file="words.yaml",
+    kind=Kind.UPDATE,
+    reason=Reason.DRIFTED,
+    key="words-abcdefgh",
+    changes=(FieldChange("description", "Says the next word, and only that.", None), FieldChange("topK", 40, 20)),
+)
+_WAIT: Final = Action(name="rhymes", file="rhymes.yaml", kind=Kind.WAIT, reason=Reason.TRAINING, key="rhymes-abcdefgh")
+_MORE: Final = tuple(
+    replace(IN_SYNC, name=name, file=f"{name}.yaml", key=f"{name}-abcdefgh") for name in ("capitals", "months")
+)
+_PLAN: Final = Plan(
+    actions=tuple(sorted((CREATE, FAILED, _UPDATE, _WAIT, *_MORE), key=Action.order)),
+    notices=("limits.maxSteps is 200000 now; it was 100000 when the lockfile was last written",),
+    unmanaged=2,
+    candidates=1,
+)
+_OUTCOMES: Final = (
+    Outcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
+    Outcome("letters", "failed", "letters-22222222", message="the service ran out of quota\nask for more, or wait"),
+)
+
+
+def plan_page(capabilities: Capabilities = SIMULATED) -> Document:
+    """A Plan with portraits."""
+    target = replace(TARGET, bucket="gs://acme-tuning-data", publish="serving.json")
+    return plan_document(_PLAN, target, capabilities, LOCKFILE, root="specs") | {"portraits": PORTRAITS}
+
+
+def result_page() -> Document:
+    """A Result with portraits and a whole report of checks."""
+    document = result_document(
+        plan=replace(_PLAN, actions=(FAILED, _WAIT, *_MORE)),
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=_OUTCOMES,
+        requests=17,
+        seconds=95.2,
+        exit_status=ExitStatus.ERROR,
+        unpublished="gs://acme-tuning-data/serving.json cannot be written",
+        root="specs",
+    )
+    return document | {"portraits": PORTRAITS}
+
+
+def status_page() -> Document:
+    """A Status of the service with portraits."""
+    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, live=LIVE, root="specs")
+    return document | {"portraits": PORTRAITS}
+
+
+def recorded_page() -> Document:
+    """A Status of the lockfile alone."""
+    return status_document(LOCK, TARGET, SIMULATED, LOCKFILE, root="specs")
+
+
+def drift_page() -> Document:
+    """A Drift with portraits."""
+    place = {"file": "words.yaml", "line": 4, "column": 3}
+    findings = [
+        {
+            **place,
+            "class": "Modified",
+            "severity": "drift",
+            "name": "words",
+            "key": "words-abcdefgh",
+            "remote": "tunedModels/words-abcdefgh",
+            "field": "description",
+            "declared": "Says the next word.",
+            "live": "changed by hand",
+            "since": "2026-11-23T10:00:00Z",
+            "message": "the description is not the declared one",
+            "remedy": "run reconcile apply, or declare what is there",
+        },
+        {
+            **place,
+            "class": "Failed",
+            "severity": "drift",
+            "name": "letters",
+            "message": "the training failed: out of quota",
+            "remedy": "train it again with --retry letters",
+        },
+        {
+            "class": "InFlight",
+            "severity": "note",
+            "name": "rhymes",
+            "key": "rhymes-abcdefgh",
+            "message": "it is training",
+        },
+        {
+            "class": "Unmanaged",
+            "severity": "note",
+            "remote": "tunedModels/by-hand",
+            "message": "nobody here manages it",
+        },
+    ]
+    return {
+        **envelope("Drift", TARGET, SIMULATED, "specs"),
+        "lockfile": LOCKFILE,
+        "exitStatus": 2,
+        "drifted": True,
+        "summary": {"Failed": 1, "InFlight": 1, "Modified": 1, "Unmanaged": 1},
+        "findings": findings,
+        "notices": [],
+        "unmanaged": 1,
+        "portraits": PORTRAITS,
+    }
+
+
+def check_page() -> Document:
+    """A Check with one that passed before, one that could not be asked, and one that nothing serves."""
+    examined = [
+        Examined("number-generator", KEY, REMOTE, serves=True, before=_checks(4, 0, 0.95), report=CHECKS),
+        Examined("words", "words-abcdefgh", "tunedModels/words-abcdefgh", serves=True, error=ReconcileError("a", "b")),
+    ]
+    return check_document(examined, ["letters"], TARGET, REAL, root="specs")
+
+
+def history_page() -> Document:
+    """A History of three generations."""
+    entries = history_of(LOCK.models["number-generator"], {})
+    history = History("number-generator", "number-generator.yaml", entries)
+    return history_document(history, TARGET, SIMULATED, LOCKFILE, root="specs")
+
+
+PAGES: Final = {
+    "plan": plan_page,
+    "result": result_page,
+    "status": status_page,
+    "recorded": recorded_page,
+    "drift": drift_page,
+    "check": check_page,
+    "history": history_page,
+}
+"""A maker for each page worth looking at."""
