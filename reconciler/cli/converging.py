@@ -34,16 +34,31 @@ from reconciler.render.text import result_text
 @click.option(
     "--locked", is_flag=True, help="Train nothing: fail unless the lockfile names a ready generation of each."
 )
+@click.option(
+    "--train-only",
+    is_flag=True,
+    help="Train, and record: patch no model, share none, delete none, and tell applications nothing.",
+)
 @options.environment
 def apply(
-    env: Environment, /, *, timeout: timedelta | None, yes: bool, no_wait: bool, locked: bool, **values: Any
+    env: Environment,
+    /,
+    *,
+    timeout: timedelta | None,
+    yes: bool,
+    no_wait: bool,
+    locked: bool,
+    train_only: bool,
+    **values: Any,
 ) -> int:
     """Create what is missing, wait for it, and record it in the lockfile."""
     output = output_of(values)
     request = request_of(values)
     if locked and (request.retry or request.replace):
         raise UsageError("--locked forbids training, which --retry and --replace ask for", "leave one of them out")
-    wanted = Options(request=request, wait=not no_wait, foreseen=yes, timeout=timeout)
+    if locked and train_only:
+        raise UsageError("--locked forbids training, and --train-only all else", "leave one of them out")
+    wanted = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     answer = converge.apply(
         env,
         replace(input_of(values), portraits=bool(output.reports)),

@@ -1,0 +1,99 @@
+"""apply --train-only, which an unmerged branch may do: it trains, and leaves alone what serves and who may use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli_world import Cli
+from support.vertex_runs import apply, manifest
+from support.vertex_world import JOBS, World
+
+
+@pytest.fixture
+def pointer(reconcile: Cli) -> Path:
+    """Where the target publishes."""
+    reconcile.target("  publish: serving.json\n")
+    return reconcile.specs / "serving.json"
+
+
+def _pointer(pointer: Path) -> dict[str, str]:
+    document: Any = json.loads(pointer.read_text(encoding="utf-8"))
+    return {model["name"]: model["key"] for model in document["models"]}
+
+
+def test_it_trains_and_tells_applications_nothing_until_a_full_apply(reconcile: Cli, pointer: Path) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    first = reconcile.lock["adder"]["serving"]
+    reconcile.manifest("adder", epochs=3)
+
+    trained = reconcile("apply", "--yes", "--train-only")
+
+    assert trained.status == 0, trained.err
+    second = reconcile.lock["adder"]["serving"]
+    assert second != first
+    assert reconcile.lock["adder"]["published"] == first
+    assert _pointer(pointer) == {"adder": first}
+    assert reconcile("apply", "--locked", "--yes").status == 0
+    assert _pointer(pointer) == {"adder": second}
+
+
+def test_to_wait_tells_applications_nothing(reconcile: Cli, pointer: Path) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes", "--no-wait").status == 0
+
+    waited = reconcile("wait")
+
+    assert waited.status == 0, waited.err
+    assert reconcile.lock["adder"]["serving"]
+    assert not pointer.exists()
+    assert reconcile("apply", "--yes").status == 0
+    assert _pointer(pointer) == {"adder": reconcile.lock["adder"]["serving"]}
+
+
+def test_it_leaves_what_serves_as_it_is(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    reconcile.manifest("adder", more="  displayName: a new name\n")
+    reconcile.manifest("other")
+
+    trained = reconcile("apply", "--yes", "--train-only", "--format", "json")
+
+    assert trained.status == 0, trained.err
+    assert reconcile.lock["other"]["serving"]
+    assert reconcile("plan", "--format", "json").document["summary"]["update"] == 1
+
+
+def test_what_would_serve_with_other_access_than_declared_does_not_serve_yet(reconcile: Cli) -> None:
+    reconcile.manifest("adder", more="  access: [{role: reader, everyone: true}]\n")
+
+    trained = reconcile("apply", "--yes", "--train-only")
+
+    assert trained.status == 0, trained.err
+    assert "serving" not in reconcile.lock["adder"]
+    assert reconcile("validate", "--locked").status == 0
+    assert reconcile("apply", "--locked", "--yes").status == 0
+    assert reconcile.lock["adder"]["serving"]
+
+
+def test_trainings_that_double_each_other_are_cancelled_all_the_same(slow: World, reconcile: Cli) -> None:
+    manifest(reconcile)
+    assert apply(reconcile, "--no-wait").status == 0
+    (job,) = slow.jobs()
+    again = {name: job[name] for name in ("baseModel", "supervisedTuningSpec", "tunedModelDisplayName", "labels")}
+    slow.ask("POST", JOBS, json.dumps(again).encode())
+
+    assert apply(reconcile, "--train-only", "--no-wait").status == 0
+
+    assert (len(slow.jobs()), len(slow.jobs("CANCELLED", "CANCELLING"))) == (2, 1)
+
+
+def test_it_contradicts_locked(reconcile: Cli) -> None:
+    answer = reconcile("apply", "--yes", "--train-only", "--locked")
+
+    assert answer.status == 64
+    assert answer.err == ("Error: --locked forbids training, and --train-only all else; leave one of them out\n")
