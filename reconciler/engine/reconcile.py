@@ -35,7 +35,8 @@ LOOKS_BEFORE_GONE = 5
 class Options:
     """How far a run goes.
 
-    ``creates`` and ``writes`` allow trainings, and patches and cancellations; without them only the lockfile changes.
+    ``creates`` allows trainings, and to cancel one that doubles another; ``writes`` allows whatever else changes at the
+    service, and to tell applications what serves. Without both only the lockfile changes.
     ``wait`` stays until the trainings end, at most ``timeout`` long. ``foreseen`` says that writes which come up during
     the run are approved too; without it only those of manifests that the approved plan creates or writes. ``curves``
     asks for the loss curves of trainings that are over, too.
@@ -102,7 +103,8 @@ class Reconciler:
         self._options = options
         self._request = options.request
         self._observation = Observation()
-        self._executor = Executor(provider, target, recorder, examples, clock, publish)
+        tell = publish if options.writes else publish_nothing
+        self._executor = Executor(provider, target, recorder, examples, clock, tell)
         self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
@@ -245,7 +247,8 @@ class Reconciler:
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable and not action.after
         if action.kind in {Kind.UPDATE, Kind.RETIRE}:
-            return self._options.writes and (self._options.foreseen or action.name in self._writable)
+            allowed = self._options.writes or (self._options.creates and action.reason is Reason.DUPLICATE)
+            return allowed and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
             updates = (one for one in current.of_kind(Kind.UPDATE) if one.name == action.name)
             return all(self._allowed(one, current, creatable) for one in updates)
