@@ -24,6 +24,7 @@ from reconciler.core.planner import plan as make_plan
 from reconciler.core.ports import Objects
 from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.core.selection import check_names
+from reconciler.render.data_changes import with_data_changes
 from reconciler.render.documents import Document, plan_document, validation_document
 from reconciler.render.resolve import Resolved, resolve_document
 from reconciler.render.status import status_document
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reconciler.app.services import Service
+    from reconciler.core.data_changes import DataChanges
     from reconciler.core.lock import Lock
     from reconciler.render.access import Reach
 
@@ -87,9 +89,20 @@ def checked(request: Request, project: Project) -> Request:
     check_names("--retry", request.retry, project.manifests)
     check_names("--replace", request.replace, project.manifests)
     return Request(request.retry, request.replace, complete=project.complete)
+    if base:
+        document = with_data_changes(document, _data_changes(env, project, base))
 
 
 def documented(project: Project, made: Plan) -> Document:
+def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
+    from reconciler.files.data_changes import data_changes
+
+    found = data_changes(project.workspace, project.manifests, base, project.capabilities, env.environ)
+    if project.target.show_examples:
+        return found
+    return replace(found, changes=tuple(one.without_samples for one in found.changes))
+
+
     """The plan as a document, with what only the whole project can tell about it."""
     others = other_locks(project.workspace.root, project.workspace.lock.path)
     notices = (

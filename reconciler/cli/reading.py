@@ -35,12 +35,15 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 @options.trainings
 @click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
+@click.option(
+    "--base", metavar="REF", help="Also show how the data sets have changed since that commit of git, like origin/main."
+)
 @options.environment
-def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, **values: Any) -> int:
+def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, base: str | None, **values: Any) -> int:
     """Show what apply would do, and why. Changes nothing."""
     output, request = output_of(values), request_of(values)
     what = replace(input_of(values), portraits=bool(output.reports))
-    answer = commands.plan(env, what, request, offline=offline, detailed=detailed_exitcode)
+    answer = commands.plan(env, what, request, offline=offline, detailed=detailed_exitcode, base=base)
     output.warn(answer.warnings)
     output.result(
         answer.document,

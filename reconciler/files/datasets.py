@@ -32,6 +32,7 @@ class DatasetSource:
 
     ``path`` is the file's path relative to the root, empty for inline examples. ``spot`` is where the manifest declares
     the data set, and ``at`` where the item with a certain number stands. ``items`` reads them afresh at every call.
+    ``fields`` are those of a file.
     """
 
     path: str
@@ -39,6 +40,7 @@ class DatasetSource:
     preamble: str
     items: Callable[[], Items]
     at: Callable[[int], Spot]
+    fields: Fields | None = None
 
     def example(self, row: Row | ConversationRow) -> TrainingExample:
         """What is trained on; raises ValueError for a conversation that cannot be written down."""
@@ -62,7 +64,7 @@ class CheckedDataset:
 def file_source(file: Path, shown: str, path: str, fields: Fields, spot: Spot, preamble: str) -> DatasetSource:
     """The examples in a file; ``shown`` is its name in places, ``path`` its path relative to the root."""
     at = partial(_file_spot, shown, f"{spot[1]}.path")
-    return DatasetSource(path, spot, preamble, partial(file_items, file, fields), at)
+    return DatasetSource(path, spot, preamble, partial(file_items, file, fields), at, fields)
 
 
 def _file_spot(shown: str, path: str, line: int) -> Spot:
@@ -94,6 +96,12 @@ def read_examples(source: DatasetSource, expected: Dataset) -> Iterator[Training
         yield example
     if str(digest) != expected.digest:
         raise _changed(source)
+
+
+def raw_examples(source: DatasetSource) -> Iterator[TrainingExample]:
+    """The examples of a data set as they stand there, without the preamble, whatever was checked before."""
+    bare = replace(source, preamble="")
+    return (bare.example(item) for item in source.items() if not isinstance(item, Fault))
 
 
 def _example(source: DatasetSource, item: Item) -> TrainingExample:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Final
 
 _SECONDS: Final = 60
 """How long one question may take; the history of a large repository is long."""
+_PART: Final = 2**20
 _BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
 _KEPT: Final = (
     "PATH",
@@ -80,6 +83,36 @@ class Git:
             found = zip(paths, answers, strict=False)
             yield {path: Blob(one["name"].decode(), int(one["size"])) for path, one in found if one}
 
+    def is_shallow(self) -> bool:
+        """Whether this is a clone that lacks some of the history."""
+        return self._run("rev-parse", "--is-shallow-repository").strip() == b"true"
+
+    def commit(self, ref: str) -> str:
+        """The commit that a branch, a tag or any other expression of git means."""
+        if ref.startswith("-"):
+            raise GitError
+        return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
+
+    def files(self, commit: str, folder: str) -> tuple[str, ...]:
+        """The paths of all files in a folder of a commit; ``.`` is the top."""
+        within = () if folder == "." else (f"{folder}/",)
+        told = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", *within)
+        return tuple(os.fsdecode(name) for name in told.split(b"\0") if name)
+
+    def save_all(self, blobs: Mapping[Path, Blob]) -> None:
+        """Write each content into a new file, with one call of git."""
+        asked = "".join(f"{blob.name}\n" for blob in blobs.values())
+        with TemporaryFile() as stream:
+            self._run("cat-file", "--batch", given=asked.encode(), to=stream)
+            stream.seek(0)
+            for file, blob in blobs.items():
+                head = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
+                if head is None or int(head["size"]) != blob.size:
+                    raise GitError
+                with file.open("xb") as saved:
+                    _copy(stream, saved, blob.size)
+                stream.read(1)
+
     def save(self, blob: Blob, file: Path) -> None:
         """Write the content into a new file."""
         with file.open("xb") as stream:
@@ -99,3 +132,12 @@ class Git:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise GitError from error
         return done.stdout or b""
+
+
+def _copy(source: IO[bytes], into: IO[bytes], size: int) -> None:
+    while size:
+        part = source.read(min(size, _PART))
+        if not part:
+            raise GitError
+        into.write(part)
+        size -= len(part)

@@ -91,8 +91,8 @@ class _Search:
         if not self._missing() or not root.is_relative_to(repository):
             return
         base = root.relative_to(repository).as_posix()
-        manifests = _paths(base, self.recorded.files)
-        data = _paths(base, (one.dataset.path for one in self.recorded.generations))
+        manifests = paths_within(base, self.recorded.files)
+        data = paths_within(base, (one.dataset.path for one in self.recorded.generations))
         paths = tuple(dict.fromkeys([*manifests, *data]))
         commits = git.commits(paths, _MOST_COMMITS) if paths else ()
         for number, blobs in enumerate(git.blobs(commits, paths)):
@@ -176,7 +176,7 @@ def _declares(document: Document, name: str) -> bool:
     return "dataset" in mapping(document.value.get("spec")) and not wrong
 
 
-def _paths(base: str, named: Iterable[str]) -> list[str]:
+def paths_within(base: str, named: Iterable[str]) -> list[str]:
     """The paths within the repository that are meant by paths relative to a folder of it."""
     paths = (posixpath.normpath(posixpath.join(base, one)) for one in named if _is_path(one))
     return [path for path in paths if path.partition("/")[0] not in {".", ".."}]

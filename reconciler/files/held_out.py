@@ -80,10 +80,10 @@ def leaked(held_out: Sequence[HeldOut], training: DatasetSource) -> Iterator[tup
     The training data are read as a stream; of the others the hashes of their inputs are kept. Of conversations only
     those of one exchange can be compared.
     """
-    asked = {hash(text) for one in held_out for _, text in _inputs(one.source)}
-    learnt = asked.intersection(hash(text) for _, text in _inputs(training)) if asked else set()
+    asked = {hash(text) for one in held_out for _, text in inputs(one.source)}
+    learnt = asked.intersection(hash(text) for _, text in inputs(training)) if asked else set()
     for one in held_out:
-        numbers = [number for number, text in _inputs(one.source) if hash(text) in learnt] if learnt else []
+        numbers = [number for number, text in inputs(one.source) if hash(text) in learnt] if learnt else []
         yield len(numbers), tuple(_told(one, numbers))
 
 
@@ -97,7 +97,7 @@ def _told(one: HeldOut, numbers: Sequence[int]) -> Iterator[Problem]:
         yield Problem(*one.source.at(numbers[0]), message, "take them out of one of the two", "warning")
 
 
-def _inputs(source: DatasetSource) -> Iterator[tuple[int, str]]:
+def inputs(source: DatasetSource) -> Iterator[tuple[int, str]]:
     """The numbers and the inputs, without preamble, of the items that have one."""
     for item in source.items():
         if isinstance(item, Row):

@@ -49,6 +49,10 @@ class Workspace:
         """The problems that are no mere warnings."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
+    def sources(self, manifest: Manifest) -> Sources:
+        """Where the examples of a manifest come from."""
+        return self._sources[manifest.name]
+
     def training(self, manifest: Manifest) -> Iterator[TrainingExample]:
         """The training examples of a manifest, read afresh while they are taken; none of a data set in Cloud Storage.
 

@@ -10,15 +10,13 @@ from reconciler.core.example_diff import ExampleChanges
 from reconciler.core.history import Changes, Entry
 from reconciler.core.lock import LockedGeneration
 from reconciler.core.lock_text import checks_json, source_json
-from reconciler.core.model import REMOTE_SCHEME, Capabilities, Conversation, Dataset, Target, TrainingExample
+from reconciler.core.model import REMOTE_SCHEME, Capabilities, Dataset, Target
 from reconciler.render.documents import Document, envelope, filled, number
+from reconciler.render.examples import changed_document, changed_text, example_document, example_text
 from reconciler.render.layout import Role, Style, plain, told
 from reconciler.render.plan_text import display_path, target_line
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, steps_and_loss, value
-
-_LONGEST: Final = 500
-"""Characters of a sample's texts that a document keeps; an example may be as long as a book."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +120,11 @@ def _example_changes(changes: ExampleChanges) -> Document:
         "removed": changes.removed,
         "changed": changes.changed,
         "samples": {
-            "added": [_sample(one) for one in changes.some_added],
-            "removed": [_sample(one) for one in changes.some_removed],
-            "changed": [
-                {"input": _cut(one.input), "before": _cut(one.old), "after": _cut(one.new)}
-                for one in changes.some_changed
-            ],
+            "added": [example_document(one) for one in changes.some_added],
+            "removed": [example_document(one) for one in changes.some_removed],
+            "changed": [changed_document(one) for one in changes.some_changed],
         },
     }
-
-
-def _sample(one: TrainingExample) -> Document:
-    if isinstance(one, Conversation):
-        return {"conversation": _cut(one.line)}
-    return {"input": _cut(one.input), "output": _cut(one.output)}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 _LABEL_WIDTH: Final = 21
@@ -163,7 +148,7 @@ def history_text(document: Document, *, width: int | None = None, verbose: bool 
     """A History document: each generation with how it did and what changed; ``verbose`` shows some examples too."""
     generations = document["generations"]
     manifest = display_path(document["manifest"], document["target"].get("root", ""))
-    lines = [target_line(document, style)]
+    lines = [target_line(document, style, width)]
     if not generations:
         lines.append(terminal_safe(f"No generation of {document['name']} is recorded yet; run reconcile apply first."))
     else:
@@ -178,14 +163,15 @@ def history_text(document: Document, *, width: int | None = None, verbose: bool 
 def _generation(one: Document, width: int | None, style: Style, *, verbose: bool) -> Iterator[str]:
     sign, role = _SIGNS[one.get("standing", "")]
     head = f"  {sign} {terminal_safe(one['key']):<{_LABEL_WIDTH - 2}}  "
-    for margin, line in told(head, _state(one), width):
+    for margin, line in told(head, generation_state(one), width):
         yield f"{style(role, margin) if margin == head else margin}{line}".rstrip()
-    for label, text in _details(one, verbose=verbose):
+    for label, text in generation_details(one, verbose=verbose):
         for margin, line in told(f"      {label:<{_LABEL_WIDTH - 2}}", text, width):
             yield f"{style('muted', margin)}{line}".rstrip()
 
 
-def _state(one: Document) -> str:
+def generation_state(one: Document) -> str:
+    """How a generation of a History document stands, in a few words."""
     standing = one.get("standing", "")
     if standing == "serving":
         since = f" since {_minute(one['promoteTime'])}" if "promoteTime" in one else ""
@@ -194,7 +180,8 @@ def _state(one: Document) -> str:
     return f"{one['state']}{', ' if standing else ''}{standing}{': ' if reason else ''}{reason}"
 
 
-def _details(one: Document, *, verbose: bool) -> Iterator[Detail]:
+def generation_details(one: Document, *, verbose: bool = False) -> Iterator[Detail]:
+    """Label and text of each detail of a generation of a History document; ``verbose`` shows some examples too."""
     yield one["origin"], _origin(one)
     trained = steps_and_loss(one.get("totalSteps"), one.get("finalLoss"))
     if trained:
@@ -300,10 +287,6 @@ def _samples(samples: Document) -> Iterator[str]:
         *(("+", one) for one in samples.get("added", ())),
         *((_MINUS, one) for one in samples.get("removed", ())),
     ]:
-        yield f"  {sign} {_example(one)}"
+        yield f"  {sign} {example_text(one)}"
     for one in samples.get("changed", ()):
-        yield f"  ~ {value(one['input'])}: {value(one['before'])} → {value(one['after'])}"
-
-
-def _example(one: Document) -> str:
-    return value(one["conversation"]) if "conversation" in one else f"{value(one['input'])}: {value(one['output'])}"
+        yield f"  ~ {changed_text(one)}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
+from reconciler.render.data_changes import data_changes_lines
 from reconciler.render.documents import Document
 from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.safe import terminal_safe
@@ -68,6 +69,7 @@ def plan_text(document: Document, *, width: int | None = None, verbose: bool = F
         lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
         for action in actions:
             lines.extend(_action(action, explained, width, style))
+    lines.extend(data_changes_lines(document, width=width, style=style))
     lines.extend(_remarks(document, width, style))
     return "\n".join([*lines, *plan_totals(document, width=width, style=style)])
 
