@@ -66,8 +66,16 @@ def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
     return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 
 
-def plan(env: Environment, what: Input, request: Request, *, offline: bool, detailed: bool) -> Answer:
-    """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status."""
+def plan(
+    env: Environment, what: Input, request: Request, *, offline: bool, detailed: bool, base: str | None = None
+) -> Answer:
+    """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status.
+
+    ``base`` is a commit, of which it is told how the data sets have changed since.
+
+    Raises:
+        UsageError: when git does not know ``base``.
+    """
     project = open_project(env, what)
     request = checked(request, project)
     seen = Observation()
@@ -81,19 +89,11 @@ def plan(env: Environment, what: Input, request: Request, *, offline: bool, deta
     document = documented(project, made)
     if what.portraits:
         document = portrayed(document, project.lock, project.target.scope, seen)
+    if base:
+        document = with_data_changes(document, _data_changes(env, project, base))
     return Answer(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
 
 
-def checked(request: Request, project: Project) -> Request:
-    """The request as it applies to this project; raises UsageError for names that no manifest bears."""
-    check_names("--retry", request.retry, project.manifests)
-    check_names("--replace", request.replace, project.manifests)
-    return Request(request.retry, request.replace, complete=project.complete)
-    if base:
-        document = with_data_changes(document, _data_changes(env, project, base))
-
-
-def documented(project: Project, made: Plan) -> Document:
 def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
     from reconciler.files.data_changes import data_changes
 
@@ -103,6 +103,14 @@ def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
     return replace(found, changes=tuple(one.without_samples for one in found.changes))
 
 
+def checked(request: Request, project: Project) -> Request:
+    """The request as it applies to this project; raises UsageError for names that no manifest bears."""
+    check_names("--retry", request.retry, project.manifests)
+    check_names("--replace", request.replace, project.manifests)
+    return Request(request.retry, request.replace, complete=project.complete)
+
+
+def documented(project: Project, made: Plan) -> Document:
     """The plan as a document, with what only the whole project can tell about it."""
     others = other_locks(project.workspace.root, project.workspace.lock.path)
     notices = (
