@@ -81,3 +81,19 @@ async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int)
     """
     uris = sorted(addresses(manifests))
     return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
+
+
+async def look_around(
+    provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool
+) -> Observation:
+    """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
+
+    Raises as :func:`look`.
+    """
+    seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
+    seen = await with_permissions(provider, seen, manifests, lock, target)
+    served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))
+    sources = (*(one.source for one in manifests), *served)
+    wanted = frozenset(one.base_model for one in sources if one.base_model)
+    untunable = await provider.preflight(wanted) if wanted else {}
+    return replace(seen, untunable=untunable)

@@ -14,7 +14,20 @@ from reconciler.core.lock import Lock
 from reconciler.core.lock_text import dumps
 from support.render_values import ACTIVE, held_to, locks, schema
 
-NAMES = ("plan", "status", "validation", "lock", "resolve", "result", "doctor", "prompt", "graph", "serving", "history")
+NAMES = (
+    "plan",
+    "status",
+    "validation",
+    "lock",
+    "resolve",
+    "result",
+    "drift",
+    "doctor",
+    "prompt",
+    "graph",
+    "serving",
+    "history",
+)
 
 
 def described(part: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:

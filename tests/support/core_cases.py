@@ -206,6 +206,7 @@ def live(
     failure: str | None = None,
     number: int | None = None,
     started: float | None = None,
+    updated: float | None = None,
     phase: str = "",
 ) -> RemoteModel:
     """A model as the service shows it; ``under`` is another id than the generation's key, ``number`` that of a job."""
@@ -222,6 +223,7 @@ def live(
         hyperparameters={**SERVER_DEFAULTS, **(made.declared if effective is None else effective)},
         create_time=at(created),
         start_time="" if started is None else at(started),
+        update_time="" if updated is None else at(updated),
         failure=Failure(3, failure) if failure else None,
         phase=phase,
     )
@@ -235,6 +237,10 @@ def recorded(
     failure: str | None = None,
     number: int | None = None,
     checks: Mapping[str, Any] | None = None,
+    completed: float | None = None,
+    promoted: float | None = None,
+    rejection: str = "",
+    claimed: bool = False,
 ) -> LockedGeneration:
     return LockedGeneration(
         key=made.key,
@@ -250,6 +256,10 @@ def recorded(
         effective={} if created is None else {**SERVER_DEFAULTS, **made.declared},
         create_time="" if created is None else at(created),
         failure=Failure(3, failure) if failure else None,
+        complete_time="" if completed is None else at(completed),
+        promote_time="" if promoted is None else at(promoted),
+        rejection=rejection,
+        claimed=claimed,
     )
 
 

@@ -1,0 +1,101 @@
+"""Scenarios for drift as data: what is declared, live and recorded as in the cases of the planner, and what is found.
+
+A finding names its class with the generation that it is about, and what else there is to it::
+
+    found:
+      - Modified: one
+        field: displayName
+        declared: counter
+        live: other
+        since: 30
+
+Digests, keys and times are written as the word of the data set, the name of the generation and the minutes after START.
+``severity`` is said where it is not that of the class; ``says`` and ``remedy`` are parts of what people read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconciler.core.drift import FAILING, DriftClass, Finding, drift
+from reconciler.core.model import Target
+from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Case, at, digest_of, job, manifest
+
+CASES = Path(__file__).parent.parent / "core" / "drift_cases"
+TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
+
+
+@dataclass(frozen=True)
+class DriftCase(Case):
+    """One scenario as its YAML gives it."""
+
+    found: tuple[Mapping[str, Any], ...] = ()
+    where: str = ""
+    unreadable: Mapping[str, str] | None = None
+
+    def findings(self) -> tuple[Finding, ...]:
+        seen = self._observation()
+        unreadable = {self.made[alias].remote: why for alias, why in (self.unreadable or {}).items()}
+        return drift(
+            tuple(manifest(**self._resolved(one)) for one in self.manifests),
+            replace(seen, unreadable=unreadable),
+            self._lock(),
+            TARGET,
+            CAPABILITIES if self.ids else WITHOUT_IDS,
+            START + timedelta(minutes=self.now),
+            complete=(self.request or {}).get("complete", True),
+            where=self.where,
+        )
+
+    def expected(self) -> list[dict[str, Any]]:  # type: ignore[override]  # what is found stands in the plan's place
+        """The findings, with what a case need not say filled in."""
+        return [self._finding(one) for one in self.found]
+
+    def _finding(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        (kind,) = one.keys() & set(DriftClass)
+        made = self.made.get(one[kind])
+        remote = job(one["number"]) if "number" in one else one.get("remote", made.remote if made else "")
+        return {
+            "kind": kind,
+            "severity": one.get("severity", "drift" if DriftClass(kind) in FAILING else "note"),
+            "name": one.get("name", made.name if made else ""),
+            "key": one.get("key", made.key if made else ""),
+            "remote": remote,
+            "field": one.get("field", ""),
+            "declared": self._value(one, "declared"),
+            "live": self._value(one, "live"),
+            "since": at(one["since"]) if isinstance(one.get("since"), int) else one.get("since", ""),
+        }
+
+    def _value(self, one: Mapping[str, Any], side: str) -> Any:
+        value, about = one.get(side), one.get("field", "")
+        if value is None:
+            return None
+        if about == "dataset" and value in {"A", "B"}:
+            return digest_of(value)
+        if about == "createTime":
+            return at(value)
+        if about in {"generation", "source"}:
+            return self.made[value].key
+        return self.made[value].mark.spec if about == "ownership mark" and value in self.made else value
+
+
+def facts(one: Finding) -> dict[str, Any]:
+    """A finding without what is told in words, and where its manifest is."""
+    names = ("severity", "name", "key", "remote", "field", "declared", "live", "since")
+    return {"kind": str(one.kind), **{name: getattr(one, name) for name in names}}
+
+
+def cases() -> dict[str, DriftCase]:
+    """Every case by its file and its name."""
+    return {
+        f"{path.stem}: {name}": DriftCase(plan=[], **case)
+        for path in sorted(CASES.glob("*.yaml"))
+        for name, case in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+    }
