@@ -29,6 +29,7 @@ _MODULES = {
     "wait": "converging",
     "check": "checking",
     "status": "reading",
+    "drift": "drifting",
     "resolve": "reading",
     "prompt": "asking",
     "graph": "drawing",
