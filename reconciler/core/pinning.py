@@ -53,9 +53,11 @@ def _found(dataset: Dataset, found: Mapping[str, Dataset]) -> Dataset:
 
 def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:
     """The data set at that address as a generation was trained on it: the serving one, or else the newest."""
-    model = lock.models.get(manifest.name)
-    if model is None:
-        return None
-    serving = model.generation(model.serving)
-    candidates = [*([serving] if serving else []), *model.generations]
-    return next((one.dataset for one in candidates if one.dataset.path == manifest.dataset.path), None)
+    for name in manifest.names:
+        model = lock.models.get(name)
+        serving = model.generation(model.serving) if model else None
+        candidates = [*([serving] if serving else []), *(model.generations if model else ())]
+        found = next((one.dataset for one in candidates if one.dataset.path == manifest.dataset.path), None)
+        if found:
+            return found
+    return None

@@ -12,6 +12,7 @@ from reconciler.core.events import (
     Cancelled,
     Checked,
     Checking,
+    Claimed,
     Completed,
     Disappeared,
     Dropped,
@@ -20,6 +21,7 @@ from reconciler.core.events import (
     Progressed,
     Refused,
     Rejected,
+    Renamed,
     Restored,
     Started,
     Targeted,
@@ -65,6 +67,8 @@ class Teller:
                 )
             case Adopted(_, _, generation):
                 return "promote", f"adopted: {generation.key}"
+            case Renamed() | Claimed():
+                return "promote", _carried(event)
             case Progressed(_, key, model, total):
                 self._sized(key, total)
                 return self._phase(key, model.phase)
@@ -90,6 +94,12 @@ class Teller:
         final = model.snapshots[-1].loss if model.snapshots else None
         trained = steps_and_loss(model.total_steps or self._sizes.get(key), final)
         return f"trained: {key}" + (f", {trained}" if trained else "")
+
+
+def _carried(event: Renamed | Claimed) -> str:
+    if isinstance(event, Renamed):
+        return f"renamed: it was recorded as {event.former} so far"
+    return f"claimed: {event.key} counts as trained on {event.dataset.path or 'what the manifest says'}"
 
 
 def _plight(event: Event) -> tuple[Role, str] | None:

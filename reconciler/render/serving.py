@@ -45,7 +45,7 @@ def serving_document(moved: Moved, target: Target, capabilities: Capabilities, *
         "serving": {"key": moved.model.serving, "remote": moved.remote},
         "rejected": list(_rejected(moved.model)),
         "lockfile": moved.lockfile,
-        "next": [_next(action) for action in moved.next],
+        "next": [next_action(action) for action in moved.next],
     }
 
 
@@ -55,7 +55,8 @@ def _rejected(model: LockedModel) -> Iterator[Document]:
         yield {"key": key, **filled({"reason": generation.rejection if generation else ""})}
 
 
-def _next(action: Action) -> Document:
+def next_action(action: Action) -> Document:
+    """One thing that the next apply would do, in short."""
     return {
         "action": action.kind.value,
         "reason": action.reason.value,
@@ -102,10 +103,11 @@ def _details(document: Document) -> Iterator[tuple[str, str]]:
         if "published" in document:
             yield "published", document["published"]
     for action in document["next"]:
-        yield "next apply", _outlook(action)
+        yield "next apply", outlook(action)
 
 
-def _outlook(action: Document) -> str:
+def outlook(action: Document) -> str:
+    """What the next apply would do, for people."""
     verb = _VERBS.get(action["action"]) or _UNEVENTFUL.get(action["reason"], "leaves it as it is")
     what = verb.format(key=action.get("key", "it"), reason=action["reason"])
     return f"{what}: {action['message']}" if "message" in action else what

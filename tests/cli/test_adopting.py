@@ -1,0 +1,388 @@
+"""adopt on the command line: a model that somebody else trained, on every service, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.adopted_world import THEIRS, adopt, declared, foreign, job_of, manifest_of
+from support.cli_world import EXAMPLES, Cli
+from support.git_repository import Repository
+from support.render_values import held_to
+from support.vertex_runs import BASE, chosen, trainings
+from support.vertex_world import World, lock_file, lock_of
+
+if TYPE_CHECKING:
+    from support.vertex_fronts import Json
+
+ON_PORTS = pytest.mark.parametrize("target", ["gl", "vertex"])
+
+
+def refused(reconcile: Cli, name: str, remote: str, *arguments: str, target: str = "gl", status: int = 1) -> str:
+    """What is said when nothing is taken over: no file is written or changed."""
+    before = {file: file.read_bytes() for file in reconcile.specs.rglob("*") if file.is_file()}
+    answer = reconcile("adopt", name, remote, *arguments, *chosen(target))
+    assert answer.status == status, answer.err
+    assert answer.out == ""
+    assert {file: file.read_bytes() for file in reconcile.specs.rglob("*") if file.is_file()} == before
+    return answer.err
+
+
+def recorded(reconcile: Cli, target: str) -> Json:
+    (one,) = lock_of(reconcile, target)["adder"]["generations"]
+    return dict(one)
+
+
+# what is taken over
+
+
+@ON_PORTS
+def test_it_is_taken_over_without_training_and_serves_after_the_next_apply(
+    reconcile: Cli, world: World, target: str
+) -> None:
+    remote = foreign(reconcile, world, target)
+
+    taken = adopt(reconcile, remote, target)
+
+    assert "adder: taken over, nothing was trained\n" in taken.out
+    assert "  manifest    specs/adder.yaml\n" in taken.out
+    one = recorded(reconcile, target)
+    assert (one["remote"], one["origin"], one["state"]) == (remote, "adopted", "ACTIVE")
+    assert one["dataset"]["unknown"] is True
+    assert re.fullmatch(r"adder-[a-z2-7]{8}", one["key"])
+    assert reconcile("validate", *chosen(target)).status == 0
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 0, done.err
+    assert reconcile("resolve", "adder", *chosen(target)).out.strip() in {remote, job_of(world, remote)}
+    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 1 model")
+    assert reconcile("validate", "--locked", *chosen(target)).status == 0
+    assert trainings(world, reconcile, target) == 1
+
+
+def test_the_manifest_says_what_the_service_shows(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world, description="no\n12:30 “ü”\n"), "gl")
+    assert (reconcile.specs / "adder.yaml").read_text() == (
+        "# Taken over from tunedModels/theirs. All fields: `reconcile schema TunedModel`.\n"
+        "apiVersion: tuning.reconcile/v1alpha1\n"
+        "kind: TunedModel\n"
+        "metadata:\n"
+        "  name: adder\n"
+        "spec:\n"
+        f"  baseModel: {BASE}\n"
+        "  displayName: Their adder\n"
+        "  description: |\n"
+        "    no\n"
+        "    12:30 “ü”\n"
+        "  dataset:\n"
+        "    unknown: true # what it was trained on, declared in place of this line, is recorded; that trains nothing\n"
+        "  sampling:\n"
+        "    temperature: 0.5\n"
+        "    topP: 0.95\n"
+        "    topK: 64\n"
+        "  # The service reports these. Declared, they train nothing either; changing them then does.\n"
+        "  # hyperparameters: {epochCount: 3, batchSize: 4, learningRate: 0.001}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "said", ["no", "1e-3", "0o14", "12:30", "null", " a ", "- b", "#c", "tab\there", "bell \a", "é😀"]
+)
+def test_whatever_a_model_is_called_is_read_back_as_that(reconcile: Cli, world: World, said: str) -> None:
+    adopt(reconcile, foreign(reconcile, world, description=said, displayName=said), "gl")
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    live = world.ask("GET", f"/v1beta/{THEIRS}")
+    assert live["displayName"] == said
+    assert live["description"].startswith(f"{said}\nmanaged-by=reconcile scope=acme/nlp name=adder ")
+
+
+def test_reported_hyperparameters_can_be_declared_and_changed(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("  # hyper", "  hyper"))
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    file.write_text(file.read_text().replace("epochCount: 3", "epochCount: 4"))
+    held = reconcile("apply", "--yes", *chosen("gl"))
+    assert held.status == 1
+    assert "held (DataUnknown): nothing can be trained, as spec.dataset.unknown says that the data is not" in held.out
+    assert trainings(world, reconcile, "gl") == 1
+
+
+def test_the_mark_is_written_and_the_lockfile_can_be_lost_after_that(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    plan = reconcile("plan", *chosen("gl"))
+    assert "ownership mark: absent → restored" in plan.out
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    before = lock_of(reconcile, "gl")["adder"]["serving"]
+    lock_file(reconcile, "gl").unlink()
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == before
+    assert recorded(reconcile, "gl")["dataset"]["unknown"] is True
+    assert trainings(world, reconcile, "gl") == 1
+
+
+def test_a_lost_lockfile_is_made_up_for_where_nothing_bears_a_mark(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world, "vertex")
+    adopt(reconcile, remote, "vertex")
+    before = recorded(reconcile, "vertex")
+    lock_file(reconcile, "vertex").unlink()
+    held = reconcile("apply", "--yes", *chosen("vertex"))
+    assert held.status == 1
+    assert "take a model over with reconcile adopt adder REMOTE" in held.out
+    again = adopt(reconcile, remote, "vertex")
+    assert "manifest" not in again.out
+    assert recorded(reconcile, "vertex") == before
+    assert reconcile("apply", "--yes", *chosen("vertex")).status == 0
+
+
+def test_a_manifest_that_asks_for_something_else_is_no_place_for_it(reconcile: Cli, world: World) -> None:
+    declared(reconcile, "{unknown: true}", hyperparameters="{epochCount: 5}")
+    assert refused(reconcile, "adder", foreign(reconcile, world)) == (
+        "Error: tunedModels/theirs is not what adder asks for at specs/adder.yaml:3:18; let spec.baseModel, "
+        "spec.source and spec.hyperparameters say what it was trained with\n"
+    )
+
+
+def test_what_was_tuned_further_keeps_its_parent(reconcile: Cli, world: World) -> None:
+    foreign(reconcile, world)
+    remote = foreign(reconcile, world, called="child", baseModel=None, tunedModelSource={"tunedModel": THEIRS})
+    adopt(reconcile, remote, "gl")
+    assert f"  source:\n    remote: {THEIRS}\n" in (reconcile.specs / "adder.yaml").read_text()
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+
+
+def test_the_file_can_be_named_and_the_document_obeys_its_schema(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
+    (reconcile.specs / "old").mkdir()
+    answer = adopt(reconcile, remote, "gl", "--file", "specs/old/theirs.yml", "--format", "json")
+    document = held_to("change", answer.document)
+    assert (document["command"], document["outcome"], document["manifest"]) == ("adopt", "done", "specs/old/theirs.yml")
+    assert [(one["action"], one["reason"]) for one in document["next"]] == [("update", "Drifted"), ("promote", "Ready")]
+    assert lock_of(reconcile, "gl")["adder"]["manifest"] == "old/theirs.yml"
+
+
+# what becomes of its data
+
+
+@ON_PORTS
+def test_the_first_data_set_is_a_claim_and_later_ones_are_changes(reconcile: Cli, world: World, target: str) -> None:
+    adopt(reconcile, foreign(reconcile, world, target), target)
+    assert reconcile("apply", "--yes", *chosen(target)).status == 0
+    first = lock_of(reconcile, target)["adder"]["serving"]
+
+    manifest_of(reconcile, "adder", EXAMPLES)
+    plan = reconcile("plan", *chosen(target))
+    assert "its data is unknown: from now on adder.csv counts as what it was trained on, nothing is" in plan.out
+    assert "0 to create" in plan.out
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 0, done.err
+    assert f"claimed: {first} counts as trained on adder.csv" in done.err
+    assert lock_of(reconcile, target)["adder"]["serving"] == first
+    dataset = recorded(reconcile, target)["dataset"]
+    assert (dataset["path"], dataset["examples"], dataset["claimed"]) == ("adder.csv", 20, True)
+    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync")
+    assert trainings(world, reconcile, target) == 1
+
+    manifest_of(reconcile, "adder", [*EXAMPLES, ("20", "21")])
+    assert reconcile("apply", "--yes", *chosen(target)).status == 0
+    assert lock_of(reconcile, target)["adder"]["serving"] != first
+    assert trainings(world, reconcile, target) == 2
+
+
+def test_a_claim_outlives_the_lockfile_where_there_is_a_mark(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    manifest_of(reconcile, "adder", EXAMPLES)
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    digest = recorded(reconcile, "gl")["dataset"]["digest"]
+    assert f" data={digest} " in world.ask("GET", f"/v1beta/{THEIRS}")["description"]
+    lock_file(reconcile, "gl").unlink()
+    manifest_of(reconcile, "adder", [*EXAMPLES, ("20", "21")])
+    assert "+ adder" in reconcile("plan", *chosen("gl")).out
+
+
+def test_the_data_set_is_claimed_although_something_else_changes_with_it(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    manifest_of(reconcile, "adder", EXAMPLES, more="  hyperparameters: {epochCount: 5}\n")
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    made, taken = lock_of(reconcile, "gl")["adder"]["generations"]
+    assert (taken["dataset"]["claimed"], taken["dataset"]["digest"]) == (True, made["dataset"]["digest"])
+    assert "claimed" not in made["dataset"]
+
+
+def test_a_preamble_is_claimed_too_and_put_before_prompts(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(re.sub(r"    unknown: true.*", '    unknown: true\n    preamble: "1"', file.read_text()))
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    assert recorded(reconcile, "gl")["preamble"] == "1"
+    assert reconcile("prompt", "adder", "2", *chosen("gl")).out == "13\n"
+
+
+def test_data_that_is_declared_no_longer_asks_for_nothing(reconcile: Cli, world: World) -> None:
+    assert world
+    declared(reconcile, f"{{examples: {json.dumps([{'input': a, 'output': b} for a, b in EXAMPLES])}}}")
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    declared(reconcile, "{unknown: true}")
+    assert reconcile("apply", "--yes", *chosen("gl")).out.startswith("Everything is in sync")
+    assert reconcile("plan", "--replace", "adder", *chosen("gl")).status == 1
+
+
+def test_history_tells_of_a_claim_as_of_any_data_set(reconcile: Cli, world: World) -> None:
+    adopt(reconcile, foreign(reconcile, world), "gl")
+    assert reconcile("history", "adder", *chosen("gl")).status == 0
+    assert reconcile("status", *chosen("gl")).status == 0
+    assert reconcile("graph", *chosen("gl")).status == 0
+
+
+# what is not taken over
+
+
+def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
+    reconcile.manifest("adder", base=BASE, metadata=", formerly: [summer]")
+    assert refused(reconcile, "adder", remote) == (
+        "Error: adder is the name of a manifest, at specs/adder.yaml:3:18; choose another name\n"
+    )
+    assert refused(reconcile, "summer", remote) == (
+        "Error: summer is a former name of adder, at specs/adder.yaml:3:18; choose another name\n"
+    )
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    (reconcile.specs / "adder.yaml").unlink()
+    assert refused(reconcile, "adder", remote) == (
+        "Error: specs/reconcile.gl.lock.json records generations of adder already; choose another name, or let them go "
+        "with reconcile forget adder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "remote", "told"),
+    [
+        (
+            "gl",
+            "tunedModels/nobodys",
+            "the service knows no tunedModels/nobodys, or does not show it to us; see to its",
+        ),
+        (
+            "vertex",
+            "projects/my-project/locations/europe-west4/tuningJobs/7",
+            "the service knows no projects/my-project/locations/europe-west4/tuningJobs/7, or does not show it to us",
+        ),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused(
+    reconcile: Cli, world: World, target: str, remote: str, told: str
+) -> None:
+    assert world
+    assert refused(reconcile, "adder", remote, target=target).startswith(f"Error: {told}")
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "remote", "told"),
+    [
+        (
+            "gl",
+            "adder",
+            "theirs",
+            "theirs is no model of Generative Language API v1beta; write it as in tunedModels/nu",
+        ),
+        ("gl", "Adder", THEIRS, "Adder is no name of a manifest; use 1 to 31 lower-case letters"),
+        (
+            "vertex",
+            "adder",
+            "projects/my-project/locations/europe-west4/models/1@1",
+            "projects/my-project/locations/europe-west4/models/1@1 is no model of Vertex AI; write it as in projects/",
+        ),
+        (
+            "vertex",
+            "adder",
+            "projects/my-project/locations/us-central1/tuningJobs/1",
+            "'projects/my-project/locations/us-central1/tuningJobs/1' is no name of a tuning job here; name a model of",
+        ),
+    ],
+)
+def test_what_is_no_name_is_refused(
+    reconcile: Cli, world: World, target: str, name: str, remote: str, told: str
+) -> None:
+    assert world
+    assert refused(reconcile, name, remote, target=target, status=64).startswith(f"Error: {told}")
+
+
+def test_a_model_that_is_not_ready_is_refused(reconcile: Cli, slow: World) -> None:
+    remote = foreign(reconcile, slow, ready=False)
+    assert refused(reconcile, "adder", remote) == (
+        "Error: tunedModels/theirs cannot be taken over: the service shows it as CREATING; wait until its training has "
+        "ended\n"
+    )
+
+
+def test_what_is_ours_or_somebody_elses_is_refused(reconcile: Cli, world: World) -> None:
+    assert world
+    reconcile.manifest("mine", base=BASE)
+    assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    (one,) = lock_of(reconcile, "gl")["mine"]["generations"]
+    assert refused(reconcile, "adder", one["remote"]) == (
+        f"Error: {one['remote']} is ours already: the lockfile records it as a generation of mine; to call it "
+        "otherwise, rename that manifest, with metadata.formerly: [mine]\n"
+    )
+    lock_file(reconcile, "gl").unlink()
+    assert refused(reconcile, "adder", one["remote"]).startswith(
+        f"Error: {one['remote']} is ours already: it bears the mark of mine, of this scope; reconcile apply takes it up"
+    )
+    target = reconcile.specs / "reconcile.gl.yaml"
+    target.write_text(target.read_text().replace("scope: acme/nlp", "scope: acme/vision"))
+    assert refused(reconcile, "adder", one["remote"]).startswith(
+        f"Error: {one['remote']} belongs to the scope acme/nlp, as its mark says: mine; ask those who own that scope"
+    )
+
+
+def test_what_another_target_has_taken_over_is_refused(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world, "vertex")
+    adopt(reconcile, remote, "vertex")
+    target = reconcile.specs / "reconcile.vertex.yaml"
+    other = target.read_text().replace("scope: acme/nlp", "scope: acme/vision").replace("name: vertex", "name: other")
+    (reconcile.specs / "reconcile.other.yaml").write_text(other)
+    assert refused(reconcile, "summer", remote, target="other").startswith(
+        f"Error: {remote} is ours already: the lockfile of target vertex records it as a generation of adder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "told", "status"),
+    [
+        ("elsewhere.yaml", "elsewhere.yaml lies outside the folder of the target file; name a file in", 64),
+        ("specs/adder.txt", "specs/adder.txt is no name of a manifest", 64),
+        ("specs/reconcile.new.yaml", "specs/reconcile.new.yaml is no name of a manifest", 64),
+        ("specs/.adder.yaml", "specs/.adder.yaml is hidden, so that no run would read it", 64),
+        ("specs/new/adder.yaml", "specs/new/adder.yaml is in a folder that does not exist; make the folder", 64),
+        ("specs/other/adder.yaml", "specs/other/adder.yaml lies in a folder with a target file of its own", 64),
+        ("specs/taken.yaml", "specs/taken.yaml is there already; name another file with --file", 1),
+    ],
+)
+def test_where_no_manifest_can_go_none_is_written(
+    reconcile: Cli, world: World, file: str, told: str, status: int
+) -> None:
+    remote = foreign(reconcile, world)
+    (reconcile.specs / "taken.yaml").write_text("")
+    (reconcile.specs / "other").mkdir()
+    (reconcile.specs / "other" / "reconcile.gl.yaml").write_text("")
+    assert refused(reconcile, "adder", remote, "--file", file, status=status).startswith(f"Error: {told}")
+
+
+def test_a_link_out_of_the_repository_takes_no_manifest(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
+    Repository(reconcile.specs)
+    (reconcile.specs / "out").symlink_to(reconcile.folder)
+    assert "leads out of the repository" in refused(reconcile, "adder", remote, "--file", "specs/out/adder.yaml")
+
+
+def test_all_manifests_must_be_known_and_right(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world)
+    reconcile.manifest("other", base=BASE)
+    assert refused(reconcile, "adder", remote, "specs/other.yaml", status=64) == (
+        "Error: a manifest adder may stand outside these paths; name the whole of specs\n"
+    )
+    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    assert "specs/other.yaml:1:1: apiVersion: is missing" in refused(reconcile, "adder", remote)
