@@ -189,8 +189,9 @@ def status(env: Environment, what: Input, *, live: bool, access: str | None = No
         _require_permissions(project)
     asked = live or access
     observed, reach = _asked(env, project, what, live=live, access=access) if asked else (Observation(), None)
+    lock = _without_the_vanished(project.lock, observed)
     document = status_document(
-        _without_the_vanished(project.lock, observed),
+        lock,
         project.target,
         project.capabilities,
         project.lockfile,
@@ -198,7 +199,7 @@ def status(env: Environment, what: Input, *, live: bool, access: str | None = No
         reach=reach,
         root=project.root,
     )
-    return Answer(document)
+    return Answer(portrayed(document, lock, project.target.scope, observed) if what.portraits else document)
 
 
 def _require_permissions(project: Project) -> None:

@@ -67,7 +67,8 @@ def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, base: s
 def status(env: Environment, /, *, live: bool, access: str | None, **values: Any) -> int:
     """Show what the lockfile records of each model."""
     output = output_of(values)
-    answer = commands.status(env, input_of(values), live=live, access=access)
+    what = replace(input_of(values), portraits=bool(output.reports))
+    answer = commands.status(env, what, live=live, access=access)
     output.result(answer.document, lambda style, width: status_text(answer.document, width=width, style=style))
     return answer.exit_status
 

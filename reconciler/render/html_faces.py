@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reconciler.core.drift import DriftClass
 from reconciler.core.problems import UsageError
 from reconciler.render.access import access_lines
+from reconciler.render.data_changes import counts_line, remarks, sample_line
 from reconciler.render.documents import Document
+from reconciler.render.drift import drift_summary
 from reconciler.render.html_models import Score, score_of
 from reconciler.render.layout import Role, plain
 from reconciler.render.plan_text import (
@@ -87,8 +90,23 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class DataChange:
+    """What became of a data set; ``samples`` are what became of an example, and the example."""
+
+    model: str
+    path: str
+    use: str
+    counts: str
+    remarks: tuple[str, ...]
+    samples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
-    """The first part of a page; ``lines`` are sentences, the first of which says what it comes to."""
+    """The first part of a page; ``lines`` are sentences, the first of which says what it comes to.
+
+    ``base`` is what data sets were compared with, empty where they were not, and ``data`` what became of them.
+    """
 
     title: str
     role: Role
@@ -99,6 +117,8 @@ class Face:
     rows: tuple[Row, ...] = ()
     facts: tuple[Detail, ...] = ()
     remarks: tuple[str, ...] = ()
+    base: str = ""
+    data: tuple[DataChange, ...] = ()
 
 
 def face_of(document: Document) -> Face:
@@ -153,6 +173,19 @@ def _plan(document: Document) -> Face:
         rows=tuple(sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
         facts=tuple(reach_details(document["target"])),
         remarks=tuple(left_alone(document)),
+        base=document["base"]["ref"] if "commit" in document.get("base", {}) else "",
+        data=tuple(_data_change(one) for one in document.get("dataChanges", ())),
+    )
+
+
+def _data_change(one: Document) -> DataChange:
+    return DataChange(
+        model=one["name"],
+        path=one.get("path", "inline examples"),
+        use=f"held out for {one['check']}" if "check" in one else one["use"],
+        counts=counts_line(one),
+        remarks=tuple(remarks(one)),
+        samples=tuple((each["change"], sample_line(each)[1]) for each in one.get("samples", ())),
     )
 
 
@@ -294,21 +327,15 @@ def _status_row(model: Document) -> Row:
 
 
 def _drift(document: Document) -> Face:
-    root = document["target"].get("root", "")
-    rows = [_finding_row(one, root) for one in document["findings"]]
-    drift = [one["class"] for one in document["findings"] if one["severity"] == "drift"]
-    roles: dict[str, Role] = {
-        one["class"]: "hold" if one["class"] in drift else "muted"
-        for one in sorted(document["findings"], key=lambda one: (one["class"] not in drift, one["class"]))
-    }
-    found = f"{counted(len(drift), 'finding')} of drift" if drift else "No drift"
-    noted = f", {counted(len(rows) - len(drift), 'note')}." if len(rows) > len(drift) else "."
+    findings = sorted(document["findings"], key=lambda one: _DRIFT_ORDER[_weight(one)])
+    rows = [_finding_row(one) for one in findings]
+    unmanaged = document.get("unmanaged", 0)
     return Face(
         title="Drift",
         role="hold" if document["drifted"] else "good",
-        lines=(found + noted,),
+        lines=(drift_summary(document).removeprefix("Drift: "),),
         heading="What differs",
-        tallies=_tallies(rows, roles),
+        tallies=_tallies(rows, {one["class"]: _FINDINGS[_weight(one)][1] for one in findings}),
         columns=(
             Column("Class"),
             Column("Model"),
@@ -316,21 +343,36 @@ def _drift(document: Document) -> Face:
             Column("Since (UTC)"),
             Column("Manifest"),
         ),
-        rows=tuple(sorted(rows, key=lambda row: row.states[0] not in drift)),
+        rows=tuple(rows),
+        remarks=(f"Unmanaged: {counted(unmanaged, 'foreign model')}.",) if unmanaged else (),
     )
 
 
-def _finding_row(one: Document, root: str) -> Row:
-    drift = one["severity"] == "drift"
+_FINDINGS: Final[Mapping[str, tuple[str, Role]]] = {
+    "drift": ("!", "hold"),
+    "note": ("i", "warning"),
+    _IN_SYNC: ("=", "muted"),
+}
+_DRIFT_ORDER: Final = {weight: position for position, weight in enumerate(_FINDINGS)}
+
+
+def _weight(finding: Document) -> str:
+    """How much a finding matters: its severity, less where all is well."""
+    return _IN_SYNC if finding["class"] == DriftClass.IN_SYNC else str(finding["severity"])
+
+
+def _finding_row(one: Document) -> Row:
+    weight = _weight(one)
+    sign, role = _FINDINGS[weight]
     name = one.get("name", "")
     return Row(
         (one["class"],),
         (
-            Cell(one["class"], role="hold" if drift else "muted", sign="!" if drift else "·", notes=(one["severity"],)),
+            Cell(one["class"], role=role, sign=sign, notes=(weight,) if weight != _IN_SYNC else ()),
             Cell(name or one.get("remote", ""), model=name, code=not name),
             Cell(one["message"], details=tuple(_finding_details(one))),
             Cell(minute(one.get("since", "")), order=one.get("since", "")),
-            Cell(_place(one, root), code=True),
+            Cell(_place(one, ""), code=True),
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from support.cli_world import Cli
+from support.render_values import held_to
 
 
 def test_validate_tells_every_problem_at_once(reconcile: Cli) -> None:
@@ -126,6 +127,20 @@ def test_status_shows_what_is_recorded_and_what_is_live(reconcile: Cli) -> None:
     live = reconcile("status", "--live", "--format", "json").document
     assert live["observed"] is True
     assert live["models"][0]["generations"][0]["state"] == "CREATING"
+
+
+def test_a_report_of_status_has_the_curves_of_each_generation_where_the_service_was_asked(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    report = reconcile.folder / "status.json"
+
+    reconcile("status", "--report", str(report))
+    (recorded,) = held_to("status", json.loads(report.read_text("utf-8")))["portraits"][0]["generations"]
+    assert "curve" not in recorded
+    reconcile("status", "--live", "--report", str(report))
+    (live,) = held_to("status", json.loads(report.read_text("utf-8")))["portraits"][0]["generations"]
+    assert live["curve"][-1] == [live["totalSteps"], live["finalLoss"]]
+    assert "portraits" not in reconcile("status", "--format", "json").document
 
 
 def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:

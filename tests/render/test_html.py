@@ -42,7 +42,22 @@ from support.render_values import (
     texts,
 )
 
-CODES = frozenset({"kind", "version", "action", "reason", "state", "class", "severity", "standing", "origin", "role"})
+CODES = frozenset(
+    {
+        "kind",
+        "version",
+        "action",
+        "reason",
+        "state",
+        "class",
+        "severity",
+        "standing",
+        "origin",
+        "use",
+        "change",
+        "commit",
+    }
+)
 """Names of fields that hold one of a few words of ours."""
 NAMED = frozenset({"scores", "declared", "effective"})
 """Objects whose names are those that people gave."""
@@ -125,11 +140,36 @@ def test_a_status_of_the_record_alone_says_so() -> None:
 def test_drift_tells_findings_before_notes_with_place_values_and_remedy() -> None:
     root = drawn("drift")
     overview = rows(root.one("table", **{"class": "overview"}))
-    assert [row[0] for row in overview] == ["! Modifieddrift", "! Faileddrift", "· InFlightnote", "· Unmanagednote"]
+    assert [row[0] for row in overview] == ["! Modifieddrift", "! Faileddrift", "i InFlightnote", "i Unmanagednote"]
+    verdict = root.one("p", **{"class": "verdict hold"})
+    assert words(verdict) == "1 Failed, 1 Modified. Noted: 1 InFlight, 1 Unmanaged."
     modified = overview[0]
     assert 'declared "Says the next word.", live "changed by hand"' in modified[2]
     assert "run reconcile apply, or declare what is there" in modified[2]
     assert modified[3:] == ["2026-11-23 10:00", "specs/words.yaml:4:3"]
+
+
+def test_models_in_sync_come_last_in_drift_and_are_no_notes() -> None:
+    synced = {"class": "InSync", "severity": "note", "name": "capitals", "message": "it is as declared"}
+    document = drift_page()
+    root = parsed(page({**document, "findings": [synced, *document["findings"]]}))
+    assert rows(root.one("table", **{"class": "overview"}))[-1][:3] == ["= InSync", "capitals", "it is as declared"]
+
+
+def test_a_plan_tells_what_became_of_data_sets() -> None:
+    changed, unknown = rows(drawn("plan").one("section", **{"aria-labelledby": "data"}))
+    assert changed[:2] == ["number-generator", "datasets/next-number.csvtraining"]
+    assert changed[2].startswith("+14 \N{MINUS SIGN}2 ~1 examples 1 new contradiction (same input, other output)")
+    assert "added thirty: thirty-one" in changed[2]
+    assert "leaked 41 (check unseen)" in changed[2]
+    assert unknown == ["words", "held-out.csvheld out for unseen", "the old one is not in git"]
+
+
+def test_a_plan_that_compared_no_data_says_nothing_of_it() -> None:
+    document = plan_page()
+    assert "The data sets are as they were." in page(document | {"dataChanges": []})
+    del document["base"], document["dataChanges"]
+    assert "Data changes" not in page(document)
 
 
 def test_a_check_tells_scores_and_what_could_not_be_checked() -> None:

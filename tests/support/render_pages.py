@@ -149,6 +149,27 @@ _PLAN: Final = Plan(
     unmanaged=2,
     candidates=1,
 )
+_BASE: Final = {"ref": "origin/main", "commit": "a" * 40}
+_DATA_CHANGES: Final[list[Document]] = [
+    {
+        "name": "number-generator",
+        "use": "training",
+        "path": "datasets/next-number.csv",
+        "added": 14,
+        "removed": 2,
+        "changed": 1,
+        "contradictions": 1,
+        "leaked": 1,
+        "samples": [
+            {"change": "added", "input": "thirty", "output": "thirty-one"},
+            {"change": "removed", "input": "1", "output": "one"},
+            {"change": "changed", "input": "9", "before": "ten", "after": "10"},
+            {"change": "contradiction", "input": "7", "outputs": ["8", "eight"]},
+            {"change": "leaked", "check": "unseen", "input": "41"},
+        ],
+    },
+    {"name": "words", "use": "check", "check": "unseen", "path": "held-out.csv", "note": "the old one is not in git"},
+]
 _OUTCOMES: Final = (
     Outcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
     Outcome("letters", "failed", "letters-22222222", message="the service ran out of quota\nask for more, or wait"),
@@ -156,9 +177,10 @@ _OUTCOMES: Final = (
 
 
 def plan_page(capabilities: Capabilities = SIMULATED) -> Document:
-    """A Plan with portraits."""
+    """A Plan with portraits and with what became of the data sets."""
     target = replace(TARGET, bucket="gs://acme-tuning-data", publish="serving.json")
-    return plan_document(_PLAN, target, capabilities, LOCKFILE, root="specs") | {"portraits": PORTRAITS}
+    document = plan_document(_PLAN, target, capabilities, LOCKFILE, root="specs")
+    return document | {"portraits": PORTRAITS, "base": _BASE, "dataChanges": _DATA_CHANGES}
 
 
 def result_page() -> Document:
@@ -190,7 +212,7 @@ def recorded_page() -> Document:
 
 def drift_page() -> Document:
     """A Drift with portraits."""
-    place = {"file": "words.yaml", "line": 4, "column": 3}
+    place = {"file": "specs/words.yaml", "line": 4, "column": 3}
     findings = [
         {
             **place,
