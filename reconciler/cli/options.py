@@ -13,7 +13,7 @@ import click
 
 from reconciler.app.environment import Environment
 from reconciler.app.project import Input
-from reconciler.cli.output import Output, check_report
+from reconciler.cli.output import Output, check_reports
 from reconciler.core.plan import Request
 from reconciler.core.selection import Selection
 from reconciler.render.safe import terminal_safe
@@ -97,7 +97,10 @@ colour = click.option(
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
 verbose = click.option("-v", "--verbose", count=True, help="Say more: also what is in sync.")
 reports = click.option(
-    "--report", multiple=True, metavar="FILE", help="Also write the document to FILE, which ends in .json; repeatable."
+    "--report",
+    multiple=True,
+    metavar="FILE",
+    help="Also write a report to FILE, which ends in .json, .md, .html or .xml (JUnit); repeatable.",
 )
 
 voice = together(colour, quiet, verbose)
@@ -132,7 +135,7 @@ def output_of(values: dict[str, Any]) -> Output:
         colour=values.pop("color"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
-        reports=tuple(map(check_report, values.pop("report", ()))),
+        reports=check_reports(values.pop("report", ())),
     )
     if not output.quiet:
         _log_to_stderr()

@@ -15,6 +15,7 @@ import click
 
 from reconciler.core.problems import Problem, ReconcileError, UsageError
 from reconciler.render.layout import Style, ansi, plain
+from reconciler.render.reports import encoded, face_of
 from reconciler.render.safe import encodable, terminal_safe
 
 Colour = Literal["auto", "always", "never"]
@@ -77,18 +78,28 @@ def width_of(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def check_report(report: str) -> str:
-    """The report's file, before any work is done for it; raises UsageError when it could not be written."""
-    path = Path(report)
-    if path.suffix != ".json":
-        raise UsageError(f"--report {report}: reports are written as .json", "name a file that ends in .json")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--report {report} cannot be written", "name a file in a folder that is there and writable")
-    return report
+def check_reports(reports: Iterable[str]) -> tuple[str, ...]:
+    """The reports' files, before any work is done for them; raises UsageError when one could not be written."""
+    files: dict[Path, str] = {}
+    for report in reports:
+        face_of(report)
+        path = Path(report)
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise UsageError(
+                f"--report {report} cannot be written", "name a file in a folder that is there and writable"
+            )
+        place = path.resolve()
+        if place in files:
+            raise UsageError(
+                f"--report {files[place]} and --report {report} are one file", "name two files, or leave one out"
+            )
+        files[place] = report
+    return tuple(files.values())
 
 
 def _write_report(report: str, document: Mapping[str, Any]) -> None:
+    content = encoded(face_of(report)(dict(document)))
     try:
-        Path(report).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(report).write_bytes(content)
     except OSError as error:
         raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error

@@ -142,7 +142,8 @@ def _progress(progress: Document | None) -> str:
 
 def validation_text(document: Document, *, style: Style = plain) -> str:
     """A Validation document: a line a problem, as compilers write them, and how many there are."""
-    return "\n".join([*(_problem(problem, style) for problem in document["problems"]), _verdict(document, style)])
+    verdict = style("good" if document["valid"] else "error", validation_verdict(document))
+    return "\n".join([*(_problem(problem, style) for problem in document["problems"]), verdict])
 
 
 def _problem(problem: Document, style: Style) -> str:
@@ -153,13 +154,14 @@ def _problem(problem: Document, style: Style) -> str:
     return style("muted", place) + warning + terminal_safe(f"{path}{problem['message']}{remedy}")
 
 
-def _verdict(document: Document, style: Style) -> str:
+def validation_verdict(document: Document) -> str:
+    """How many manifests are valid, or how much is wrong, in one line."""
     errors, warnings = document["summary"]["errors"], document["summary"]["warnings"]
     besides = f", {counted(warnings, 'warning')}" if warnings else ""
     if document["valid"]:
-        return style("good", f"{counted(document['manifests'], 'manifest is', 'manifests are')} valid{besides}")
+        return f"{counted(document['manifests'], 'manifest is', 'manifests are')} valid{besides}"
     files = {problem["file"] for problem in document["problems"] if problem["severity"] == "error"}
-    return style("error", f"{counted(errors, 'problem')} in {counted(len(files), 'file')}{besides}")
+    return f"{counted(errors, 'problem')} in {counted(len(files), 'file')}{besides}"
 
 
 OUTCOMES: Final[Mapping[str, tuple[str, Role]]] = {

@@ -324,7 +324,31 @@ def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
 
     assert answer.status == 64
     assert not reconcile.lock_file.exists()
-    assert "--report plan.pdf: reports are written as .json; name a file that ends in .json" in answer.err
+    assert "--report plan.pdf: reports are written as .json, .md, .html, .xml" in answer.err
+    assert "name a file that ends in one of these; .xml is JUnit" in answer.err
+
+
+def test_two_reports_in_one_file_are_refused_before_the_training(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    answer = reconcile("apply", "--yes", "--report", "x.md", "--report", "specs/../x.md")
+
+    assert answer.status == 64
+    assert "--report x.md and --report specs/../x.md are one file; name two files, or leave one out" in answer.err
+    assert not reconcile.lock_file.exists()
+
+
+def test_several_reports_of_one_run_tell_the_same(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+
+    files = {end: reconcile.folder / f"result.{end}" for end in ("json", "md", "xml")}
+    answer = reconcile("apply", "--yes", *(part for file in files.values() for part in ("--report", str(file))))
+
+    assert answer.status == 0
+    key = json.loads(files["json"].read_text())["models"][0]["key"]
+    assert key in answer.out
+    assert files["md"].read_text().startswith("<!-- reconcile:result:default -->\n### ✅ Result for target `default`\n")
+    assert [key in file.read_text() for file in files.values()] == [True, True, True]
 
 
 def test_locked_fails_when_the_model_is_gone(reconcile: Cli) -> None:
