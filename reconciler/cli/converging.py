@@ -12,9 +12,10 @@ import click
 
 from reconciler.app import converge
 from reconciler.app.commands import Answer
-from reconciler.app.converge import Sink
+from reconciler.app.converge import Approve, Sink
 from reconciler.app.environment import Environment
 from reconciler.cli import options
+from reconciler.cli.event_log import EventLog, event_log, events, watched
 from reconciler.cli.options import input_of, output_of, request_of
 from reconciler.cli.output import Output
 from reconciler.cli.watching import progress
@@ -29,6 +30,7 @@ from reconciler.render.text import result_text
 @options.run
 @options.trainings
 @options.timeout
+@events
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
 @click.option("--no-wait", is_flag=True, help="Start the trainings and return; reconcile wait takes up from there.")
 @click.option(
@@ -59,33 +61,48 @@ def apply(
     if locked and train_only:
         raise UsageError("--locked forbids training, and --train-only all else", "leave one of them out")
     wanted = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
-    answer = converge.apply(
-        env,
-        replace(input_of(values), portraits=bool(output.reports)),
-        wanted,
-        locked=locked,
-        approve=lambda document, warnings: _approve(output, document, warnings, yes=yes),
-        progress=lambda document: _progress(env, output, document),
-    )
+    with event_log(env, output, values.pop("events"), "apply") as log:
+        answer = converge.apply(
+            env,
+            replace(input_of(values), portraits=bool(output.reports)),
+            wanted,
+            locked=locked,
+            approve=_noted(log, lambda document, warnings: _approve(output, document, warnings, yes=yes)),
+            progress=lambda document: watched(_progress(env, output, document), log),
+        )
+        log.ended(answer.document)
     return _tell(output, answer)
 
 
 @click.command()
 @options.run
 @options.timeout
+@events
 @options.environment
 def wait(env: Environment, /, *, timeout: timedelta | None, **values: Any) -> int:
     """Wait for the trainings that any earlier run started. Creates and changes nothing at the service."""
     output = output_of(values)
-    answer = converge.apply(
-        env,
-        replace(input_of(values), portraits=bool(output.reports)),
-        Options(creates=False, writes=False, timeout=timeout),
-        locked=False,
-        approve=lambda _document, _warnings: True,
-        progress=lambda document: _progress(env, output, document),
-    )
+    with event_log(env, output, values.pop("events"), "wait") as log:
+        answer = converge.apply(
+            env,
+            replace(input_of(values), portraits=bool(output.reports)),
+            Options(creates=False, writes=False, timeout=timeout),
+            locked=False,
+            approve=_noted(log, lambda _document, _warnings: True),
+            progress=lambda document: watched(_progress(env, output, document), log),
+        )
+        log.ended(answer.document)
     return _tell(output, answer)
+
+
+def _noted(log: EventLog, approve: Approve) -> Approve:
+    """The question, before which the plan is noted."""
+
+    def noted(document: Document, warnings: tuple[Problem, ...]) -> bool:
+        log.planned(document)
+        return approve(document, warnings)
+
+    return noted
 
 
 def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], *, yes: bool) -> bool:

@@ -27,6 +27,7 @@ NAMES = (
     "graph",
     "serving",
     "history",
+    "events",
 )
 
 
