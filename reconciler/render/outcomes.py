@@ -44,7 +44,8 @@ class Outcomes:
                 return None
 
     def _about(self, name: str, key: str, outcome: Outcome) -> Outcome:
-        generation = self._lock().models[name].generation(key)
+        model = self._lock().models.get(name)  # what is not recorded yet may be changed before it is
+        generation = model.generation(key) if model else None
         if generation is None:
             return replace(outcome, key=key)
         return replace(
