@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from reconciler.core.selection import Selection
 from reconciler.files.workspace import Workspace, load
 
 EVERYTHING = Selection()
+ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,27 @@ def open_project(env: Environment, what: Input, *, strict: bool = True) -> Proje
     return project_of(env, read_workspace(env, what), what, strict=strict)
 
 
-def project_of(env: Environment, workspace: Workspace, what: Input, *, strict: bool = True) -> Project:
-    """The project in a workspace; raises as :func:`open_project` does."""
+def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
+    """What a lockfile records, which messages call ``shown``; nothing where there is none.
+
+    Raises:
+        ReconcileError: when it cannot be read, or belongs to another target.
+    """
+    text = store.read()
+    lock = Lock() if text is None else loads(text, shown)
+    check_owner(lock, target, shown)
+    return lock
+
+
+def project_of(
+    env: Environment, workspace: Workspace, what: Input, *, strict: bool = True, read: ReadLock = read_lock
+) -> Project:
+    """The project in a workspace, with its lockfile as ``read`` reads it; raises as :func:`open_project` does."""
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
     store = lock_store(env, workspace, what.allow_endpoints)
     shown = workspace.target.lock or shown_path(workspace.lock.path, env.cwd)
-    lock = _read(store, workspace.target, shown)
+    lock = read(store, workspace.target, shown)
     return Project(
         workspace=workspace,
         manifests=pinned(what.selection.of(workspace.manifests), {}, lock),
@@ -115,14 +131,7 @@ def reread(project: Project) -> Project:
     Raises:
         ReconcileError: when the lockfile cannot be read, or belongs to something else by now.
     """
-    return replace(project, lock=_read(project.store, project.target, project.lockfile))
-
-
-def _read(store: LockStore, target: Target, shown: str) -> Lock:
-    text = store.read()
-    lock = Lock() if text is None else loads(text, shown)
-    check_owner(lock, target, shown)
-    return lock
+    return replace(project, lock=read_lock(project.store, project.target, project.lockfile))
 
 
 def shown_root(root: Path, cwd: Path) -> str:

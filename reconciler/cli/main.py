@@ -36,6 +36,7 @@ _MODULES = {
     "history": "history",
     "rollback": "serving",
     "promote": "serving",
+    "refresh": "refreshing",
     "adopt": "letting_go",
     "forget": "letting_go",
     "cancel": "letting_go",

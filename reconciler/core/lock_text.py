@@ -9,11 +9,14 @@ from typing import Any, Final
 
 from reconciler.core.blocks import Block, OddFieldError
 from reconciler.core.checks import RecordedChecks, RecordedMiss
+from reconciler.core.conflicts import has_markers
 from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.core.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
 from reconciler.core.problems import ReconcileError
 
 LOCK_VERSION: Final = 1
+UPGRADE: Final = "upgrade reconcile"
+"""The remedy of a lockfile that a newer version has written."""
 
 
 def dumps(lock: Lock) -> str:
@@ -143,9 +146,7 @@ def loads(text: str, file: str) -> Lock:
     if type(version) is not int or version < 1 or not isinstance(document.get("models"), dict):
         raise _unreadable(f"{file} is JSON, but no lockfile of reconcile", file)
     if version > LOCK_VERSION:
-        raise ReconcileError(
-            f"{file} has version {version}, and this reconcile reads up to {LOCK_VERSION}", "upgrade reconcile"
-        )
+        raise ReconcileError(f"{file} has version {version}, and this reconcile reads up to {LOCK_VERSION}", UPGRADE)
     try:
         return _lock_of(document)
     except OddFieldError as error:
@@ -154,13 +155,13 @@ def loads(text: str, file: str) -> Lock:
 
 def _unreadable(message: str, file: str) -> ReconcileError:
     source = "an earlier version of the object" if file.startswith(REMOTE_SCHEME) else "git"
-    return ReconcileError(message, f"restore {file} from {source}, or move it away: apply rebuilds it")
+    return ReconcileError(message, f"restore {file} from {source}, or move it away: reconcile refresh rebuilds it")
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
-    if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
+    if has_markers(text):
         raise ReconcileError(
-            f"{file} holds the conflict markers of a merge", f"take one side (git checkout --ours {file}) and run again"
+            f"{file} holds the conflict markers of a merge", "run reconcile refresh, which unites both sides"
         )
     try:
         document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)

@@ -22,7 +22,7 @@ from support.core_strategies import generation, locked_models, locks, names
 SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 FILE = "specs/reconcile.lock.json"
-RESTORE = f"restore {FILE} from git, or move it away: apply rebuilds it"
+RESTORE = f"restore {FILE} from git, or move it away: reconcile refresh rebuilds it"
 FULL = Lock(
     LockedTarget("default", "embedded", "acme/nlp", "p", None, {"maxCreates": 5}),
     {
@@ -229,7 +229,7 @@ def test_conflict_markers_are_told_as_such() -> None:
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)
     assert str(caught.value) == (
-        f"{FILE} holds the conflict markers of a merge; take one side (git checkout --ours {FILE}) and run again"
+        f"{FILE} holds the conflict markers of a merge; run reconcile refresh, which unites both sides"
     )
 
 

@@ -1,0 +1,287 @@
+"""Two branches that each train something, brought together by real git: with the merge driver, and without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli_world import Cli
+from support.git_repository import Repository
+from support.render_values import held_to
+
+PAGE = Path(__file__).parents[2] / "docs" / "lockfile.md"
+LOCK = "specs/reconcile.lock.json"
+WAYS = (("merge", "--no-edit", "theirs"), ("rebase", "theirs"), ("cherry-pick", "theirs"))
+STYLES = pytest.mark.parametrize("style", ["merge", "diff3", "zdiff3"])
+
+
+def documented(language: str, start: str) -> str:
+    """The line that the page on the lockfile tells people to configure git with."""
+    blocks = re.findall(rf"^```{language}\n(.*?)\n```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (line,) = [block for block in blocks if block.startswith(start)]
+    return str(line)
+
+
+def trained(reconcile: Cli, *names: str, epochs: int = 2) -> None:
+    for name in names:
+        reconcile.manifest(name, epochs=epochs)
+    answer = reconcile("apply", "--yes")
+    assert answer.status == 0, answer.out + answer.err
+
+
+@pytest.fixture
+def repository(reconcile: Cli) -> Repository:
+    """Two branches: both train the adder further, and each of them a model of its own.
+
+    Ours is checked out. The service is one, and not in git.
+    """
+    repository = Repository(reconcile.folder)
+    (reconcile.folder / ".gitignore").write_text(".reconcile/\nbin/\n")
+    trained(reconcile, "adder", "mean")
+    repository.commit()
+    repository("switch", "--quiet", "--create", "theirs")
+    trained(reconcile, "nose")
+    trained(reconcile, "adder", epochs=3)
+    repository.commit()
+    repository("switch", "--quiet", "main")
+    reconcile.clock.now = reconcile.clock.now.replace(hour=14)
+    trained(reconcile, "lips", "adder", epochs=4)
+    repository.commit()
+    return repository
+
+
+@pytest.fixture
+def driver(reconcile: Cli, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """The repository with the configuration that the documentation tells."""
+    command = reconcile.folder / "bin" / "reconcile"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m reconciler "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    (reconcile.folder / ".gitattributes").write_text(f"{documented('gitattributes', '')}\n")
+    configured = documented("sh", "git config")
+    subprocess.run(configured, shell=True, cwd=reconcile.folder, check=True)  # noqa: S602 - a line of our own page
+    return repository
+
+
+def bring_together(repository: Repository, way: tuple[str, ...]) -> bool:
+    """Whether git brought the branches together by itself; only the manifest of the adder is in its way."""
+    try:
+        repository(*way)
+    except subprocess.CalledProcessError:
+        unmerged = set(repository("diff", "--name-only", "--diff-filter=U").split())
+        assert "specs/adder.yaml" in unmerged
+        return LOCK not in unmerged
+    raise AssertionError("both branches changed the adder")
+
+
+def models(reconcile: Cli) -> dict[str, Any]:
+    whole = json.loads(reconcile.lock_file.read_text())
+    held_to("lock", whole)
+    return dict(whole["models"])
+
+
+def everything_is_there(reconcile: Cli, repository: Repository) -> None:
+    found = models(reconcile)
+    assert {name: len(one["generations"]) for name, one in found.items()} == {
+        "adder": 3,
+        "lips": 1,
+        "mean": 1,
+        "nose": 1,
+    }
+    newest = found["adder"]["generations"][0]
+    assert found["adder"]["serving"] == newest["key"]
+    assert newest["hyperparameters"]["declared"]["epochCount"] == 4
+    reconcile.manifest("adder", epochs=4)  # somebody decides
+    repository("add", "--all")
+    assert reconcile("refresh", "--check").status == 0
+    assert reconcile("validate", "--locked").status == 0
+    assert reconcile("apply", "--yes").out.startswith("Everything is in sync: 4 models")
+
+
+# with the driver
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_driver_unites_both_sides(reconcile: Cli, driver: Repository, way: tuple[str, ...]) -> None:
+    assert bring_together(driver, way)
+    everything_is_there(reconcile, driver)
+
+
+def test_the_driver_tells_what_it_decided_and_asks_for_no_target(reconcile: Cli, driver: Repository) -> None:
+    (reconcile.specs / "reconcile.yaml").write_text("nonsense")
+    driver.commit()
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        driver("merge", "theirs")
+    assert "note: adder: both sides let another generation serve, adder-" in caught.value.stdout + caught.value.stderr
+    assert LOCK not in driver("diff", "--name-only", "--diff-filter=U")
+
+
+def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reconcile: Cli, driver: Repository) -> None:
+    ours = reconcile.lock_file.read_bytes()
+    driver("config", "merge.reconcile.driver", "false")
+    assert not bring_together(driver, ("merge", "theirs"))
+    assert reconcile.lock_file.read_bytes() == ours
+    reconcile.manifest("adder", epochs=4)
+    answer = reconcile("refresh")
+    assert answer.status == 0, answer.err
+    assert f"{LOCK}: both sides of a merge are united; git add {LOCK}." in answer.out
+    everything_is_there(reconcile, driver)
+
+
+def test_what_somebody_resolved_is_not_resolved_again(reconcile: Cli, repository: Repository) -> None:
+    assert not bring_together(repository, ("merge", "theirs"))
+    repository("checkout", "--theirs", LOCK)
+    theirs = reconcile.lock_file.read_bytes()
+    reconcile.manifest("adder", epochs=3)
+    answer = reconcile("refresh", "--dry-run", "--format", "json")
+    assert answer.status == 0, answer.err
+    assert answer.document["merged"] is False
+    assert reconcile.lock_file.read_bytes() == theirs
+
+
+# without
+
+
+@pytest.mark.parametrize(("way", "style"), [*((way, "merge") for way in WAYS), (WAYS[0], "diff3"), (WAYS[0], "zdiff3")])
+def test_markers_are_resolved_by_refresh(
+    reconcile: Cli, repository: Repository, way: tuple[str, ...], style: str
+) -> None:
+    repository("config", "merge.conflictStyle", style)
+    assert not bring_together(repository, way)
+    refused = reconcile("status", "specs/mean.yaml")
+    assert refused.status == 1
+    assert refused.err == (
+        f"Error: {LOCK} holds the conflict markers of a merge; run reconcile refresh, which unites both sides\n"
+    )
+    reconcile.manifest("adder", epochs=4)
+
+    looked = reconcile("refresh", "--check", "--format", "json")
+    answer = reconcile("refresh")
+
+    assert looked.status == 2, looked.err
+    told = held_to("refresh", looked.document)
+    assert (told["merged"], told["written"], told["models"]) == (True, False, [])
+    assert answer.status == 0, answer.err
+    assert f"{LOCK}: both sides of a merge are united; git add {LOCK}. Since then, 0 models changed.\n" in answer.out
+    assert "note: adder: both sides let another generation serve, adder-" in answer.out
+    everything_is_there(reconcile, repository)
+
+
+@STYLES
+def test_markers_are_read_where_git_is_not_there_to_ask(
+    reconcile: Cli, repository: Repository, style: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository("config", "merge.conflictStyle", style)
+    assert not bring_together(repository, ("merge", "theirs"))
+    repository("add", "--all")
+    monkeypatch.setenv("PATH", "")
+    reconcile.manifest("adder", epochs=4)
+    answer = reconcile("refresh")
+    assert answer.status == 0, answer.err
+    unknown = "note: what both sides began with is not known, so what one of them removed is there again\n"
+    assert (unknown in answer.out) == (style != "diff3")
+    assert set(models(reconcile)) == {"adder", "lips", "mean", "nose"}
+
+
+def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Repository) -> None:
+    whole = json.loads(reconcile.lock_file.read_text())
+    del whole["models"]["mean"]
+    reconcile.lock_file.write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+    (reconcile.specs / "mean.yaml").unlink()
+    repository.commit()
+    assert not bring_together(repository, ("merge", "theirs"))
+    reconcile.manifest("adder", epochs=4)
+    assert reconcile("refresh").status == 0
+    assert set(models(reconcile)) == {"adder", "lips", "nose"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("embedded", "vertex"), "the sides of this merge belong to another provider each: embedded and vertex; take"),
+        (('"version": 1', '"version": 2'), "and this reconcile reads up to 1; upgrade reconcile\n"),
+        (('"models"', '"modles"'), "is JSON, but no lockfile of reconcile; take the other side (git checkout --ours"),
+    ],
+)
+def test_sides_that_cannot_be_united_are_told_and_left(
+    reconcile: Cli, repository: Repository, change: tuple[str, str], told: str
+) -> None:
+    repository("switch", "--quiet", "theirs")
+    reconcile.lock_file.write_text(reconcile.lock_file.read_text().replace(*change))
+    repository.commit()
+    repository("switch", "--quiet", "main")
+    assert not bring_together(repository, ("merge", "theirs"))
+    before = reconcile.lock_file.read_bytes()
+    answer = reconcile("refresh")
+    assert answer.status == 1
+    assert told in answer.err
+    assert reconcile.lock_file.read_bytes() == before
+
+
+# the driver by hand
+
+
+def versions(reconcile: Cli, repository: Repository) -> tuple[Path, Path, Path]:
+    """The lockfile of the common ancestor, of ours and of theirs, as git hands them to a driver."""
+    base = repository("merge-base", "main", "theirs").strip()
+    files = reconcile.folder / "base", reconcile.folder / "ours", reconcile.folder / "theirs"
+    for file, commit in zip(files, (base, "main", "theirs"), strict=True):
+        file.write_text(repository("show", f"{commit}:{LOCK}"))
+    return files
+
+
+def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
+    base, ours, theirs = versions(reconcile, repository)
+    base.write_text("")  # as git has it where both sides added the file
+    answer = reconcile("refresh", "--merge", str(base), str(ours), str(theirs))
+    assert (answer.status, answer.out) == (0, "")
+    assert answer.err.startswith("note: adder: both sides let another generation serve, ")
+    assert set(json.loads(ours.read_text())["models"]) == {"adder", "lips", "mean", "nose"}
+    assert reconcile("refresh", "-q", "--merge", str(base), str(ours), str(theirs)).err == ""
+
+
+@pytest.mark.parametrize(
+    ("broken", "change", "told"),
+    [
+        (2, ("embedded", "vertex"), "the sides of this merge belong to another provider each: embedded and vertex; "),
+        (
+            2,
+            ('"version": 1', '"version": 2'),
+            "the side theirs has version 2, and this reconcile reads up to 1; upgrade",
+        ),
+        (1, ('"models"', ""), "the side ours is no complete JSON ("),
+        (0, ('"models"', '"modles"'), "the common ancestor is JSON, but no lockfile of reconcile; take the other side"),
+    ],
+)
+def test_what_cannot_be_merged_is_told_and_nothing_is_written(
+    reconcile: Cli, repository: Repository, broken: int, change: tuple[str, str], told: str
+) -> None:
+    files = versions(reconcile, repository)
+    files[broken].write_text(files[broken].read_text().replace(*change))
+    before = [file.read_bytes() for file in files]
+    answer = reconcile("refresh", "--merge", *map(str, files))
+    assert (answer.status, answer.out) == (1, "")
+    assert told in answer.err
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("more", [["specs"], ["--check"], ["--dry-run"]])
+def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
+    file = str(reconcile.specs / "reconcile.yaml")
+    answer = reconcile("refresh", "--merge", file, file, file, *more)
+    assert answer.status == 64
+    assert "--merge takes three files and nothing else; leave --check, --dry-run and PATHS out" in answer.err
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(reconcile: Cli) -> None:
+    answer = reconcile("refresh", "--merge", "a", "b", "c")
+    assert answer.status == 64
+    assert "File 'a' does not exist" in answer.err

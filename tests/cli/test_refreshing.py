@@ -1,0 +1,310 @@
+"""refresh on the command line: what is brought up to date, what comes back, what is left alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from support.cli_world import Cli, Result
+from support.render_values import held_to
+from support.vertex_runs import BASE, chosen, manifest, trainings
+from support.vertex_world import TARGETS, World, lock_file, lock_of
+
+EVERY = pytest.mark.parametrize("target", TARGETS)
+UNSURE = {"serving", "published"}
+
+
+def version(reconcile: Cli, epochs: int, target: str = "", name: str = "adder", more: str = "") -> str:
+    """Train a version of the manifest, and give the key that serves then."""
+    block = f"  vertex: {{baseModel: gemini-2.5-flash, hyperparameters: {{epochCount: {epochs}}}}}\n"
+    reconcile.manifest(name, base=BASE, epochs=epochs, more=block + more)
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 0, done.err
+    return str(lock_of(reconcile, target)[name]["serving"])
+
+
+def refreshed(reconcile: Cli, *arguments: str, target: str = "", status: int = 0) -> Result:
+    answer = reconcile("refresh", *arguments, *chosen(target))
+    assert answer.status == status, answer.out + answer.err
+    return answer
+
+
+def refused(reconcile: Cli, *arguments: str, status: int = 1) -> str:
+    """What is said when nothing is written."""
+    before = reconcile.lock_file.read_bytes()
+    answer = reconcile("refresh", *arguments)
+    assert answer.status == status, answer.out + answer.err
+    assert answer.out == ""
+    assert reconcile.lock_file.read_bytes() == before
+    return answer.err
+
+
+def generations(reconcile: Cli, target: str = "", name: str = "adder") -> dict[str, dict[str, Any]]:
+    return {one["key"]: one for one in lock_of(reconcile, target)[name]["generations"]}
+
+
+# with a lockfile
+
+
+@EVERY
+def test_a_lockfile_that_is_up_to_date_stays_as_it_is_and_the_service_too(
+    reconcile: Cli, world: World, target: str
+) -> None:
+    for epochs in (2, 3):
+        version(reconcile, epochs, target)
+    before, asked = lock_file(reconcile, target).read_bytes(), len(world.lines)
+
+    answer = refreshed(reconcile, "--check", target=target)
+
+    assert answer.out.endswith(".lock.json is as manifests and service have it; nothing to write\n")
+    assert refreshed(reconcile, target=target).out == answer.out
+    assert lock_file(reconcile, target).read_bytes() == before
+    assert all(line.startswith("GET ") for line in world.lines[asked:])
+    assert bool(target) == bool(world.lines[asked:])
+
+
+@EVERY
+def test_what_ended_meanwhile_is_recorded_and_does_not_serve_yet(reconcile: Cli, world: World, target: str) -> None:
+    assert world
+    manifest(reconcile)
+    assert reconcile("apply", "--yes", "--no-wait", *chosen(target)).status == 0
+    (key,) = generations(reconcile, target)
+    assert generations(reconcile, target)[key]["state"] == "CREATING"
+    reconcile.clock.now = reconcile.clock.now.replace(hour=20)
+
+    dry = refreshed(reconcile, "--dry-run", target=target)
+
+    assert generations(reconcile, target)[key]["state"] == "CREATING"
+    assert refreshed(reconcile, "--check", target=target, status=2).out == dry.out
+    assert " would be written, with 1 model changed\n  ~ adder\n" in dry.out
+    assert f"      ~ {key}  CREATING → ACTIVE: completeTime, " in dry.out
+    done = refreshed(reconcile, target=target)
+    assert done.out == dry.out.replace("would be written", "is written")
+    assert generations(reconcile, target)[key]["state"] == "ACTIVE"
+    assert "serving" not in lock_of(reconcile, target)["adder"]
+    assert refreshed(reconcile, "--check", target=target).status == 0
+
+
+def test_what_is_gone_becomes_missing_and_goes_on_being_named(reconcile: Cli, world: World) -> None:
+    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    for epochs in (2, 3):
+        version(reconcile, epochs, "gl", "other")
+    world.ask("DELETE", f"/v1beta/tunedModels/{second}")
+
+    answer = refreshed(reconcile, target="gl")
+
+    assert f"      ~ {second}  ACTIVE → MISSING\n" in answer.out
+    assert answer.out.endswith(
+        f"note: {second}, which serves adder, is gone from the service; run reconcile apply to mend that\n"
+    )
+    found = generations(reconcile, "gl")
+    assert (found[first]["state"], found[second]["state"]) == ("ACTIVE", "MISSING")
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == second
+
+
+def test_when_too_much_is_gone_nothing_is_written(reconcile: Cli, world: World) -> None:
+    keys = [version(reconcile, epochs, "gl") for epochs in (2, 3)]
+    for key in keys:
+        world.ask("DELETE", f"/v1beta/tunedModels/{key}")
+    before = lock_file(reconcile, "gl").read_bytes()
+
+    answer = refreshed(reconcile, target="gl", status=1)
+
+    assert answer.err.startswith("Error: 2 recorded models are gone at once (tunedModels/adder-")
+    assert "which looks like a wrong project or wrong credentials" in answer.err
+    assert lock_file(reconcile, "gl").read_bytes() == before
+
+
+@EVERY
+def test_facts_that_were_lost_come_back(reconcile: Cli, world: World, target: str) -> None:
+    assert world
+    key = version(reconcile, 2, target)
+    file = lock_file(reconcile, target)
+    whole = file.read_text()
+    document = json.loads(whole)
+    for field in ("completeTime", "finalLoss", "hyperparameters"):
+        document["models"]["adder"]["generations"][0].pop(field, None)
+    document["models"]["adder"]["manifest"] = "gone.yaml"
+    document["models"]["adder"]["protect"] = True
+    file.write_text(json.dumps(document))
+
+    told = held_to("refresh", refreshed(reconcile, "--format", "json", target=target).document)
+
+    assert (told["changed"], told["written"], told["merged"], told["exitStatus"]) == (True, True, False, 0)
+    (model,) = told["models"]
+    assert (model["name"], model["change"], model["fields"]) == ("adder", "changed", ["manifest", "protect"])
+    (one,) = model["generations"]
+    assert (one["key"], one["change"], one["state"]) == (key, "changed", "ACTIVE")
+    assert {"completeTime", "hyperparameters"} <= set(one["fields"])
+    again = json.loads(file.read_text())["models"]["adder"]
+    wanted = json.loads(whole)["models"]["adder"]
+    for kept in (again, wanted):
+        kept["generations"][0].get("hyperparameters", {}).pop("declared", None)
+    assert again == wanted
+
+
+def test_what_a_manifest_asks_for_is_taken_up_and_another_branchs_is_left_out(reconcile: Cli, world: World) -> None:
+    first = version(reconcile, 2, "gl")
+    before = lock_file(reconcile, "gl").read_text()
+    second = version(reconcile, 3, "gl")
+    lock_file(reconcile, "gl").write_text(before)
+    third = version(reconcile, 4, "gl")
+    lock_file(reconcile, "gl").write_text(before)
+    assert trainings(world, reconcile, "gl") == 3
+
+    answer = refreshed(reconcile, target="gl")
+
+    assert list(generations(reconcile, "gl")) == [third, first]
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == first
+    assert f"      + {third}  ACTIVE\n" in answer.out
+    assert f"note: {second}: left out although it bears our mark, as it may be another branch's\n" in answer.out
+    assert trainings(world, reconcile, "gl") == 3
+
+
+def test_what_belongs_to_no_manifest_is_named(reconcile: Cli, world: World) -> None:
+    assert world
+    version(reconcile, 2, "gl")
+    lock_file(reconcile, "gl").unlink()
+    (reconcile.specs / "adder.yaml").unlink()
+    answer = refreshed(reconcile, "specs", target="gl")
+    assert answer.out.endswith(
+        "note: adder: models of that name bear our mark, and neither a manifest nor the lockfile knows it\n"
+    )
+    assert not lock_file(reconcile, "gl").exists()
+
+
+# without one
+
+
+@EVERY
+def test_a_lost_lockfile_comes_back_but_for_what_nobody_else_knows(reconcile: Cli, world: World, target: str) -> None:
+    older, newer = (version(reconcile, epochs, target) for epochs in (2, 3))
+    before = generations(reconcile, target)
+    lock_file(reconcile, target).unlink()
+
+    answer = refreshed(reconcile, target=target)
+
+    found = lock_of(reconcile, target)["adder"]
+    assert not UNSURE & found.keys()
+    after = generations(reconcile, target)
+    assert list(after) == [newer, older]
+    same = {"key", "remote", "spec", "attempt", "state", "source", "createTime", "completeTime", "finalLoss"}
+    for key in (newer, older):
+        assert {name: after[key].get(name) for name in same} == {name: before[key].get(name) for name in same}
+    assert after[newer]["dataset"] == before[newer]["dataset"]
+    assert after[older]["dataset"] == {"digest": before[older]["dataset"]["digest"]}
+    assert " is written, with 1 model changed\n  + adder\n" in answer.out
+    first, second = (line for line in answer.out.splitlines() if line.startswith("note: "))
+    assert first == (
+        "note: adder: found by the marks; what served, what was rolled back and how checks went is recorded nowhere "
+        "else, so nothing serves until reconcile apply, or reconcile promote NAME --to KEY; if there is an older "
+        "lockfile somewhere, such as in git, rather restore that"
+    )
+    assert second == (
+        f"note: {older}: no manifest asks for it any more, so where its data was and its preamble are unknown"
+    )
+    count = trainings(world, reconcile, target)
+    applied = reconcile("apply", "--yes", *chosen(target))
+    assert applied.status == 0, applied.err
+    assert lock_of(reconcile, target)["adder"]["serving"] == newer
+    assert trainings(world, reconcile, target) == count
+    assert refreshed(reconcile, "--check", target=target).status == 0
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_a_lost_tree_of_models_comes_back(reconcile: Cli, world: World, target: str) -> None:
+    assert world
+    manifest(reconcile)
+    source = "  source: {tunedModel: adder}\n"
+    reconcile.manifest("child", base=BASE)
+    file = reconcile.specs / "child.yaml"
+    file.write_text(file.read_text().replace(f"  baseModel: {BASE}\n", source))
+    if target == "vertex":
+        file.write_text(file.read_text() + "  vertex: {hyperparameters: {epochCount: 2}}\n")
+    assert reconcile("apply", "--yes", *chosen(target)).status == 0
+    before = lock_of(reconcile, target)
+    lock_file(reconcile, target).unlink()
+    refreshed(reconcile, target=target)
+    after = lock_of(reconcile, target)
+    for name in ("adder", "child"):
+        assert [one["key"] for one in after[name]["generations"]] == [before[name]["serving"]]
+        assert after[name]["generations"][0]["source"] == before[name]["generations"][0]["source"]
+    assert reconcile("plan", *chosen(target)).out.count("promote") >= 2
+
+
+def test_where_there_is_nothing_nothing_is_written(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    answer = refreshed(reconcile, "--check")
+    assert answer.out.endswith("reconcile.lock.json is as manifests and service have it; nothing to write\n")
+    assert not reconcile.lock_file.exists()
+
+
+# what is no lockfile
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"version": 2, "models": {}}', "has version 2, and this reconcile reads up to 1; upgrade reconcile"),
+        ('{"lockfileVersion": 3}', "is JSON, but no lockfile of reconcile; restore specs/reconcile.lock.json from git"),
+        ('{"version": 1, "mod', "is no complete JSON (Unterminated string starting at: line 1 column 16 (char 15))"),
+        ("<<<<<<< a\n", "holds conflict markers that do not pair up: the last conflict has no end"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["--check"], ["--dry-run"]])
+def test_what_cannot_be_read_is_told_and_never_written_over(
+    reconcile: Cli, text: str, told: str, arguments: list[str]
+) -> None:
+    reconcile.manifest("adder")
+    reconcile.lock_file.write_text(text)
+    assert refused(reconcile, *arguments).startswith(f"Error: specs/reconcile.lock.json {told}")
+
+
+def test_a_lockfile_of_another_target_is_refused(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    file = reconcile.specs / "reconcile.yaml"
+    file.write_text(file.read_text().replace("scope: demo", "scope: theirs"))
+    assert "belongs to another scope" in refused(reconcile)
+
+
+def test_broken_manifests_are_told_and_left_out(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
+    before = reconcile.lock_file.read_bytes()
+    answer = refreshed(reconcile)
+    assert "warning: specs/other.yaml:1:1: " in answer.err
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_without_a_target_it_is_64(reconcile: Cli) -> None:
+    (reconcile.specs / "reconcile.yaml").unlink()
+    answer = reconcile("refresh")
+    assert answer.status == 64
+    assert "there is no target default" in answer.err
+
+
+def test_another_run_that_saves_meanwhile_is_not_written_over(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    assert reconcile("apply", "--yes", "--no-wait", "--target", "gl").status == 0
+    reconcile.clock.now = reconcile.clock.now.replace(hour=20)
+    file = lock_file(reconcile, "gl")
+    rival = file.read_text().replace("adder.yaml", "moved.yaml")
+
+    def saving(app: Any) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            file.write_text(rival)
+            await app(scope, receive, send)
+
+        return answer
+
+    world.front = saving
+    answer = refreshed(reconcile, target="gl", status=1)
+    assert answer.err == (
+        "Error: another run has saved specs/reconcile.gl.lock.json meanwhile; run reconcile refresh again\n"
+    )
+    assert file.read_text() == rival
