@@ -65,7 +65,7 @@ def find_drift(env: Environment, what: Input, judgement: Judgement) -> Answer:
         ReconcileError: when so much is gone at once that it is not believed.
     """
     project = open_project(env, what)
-    project, seen = _looked(env, project, what)
+    project, seen = _looked(env, project, what, foreign=judgement.unmanaged != "none")
     if is_suspicious(project.lock, seen):
         raise ReconcileError(suspicion(project.lock, seen))
     everything = drift(
@@ -95,11 +95,13 @@ def find_drift(env: Environment, what: Input, judgement: Judgement) -> Answer:
     return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
 
-def _looked(env: Environment, project: Project, what: Input) -> tuple[Project, Observation]:
+def _looked(env: Environment, project: Project, what: Input, *, foreign: bool) -> tuple[Project, Observation]:
     async def work() -> tuple[Project, Observation]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
             pinned = await with_pins(project, service)
-            seen = await look_around(service, pinned.manifests, pinned.lock, pinned.target, progress=what.portraits)
+            seen = await look_around(
+                service, pinned.manifests, pinned.lock, pinned.target, progress=what.portraits, foreign=foreign
+            )
             return pinned, seen
 
     with Session() as session:

@@ -57,8 +57,8 @@ FAILING: Final = frozenset(
 _ORDER: Final = {one: position for position, one in enumerate(DriftClass)}
 _GENERATION: Final = "generation"
 """The field of findings that are about which generation there is; its values are keys."""
-_BESIDE_SYNC: Final = frozenset({DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RETIRED})
-"""What may be said of a manifest that is in sync all the same."""
+_BESIDE_SYNC: Final = frozenset({DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RETIRED, DriftClass.REPLACED})
+"""What may be noted of a manifest that is in sync all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _of_manifest(
         found = [one for one in found if one.kind is not DriftClass.MISSING or one.key]
     found += [*_degraded(case), *_unverifiable(case), *_strays(case), *_retired(case)]
     yield from found
-    if all(one.kind in _BESIDE_SYNC for one in found):
+    if all(one.severity == "note" and one.kind in _BESIDE_SYNC for one in found):
         yield case.finding(DriftClass.IN_SYNC, "it is as declared", case.serving, since=_promoted(case.serving))
 
 

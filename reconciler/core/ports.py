@@ -157,3 +157,12 @@ class Objects(Protocol):
             ServiceError: Cloud Storage cannot be reached.
         """
         ...
+
+
+@runtime_checkable
+class Neighbours(Protocol):
+    """A service whose list leaves out what does not bear our mark, because a project may hold very much of that."""
+
+    async def others(self) -> tuple[RemoteModel, ...]:
+        """Every model of the project that :meth:`Provider.list` leaves out; raises as that does."""
+        ...

@@ -12,7 +12,7 @@ from reconciler.core.model import Dataset, Manifest, Target
 from reconciler.core.pinning import addresses
 from reconciler.core.plan import Kind, Plan, Request
 from reconciler.core.planner import plan
-from reconciler.core.ports import Clock, Objects, Provider
+from reconciler.core.ports import Clock, Neighbours, Objects, Provider
 from reconciler.core.problems import AccessError
 from reconciler.engine.observe import bounded, observe
 
@@ -84,13 +84,15 @@ async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int)
 
 
 async def look_around(
-    provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool
+    provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool, foreign: bool
 ) -> Observation:
     """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
 
-    Raises as :func:`look`.
+    ``foreign`` asks for the models of others, too, where a list of ours leaves them out. Raises as :func:`look`.
     """
     seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
+    others = await provider.others() if foreign and isinstance(provider, Neighbours) else ()
+    seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
     seen = await with_permissions(provider, seen, manifests, lock, target)
     served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))
     sources = (*(one.source for one in manifests), *served)

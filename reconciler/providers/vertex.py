@@ -159,6 +159,11 @@ class Vertex(Closing):
         jobs = await self._labelled(SCOPE, scope_label(scope))
         return tuple(job for job in jobs if job.mark and job.mark.scope == scope)
 
+    async def others(self) -> tuple[RemoteModel, ...]:
+        """The tuning jobs of the project in the target's location that do not bear our mark and scope."""
+        jobs = await list_models(self._client, Call("GET", self._jobs, {"pageSize": _PAGE_SIZE}), wire.read_page)
+        return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
+
     async def observe(self, handle: Handle) -> RemoteModel | None:
         """One job by name; it tells itself why it failed."""
         call = Call("GET", self._path(handle.remote))

@@ -89,6 +89,18 @@ def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
     ]
 
 
+def test_the_models_of_others_are_every_job_that_is_not_ours() -> None:
+    other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
+    stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
+    app = script(
+        JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),
+        jobs({**body_of(3), "labels": {}}),
+    )
+    found = act(app, lambda provider: provider.others())
+    assert [model.remote for model in found] == [name_of(2), name_of(3)]
+    assert [seen.query for seen in app.seen] == [{"pageSize": "100"}, {"pageSize": "100", "pageToken": "t"}]
+
+
 def test_a_list_without_end_ends_with_an_error() -> None:
     page = JSONResponse({"tuningJobs": [body_of(1)], "nextPageToken": "t"})
     assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
