@@ -289,3 +289,40 @@ PAGES: Final = {
     "history": history_page,
 }
 """A maker for each page worth looking at."""
+
+
+CODES: Final = frozenset(
+    {
+        "kind",
+        "version",
+        "action",
+        "reason",
+        "state",
+        "class",
+        "severity",
+        "standing",
+        "origin",
+        "use",
+        "change",
+        "commit",
+    }
+)
+"""Names of fields that hold one of a few words of ours."""
+TIMES: Final = frozenset({"createTime", "completeTime", "promoteTime", "since"})
+_NAMED: Final = frozenset({"scores", "declared", "effective"})
+"""Objects whose names are those that people gave."""
+
+
+def poisoned(part: Any, text: str, kept: frozenset[str] = CODES, *, named: bool = False) -> Any:
+    """The document with the text before each of its texts, but for those under names that are ``kept``.
+
+    What is ``named`` by people has it before its names, too.
+    """
+    if isinstance(part, dict):
+        return {
+            text + name if named else name: one if name in kept else poisoned(one, text, kept, named=name in _NAMED)
+            for name, one in part.items()
+        }
+    if isinstance(part, list):
+        return [poisoned(one, text, kept) for one in part]
+    return text + part if isinstance(part, str) else part
