@@ -10,7 +10,7 @@ from reconciler.core.diff import SOURCE_FIELD
 from reconciler.core.generations import Known, choose, content_of, is_exactly
 from reconciler.core.identity import key_of
 from reconciler.core.lock import instant
-from reconciler.core.model import State
+from reconciler.core.model import CANCELLED_CODE, State
 from reconciler.core.plan import EFFECTS, Action, Kind, Reason
 from reconciler.core.qualify import failed_notice, qualification, updates
 from reconciler.core.situation import Situation
@@ -75,7 +75,7 @@ def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -
     One in flight, or made and not serving yet, is that training.
     """
     name = it.manifest.name
-    ended = any(one.state in _ENDED_BADLY for one in satisfying)
+    ended = any(map(_end, satisfying))
     cut_off = _latest(satisfying) if _is_pending(it, satisfying) else 0
     if chosen is None:
         return Reason.RETRY_REQUESTED if ended and (name in it.request.retry or cut_off) else None
@@ -91,6 +91,13 @@ def _latest(satisfying: tuple[Known, ...]) -> int:
     return max((one.mark.attempt for one in satisfying), default=0)
 
 
+def _is_spent(it: Situation, satisfying: tuple[Known, ...]) -> bool:
+    """Whether the latest attempt was deleted, where its mark stays for ever on the job that made it."""
+    latest = _latest(satisfying)
+    deleted = any(one.state is State.RETIRED and one.mark.attempt == latest for one in satisfying)
+    return deleted and not it.capabilities.caller_chosen_ids
+
+
 def _is_pending(it: Situation, satisfying: tuple[Known, ...]) -> bool:
     """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
     latest = content_of(it.manifest, it.scope, _latest(satisfying)).mark()
@@ -104,10 +111,18 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
         message = "the generation that satisfies this manifest was rolled back, and is not trained again"
         return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], message)
     failed = max(satisfying, key=_age, default=None)
-    if failed and failed.state in _ENDED_BADLY and _is_what_failed(it, failed):
+    end = _end(failed) if failed else None
+    if failed and end and _is_what_failed(it, failed):
         remedy = f"change the inputs, or train it again with --retry {name}"
-        return it.action(Kind.HOLD, _ENDED_BADLY[failed.state], failed, f"{cause(failed)}; {remedy}")
+        return it.action(Kind.HOLD, end, failed, f"{cause(failed)}; {remedy}")
     return _create(it, satisfying, _why_create(it, satisfying))
+
+
+def _end(known: Known) -> Reason | None:
+    """How a training ended badly, if it did; that what it left was deleted since is no request to train again."""
+    if known.state is State.RETIRED and known.failure:
+        return Reason.CANCELLED if known.failure.code == CANCELLED_CODE else Reason.FAILED
+    return _ENDED_BADLY.get(known.state)
 
 
 def _is_what_failed(it: Situation, failed: Known) -> bool:
@@ -147,7 +162,7 @@ def _only_the_parent_changed(it: Situation) -> bool:
 def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
     pending = _is_pending(it, satisfying)
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
-    attempt = _latest(satisfying) + again
+    attempt = _latest(satisfying) + (again or _is_spent(it, satisfying))
     key = key_of(content_of(it.manifest, it.scope, attempt).mark())
     obstacle = _obstacle(it, key)
     if obstacle:

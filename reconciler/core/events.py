@@ -14,6 +14,7 @@ from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarg
 from reconciler.core.model import Dataset, RemoteModel, Resources, State
 from reconciler.core.plan import Reason
 from reconciler.core.problems import ReconcileError
+from reconciler.core.retiring import is_over, retired
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,37 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class Unprotected:
+    """Somebody decided that what a manifest protected, which is there no longer, may be deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """This generation is about to be deleted with its whole model, and serves no longer."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A generation was deleted, ``remote``, with everything that its training had made."""
+
+    name: str
+    key: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Of a model that no manifest declares, the last generation was deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An action could not be carried out; the others go on. ``reason`` is set where that is a hold of its own."""
 
@@ -244,6 +276,10 @@ Event = (
     | Renamed
     | Claimed
     | Forgotten
+    | Unprotected
+    | Unserved
+    | Retired
+    | Ended
     | Refused
 )
 
@@ -264,7 +300,7 @@ def record(lock: Lock, event: Event) -> Lock:
         return lock
     if lock.models.get(event.name) == changed:
         return lock
-    if isinstance(event, Withdrawn | Published | Forgotten) and _is_empty(changed):
+    if isinstance(event, Withdrawn | Published | Forgotten | Ended) and _is_empty(changed):
         return replace(lock, models={name: one for name, one in lock.models.items() if name != event.name})
     return replace(lock, models={**lock.models, event.name: changed})
 
@@ -315,6 +351,8 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
     match event:
         case Declared(_, manifest, protect):
             return replace(model, manifest=manifest, protect=protect)
+        case Unprotected() | Unserved() | Retired() | Ended():
+            return _let_go(model, event)
         case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():
             return _serving_changed(model, event)
         case Withdrawn() | Disappeared():
@@ -345,6 +383,18 @@ def _serving_changed(
         case Restored(_, key):
             rejected = tuple(one for one in model.rejected if one != key)
             return replace(_amended(model, key, rejection=""), rejected=rejected)
+
+
+def _let_go(model: LockedModel, event: Unprotected | Unserved | Retired | Ended) -> LockedModel:
+    match event:
+        case Unprotected():
+            return replace(model, protect=False)
+        case Unserved(_, key):
+            return replace(model, serving=None) if model.serving == key else model
+        case Retired(_, key, remote):
+            return retired(model, key, remote)
+        case Ended():
+            return _told(model) if is_over(model) else model
 
 
 def _amended(model: LockedModel, key: str, **fields: Any) -> LockedModel:

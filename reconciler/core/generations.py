@@ -157,7 +157,7 @@ def recorded_generation(one: LockedGeneration, scope: str, name: str, observatio
     return Known(
         key=one.key,
         remote=one.remote,
-        state=live.state if live else State.MISSING if lost else one.state,
+        state=live.state if live and not _is_remnant(one, live) else State.MISSING if lost else one.state,
         mark=one.mark(scope, name),
         source=one.source,
         effective=(live.hyperparameters if live else None) or one.effective or one.declared,
@@ -166,6 +166,11 @@ def recorded_generation(one: LockedGeneration, scope: str, name: str, observatio
         locked=one,
         live=live,
     )
+
+
+def _is_remnant(one: LockedGeneration, live: RemoteModel) -> bool:
+    """Whether a model that shows is what is left of one that was deleted: a tuning job stays for ever."""
+    return one.state is State.RETIRED and one.is_same(live)
 
 
 def _marked(model: RemoteModel, mark: Mark) -> Known:

@@ -238,6 +238,10 @@ class Snapshot:
     loss: float
 
 
+CANCELLED_CODE = 1
+"""The google.rpc code of what was cancelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a training failed: the google.rpc code as a number, and the service's own message."""

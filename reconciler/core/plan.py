@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 
 from reconciler.core.access import AccessChange
@@ -64,10 +65,25 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     GUARDED = "Guarded"
     LISTING_SUSPICIOUS = "ListingSuspicious"
+    SUPERSEDED = "Superseded"
+    FAILED_TRAINING = "FailedTraining"
+    CANCELLED_TRAINING = "CancelledTraining"
+    ORPHANED_MODEL = "OrphanedModel"
+    ABANDONED = "Abandoned"
 
 
 HARMLESS_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
 """Holds that somebody asked for: they do not make a run fail."""
+PRUNING = frozenset(
+    {
+        Reason.SUPERSEDED,
+        Reason.FAILED_TRAINING,
+        Reason.CANCELLED_TRAINING,
+        Reason.ORPHANED_MODEL,
+        Reason.ABANDONED,
+    }
+)
+"""Why a generation is deleted; whatever else retires one stops a training that doubles another."""
 
 _ORDER = {kind: position for position, kind in enumerate(Kind)}
 EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.RETIRE})
@@ -84,6 +100,38 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Retirement:
+    """What is known of a generation that is to be deleted.
+
+    ``create_time`` is when it was created, and ``age`` how long ago that is. It served from ``served_from``, when it
+    was last promoted, until ``served_until``, when another one was; both are empty where it never served, and the
+    latter while it is what serves (``serves``). ``examples``, ``size`` (in bytes) and ``checkpoints`` are what it was
+    trained on and what goes with it, 0 where nobody knows. ``descendants`` are the remote names of what is tuned from
+    it and is to be deleted before.
+    """
+
+    create_time: str
+    age: timedelta | None = None
+    served_from: str = ""
+    served_until: str = ""
+    serves: bool = False
+    examples: int = 0
+    size: int = 0
+    checkpoints: int = 0
+    descendants: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A generation that pruning leaves where it is, and why."""
+
+    name: str
+    key: str
+    remote: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan for one manifest.
 
@@ -92,7 +140,7 @@ class Action:
     set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
     ``changes`` are the fields that an update patches, or that made a new generation necessary; ``access`` are the
     permissions that it sets. ``after`` is the key of the parent generation that has to serve before a create can begin,
-    empty where nothing has to. ``checks`` counts the checks that are to run.
+    empty where nothing has to. ``checks`` counts the checks that are to run. ``retirement`` describes what is deleted.
     """
 
     name: str
@@ -112,6 +160,12 @@ class Action:
     access: tuple[AccessChange, ...] = ()
     after: str = ""
     checks: int = 0
+    retirement: Retirement | None = None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it deletes a generation."""
+        return self.kind is Kind.RETIRE and self.reason in PRUNING
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -124,15 +178,29 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruning:
+    """How what is no longer needed is to be deleted.
+
+    With ``older_than`` only what was created longer ago, and then also what is of our scope and stands in no lockfile.
+    ``others`` are the lockfiles of the other targets of the root.
+    """
+
+    older_than: timedelta | None = None
+    others: tuple[Lock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the caller asked of this plan.
 
     ``complete`` says that every manifest of the root was read and selected, so that what is not declared is an orphan.
+    ``pruning`` asks for deletions.
     """
 
     retry: frozenset[str] = frozenset()
     replace: frozenset[str] = frozenset()
     complete: bool = True
+    pruning: Pruning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +210,7 @@ class Plan:
     ``notices`` are sentences about the whole plan. ``unmanaged`` counts foreign models, ``candidates`` those of our
     scope that no manifest here and no lockfile entry claims. ``sources`` says, by name, what each manifest is tuned
     from: the parent generations that were chosen stand in it, and nothing for a manifest whose parent is held.
+    ``kept`` are the generations that pruning leaves, where it was asked for.
     """
 
     actions: tuple[Action, ...]
@@ -149,6 +218,7 @@ class Plan:
     unmanaged: int = 0
     candidates: int = 0
     sources: Mapping[str, Source] = field(default_factory=dict)
+    kept: tuple[Kept, ...] = ()
 
     def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds, in order."""
@@ -168,6 +238,27 @@ class Plan:
     def failing(self) -> tuple[Action, ...]:
         """The holds that make a run fail until somebody resolves them."""
         return tuple(one for one in self.of_kind(Kind.HOLD) if one.reason not in HARMLESS_HOLDS)
+
+
+_TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
+_FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
+    Kind.CREATE: _TRAINED | {Kind.RETIRE},  # of its own double, where two runs raced
+    Kind.WAIT: _TRAINED,
+    Kind.ADOPT: _TRAINED,
+    Kind.UPDATE: frozenset({Kind.CHECK, Kind.PROMOTE}),
+    Kind.CHECK: frozenset({Kind.PROMOTE}),
+}
+"""What an action leads to with the same generation."""
+
+
+def allowed_by(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
+    """Everything that carrying out this very plan may do, by name, key and kind."""
+    return frozenset(
+        (one.name, one.key, kind)
+        for one in approved.actions
+        for kind in (one.kind, *_FOLLOWING.get(one.kind, ()))
+        if kind in EFFECTS
+    )
 
 
 def guarded(actions: tuple[Action, ...], limits: Limits) -> tuple[Action, ...]:

@@ -21,6 +21,7 @@ from reconciler.core.lineage import Parent, parent_of, parents_first, recorded_p
 from reconciler.core.lock import Lock, LockedModel
 from reconciler.core.model import Capabilities, Manifest, RemoteModel, Target
 from reconciler.core.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
+from reconciler.core.pruning import Pruned, pruned
 from reconciler.core.situation import Situation
 
 _NAMED = 3
@@ -103,9 +104,13 @@ def plan(
     surveyed = survey(desired, observed, lock, target, request, capabilities, now)
     actions = [action for one in surveyed for action in one.actions]
     declared = declared_names(desired)
+    sources = {one.situation.manifest.name: one.situation.manifest.source for one in surveyed}
+    pruning = pruned([one.situation.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
     everything = (*carrying, *actions, *(orphans(lock, declared) if request.complete else ()))
+    everything = (*_lasting(everything, pruning), *pruning.actions)
     if is_suspicious(lock, observed):
-        everything = _all_held(everything, suspicion(lock, observed))
+        everything = _all_held(everything, suspicion(lock, observed), orphans=request.pruning is not None)
+        pruning = Pruned()
     marked = marked_by_name(target.scope, observed, lock, desired)
     return Plan(
         actions=tuple(sorted(guarded(everything, target.limits), key=Action.order)),
@@ -117,8 +122,19 @@ def plan(
         ),
         unmanaged=len(unclaimed(observed, lock, target.scope)),
         candidates=sum(len(models) for name, models in marked.items() if name not in declared | lock.models.keys()),
-        sources={one.situation.manifest.name: one.situation.manifest.source for one in surveyed},
+        sources=sources,
+        kept=pruning.kept,
     )
+
+
+def _lasting(actions: Iterable[Action], pruning: Pruned) -> Iterator[Action]:
+    """The actions but those that say nothing, or write in vain, because what they are about is deleted."""
+    orphaned = {action.name for action in pruning.actions if action.reason is Reason.ORPHANED_MODEL}
+    remotes = {action.remote for action in pruning.actions if action.prunes}
+    for action in actions:
+        is_orphan = action.reason is Reason.ORPHANED and action.name in orphaned
+        if not is_orphan and not (action.kind is Kind.UPDATE and action.remote in remotes):
+            yield action
 
 
 def _parent(name: str, parents: Mapping[str, Parent], scope: str, lock: Lock, observed: Observation) -> Parent | None:
@@ -194,8 +210,8 @@ def suspicion(lock: Lock, observed: Observation) -> str:
     )
 
 
-def _all_held(actions: tuple[Action, ...], message: str) -> tuple[Action, ...]:
-    names = {action.name: action for action in actions if action.reason is not Reason.ORPHANED}
+def _all_held(actions: tuple[Action, ...], message: str, *, orphans: bool) -> tuple[Action, ...]:
+    names = {action.name: action for action in actions if orphans or action.reason is not Reason.ORPHANED}
     return tuple(
         Action(name=name, file=action.file, kind=Kind.HOLD, reason=Reason.LISTING_SUSPICIOUS, message=message)
         for name, action in names.items()
