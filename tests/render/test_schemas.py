@@ -26,6 +26,7 @@ NAMES = (
     "prompt",
     "graph",
     "serving",
+    "change",
     "history",
     "events",
 )

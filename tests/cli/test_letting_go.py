@@ -1,0 +1,383 @@
+"""forget and cancel on the command line: what is let go, what stays, and what is said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.adopted_world import MODELS, adopt, foreign
+from support.cli_world import Cli, Result
+from support.render_values import held_to
+from support.vertex_fronts import Front, line_of
+from support.vertex_runs import BASE, chosen, manifest, trainings
+from support.vertex_world import JOBS, TARGETS, World, lock_file, lock_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from support.vertex_fronts import Json
+
+EVERY = pytest.mark.parametrize("target", TARGETS)
+MARK = "managed-by=reconcile"
+
+
+def applied(reconcile: Cli, target: str, *arguments: str) -> Result:
+    done = reconcile("apply", "--yes", *arguments, *chosen(target))
+    assert done.status == 0, done.err
+    return done
+
+
+def serving(reconcile: Cli, target: str) -> Json:
+    model = lock_of(reconcile, target)["adder"]
+    return next(dict(one) for one in model["generations"] if one["key"] == model.get("serving"))
+
+
+def generation(reconcile: Cli, target: str) -> Json:
+    return dict(lock_of(reconcile, target)["adder"]["generations"][0])
+
+
+def orphaned(reconcile: Cli, target: str, more: str = "") -> str:
+    """A model that serves and whose manifest is gone, by its remote name."""
+    manifest(reconcile, more=more)
+    applied(reconcile, target)
+    (reconcile.specs / "adder.yaml").unlink()
+    return str(serving(reconcile, target)["remote"])
+
+
+def refused(reconcile: Cli, *arguments: str, target: str = "gl", status: int = 1) -> str:
+    """What is said when nothing is changed: the lockfile is the same to the byte."""
+    before = lock_file(reconcile, target).read_bytes()
+    answer = reconcile(*arguments, *chosen(target))
+    assert answer.status == status, answer.err
+    assert answer.out == ""
+    assert lock_file(reconcile, target).read_bytes() == before
+    return answer.err
+
+
+# forget
+
+
+@EVERY
+def test_what_is_forgotten_goes_on_at_the_service(reconcile: Cli, world: World, target: str) -> None:
+    remote = orphaned(reconcile, target)
+    key = serving(reconcile, target)["key"]
+
+    gone = reconcile("forget", "adder", "--yes", *chosen(target))
+
+    assert gone.status == 0, gone.err
+    assert "adder: 1 generation managed no longer; nothing was deleted\n" in gone.out
+    assert f"  note        {key} serves, and goes on answering those who call it by its remote name\n" in gone.out
+    assert lock_of(reconcile, target) == {}
+    plan = reconcile("plan", *chosen(target)).out
+    if target == "vertex":
+        assert "a manifest that is called adder takes them up again" in gone.out
+        assert "1 model of this scope belongs to no manifest here; left alone." in plan
+        assert [job["name"] for job in world.jobs()] == [remote]
+    else:
+        assert "1 foreign model is unmanaged and stays untouched." in plan
+    if target == "gl":
+        live = world.ask("GET", f"/v1beta/{remote}")
+        assert (live["state"], live["displayName"], MARK in live.get("description", "")) == ("ACTIVE", "adder", False)
+
+
+def test_the_human_part_of_the_description_stays(reconcile: Cli, world: World) -> None:
+    remote = orphaned(reconcile, "gl", more="  description: adds one\n")
+    assert reconcile("forget", "adder", "--yes", *chosen("gl")).status == 0
+    assert world.ask("GET", f"/v1beta/{remote}")["description"] == "adds one"
+
+
+def test_marks_can_be_left_and_are_taken_up_again(reconcile: Cli, world: World) -> None:
+    orphaned(reconcile, "gl")
+    before, asked = lock_of(reconcile, "gl"), len(world.lines)
+    assert reconcile("forget", "adder", "--yes", "--keep-marks", *chosen("gl")).status == 0
+    assert len(world.lines) == asked, "nothing was asked of the service"
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == before["adder"]["serving"]
+    assert trainings(world, reconcile, "gl") == 1
+
+
+def test_what_was_adopted_can_be_forgotten_and_adopted_again(reconcile: Cli, world: World) -> None:
+    remote = foreign(reconcile, world, "vertex")
+    adopt(reconcile, remote, "vertex")
+    (reconcile.specs / "adder.yaml").unlink()
+    assert reconcile("forget", "adder", "--yes", *chosen("vertex")).status == 0
+    adopt(reconcile, remote, "vertex")
+
+
+def test_it_is_shown_before_somebody_agrees(reconcile: Cli, world: World) -> None:
+    assert world
+    remote = orphaned(reconcile, "gl")
+    told = refused(reconcile, "forget", "adder", status=64)
+    assert "adder: 1 generation would be managed no longer; nothing is deleted\n" in told
+    assert f"ACTIVE {remote}\n" in told
+    assert told.endswith("Error: nobody is there to agree to this; look at it, then run again with --yes\n")
+
+
+def test_the_pointer_forgets_it_too(reconcile: Cli, world: World) -> None:
+    assert world
+    file = reconcile.specs / "reconcile.gl.yaml"
+    file.write_text(f"{file.read_text()}  publish: serving.json\n")
+    orphaned(reconcile, "gl")
+    pointer = reconcile.specs / "serving.json"
+    assert [one["name"] for one in json.loads(pointer.read_text())["models"]] == ["adder"]
+    document = reconcile("forget", "adder", "--yes", *chosen("gl"), "--format", "json").document
+    held_to("change", document)
+    assert (document["command"], document["outcome"], document["published"]) == ("forget", "done", "specs/serving.json")
+    assert json.loads(pointer.read_text())["models"] == []
+    assert lock_of(reconcile, "gl") == {}
+
+
+def test_a_pointer_that_was_changed_stops_it(reconcile: Cli, world: World) -> None:
+    file = reconcile.specs / "reconcile.gl.yaml"
+    file.write_text(f"{file.read_text()}  publish: serving.json\n")
+    remote = orphaned(reconcile, "gl")
+    pointer = reconcile.specs / "serving.json"
+    pointer.write_text(pointer.read_text().replace('"key": "adder-', '"key": "other-'))
+    assert "was changed by somebody else" in refused(reconcile, "forget", "adder", "--yes")
+    assert MARK in world.ask("GET", f"/v1beta/{remote}")["description"]
+
+
+def test_what_a_manifest_declares_is_not_forgotten(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    assert refused(reconcile, "forget", "adder", "--yes") == (
+        "Error: adder cannot be forgotten: the manifest adder at specs/adder.yaml:3:18 has it managed; delete that "
+        "manifest first\n"
+    )
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("{name: adder}", "{name: summer, formerly: [adder]}"))
+    assert "the manifest summer at specs/adder.yaml:3:18 has it managed" in refused(
+        reconcile, "forget", "adder", "--yes"
+    )
+    file.write_text("kind: Nonsense\n")
+    assert "apiVersion: is missing" in refused(reconcile, "forget", "adder", "--yes")
+
+
+def test_there_must_be_something_to_forget(reconcile: Cli, world: World) -> None:
+    assert world
+    orphaned(reconcile, "gl")
+    assert "did you mean adder?" in refused(reconcile, "forget", "ader", "--yes")
+    manifest(reconcile, "other")
+    assert refused(reconcile, "forget", "adder", "specs/other.yaml", "--yes", status=64) == (
+        "Error: no manifest adder is in these paths, and there may be one elsewhere; name the whole of specs\n"
+    )
+
+
+def test_what_is_protected_is_not_forgotten(reconcile: Cli, world: World) -> None:
+    assert world
+    orphaned(reconcile, "gl", more="  lifecycle: {protect: true}\n")
+    assert refused(reconcile, "forget", "adder", "--yes") == (
+        "Error: adder is protected, and forgetting it would end that; lift the protection first: reconcile prune "
+        "--unprotect adder\n"
+    )
+
+
+def test_children_are_told_of(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    remote = serving(reconcile, "gl")["remote"]
+    reconcile.manifest("child", base=BASE)
+    child = reconcile.specs / "child.yaml"
+    child.write_text(child.read_text().replace(f"baseModel: {BASE}", f"source: {{remote: {remote}}}"))
+    applied(reconcile, "gl")
+    (reconcile.specs / "adder.yaml").unlink()
+    gone = reconcile("forget", "adder", "--yes", *chosen("gl"))
+    assert "  note        child is tuned from it, and goes on\n" in gone.out
+
+
+def closed(line: str) -> Front:
+    """A front end that forbids whatever begins with this."""
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            from starlette.responses import JSONResponse
+
+            if not line_of(scope).startswith(line):
+                await app(scope, receive, send)
+                return
+            error = {"error": {"code": 403, "message": "not yours", "status": "PERMISSION_DENIED"}}
+            await JSONResponse(error, 403)(scope, receive, send)
+
+        return answer
+
+    return front
+
+
+def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, world: World) -> None:
+    orphaned(reconcile, "gl")
+    world.front = closed("PATCH")
+    told = refused(reconcile, "forget", "adder", "--yes", status=3)
+    assert told.endswith("; or leave the marks where they are, with --keep-marks\n")
+
+
+def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, world: World) -> None:
+    remote = orphaned(reconcile, "gl")
+    world.ask("DELETE", f"/v1beta/{remote}")
+    assert reconcile("forget", "adder", "--yes", *chosen("gl")).status == 0
+    assert lock_of(reconcile, "gl") == {}
+
+
+# cancel
+
+
+def begun(reconcile: Cli, target: str, more: str = "") -> Json:
+    """A training that is under way."""
+    manifest(reconcile, more=more)
+    applied(reconcile, target, "--no-wait")
+    return generation(reconcile, target)
+
+
+@EVERY
+def test_a_training_is_stopped_and_held_until_somebody_retries(reconcile: Cli, slow: World, target: str) -> None:
+    one = begun(reconcile, target)
+
+    stopped = reconcile("cancel", "adder", "--yes", *chosen(target))
+
+    assert stopped.status == 0, stopped.err
+    assert "adder: 1 training stopped\n" in stopped.out
+    assert f"  generation  {one['key']} CANCELLED {one['remote']}\n" in stopped.out
+    assert ("knows no way to stop a training but to delete the model" in stopped.out) is (target != "vertex")
+    assert generation(reconcile, target)["state"] == "CANCELLED"
+    for command in ("apply", "wait"):
+        held = reconcile(command, *(["--yes"] if command == "apply" else []), *chosen(target))
+        assert held.status == 1
+        assert "held (Cancelled): the training was cancelled at the service" in held.out
+    applied(reconcile, target, "--retry", "adder")
+    assert serving(reconcile, target)["key"] != one["key"]
+    if target == "vertex":
+        assert [job["state"] for job in slow.jobs()] == ["JOB_STATE_CANCELLED", "JOB_STATE_SUCCEEDED"]
+    if target == "gl":
+        assert len(slow.ask("GET", MODELS)["tunedModels"]) == 1
+
+
+def test_what_serves_goes_on_serving(reconcile: Cli, slow: World) -> None:
+    assert slow
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    before = serving(reconcile, "gl")["key"]
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("batchSize: 4", "batchSize: 8"))
+    applied(reconcile, "gl", "--no-wait")
+    document = held_to("change", reconcile("cancel", "adder", "--yes", *chosen("gl"), "--format", "json").document)
+    assert (document["outcome"], [one["state"] for one in document["generations"]]) == ("done", ["CANCELLED"])
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == before
+
+
+@EVERY
+def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, world: World, target: str) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, target)
+    before = lock_file(reconcile, target).read_bytes()
+    answer = reconcile("cancel", "adder", *chosen(target))
+    assert (answer.status, "adder: nothing of it is in training; nothing was changed\n" in answer.out) == (0, True)
+    assert held_to("change", reconcile("cancel", "adder", *chosen(target), "--format", "json").document)
+    assert lock_file(reconcile, target).read_bytes() == before
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_a_training_that_has_ended_meanwhile_is_left_as_it_is(reconcile: Cli, slow: World, target: str) -> None:
+    assert slow
+    one = begun(reconcile, target)
+    reconcile.clock.now = reconcile.clock.now.replace(hour=15)
+    answer = reconcile("cancel", "adder", "--yes", *chosen(target))
+    assert answer.status == 0
+    assert f"  note        {one['key']} had ended before it could be stopped, as ACTIVE; the next apply" in answer.out
+    applied(reconcile, target)
+    assert serving(reconcile, target)["key"] == one["key"]
+
+
+def test_what_is_gone_already_counts_as_stopped(reconcile: Cli, slow: World) -> None:
+    one = begun(reconcile, "gl")
+    slow.ask("DELETE", f"/v1beta/{one['remote']}")
+    assert reconcile("cancel", "adder", "--yes", *chosen("gl")).status == 0
+    assert generation(reconcile, "gl")["state"] == "CANCELLED"
+
+
+def test_a_run_that_waits_meanwhile_does_not_take_it_for_a_loss(reconcile: Cli, slow: World) -> None:
+    assert slow
+    one = begun(reconcile, "gl")
+    stopped: list[int] = []
+
+    def stop(_now: object) -> None:
+        if not stopped:
+            stopped.append(0)
+            lock = json.loads(lock_file(reconcile, "gl").read_text())
+            lock["models"]["adder"]["generations"][0]["state"] = "CANCELLED"
+            slow.ask("DELETE", f"/v1beta/{one['remote']}")
+            lock_file(reconcile, "gl").write_text(json.dumps(lock))
+
+    reconcile.clock.on_move = stop
+    waited = reconcile("apply", "--yes", *chosen("gl"))
+    assert waited.status == 1
+    assert generation(reconcile, "gl")["state"] == "CANCELLED"
+    assert "held (Cancelled)" in reconcile("apply", "--yes", *chosen("gl")).out
+
+
+def test_it_is_shown_before_somebody_agrees_to_stop_it(reconcile: Cli, slow: World) -> None:
+    assert slow
+    one = begun(reconcile, "gl")
+    told = refused(reconcile, "cancel", "adder", status=64)
+    assert "adder: 1 training would be stopped\n" in told
+    assert f"  generation  {one['key']} CREATING {one['remote']}\n" in told
+    assert (
+        "Generative Language API v1beta knows no way to stop a training but to delete the model that it makes" in told
+    )
+    assert "nobody is there to agree to this" in told
+
+
+def test_one_generation_alone(reconcile: Cli, slow: World) -> None:
+    assert slow
+    first = begun(reconcile, "gl")
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("batchSize: 4", "batchSize: 8"))
+    applied(reconcile, "gl", "--no-wait")
+    assert reconcile("cancel", "adder", "--generation", first["key"], "--yes", *chosen("gl")).status == 0
+    states = {one["key"]: one["state"] for one in lock_of(reconcile, "gl")["adder"]["generations"]}
+    assert sorted(states.values()) == ["CANCELLED", "CREATING"]
+    assert states[first["key"]] == "CANCELLED"
+    assert "has no recorded generation adder-aaaaaaaa" in refused(
+        reconcile, "cancel", "adder", "--generation", "adder-aaaaaaaa", "--yes", status=64
+    )
+
+
+def test_what_is_suspended_trains_on(reconcile: Cli, slow: World) -> None:
+    assert slow
+    begun(reconcile, "gl")
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
+    assert refused(reconcile, "cancel", "adder", "--yes") == (
+        "Error: adder is suspended, and its trainings go on: spec.lifecycle.suspend in specs/adder.yaml blocks every "
+        "write; take it out first\n"
+    )
+
+
+def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cli, slow: World) -> None:
+    assert slow
+    protect = "  lifecycle: {protect: true}\n"
+    begun(reconcile, "gl", more=protect)
+    assert refused(reconcile, "cancel", "adder", "--yes") == (
+        "Error: adder is protected, and Generative Language API v1beta knows no way to stop a training but to delete "
+        "its model; take spec.lifecycle.protect out first\n"
+    )
+    begun(reconcile, "vertex", more=protect)
+    assert reconcile("cancel", "adder", "--yes", *chosen("vertex")).status == 0
+
+
+def test_a_service_that_does_not_stop_it_is_told(reconcile: Cli, slow: World) -> None:
+    begun(reconcile, "vertex")
+    slow.front = closed(f"POST {JOBS}")
+    refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
+
+
+def test_without_a_record_there_is_nothing_to_stop(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    answer = reconcile("cancel", "adder", "--yes", *chosen("gl"))
+    assert answer.status == 1
+    assert "it was never applied; run reconcile apply first" in answer.err

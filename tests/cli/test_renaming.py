@@ -1,0 +1,212 @@
+"""metadata.formerly on the command line: everything is carried over, and nothing trains."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli_world import EXAMPLES, Cli, Result
+from support.render_values import held_to
+from support.vertex_runs import BASE, chosen, manifest, trainings
+from support.vertex_world import TARGETS, World, lock_file, lock_of
+
+if TYPE_CHECKING:
+    from support.vertex_fronts import Json
+
+EVERY = pytest.mark.parametrize("target", TARGETS)
+
+
+def applied(reconcile: Cli, target: str, *arguments: str) -> Result:
+    done = reconcile("apply", "--yes", *arguments, *chosen(target))
+    assert done.status == 0, done.err
+    return done
+
+
+def rename(reconcile: Cli, *, keep: bool = True) -> Path:
+    """Call adder summer, and say so in the manifest if that is to be kept in mind."""
+    file = reconcile.specs / "adder.yaml"
+    formerly = ", formerly: [adder]" if keep else ""
+    text = re.sub(r"\{name: \w+[^}]*\}", f"{{name: summer{formerly}}}", file.read_text(), count=1)
+    file.write_text(text)
+    return file
+
+
+def summer(reconcile: Cli, target: str) -> Json:
+    (name,) = lock_of(reconcile, target)
+    assert name == "summer"
+    return dict(lock_of(reconcile, target)["summer"])
+
+
+@EVERY
+def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, world: World, target: str) -> None:
+    manifest(reconcile)
+    applied(reconcile, target)
+    file = reconcile.specs / "adder.yaml"
+    file.write_text(file.read_text().replace("epochCount: 2", "epochCount: 3"))
+    applied(reconcile, target)
+    assert reconcile("rollback", "adder", "--reason", "worse", *chosen(target)).status == 0
+    before = lock_of(reconcile, target)["adder"]
+    trained = trainings(world, reconcile, target)
+    rename(reconcile)
+    assert reconcile("validate", *chosen(target)).status == 0
+
+    plan = reconcile("plan", *chosen(target))
+
+    assert "  < summer               adopt " in plan.out
+    assert "recorded as adder so far: its 2 generations are carried over, nothing is trained" in plan.out
+    assert "0 to create" in plan.out
+    document = held_to("plan", reconcile("plan", "--format", "json", *chosen(target)).document)
+    assert ("adopt", "Renamed") in {(one["action"], one["reason"]) for one in document["actions"]}
+    done = applied(reconcile, target)
+    assert "renamed: it was recorded as adder so far" in done.err
+    assert summer(reconcile, target) == before
+    again = applied(reconcile, target)
+    assert "held (RolledBack)" in again.out
+    assert reconcile("promote", "summer", *chosen(target)).status == 0
+    assert applied(reconcile, target).out.startswith("Everything is in sync: 1 model")
+    assert trainings(world, reconcile, target) == trained
+
+
+@EVERY
+def test_a_merge_queue_and_a_locked_apply_take_it(reconcile: Cli, world: World, target: str) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, target)
+    rename(reconcile)
+    assert reconcile("validate", "--locked", *chosen(target)).status == 0
+    applied(reconcile, target, "--locked")
+    assert summer(reconcile, target)["serving"].startswith("adder-")
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_a_training_goes_on_under_the_new_name(reconcile: Cli, slow: World, target: str) -> None:
+    manifest(reconcile)
+    applied(reconcile, target, "--no-wait")
+    rename(reconcile)
+    applied(reconcile, target)
+    assert summer(reconcile, target)["serving"].startswith("adder-")
+    assert trainings(slow, reconcile, target) == 1
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_the_lockfile_can_be_lost_at_the_same_time(reconcile: Cli, world: World, target: str) -> None:
+    manifest(reconcile)
+    applied(reconcile, target)
+    key = lock_of(reconcile, target)["adder"]["serving"]
+    lock_file(reconcile, target).unlink()
+    rename(reconcile)
+    applied(reconcile, target)
+    assert summer(reconcile, target)["serving"] == key
+    assert trainings(world, reconcile, target) == 1
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_the_former_name_may_be_dropped_while_the_lockfile_is_there(reconcile: Cli, world: World, target: str) -> None:
+    manifest(reconcile)
+    applied(reconcile, target)
+    rename(reconcile)
+    applied(reconcile, target)
+    rename(reconcile, keep=False)
+    assert applied(reconcile, target).out.startswith("Everything is in sync")
+    assert "belongs to no manifest here" not in reconcile("plan", *chosen(target)).out
+    assert trainings(world, reconcile, target) == 1
+
+
+def test_without_the_former_name_it_is_a_new_model(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    rename(reconcile, keep=False)
+    applied(reconcile, "gl")
+    assert trainings(world, reconcile, "gl") == 2
+    assert sorted(lock_of(reconcile, "gl")) == ["adder", "summer"]
+
+
+def test_a_mark_that_is_gone_is_restored_under_the_name_of_the_key(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    rename(reconcile)
+    applied(reconcile, "gl")
+    remote = summer(reconcile, "gl")["generations"][0]["remote"]
+    mark = world.ask("GET", f"/v1beta/{remote}")["description"]
+    assert " name=adder " in mark
+    world.ask("PATCH", f"/v1beta/{remote}", b'{"description": ""}', updateMask="description")
+    applied(reconcile, "gl")
+    assert world.ask("GET", f"/v1beta/{remote}")["description"] == mark
+
+
+def test_a_retry_and_a_change_are_made_under_the_new_name(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    file = rename(reconcile)
+    applied(reconcile, "gl", "--replace", "summer")
+    newest, first = (one["key"] for one in summer(reconcile, "gl")["generations"])
+    assert (newest[:7], first[:6]) == ("summer-", "adder-")
+    (reconcile.specs / "adder.csv").write_text("text_input,output\n" + "".join(f"{a},{a}\n" for a, _ in EXAMPLES))
+    applied(reconcile, "gl")
+    assert len(summer(reconcile, "gl")["generations"]) == 3
+    assert file.exists()
+
+
+@EVERY
+def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target: str) -> None:
+    manifest(reconcile)
+    manifest(reconcile, "child")
+    child = reconcile.specs / "child.yaml"
+    text = child.read_text().replace(f"baseModel: {BASE}", "source: {tunedModel: adder}")
+    child.write_text(text.replace("baseModel: gemini-2.5-flash, ", ""))
+    applied(reconcile, target)
+    before = lock_of(reconcile, target)["child"]
+    trained = trainings(world, reconcile, target)
+    rename(reconcile)
+    told = reconcile("validate", *chosen(target))
+    assert "no manifest is called adder; did you mean summer? Else" in told.out
+    child.write_text(child.read_text().replace("tunedModel: adder", "tunedModel: summer"))
+    applied(reconcile, target)
+    assert lock_of(reconcile, target)["child"] == before
+    assert applied(reconcile, target).out.startswith("Everything is in sync: 2 models")
+    assert trainings(world, reconcile, target) == trained
+
+
+def test_applications_are_told_of_the_new_name(reconcile: Cli, world: World) -> None:
+    assert world
+    file = reconcile.specs / "reconcile.gl.yaml"
+    file.write_text(f"{file.read_text()}  publish: serving.json\n")
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    rename(reconcile)
+    applied(reconcile, "gl")
+    pointer = json.loads((reconcile.specs / "serving.json").read_text())
+    assert [one["name"] for one in pointer["models"]] == ["summer"]
+    assert summer(reconcile, "gl")["published"] == summer(reconcile, "gl")["serving"]
+
+
+def test_two_models_become_one_with_what_both_had(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    rename(reconcile, keep=False)
+    applied(reconcile, "gl")
+    serves = lock_of(reconcile, "gl")["summer"]["serving"]
+    rename(reconcile)
+    applied(reconcile, "gl")
+    merged = summer(reconcile, "gl")
+    assert merged["serving"] == serves
+    assert [one["key"][:6] for one in merged["generations"]] == ["summer", "adder-"]
+
+
+def test_what_was_renamed_is_no_orphan_before_it_is_applied(reconcile: Cli, world: World) -> None:
+    assert world
+    manifest(reconcile)
+    applied(reconcile, "gl")
+    file = rename(reconcile)
+    file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
+    document = reconcile("plan", "--format", "json", *chosen("gl")).document
+    assert {(one["name"], one["reason"]) for one in document["actions"]} == {
+        ("summer", "Renamed"),
+        ("summer", "Suspended"),
+    }
