@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import io
 import random
@@ -13,11 +14,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 import yaml
 
 from reconciler.app.environment import Environment
 from reconciler.cli.main import main
+from reconciler.core.drift import FAILING, DriftClass
+from reconciler.emulator.app import create_app
 from reconciler.files.explain import explain
 from reconciler.files.yaml import parse
 from support.cli_world import Clock
@@ -139,3 +143,31 @@ def test_yaml_examples_that_are_parts_of_documents_fit_the_schema(page: Path) ->
 )
 def test_how_examples_are_compared(*, shown: str, real: str, agreed: bool) -> None:
     assert agrees(shown, real) is agreed
+
+
+def test_the_page_about_drift_tells_every_class_as_it_is() -> None:
+    page = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d) \| .+ \| .+ \|$", page, re.MULTILINE)
+    assert rows == [(str(one), "2" if one in FAILING else "0") for one in DriftClass]
+
+
+def test_the_example_on_the_page_about_drift_is_real(project: Path) -> None:
+    clock = Clock()
+    run("reconcile apply specs --yes", project, clock)
+    clock.now = clock.now.replace(hour=13, minute=0, second=0, microsecond=0)
+    (key,) = re.findall(r"number-generator-\w{8}", run("reconcile resolve number-generator specs", project, clock))
+    asyncio.run(rename(project, clock, f"/v1beta3/tunedModels/{key}"))
+    page = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
+    ((command, shown),) = examples(blocks(page, "console")[0])
+    real = run(command, project, clock)
+    assert real.endswith(shown), real  # after the warnings about the input
+
+
+async def rename(project: Path, clock: Clock, path: str) -> None:
+    """What somebody else does to a model."""
+    store = project / "specs" / ".reconcile" / "default.sqlite3"
+    app = create_app(store=store, clock=clock, random=random.Random(7))  # noqa: S311 - no secret
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://embedded.localhost") as http:
+        fields = {"displayName": "not mine"}
+        answer = await http.patch(path, params={"updateMask": "displayName"}, json=fields)
+    assert answer.is_success, answer.text
