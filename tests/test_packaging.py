@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import metadata, resources
 
 import click
@@ -20,6 +22,17 @@ def test_the_version_is_one() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert resources.files(reconciler).joinpath("py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", ["page.html.j2", "page.css", "page.js"])
+def test_the_package_has_what_pages_are_made_of(name: str) -> None:
+    assert resources.files("reconciler.render").joinpath("templates", name).is_file()
+
+
+def test_commands_do_without_what_only_pages_need() -> None:
+    script = "import sys, reconciler.cli.main, reconciler.render.reports; print('jinja2' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603 - our own script
+    assert ran.stdout == "False\n"
 
 
 def test_the_command_is_installed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.render.words import clock_time, counted, duration, elapsed, loss, steps_and_loss, value
+from reconciler.render.words import clock_time, counted, duration, elapsed, loss, minute, share, steps_and_loss, value
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,9 @@ def test_counts_agree_with_their_nouns() -> None:
 )
 def test_the_outcome_of_a_training(steps: int | None, final: float | None, said: str) -> None:
     assert steps_and_loss(steps, final) == said
+
+
+def test_times_and_shares_are_cut_to_what_people_read() -> None:
+    assert minute("2026-11-22T19:17:30.123456789Z") == "2026-11-22 19:17"
+    assert minute("") == ""
+    assert [share(one) for one in (0, 1 / 3, 0.92, 1)] == ["0 %", "33.3 %", "92 %", "100 %"]
