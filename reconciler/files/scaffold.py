@@ -1,4 +1,4 @@
-"""A first target, manifest and data set for `reconcile init`."""
+"""A first target, manifest and data set for `reconcile init`, and the files of the pull-request flow."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from reconciler.files.dataset_rows import Fault, Fields
 from reconciler.files.repository import repository_of, require_inside
 from reconciler.files.scalars import plain
 from reconciler.files.scope import guess_scope
+from reconciler.files.workflows import Workflows
 
 _SPECS = "specs"
 _NAME_LENGTH = 31
@@ -34,10 +35,14 @@ _STEPS = 30
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """The files that were written, relative to the folder, and the command to try next there."""
+    """The files that were written, relative to the folder, the command to try next there, and what people must set up.
+
+    There is no command where the project was there before.
+    """
 
     created: tuple[str, ...]
-    next_command: str
+    next_command: str = ""
+    steps: tuple[str, ...] = ()
 
 
 def init(folder: Path, *, data: Path | None, name: str | None) -> Scaffold:
@@ -53,9 +58,21 @@ def init(folder: Path, *, data: Path | None, name: str | None) -> Scaffold:
         f"{_SPECS}/reconcile.yaml": _TARGET.format(version=API_VERSION, scope=_scalar(guess_scope(folder))).encode()
     }
     files |= _with_data(folder, model, data) if data else _with_sample(model)
+    require_inside(folder / ".gitignore", repository_of(folder))
     _write_new(folder, files)
     created = [*sorted(files), ".gitignore"] if _ignore_world(folder) else sorted(files)
     return Scaffold(tuple(created), f"reconcile plan {_SPECS}")
+
+
+def init_flow(folder: Path, flow: Workflows) -> Scaffold:
+    """Write the pull-request flow into the repository that the folder is in; nothing is overwritten.
+
+    Raises ReconcileError when a file is there already, cannot be written or would be written through a link out of the
+    repository.
+    """
+    _write_new(flow.repository, flow.files)
+    written = (os.path.relpath(flow.repository / name, folder.resolve()) for name in sorted(flow.files))
+    return Scaffold(tuple(Path(name).as_posix() for name in written), steps=flow.steps)
 
 
 def _name(name: str | None, data: Path | None) -> str:
@@ -132,7 +149,7 @@ def _scalar(text: str) -> str:
 
 
 def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name in (*files, ".gitignore"):
+    for name in files:
         require_inside(folder / name, repository_of(folder))
     for name in files:
         if (folder / name).exists():
