@@ -24,7 +24,6 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 @options.allow_endpoint
 @options.document_format
 @options.voice
-@options.reports
 @click.option("--check", is_flag=True, help="Write nothing, and exit with 2 when something would be written.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, and show what would be.")
 @click.option(

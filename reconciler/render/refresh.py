@@ -111,7 +111,7 @@ def _generations(before: Document, after: Document) -> Iterator[Document]:
 
 def refresh_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
     """A Refresh document: what became of the lockfile, what is different in it, and what is to be known about that."""
-    lines = [target_line(document, style), terminal_safe(_headline(document))]
+    lines = [target_line(document, style, width), *(line for _, line in told("", _headline(document), width))]
     for indent, change, name, text in _entries(document):
         symbol, role = _SYMBOLS[change]
         head = f"{indent}{symbol} {terminal_safe(name)}"

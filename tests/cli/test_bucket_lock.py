@@ -174,6 +174,33 @@ def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(recon
     assert bucket.get(_LEASE) is None
 
 
+def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    key = bucket.get(_LOCK)["models"]["adder"]["serving"]
+    bucket.put("prod.json", {"version": 1, "models": {}})
+    now = reconcile.clock.now
+    lease = {"holder": "build-7", "acquired": now.isoformat(), "expires": (now + DURATION).isoformat()}
+    bucket.put("prod.json.lease", lease)
+
+    looked = reconcile("refresh", "--check")
+    refused = reconcile("refresh")
+
+    assert looked.status == 2, looked.err
+    assert f"{LOCK} would be written, with 1 model changed\n  + adder\n" in looked.out
+    assert refused.status == 1
+    assert f"another run is at work, and has the lease {LOCK}.lease: build-7 holds it until" in refused.err
+    assert bucket.get(_LOCK)["models"] == {}
+    reconcile.clock.now = now + DURATION
+    service.advance_to((reconcile.clock.now - emulator_process.START).total_seconds())
+    done = reconcile("refresh")
+    assert done.status == 0, done.err
+    assert [one["key"] for one in bucket.get(_LOCK)["models"]["adder"]["generations"]] == [key]
+    assert bucket.get(_LEASE) is None
+    assert len(bucket.models()) == 1
+    assert lockfiles(reconcile) == []
+
+
 def test_something_else_in_the_place_of_the_lockfile_is_told(reconcile: Cli, bucket: Bucket) -> None:
     reconcile.manifest("adder")
     bucket.put("prod.json", {"rows": 3})
