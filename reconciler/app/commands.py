@@ -12,6 +12,7 @@ from reconciler.app.portraying import portrayed, recorded_models
 from reconciler.app.project import Input, Project, open_project, project_of, read_workspace
 from reconciler.app.recorded import serving_generation
 from reconciler.app.resolving import resolved
+from reconciler.app.saving import saved_document
 from reconciler.app.services import connect
 from reconciler.core.events import Disappeared, record
 from reconciler.core.generations import Observation, vanished
@@ -24,6 +25,7 @@ from reconciler.core.planner import plan as make_plan
 from reconciler.core.ports import Objects
 from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.core.selection import check_names
+from reconciler.files.saved_plan import check_place, write_saved_plan
 from reconciler.render.data_changes import with_data_changes
 from reconciler.render.documents import Document, plan_document, validation_document
 from reconciler.render.resolve import Resolved, resolve_document
@@ -67,15 +69,25 @@ def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
 
 
 def plan(
-    env: Environment, what: Input, request: Request, *, offline: bool, detailed: bool, base: str | None = None
+    env: Environment,
+    what: Input,
+    request: Request,
+    *,
+    offline: bool,
+    detailed: bool,
+    base: str | None = None,
+    out: str | None = None,
 ) -> Answer:
     """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status.
 
-    ``base`` is a commit, of which it is told how the data sets have changed since.
+    ``base`` is a commit, of which it is told how the data sets have changed since. ``out`` is a file to save the plan
+    in, which apply can carry out.
 
     Raises:
-        UsageError: when git does not know ``base``.
+        UsageError: when git does not know ``base``, or nothing can be saved in ``out``.
     """
+    if out:
+        check_place(env.cwd / out, out)
     project = open_project(env, what)
     request = checked(request, project)
     seen = Observation()
@@ -91,6 +103,8 @@ def plan(
         document = portrayed(document, project.lock, project.target.scope, seen)
     if base:
         document = with_data_changes(document, _data_changes(env, project, base))
+    if out:
+        write_saved_plan(env.cwd / out, out, saved_document(env, what, request, project, document))
     return Answer(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
 
 

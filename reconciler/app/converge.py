@@ -12,6 +12,7 @@ from reconciler.app.environment import Environment
 from reconciler.app.portraying import portrayed
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.publishing import publisher_of
+from reconciler.app.saving import SavedPlan
 from reconciler.app.services import connect
 from reconciler.app.session import Session
 from reconciler.core.events import Event
@@ -24,6 +25,7 @@ from reconciler.core.problems import (
     Problem,
     ReconcileError,
     ServiceError,
+    UsageError,
 )
 from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
@@ -42,28 +44,51 @@ class Declined(ReconcileError):  # noqa: N818 - a person's no is no error
 
 
 def apply(
-    env: Environment, what: Input, options: Options, *, locked: bool, approve: Approve, progress: Progress
+    env: Environment,
+    what: Input,
+    options: Options,
+    *,
+    locked: bool,
+    approve: Approve,
+    progress: Progress,
+    saved: SavedPlan | None = None,
 ) -> Answer:
     """Bring the service to what is declared; ``locked`` forbids every training.
 
+    With a ``saved`` plan that one is carried out, and nothing else.
+
     Raises:
+        StalePlan: when the saved plan is not what would be done now.
         Declined: when ``approve`` says no.
         InvalidInput: for problems of the input, and with ``locked`` for what the lockfile does not hold ready.
         InterruptedRun: when a signal ended the run; the lockfile is saved.
     """
-    project = open_project(env, what)
+    project = _saved_project(env, what, saved) if saved else open_project(env, what)
+    if saved:
+        options = replace(options, request=saved.request, foreseen=False, exact=True)
     if locked:
         unready = tuple(not_ready(project.manifests, project.target.scope, project.lock, project.lockfile))
         if unready:
             raise InvalidInput(unready)
         options = replace(options, creates=False)
     options = replace(options, request=checked(options.request, project), curves=what.portraits)
-    return _Run(env, what, project, options).go(approve, progress)
+    return _Run(env, what, project, options, saved).go(approve, progress)
+
+
+def _saved_project(env: Environment, what: Input, saved: SavedPlan) -> Project:
+    chosen = saved.input(what)
+    try:
+        return open_project(env, chosen)
+    except UsageError as error:
+        raise saved.stale(error.message) from error
 
 
 class _Run:
-    def __init__(self, env: Environment, what: Input, project: Project, options: Options) -> None:
+    def __init__(
+        self, env: Environment, what: Input, project: Project, options: Options, saved: SavedPlan | None
+    ) -> None:
         self._env = env
+        self._saved = saved
         self._options = options
         self._began = env.clock()
         self._project = project
@@ -81,6 +106,8 @@ class _Run:
                 reconciler = self._reconciler()
                 made = session.run(reconciler.look())
                 document = documented(self._project, made)
+                if self._saved:
+                    self._saved.check(self._project, document)
                 if not approve(document, self._project.workspace.problems):
                     raise Declined("nothing was changed")
                 self._project.store.check_writable()

@@ -14,11 +14,13 @@ from reconciler.app import converge
 from reconciler.app.commands import Answer
 from reconciler.app.converge import Approve, Sink
 from reconciler.app.environment import Environment
+from reconciler.app.saving import saved_plan
 from reconciler.cli import options
 from reconciler.cli.event_log import EventLog, event_log, events, watched
 from reconciler.cli.options import input_of, output_of, request_of
 from reconciler.cli.output import Output
 from reconciler.cli.watching import progress
+from reconciler.core.plan import Request
 from reconciler.core.problems import Problem, UsageError
 from reconciler.engine.reconcile import Options
 from reconciler.render.documents import Document
@@ -53,7 +55,11 @@ def apply(
     train_only: bool,
     **values: Any,
 ) -> int:
-    """Create what is missing, wait for it, and record it in the lockfile."""
+    """Create what is missing, wait for it, and record it in the lockfile.
+
+    PATHS may be one FILE that plan --out has saved: then exactly that plan is carried out, without a question, or
+    nothing at all where what it was made from has changed since.
+    """
     output = output_of(values)
     request = request_of(values)
     if locked and (request.retry or request.replace):
@@ -62,13 +68,23 @@ def apply(
         raise UsageError("--locked forbids training, and --train-only all else", "leave one of them out")
     wanted = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(env, output, values.pop("events"), "apply") as log:
+        what = replace(input_of(values), portraits=bool(output.reports))
+        saved = saved_plan(env, what.paths)
+        if saved and (locked or train_only or request != Request()):
+            raise UsageError(
+                f"{saved.file} says already what is to be done",
+                "leave out --locked, --train-only, --retry and --replace",
+            )
         answer = converge.apply(
             env,
-            replace(input_of(values), portraits=bool(output.reports)),
+            what,
             wanted,
             locked=locked,
-            approve=_noted(log, lambda document, warnings: _approve(output, document, warnings, yes=yes)),
+            approve=_noted(
+                log, lambda document, warnings: _approve(output, document, warnings, yes=yes or bool(saved))
+            ),
             progress=lambda document: watched(_progress(env, output, document), log),
+            saved=saved,
         )
         log.ended(answer.document)
     return _tell(output, answer)

@@ -11,6 +11,7 @@ from reconciler.app import commands
 from reconciler.app.environment import Environment
 from reconciler.cli import options
 from reconciler.cli.options import input_of, output_of, request_of
+from reconciler.core.problems import UsageError
 from reconciler.render.plan_text import plan_text
 from reconciler.render.text import resolve_text, status_text, validation_text
 
@@ -38,12 +39,26 @@ def validate(env: Environment, /, *, locked: bool, **values: Any) -> int:
 @click.option(
     "--base", metavar="REF", help="Also show how the data sets have changed since that commit of git, like origin/main."
 )
+@click.option("--out", metavar="FILE", help="Also save the plan in FILE, which apply FILE carries out as it is.")
 @options.environment
-def plan(env: Environment, /, *, offline: bool, detailed_exitcode: bool, base: str | None, **values: Any) -> int:
+def plan(
+    env: Environment,
+    /,
+    *,
+    offline: bool,
+    detailed_exitcode: bool,
+    base: str | None,
+    out: str | None,
+    **values: Any,
+) -> int:
     """Show what apply would do, and why. Changes nothing."""
     output, request = output_of(values), request_of(values)
+    if out and offline:
+        raise UsageError(
+            "--offline asks no service, so there is nothing that --out could save", "leave one of them out"
+        )
     what = replace(input_of(values), portraits=bool(output.reports))
-    answer = commands.plan(env, what, request, offline=offline, detailed=detailed_exitcode, base=base)
+    answer = commands.plan(env, what, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
     output.warn(answer.warnings)
     output.result(
         answer.document,

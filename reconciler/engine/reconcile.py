@@ -15,7 +15,7 @@ from reconciler.core.generations import Observation, recorded_generation, satisf
 from reconciler.core.lock import locked_target
 from reconciler.core.model import Manifest, Source, State, Target
 from reconciler.core.news import news
-from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request
+from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request, allowed_by
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus, ReconcileError, ServiceError
@@ -38,7 +38,8 @@ class Options:
     ``creates`` allows trainings, and to cancel one that doubles another; ``writes`` allows whatever else changes at the
     service, and to tell applications what serves. Without both only the lockfile changes.
     ``wait`` stays until the trainings end, at most ``timeout`` long. ``foreseen`` says that writes which come up during
-    the run are approved too; without it only those of manifests that the approved plan creates or writes. ``curves``
+    the run are approved too; without it only those of manifests that the approved plan creates or writes. ``exact``
+    allows nothing but what the approved plan does, by generation, and what follows from its trainings. ``curves``
     asks for the loss curves of trainings that are over, too.
     """
 
@@ -47,6 +48,7 @@ class Options:
     writes: bool = True
     wait: bool = True
     foreseen: bool = True
+    exact: bool = False
     timeout: timedelta | None = None
     curves: bool = False
 
@@ -108,6 +110,7 @@ class Reconciler:
         self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
+        self._approved: frozenset[tuple[str, str, Kind]] = frozenset()
         self._missed: Counter[str] = Counter()
         self._seen = clock()
 
@@ -140,6 +143,7 @@ class Reconciler:
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
         self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE)}
+        self._approved = allowed_by(approved)
         self._narrow_request(asked)
         try:
             outcome = await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
@@ -244,6 +248,8 @@ class Reconciler:
         self._request = replace(asked, retry=asked.retry & names, replace=asked.replace & names)
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
+        if self._options.exact and (action.name, action.key, action.kind) not in self._approved:
+            return False
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable and not action.after
         if action.kind in {Kind.UPDATE, Kind.RETIRE}:

@@ -29,6 +29,7 @@ NAMES = (
     "change",
     "history",
     "events",
+    "saved-plan",
 )
 
 

@@ -1,0 +1,376 @@
+"""plan --out and apply FILE: exactly what was looked at, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reconciler import __version__
+from reconciler.emulator.app import create_app
+from support.cli_world import EXAMPLES, Cli, Result
+from support.render_values import held_to
+
+CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
+STALE = "Error: plan.json is stale, and nothing was changed: "
+
+
+def planned(reconcile: Cli, *arguments: str) -> dict[str, Any]:
+    """A plan that was saved, held to its schemas."""
+    done = reconcile("plan", "--out", "plan.json", *arguments)
+    assert done.status in {0, 1}, done.err
+    document = held_to("saved-plan", json.loads((reconcile.folder / "plan.json").read_text()))
+    held_to("plan", document["plan"])
+    return document
+
+
+def stale(reconcile: Cli, *reasons: str) -> None:
+    """Hold the refusal to its words; nothing happens at the service or to the lockfile."""
+    lock = reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b""
+    models = reconcile("plan", "--format", "json").document
+    done = reconcile("apply", "plan.json", "--yes")
+    assert (done.status, done.err) == (1, f"{STALE}{'; '.join(reasons)}; plan again, and look at that\n")
+    assert (reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b"") == lock
+    assert reconcile("plan", "--format", "json").document == models
+
+
+def applied(reconcile: Cli, *arguments: str) -> Result:
+    done = reconcile("apply", *arguments)
+    assert done.status == 0, done.err
+    return done
+
+
+def key(reconcile: Cli, name: str = "adder") -> str:
+    """The key of the newest generation."""
+    return str(reconcile.lock[name]["generations"][0]["key"])
+
+
+def test_a_saved_plan_is_carried_out_without_a_question(reconcile: Cli) -> None:
+    reconcile.manifest("adder", more=CHECKS)
+    document = planned(reconcile)
+    wanted = document["plan"]["actions"][0]["key"]
+    done = applied(reconcile, "plan.json")
+    assert f"create {wanted}" in done.err
+    assert reconcile.lock["adder"]["serving"] == wanted
+
+
+def test_it_does_nothing_else_than_what_was_planned(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile.manifest("doubler")
+    planned(reconcile, "--only", "adder")
+    applied(reconcile, "plan.json")
+    assert reconcile.lock.keys() == {"adder"}
+
+
+def test_a_plan_without_changes_changes_nothing_and_is_in_sync(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes")
+    planned(reconcile)
+    before = reconcile.lock_file.read_bytes()
+    assert "Everything is in sync" in applied(reconcile, "plan.json").out
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_what_was_asked_for_is_part_of_the_plan(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes")
+    first = key(reconcile)
+    planned(reconcile, "--replace", "adder")
+    applied(reconcile, "plan.json")
+    assert key(reconcile) == reconcile.lock["adder"]["serving"] != first
+
+
+def test_it_is_carried_out_once(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    applied(reconcile, "plan.json")
+    stale(reconcile, f"{key(reconcile)} serves adder now, not nothing")
+
+
+def test_a_training_that_ended_meanwhile_is_no_surprise(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes", "--no-wait")
+    planned(reconcile)
+    reconcile.clock.now = reconcile.clock.now.replace(hour=20)
+    applied(reconcile, "plan.json")
+    assert reconcile.lock["adder"]["serving"] == key(reconcile)
+
+
+def test_changed_manifests_are_named(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile.manifest("doubler")
+    gone = reconcile.manifest("gone")
+    planned(reconcile)
+    gone.unlink()
+    reconcile.manifest("new")
+    reconcile.manifest("adder", more="  displayName: sums\n")
+    reconcile.manifest("doubler", examples=EXAMPLES[1:])
+    stale(
+        reconcile,
+        "the manifest adder was changed",
+        "the data set of doubler was changed",
+        "the manifest gone is gone",
+        "the manifest new is new",
+    )
+
+
+def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
+    file = reconcile.manifest("adder", more=CHECKS)
+    text = file.read_text()
+    planned(reconcile)
+    for old, new in (
+        ("epochCount: 2", "epochCount: 3"),
+        ('equals: "8"', 'equals: "9"'),
+        ("temperature: 0", "temperature: 1"),
+        ("{name: adder}", "{name: adder, labels: {team: demo}}"),
+        ("spec:\n", "spec:\n  lifecycle: {timeout: 1h}\n"),
+        ("spec:\n", "spec:\n  ignoreDrift: [sampling, description]\n"),
+        ("spec:\n", "spec:\n  access: [{role: reader, everyone: true}]\n"),
+    ):
+        file.write_text(text.replace(old, new))
+        stale(reconcile, "the manifest adder was changed")
+    file.write_text(f"# a comment\n{text}")
+    applied(reconcile, "plan.json")
+
+
+def test_changes_of_the_target_are_named(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    reconcile.target("  limits: {maxCreates: 50}\n  publish: serving.json\n  policy: {publicAccess: deny}\n")
+    stale(
+        reconcile,
+        "the target's limits.maxCreates was 20, and is 50",
+        "the target's policy.publicAccess was true, and is false",
+        "the target's publish was undeclared, and is serving.json",
+    )
+
+
+def test_a_model_that_was_created_meanwhile_is_named(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    document = planned(reconcile)
+    applied(reconcile, "--yes", "--no-wait")
+    reconcile.lock_file.unlink()
+    stale(reconcile, f"the model {document['plan']['actions'][0]['key']} was created meanwhile")
+
+
+def test_what_serves_and_what_is_rejected_may_not_have_moved(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes")
+    first = key(reconcile)
+    reconcile.manifest("adder", epochs=3)
+    applied(reconcile, "--yes")
+    planned(reconcile)
+    assert reconcile("rollback", "adder", "--reason", "worse").status == 0
+    stale(
+        reconcile,
+        f"{first} serves adder now, not {key(reconcile)}",
+        "other generations of adder are rejected than before",
+    )
+
+
+class Stranger:
+    """Another client of the embedded service, beside our runs."""
+
+    def __init__(self, reconcile: Cli) -> None:
+        self._store = reconcile.specs / ".reconcile" / "default.sqlite3"
+        self._clock = reconcile.clock
+
+    def renames(self, reconcile: Cli, name: str, shown: str) -> None:
+        """Give the newest model of a manifest another display name."""
+        app = create_app(store=self._store, clock=self._clock, random=random.Random(1))  # noqa: S311 - no secret
+
+        async def send() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://embedded") as client:
+                path = f"/v1beta3/tunedModels/{key(reconcile, name)}"
+                return await client.patch(path, json={"displayName": shown}, params={"updateMask": "displayName"})
+
+        with ThreadPoolExecutor(1) as beside:  # our own run has a loop already
+            assert beside.submit(asyncio.run, send()).result().is_success
+
+
+def test_a_model_that_was_changed_meanwhile_is_named(reconcile: Cli) -> None:
+    reconcile.manifest("adder", more="  displayName: sums\n")
+    applied(reconcile, "--yes")
+    stranger = Stranger(reconcile)
+    planned(reconcile)
+    stranger.renames(reconcile, "adder", "mine")
+    stale(reconcile, f"{key(reconcile)} was changed meanwhile: displayName")
+    planned(reconcile)
+    stranger.renames(reconcile, "adder", "ours")
+    stale(reconcile, f"{key(reconcile)} was changed meanwhile: displayName")
+    stranger.renames(reconcile, "adder", "sums")
+    stale(reconcile, f"{key(reconcile)} was updated meanwhile")
+    stranger.renames(reconcile, "adder", "mine")
+    applied(reconcile, "plan.json")
+    assert reconcile("plan", "--detailed-exitcode").status == 0
+
+
+def test_what_comes_up_while_it_is_carried_out_is_not_done(reconcile: Cli) -> None:
+    """With --yes a run mends what changes meanwhile; with a saved plan it does not, and says so."""
+    reconcile.manifest("adder", more="  displayName: sums\n")
+    applied(reconcile, "--yes")
+    reconcile.manifest("doubler")
+    planned(reconcile)
+    stranger, moves = Stranger(reconcile), []
+
+    def tamper(_now: object) -> None:
+        if not moves:
+            stranger.renames(reconcile, "adder", "mine")
+        moves.append(1)
+
+    reconcile.clock.on_move = tamper
+    done = reconcile("apply", "plan.json", "--yes")
+    assert done.status == 1
+    assert "it differs from what is declared; run reconcile apply" in done.out
+    assert reconcile.lock["doubler"]["serving"] == key(reconcile, "doubler")
+
+
+def test_a_model_that_is_gone_is_told(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes")
+    planned(reconcile)
+    (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
+    stale(reconcile, f"a model of adder is gone: {key(reconcile)} would be created")
+
+
+def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    reconcile.target("  limits: {maxCreates: 0}\n")
+    stale(reconcile, "the target's limits.maxCreates was 20, and is 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["specs"], "plan.json is a plan, which stands alone; name either it or manifests"),
+        (
+            ["--only", "adder"],
+            (
+                "plan.json says already which target and manifests it is about;"
+                " leave out -l, --only and --exclude, and any target but default"
+            ),
+        ),
+        (
+            ["--target", "other"],
+            (
+                "plan.json says already which target and manifests it is about;"
+                " leave out -l, --only and --exclude, and any target but default"
+            ),
+        ),
+        *(
+            (
+                [*asked, "--yes"],
+                "plan.json says already what is to be done; leave out --locked, --train-only, --retry and --replace",
+            )
+            for asked in (["--locked"], ["--train-only"], ["--retry", "adder"], ["--replace", "adder"])
+        ),
+    ],
+)
+def test_nothing_else_can_be_asked_for(reconcile: Cli, arguments: list[str], message: str) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    done = reconcile("apply", "plan.json", *arguments)
+    assert (done.status, done.err) == (64, f"Error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        (
+            lambda text: text[: len(text) // 2],
+            1,
+            "plan.json is no complete JSON (",
+        ),
+        (
+            lambda text: text.replace('"version": 1', '"version": 2', 1),
+            1,
+            "plan.json has version 2, and this reconcile reads up to 1; upgrade reconcile",
+        ),
+        (
+            lambda text: text.replace('"facts"', '"fakes"'),
+            1,
+            "plan.json is no saved plan of reconcile: $ is odd; make it anew with reconcile plan --out",
+        ),
+        (
+            lambda text: json.dumps(json.loads(text)["plan"]),
+            64,
+            (
+                "plan.json is a report of a plan, which says too little to be carried out;"
+                " make it anew with reconcile plan --out"
+            ),
+        ),
+        (
+            lambda text: text.replace(f'"reconciler": "{__version__}"', '"reconciler": "0.0.1"'),
+            1,
+            (
+                "plan.json is stale, and nothing was changed: it was made by reconcile 0.0.1, and this is"
+                f" {__version__}; plan again, and look at that"
+            ),
+        ),
+    ],
+)
+def test_a_file_that_is_no_plan_of_ours_is_told(reconcile: Cli, change: Any, status: int, message: str) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    file = reconcile.folder / "plan.json"
+    file.write_text(change(file.read_text()))
+    done = reconcile("apply", "plan.json", "--yes")
+    assert done.status == status
+    assert done.err.startswith(f"Error: {message}")
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    spec = {"baseModel": "models/text-bison-001", "description": "Plan", "dataset": {"path": "adder.csv"}}
+    manifest = {"apiVersion": "tuning.reconcile/v1alpha1", "kind": "TunedModel", "metadata": {"name": "adder"}}
+    (reconcile.specs / "adder.json").write_text(json.dumps({**manifest, "spec": spec}))
+    assert "adder" in applied(reconcile, "specs/adder.json", "--yes").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/plan.json"], "--out nowhere/plan.json cannot be written; name a file in a folder that is there and"),
+        (["specs"], "--out specs cannot be written; name a file in a folder that is there and writable"),
+        (["plan.yaml"], "--out plan.yaml has the name of a manifest; name a file that ends in .json"),
+        (["specs/adder.csv"], "--out specs/adder.csv would write over a file that is no plan; name another file"),
+        (["plan.json", "--offline"], "--offline asks no service, so there is nothing that --out could save; leave one"),
+    ],
+)
+def test_a_place_that_takes_no_plan_is_refused_before_any_work(
+    reconcile: Cli, arguments: list[str], message: str
+) -> None:
+    data = reconcile.manifest("adder").with_suffix(".csv")
+    before = data.read_text()
+    done = reconcile("plan", "--out", *arguments)
+    assert done.status == 64
+    assert done.err.startswith(f"Error: {message}")
+    assert data.read_text() == before
+
+
+def test_no_secret_stands_in_a_saved_plan(reconcile: Cli) -> None:
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.s3cr3t"
+    reconcile.manifest("adder")
+    planned(reconcile)
+    assert "s3cr3t" not in (reconcile.folder / "plan.json").read_text()
+
+
+def test_a_plan_that_was_saved_from_elsewhere_is_refused(reconcile: Cli, tmp_path: Path) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile, "specs")
+    file = tmp_path / "plan.json"
+    reconcile.folder = tmp_path / "elsewhere"
+    reconcile.folder.mkdir()
+    done = reconcile("apply", str(file))
+    assert done.status == 1
+    assert done.err == (
+        f"Error: {file} is stale, and nothing was changed: specs does not exist; plan again, and look at that\n"
+    )
