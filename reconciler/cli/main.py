@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler import __version__
+from reconciler.cli.actions import on_actions, runner
 from reconciler.core.problems import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.render.safe import terminal_safe
 
@@ -40,6 +41,7 @@ _MODULES = {
     "adopt": "letting_go",
     "forget": "letting_go",
     "cancel": "letting_go",
+    "render": "rendering",
     "doctor": "diagnosing",
     "schema": "tools",
     "emulator": "tools",
@@ -85,12 +87,23 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
     """Run a command and return its exit status; every error becomes a message on standard error."""
     _prepare_streams()
+    environ, cwd = (environment.environ, environment.cwd) if environment else (os.environ, None)
+    with on_actions(environ, cwd):
+        return _ended(arguments, environment)
+
+
+def _ended(arguments: Sequence[str] | None, environment: Environment | None) -> int:
+    current = runner()
     try:
         with _terminable():
             return _run(arguments, environment)
     except InvalidInput as error:
+        if current:
+            current.problems(error.problems)
         return _fail(ExitStatus.ERROR, *map(_shown, error.problems))
     except ReconcileError as error:
+        if current:
+            current.error(str(error))
         return _fail(error.exit_status, f"Error: {error}")
     except BrokenPipeError:
         # Whoever read our output is gone; the interpreter must not stumble over it again at exit.

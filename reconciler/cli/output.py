@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 
 import click
 
+from reconciler.cli.actions import runner
 from reconciler.core.problems import Problem, ReconcileError, UsageError
 from reconciler.render.layout import Style, ansi, plain
 from reconciler.render.reports import encoded, face_of
@@ -51,6 +52,10 @@ class Output:
             _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
         for report in self.reports:
             _write_report(report, document)
+        current = runner()
+        trouble = current.tell(dict(document)) if current else ""
+        if trouble:
+            self.say(lambda style, _: f"{style('warning', 'warning:')} {terminal_safe(trouble)}")
 
     def say(self, text: Callable[[Style, int | None], str]) -> None:
         """Print something for people, on standard error."""
@@ -59,6 +64,10 @@ class Output:
 
     def warn(self, problems: Iterable[Problem]) -> None:
         """Print warnings about the input."""
+        problems = tuple(problems)
+        current = runner()
+        if current:
+            current.problems(problems)
         lines = [terminal_safe(str(problem)) for problem in problems]
         if lines:
             self.say(lambda style, _: "\n".join(f"{style('warning', 'warning:')} {line}" for line in lines))

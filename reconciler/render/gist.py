@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from reconciler.core.plan import HARMLESS_HOLDS
 from reconciler.core.problems import UsageError
+from reconciler.render.data_changes import counts_line, remarks, sample_line
 from reconciler.render.documents import Document
 from reconciler.render.drift import drift_summary
 from reconciler.render.history import generation_details, generation_state
@@ -135,10 +136,13 @@ def _shown_file(file: str, root: str) -> str:
 
 def _plan(document: Document) -> Gist:
     root, explained = document["target"].get("root", ""), dict[str, str]()
+    entries = [_action(one, root, explained) for one in document["actions"]]
+    places = {entry.name: entry for entry in entries}
+    entries += [_data_change(one, places.get(one["name"])) for one in document.get("dataChanges", ())]
     return _gist(
         document,
         plan_summary(document),
-        [_action(one, root, explained) for one in document["actions"]],
+        entries,
         failed=document["summary"]["failing"] > 0,
         facts=reach_details(document["target"]),
         remarks=left_alone(document),
@@ -157,6 +161,20 @@ def _action(one: Document, root: str, explained: dict[str, str]) -> Entry:
         details=(("generation", one["key"]), *details) if "key" in one and one["action"] != "hold" else details,
     )
     return _placed(entry, one, root)
+
+
+def _data_change(one: Document, beside: Entry | None) -> Entry:
+    """What became of a data set of a manifest, of which another entry tells where it stands."""
+    told = [counts_line(one), *remarks(one)]
+    uses = {"training": "", "validation": " (validation)", "check": f" (check {one.get('check', '')})"}
+    entry = Entry(
+        one["name"],
+        "data",
+        "warning" if any(field in one for field in ("duplicates", "contradictions", "leaked")) else "change",
+        f"{one.get('path', 'inline examples')}{uses[one['use']]}: {'; '.join(filter(None, told))}",
+        details=tuple(("example", " ".join(sample_line(sample))) for sample in one.get("samples", ())),
+    )
+    return replace(entry, file=beside.file, line=beside.line, column=beside.column) if beside else entry
 
 
 def _action_word(one: Document) -> str:
