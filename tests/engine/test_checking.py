@@ -197,6 +197,16 @@ def test_a_manifest_without_checks_has_an_empty_report() -> None:
     assert bench.events == [Checking("numbers", SUBJECT.key, 0, 0, 0), Checked("numbers", SUBJECT.key, report)]
 
 
+def test_a_target_that_shows_no_examples_keeps_the_counts_alone() -> None:
+    bench = Bench(Oracle(), show_examples=False)
+    (shown,) = Bench(Oracle()).run(manifest(checks=(prompt_check(wanted="nothing"), UNSEEN)))
+    (report,) = bench.run(manifest(checks=(prompt_check(wanted="nothing"), UNSEEN)))
+    assert any(one.misses for one in shown.results)
+    assert not any(one.misses for one in report.results)
+    assert [(one.passes, one.answers) for one in report.results] == [(one.passes, one.answers) for one in shown.results]
+    assert bench.events[-1] == Checked("numbers", SUBJECT.key, report)
+
+
 def test_the_embedded_service_knows_what_it_was_trained_on_and_nothing_else(tmp_path: Path) -> None:
     """It was trained on the first 15 of the 20 examples that it is asked about."""
     world = World(tmp_path)
