@@ -10,7 +10,16 @@ from typing import Protocol, runtime_checkable
 
 from reconciler.core.access import AccessChange, Permission
 from reconciler.core.inference import Prompt, Reply
-from reconciler.core.model import Capabilities, Dataset, Generation, Handle, RemoteModel, TrainingExample, Update
+from reconciler.core.model import (
+    Capabilities,
+    Dataset,
+    Generation,
+    Handle,
+    RemoteModel,
+    Resources,
+    TrainingExample,
+    Update,
+)
 
 
 class Clock(Protocol):
@@ -119,6 +128,14 @@ class Provider(Protocol):
 
     async def cancel(self, handle: Handle) -> None:
         """Stop a training; one that has ended, or is gone, is left as it is."""
+        ...
+
+    async def retire(self, handle: Handle, resources: Resources) -> None:
+        """Delete a model that is ready, or that failed, with all that its training made (``resources``).
+
+        What is gone already is no error, and a call that was cut off anywhere can be repeated. Where a record of the
+        training stays for ever, :meth:`observe` no longer shows one whose model is gone.
+        """
         ...
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:

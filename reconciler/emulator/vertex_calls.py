@@ -22,6 +22,7 @@ from reconciler.emulator.vertex_messages import (
 _vertex = partial(Entry, apis=(VERTEX_V1, VERTEX_V1BETA1))
 _JOBS, _MODELS, _ENDPOINTS = "/tuningJobs", "/models", "/endpoints"
 _JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOINTS}/{{endpoint}}"
+_VERSIONS = always(list_of("modelVersions", MODEL, "models"))
 _JOB_SHAPE, _OPERATION_SHAPE, _PAGE = always(TUNING_JOB), always(OPERATION), always(LIST)
 
 VERTEX_CALLS = (
@@ -30,6 +31,8 @@ VERTEX_CALLS = (
     _vertex("POST", f"{_JOB}:cancel", vertex_jobs.cancel_job, always(messages.EMPTY)),
     _vertex("GET", _JOB, vertex_jobs.get_job, _JOB_SHAPE),
     _vertex("GET", _MODELS, vertex_models.list_models, always(list_of("models", MODEL)), query=_PAGE),
+    _vertex("GET", f"{_MODEL}:listVersions", vertex_models.list_versions, _VERSIONS, query=_PAGE),
+    _vertex("DELETE", f"{_MODEL}:deleteVersion", vertex_models.delete_version, _OPERATION_SHAPE),
     _vertex("GET", _MODEL, vertex_models.get_model, always(MODEL)),
     _vertex("DELETE", _MODEL, vertex_models.delete_model, _OPERATION_SHAPE),
     _vertex("GET", f"{_MODEL}/operations/{{operation}}", vertex_models.get_operation, _OPERATION_SHAPE),

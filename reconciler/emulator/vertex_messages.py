@@ -130,10 +130,10 @@ ENDPOINT = message(
 )
 
 
-def list_of(collection: str, of: Message) -> Message:
-    """The response to a list of a collection."""
+def list_of(collection: str, of: Message, field: str = "") -> Message:
+    """The response to a list of a collection; ``field`` is where it stands, where that is called otherwise."""
     name = f"List{collection[0].upper()}{collection[1:]}Response"
-    return message(name, **{collection: many(of), "nextPageToken": STRING})
+    return message(name, **{field or collection: many(of), "nextPageToken": STRING})
 
 
 LIST = message("ListRequest", filter=STRING, pageSize=INT, pageToken=STRING)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from reconciler.emulator import vertex_store
 from reconciler.emulator.answers import reply_to
-from reconciler.emulator.errors import JsonObject, Violation, invalid, not_found
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
 from reconciler.emulator.inference import content, question, sampling_of
 from reconciler.emulator.service import Call, Service, refuse_unless
 from reconciler.emulator.training import timestamp
@@ -25,6 +25,17 @@ def list_models(service: Service, call: Call) -> JsonObject:
 def get_model(service: Service, call: Call) -> JsonObject:
     """One model."""
     return _model(service, call).document
+
+
+def list_versions(service: Service, call: Call) -> JsonObject:
+    """The versions of a model: the one that there is."""
+    return {"models": [_model(service, call).document]}
+
+
+def delete_version(service: Service, call: Call) -> JsonObject:
+    """Refuses: the only version of a model goes with the model."""
+    name = _model(service, call).name
+    raise ApiError(Code.FAILED_PRECONDITION, f"{name} has no other version: delete the model instead.")
 
 
 def list_endpoints(service: Service, call: Call) -> JsonObject:

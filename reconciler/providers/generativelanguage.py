@@ -11,7 +11,16 @@ from urllib.parse import quote
 
 from reconciler.core.access import AccessChange, Permission
 from reconciler.core.inference import Prompt, Reply
-from reconciler.core.model import Capabilities, Generation, Handle, RemoteModel, State, TrainingExample, Update
+from reconciler.core.model import (
+    Capabilities,
+    Generation,
+    Handle,
+    RemoteModel,
+    Resources,
+    State,
+    TrainingExample,
+    Update,
+)
 from reconciler.core.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.core.problems import ServiceError
 from reconciler.providers import wire
@@ -194,7 +203,7 @@ class GenerativeLanguage(Closing):
         """Stop a training by deleting the model that it makes: this API knows no other way."""
         model = await self._read(handle.remote)
         if model is not None and model.state is State.CREATING:
-            await self.retire(handle)
+            await self._delete(handle.remote)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Ask a model, in its version's way."""
@@ -217,15 +226,19 @@ class GenerativeLanguage(Closing):
         """The base models that can be tuned; ``None`` when the service does not tell."""
         return await self._base_models.tunable()
 
-    async def retire(self, handle: Handle) -> None:
+    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - a model is all there is
+        """Delete a model."""
+        await self._delete(handle.remote)
+
+    async def _delete(self, remote: str) -> None:
         """Delete a model. A 403 counts as gone when the model does not show either, as after a repeated request."""
         try:
-            await self._client.request(Call("DELETE", self._path(handle.remote), remedies=_DELETE_REMEDIES))
+            await self._client.request(Call("DELETE", self._path(remote), remedies=_DELETE_REMEDIES))
         except ServiceError as error:
             if error.code != "NOT_FOUND":
                 raise
         except ForbiddenError:
-            if await self._read(handle.remote) is not None:
+            if await self._read(remote) is not None:
                 raise
 
     async def _read(self, remote: str) -> RemoteModel | None:

@@ -25,6 +25,7 @@ from reconciler.core.model import (
     Handle,
     Mark,
     RemoteModel,
+    Resources,
     State,
     Target,
     TrainingExample,
@@ -44,6 +45,7 @@ from reconciler.providers.spool import spooled
 from reconciler.providers.storage import Storage
 from reconciler.providers.versions import VERTEX, vertex_endpoint
 from reconciler.providers.vertex_labels import KEY, SCOPE, scope_label, write_labels
+from reconciler.providers.vertex_retiring import Retiring
 
 if TYPE_CHECKING:
     import httpx
@@ -137,6 +139,7 @@ class Vertex(Closing):
         place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
         self._place = place
         self._jobs = f"/{_VERSION}/{place}/tuningJobs"
+        self._retiring = Retiring(client, self._product)
 
     async def aclose(self) -> None:
         """Give back the clients' connections."""
@@ -165,8 +168,14 @@ class Vertex(Closing):
         return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
-        """One job by name; it tells itself why it failed."""
-        call = Call("GET", self._path(handle.remote))
+        """One job by name; it tells itself why it failed. One whose model was deleted is there no longer."""
+        job = await self._read(handle.remote)
+        if job and job.state is State.ACTIVE and job.resources.model:
+            return job if await self._retiring.has_model(job.resources) else None
+        return job
+
+    async def _read(self, remote: str) -> RemoteModel | None:
+        call = Call("GET", self._path(remote))
         try:
             body = await self._client.request(call)
         except ServiceError as error:
@@ -214,9 +223,13 @@ class Vertex(Closing):
         try:
             await self._client.request(Call("POST", f"{self._path(handle.remote)}:cancel", body={}))
         except ServiceError:
-            job = await self.observe(handle)
+            job = await self._read(handle.remote)
             if job is not None and job.state is State.CREATING:
                 raise
+
+    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job itself is history
+        """Delete the endpoints and the model that a job made; the job itself stays, as nothing can delete it."""
+        await self._retiring.retire(resources)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Ask the endpoint ``remote``, to which a job has deployed what it made."""
@@ -303,6 +316,9 @@ class Vertex(Closing):
         if found is None or str(found.generation) != dataset.generation:
             what = "has changed" if found else "has gone"
             raise ReconcileError(f"{dataset.path} {what} since the plan was made", "run the command again")
+
+    def _product(self, name: str) -> str:
+        return self._path_of(name, wire.PRODUCT_NAME, "a model, an endpoint or an operation", "models")
 
     def _path(self, name: str) -> str:
         return self._path_of(name, wire.JOB_NAME, "a tuning job", "tuningJobs")

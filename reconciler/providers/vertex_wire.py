@@ -32,6 +32,10 @@ Json = dict[str, Any]
 _PLACE = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
 JOB_NAME = re.compile(_PLACE + r"/tuningJobs/[A-Za-z0-9_-]+")
 ENDPOINT_NAME = re.compile(_PLACE + r"/endpoints/[A-Za-z0-9_-]+")
+PRODUCT_NAME = re.compile(
+    _PLACE + r"(/(endpoints|models)/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?)?(/operations/[A-Za-z0-9_-]+)?"
+)
+"""What a job makes, and the operations that delete it."""
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"

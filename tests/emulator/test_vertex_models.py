@@ -118,6 +118,18 @@ def test_a_job_tells_what_it_made_even_when_that_is_gone(world: Vertex, made: di
     assert world.job({"name": world.jobs()[0]})["tunedModel"] == made
 
 
+def test_a_model_has_one_version_which_goes_with_it(world: Vertex, made: dict[str, Any]) -> None:
+    plain = made["model"].removesuffix("@1")
+    (version,) = world.ok("GET", f"/v1/{plain}:listVersions")["models"]
+    assert version == world.ok("GET", f"/v1/{made['model']}")
+    assert world.refused("DELETE", f"/v1/{made['model']}:deleteVersion") == (
+        400,
+        "FAILED_PRECONDITION",
+        f"{plain} has no other version: delete the model instead.",
+    )
+    assert world.refused("GET", f"/v1/{plain}0:listVersions")[:2] == (404, "NOT_FOUND")
+
+
 def test_only_what_is_deployed_can_be_undeployed(world: Vertex, made: dict[str, Any]) -> None:
     status, code, message = world.refused("POST", f"/v1/{made['endpoint']}:undeployModel", {"deployedModelId": "1"})
     assert (status, code) == (400, "INVALID_ARGUMENT")

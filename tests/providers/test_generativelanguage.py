@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.core.identity import with_mark
-from reconciler.core.model import Failure, Handle, RemoteModel, Sampling, Snapshot, Source, State, Update
+from reconciler.core.model import Failure, Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
 from reconciler.core.ports import Created, Exists, Provider
 from reconciler.core.problems import AccessError, ReconcileError, ServiceError
 from reconciler.providers.generativelanguage import GenerativeLanguage, connect
@@ -102,7 +102,7 @@ def test_a_403_about_the_project_is_no_absence() -> None:
     ("act", "permission"),
     [
         (lambda provider: provider.update(REMOTE, Update(WANTED.mark, display_name="x")), "writer or owner permission"),
-        (lambda provider: provider.retire(Handle(REMOTE)), "owner permission"),
+        (lambda provider: provider.retire(Handle(REMOTE), Resources()), "owner permission"),
     ],
 )
 def test_a_refused_change_names_the_permission(act: Callable[[GenerativeLanguage], Any], permission: str) -> None:
@@ -193,7 +193,7 @@ def test_an_operation_that_is_refused_otherwise_is_an_error() -> None:
 @pytest.mark.parametrize("name", ["models/x", "tunedModels/../models", "tunedModels//x", "", "/etc", "tunedModels/."])
 def test_a_name_cannot_reach_out_of_the_collection(name: str) -> None:
     app = script(model())
-    caught = failure(app, lambda provider: provider.retire(Handle(name)))
+    caught = failure(app, lambda provider: provider.retire(Handle(name), Resources()))
     assert (
         str(caught) == f"{name!r} is no name of a tuned model here; correct the lockfile; names begin with tunedModels/"
     )
@@ -372,7 +372,7 @@ def test_an_update_of_what_is_gone_is_an_error() -> None:
 
 
 def retire(app: Script) -> None:
-    asyncio.run(provider_of(app, Time()).retire(Handle(REMOTE)))
+    asyncio.run(provider_of(app, Time()).retire(Handle(REMOTE), Resources()))
 
 
 def test_a_model_is_deleted_by_name() -> None:
@@ -390,12 +390,12 @@ def test_deleting_what_is_gone_is_no_error(answers: list[Response]) -> None:
 
 def test_a_deletion_that_is_not_allowed_is_an_access_error() -> None:
     app = script(UNSEEN, model("ACTIVE"))
-    assert isinstance(failure(app, lambda provider: provider.retire(Handle(REMOTE))), AccessError)
+    assert isinstance(failure(app, lambda provider: provider.retire(Handle(REMOTE), Resources())), AccessError)
 
 
 def test_a_deletion_that_is_refused_otherwise_is_an_error() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "In use."))
-    assert str(failure(app, lambda provider: provider.retire(Handle(REMOTE)))) == (
+    assert str(failure(app, lambda provider: provider.retire(Handle(REMOTE), Resources()))) == (
         f"DELETE /v1beta3/{REMOTE} was refused with 400 FAILED_PRECONDITION: In use"
     )
 

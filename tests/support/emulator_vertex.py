@@ -29,6 +29,7 @@ _RESPONSES = (
     (r"GET .*/tuningJobs", vertex.ListTuningJobsResponse),
     (r".*/tuningJobs.*", vertex.TuningJob),
     (r"GET .*/models", vertex.ListModelsResponse),
+    (r"GET .*/models/[^/]+:listVersions", vertex.ListModelVersionsResponse),
     (r"GET .*/models/[^/]+", vertex.Model),
     (r"GET .*/endpoints", vertex.ListEndpointsResponse),
     (r"GET .*/endpoints/[^/]+", vertex.Endpoint),

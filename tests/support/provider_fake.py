@@ -53,6 +53,8 @@ class FakeJobs:
     jobs: dict[str, RemoteModel] = field(default_factory=dict)
     known: dict[str, dict[str, str]] = field(default_factory=dict)
     """What the model of a job answers, by prompt."""
+    deleted: set[str] = field(default_factory=set)
+    """The jobs whose models were deleted."""
     _hidden: dict[str, int] = field(default_factory=dict)
 
     def start(self, generation: Generation, examples: Iterable[TrainingExample] = ()) -> RemoteModel:
@@ -78,14 +80,15 @@ class FakeJobs:
     def _source(self, wanted: Source) -> Source:
         """What is tuned, as a service shows it."""
         named = wanted.base_model or wanted.remote
-        tuned = {job.resources.model for name in self.jobs if (job := self.get(name))}
+        tuned = {job.resources.model for name in self.jobs.keys() - self.deleted if (job := self.get(name))}
         if named not in {BASE_MODEL, *tuned} - {""}:
             raise ServiceError(f"POST /jobs was refused with 404 NOT_FOUND: {named} does not exist", code="NOT_FOUND")
         return Source(base_model=wanted.base_model, remote="" if wanted.base_model else named)
 
     def answer(self, endpoint: str, prompt: Prompt) -> Reply:
         """What the model behind an endpoint says: the output of the very example, else nothing."""
-        job = next((name for name in self.jobs if (one := self.get(name)) and one.resources.endpoint == endpoint), None)
+        there = self.jobs.keys() - self.deleted
+        job = next((name for name in there if (one := self.get(name)) and one.resources.endpoint == endpoint), None)
         if job is None or not endpoint:
             message = f"POST /{endpoint} was refused with 404 NOT_FOUND: it does not exist"
             raise ServiceError(message, code="NOT_FOUND")
@@ -106,6 +109,11 @@ class FakeJobs:
         job = self.get(name)
         if job and job.state is State.CREATING:
             self.jobs[name] = replace(job, state=State.CANCELLED, phase="CANCELLED")
+
+    def retire(self, name: str) -> None:
+        """Delete what a job made; the job stays."""
+        if (job := self.get(name)) and job.state is State.ACTIVE:
+            self.deleted.add(name)
 
     def list(self) -> tuple[RemoteModel, ...]:
         """The jobs that a list shows."""
@@ -136,7 +144,7 @@ class FakeProvider:
         return self.jobs.list()
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
-        return self.jobs.get(handle.remote)
+        return None if handle.remote in self.jobs.deleted else self.jobs.get(handle.remote)
 
     async def create(
         self,
@@ -168,6 +176,9 @@ class FakeProvider:
 
     async def cancel(self, handle: Handle) -> None:
         self.jobs.cancel(handle.remote)
+
+    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job knows them
+        self.jobs.retire(handle.remote)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         return self.jobs.answer(remote, prompt)

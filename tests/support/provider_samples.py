@@ -31,6 +31,7 @@ _MESSAGES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "v1": (
         (r".*/endpoints/[^/]+:generateContent", vertex.GenerateContentRequest),
         (r".*/tuningJobs", vertex.TuningJob),
+        (r".*/endpoints/[^/]+:undeployModel", vertex.UndeployModelRequest),
     ),
 }
 """The messages that the bodies of requests are, by version and path."""
