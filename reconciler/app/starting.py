@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from reconciler.app.environment import Environment
 from reconciler.core.problems import InvalidInput, UsageError
+from reconciler.files.discover import target_file_name
 from reconciler.files.scaffold import Scaffold, init, init_flow
 from reconciler.files.target_file import read_target
 from reconciler.files.targets import DEFAULT, find_root
@@ -55,10 +57,10 @@ def _has_target(env: Environment) -> bool:
 
 def _flow(env: Environment, platform: Platform, name: str) -> Workflows:
     root = find_root(_specs(env), name, env.cwd)
-    read = read_target(root, str(root.file or name), env.environ)
+    read = read_target(root, os.path.relpath(root.folder / target_file_name(name), env.cwd), env.environ)
     if read.target is None:
         raise InvalidInput(read.problems)
-    return workflows(platform, root, read.target, env.cwd / _specs(env))
+    return workflows(platform, root, read.target, env.cwd, _specs(env))
 
 
 def _specs(env: Environment) -> str:

@@ -40,7 +40,7 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
         "Write into .github/reconcile.txt what pip is to install reconcile from, pinned.",
         "Make the environment reconcile-train, with the reviewers who approve spending.",
         "Make the environment reconcile, for the branch {branch} alone.",
-        "Add a deploy key that may write; its private half is the secret RECONCILE_DEPLOY_KEY of both environments.",
+        "Add a deploy key that may write; its private half is both environments' secret RECONCILE_DEPLOY_KEY.",
         "Let Google Cloud trust the repository: variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT, APPLY_ACCOUNT.",
         "Have a ruleset of {branch} require the check reconcile-locked{suffix}; deploy keys bypass the ruleset.",
         "Switch the merge queue on, if you want one.",
@@ -57,9 +57,7 @@ _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
         "Require pipelines to succeed before a merge; switch merge trains on, if you want them.",
     ),
 }
-_SIMULATED: Final = (
-    "The target simulates: what one job trains, no other sees. Choose a service that they share before you use this."
-)
+_SIMULATED: Final = "Choose a service that jobs share: this target simulates, and what one job trains, no other sees."
 _BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
 
 
@@ -72,22 +70,22 @@ class Workflows:
     steps: tuple[str, ...]
 
 
-def workflows(platform: Platform, root: Root, target: Target, specs: Path) -> Workflows:
-    """The flow for one target; ``specs`` is the folder whose manifests are meant.
+def workflows(platform: Platform, root: Root, target: Target, folder: Path, specs: str) -> Workflows:
+    """The flow for one target, in the repository of ``folder``, for the manifests in the folder ``specs`` there.
 
     Files that several targets share are left out when they are there. Raises ReconcileError when the root lies outside
-    the repository of ``specs``, and UsageError for a target whose lockfile is in a bucket, or a path with a ``$``.
+    the repository, and UsageError for a target whose lockfile is in a bucket, or a path with a ``$``.
     """
     if target.lock.startswith(REMOTE_SCHEME):
         raise UsageError(
             f"the lockfile of target {target.name} is in a bucket, where no pull request can carry it",
             "leave spec.lock out, or merge first and train then, as docs/ci.md shows",
         )
-    repository = repository_of(specs)
+    repository = repository_of(folder)
     require_inside(root.folder, repository)
     suffix = "" if target.name == DEFAULT else f"-{target.name}"
     branch = _default_branch(repository)
-    values = _values(root, target, specs.resolve(), repository) | {"SUFFIX": suffix, "REF": f"'{branch}'"}
+    values = _values(root, target, (folder / specs).resolve(), repository) | {"SUFFIX": suffix, "REF": f"'{branch}'"}
     values["BRANCH"] = _quoted(branch)
     files = {
         filled(path, {"SUFFIX": suffix}): filled(_template(name), values).encode()

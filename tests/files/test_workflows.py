@@ -37,7 +37,7 @@ def _written(folder: Path, platform: Platform, target: str = "default") -> tuple
     root = find_root("specs", target, folder)
     read = read_target(root, "specs/reconcile.yaml", {})
     assert isinstance(read.target, Target), read.problems
-    return init_flow(folder, workflows(platform, root, read.target, folder / "specs")).created
+    return init_flow(folder, workflows(platform, root, read.target, folder, "specs")).created
 
 
 @pytest.fixture(scope="module")
