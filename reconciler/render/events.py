@@ -61,7 +61,7 @@ def planned_line(plan: Document, now: datetime) -> Document:
 
 def event_line(event: Event, now: datetime) -> Document | None:
     """What happened; ``None`` for what concerns the lockfile's bookkeeping alone."""
-    known = _TOLD.get(type(event))
+    known = TOLD.get(type(event))
     if known is None:
         return None
     word, further = known
@@ -150,7 +150,7 @@ def _refused(event: Refused) -> Document:
     return {"message": str(event.error), "reason": event.reason.value if event.reason else None}
 
 
-_TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
+TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
     Started: ("started", _generation),
     Adopted: ("adopted", _generation),
     Progressed: ("progress", _progress),

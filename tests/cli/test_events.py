@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.render.events import TOLD
 from support.cli_world import EXAMPLES, Cli
-from support.render_values import held_to
+from support.render_values import held_to, schema
 
 CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
 WRITABLE = "name a file in a folder that is there and writable"
@@ -157,3 +159,13 @@ def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli)
     assert told == [
         f"warning: --events /dev/full cannot be written any more: {os.strerror(28)}; the run goes on without it"
     ]
+
+
+def test_the_schema_and_the_page_know_every_word() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+    told = {
+        word for row in re.findall(r"^\| (`.+`) \| .+ \|$", page, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
+    }
+    lines = [one["properties"]["event"] for one in schema("events")["oneOf"][1:]]
+    known = {word for one in lines for word in one.get("enum", [one.get("const")])}
+    assert told == known == {word for word, _ in TOLD.values()} | {"planned", "summary"}
