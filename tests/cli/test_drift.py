@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 
 from reconciler.core.drift import DriftClass
 from reconciler.emulator.app import create_app
+from reconciler.render.reports import FACES
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Json, line_of
@@ -64,9 +65,13 @@ def drift(reconcile: Cli, target: str, *options: str, status: int = 2) -> tuple[
     document = held_to("drift", told.document)
     assert document["exitStatus"] == status
     assert (lock.read_bytes() if lock.is_file() else b"") == before
+    told_of = {one["class"] for one in document["findings"]}
     for one in document["findings"]:
         assert one["class"] == "InSync" or f" {one['class']}" in text.out
         assert one["class"] == "InSync" or one.get("remedy", "") in text.out
+    for suffix, face in FACES.items():
+        drawn = face(document)
+        assert [kind for kind in told_of if kind not in drawn] == [], suffix
     return document, text.out
 
 
