@@ -87,7 +87,7 @@ def _model(one: Examined) -> Document:
 
 def check_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
     """A Check document: a line a model, and under it what was wrong."""
-    lines = [target_line(document, style)]
+    lines = [target_line(document, style, width)]
     for model in document["models"]:
         lines += _model_lines(model, width, style)
     lines += [style("muted", f"{terminal_safe(name)}  not checked: nothing serves it") for name in document["unserved"]]

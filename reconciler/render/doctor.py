@@ -86,7 +86,7 @@ _LABEL_WIDTH: Final = max(len(_LABELS.get(check, check)) for check in get_args(C
 
 def doctor_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
     """A Doctor document: a line a check, what to do about it below, and how many there are of each status."""
-    lines = [target_line(document, style)] if "target" in document else []
+    lines = [target_line(document, style, width)] if "target" in document else []
     for finding in document["findings"]:
         lines.extend(_lines(finding, width, style))
     return "\n".join([*lines, _totals(document["summary"], style)])

@@ -13,7 +13,7 @@ from reconciler.core.lock_text import checks_json, source_json
 from reconciler.core.model import REMOTE_SCHEME, Capabilities, Dataset, Target
 from reconciler.render.documents import Document, envelope, filled, number
 from reconciler.render.examples import changed_document, changed_text, example_document, example_text
-from reconciler.render.layout import Role, Style, plain, told
+from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.plan_text import display_path, target_line
 from reconciler.render.safe import terminal_safe
 from reconciler.render.words import counted, steps_and_loss, value
@@ -146,25 +146,29 @@ Detail = tuple[str, str]
 
 def history_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """A History document: each generation with how it did and what changed; ``verbose`` shows some examples too."""
-    generations = document["generations"]
-    manifest = display_path(document["manifest"], document["target"].get("root", ""))
-    lines = [target_line(document, style, width)]
-    if not generations:
-        lines.append(terminal_safe(f"No generation of {document['name']} is recorded yet; run reconcile apply first."))
-    else:
-        count = counted(len(generations), "generation")
-        lines.append(terminal_safe(f"{document['name']} ({manifest}): {count}, newest first"))
-    for one in generations:
+    lines = [target_line(document, style, width), *_plain_lines(_headline(document), width)]
+    for one in document["generations"]:
         lines.extend(_generation(one, width, style, verbose=verbose))
-    lines.append(style("muted", terminal_safe(f"As {document['lockfile']} records it; the service was not asked.")))
-    return "\n".join(lines)
+    recorded = f"As {document['lockfile']} records it; the service was not asked."
+    return "\n".join([*lines, *(style("muted", line) for line in _plain_lines(recorded, width))])
+
+
+def _headline(document: Document) -> str:
+    if not document["generations"]:
+        return f"No generation of {document['name']} is recorded yet; run reconcile apply first."
+    manifest = display_path(document["manifest"], document["target"].get("root", ""))
+    return f"{document['name']} ({manifest}): {counted(len(document['generations']), 'generation')}, newest first"
+
+
+def _plain_lines(text: str, width: int | None) -> Iterator[str]:
+    return (margin + line for margin, line in folded("", terminal_safe(text), width))
 
 
 def _generation(one: Document, width: int | None, style: Style, *, verbose: bool) -> Iterator[str]:
     sign, role = _SIGNS[one.get("standing", "")]
     head = f"  {sign} {terminal_safe(one['key']):<{_LABEL_WIDTH - 2}}  "
     for margin, line in told(head, generation_state(one), width):
-        yield f"{style(role, margin) if margin == head else margin}{line}".rstrip()
+        yield f"{style(role, margin) if margin.strip() else margin}{line}".rstrip()
     for label, text in generation_details(one, verbose=verbose):
         for margin, line in told(f"      {label:<{_LABEL_WIDTH - 2}}", text, width):
             yield f"{style('muted', margin)}{line}".rstrip()

@@ -80,7 +80,7 @@ _UNEVENTFUL: Final[Mapping[str, str]] = {Reason.IN_SYNC: "changes nothing"}
 
 def serving_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
     """A Serving document: what serves now, and below what is rejected, where that stands, and what comes next."""
-    lines = [target_line(document, style), style("good", terminal_safe(_headline(document)))]
+    lines = [target_line(document, style, width), style("good", terminal_safe(_headline(document)))]
     for label, text in _details(document):
         for margin, line in told(f"  {label:<{_LABEL_WIDTH}}", text, width):
             lines.append(style("muted", margin) + line)

@@ -82,7 +82,7 @@ def test_nothing_failed_is_ready() -> None:
 
 def test_lines_are_kept_folded_and_indented() -> None:
     finding = Finding("baseModels", "failed", "none can be tuned", "write this target:\n  kind: Target")
-    assert doctor_text(doctor_document(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[1:-1] == [
+    assert doctor_text(doctor_document(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[2:-1] == [
         "x failed   base models  none can be tuned",
         "                        to do: write this target:",
         "                                 kind: Target",
