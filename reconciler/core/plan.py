@@ -241,7 +241,7 @@ class Plan:
 
 
 _TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
-_FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
+FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
     Kind.CREATE: _TRAINED | {Kind.RETIRE},  # of its own double, where two runs raced
     Kind.WAIT: _TRAINED,
     Kind.ADOPT: _TRAINED,
@@ -256,7 +256,7 @@ def allowed_by(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
     return frozenset(
         (one.name, one.key, kind)
         for one in approved.actions
-        for kind in (one.kind, *_FOLLOWING.get(one.kind, ()))
+        for kind in (one.kind, *FOLLOWING.get(one.kind, ()))
         if kind in EFFECTS
     )
 

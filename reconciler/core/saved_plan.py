@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from reconciler.core.lock import Lock, limits_of
 from reconciler.core.model import Manifest, Target
-from reconciler.core.plan import EFFECTS, Kind
+from reconciler.core.plan import EFFECTS, FOLLOWING, Kind
 from reconciler.core.problems import Place
 
 Json = Mapping[str, Any]
@@ -113,20 +113,22 @@ def changed_decisions(then: Json, now: Json) -> Iterator[str]:
     A training that was waited for may have ended: what follows from that was to be waited for.
     """
     before, after = _effects(then), _effects(now)
-    awaited = {one["key"] for one in then["actions"] if one["action"] == Kind.WAIT and "key" in one}
+    awaited = {
+        (one.get("key"), kind) for one in then["actions"] if one["action"] == Kind.WAIT for kind in FOLLOWING[Kind.WAIT]
+    }
     told: set[str] = set()
-    for identity in sorted(before.keys() | after.keys(), key=lambda one: (*one[:2], _ORDER[Kind(one[2])])):
+    for identity in sorted(before.keys() | after.keys(), key=lambda one: (*one[:2], _ORDER[Kind(one[2])], one[3])):
         old, new = before.get(identity), after.get(identity)
         same = old and new and _matter(old) == _matter(new)
-        if not same and identity[1] not in awaited | told:
+        if not same and identity[1] not in told and identity[1:3] not in awaited:
             told.add(identity[1])  # the rest follows from that
             yield _decision(old, new, now) if old else _arisen(new or {})
 
 
-def _effects(plan: Json) -> dict[tuple[str, str, str], Json]:
-    """The actions that change something, by manifest, generation and kind."""
+def _effects(plan: Json) -> dict[tuple[str, str, str, str], Json]:
+    """The actions that change something, by manifest, generation, kind and model."""
     effects = (one for one in plan["actions"] if one["action"] in EFFECTS)
-    return {(one["name"], one.get("key", ""), one["action"]): one for one in effects}
+    return {(one["name"], one.get("key", ""), one["action"], one.get("remote", "")): one for one in effects}
 
 
 def _matter(action: Json) -> Json:
@@ -134,7 +136,7 @@ def _matter(action: Json) -> Json:
     return {field: action[field] for field in _MATTER if field in action}
 
 
-_MATTER: Final = ("remote", "attempt", "baseModel", "source", "after", "hyperparameters", "changes", "checks")
+_MATTER: Final = ("attempt", "baseModel", "source", "after", "hyperparameters", "changes", "checks")
 
 
 def _decision(old: Json, new: Json | None, now: Json) -> str:

@@ -102,6 +102,14 @@ def test_a_training_that_ended_meanwhile_is_no_surprise(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"] == key(reconcile)
 
 
+def test_a_training_that_is_gone_meanwhile_is_not_begun_again(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes", "--no-wait")
+    planned(reconcile)
+    (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
+    stale(reconcile, f"a model of adder is gone: {key(reconcile)} would be created")
+
+
 def test_changed_manifests_are_named(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile.manifest("doubler")
