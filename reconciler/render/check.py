@@ -118,7 +118,7 @@ def _result_lines(one: Document, width: int | None, style: Style) -> Iterator[st
         return
     role: Role = "good" if one["passed"] else "error"
     yield from (
-        style(role, head) + line for head, line in told(f"  {terminal_safe(one['name'])}  ", _score(one), width)
+        style(role, head) + line for head, line in told(f"  {terminal_safe(one['name'])}  ", score_text(one), width)
     )
     if one["passed"]:
         return
@@ -130,7 +130,8 @@ def _result_lines(one: Document, width: int | None, style: Style) -> Iterator[st
         yield style("muted", f"    and {len(misses) - _SHOWN_MISSES} more; --format json shows them all")
 
 
-def _score(one: Document) -> str:
+def score_text(one: Document) -> str:
+    """How many answers of a check were right, how many were needed, and how far that can be relied on."""
     right = f"{one['passes']} of {counted(one['answers'], 'answer')} right, {100 * one['minimum']:.4g} % needed"
     if "interval" not in one:
         return right

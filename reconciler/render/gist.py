@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from reconciler.core.plan import HARMLESS_HOLDS
 from reconciler.core.problems import UsageError
+from reconciler.render.check import score_text
 from reconciler.render.data_changes import counts_line, remarks, sample_line
 from reconciler.render.documents import Document
 from reconciler.render.drift import drift_summary
@@ -210,7 +211,7 @@ def _sameness(one: Document) -> list[object]:
 
 def _finding(alike: list[Document]) -> Entry:
     one = alike[0]
-    labels = (("generation", "key"), ("remote", "remote"), ("since", "since"), ("remedy", "remedy"))
+    labels = (("generation", "key"), ("remote", "remote"), ("since", "since"))
     synced = one["class"] == "InSync"
     file = one.get("file", "")
     return Entry(
@@ -240,6 +241,7 @@ _OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
     "ready": "change",
     "checked": "change",
     "updated": "change",
+    "retired": "change",
     "training": "note",
     "failed": "failed",
     "held": "failed",
@@ -357,14 +359,13 @@ def _examined(model: Document) -> Iterator[Entry]:
         return
     regressed = "it used to pass these very checks; " if model["regressed"] else ""
     for one in model["checks"]["results"]:
-        right = f"{one['passes']} of {counted(one['answers'], 'answer')} right, {100 * one['minimum']:.4g} % needed"
         yield Entry(
             model["name"],
             "passed" if one["passed"] else "failed",
             "good" if one["passed"] else "failed",
-            right if one["passed"] else f"{regressed}{right}",
+            score_text(one) if one["passed"] else f"{regressed}{score_text(one)}",
             part=one["name"],
-            details=(*about, *(("wrong", text) for text in _misses(one))),
+            details=() if one["passed"] else (*about, *(("wrong", text) for text in _misses(one))),
         )
 
 

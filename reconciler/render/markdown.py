@@ -96,7 +96,7 @@ def _peeled(word: str) -> tuple[str, str, str]:
 def _is_plain(word: str, after: str) -> bool:
     """Whether nobody takes a word for more: no number of a list, hash of a commit, or name of a tracker's issue."""
     if word in _SIGNS:
-        return not after
+        return True
     if _NUMBER.fullmatch(word):
         return not after.startswith((".", ")"))
     return bool(_WORD.fullmatch(word)) and not _HASH.fullmatch(word) and ("-" not in word or word.islower())

@@ -352,6 +352,19 @@ def test_the_worst_text_at_the_greatest_length_keeps_to_the_limit() -> None:
     assert "Left out, as a comment holds no more" in text
 
 
+def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:
+    document = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE, root="specs")
+    change = {"name": CREATE.name, "use": "training", "path": "next.csv", "added": 14, "removed": 2, "changed": 3}
+    document["dataChanges"] = [{**change, "leaked": 1, "samples": [{"change": "added", "input": "@a", "output": "|"}]}]
+    document["base"] = {"ref": "main", "commit": "0" * 40}
+    text = markdown(document)
+    sound(text)
+    assert (
+        "| ⚠️ data | `number-generator` | `next.csv`: `+14 −2 ~3` examples; 1 held-out input is trained on now |"  # noqa: RUF001 - our sign
+    ) in text
+    assert "- example: `+ @a`: &#124;\n" in text
+
+
 def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() -> None:
     with pytest.raises(UsageError) as refused:
         markdown({"version": 1, "kind": "Graph"})
