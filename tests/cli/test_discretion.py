@@ -19,6 +19,7 @@ CHECKS = f"""\
     - {{name: like, prompt: "{SECRET} question 8", expect: {{matches: "^{SECRET} nothing"}}, candidates: 3}}
     - {{name: unseen, dataset: {{path: unseen.csv, metric: exactMatch, minimum: 0.9}}}}
 """
+SUFFIXES = ("json", "md", "html", "xml")
 DISCREET = "  policy: {showExamples: false}\n"
 
 
@@ -31,7 +32,9 @@ class Story:
 
     def __call__(self, *arguments: str, status: int = 0) -> Result:
         """Run a command, and look for the word in all that there is afterwards."""
-        done = self._reconcile(*arguments)
+        reports = {f"report.{suffix}": str(self._reconcile.folder / f"report.{suffix}") for suffix in SUFFIXES}
+        done = self._reconcile(*(reports.get(argument, argument) for argument in arguments))
+        assert not set(arguments) & reports.keys() or all(map(Path.exists, map(Path, reports.values())))
         assert done.status == status, (arguments, done.out, done.err)
         for where, text in (("out", done.out), ("err", done.err), *self._files()):
             assert SECRET not in text, (arguments, where, text)
@@ -55,7 +58,7 @@ def declared(reconcile: Cli, *, more: str = "", examples: list[tuple[str, str]] 
     return reconcile.manifest("adder", examples=examples, more=CHECKS + more)
 
 
-REPORTS = [option for suffix in ("json", "md", "html", "xml") for option in ("--report", f"report.{suffix}")]
+REPORTS = [option for suffix in SUFFIXES for option in ("--report", f"report.{suffix}")]
 
 
 def test_a_whole_story_tells_no_example_prompt_or_answer(reconcile: Cli) -> None:
