@@ -167,8 +167,8 @@ def test_two_pull_requests_at_once(team: Team) -> None:
     team.later()
     settled = team.settle()
     assert settled.passed, settled.log
-    assert team.locked(one)
-    assert team.locked(two)
+    assert team.locked(one), settled.log
+    assert team.locked(two), settled.log
     assert {name: team.serving(name) for name in before} == before, "the main branch knows nothing of it"
     assert team.published() == before, "nor do applications"
 

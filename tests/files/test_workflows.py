@@ -102,6 +102,15 @@ def test_their_commands_are_there_with_those_options(project: Path, name: str) -
         assert {one for one in arguments if one.startswith("-")} <= options, [command, *arguments]
 
 
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_their_python_compiles(project: Path, name: str) -> None:
+    for script in scripts(project / name):
+        programs = re.findall(r"python -c '(.*?)'", script, re.DOTALL)
+        assert len(programs) == script.count("python -c")
+        for program in programs:
+            compile(program, name, "exec")
+
+
 def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
     called = {
         (command, frozenset(one for one in arguments if one.startswith("-") and one not in {"--report", "--base"}))
