@@ -66,7 +66,7 @@ def test_public_access(tmp_path: Path, *, policy: str, allowed: bool) -> None:
         ),
         (
             f"{TARGET}  policy: {{access: deny}}\n",
-            "8:12: spec.policy.access: is an unknown field; use one of publicAccess",
+            "8:12: spec.policy.access: is an unknown field; use one of publicAccess, showExamples",
         ),
     ],
 )
