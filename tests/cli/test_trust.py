@@ -135,7 +135,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
         third,
         "20 → 21 examples; +1 \N{MINUS SIGN}0 ~20",
         "20 examples; +0 \N{MINUS SIGN}0 ~20",
-        "unseen 0.0 %",
+        "unseen 0 %",
     ):
         assert words in history.out
 
