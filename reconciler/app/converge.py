@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.app.commands import Answer, checked, documented, with_pins
 from reconciler.app.environment import Environment
+from reconciler.app.locks import every_other_lock
 from reconciler.app.portraying import portrayed
 from reconciler.app.project import Input, Project, open_project
 from reconciler.app.publishing import publisher_of
@@ -18,6 +19,7 @@ from reconciler.app.session import Session
 from reconciler.core.events import Event
 from reconciler.core.locked import not_ready
 from reconciler.core.model import State
+from reconciler.core.plan import Pruning
 from reconciler.core.problems import (
     AccessError,
     InterruptedRun,
@@ -52,10 +54,12 @@ def apply(
     approve: Approve,
     progress: Progress,
     saved: SavedPlan | None = None,
+    prune: bool = False,
 ) -> Answer:
     """Bring the service to what is declared; ``locked`` forbids every training.
 
-    With a ``saved`` plan that one is carried out, and nothing else.
+    With a ``saved`` plan that one is carried out, and nothing else. With ``prune`` what is superseded, failed or no
+    longer declared is deleted at the end.
 
     Raises:
         StalePlan: when the saved plan is not what would be done now.
@@ -71,7 +75,11 @@ def apply(
         if unready:
             raise InvalidInput(unready)
         options = replace(options, creates=False)
-    options = replace(options, request=checked(options.request, project), curves=what.portraits)
+    request = checked(options.request, project)
+    if prune:
+        others = every_other_lock(env, project.workspace, what.allow_endpoints)
+        request = replace(request, pruning=Pruning(others=others))
+    options = replace(options, request=request, curves=what.portraits)
     return _Run(env, what, project, options, saved).go(approve, progress)
 
 
@@ -163,7 +171,7 @@ class _Run:
             plan=outcome.plan,
             target=self._project.target,
             capabilities=self._project.capabilities,
-            outcomes=[one for one in self._outcomes.all() if one.name in selected],
+            outcomes=[one for one in self._outcomes.all() if one.name in selected or one.retired],
             requests=self._provider.requests,
             seconds=(self._env.clock() - self._began).total_seconds(),
             exit_status=outcome.exit_status,

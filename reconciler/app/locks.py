@@ -15,6 +15,8 @@ from reconciler.core.lock_text import loads
 from reconciler.core.model import Target
 from reconciler.core.problems import ReconcileError
 from reconciler.files.lockfile import LockFile
+from reconciler.files.target_file import read_target
+from reconciler.files.targets import Root, target_files
 
 if TYPE_CHECKING:
     from reconciler.core.ports import LockStore
@@ -55,6 +57,44 @@ def _holder(environ: Mapping[str, str]) -> str:
 
     named = [environ[name] for name in _RUN_VARIABLES if environ.get(name)]
     return " ".join([f"process {os.getpid()} on {socket.gethostname()}", *named])
+
+
+def every_other_lock(env: Environment, workspace: Workspace, allow_endpoints: frozenset[str]) -> tuple[Lock, ...]:
+    """The lockfiles of all other targets of a root, those that are kept in buckets too.
+
+    Raises:
+        ReconcileError: when one of them, or the target that says where it is, cannot be read: then nobody knows what
+            it relies on.
+    """
+    own = workspace.lock.path
+    beside = [LockFile(path) for path in sorted(own.parent.glob("reconcile*.lock.json")) if path != own]
+    remote = (
+        bucket_text(env, target, target.lock, allow_endpoints, "the lockfile")
+        for target in _other_targets(workspace, env.environ)
+        if target.lock and target.lock != workspace.target.lock
+    )
+    return tuple(_required(store) for store in (*beside, *remote))
+
+
+def _other_targets(workspace: Workspace, environ: Mapping[str, str]) -> Iterator[Target]:
+    for file in target_files(workspace.root):
+        if file.with_suffix(".lock.json") == workspace.lock.path:
+            continue
+        found = read_target(Root(workspace.root, file), file.name, environ)
+        if found.target is None:
+            raise ReconcileError(
+                f"{found.problems[0]}", "correct it: nobody knows what its lockfile relies on, so nothing is deleted"
+            )
+        yield found.target
+
+
+def _required(store: LockStore) -> Lock:
+    try:
+        text = store.read()
+        return Lock() if text is None else loads(text, str(store.path))
+    except ReconcileError as error:
+        error.remedy = f"{error.remedy}; nobody knows what it relies on, so nothing is deleted"
+        raise
 
 
 def other_locks(folder: Path, own: Path) -> Iterator[Lock]:

@@ -43,6 +43,11 @@ from reconciler.render.text import result_text
     is_flag=True,
     help="Train, and record: patch no model, share none, delete none, and tell applications nothing.",
 )
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Also delete what is superseded, failed or declared no longer, as reconcile prune does.",
+)
 @options.environment
 def apply(
     env: Environment,
@@ -53,6 +58,7 @@ def apply(
     no_wait: bool,
     locked: bool,
     train_only: bool,
+    prune: bool,
     **values: Any,
 ) -> int:
     """Create what is missing, wait for it, and record it in the lockfile.
@@ -66,14 +72,16 @@ def apply(
         raise UsageError("--locked forbids training, which --retry and --replace ask for", "leave one of them out")
     if locked and train_only:
         raise UsageError("--locked forbids training, and --train-only all else", "leave one of them out")
+    if prune and train_only:
+        raise UsageError("--train-only deletes nothing, which --prune asks for", "leave one of them out")
     wanted = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(env, output, values.pop("events"), "apply") as log:
         what = replace(input_of(values), portraits=bool(output.reports))
         saved = saved_plan(env, what.paths)
-        if saved and (locked or train_only or request != Request()):
+        if saved and (locked or train_only or prune or request != Request()):
             raise UsageError(
                 f"{saved.file} says already what is to be done",
-                "leave out --locked, --train-only, --retry and --replace",
+                "leave out --locked, --train-only, --prune, --retry and --replace",
             )
         answer = converge.apply(
             env,
@@ -85,6 +93,7 @@ def apply(
             ),
             progress=lambda document: watched(_progress(env, output, document), log),
             saved=saved,
+            prune=prune,
         )
         log.ended(answer.document)
     return _tell(output, answer)

@@ -37,6 +37,7 @@ _MODULES = {
     "history": "history",
     "rollback": "serving",
     "promote": "serving",
+    "prune": "pruning",
     "refresh": "refreshing",
     "adopt": "letting_go",
     "forget": "letting_go",

@@ -30,6 +30,15 @@ def duration(text: str) -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
+def age(text: str) -> timedelta:
+    """An age: ``14d``, ``36h``, ``90m`` or ``1d12h``; what is none is a usage error, and so is nothing."""
+    found = re.fullmatch(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?", text)
+    days, hours, minutes = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    if not (days or hours or minutes):
+        raise click.BadParameter(f"{text!r} is no age; write it like 14d, 36h or 1d12h.")
+    return timedelta(days=days, hours=hours, minutes=minutes)
+
+
 def label(text: str) -> tuple[str, str]:
     """A label and its value, ``team=demo``; what is none is a usage error."""
     name, equals, wanted = text.partition("=")

@@ -70,7 +70,24 @@ def pruned(
 def only_pruning(made: Plan) -> Plan:
     """The plan with its deletions alone, and with what holds them back."""
     suspicious = Reason.LISTING_SUSPICIOUS
-    return replace(made, actions=tuple(one for one in made.actions if one.retirement or one.reason is suspicious))
+    deletions = tuple(one for one in made.actions if one.retirement or one.reason is suspicious)
+    return replace(made, actions=deletions, notices=())
+
+
+def approved_alone(left: Plan, approved: Plan) -> Plan:
+    """What is left of a plan of deletions, without what came up since; holds stay."""
+    known = {(one.name, one.key, one.remote) for one in approved.actions}
+    actions = tuple(one for one in left.actions if not one.prunes or (one.name, one.key, one.remote) in known)
+    return replace(left, actions=actions)
+
+
+def without_pruning(made: Plan, left: Plan) -> Plan:
+    """The plan without its deletions; of those that are ``left``, and of what else pruning has to say, it is noted."""
+    count = sum(one.prunes for one in left.actions)
+    what = "1 more generation" if count == 1 else f"{count} more generations"
+    notices = (f"{what} may be deleted: see reconcile prune",) if count else ()
+    others = tuple(one for one in made.actions if not one.prunes)
+    return replace(made, actions=others, notices=(*made.notices, *left.notices, *notices), kept=())
 
 
 def _surroundings(

@@ -21,7 +21,7 @@ from reconciler.core.events import (
     Updated,
     Withdrawn,
 )
-from reconciler.core.generations import Observation, content_of
+from reconciler.core.generations import EXPECTED_STATES, Observation, content_of
 from reconciler.core.identity import key_of
 from reconciler.core.lock import Lock, LockedGeneration, as_time
 from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
@@ -69,9 +69,13 @@ class Executor:
         clock: Clock,
         publish: Publish,
     ) -> None:
-        """``examples`` reads data sets again when they are sent; ``publish`` is called when another one serves."""
+        """``examples`` reads data sets again when they are sent; ``publish`` is called when another one serves.
+
+        ``remnants`` are the remote names of what is listed and was found not to be there.
+        """
         self.refused: dict[str, Refused] = {}
         self.started: set[str] = set()
+        self.remnants: set[str] = set()
         self._provider = provider
         self._target = target
         self._recorder = recorder
@@ -104,6 +108,8 @@ class Executor:
     async def _one_manifest(self, manifest: Manifest, actions: Sequence[Action], now: _World) -> None:
         for action in actions:
             self._tried.add(_identity(action))
+            if action.remote in self.remnants:
+                continue
             try:
                 await self._one(manifest, action, now)
             except ReconcileError as error:
@@ -116,9 +122,7 @@ class Executor:
             case Kind.CREATE:
                 await self._create(manifest, action, now.models)
             case Kind.ADOPT:
-                # The list leaves loss curves out; the record of a model that is ready wants its last point.
-                whole = await self._provider.observe(Handle(action.remote))
-                self._adopt(manifest, whole or now.models[action.remote])
+                await self._take_up(manifest, action, now)
             case Kind.UPDATE:
                 await self._update(manifest, action, now)
             case Kind.CHECK:
@@ -189,6 +193,24 @@ class Executor:
         else:
             models[answer.remote] = answer.model
             self._adopt(manifest, answer.model)
+
+    async def _take_up(self, manifest: Manifest, action: Action, now: _World) -> None:
+        """Adopt a model that is there; one that is only listed is what is left of a deleted one, and is passed over.
+
+        The list leaves loss curves out, too, and the record of a model that is ready wants its last point.
+        """
+        found = await self._provider.observe(Handle(action.remote))
+        if found:
+            self._adopt(manifest, found)
+            return
+        self.remnants.add(action.remote)
+        del now.models[action.remote]
+        locked = self._recorder.lock.models.get(manifest.name)
+        if locked is None or all(one.state not in EXPECTED_STATES for one in locked.generations):
+            raise ReconcileError(
+                f"{action.remote} bears our mark, and what it made is not there any more",
+                f"train it again with reconcile apply --replace {action.name}",
+            )
 
     def _adopt(self, manifest: Manifest, model: RemoteModel) -> None:
         mark = model.mark

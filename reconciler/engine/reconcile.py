@@ -19,11 +19,13 @@ from reconciler.core.plan import EFFECTS, Action, Kind, Plan, Reason, Request, a
 from reconciler.core.planner import plan
 from reconciler.core.ports import Clock, Provider, Sleeper
 from reconciler.core.problems import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.core.pruning import only_pruning, without_pruning
 from reconciler.core.waiting import poll_delay, seconds_left
 from reconciler.engine.examples import Examples
 from reconciler.engine.execute import Executor, Publish, publish_nothing
 from reconciler.engine.look import look, with_permissions
 from reconciler.engine.observe import PASSING_ERRORS, observe
+from reconciler.engine.pruning import Pruner
 from reconciler.engine.recorder import Recorder
 
 LONGEST_OUTAGE = timedelta(minutes=15)
@@ -105,8 +107,8 @@ class Reconciler:
         self._options = options
         self._request = options.request
         self._observation = Observation()
-        tell = publish if options.writes else publish_nothing
-        self._executor = Executor(provider, target, recorder, examples, clock, tell)
+        self._publish = publish if options.writes else publish_nothing
+        self._executor = Executor(provider, target, recorder, examples, clock, self._publish)
         self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
@@ -142,7 +144,7 @@ class Reconciler:
         the approved plan is carried out, other runs that share the lockfile are kept out; not while trainings run.
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
-        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE)}
+        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE) if not one.prunes}
         self._approved = allowed_by(approved)
         self._narrow_request(asked)
         try:
@@ -166,6 +168,7 @@ class Reconciler:
             waiting = current.of_kind(Kind.WAIT)
             left = self._time_left(began)
             if not waiting or not self._options.wait or (left is not None and left <= 0):
+                current = await self._prune(approved, current)
                 return self._outcome(current, timed_out=bool(waiting) and self._options.wait)
             self._save()
             delay = self._delay(waiting, began)
@@ -173,6 +176,25 @@ class Reconciler:
             await self._look_again()
             self._refresh()
             current = await self._carry_out(creatable)
+
+    async def _prune(self, approved: Plan, current: Plan) -> Plan:
+        """Delete last what the approved plan deletes; what may be deleted since then is left to another run."""
+        if self._request.pruning is None:
+            return current
+        if not any(one.prunes for one in approved.actions):
+            return without_pruning(current, only_pruning(current))
+        pruner = Pruner(
+            provider=self._provider,
+            manifests=tuple(self._manifests.values()),
+            target=self._target,
+            recorder=self._recorder,
+            clock=self._clock,
+            request=self._request,
+            publish=self._publish,
+        )
+        left = await pruner.run(approved)
+        self._executor.refused.update(pruner.refused)
+        return without_pruning(current, left)
 
     def _save(self) -> None:
         """What cannot be saved now can be saved later; the end of the run does not forgive that."""
@@ -199,6 +221,7 @@ class Reconciler:
         before = self._observation
         self._observation = replace(
             found,
+            models={name: one for name, one in found.models.items() if name not in self._executor.remnants},
             gone=found.gone - hidden,
             untunable=before.untunable,
             permissions=before.permissions,
@@ -248,6 +271,8 @@ class Reconciler:
         self._request = replace(asked, retry=asked.retry & names, replace=asked.replace & names)
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
+        if action.prunes:  # comes last, when nothing else is left to do
+            return False
         if self._options.exact and (action.name, action.key, action.kind) not in self._approved:
             return False
         if action.kind is Kind.CREATE:

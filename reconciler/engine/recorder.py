@@ -71,6 +71,16 @@ class Recorder:
         self._saved = self.lock
         self._last = self._clock()
 
+    def reread(self) -> None:
+        """Take up what another run has saved since the lockfile was read.
+
+        Raises:
+            ReconcileError: when it cannot be read, or belongs to something else by now.
+        """
+        text = self._take_up()
+        if text is not None and dumps(self.lock) == text:
+            self._saved = self.lock
+
     def rewrite(self) -> None:
         """Have the next flush write the lock, also where nothing was recorded: a store may give less than it holds."""
         self._saved = replace(self._saved)
@@ -84,13 +94,18 @@ class Recorder:
             "run again: what this run began goes on, and is found",
         )
 
-    def _save(self) -> None:
+    def _take_up(self) -> str | None:
+        """Fold this run's events into what is saved, where another run saved it; the text that was found."""
         found = self._store.read()
         if found is not None and found != self._text:
             rival = loads(found, str(self._store.path))
             check_same_owner(rival, self.lock, str(self._store.path))
             self.lock = reduce(record, self._events, rival)
             self._text = found
+        return found
+
+    def _save(self) -> None:
+        self._take_up()
         text = dumps(self.lock)
         self._store.write(text)
         self._text = text

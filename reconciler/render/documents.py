@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -17,7 +17,7 @@ from reconciler.core.access import AccessChange
 from reconciler.core.checks import CheckReport, CheckResult, Miss
 from reconciler.core.lock_text import source_json
 from reconciler.core.model import Capabilities, Source, Target
-from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason, Retirement
 from reconciler.core.problems import ExitStatus, Place, Problem
 from reconciler.core.training import Training
 
@@ -27,7 +27,7 @@ Places = Mapping[str, Place]
 """Where each manifest stands, by its name."""
 
 OutcomeState = Literal[
-    "ready", "checked", "updated", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
+    "ready", "checked", "updated", "retired", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
 ]
 
 
@@ -36,7 +36,8 @@ class Outcome:
     """What became of one manifest in a run.
 
     ``steps`` are those of the whole training, ``final_loss`` its last mean loss. ``message`` is a sentence for people:
-    why it failed or was refused, which fields were updated. ``checks`` are those that were run.
+    why it failed or was refused, which fields were updated. ``checks`` are those that were run, ``retired`` the keys of
+    the generations that were deleted.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Outcome:
     final_loss: float | None = None
     message: str = ""
     checks: CheckReport | None = None
+    retired: tuple[str, ...] = ()
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
@@ -89,8 +91,12 @@ def plan_document(
     *,
     root: str = "",
     places: Places = MappingProxyType({}),
+    deletions_alone: bool = False,
 ) -> Document:
-    """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan)."""
+    """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan).
+
+    One of ``deletions_alone`` says of everything else why it is kept.
+    """
     whole = envelope("Plan", target, capabilities, root)
     return {
         **whole,
@@ -102,6 +108,7 @@ def plan_document(
         "notices": list(plan.notices),
         "unmanaged": plan.unmanaged,
         "candidates": plan.candidates,
+        **({"kept": [asdict(one) for one in plan.kept]} if deletions_alone else {}),
     }
 
 
@@ -152,6 +159,22 @@ def _action(action: Action) -> Document:
             "training": _training(action.training) if action.training else None,
             "checks": action.checks or None,
             "changes": [*map(_change, action.changes), *map(_access_change, action.access)],
+            "retirement": _retirement(action.retirement) if action.retirement else None,
+        }
+    )
+
+
+def _retirement(retirement: Retirement) -> Document:
+    return filled(
+        {
+            "createTime": retirement.create_time,
+            "ageSeconds": round(retirement.age.total_seconds()) if retirement.age is not None else None,
+            "servedFrom": retirement.served_from,
+            "servedUntil": retirement.served_until,
+            "serves": retirement.serves or None,
+            "examples": retirement.examples or None,
+            "bytes": retirement.size or None,
+            "checkpoints": retirement.checkpoints or None,
         }
     )
 
@@ -300,6 +323,7 @@ def _outcome(outcome: Outcome) -> Document:
             "finalLoss": number(outcome.final_loss),
             "message": outcome.message,
             "checks": checks_report(outcome.checks) if outcome.checks else None,
+            "retired": list(outcome.retired),
         }
     )
 

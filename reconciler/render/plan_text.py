@@ -10,7 +10,7 @@ from reconciler.render.data_changes import data_changes_lines
 from reconciler.render.documents import Document
 from reconciler.render.layout import Role, Style, folded, plain, told
 from reconciler.render.safe import terminal_safe
-from reconciler.render.words import counted, duration, size, value
+from reconciler.render.words import age, counted, duration, minute, size, value
 
 SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "create": ("+", "create"),
@@ -70,7 +70,7 @@ def plan_text(document: Document, *, width: int | None = None, verbose: bool = F
         for action in actions:
             lines.extend(_action(action, explained, width, style))
     lines.extend(data_changes_lines(document, width=width, style=style))
-    lines.extend(_remarks(document, width, style))
+    lines.extend(_remarks(document, width, style, verbose=verbose))
     return "\n".join([*lines, *plan_totals(document, width=width, style=style)])
 
 
@@ -133,6 +133,34 @@ def action_details(action: Document, explained: dict[str, str]) -> Iterator[Deta
         yield "" if number else "changes", line
     if "training" in action:
         yield from _create(action, action["training"])
+    if "retirement" in action:
+        yield from _retirement(action["retirement"])
+
+
+def _retirement(retirement: Document) -> Iterator[Detail]:
+    ago = f", {age(retirement['ageSeconds'])} ago" if "ageSeconds" in retirement else ""
+    yield "created", f"{minute(retirement['createTime'])}{ago}" if "createTime" in retirement else "at an unknown time"
+    yield "served", _service(retirement)
+    yield "frees", _freed(retirement)
+
+
+def _service(retirement: Document) -> str:
+    if "servedFrom" not in retirement:
+        return "since an unknown time, and serves" if "serves" in retirement else "never, as far as is known"
+    begun = minute(retirement["servedFrom"])
+    if "serves" in retirement:
+        return f"since {begun}, and serves"
+    until = f" until {minute(retirement['servedUntil'])}" if "servedUntil" in retirement else ""
+    return f"from {begun}{until}"
+
+
+def _freed(retirement: Document) -> str:
+    data = [counted(retirement["examples"], "example")] if "examples" in retirement else []
+    data += [size(retirement["bytes"])] if "bytes" in retirement else []
+    trained = f" that was trained on {', '.join(data)}" if data else ""
+    checkpoints = retirement.get("checkpoints")
+    endpoints = f", and {counted(checkpoints, 'checkpoint')} with endpoints" if checkpoints else ""
+    return f"the model{trained}{endpoints}"
 
 
 def _create(action: Document, training: Document) -> Iterator[Detail]:
@@ -185,9 +213,13 @@ def notices_text(document: Document, *, width: int | None = None, style: Style =
     )
 
 
-def _remarks(document: Document, width: int | None, style: Style) -> Iterator[str]:
+def _remarks(document: Document, width: int | None, style: Style, *, verbose: bool) -> Iterator[str]:
     if document["notices"]:
         yield notices_text(document, width=width, style=style)
+    if verbose:
+        for one in document.get("kept", ()):
+            why = f"{one['key']} of {one['name']} is kept: {one['why']}"
+            yield from (style("muted", line) for _, line in folded("", terminal_safe(why), width))
     for sentence in left_alone(document):
         yield from (style("muted", line) for _, line in folded("", sentence, width))
 
@@ -222,17 +254,20 @@ def has_actions(document: Document) -> bool:
 
 def plan_summary(document: Document) -> str:
     """What a Plan document comes to, in one line: ``1 to create, 0 to update, 0 to retire.`` and the like."""
+    kept = document.get("kept")
+    if kept is not None and not has_actions(document):
+        return f"Nothing is to be deleted: {counted(len(kept), 'generation is', 'generations are')} kept."
     if not has_actions(document):
         return f"Everything is in sync: {counted(_in_sync(document), 'model')}."
-    return " ".join(_counts(document["summary"]))
+    return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("retire",)))
 
 
 def _in_sync(document: Document) -> int:
     return sum(action["reason"] == "InSync" for action in document["actions"])
 
 
-def _counts(summary: Mapping[str, Any]) -> Iterator[str]:
-    kinds = [*_COUNTED_ALWAYS, *(kind for kind in _COUNTED_ELSE if summary[kind])]
+def _counts(summary: Mapping[str, Any], always: tuple[str, ...]) -> Iterator[str]:
+    kinds = [*always, *(kind for kind in _COUNTED_ELSE if summary[kind])]
     yield ", ".join(f"{summary[kind]} to {kind}" for kind in kinds) + "."
     about = "About " if summary["estimated"] else ""
     if summary["steps"]:

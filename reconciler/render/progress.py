@@ -23,8 +23,10 @@ from reconciler.core.events import (
     Rejected,
     Renamed,
     Restored,
+    Retired,
     Started,
     Targeted,
+    Unserved,
     Updated,
 )
 from reconciler.core.ports import Clock
@@ -108,8 +110,8 @@ def _plight(event: Event) -> tuple[Role, str] | None:
             return "update", f"updated: {', '.join(fields)}"
         case Failed(_, _, model):
             return "error", f"failed: {model.failure.message if model.failure else 'the service does not tell why'}"
-        case Cancelled() | Dropped() | Disappeared():
-            return _loss_of_a_training(event)
+        case Cancelled() | Dropped() | Disappeared() | Unserved() | Retired():
+            return _loss(event)
         case Refused(_, error):
             return "error", f"refused: {error}"
         case Checking() | Checked() | Rejected() | Restored():
@@ -132,8 +134,12 @@ def _qualification(event: Checking | Checked | Rejected | Restored) -> tuple[Rol
             return "promote", f"no longer rejected: {key}"
 
 
-def _loss_of_a_training(event: Cancelled | Dropped | Disappeared) -> tuple[Role, str]:
+def _loss(event: Cancelled | Dropped | Disappeared | Unserved | Retired) -> tuple[Role, str]:
     match event:
+        case Retired(_, key):
+            return "retire", f"deleted: {key}"
+        case Unserved(_, key):
+            return "warning", f"taken out of service: {key}"
         case Cancelled(_, key, model):
             return "error", f"cancelled: {key}" + (f": {model.failure.message}" if model.failure else "")
         case Dropped(_, _, remote):

@@ -168,6 +168,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, Role]]] = {
     "ready": ("ready", "good"),
     "checked": ("checked", "good"),
     "updated": ("updated", "good"),
+    "retired": ("deleted", "good"),
     "training": ("still training", "wait"),
     "failed": ("failed", "error"),
     "held": ("held", "hold"),
@@ -211,6 +212,14 @@ def _result(model: Document, explained: dict[str, str], column: int, width: int 
 
 def outcome_details(model: Document, explained: dict[str, str]) -> str:
     """What is told of an outcome; ``explained`` notes who has told a message of several lines first."""
+    deleted = ", ".join(model.get("retired", ()))
+    if model["state"] == "retired":
+        return deleted
+    told = _details(model, explained)
+    return f"{told}; deleted: {deleted}" if deleted else told
+
+
+def _details(model: Document, explained: dict[str, str]) -> str:
     if model["state"] not in {"ready", "checked"}:
         message = str(model.get("message") or model.get("key") or "no details")
         first = explained.setdefault(message, model["name"]) if "\n" in message else model["name"]

@@ -15,6 +15,7 @@ _BYTES: Final = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND: Final = 1000
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
 
 
 def counted(amount: int, noun: str, plural: str = "") -> str:
@@ -27,6 +28,11 @@ def duration(seconds: float) -> str:
     if seconds < 2 * _MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.0f} h"
+
+
+def age(seconds: float) -> str:
+    """How old something is, roughly: ``5 min``, ``3 h``, and in days from two on: ``40 d``."""
+    return duration(seconds) if seconds < 2 * _DAY else f"{seconds / _DAY:.0f} d"
 
 
 def elapsed(seconds: float) -> str:

@@ -1,0 +1,312 @@
+"""prune and apply --prune on the command line, on the embedded service."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from support.cli_world import Cli, Result
+from support.render_values import held_to
+
+
+def trained(reconcile: Cli, *epochs: int, name: str = "adder", more: str = "") -> list[str]:
+    """Generations with so many epochs each, one after the other; their keys, the oldest first."""
+    for count in epochs:
+        reconcile.manifest(name, epochs=count, more=more)
+        assert reconcile("apply", "--yes").status == 0
+    return keys(reconcile, name)
+
+
+def keys(reconcile: Cli, name: str = "adder", *states: str) -> list[str]:
+    """The recorded generations in these states, or in any, the oldest first."""
+    recorded = reconcile.lock.get(name, {}).get("generations", [])[::-1]
+    return [one["key"] for one in recorded if not states or one["state"] in states]
+
+
+def removed(reconcile: Cli, name: str = "adder") -> None:
+    for suffix in ("yaml", "csv"):
+        (reconcile.specs / f"{name}.{suffix}").unlink()
+
+
+def test_what_would_be_deleted_is_shown_and_nothing_changes(reconcile: Cli) -> None:
+    first, second, third, fourth = trained(reconcile, 1, 2, 3, 4)
+    before = reconcile.lock_file.read_bytes()
+    shown = reconcile("prune", "--dry-run", "-v")
+    assert (shown.status, reconcile.lock_file.read_bytes()) == (0, before)
+    _, file, head, why, created, served, *_ = shown.out.splitlines()
+    assert (file, head) == ("specs/adder.yaml", f"  - adder                retire {min(first, second)}")
+    assert why == "      why                spec.lifecycle.retain keeps 2 ready generations, and others come first"
+    assert created.startswith("      created            2026-01-01 12:0")
+    assert served.startswith("      served             from 2026-01-01 12:0")
+    assert shown.out.count("frees              the model that was trained on 20 examples\n") == 2
+    assert f"{fourth} of adder is kept: it serves; it is what the manifest asks for\n" in shown.out
+    assert (
+        f"{third} of adder is kept: spec.lifecycle.retain keeps 2 ready generations, and it is one of them" in shown.out
+    )
+    assert shown.out.endswith("Plan: 2 to retire.\n")
+
+    document = reconcile("prune", "--dry-run", "--format", "json").document
+    held_to("plan", document)
+    assert {one["key"] for one in document["actions"]} == {first, second}
+    assert {one["key"] for one in document["kept"]} == {third, fourth}
+    (action, _) = document["actions"]
+    assert action["retirement"].keys() == {"createTime", "ageSeconds", "servedFrom", "servedUntil", "examples"}
+
+
+def test_nothing_is_deleted_without_a_yes(reconcile: Cli) -> None:
+    trained(reconcile, 1, 2, 3)
+    before = reconcile.lock_file.read_bytes()
+    refused = reconcile("prune")
+    assert refused.status == 64
+    assert refused.err.endswith(
+        "Error: nobody is there to approve these deletions; look at them, then run again with --yes\n"
+    )
+    assert reconcile.lock_file.read_bytes() == before
+
+
+def test_what_is_superseded_is_deleted(reconcile: Cli) -> None:
+    first, second, third = trained(reconcile, 1, 2, 3)
+    ran = reconcile("prune", "--yes")
+    assert ran.status == 0
+    assert ran.out.splitlines()[0] == f"adder  deleted: {first}"
+    assert f"adder  deleted: {first}\n" in ran.err
+    assert (keys(reconcile, "adder", "RETIRED"), keys(reconcile, "adder", "ACTIVE")) == ([first], [second, third])
+    again = reconcile("prune", "--yes")
+    assert (again.status, again.out) == (0, "Nothing was deleted.\n")
+    assert reconcile("plan", "--detailed-exitcode").status == 0
+
+
+def test_what_was_deleted_is_a_document(reconcile: Cli) -> None:
+    first, *_ = trained(reconcile, 1, 2, 3)
+    report = reconcile.folder / "report.md"
+    log = reconcile.folder / "events.jsonl"
+    ran = reconcile("prune", "--yes", "--format", "json", "--report", str(report), "--events", str(log))
+    held_to("result", ran.document)
+    assert ran.document["models"] == [{"name": "adder", "state": "retired", "retired": [first]}]
+    assert ran.document["summary"] == {"retired": 1}
+    assert first in report.read_text()
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one.get("event") for one in told] == [None, "planned", "retired", "summary"]
+
+
+def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> None:
+    trained(reconcile, 1, 2)
+    (other,) = trained(reconcile, 1, name="words")
+    removed(reconcile)
+    for partly in (["specs/words.yaml"], ["--only", "words"], ["--exclude", "words"], ["-l", "team=x"]):
+        ran = reconcile("prune", "--dry-run", "--format", "json", *partly)
+        if partly[0] in {"specs/words.yaml", "--only"}:
+            assert (ran.status, ran.document["actions"]) == (0, []), partly
+        else:
+            assert ran.status == 64, partly
+    stdin = (reconcile.specs / "words.yaml").read_text().replace("path: words.csv", "path: specs/words.csv").encode()
+    piped = reconcile("prune", "--dry-run", "--format", "json", "--target", "embedded", "-", stdin=stdin)
+    assert piped.document["actions"] == []
+
+    ran = reconcile("prune", "--yes")
+    assert ran.status == 0, ran.err
+    assert "adder  taken out of service: " in ran.err
+    assert list(reconcile.lock) == ["words"]
+    assert keys(reconcile, "words", "ACTIVE") == [other]
+
+
+def test_applications_are_told_that_an_orphan_serves_no_longer_before_it_is_deleted(reconcile: Cli) -> None:
+    reconcile.target("  publish: serving.json\n")
+    trained(reconcile, 1)
+    pointer = reconcile.specs / "serving.json"
+    assert [one["name"] for one in json.loads(pointer.read_text())["models"]] == ["adder"]
+    removed(reconcile)
+
+    told = pointer.read_text()
+    pointer.write_text(told.replace("adder-", "adder-x"))
+    refused = reconcile("prune", "--yes")
+    assert refused.status == 1
+    assert "was changed by somebody else" in refused.out
+    assert keys(reconcile, "adder", "ACTIVE")
+
+    pointer.write_text(told)
+    assert reconcile("prune", "--yes").status == 0
+    assert json.loads(pointer.read_text())["models"] == []
+    assert reconcile.lock == {}
+
+
+def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> None:
+    trained(reconcile, 1, more="  lifecycle: {protect: true}\n")
+    still = reconcile("prune", "--unprotect", "adder", "--yes")
+    assert still.status == 64
+    assert still.err.startswith("Error: --unprotect adder: spec.lifecycle.protect of the manifest at specs/adder.yaml:")
+
+    removed(reconcile)
+    kept = reconcile("prune", "--yes", "-v")
+    assert (kept.status, kept.out) == (0, "Nothing was deleted.\n")
+    shown = reconcile("prune", "--dry-run", "--unprotect", "adder")
+    assert "Note: adder is protected no longer\n" in shown.out
+    assert reconcile.lock["adder"]["protect"] is True
+
+    ran = reconcile("prune", "--unprotect", "adder", "--yes")
+    assert ran.status == 0
+    assert ran.out.endswith("Note: adder is protected no longer\n")
+    assert reconcile.lock == {}
+
+
+def test_lifting_a_protection_is_recorded_also_where_nothing_is_to_be_deleted(reconcile: Cli) -> None:
+    trained(reconcile, 1, more="  lifecycle: {protect: true}\n")
+    reconcile.manifest("adder", epochs=1)
+    ran = reconcile("prune", "--unprotect", "adder", "--yes")
+    assert (ran.status, ran.out) == (0, "Nothing was deleted.\nNote: adder is protected no longer\n")
+    assert "protect" not in reconcile.lock["adder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ader", "records no model of that name; did you mean adder?"),
+        ("nothing", "records no model of that name; see what specs/reconcile.lock.json records: reconcile status"),
+        ("adder", "does not record it as protected; leave it out"),
+    ],
+)
+def test_only_what_is_protected_can_be_unprotected(reconcile: Cli, name: str, message: str) -> None:
+    trained(reconcile, 1)
+    refused = reconcile("prune", "--unprotect", name, "--yes")
+    assert refused.status == 64
+    assert refused.err == f"Error: --unprotect {name}: specs/reconcile.lock.json {message}\n"
+
+
+def test_unprotecting_needs_the_whole_root(reconcile: Cli) -> None:
+    trained(reconcile, 1, more="  lifecycle: {protect: true}\n")
+    trained(reconcile, 1, name="words")
+    removed(reconcile)
+    refused = reconcile("prune", "specs/words.yaml", "--unprotect", "adder")
+    assert (refused.status, refused.err) == (
+        64,
+        "Error: --unprotect adder: its manifest may be elsewhere, and protect it; name the whole of specs\n",
+    )
+
+
+def test_a_manifest_with_problems_is_no_reason_to_delete_its_models(reconcile: Cli) -> None:
+    trained(reconcile, 1)
+    (reconcile.specs / "adder.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n")
+    assert reconcile("prune", "--yes").status == 1
+    assert len(keys(reconcile, "adder", "ACTIVE")) == 1
+
+
+@pytest.mark.parametrize(("age", "gone"), [("59m", 1), ("1h1m", 0), ("14d", 0)])
+def test_only_what_is_old_enough_is_deleted(reconcile: Cli, age: str, gone: int) -> None:
+    trained(reconcile, 1, 2, 3)
+    reconcile.clock.now += timedelta(hours=1)
+    ran = reconcile("prune", "--dry-run", "--older-than", age, "--format", "json")
+    assert len(ran.document["actions"]) in {gone, 2 * gone}
+    assert bool(ran.document["actions"]) == bool(gone)
+
+
+@pytest.mark.parametrize("age", ["", "0d", "5", "2w", "30s", "1h2d"])
+def test_an_age_is_written_in_days_hours_and_minutes(reconcile: Cli, age: str) -> None:
+    refused = reconcile("prune", "--older-than", age)
+    assert refused.status == 64
+    assert f"{age!r} is no age; write it like 14d, 36h or 1d12h." in refused.err
+
+
+def test_of_another_branchs_candidates_only_old_ones_go(reconcile: Cli) -> None:
+    trained(reconcile, 1)
+    lock = reconcile.lock_file.read_bytes()
+    (_, candidate) = trained(reconcile, 1, 2)
+    reconcile.lock_file.write_bytes(lock)
+    reconcile.manifest("adder", epochs=1)
+    shown = reconcile("prune", "--dry-run", "-v")
+    assert f"{candidate} of adder is kept: this lockfile does not record it: another branch may need it" in shown.out
+    reconcile.clock.now += timedelta(days=15)
+    ran = reconcile("prune", "--older-than", "14d", "--yes")
+    assert (ran.status, ran.out.splitlines()[0]) == (0, f"adder  deleted: {candidate}")
+    assert "Abandoned" not in reconcile("prune", "--dry-run", "--older-than", "14d", "--format", "json").out
+
+
+def other_lock(reconcile: Cli, name: str, **fields: Any) -> str:
+    """A lockfile that another target of the root has left, which says the same as ours but for ``fields``."""
+    document = json.loads(reconcile.lock_file.read_text())
+    document["target"]["name"] = name
+    document["models"]["adder"] |= fields
+    text = json.dumps(document)
+    (reconcile.specs / f"reconcile.{name}.lock.json").write_text(text)
+    return text
+
+
+def test_what_another_lockfile_of_the_root_relies_on_is_kept(reconcile: Cli) -> None:
+    first, *_ = trained(reconcile, 1, 2, 3)
+    other_lock(reconcile, "old", serving=first)
+    shown = reconcile("prune", "--dry-run", "-v")
+    assert "Nothing is to be deleted: 3 generations are kept." in shown.out
+    assert f"{first} of adder is kept: the lockfile of target old serves it" in shown.out
+
+
+def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli) -> None:
+    trained(reconcile, 1, 2, 3)
+    (reconcile.specs / "reconcile.old.lock.json").write_text("{")
+    for command in (["prune", "--yes"], ["apply", "--prune", "--yes"]):
+        refused = reconcile(*command)
+        assert refused.status == 1
+        assert "reconcile.old.lock.json is no complete JSON" in refused.err
+        assert refused.err.endswith("; nobody knows what it relies on, so nothing is deleted\n")
+    assert len(keys(reconcile, "adder", "ACTIVE")) == 3
+
+
+def test_a_target_file_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli) -> None:
+    trained(reconcile, 1, 2, 3)
+    reconcile.target("  nonsense: true\n", "prod")
+    prod = reconcile.specs / "reconcile.prod.yaml"
+    prod.write_text(prod.read_text().replace("scope: demo", "scope: prod"))
+    refused = reconcile("prune", "--yes")
+    assert refused.status == 1
+    assert "reconcile.prod.yaml:" in refused.err
+    assert "nobody knows what its lockfile relies on, so nothing is deleted" in refused.err
+
+
+def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
+    for number in range(10):
+        reconcile.manifest(f"m{number}", epochs=1)
+    assert reconcile("apply", "--yes").status == 0
+    for number in range(4):
+        removed(reconcile, f"m{number}")
+    refused = reconcile("prune", "--yes")
+    assert refused.status == 1
+    assert "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30" in refused.out
+    assert len(reconcile.lock) == 10
+    assert reconcile("prune", "--dry-run").status == 1
+
+    reconcile.target("  limits: {maxDeletePercent: 40}\n")
+    shown = reconcile("prune", "--dry-run")
+    assert "Note: specs/reconcile.yaml changes limits.maxDeletePercent from 30 to 40\n" in shown.out
+    assert reconcile("prune", "--yes").status == 0
+    assert len(reconcile.lock) == 6
+
+
+def test_apply_shows_and_deletes_too(reconcile: Cli) -> None:
+    first, *_ = trained(reconcile, 1, 2, 3)
+    (words,) = trained(reconcile, 1, name="words")
+    removed(reconcile, "words")
+    assert "retire" not in reconcile("plan").out.replace("0 to retire", "")
+    ran = reconcile("apply", "--prune", "--yes", "--format", "json")
+    assert ran.status == 0
+    assert f"  - adder                retire {first}\n" in ran.err
+    held_to("result", ran.document)
+    assert {one["name"]: one.get("retired") for one in ran.document["models"]} == {"adder": [first], "words": [words]}
+    assert list(reconcile.lock) == ["adder"]
+
+
+def test_apply_says_of_what_is_ready_what_was_deleted_beside_it(reconcile: Cli) -> None:
+    first, *_ = trained(reconcile, 1, 2, 3)
+    reconcile.manifest("adder", epochs=4)
+    ran: Result = reconcile("apply", "--prune", "--yes")
+    assert ran.status == 0
+    assert ran.out.splitlines()[0].endswith(f"; deleted: {first}")
+
+
+def test_apply_deletes_nothing_in_a_run_that_only_trains(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    refused = reconcile("apply", "--prune", "--train-only", "--yes")
+    assert (refused.status, refused.err) == (
+        64,
+        "Error: --train-only deletes nothing, which --prune asks for; leave one of them out\n",
+    )

@@ -1,0 +1,149 @@
+"""prune on Vertex AI: endpoints, models and checkpoints, with runs that end in the middle."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from support.cli_world import Cli, Result
+from support.vertex_fronts import Holding, refusal, refusing
+from support.vertex_runs import apply, manifest, on, states
+from support.vertex_world import JOBS, World, lock_of
+
+PLACE = JOBS.removesuffix("/tuningJobs")
+
+
+def trained(reconcile: Cli, *multipliers: float, name: str = "adder") -> None:
+    for multiplier in multipliers:
+        manifest(reconcile, name, multiplier=multiplier)
+        assert apply(reconcile).status == 0
+
+
+def there(world: World) -> tuple[int, int]:
+    """How many models and endpoints the service has."""
+    found = [world.ask("GET", f"{PLACE}/{kind}").get(kind, []) for kind in ("models", "endpoints")]
+    return len(found[0]), len(found[1])
+
+
+def prune(reconcile: Cli, *arguments: str) -> Result:
+    return on(reconcile, "prune", *arguments)
+
+
+def removed(reconcile: Cli, name: str = "adder") -> None:
+    for suffix in ("yaml", "csv"):
+        (reconcile.specs / f"{name}.{suffix}").unlink()
+
+
+def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    assert there(world) == (3, 6)
+    shown = prune(reconcile, "--dry-run")
+    assert (
+        "frees              the model that was trained on 20 examples, and 2 checkpoints with endpoints\n" in shown.out
+    )
+    assert prune(reconcile, "--yes").status == 0
+    assert (there(world), len(world.jobs("SUCCEEDED"))) == ((2, 4), 3)
+    assert states(reconcile) == ["ACTIVE", "ACTIVE", "RETIRED"]
+    writes = [line for line in world.lines if f"{PLACE}/endpoints/" in line or f"{PLACE}/models/" in line]
+    writes = [re.sub(r"\d+", "N", line.replace(PLACE, "")) for line in writes if not line.startswith("GET")]
+    assert writes == ["POST /endpoints/N:undeployModel", "DELETE /endpoints/N"] * 2 + ["DELETE /models/N"]
+
+
+def test_what_was_deleted_is_not_taken_for_something_ready_and_is_trained_anew_when_it_is_wanted_again(
+    reconcile: Cli, world: World
+) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    assert prune(reconcile, "--yes").status == 0
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+    assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"
+    trained(reconcile, 1)
+    assert len(world.jobs("SUCCEEDED")) == 4
+    newest = lock_of(reconcile, "vertex")["adder"]["generations"][0]
+    assert (newest["attempt"], newest["state"]) == (1, "ACTIVE")
+    assert on(reconcile, "prompt", "adder", "3").status == 0
+
+
+def test_a_failed_job_has_nothing_to_delete_and_goes_on_holding_its_manifest(reconcile: Cli, world: World) -> None:
+    manifest(reconcile, multiplier=10_000)
+    assert apply(reconcile).status == 1
+    assert prune(reconcile, "--yes").status == 0
+    assert (states(reconcile), there(world)) == (["RETIRED"], (0, 0))
+    held = on(reconcile, "plan")
+    assert (held.status, "held: Failed" in held.out) == (1, True)
+    assert prune(reconcile, "--yes", "--older-than", "1m").out == "Nothing was deleted.\n"
+
+
+def test_a_lockfile_that_was_lost_takes_up_nothing_that_was_deleted(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1)
+    removed(reconcile)
+    assert prune(reconcile, "--yes").status == 0
+    assert (lock_of(reconcile, "vertex"), there(world)) == ({}, (0, 0))
+    manifest(reconcile)
+    refused = apply(reconcile)
+    assert refused.status == 1
+    assert "bears our mark, and what it made is not there any more" in refused.out
+    assert apply(reconcile, "--replace", "adder").status == 0
+    assert there(world) == (1, 2)
+
+
+def test_who_may_not_delete_is_told_what_to_ask_for_and_can_go_on_later(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    denied = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.delete' denied")
+    world.front = refusing(denied, f"DELETE {PLACE}/endpoints")
+    refused = prune(reconcile, "--yes")
+    assert refused.status == 3
+    assert "ask for roles/aiplatform.user" in refused.out
+    assert states(reconcile) == ["ACTIVE"] * 3
+    world.front = lambda app: app
+    assert prune(reconcile, "--yes").status == 0
+    assert there(world) == (2, 4)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """What still runs when the test is over is ended."""
+    running: list[subprocess.Popen[str]] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("line", [f"POST {PLACE}/endpoints", f"DELETE {PLACE}/endpoints", f"DELETE {PLACE}/models"])
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_process_that_ends_in_the_middle_is_gone_on_with(
+    reconcile: Cli,
+    world: World,
+    processes: list[subprocess.Popen[str]],
+    number: signal.Signals,
+    line: str,
+    *,
+    carried_out: bool,
+) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    world.front = holding = Holding(line, carried_out=carried_out)
+    process = reconcile.process("prune", "--yes", "--target", "vertex")
+    processes.append(process)
+    assert holding.reached.wait(20)
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+    assert process.returncode == (-number if number is signal.SIGKILL else 130), err
+    assert "Traceback" not in err
+    assert states(reconcile) == ["ACTIVE"] * 3, "it is deleted only when all of it is"
+
+    world.front = lambda app: app
+    reconcile.clock.now = datetime.now(UTC)
+    assert on(reconcile, "plan", "--detailed-exitcode").status == 0
+    again = prune(reconcile, "--yes")
+    assert again.status == 0, again.err
+    assert (there(world), states(reconcile)) == ((2, 4), ["ACTIVE", "ACTIVE", "RETIRED"])
+    assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"
