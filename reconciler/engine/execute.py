@@ -17,6 +17,7 @@ from reconciler.core.events import (
     Promoted,
     Published,
     Refused,
+    Retired,
     Started,
     Updated,
     Withdrawn,
@@ -128,6 +129,7 @@ class Executor:
             case Kind.CHECK:
                 await self._checker.check(manifest, self._subject(manifest, action))
             case Kind.PROMOTE:
+                await self._require_model(action)
                 self._promote(manifest, action)
             case Kind.RETIRE:
                 await self._provider.cancel(Handle(action.remote))
@@ -240,6 +242,16 @@ class Executor:
         if locked is None:
             raise AssertionError("what is checked has been adopted before")
         return Subject(locked.key, locked.resources.endpoint or locked.remote, locked.preamble)
+
+    async def _require_model(self, action: Action) -> None:
+        """Where a job stays when its model is deleted, a list does not tell; what is gone is recorded as deleted."""
+        if self._provider.capabilities.caller_chosen_ids or await self._provider.observe(Handle(action.remote)):
+            return
+        self._recorder.emit(Retired(action.name, action.key, action.remote))
+        raise ReconcileError(
+            f"{action.key} cannot serve: {action.remote} is there, and what it made was deleted, which is recorded now",
+            "see reconcile plan for what follows",
+        )
 
     def _promote(self, manifest: Manifest, action: Action) -> None:
         """What serves is on disk before applications are told of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from support.cli_world import Cli, Result
 from support.vertex_fronts import Holding, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
-from support.vertex_world import JOBS, World, lock_of
+from support.vertex_world import BUCKET, JOBS, TARGETS, World, lock_file, lock_of, write_target
 
 PLACE = JOBS.removesuffix("/tuningJobs")
 
@@ -103,6 +104,31 @@ def test_who_may_not_delete_is_told_what_to_ask_for_and_can_go_on_later(reconcil
     world.front = lambda app: app
     assert prune(reconcile, "--yes").status == 0
     assert there(world) == (2, 4)
+
+
+def test_what_a_lockfile_in_a_bucket_relies_on_is_kept(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    oldest = lock_of(reconcile, "vertex")["adder"]["generations"][-1]["key"]
+    document = json.loads(lock_file(reconcile, "vertex").read_text())
+    document["models"]["adder"]["serving"] = oldest
+    document["target"]["name"] = "prod"
+    fields = TARGETS["vertex"].replace("URL", world.url) + f"  lock: gs://{BUCKET}/prod.lock.json\n"
+    write_target(reconcile, "prod", fields)
+    prod = reconcile.specs / "reconcile.prod.yaml"
+    prod.write_text(prod.read_text().replace("scope: acme/nlp", "scope: acme/prod"))
+
+    world.put("prod.lock.json", json.dumps(document).encode())
+    shown = prune(reconcile, "--dry-run", "-v")
+    assert f"{oldest} of adder is kept: the lockfile of target prod serves it" in shown.out
+    assert "Nothing is to be deleted: 3 generations are kept." in shown.out
+
+    world.put("prod.lock.json", b"{")
+    refused = prune(reconcile, "--yes")
+    assert refused.status == 1
+    assert "nobody knows what it relies on, so nothing is deleted" in refused.err
+    world.delete("prod.lock.json")
+    assert prune(reconcile, "--yes").status == 0
+    assert states(reconcile)[-1] == "RETIRED"
 
 
 @pytest.fixture

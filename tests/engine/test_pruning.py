@@ -403,6 +403,24 @@ def test_what_bears_our_mark_and_has_no_model_any_more_is_not_taken_up(tmp_path:
     ] == [(1, State.ACTIVE, True)]
 
 
+def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> None:
+    world = Jobs(tmp_path)
+    old = job_manifest(hyperparameters={"epochCount": 1}, lifecycle=ONE)
+    new = job_manifest(hyperparameters={"epochCount": 2}, lifecycle=ONE)
+    world.run(old)
+    world.run(new)
+    other = world.another("other.json")
+    other.path.write_text(world.checkout.text)
+    assert len(jobs_pruned(world, new)) == 1
+
+    ran = world.run(old, checkout=other)
+    assert "what it made was deleted, which is recorded now" in str(ran.outcome.refused["numbers"].error)
+    assert [one.state for one in other.lock.models["numbers"].generations] == [State.ACTIVE, State.RETIRED]
+    again = world.run(old, checkout=other)
+    assert [one.attempt for one in again.approved.of_kind(Kind.CREATE)] == [1]
+    assert again.outcome.exit_status is ExitStatus.OK
+
+
 def test_the_service_may_refuse_to_show_what_is_to_be_deleted(tmp_path: Path) -> None:
     world = World(tmp_path)
     trained(world, 1, 2)

@@ -170,3 +170,27 @@ def test_runs_that_are_faster_again_and_again_are_told_and_nothing_is_lost() -> 
     )
     recorder.flush()
     assert set(loads(saved[-1], "lock").models) == {"rival-4", "numbers"}
+
+
+def test_what_another_run_has_saved_is_taken_up_on_demand_and_written_only_when_it_changes() -> None:
+    store = Saved([others("words")])
+    recorder = Recorder(loads(others("words"), "lock"), store, Time().clock)
+    store.append(others("words", "letters"))
+    recorder.reread()
+    assert recorder.lock.models.keys() == {"words", "letters"}
+    recorder.flush()
+    assert len(store) == 2
+    recorder.emit(STARTED)
+    recorder.flush()
+    assert loads(store[-1], "lock").models.keys() == {"words", "letters", "numbers"}
+
+
+def test_what_was_not_saved_yet_survives_a_look_at_what_another_run_has_saved() -> None:
+    store = Saved()
+    recorder = Recorder(Lock(), store, Time().clock)
+    recorder.emit(TARGETED, STARTED)
+    recorder.emit(replace(STARTED, name="words"))
+    store.append(others("letters"))
+    recorder.reread()
+    recorder.flush()
+    assert loads(store[-1], "lock").models.keys() == {"numbers", "words", "letters"}
