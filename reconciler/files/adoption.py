@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def manifest_text(name: str, model: RemoteModel, capabilities: Capabilities) -> 
         "metadata": {"name": name},
         "spec": dict(_spec(model)),
     }
-    dumped = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    dumped = _revealed(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
     origin = f"# Taken over from {model.remote}. All fields: `reconcile schema TunedModel`.\n"
     before, after = dumped.rsplit(_UNKNOWN, 1)
     text = f"{origin}{before}{_HINT}{after}{_reported(model, capabilities)}"
@@ -88,8 +89,20 @@ def _reported(model: RemoteModel, capabilities: Capabilities) -> str:
     return _REPORTED.format("hyperparameters", flow) if known else ""
 
 
-_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
-"""What some versions of YAML take for a line break, or for a mark of the byte order."""
+_HIDING = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of characters that hide or reorder text, or that some versions of YAML take for a line break."""
+
+
+def _hides(char: str) -> bool:
+    return char not in "\n\t" and unicodedata.category(char) in _HIDING
+
+
+def _revealed(dumped: str) -> str:
+    """What hides or reorders text, written out for those who review it; it stands between double quotes alone.
+
+    The library writes out what lies beyond U+FFFF by itself there.
+    """
+    return "".join(f"\\u{ord(char):04X}" if _hides(char) else char for char in dumped)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -97,12 +110,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    hiding = any(map(_hides, text))
     try:
-        same = plain(text) == text and not _BREAKS & set(text)
+        same = plain(text) == text and not hiding
     except ValueError:
         same = False
     style = None if same else '"'
-    if "\n" in text and not _BREAKS & set(text):
+    if "\n" in text and not hiding:
         style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

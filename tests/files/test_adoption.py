@@ -42,6 +42,15 @@ def test_every_description_is_read_back_as_it_is(description: str) -> None:
     assert document.value["spec"].get("description", "") == description
 
 
+def test_what_hides_or_reorders_text_is_written_out_for_reviewers() -> None:
+    hostile = "fine\u202e # enif\u200b\n\U000e0041 ü"
+    text = manifest_text("adder", model(description=hostile), GL)
+    assert r"fine\u202E # enif\u200B\n\U000E0041 ü" in text
+    assert not {"\u202e", "\u200b", "\U000e0041"} & set(text)
+    (document,) = parse(text.encode(), "m.yaml").documents
+    assert document.value["spec"]["description"] == hostile
+
+
 def test_a_model_of_which_little_is_told_has_a_short_manifest() -> None:
     (document,) = parse(manifest_text("adder", model(), GL).encode(), "m.yaml").documents
     assert document.value["spec"] == {"baseModel": "models/text-bison-001", "dataset": {"unknown": True}}
