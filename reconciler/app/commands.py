@@ -101,7 +101,7 @@ def plan(
     document = documented(project, made)
     if what.portraits:
         document = portrayed(document, project.lock, project.target.scope, seen)
-    if base:
+    if base is not None:
         document = with_data_changes(document, _data_changes(env, project, base))
     if out:
         write_saved_plan(env.cwd / out, out, saved_document(env, what, request, project, document))

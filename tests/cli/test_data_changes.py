@@ -208,7 +208,7 @@ def test_a_manifest_that_was_not_valid_then_is_not_compared(reconcile: Cli, repo
 
 @pytest.mark.usefixtures("repository")
 def test_an_unknown_reference_is_wrong_usage(reconcile: Cli) -> None:
-    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs"):
+    for ref in ("nowhere", "--all", "HEAD~7", "HEAD:specs", ""):
         answer = reconcile("plan", "--base", ref)
         assert answer.status == 64
         assert answer.err == (
