@@ -437,12 +437,13 @@ def _unverifiable(case: _Case) -> Iterator[Finding]:
         yield case.finding(DriftClass.UNVERIFIABLE, message, key=locked.serving, remedy=case.command("refresh"))
     recorded = case.serving.locked if case.serving else None
     if recorded and (recorded.claimed or recorded.dataset.is_unknown):
+        path = case.it.manifest.dataset.path
         yield case.finding(
             DriftClass.UNVERIFIABLE,
             "it was taken over, and nobody knows what it was trained on",
             case.serving,
-            field="dataset",
-            declared=case.it.manifest.dataset.path or None,
+            field="dataset" if path else "",
+            declared=path or None,
             since=recorded.create_time,
             remedy="nothing needs to be done; a change of the data set trains a generation whose data is known",
         )

@@ -487,6 +487,7 @@ def test_what_was_taken_over_cannot_be_verified(reconcile: Cli, world: World) ->
     document, text = drift(reconcile, "gl", status=0)
     assert classes(document, "words") == ["Unverifiable"]
     assert "it was taken over, and nobody knows what it was trained on" in text
+    assert "differs" not in text
 
 
 def test_what_is_gone_at_once_is_not_believed(reconcile: Cli, world: World) -> None:
