@@ -85,7 +85,9 @@ def _move(env: Environment, what: Input, name: str, decide: Decide, reason: str 
         if events:
             project.store.check_writable()
             publisher.check(reduce(record, events, project.lock))
-            session.run(_prepared(env, what, project, recorder, name, manifest, chosen))
+        shared_by = manifest if events else None  # where nothing moves, nothing is shared anew either
+        session.run(_prepared(env, what, project, recorder, name, shared_by, chosen))
+        if events:
             _carried_out(project, recorder, publisher, name, chosen, events)
     moved = Moved(
         name=name,

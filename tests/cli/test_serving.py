@@ -227,6 +227,20 @@ def test_a_serving_generation_that_was_deleted_by_hand_can_be_left(reconcile: Cl
     assert serving(reconcile, "gl") == first
 
 
+def test_what_serves_already_is_asked_for_too_and_told_when_it_is_gone(reconcile: Cli, world: World) -> None:
+    first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
+    world.ask("DELETE", f"{MODELS}/{second}")
+    for arguments in ([], ["--to", second]):
+        answer = reconcile("promote", "adder", *arguments, "--target", "gl")
+        assert (answer.status, answer.out) == (1, "")
+        assert answer.err == (
+            f"Error: {second} cannot serve: the service shows it no more, which is recorded; name another one with"
+            f" --to: {first}\n"
+        )
+        assert recorded(reconcile, second, "gl")["state"] == "MISSING"
+    assert serving(reconcile, "gl") == second
+
+
 def test_what_is_not_ready_at_the_service_does_not_serve(reconcile: Cli, world: World) -> None:
     first, _second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     created = recorded(reconcile, first, "gl")["createTime"]
