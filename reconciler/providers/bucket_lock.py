@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, TypeVar
 
 from reconciler.core.ports import Clock, Sleeper
@@ -192,7 +192,8 @@ class _Bridge:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        if self._thread is not current_thread():  # the garbage collector calls from whichever thread it runs in
+            self._thread.join()
 
 
 async def _serve(

@@ -21,6 +21,8 @@ LOCK, POINTER = "specs/reconcile.lock.json", "specs/serving.json"
 _FIRST = ("adder", "middle", "zeta")
 CREATE = "POST /v1beta/tunedModels"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[World]:
@@ -141,7 +143,6 @@ def _second(desk: Cli) -> None:
     _declare(desk, "nova", 2)
 
 
-@pytest.mark.slow
 def test_two_pull_requests_at_once(team: Team) -> None:
     before = {name: team.serving(name) for name in _FIRST}
     one, two = team.change("one", _first), team.change("two", _second)

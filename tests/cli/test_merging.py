@@ -16,6 +16,8 @@ from support.cli_world import Cli
 from support.git_repository import Repository
 from support.render_values import held_to
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "lockfile.md"
 LOCK = "specs/reconcile.lock.json"
 WAYS = (("merge", "--no-edit", "theirs"), ("rebase", "theirs"), ("cherry-pick", "theirs"))
