@@ -137,14 +137,14 @@ def input_of(values: dict[str, Any]) -> Input:
     )
 
 
-def output_of(values: dict[str, Any]) -> Output:
-    """How to speak, taken out of a command's values."""
+def output_of(values: dict[str, Any], out: str | None = None) -> Output:
+    """How to speak, taken out of a command's values; ``out`` is another file that the command writes."""
     output = Output(
         form=values.pop("format"),
         colour=values.pop("color"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
-        reports=check_reports(values.pop("report", ())),
+        reports=check_reports(values.pop("report", ()), {"--events": values.get("events"), "--out": out}),
     )
     if not output.quiet:
         _log_to_stderr()

@@ -87,9 +87,13 @@ def width_of(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def check_reports(reports: Iterable[str]) -> tuple[str, ...]:
-    """The reports' files, before any work is done for them; raises UsageError when one could not be written."""
-    files: dict[Path, str] = {}
+def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | None = None) -> tuple[str, ...]:
+    """The reports' files, before any work is done for them; raises UsageError when one could not be written.
+
+    ``beside`` are other options that write a file, and the files: none of them is a report's.
+    """
+    files = {Path(file).resolve(): f"{option} {file}" for option, file in (beside or {}).items() if file}
+    checked = []
     for report in reports:
         face_of(report)
         path = Path(report)
@@ -99,11 +103,10 @@ def check_reports(reports: Iterable[str]) -> tuple[str, ...]:
             )
         place = path.resolve()
         if place in files:
-            raise UsageError(
-                f"--report {files[place]} and --report {report} are one file", "name two files, or leave one out"
-            )
-        files[place] = report
-    return tuple(files.values())
+            raise UsageError(f"{files[place]} and --report {report} are one file", "name two files, or leave one out")
+        files[place] = f"--report {report}"
+        checked.append(report)
+    return tuple(checked)
 
 
 def _write_report(report: str, document: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ def plan(
     **values: Any,
 ) -> int:
     """Show what apply would do, and why. Changes nothing."""
-    output, request = output_of(values), request_of(values)
+    output, request = output_of(values, out), request_of(values)
     if out and offline:
         raise UsageError(
             "--offline asks no service, so there is nothing that --out could save", "leave one of them out"

@@ -150,6 +150,16 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_else(reconcile
     assert not reconcile.lock_file.exists()
 
 
+def test_a_report_in_the_file_of_the_events_is_refused_before_anything_else(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    for command in (["apply", "--yes"], ["wait"], ["check"]):
+        done = reconcile(*command, "--events", "x.json", "--report", "specs/../x.json")
+        told = "--events x.json and --report specs/../x.json are one file; name two files, or leave one out"
+        assert (done.status, done.err) == (64, f"Error: {told}\n")
+    assert not (reconcile.folder / "x.json").exists()
+    assert not reconcile.lock_file.exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli) -> None:
     reconcile.manifest("adder")

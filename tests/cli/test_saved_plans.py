@@ -351,6 +351,10 @@ def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
         (["plan.yaml"], "--out plan.yaml has the name of a manifest; name a file that ends in .json"),
         (["specs/adder.csv"], "--out specs/adder.csv would write over a file that is no plan; name another file"),
         (["plan.json", "--offline"], "--offline asks no service, so there is nothing that --out could save; leave one"),
+        (
+            ["p.json", "--report", "./p.json"],
+            "--out p.json and --report ./p.json are one file; name two files, or leave",
+        ),
     ],
 )
 def test_a_place_that_takes_no_plan_is_refused_before_any_work(
