@@ -298,9 +298,16 @@ def _left(action: Action) -> Document:
             "reason": action.reason.value if action.kind is Kind.HOLD else "",
             "key": action.key,
             "remote": action.remote,
-            "message": action.message or _UNDONE.get(action.kind, ""),
+            "message": action.message or _undone(action),
         }
     )
+
+
+def _undone(action: Action) -> str:
+    """What is left to do about a model; its parent comes first, where that is what it waits for."""
+    if action.kind is Kind.CREATE and action.after:
+        return f"it is tuned from {action.after}, which does not serve yet; see to that one, and run reconcile apply"
+    return _UNDONE.get(action.kind, "")
 
 
 def _merged(outcome: Document, left: Document | None) -> Document:

@@ -237,6 +237,15 @@ def test_every_other_end_is_told_with_its_reason() -> None:
     )
 
 
+def test_a_child_whose_parent_was_refused_sends_to_its_parent() -> None:
+    refused = Outcome("parent", "refused", message="the service said no; ask it")
+    child = Action("child", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="child-22222222", after="parent-33333333")
+    assert result_text(result(Plan((child,)), refused)).splitlines()[0] == (
+        "child   not done: it is tuned from parent-33333333, which does not serve yet; see to that one, and run"
+        " reconcile apply"
+    )
+
+
 def test_a_long_reason_is_folded_beside_its_model() -> None:
     assert result_text(result(Plan((FAILED,))), width=60).splitlines()[:3] == [
         "letters  held (Failed): the training failed: out of quota;",
