@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -101,12 +102,27 @@ def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | Non
             raise UsageError(
                 f"--report {report} cannot be written", "name a file in a folder that is there and writable"
             )
+        if path.suffix.lower() == ".json" and path.is_file() and not _holds_report(path):
+            raise UsageError(f"--report {report} would write over a file that is no report", "name another file")
         place = path.resolve()
         if place in files:
             raise UsageError(f"{files[place]} and --report {report} are one file", "name two files, or leave one out")
         files[place] = f"--report {report}"
         checked.append(report)
     return tuple(checked)
+
+
+def _holds_report(path: Path) -> bool:
+    """Whether a file holds a report in JSON, whole or not, or nothing; lockfiles, data and saved plans are none."""
+    from reconciler.render.texts import KINDS
+
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2**10).lstrip()
+    except OSError:
+        return False
+    kind = re.search(rb'"kind"\s*:\s*"(\w+)"', head) if head.startswith(b"{") else None
+    return not head or (kind is not None and kind[1].decode() in KINDS)
 
 
 def _write_report(report: str, document: Mapping[str, Any]) -> None:

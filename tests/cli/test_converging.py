@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -326,6 +327,21 @@ def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
     assert "--report plan.pdf: reports are written as .json, .md, .html, .xml" in answer.err
     assert "name a file that ends in one of these; .xml is JUnit" in answer.err
+
+
+def test_a_report_writes_over_reports_alone(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    report, saved, data = (str(reconcile.folder / name) for name in ("x.json", "plan.json", "data.JSON"))
+    for _ in range(2):
+        assert reconcile("apply", "--yes", "--report", report).status == 0
+    assert reconcile("plan", "--out", saved).status == 0
+    Path(data).write_text('[{"text_input": "1", "output": "2"}]')
+    for file in (str(reconcile.lock_file), saved, data):
+        before = Path(file).read_bytes()
+        answer = reconcile("drift", "--report", file)
+        told = f"--report {file} would write over a file that is no report; name another file"
+        assert (answer.status, answer.err) == (64, f"Error: {told}\n")
+        assert Path(file).read_bytes() == before
 
 
 def test_two_reports_in_one_file_are_refused_before_the_training(reconcile: Cli) -> None:
