@@ -275,7 +275,10 @@ def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
         *(
             (
                 [*asked, "--yes"],
-                "plan.json says already what is to be done; leave out --locked, --train-only, --prune, --retry and --replace",
+                (
+                    "plan.json says already what is to be done;"
+                    " leave out --locked, --train-only, --prune, --retry and --replace"
+                ),
             )
             for asked in (["--locked"], ["--train-only"], ["--retry", "adder"], ["--replace", "adder"])
         ),

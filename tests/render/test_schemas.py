@@ -27,6 +27,7 @@ NAMES = (
     "graph",
     "serving",
     "change",
+    "refresh",
     "history",
     "events",
     "saved-plan",
