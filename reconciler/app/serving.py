@@ -15,9 +15,10 @@ from reconciler.app.session import Session
 from reconciler.core.access import access_changes
 from reconciler.core.events import Disappeared, Event, Promoted, Rejected, Restored, record
 from reconciler.core.generations import Observation, live_of
+from reconciler.core.lineage import descendants
 from reconciler.core.lock import Lock, LockedGeneration, as_time
 from reconciler.core.model import Handle, Manifest, State
-from reconciler.core.plan import Action, Request
+from reconciler.core.plan import Action, Reason, Request
 from reconciler.core.planner import plan
 from reconciler.core.problems import InterruptedRun, InvalidInput, ReconcileError, UsageError
 from reconciler.core.serving import promote_choice, rollback_choice, serves, unusable
@@ -195,7 +196,9 @@ def _tell(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration) ->
 
 
 def _next(env: Environment, project: Project, lock: Lock, name: str) -> list[Action]:
-    """What the next apply would do about the manifest, as far as the lockfile tells."""
+    """What the next apply would do about the manifest and what is tuned from it, as far as the lockfile tells."""
     request = Request(complete=project.complete)
     made = plan(project.manifests, Observation(), lock, project.target, request, project.capabilities, env.clock())
-    return [action for action in made.actions if action.name == name]
+    family = descendants(project.manifests, name)
+    mine = [action for action in made.actions if action.name == name]
+    return mine + [one for one in made.actions if one.name in family and one.reason is not Reason.IN_SYNC]

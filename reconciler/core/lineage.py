@@ -55,6 +55,15 @@ def parents_first(manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
     return tuple(by_name[name] for name in TopologicalSorter(parents).static_order())
 
 
+def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
+    """The names of all manifests whose models are tuned from that of ``name``, directly or not."""
+    found: set[str] = set()
+    for manifest in parents_first(tuple(manifests)):
+        if manifest.source.tuned_model in found | {name}:
+            found.add(manifest.name)
+    return frozenset(found)
+
+
 def parent_of(generations: Iterable[Known], serving: str | None, name: str, actions: Sequence[Action]) -> Parent:
     """What the children of a manifest are tuned from, given its generations and what is to be done about it."""
     known = {one.key: one for one in generations if one.state is State.ACTIVE}

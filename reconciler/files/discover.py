@@ -65,6 +65,13 @@ def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestF
     return tuple(files.values())
 
 
+def is_everything(files: Iterable[ManifestFile], root: Path, root_file: str, group: str) -> bool:
+    """Whether no other file below a root speaks of the API group: then these files are all that is declared there."""
+    read = {os.path.realpath(file.path) for file in files}
+    others = (path for path in _walk(root, root_file) if os.path.realpath(path) not in read)
+    return not any(path.is_file() and group.encode() in path.read_bytes() for path in others)
+
+
 def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:
     if path.is_dir():
         for file in _walk(path, root_file):

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from reconciler.core.checks import Check
-from reconciler.core.model import Capabilities, Example, Manifest, Target, TrainingExample
+from reconciler.core.model import API_GROUP, Capabilities, Example, Manifest, Target, TrainingExample
 from reconciler.core.problems import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.files.dataset_sources import Origin, Surroundings
 from reconciler.files.datasets import read_examples
-from reconciler.files.discover import STDIN, ManifestFile, absolute, discover, require_existing, target_file_name
+from reconciler.files.discover import (
+    STDIN,
+    ManifestFile,
+    absolute,
+    discover,
+    is_everything,
+    require_existing,
+    target_file_name,
+)
 from reconciler.files.discretion import discreet_problems
 from reconciler.files.documents import TUNED_MODEL, expand_lists, foreign, is_foreign, misfits, read
 from reconciler.files.lockfile import LockFile
@@ -124,7 +132,7 @@ def _load(
         _take(collection, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
     if STDIN in ours:
         _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
-    complete = STDIN not in ours and any(absolute(path, cwd) == root.folder for path in ours)
+    complete = _is_complete(ours, files, root, target, cwd)
     collection.finish(complete=complete)
     told = set(collection.problems)
     if found.target is None or not found.target.show_examples:
@@ -142,6 +150,16 @@ def _load(
         files=len(files) + (STDIN in ours),
         _sources=collection.sources,
     )
+
+
+def _is_complete(given: Sequence[str], files: Sequence[ManifestFile], root: Root, target: str, cwd: Path) -> bool:
+    """Whether the whole root was read: it was named, or a folder was that holds all of its manifests."""
+    if STDIN in given:
+        return False
+    folders = [absolute(path, cwd) for path in given if (cwd / path).is_dir()]
+    if root.folder in folders:
+        return True
+    return bool(folders) and is_everything(files, root.folder, target_file_name(target), API_GROUP)
 
 
 def _take(collection: Collection, parsed: Parsed, origin: Origin, *, named: bool) -> None:

@@ -21,7 +21,7 @@ class Moved:
 
     ``model`` is what is recorded now, and ``remote`` what answers prompts. Without ``changed`` it was so already.
     ``reason`` is why somebody rolled it back. ``published`` names the pointer that tells applications, if there is one,
-    and ``next`` is what the next apply would do about the manifest.
+    and ``next`` is what the next apply would do about the manifest and what is tuned from it.
     """
 
     name: str
@@ -45,7 +45,7 @@ def serving_document(moved: Moved, target: Target, capabilities: Capabilities, *
         "serving": {"key": moved.model.serving, "remote": moved.remote},
         "rejected": list(_rejected(moved.model)),
         "lockfile": moved.lockfile,
-        "next": [next_action(action) for action in moved.next],
+        "next": [next_action(action, moved.name) for action in moved.next],
     }
 
 
@@ -55,9 +55,10 @@ def _rejected(model: LockedModel) -> Iterator[Document]:
         yield {"key": key, **filled({"reason": generation.rejection if generation else ""})}
 
 
-def next_action(action: Action) -> Document:
-    """One thing that the next apply would do, in short."""
+def next_action(action: Action, about: str = "") -> Document:
+    """One thing that the next apply would do, in short; it bears a name where another manifest is meant than ``about``."""
     return {
+        **({"name": action.name} if about and action.name != about else {}),
         "action": action.kind.value,
         "reason": action.reason.value,
         **filled({"key": action.key, "message": action.message}),
@@ -110,4 +111,5 @@ def outlook(action: Document) -> str:
     """What the next apply would do, for people."""
     verb = _VERBS.get(action["action"]) or _UNEVENTFUL.get(action["reason"], "leaves it as it is")
     what = verb.format(key=action.get("key", "it"), reason=action["reason"])
-    return f"{what}: {action['message']}" if "message" in action else what
+    told = f"{what}: {action['message']}" if "message" in action else what
+    return f"{action['name']}: {told}" if "name" in action else told

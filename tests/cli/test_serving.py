@@ -352,3 +352,16 @@ def test_a_reason_is_needed_and_trimmed(reconcile: Cli, world: World) -> None:
     assert reconcile("rollback", "adder", "--reason", f" {'é' * 500} ").status == 0
     assert recorded(reconcile, second)["rejection"] == "é" * 500
     assert json.loads(reconcile.lock_file.read_text(encoding="utf-8"))
+
+
+def test_what_is_tuned_from_it_is_told_too(reconcile: Cli) -> None:
+    reconcile.manifest("top")
+    child = reconcile.manifest("leaf")
+    child.write_text(child.read_text().replace("baseModel: models/text-bison-001", "source: {tunedModel: top}"))
+    assert reconcile("apply", "--yes").status == 0
+    before = reconcile.lock["leaf"]["serving"]
+    reconcile.manifest("top", epochs=3)
+    assert reconcile("apply", "--yes").status == 0
+    done = reconcile("rollback", "top", "--reason", "it is worse")
+    assert done.status == 0, done.err
+    assert f"  next apply  leaf: lets {before} serve" in done.out

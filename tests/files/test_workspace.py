@@ -486,3 +486,19 @@ def test_without_a_target_nothing_is_walked(tmp_path: Path) -> None:
             load_in(tmp_path)
         with pytest.raises(ReconcileError, match=r"cannot be read: File name too long; see to its permissions$"):
             load_in(sample(tmp_path))
+
+
+def test_a_folder_with_all_manifests_of_a_root_above_it_is_the_whole_root(tmp_path: Path) -> None:
+    files = {
+        "reconcile.yaml": TARGET,
+        "specs/m.yaml": MANIFEST.replace("data.csv", "../data.csv"),
+        "compose.yaml": "a: 1",
+    }
+    sample(tmp_path)
+    (tmp_path / "m.yaml").unlink()
+    write(tmp_path, files)
+    assert load_in(tmp_path).complete
+    assert load_in(tmp_path, "specs").complete
+    assert not load_in(tmp_path, "specs/m.yaml").complete
+    write(tmp_path, {"second.yaml": _SECOND})
+    assert not load_in(tmp_path, "specs").complete

@@ -119,12 +119,18 @@ def test_what_comes_next_is_told_in_words() -> None:
         document = serving_document(replace(ROLLED_BACK, before="", next=(action,)), TARGET, REAL)
         return serving_text(document).splitlines()[-1].removeprefix("  next apply  ")
 
-    orphan = replace(IN_SYNC, reason=Reason.ORPHANED, message="no manifest declares it any more; it is kept as it is")
+    orphan = replace(
+        IN_SYNC,
+        name="number-generator",
+        reason=Reason.ORPHANED,
+        message="no manifest declares it any more; it is kept as it is",
+    )
     assert told(CREATE) == f"trains {KEY}"
     assert told(replace(CREATE, kind=Kind.WAIT)) == f"waits for {KEY}, which is training"
     assert told(replace(CREATE, kind=Kind.PROMOTE, message="m")) == f"lets {KEY} serve: m"
     assert told(orphan) == "leaves it as it is: no manifest declares it any more; it is kept as it is"
     assert told(replace(HELD, key="", message="")) == "holds it (RolledBack)"
+    assert told(replace(CREATE, name="child", kind=Kind.PROMOTE, message="")) == f"child: lets {KEY} serve"
 
 
 def test_long_reasons_are_folded_and_colour_adds_nothing_but_colour() -> None:
