@@ -56,7 +56,7 @@ def _rejected(model: LockedModel) -> Iterator[Document]:
 
 
 def next_action(action: Action, about: str = "") -> Document:
-    """One thing that the next apply would do, in short; it bears a name where another manifest is meant than ``about``."""
+    """One thing that the next apply would do, in short; with a name where it is not about the manifest ``about``."""
     return {
         **({"name": action.name} if about and action.name != about else {}),
         "action": action.kind.value,

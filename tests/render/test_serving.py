@@ -52,7 +52,9 @@ ROLLED_BACK = Moved(
     published="specs/serving.json",
     next=(HELD,),
 )
-ALREADY = replace(ROLLED_BACK, before="", changed=False, reason="", next=(replace(IN_SYNC, key=KEY),))
+ALREADY = replace(
+    ROLLED_BACK, before="", changed=False, reason="", next=(replace(IN_SYNC, name="number-generator", key=KEY),)
+)
 
 everything = st.builds(
     Moved,
