@@ -108,8 +108,7 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
     name = it.manifest.name
     rejected = [one for one in satisfying if one.key in it.locked.rejected]
     if rejected:
-        message = "the generation that satisfies this manifest was rolled back, and is not trained again"
-        return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], message)
+        return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], _rolled_back(name, rejected[0]))
     failed = max(satisfying, key=_age, default=None)
     end = _end(failed) if failed else None
     if failed and end and _is_what_failed(it, failed):
@@ -123,6 +122,14 @@ def _end(known: Known) -> Reason | None:
     if known.state is State.RETIRED and known.failure:
         return Reason.CANCELLED if known.failure.code == CANCELLED_CODE else Reason.FAILED
     return _ENDED_BADLY.get(known.state)
+
+
+def _rolled_back(name: str, known: Known) -> str:
+    why = f" ({known.locked.rejection})" if known.locked and known.locked.rejection else ""
+    return (
+        f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
+        f" change the manifest, or let it serve again with reconcile promote {name}"
+    )
 
 
 def _is_what_failed(it: Situation, failed: Known) -> bool:

@@ -271,7 +271,7 @@ def _modified(case: _Case, action: Action) -> Iterator[Finding]:
     for change in action.changes:
         yield case.finding(
             DriftClass.MODIFIED,
-            f"{known.key} was changed at the service",
+            f"{known.key} is at the service not what is declared",
             known,
             field=change.field,
             declared=change.declared,

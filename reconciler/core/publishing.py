@@ -24,9 +24,10 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a pointer says of one model: the key of the generation that serves, and how it is to be sampled."""
+    """What a pointer says of one model: the key and remote name of what serves, and how it is to be sampled."""
 
     key: str
+    remote: str = ""
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -81,14 +82,26 @@ def require_ours(pointer: Mapping[str, Entry], lock: Lock, shown: str) -> None:
     Raises:
         ReconcileError: naming the models, what the pointer says of them and what it was last told.
     """
-    found = conflicts({name: entry.key for name, entry in pointer.items()}, lock)
+    found = [*map(_told, conflicts({name: entry.key for name, entry in pointer.items()}, lock))]
+    found += [
+        f"it gives {name} another remote name than was written, {entry.remote}"
+        for name, entry in sorted(pointer.items())
+        if _is_redirected(name, entry, lock)
+    ]
     if found:
-        told = "; ".join(map(_told, found[:_NAMED]))
+        told = "; ".join(found[:_NAMED])
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise ReconcileError(
             f"{shown} was changed by somebody else, and is left as it is: {told}{more}",
             f"see who did that; then delete it, or move it away: {_ANEW}",
         )
+
+
+def _is_redirected(name: str, entry: Entry, lock: Lock) -> bool:
+    """Whether prompts are sent elsewhere under a recorded key; an endpoint may have been recorded only later."""
+    model = lock.models.get(name)
+    one = model.generation(entry.key) if model else None
+    return one is not None and bool(entry.remote) and entry.remote not in {one.remote, one.resources.endpoint}
 
 
 def _told(one: Conflict) -> str:
@@ -153,7 +166,9 @@ def _entries(blocks: Iterable[Block]) -> dict[str, Entry]:
         name = block.need("name", str)
         if name in entries:
             raise OddFieldError(f"{block.where} is a second entry of {name}")
-        entries[name] = Entry(block.need("key", str), _sampling(block.block("sampling")))
+        entries[name] = Entry(
+            block.need("key", str), block.find("remote", str) or "", _sampling(block.block("sampling"))
+        )
     return entries
 
 

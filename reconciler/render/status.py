@@ -67,6 +67,7 @@ def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedMo
             "createTime": one.create_time or (live.create_time if live else ""),
             "completeTime": one.complete_time or (live.complete_time if live else ""),
             "error": {"code": failure.code, "message": failure.message} if failure else None,
+            "promoteTime": one.promote_time,
             "checks": checks_json(one.checks) if one.checks else None,
             "rejected": one.key in model.rejected or None,
             "rejection": one.rejection,

@@ -125,6 +125,8 @@ def _candidate(one: Document) -> Iterator[tuple[Role, str, str]]:
         word, why = "rejected", one.get("rejection", "it was rolled back")
     elif one.get("checks", {}).get("failed"):
         word, why = "held", f"{passed_ratio(one['checks'])} checks passed"
+    elif "promoteTime" in one:
+        return  # it has served, and gave way to what is asked for now
     else:
         word, why = "ready", "it does not serve; reconcile plan says why"
     yield "hold", word, f"{one['key']}: {why}"

@@ -149,6 +149,16 @@ def test_a_model_that_was_taken_out_of_the_pointer_is_told() -> None:
     assert f"it does not name words any more, where {K1} was last written" in caught.value.message
 
 
+def test_a_pointer_that_sends_prompts_elsewhere_is_told() -> None:
+    ours = lock(words=locked(K1, K1))
+    require_ours({"words": Entry(K1, f"tunedModels/{K1}")}, ours, POINTER)
+    with pytest.raises(ReconcileError) as caught:
+        require_ours({"words": Entry(K1, "tunedModels/evil")}, ours, POINTER)
+    assert "it gives words another remote name than was written, tunedModels/evil; see who did that" in str(
+        caught.value
+    )
+
+
 def test_a_pointer_is_read_by_model() -> None:
     models = [
         {
@@ -160,8 +170,8 @@ def test_a_pointer_is_read_by_model() -> None:
         {"name": "numbers", "key": K2, "remote": "tunedModels/n"},
     ]
     assert read_pointer(pointer(*models), TARGET, POINTER) == {
-        "words": Entry(K1, Sampling(0.5, 1, 40)),
-        "numbers": Entry(K2),
+        "words": Entry(K1, "tunedModels/w", Sampling(0.5, 1, 40)),
+        "numbers": Entry(K2, "tunedModels/n"),
     }
     assert read_pointer(pointer(), TARGET, POINTER) == {}
 

@@ -38,7 +38,7 @@ ABOUT: dict[str, Any] = {"name": "numbers", "file": "numbers.yaml", "place": PLA
 
 def modified(field: str, declared: object, live: object, **fields: Any) -> Finding:
     told = {"since": "2026-01-01T13:00:00Z", "remedy": "reconcile apply", **ABOUT, **fields}
-    message = f"{KEY} was changed at the service"
+    message = f"{KEY} is at the service not what is declared"
     return Finding(DriftClass.MODIFIED, message, "drift", field=field, declared=declared, live=live, **told)
 
 
@@ -85,7 +85,7 @@ def test_findings_that_differ_in_their_fields_alone_are_told_as_one() -> None:
         """
         specs/numbers.yaml
           ! numbers              Modified since 2026-01-01 13:00
-              why                number-generator-3kq7w2ma was changed at the service
+              why                number-generator-3kq7w2ma is at the service not what is declared
               generation         number-generator-3kq7w2ma
               differs            displayName: "not mine", declared counter
                                  sampling.topK: unset, declared 40
@@ -137,7 +137,7 @@ def test_the_document_says_where_and_whether_it_counts() -> None:
         "declared": "counter",
         "live": "mine",
         "since": "2026-01-01T13:00:00Z",
-        "message": f"{KEY} was changed at the service",
+        "message": f"{KEY} is at the service not what is declared",
         "remedy": "reconcile apply",
     }
     assert (document["exitStatus"], document["drifted"]) == (2, True)
