@@ -45,7 +45,7 @@ def _sampling(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
 
 def _mark(live: RemoteModel, mark: Mark | None) -> Iterator[FieldChange]:
     if live.mark is None:
-        yield FieldChange(MARK_FIELD, "absent", "restored")
+        yield FieldChange(MARK_FIELD, "absent", "present")
     elif mark and live.mark.data == UNKNOWN_DATA != mark.data:
         yield FieldChange(MARK_FIELD, "of unknown data", "of the declared data set")
 

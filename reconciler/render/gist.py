@@ -288,7 +288,10 @@ def _checks(checks: Document) -> Iterator[Detail]:
     if checks:
         yield "checks", passed_text(checks)
     for result in checks.get("results", ()):
-        yield from ((result["name"], text) for text in _misses(result))
+        if "interval" in result or not result["passed"]:
+            yield result["name"], score_text(result)
+        if not result["passed"]:
+            yield from ((result["name"], text) for text in _misses(result))
 
 
 def _misses(result: Document) -> Iterator[str]:

@@ -113,7 +113,7 @@ def test_reported_hyperparameters_can_be_declared_and_changed(reconcile: Cli, wo
 def test_the_mark_is_written_and_the_lockfile_can_be_lost_after_that(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world), "gl")
     plan = reconcile("plan", *chosen("gl"))
-    assert "ownership mark: absent → restored" in plan.out
+    assert "ownership mark: absent → present" in plan.out
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     before = lock_of(reconcile, "gl")["adder"]["serving"]
     lock_file(reconcile, "gl").unlink()

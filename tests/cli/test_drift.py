@@ -204,7 +204,7 @@ def test_what_somebody_edits_is_modified(reconcile: Cli, world: World, target: s
     assert {field: values[:2] for field, values in found.items()} == {
         "access.everyone": (None, "reader"),
         "displayName": ("counter", "mine now"),
-        "ownership mark": ("restored", "absent"),
+        "ownership mark": ("present", "absent"),
         "sampling.temperature": (0.5, 0.9),
     }
     assert {values[2][: len(now)] for field, values in found.items() if not field.startswith("access")} == {now}
