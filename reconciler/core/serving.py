@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from reconciler.core.generations import Known, Observation, choose, known_generations, satisfies
 from reconciler.core.judging import checks_digest
@@ -14,6 +15,7 @@ from reconciler.core.problems import ReconcileError
 
 _OFFLINE = Observation()
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_ANEW: Final = "change the manifest and run reconcile apply"
 
 
 def rollback_choice(name: str, model: LockedModel, to: str | None) -> LockedGeneration:
@@ -60,9 +62,8 @@ def _served_before(name: str, model: LockedModel, serving: str) -> LockedGenerat
     found = next((one for one in usable if one.key in older and not (one.checks and one.checks.failed)), None)
     if found is None:
         lack = "served before, or is older and did not fail its checks" if usable else "is ready and not rejected"
-        raise ReconcileError(
-            f"there is nothing to go back to from {serving}: no other generation of {name} {lack}", _instead(model)
-        )
+        message = f"there is nothing to go back to from {serving}: no other generation of {name} {lack}"
+        raise ReconcileError(message, _instead(model) if usable else _ANEW)
     return found
 
 
@@ -141,7 +142,7 @@ def _instead(model: LockedModel, *keys: str) -> str:
     others = alternatives(model, *keys)
     if others:
         return f"name another one with --to: {', '.join(one.key for one in others)}"
-    return "no other one could serve; change the manifest and run reconcile apply"
+    return f"no other one could serve; {_ANEW}"
 
 
 def unusable(model: LockedModel, key: str, why: str) -> ReconcileError:

@@ -372,7 +372,9 @@ def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cl
 def test_a_service_that_does_not_stop_it_is_told(reconcile: Cli, slow: World) -> None:
     begun(reconcile, "vertex")
     slow.front = closed(f"POST {JOBS}")
-    refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
+    told = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
+    assert ":cancel was refused with 403 PERMISSION_DENIED" in told
+    assert "ask for roles/aiplatform.user on the target's spec.project" in told
 
 
 def test_without_a_record_there_is_nothing_to_stop(reconcile: Cli, world: World) -> None:
