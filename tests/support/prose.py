@@ -1,0 +1,190 @@
+"""Find phrases in the prose of source files: what a user or contributor reads, without the code around it.
+
+Run ``python tests/support/prose.py [FILE|FOLDER]…`` to list them; tests/language.toml has the rules.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import sys
+import tokenize
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = "`…`"
+_COVERED = (
+    "reconciler/**/*.py",
+    "reconciler/**/*.j2",
+    "reconciler/**/*.yml",
+    "schemas/*.json",
+    "benchmarks/*.py",
+    "docs/**/*.md",
+    "docs/*.py",
+    "examples/**/*.md",
+    "examples/**/*.yaml",
+    "specs/*.yaml",
+    "*.md",
+)
+_CODE_SPAN = re.compile(r"``[^`]+``|`[^`\n]+`")
+_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_MARKUP = re.compile(r"\{%.*?%\}|\{#.*?#\}|\{\{.*?\}\}|<[^>]*>|\]\([^)]*\)|https?://\S+", re.DOTALL)
+_COMMENT = re.compile(r"^\s*(?:#|//) (.*)$|/\*(.*?)\*/", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A run of prose and the line on which it begins."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A phrase that the language rules exclude, with what to write instead."""
+
+    file: Path
+    line: int
+    phrase: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.phrase!r}: {self.instead}"
+
+
+def read_rules() -> dict[str, Any]:
+    """Return the tables of tests/language.toml."""
+    return tomllib.loads((ROOT / "tests" / "language.toml").read_text(encoding="utf-8"))
+
+
+def covered_files(folder: Path) -> list[Path]:
+    """List the files of a checkout that the language rules cover."""
+    return [file for pattern in _COVERED for file in sorted(folder.glob(pattern))]
+
+
+def find_phrases(file: Path, phrases: Mapping[str, str]) -> Iterator[Finding]:
+    """Find every match of the patterns in the prose of a file; a space in a pattern matches any white space."""
+    passages = list(read_passages(file))
+    for pattern, instead in phrases.items():
+        expression = re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE)
+        for passage in passages:
+            for match in expression.finditer(passage.text):
+                line = passage.line + passage.text.count("\n", 0, match.start())
+                yield Finding(file, line, " ".join(match.group().split()), instead)
+
+
+def read_passages(file: Path) -> Iterator[Passage]:
+    """Yield the prose of one file, by the kind of file."""
+    text = file.read_text(encoding="utf-8")
+    match file.suffix:
+        case ".py":
+            yield from _python(text)
+        case ".md":
+            yield from _lines(_blank(_FENCE, text))
+        case ".json":
+            yield from (Passage(1, _plain(description)) for description in _descriptions(json.loads(text)))
+        case ".j2":
+            yield from _lines(text)
+        case ".yml" | ".yaml" | ".js" | ".css":
+            yield from (Passage(_line(text, match), _plain(match.group())) for match in _COMMENT.finditer(text))
+
+
+def _python(text: str) -> Iterator[Passage]:
+    """Yield comments, docstrings and other strings with a space; a value inside an f-string is three dots."""
+    comments = [
+        token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+    ]
+    for block in _adjacent(comments):
+        joined = "\n".join(token.string.removeprefix("#") for token in block)
+        yield Passage(block[0].start[0], _plain(joined))
+    yield from _strings(ast.parse(text))
+
+
+def _adjacent(comments: Iterable[tokenize.TokenInfo]) -> Iterator[list[tokenize.TokenInfo]]:
+    block: list[tokenize.TokenInfo] = []
+    for comment in comments:
+        if block and comment.start != (block[-1].start[0] + 1, block[-1].start[1]):
+            yield block
+            block = []
+        block.append(comment)
+    if block:
+        yield block
+
+
+def _strings(node: ast.AST) -> Iterator[Passage]:
+    text = _string(node)
+    if text is None:
+        for child in ast.iter_child_nodes(node):
+            yield from _strings(child)
+    elif " " in text.strip():
+        yield Passage(getattr(node, "lineno", 1), _plain(text))
+    if isinstance(node, ast.JoinedStr):
+        for value in node.values:
+            if isinstance(value, ast.FormattedValue):
+                yield from _strings(value.value)
+
+
+def _string(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None
+
+
+def _descriptions(node: Any) -> Iterator[str]:
+    """Yield the titles and descriptions of a JSON Schema."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name in {"title", "description"} and isinstance(value, str):
+                yield value
+            else:
+                yield from _descriptions(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _descriptions(value)
+
+
+def _lines(text: str) -> Iterator[Passage]:
+    """Yield the paragraphs of a page; each row of a table is one of its own."""
+    clean = _plain(text)
+    for match in re.finditer(r"\|.*|(?:(?!\|).+\n?)+", clean):
+        yield Passage(_line(clean, match), match.group())
+
+
+def _line(text: str, match: re.Match[str]) -> int:
+    return 1 + text.count("\n", 0, match.start())
+
+
+def _plain(text: str) -> str:
+    return _blank(_MARKUP, _blank(_CODE_SPAN, text, CODE))
+
+
+def _blank(expression: re.Pattern[str], text: str, replacement: str = "") -> str:
+    """Replace matches, and keep their line breaks so that line numbers stay right."""
+    return expression.sub(lambda match: replacement + "\n" * match.group().count("\n"), text)
+
+
+def _expand(path: Path) -> list[Path]:
+    return [file for file in covered_files(ROOT) if file.is_relative_to(path.resolve())] if path.is_dir() else [path]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the findings of the files and folders given, or of every covered file."""
+    rules = read_rules()
+    phrases = rules["banned"] | rules["spelling"]
+    files = [file for argument in arguments for file in _expand(Path(argument))] or covered_files(ROOT)
+    findings = [finding for file in files for finding in find_phrases(file, phrases)]
+    print("\n".join(map(str, findings)))  # noqa: T201 - the result of a script
+    return int(bool(findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
