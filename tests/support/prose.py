@@ -35,7 +35,6 @@ _COVERED = (
 _CODE_SPAN = re.compile(r"``[^`]+``|`[^`\n]+`")
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _MARKUP = re.compile(r"\{%.*?%\}|\{#.*?#\}|\{\{.*?\}\}|<[^>]*>|\]\([^)]*\)|https?://\S+", re.DOTALL)
-_COMMENT = re.compile(r"^\s*(?:#|//) (.*)$|/\*(.*?)\*/", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +88,9 @@ def read_passages(file: Path) -> Iterator[Passage]:
         case ".md":
             yield from _lines(_blank(_FENCE, text))
         case ".json":
-            yield from (Passage(1, _plain(description)) for description in _descriptions(json.loads(text)))
-        case ".j2":
+            yield from _descriptions(json.loads(text), text)
+        case _:
             yield from _lines(text)
-        case ".yml" | ".yaml" | ".js" | ".css":
-            yield from (Passage(_line(text, match), _plain(match.group())) for match in _COMMENT.finditer(text))
 
 
 def _python(text: str) -> Iterator[Passage]:
@@ -139,17 +136,14 @@ def _string(node: ast.AST) -> str | None:
     return None
 
 
-def _descriptions(node: Any) -> Iterator[str]:
-    """Yield the titles and descriptions of a JSON Schema."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name in {"title", "description"} and isinstance(value, str):
-                yield value
-            else:
-                yield from _descriptions(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _descriptions(value)
+def _descriptions(node: Any, text: str) -> Iterator[Passage]:
+    """Yield the titles and descriptions of a JSON Schema; the line is that of the first equal value."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if name in {"title", "description"} and isinstance(value, str):
+            start = max(text.find(json.dumps(value, ensure_ascii=False)), 0)
+            yield Passage(1 + text.count("\n", 0, start), _plain(value))
+        else:
+            yield from _descriptions(value, text)
 
 
 def _lines(text: str) -> Iterator[Passage]:

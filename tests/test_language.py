@@ -1,0 +1,92 @@
+"""Messages, comments, docstrings and pages follow docs/glossary.md and tests/language.toml."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from support.prose import ROOT, covered_files, find_phrases, read_passages, read_rules
+
+RULES = read_rules()
+GLOSSARY = ROOT / "docs" / "glossary.md"
+# Files and folders that are still to be rewritten; nothing may be added.
+PENDING = tuple(
+    ROOT / name
+    for name in ("reconciler", "schemas", "docs", "benchmarks", "specs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+)
+
+
+def found(table: str) -> list[str]:
+    files = [file for file in covered_files(ROOT) if not is_pending(file)]
+    findings = (finding for file in files for finding in find_phrases(file, RULES[table]))
+    return [str(finding).removeprefix(f"{ROOT}/") for finding in findings]
+
+
+def is_pending(file: Path) -> bool:
+    return file != GLOSSARY and any(file.is_relative_to(path) for path in PENDING)
+
+
+def test_no_file_has_a_banned_phrase() -> None:
+    assert found("banned") == []
+
+
+def test_terms_have_one_spelling() -> None:
+    assert found("spelling") == []
+
+
+def test_parameters_and_loop_variables_say_what_they_hold() -> None:
+    rejected = {*RULES["names"]["pronouns"], *RULES["names"]["empty"]}
+    assert [
+        f"{file.relative_to(ROOT)}:{line}: {name}"
+        for file in sorted((ROOT / "reconciler").rglob("*.py"))
+        for line, name in bound_names(ast.parse(file.read_text(encoding="utf-8")))
+        if name in rejected and not is_pending(file)
+    ] == []
+
+
+def bound_names(tree: ast.Module) -> list[tuple[int, str]]:
+    parameters = [(node.lineno, node.arg) for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    loops = [node.target for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)]
+    variables = [(node.lineno, node.id) for target in loops for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return parameters + variables
+
+
+def test_the_glossary_has_every_action_of_the_command_line_once() -> None:
+    terms = re.findall(r"^\| \*\*(.+?)\*\* \|", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(terms) == len(set(terms))
+    assert {"desired state", "live state", "recorded state", "serving generation", "prune", "drift"} <= set(terms)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "phrases"),
+    [
+        ("a.py", 'x = f"model {y} stands here"\n', ["stands"]),
+        ("a.py", '"""Return what\n    serves."""\n', ["what serves"]),
+        ("a.py", "# what\n# serves now\n", ["what serves"]),
+        ("a.py", 'x = "what_serves" + y["told"]\n', []),
+        ("a.md", "One `what serves`.\n\n```text\nwhat serves\n```\n", []),
+        ("a.md", "a\nb\nwhat serves\n", ["what serves"]),
+        ("a.schema.json", '{"$defs": {"a": {"description": "It is told."}}}', ["told"]),
+        ("a.html.j2", '<p class="told">{{ told }}</p><p>what serves</p>', ["what serves"]),
+        ("a.yml", "a: 1 # nobody\n", ["nobody"]),
+    ],
+)
+def test_phrases_are_found_in_prose_alone(tmp_path: Path, name: str, text: str, phrases: list[str]) -> None:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    assert [finding.phrase for finding in find_phrases(file, RULES["banned"])] == phrases
+
+
+def test_findings_name_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text('"""First line.\n\nThen `code`\nand nobody.\n"""\n', encoding="utf-8")
+    (finding,) = find_phrases(file, RULES["banned"])
+    assert finding.line == 4
+
+
+def test_every_kind_of_covered_file_has_prose() -> None:
+    suffixes = {file.suffix for file in covered_files(ROOT) if any(read_passages(file))}
+    assert {".py", ".md", ".json", ".j2", ".yml", ".yaml"} <= suffixes
