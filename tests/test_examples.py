@@ -1,29 +1,55 @@
-"""Every example works as its page shows."""
+"""The commands of the examples, and of the page on troubleshooting, print what their pages show."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from support.cli_world import Clock
-from support.console import agrees, blocks, examples, run
+from support.console import Console, agrees, blocks, examples
 
-FOLDER = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "examples"
 PAGES = sorted(FOLDER.glob("*/README.md"))
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### (.+)\n((?:(?!#).*\n)*)", TROUBLESHOOTING, re.MULTILINE))
+
+
+def open_example(name: str, folder: Path) -> Console:
+    """Return a prompt in a copy of an example."""
+    copy = folder / name
+    shutil.copytree(FOLDER / name, copy, ignore=shutil.ignore_patterns(".reconcile", "*.lock.json"))
+    return Console(copy)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_the_commands_of_an_example_print_what_its_page_shows(page: Path, tmp_path: Path) -> None:
-    root = tmp_path / page.parent.name
-    shutil.copytree(page.parent, root, ignore=shutil.ignore_patterns(".reconcile", "*.lock.json"))
-    clock = Clock()
+    console = open_example(page.parent.name, tmp_path)
     commands = [example for block in blocks(page.read_text(encoding="utf-8"), "console") for example in examples(block)]
     assert commands
     for command, shown in commands:
-        real = run(command, root, clock)
+        real = console.run(command)
         assert agrees(shown, real), f"$ {command}\n{real}"
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_error_on_the_page_about_troubleshooting_is_real(title: str, tmp_path: Path) -> None:
+    """Each section starts from an example; what leads to the error is a comment that readers do not see."""
+    preparation = re.search(r"<!-- in (\S+)\n(.*?)-->", SECTIONS[title], re.DOTALL)
+    assert preparation is not None
+    console = open_example(preparation[1], tmp_path)
+    for command in preparation[2].splitlines():
+        console.run(command)
+    ((command, shown),) = examples(blocks(SECTIONS[title], "console")[0])
+    real = console.run(command)
+    assert agrees(shown, real), f"$ {command}\n{real}"
+
+
+def test_every_error_on_the_page_about_troubleshooting_has_a_cause_and_a_remedy() -> None:
+    assert len(SECTIONS) >= 15
+    assert [title for title, text in SECTIONS.items() if "**Cause:**" not in text or "**Remedy:**" not in text] == []
 
 
 def test_examples_are_numbered_and_listed() -> None:

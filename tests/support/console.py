@@ -15,7 +15,7 @@ from reconciler.app.environment import Environment
 from reconciler.cli.main import main
 from support.cli_world import Clock
 
-LEFT_OUT = "…"
+OMITTED = "…"
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -32,26 +32,41 @@ def examples(block: str) -> Iterator[tuple[str, str]]:
 
 def agrees(shown: str, real: str) -> bool:
     """Return whether the output is as shown; a line of three dots is any number of lines."""
-    parts = ("(?:.*\n)*" if line == LEFT_OUT else f"{re.escape(line)}\n" for line in shown.splitlines())
+    parts = ("(?:.*\n)*" if line == OMITTED else f"{re.escape(line)}\n" for line in shown.splitlines())
     return re.fullmatch("".join(parts), real) is not None
 
 
-def run(command: str, folder: Path, clock: Clock) -> str:
-    """Return what a command prints on both streams; `reconcile` runs in process, anything else in a shell."""
-    name, *arguments = shlex.split(command, comments=True)
-    if name != "reconcile":
-        shell = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S602 - the examples of this repository
-        return shell.stdout + shell.stderr
-    terminal = io.BytesIO()
-    stream = io.TextIOWrapper(terminal, encoding="utf-8", write_through=True)
-    environment = Environment(
-        cwd=folder,
-        environ={},
-        stdin=io.BytesIO(),
-        clock=clock,
-        sleeper=clock.sleep,
-        rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
-    )
-    with chdir(folder), redirect_stdout(stream), redirect_stderr(stream):
-        main(arguments, environment)
-    return terminal.getvalue().decode()
+class Console:
+    """A prompt in a folder: `reconcile` runs in process, `export NAME=VALUE` is kept, anything else is for a shell."""
+
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        self.folder = folder
+        self.clock = clock or Clock()
+        self.environ: dict[str, str] = {}
+
+    def run(self, command: str) -> str:
+        """Return what a command prints on both streams."""
+        name, *arguments = shlex.split(command)
+        if name == "reconcile":
+            return self._reconcile(arguments)
+        if name == "export":
+            self.environ |= dict(argument.split("=", 1) for argument in arguments)
+            return ""
+        shell = ["bash", "-c", f"exec 2>&1; {command}"]
+        done = subprocess.run(shell, cwd=self.folder, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - the examples of this repository
+        return done.stdout
+
+    def _reconcile(self, arguments: list[str]) -> str:
+        terminal = io.BytesIO()
+        stream = io.TextIOWrapper(terminal, encoding="utf-8", write_through=True)
+        environment = Environment(
+            cwd=self.folder,
+            environ=self.environ,
+            stdin=io.BytesIO(),
+            clock=self.clock,
+            sleeper=self.clock.sleep,
+            rng=random.Random(7),  # noqa: S311 - reproducible, and no secret
+        )
+        with chdir(self.folder), redirect_stdout(stream), redirect_stderr(stream):
+            main(arguments, environment)
+        return terminal.getvalue().decode()
