@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Awaitable
 
-from reconciler.app.environment import Environment
-from reconciler.app.project import Input, open_project
-from reconciler.app.services import connect_storage
-from reconciler.providers.http import Call, Client
-from reconciler.providers.spool import Spool, spooled
-from reconciler.providers.storage import Storage
-from reconciler.providers.vertex_wire import write_example
+from reconciler.commands._project import Input, open_project
+from reconciler.environment import Environment
+from reconciler.providers.google.http import Call, Client
+from reconciler.providers.google.storage import Storage
+from reconciler.providers.google.upload import Spool, spooled
+from reconciler.providers.registry import connect_storage
+from reconciler.providers.vertex.wire import write_example
 
 COPY, UPLOAD = "gs://benchmark/copy", "gs://benchmark/upload"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from reconciler.cli.main import cli
-from reconciler.files.schema import schema_text
+from reconciler.commands.main import cli
+from reconciler.manifests.schema import schema_text
 
 FOLDER = Path(__file__).parent
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)

@@ -18,12 +18,12 @@ import httpx
 import pytest
 import yaml
 
-from reconciler.app.environment import Environment
-from reconciler.cli.main import main
-from reconciler.core.drift import FAILING, DriftClass
+from reconciler.commands.main import main
 from reconciler.emulator.app import create_app
-from reconciler.files.explain import explain
-from reconciler.files.yaml import parse
+from reconciler.environment import Environment
+from reconciler.manifests.schema import explain
+from reconciler.manifests.yaml import parse
+from reconciler.planning.drift import FAILING, DriftClass
 from support.cli_world import Clock
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import reconciler
-from reconciler.cli.main import cli
-from reconciler.files.schema import SCHEMA_KINDS, schema_text
+from reconciler.commands.main import cli
+from reconciler.manifests.schema import SCHEMA_KINDS, schema_text
 
 DISTRIBUTION = "tuned-model-reconciler"
 
@@ -26,18 +26,18 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 @pytest.mark.parametrize("name", ["page.html.j2", "page.css", "page.js"])
 def test_the_package_has_what_pages_are_made_of(name: str) -> None:
-    assert resources.files("reconciler.render").joinpath("templates", name).is_file()
+    assert resources.files("reconciler.reports.html").joinpath("templates", name).is_file()
 
 
 def test_commands_do_without_what_only_pages_need() -> None:
-    script = "import sys, reconciler.cli.main, reconciler.render.reports; print('jinja2' in sys.modules)"
+    script = "import sys, reconciler.commands.main, reconciler.reports.writer; print('jinja2' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603 - our own script
     assert ran.stdout == "False\n"
 
 
 def test_the_command_is_installed() -> None:
     (command,) = metadata.entry_points(group="console_scripts", name="reconcile")
-    assert command.value == "reconciler.cli.main:main"
+    assert command.value == "reconciler.commands.main:main"
     assert callable(command.load())
 
 

@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from reconciler.cli.main import cli
+from reconciler.commands.main import cli
 
 ROOT = Path(__file__).parents[1]
 IGNORED = {".git", ".venv", "venv", "build", "dist", "__pycache__", ".reconcile"}

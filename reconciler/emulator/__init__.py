@@ -1,1 +1,1 @@
-"""The embedded service: the real wire format over SQLite, with simulated training."""
+"""The embedded service: the real wire format, with simulated training."""

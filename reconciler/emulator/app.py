@@ -13,24 +13,24 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from reconciler.core.ports import Clock
-from reconciler.emulator.calls import CALLS, Entry
-from reconciler.emulator.catalogue import Api
+from reconciler.domain.ports import Clock
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
-from reconciler.emulator.errors import ApiError, Code
-from reconciler.emulator.objects import Objects
+from reconciler.emulator.errors import ApiError, Code, json_response
+from reconciler.emulator.generativelanguage.calls import CALLS, Entry
+from reconciler.emulator.generativelanguage.catalog import Api
 from reconciler.emulator.partial import parse_fields, select
-from reconciler.emulator.responses import json_response
 from reconciler.emulator.service import Call, Service
-from reconciler.emulator.settings import DEFAULT_SETTINGS, Settings
-from reconciler.emulator.storage import storage_routes
+from reconciler.emulator.storage.objects import Objects
+from reconciler.emulator.storage.routes import storage_routes
 from reconciler.emulator.store import Store
-from reconciler.emulator.vertex_calls import VERTEX_CALLS
+from reconciler.emulator.training import DEFAULT_SETTINGS, Settings
+from reconciler.emulator.vertex.calls import VERTEX_CALLS
 from reconciler.emulator.world import load_world
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
 """The request limit of the real service."""

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from reconciler.core.identity import canonical_number
+from reconciler.domain.identity import canonical_number
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, malformed
-from reconciler.emulator.messages import Field, Message, snake_case
+from reconciler.emulator.generativelanguage.messages import Field, Message, snake_case
 
 _PREFIX = "Invalid JSON payload received. "
 _ZERO = ("int64", "0")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
+
+from starlette.responses import Response
 
 JsonObject = dict[str, Any]
 
@@ -78,3 +81,13 @@ def invalid(request: str, violations: Iterable[Violation]) -> ApiError:
 def not_found(name: str) -> ApiError:
     """The refusal of a request for a resource that is not there."""
     return ApiError(Code.NOT_FOUND, f"Requested entity was not found: {name}")
+
+
+SERVER = "reconcile-emulator (simulated training)"
+HEADERS = {"server": SERVER}
+
+
+def json_response(content: JsonObject, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON body as Google's services send it."""
+    body = json.dumps(content, separators=(",", ":"))
+    return Response(body, status, {**HEADERS, **(headers or {})}, "application/json; charset=UTF-8")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from reconciler.core.problems import ReconcileError
+from reconciler.domain.errors import ReconcileError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
 
 _GRACE_SECONDS = 1
 

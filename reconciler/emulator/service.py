@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.ports import Clock
-from reconciler.emulator.catalogue import Api
+from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
-from reconciler.emulator.objects import Objects
+from reconciler.emulator.generativelanguage.catalog import Api
 from reconciler.emulator.partial import Selection, includes
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.storage.objects import Objects
 from reconciler.emulator.store import Store
+from reconciler.emulator.training import Settings
 
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 1000

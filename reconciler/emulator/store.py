@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.problems import ReconcileError
+from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.errors import ApiError, Code, JsonObject
 from reconciler.emulator.training import Training
 

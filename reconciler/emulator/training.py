@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from reconciler.core.model import State
+from reconciler.domain.model import State
 from reconciler.emulator.errors import JsonObject
 
 MAX_SNAPSHOTS = 100
@@ -167,3 +167,21 @@ def timestamp(instant: datetime) -> str:
 def microseconds(instant: datetime) -> int:
     """The microseconds between 1970 and an aware time."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+DEFAULT_STEP_SECONDS = 1.65
+DEFAULT_OVERHEAD_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The pace of the simulated training, fixed for a model when it is created.
+
+    ``step_seconds`` is the time of one training step, ``overhead_seconds`` what start and end take together.
+    """
+
+    step_seconds: float = DEFAULT_STEP_SECONDS
+    overhead_seconds: float = DEFAULT_OVERHEAD_SECONDS
+
+
+DEFAULT_SETTINGS = Settings()

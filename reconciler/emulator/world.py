@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.problems import Place, ReconcileError
-from reconciler.emulator.catalogue import V1BETA
+from reconciler.domain.errors import Place, ReconcileError
 from reconciler.emulator.codec import decode
 from reconciler.emulator.errors import ApiError, JsonObject
-from reconciler.emulator.permissions import grant_ownership
+from reconciler.emulator.generativelanguage.catalog import V1BETA
+from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.service import Service
 
 _REMEDY = 'give a file like {"tunedModels": [{"name": "tunedModels/…", …}]}, as the service lists them'

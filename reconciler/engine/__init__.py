@@ -1,1 +1,1 @@
-"""Observe, plan, apply, wait, record: asynchronous, over the ports of the core alone."""
+"""Observe, plan, apply, wait and record, over the ports of the domain."""

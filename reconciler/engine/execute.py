@@ -7,9 +7,26 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from reconciler.core.access import Permission, changed
-from reconciler.core.diff import update_of
-from reconciler.core.events import (
+from reconciler.domain.access import Permission, changed
+from reconciler.domain.errors import ReconcileError, ServiceError
+from reconciler.domain.identity import key_of
+from reconciler.domain.lock import Lock, LockedGeneration, as_time
+from reconciler.domain.model import (
+    Generation,
+    Handle,
+    Manifest,
+    Mark,
+    RemoteModel,
+    State,
+    Target,
+)
+from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider
+from reconciler.engine.check import Checker, Subject
+from reconciler.engine.observe import bounded
+from reconciler.engine.recorder import Recorder
+from reconciler.planning.diff import update_of
+from reconciler.planning.events import (
     Adopted,
     Declared,
     Dropped,
@@ -22,18 +39,8 @@ from reconciler.core.events import (
     Updated,
     Withdrawn,
 )
-from reconciler.core.generations import EXPECTED_STATES, Observation, content_of
-from reconciler.core.identity import key_of
-from reconciler.core.lock import Lock, LockedGeneration, as_time
-from reconciler.core.model import Generation, Handle, Manifest, Mark, RemoteModel, State, Target
-from reconciler.core.plan import Action, Kind, Reason
-from reconciler.core.ports import Clock, Created, Exists, Provider
-from reconciler.core.problems import ReconcileError, ServiceError
-from reconciler.core.recording import asked_for, taken_up
-from reconciler.engine.checking import Checker, Subject
-from reconciler.engine.examples import Examples
-from reconciler.engine.observe import bounded
-from reconciler.engine.recorder import Recorder
+from reconciler.planning.generations import EXPECTED_STATES, Observation, content_of
+from reconciler.state.record import asked_for, taken_up
 
 _REFUSALS = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}

@@ -1,16 +1,21 @@
-"""Looking at the service: one list for everything, and by name what the list lacks or cannot tell."""
+"""Looking at the service before anything is done: what is there, what follows from it, and whether that can be done."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from reconciler.core.generations import EXPECTED_STATES, Observation
-from reconciler.core.lock import Lock, LockedGeneration
-from reconciler.core.model import Handle, RemoteModel, State
-from reconciler.core.ports import Provider
+from reconciler.domain.access import Permission
+from reconciler.domain.errors import AccessError
+from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State, Target
+from reconciler.domain.plan import Kind, Plan, Request
+from reconciler.domain.ports import Clock, Neighbours, Objects, Provider
+from reconciler.planning.dataset_versions import addresses
+from reconciler.planning.generations import EXPECTED_STATES, Observation, shared_remotes
+from reconciler.planning.planner import plan
 
 PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
 """Codes of a ServiceError that say nothing about what was asked for, and that may be gone a minute later."""
@@ -77,3 +82,87 @@ async def bounded(call: Callable[[_A], Awaitable[_T]], arguments: Iterable[_A], 
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def look(
+    provider: Provider,
+    manifests: Sequence[Manifest],
+    lock: Lock,
+    target: Target,
+    request: Request,
+    clock: Clock,
+    *,
+    progress: bool,
+) -> tuple[Observation, Plan]:
+    """What the service shows, and the plan that follows; base models are looked up when something is to be created.
+
+    Raises:
+        ServiceError: when the service refuses or cannot be reached.
+        AccessError: when it does not let us in.
+    """
+    seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
+    seen = await with_permissions(provider, seen, manifests, lock, target)
+
+    def planned(observation: Observation) -> Plan:
+        return plan(manifests, observation, lock, target, request, provider.capabilities, clock())
+
+    made = planned(seen)
+    wanted = frozenset(
+        one.source.base_model for one in made.of_kind(Kind.CREATE) if one.source and one.source.base_model
+    )
+    untunable = await provider.preflight(wanted) if wanted else {}
+    if not untunable:
+        return seen, made
+    seen = replace(seen, untunable=untunable)
+    return seen, planned(seen)
+
+
+async def with_permissions(
+    provider: Provider, seen: Observation, manifests: Sequence[Manifest], lock: Lock, target: Target
+) -> Observation:
+    """The observation with the permissions of those models whose access is declared; what was read is not read again.
+
+    Raises as :func:`look`.
+    """
+    known = seen.permissions.keys() | seen.unreadable.keys()
+    wanted = sorted(shared_remotes(manifests, target.scope, lock, seen) - known)
+
+    async def read(remote: str) -> tuple[Permission, ...] | AccessError:
+        try:
+            return await provider.access(remote)
+        except AccessError as error:  # about this one model: everything else goes on
+            return error
+
+    found = dict(zip(wanted, await bounded(read, wanted, target.limits.concurrency), strict=True))
+    closed = {remote: str(answer) for remote, answer in found.items() if isinstance(answer, AccessError)}
+    read_now = {remote: answer for remote, answer in found.items() if not isinstance(answer, AccessError)}
+    return replace(seen, permissions={**seen.permissions, **read_now}, unreadable={**seen.unreadable, **closed})
+
+
+async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int) -> dict[str, Dataset]:
+    """The data sets in Cloud Storage that the manifests name, as they are now, by address.
+
+    Raises:
+        ServiceError: when Cloud Storage cannot be reached.
+        AccessError: when nobody is logged in.
+    """
+    uris = sorted(addresses(manifests))
+    return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
+
+
+async def look_around(
+    provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool, foreign: bool
+) -> Observation:
+    """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
+
+    ``foreign`` asks for the models of others, too, where a list of ours leaves them out. Raises as :func:`look`.
+    """
+    seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
+    others = await provider.others() if foreign and isinstance(provider, Neighbours) else ()
+    seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
+    seen = await with_permissions(provider, seen, manifests, lock, target)
+    served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))
+    sources = (*(one.source for one in manifests), *served)
+    wanted = frozenset(one.base_model for one in sources if one.base_model)
+    untunable = await provider.preflight(wanted) if wanted else {}
+    return replace(seen, untunable=untunable)

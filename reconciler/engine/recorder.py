@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 
-from reconciler.core.events import Event, record
-from reconciler.core.lock import Lock, check_same_owner
-from reconciler.core.lock_text import dumps, loads
-from reconciler.core.ports import Clock, LockStore
-from reconciler.core.problems import LockConflict
+from reconciler.domain.errors import LockConflict
+from reconciler.domain.lock import Lock, check_same_owner
+from reconciler.domain.ports import Clock, LockStore
+from reconciler.planning.events import Event, record
+from reconciler.state.lockfile import dumps, loads
 
 SAVE_INTERVAL = timedelta(seconds=1)
 _RIVALS = 5

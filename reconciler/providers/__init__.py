@@ -1,1 +1,1 @@
-"""The tuning services behind the provider port."""
+"""Tuning services."""

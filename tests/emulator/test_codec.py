@@ -11,12 +11,13 @@ from google.protobuf.json_format import MessageToDict, Parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.identity import as_float32
-from reconciler.emulator import messages, vertex_messages
-from reconciler.emulator.catalogue import V1BETA, V1BETA3
+from reconciler.domain.identity import as_float32
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.messages import Field, Message, message
+from reconciler.emulator.generativelanguage import messages
+from reconciler.emulator.generativelanguage.catalog import V1BETA, V1BETA3
+from reconciler.emulator.generativelanguage.messages import Field, Message, message
+from reconciler.emulator.vertex import messages as vertex_messages
 
 SAMPLE = message(
     "Sample",

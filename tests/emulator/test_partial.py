@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator import messages
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.messages import message
+from reconciler.emulator.generativelanguage import messages
+from reconciler.emulator.generativelanguage.messages import message
 from reconciler.emulator.partial import includes, parse_fields, select
 
 LEAF = message("Leaf", x=messages.STRING, longName=messages.STRING)

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from reconciler.core.problems import ReconcileError
-from reconciler.emulator.responses import SERVER
+from reconciler.domain.errors import ReconcileError
+from reconciler.emulator.errors import SERVER
 from reconciler.emulator.server import serve
 from support.emulator_process import running
 from support.emulator_world import World

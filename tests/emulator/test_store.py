@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.problems import ReconcileError
+from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.store import Store
 from support.emulator_world import REQUEST, World
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.identity import as_float32, canonical_number
-from reconciler.core.model import State
+from reconciler.domain.identity import as_float32, canonical_number
+from reconciler.domain.model import State
 from reconciler.emulator.training import MAX_SNAPSHOTS, Training, timestamp, total_steps
 from support.emulator_world import FIXTURES, START
 

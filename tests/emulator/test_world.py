@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.problems import ReconcileError
+from reconciler.domain.errors import ReconcileError
 from support.emulator_world import FIXTURES, World
 
 REAL = FIXTURES / "list_tuned_models.v1beta3.json"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import Response
 
-from reconciler.core.generations import Observation
-from reconciler.core.identity import key_of
-from reconciler.core.model import Limits, Sampling, State
-from reconciler.core.plan import Kind, Plan, Reason, Request
-from reconciler.core.ports import Provider
-from reconciler.core.problems import AccessError, ExitStatus, ReconcileError
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
+from reconciler.domain.identity import key_of
+from reconciler.domain.model import Limits, Sampling, State
+from reconciler.domain.plan import Kind, Plan, Reason, Request
+from reconciler.domain.ports import Provider
+from reconciler.engine.apply import Options
 from reconciler.engine.execute import Executor, publish_nothing
-from reconciler.engine.reconcile import Options
+from reconciler.planning.generations import Observation
 from support.engine_world import CREATE, LIST, Same, World, answering, manifest, tuning
 from support.provider_service import error
 

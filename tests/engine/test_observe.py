@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.generations import Observation
-from reconciler.core.lock import Lock, LockedModel
-from reconciler.core.model import State
-from reconciler.core.ports import Provider
-from reconciler.core.problems import ReconcileError
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import State
+from reconciler.domain.ports import Provider
 from reconciler.engine.observe import bounded, observe
+from reconciler.planning.generations import Observation
 from support.core_strategies import generation
 from support.engine_world import LIST, World, manifest, tuning
 

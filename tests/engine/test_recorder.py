@@ -9,11 +9,11 @@ from functools import reduce
 
 import pytest
 
-from reconciler.core.events import Declared, Disappeared, Event, Promoted, Started, Targeted, record
-from reconciler.core.lock import Lock, LockedModel, LockedTarget
-from reconciler.core.lock_text import dumps, loads
-from reconciler.core.problems import LockConflict
+from reconciler.domain.errors import LockConflict
+from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.engine.recorder import Recorder
+from reconciler.planning.events import Declared, Disappeared, Event, Promoted, Started, Targeted, record
+from reconciler.state.lockfile import dumps, loads
 from support.core_strategies import generation
 from support.provider_service import Time
 

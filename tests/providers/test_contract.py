@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
-from reconciler.core.inference import Answer, Prompt, Reply
-from reconciler.core.model import Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
-from reconciler.core.ports import Created, Exists
-from reconciler.core.problems import ServiceError
+from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
+from reconciler.domain.errors import ServiceError
+from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.model import Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
+from reconciler.domain.ports import Created, Exists
 from support.provider_contract import NEVER, SERVICES, Service
 from support.provider_samples import EXAMPLES, generation
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.responses import JSONResponse
 
-from reconciler.core.problems import AccessError, ReconcileError
-from reconciler.providers.adc import ApplicationDefault
-from reconciler.providers.auth import BearerAuth
-from reconciler.providers.http import Call, Client
+from reconciler.domain.errors import AccessError, ReconcileError
+from reconciler.providers.google.auth import BearerAuth
+from reconciler.providers.google.credentials import ApplicationDefault
+from reconciler.providers.google.http import Call, Client
 from support.provider_google import (
     Google,
     KeyPair,

@@ -13,12 +13,12 @@ from google.ai import generativelanguage_v1beta3 as palm
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as vertex
 
-from reconciler.core.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
-from reconciler.core.inference import Answer, Prompt, Reply
-from reconciler.core.model import Generation, Handle, RemoteModel, Sampling, Source, State
-from reconciler.core.ports import Created, Provider
-from reconciler.providers import generativelanguage
-from reconciler.providers import vertex as vertex_ai
+from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
+from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.model import Generation, Handle, RemoteModel, Sampling, Source, State
+from reconciler.domain.ports import Created, Provider
+from reconciler.providers.generativelanguage import provider as generativelanguage
+from reconciler.providers.vertex import provider as vertex_ai
 from support.emulator_process import Process, running
 from support.provider_contract import TARGET
 from support.provider_samples import BASE_MODELS, EXAMPLES, generation

@@ -99,6 +99,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(found[1]))
     try:
+        driver.get("about:blank")  # leaves the browser's own first page, whose requests would count as a report's
         yield Browser(driver, folder)
     finally:
         driver.quit()

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.checks import Check, CheckReport, Evaluation, Expectation
-from reconciler.core.events import Event
-from reconciler.core.inference import Answer, Prompt, Reply
-from reconciler.core.model import Example, Limits, Manifest, Target
-from reconciler.core.ports import Provider
-from reconciler.engine.checking import Checker, Subject
+from reconciler.domain.checks import Check, CheckReport, Evaluation, Expectation
+from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.model import Example, Limits, Manifest, Target
+from reconciler.domain.ports import Provider
+from reconciler.engine.check import Checker, Subject
+from reconciler.planning.events import Event
 from support.core_strategies import DIGEST
 from support.provider_fake import CAPABILITIES, FakeJobs, FakeProvider
 from support.provider_service import Time

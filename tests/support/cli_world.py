@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.app.environment import Environment
-from reconciler.cli.main import main
+from reconciler.commands.main import main
+from reconciler.environment import Environment
 
 if TYPE_CHECKING:
     import pytest

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from reconciler.app.environment import Environment
-from reconciler.cli.main import main
+from reconciler.commands.main import main
+from reconciler.environment import Environment
 from support.cli_world import Clock
 
 OMITTED = "…"

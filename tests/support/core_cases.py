@@ -28,13 +28,12 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from reconciler.core.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
-from reconciler.core.checks import Check, Expectation, RecordedChecks, RecordedMiss
-from reconciler.core.generations import Observation
-from reconciler.core.identity import Content, dataset_digest, key_of, object_digest
-from reconciler.core.judging import checks_digest
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import (
+from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
+from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
+from reconciler.domain.errors import Place
+from reconciler.domain.identity import Content, dataset_digest, key_of, object_digest
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.model import (
     Capabilities,
     Dataset,
     Example,
@@ -50,12 +49,13 @@ from reconciler.core.model import (
     State,
     Target,
 )
-from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason, Request
-from reconciler.core.planner import plan
-from reconciler.core.problems import Place
-from reconciler.providers.wire import read_page
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Request
+from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.generations import Observation
+from reconciler.planning.planner import plan
+from reconciler.providers.generativelanguage.wire import read_page
 
-CASES = Path(__file__).parent.parent / "core" / "cases"
+CASES = Path(__file__).parent.parent / "planning" / "cases"
 FOREIGN = Path(__file__).parent.parent / "fixtures" / "list_tuned_models.v1beta3.json"
 
 SCOPE, NAME, BASE_MODEL = "demo", "numbers", "models/text-bison-001"

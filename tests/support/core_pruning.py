@@ -10,12 +10,12 @@ from itertools import chain
 
 from hypothesis import strategies as st
 
-from reconciler.core.events import Retired, record
-from reconciler.core.generations import Observation
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
-from reconciler.core.plan import Action, Plan, Pruning, Request
-from reconciler.core.planner import plan
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
+from reconciler.domain.plan import Action, Plan, Pruning, Request
+from reconciler.planning.events import Retired, record
+from reconciler.planning.generations import Observation
+from reconciler.planning.planner import plan
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
 from support.core_worlds import CHILD, NAMES, OURS
 

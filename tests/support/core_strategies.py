@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reconciler.core.checks import RecordedChecks, RecordedMiss
-from reconciler.core.identity import NAME_PATTERN, Content, canonical_number
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import Checkpoint, Dataset, Example, Failure, Mark, Number, Resources, Source, State
+from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.identity import NAME_PATTERN, Content, canonical_number
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.model import Checkpoint, Dataset, Example, Failure, Mark, Number, Resources, Source, State
 
 DIGEST = "sha256:" + "0" * 64
 FLOAT32_MAX = 3.4028234e38

@@ -9,16 +9,16 @@ from itertools import chain, product
 
 from hypothesis import strategies as st
 
-from reconciler.core.checks import CheckReport, CheckResult
-from reconciler.core.diff import update_of
-from reconciler.core.events import Adopted, Checked, Dropped, Event, Intended, Promoted, Started, observed, record
-from reconciler.core.generations import Observation
-from reconciler.core.judging import checks_digest
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel
-from reconciler.core.model import Limits, Manifest, Mark, RemoteModel, State, Target
-from reconciler.core.news import news
-from reconciler.core.plan import Action, Kind, Plan, Request
-from reconciler.core.planner import plan
+from reconciler.domain.checks import CheckReport, CheckResult
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.model import Limits, Manifest, Mark, RemoteModel, State, Target
+from reconciler.domain.plan import Action, Kind, Plan, Request
+from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.diff import update_of
+from reconciler.planning.events import Adopted, Checked, Dropped, Event, Intended, Promoted, Started, observed, record
+from reconciler.planning.generations import Observation
+from reconciler.planning.observed_events import news
+from reconciler.planning.planner import plan
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,

@@ -23,11 +23,11 @@ from typing import Any
 
 import yaml
 
-from reconciler.core.drift import FAILING, DriftClass, Finding, drift
-from reconciler.core.model import Target
+from reconciler.domain.model import Target
+from reconciler.planning.drift import FAILING, DriftClass, Finding, drift
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Case, at, digest_of, job, manifest
 
-CASES = Path(__file__).parent.parent / "core" / "drift_cases"
+CASES = Path(__file__).parent.parent / "planning" / "drift_cases"
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
 
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from reconciler.emulator.app import create_app
 from reconciler.emulator.server import serve
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.training import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

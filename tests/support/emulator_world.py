@@ -20,8 +20,8 @@ from google.rpc import error_details_pb2  # noqa: F401 - registers the details t
 from google.rpc.status_pb2 import Status
 
 from reconciler.emulator.app import create_app
-from reconciler.emulator.responses import SERVER
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.errors import SERVER
+from reconciler.emulator.training import Settings
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 START = datetime(2026, 1, 1, tzinfo=UTC)

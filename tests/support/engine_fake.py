@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.events import Event
-from reconciler.core.identity import key_of
-from reconciler.core.model import (
+from reconciler.domain.identity import key_of
+from reconciler.domain.model import (
     Generation,
     Handle,
     Limits,
@@ -21,11 +20,12 @@ from reconciler.core.model import (
     Target,
     TrainingExample,
 )
-from reconciler.core.plan import Plan
-from reconciler.core.ports import Created, Exists, Provider
-from reconciler.engine.reconcile import Options, Outcome, Reconciler
+from reconciler.domain.plan import Plan
+from reconciler.domain.ports import Created, Exists, Provider
+from reconciler.engine.apply import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
-from reconciler.files.lockfile import LockFile
+from reconciler.planning.events import Event
+from reconciler.state.lock_store import LockFile
 from support import engine_world
 from support.engine_world import Checkout, Ran, Same
 from support.provider_fake import BASE_MODEL, FakeJobs, FakeProvider

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from starlette.requests import Request as HttpRequest
 
-from reconciler.core.checks import Check
-from reconciler.core.events import Event
-from reconciler.core.identity import dataset_digest
-from reconciler.core.lock import Lock
-from reconciler.core.lock_text import loads
-from reconciler.core.model import Dataset, Example, Limits, Manifest, Number, Source, Target
-from reconciler.core.plan import Plan
-from reconciler.core.ports import Provider
-from reconciler.core.problems import Place
+from reconciler.domain.checks import Check
+from reconciler.domain.errors import Place
+from reconciler.domain.identity import dataset_digest
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Dataset, Example, Limits, Manifest, Number, Source, Target
+from reconciler.domain.plan import Plan
+from reconciler.domain.ports import Provider
 from reconciler.emulator.app import create_app
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.training import Settings
+from reconciler.engine.apply import Options, Outcome, Reconciler
 from reconciler.engine.execute import Publish, publish_nothing
-from reconciler.engine.reconcile import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
-from reconciler.files.lockfile import LockFile
+from reconciler.planning.events import Event
+from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import loads
 from support.provider_service import Relay, Time, provider_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Capabilities
-from reconciler.files.workspace import Workspace, load
+from reconciler.domain.model import Capabilities
+from reconciler.manifests.workspace import Workspace, load
 
 TARGET = """\
 apiVersion: tuning.reconcile/v1alpha1

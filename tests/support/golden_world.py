@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 
-from reconciler.app.environment import Environment
-from reconciler.cli.main import main
+from reconciler.commands.main import main
 from reconciler.emulator.app import create_app
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.training import Settings
+from reconciler.environment import Environment
 from support.cli_world import Clock
 
 GOLDEN = Path(__file__).parent.parent / "golden"

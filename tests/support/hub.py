@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.files.yaml import parse
+from reconciler.manifests.yaml import parse
 
 Json = dict[str, Any]
 REPOSITORY = "acme/nlp-models"
@@ -388,7 +388,7 @@ class _Job:
 
 _RECONCILE = """#!PYTHON
 import sys
-from reconciler.cli.main import main
+from reconciler.commands.main import main
 sys.exit(main())
 """
 _PIP = """#!PYTHON

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import httpx
 
-from reconciler.core.inference import Prompt, Reply
-from reconciler.core.model import (
+from reconciler.domain.inference import Prompt, Reply
+from reconciler.domain.model import (
     Capabilities,
     Generation,
     Handle,
@@ -25,11 +25,11 @@ from reconciler.core.model import (
     State,
     Target,
 )
-from reconciler.core.ports import Created, Provider
+from reconciler.domain.ports import Created, Provider
 from reconciler.emulator.answers import BLOCKED_PROMPT
 from reconciler.emulator.app import create_app
-from reconciler.emulator.settings import Settings
-from reconciler.providers.vertex import connect as connect_vertex
+from reconciler.emulator.training import Settings
+from reconciler.providers.vertex.provider import connect as connect_vertex
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
 from support.provider_samples import BASE_MODELS, EXAMPLES, generation, judge

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.access import AccessChange, Permission
-from reconciler.core.inference import Answer, Prompt, Reply
-from reconciler.core.model import (
+from reconciler.domain.access import AccessChange, Permission
+from reconciler.domain.errors import ServiceError
+from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.model import (
     Capabilities,
     Example,
     Failure,
@@ -26,8 +27,7 @@ from reconciler.core.model import (
     TrainingExample,
     Update,
 )
-from reconciler.core.ports import Clock, Created, Exists
-from reconciler.core.problems import ServiceError
+from reconciler.domain.ports import Clock, Created, Exists
 
 CAPABILITIES = Capabilities(
     label="fake service",
@@ -131,7 +131,7 @@ def _ended(job: RemoteModel, end: datetime) -> RemoteModel:
 
 
 class FakeProvider:
-    """Implements :class:`reconciler.core.ports.Provider` over jobs that others may share."""
+    """Implements :class:`reconciler.domain.ports.Provider` over jobs that others may share."""
 
     capabilities = CAPABILITIES
 

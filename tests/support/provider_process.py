@@ -12,9 +12,9 @@ from threading import Thread
 _PROGRAM = """
 import asyncio, os, sys
 from datetime import UTC, datetime
-from reconciler.core.problems import ReconcileError
-from reconciler.providers.auth import google_auth
-from reconciler.providers.http import Call, Client
+from reconciler.domain.errors import ReconcileError
+from reconciler.providers.google.auth import google_auth
+from reconciler.providers.google.http import Call, Client
 
 async def rest(seconds):
     pass

@@ -11,8 +11,8 @@ from google.ai import generativelanguage_v1beta3 as palm
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf.json_format import Parse
 
-from reconciler.core.identity import Content, dataset_digest, key_of
-from reconciler.core.model import Dataset, Example, Generation, Hyperparameters, Sampling, Source
+from reconciler.domain.identity import Content, dataset_digest, key_of
+from reconciler.domain.model import Dataset, Example, Generation, Hyperparameters, Sampling, Source
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))

@@ -13,9 +13,9 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.core.model import Capabilities
-from reconciler.providers.generativelanguage import GenerativeLanguage, connect
-from reconciler.providers.http import Client
+from reconciler.domain.model import Capabilities
+from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
+from reconciler.providers.google.http import Client
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from reconciler.providers.objects import ObjectInfo
-from reconciler.providers.spool import spooled
-from reconciler.providers.storage import Storage, connect
+from reconciler.providers.google.storage import ObjectInfo, Storage, connect
+from reconciler.providers.google.upload import spooled
 from support.provider_service import ENDPOINT, Time
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from reconciler.core.model import Generation, Target
-from reconciler.core.problems import ReconcileError
-from reconciler.providers.vertex import Vertex, connect
-from reconciler.providers.vertex_wire import Placement, write_job
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.model import Generation, Target
+from reconciler.providers.vertex.provider import Vertex, connect
+from reconciler.providers.vertex.wire import Placement, write_job
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Time, error

@@ -6,17 +6,17 @@ import math
 from dataclasses import replace
 from typing import Any, Final
 
-from reconciler.core.checks import RecordedChecks, RecordedMiss
-from reconciler.core.history import history_of
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel
-from reconciler.core.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
-from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.core.problems import ExitStatus, ReconcileError
-from reconciler.render.check import Examined, check_document
-from reconciler.render.documents import Document, Outcome, envelope, plan_document, result_document
-from reconciler.render.history import History, history_document
-from reconciler.render.portraits import portraits
-from reconciler.render.status import status_document
+from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.errors import ExitStatus, ReconcileError
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.planning.history import history_of
+from reconciler.reports.documents.check import Examined, check_document
+from reconciler.reports.documents.history import History, history_document
+from reconciler.reports.documents.model_details import portraits
+from reconciler.reports.documents.plan_and_result import Document, Outcome, envelope, plan_document, result_document
+from reconciler.reports.documents.status import status_document
 from support.render_values import (
     ACTIVE,
     CHECKS,

@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.core.checks import CheckReport, CheckResult, Miss
-from reconciler.core.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.core.model import (
+from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.model import (
     Capabilities,
     Checkpoint,
     Dataset,
@@ -26,8 +26,7 @@ from reconciler.core.model import (
     State,
     Target,
 )
-from reconciler.core.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.core.training import Training
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Training
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 

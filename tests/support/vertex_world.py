@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from reconciler.core.ports import Clock
+from reconciler.domain.ports import Clock
 from reconciler.emulator.app import create_app
-from reconciler.emulator.settings import Settings
+from reconciler.emulator.training import Settings
 from support.vertex_fronts import Front, Json, line_of
 
 if TYPE_CHECKING:

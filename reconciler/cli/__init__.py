@@ -1,1 +1,0 @@
-"""The command line: options in, one call into the app, a rendered result and an exit status out."""

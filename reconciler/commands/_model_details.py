@@ -1,0 +1,24 @@
+"""Portraits of the recorded models, put into documents of which somebody wants a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.planning.generations import Observation, live_of
+from reconciler.reports.documents.model_details import portraits
+
+if TYPE_CHECKING:
+    from reconciler.domain.lock import Lock
+    from reconciler.domain.model import RemoteModel
+    from reconciler.reports.documents.plan_and_result import Document
+
+
+def portrayed(document: Document, lock: Lock, scope: str, seen: Observation) -> Document:
+    """The document with a portrait of each recorded model."""
+    return {**document, "portraits": portraits(lock, recorded_models(lock, scope, seen))}
+
+
+def recorded_models(lock: Lock, scope: str, seen: Observation) -> dict[str, RemoteModel]:
+    """The live models that are the recorded ones; one of the same name may be somebody else's by now."""
+    found = (live_of(one, scope, name, seen) for name, model in lock.models.items() for one in model.generations)
+    return {model.remote: model for model in found if model}

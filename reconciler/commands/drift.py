@@ -1,0 +1,174 @@
+"""The command that tells drift. It reads, and writes nothing anywhere."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from reconciler.commands import _options
+from reconciler.commands._model_details import portrayed
+from reconciler.commands._options import input_of, output_of
+from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
+from reconciler.commands._runner import Session
+from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
+from reconciler.engine.observe import look_around
+from reconciler.environment import Environment
+from reconciler.planning.dataset_versions import loss_notices
+from reconciler.planning.drift import DriftClass, Finding, drift, judged
+from reconciler.planning.generations import Observation, is_suspicious
+from reconciler.planning.planner import suspicion
+from reconciler.providers.registry import connect
+from reconciler.reports.documents.drift import drift_document, drift_text
+
+if TYPE_CHECKING:
+    from reconciler.environment import Environment
+
+
+Foreign = Literal["all", "none", "summary"]
+CLASSES: Final = tuple(one for one in DriftClass if one is not DriftClass.IN_SYNC)
+"""What a run can be told to fail on."""
+_STDIN: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What counts: ``fail_on`` in place of what does by default, and ``exit_zero`` whatever is found.
+
+    ``unmanaged`` says what is told of foreign models: each of them, nothing, or how many there are.
+    """
+
+    fail_on: frozenset[DriftClass] | None = None
+    exit_zero: bool = False
+    unmanaged: Foreign = "summary"
+
+
+def class_of(text: str) -> DriftClass:
+    """The class of that name, in whatever case.
+
+    Raises:
+        UsageError: naming the nearest class, or all of them.
+    """
+    by_name = {one.lower(): one for one in CLASSES}
+    found = by_name.get(text.strip().lower())
+    if found is None:
+        near = difflib.get_close_matches(text.strip().lower(), by_name, n=1)
+        remedy = f"did you mean {by_name[near[0]]}?" if near else f"the classes are: {', '.join(CLASSES)}"
+        raise UsageError(f"--fail-on {text}: no class of that name", remedy)
+    return found
+
+
+def find_drift(env: Environment, what: Input, judgement: Judgement) -> Answer:
+    """What has changed behind the manifests' back, and where they are ahead.
+
+    Raises:
+        InvalidInput: for problems of the input.
+        ReconcileError: when so much is gone at once that it is not believed.
+    """
+    project = open_project(env, what)
+    project, seen = _looked(env, project, what, foreign=judgement.unmanaged != "none")
+    if is_suspicious(project.lock, seen):
+        raise ReconcileError(suspicion(project.lock, seen))
+    everything = drift(
+        project.manifests,
+        seen,
+        project.lock,
+        project.target,
+        project.capabilities,
+        env.clock(),
+        complete=project.complete,
+        where=_where(what),
+    )
+    findings = judged(_wanted(everything, judgement.unmanaged), judgement.fail_on)
+    foreign = sum(one.kind is DriftClass.UNMANAGED for one in everything)
+    document = drift_document(
+        findings,
+        project.target,
+        project.capabilities,
+        project.lockfile,
+        unmanaged=None if judgement.unmanaged == "none" else foreign,
+        notices=_notices(project),
+        exit_zero=judgement.exit_zero,
+        root=project.root,
+    )
+    if what.portraits:
+        document = portrayed(document, project.lock, project.target.scope, seen)
+    return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+
+
+def _looked(env: Environment, project: Project, what: Input, *, foreign: bool) -> tuple[Project, Observation]:
+    async def work() -> tuple[Project, Observation]:
+        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
+            pinned = await with_pins(project, service)
+            seen = await look_around(
+                service, pinned.manifests, pinned.lock, pinned.target, progress=what.portraits, foreign=foreign
+            )
+            return pinned, seen
+
+    with Session() as session:
+        return session.run(work())
+
+
+def _wanted(findings: Iterable[Finding], unmanaged: Foreign) -> Iterable[Finding]:
+    return (one for one in findings if unmanaged == "all" or one.kind is not DriftClass.UNMANAGED)
+
+
+def _where(what: Input) -> str:
+    """What further commands need to be about the same paths and target."""
+    paths = [path for path in what.paths if path != _STDIN]
+    return shlex.join([*paths, *(("--target", what.target) if what.target else ())])
+
+
+def _notices(project: Project) -> tuple[str, ...]:
+    partial = (
+        "only a part of the manifests was read, so nobody can tell what is Orphaned, or another branch's; "
+        f"name the whole of {project.root or '.'}, without labels, to see that"
+    )
+    return (*loss_notices(project.manifests), *(() if project.complete else (partial,)))
+
+
+@click.command("drift")
+@_options.inputs
+@_options.voice
+@_options.reports
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="CLASS,...",
+    help="What counts as drift, in place of Missing, Replaced, Failed, Degraded, Outdated, Modified and Orphaned; "
+    "repeatable.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option(
+    "--unmanaged",
+    type=click.Choice(["all", "none", "summary"]),
+    default="summary",
+    show_default=True,
+    help="What to tell of foreign models: each, nothing, or how many there are.",
+)
+@_options.environment
+def command(env: Environment, /, *, fail_on: tuple[str, ...], exit_zero: bool, unmanaged: Any, **values: Any) -> int:
+    """Show what has changed behind the manifests' back, and where they are ahead. Changes nothing anywhere.
+
+    Exit status 2 says that there is drift.
+    """
+    output = output_of(values)
+    judgement = Judgement(fail_on=_classes(fail_on), exit_zero=exit_zero, unmanaged=unmanaged)
+    what = replace(input_of(values), portraits=bool(output.reports))
+    answer = find_drift(env, what, judgement)
+    output.warn(answer.warnings)
+    output.result(
+        answer.document,
+        lambda style, width: drift_text(answer.document, width=width, verbose=output.verbose > 0, style=style),
+    )
+    return answer.exit_status
+
+
+def _classes(texts: tuple[str, ...]) -> frozenset[DriftClass] | None:
+    if not texts:
+        return None
+    return frozenset(class_of(name) for text in texts for name in text.split(","))

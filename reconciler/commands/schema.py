@@ -1,0 +1,14 @@
+"""``reconcile schema``: print JSON Schemas."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.manifests.schema import SCHEMA_KINDS, schema_text
+
+
+@click.command("schema")
+@click.argument("kind", required=False)
+def command(kind: str | None) -> None:
+    """Print the JSON Schema of a KIND of document; without KIND, the kinds."""
+    click.echo(schema_text(kind).rstrip() if kind else "\n".join(SCHEMA_KINDS))

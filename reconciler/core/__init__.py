@@ -1,1 +1,0 @@
-"""The pure heart: no IO, no clock, no environment, no randomness."""

@@ -1,0 +1,1 @@
+"""Values, ports and identity; imports nothing else of this package."""

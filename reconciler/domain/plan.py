@@ -1,0 +1,311 @@
+"""The plan as a value: what a run would do, action by action, and how it follows from what is declared and observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from reconciler.domain.access import AccessChange
+from reconciler.domain.lock import Lock, limits_of
+from reconciler.domain.model import Dataset, Hyperparameters, Limits, Number, Source, Target
+
+MARK_FIELD = "ownership mark"
+"""The name in field changes of the mark that says which project owns a tuned model."""
+
+
+class Kind(StrEnum):
+    """What an action does."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    WAIT = "wait"
+    ADOPT = "adopt"
+    CHECK = "check"
+    PROMOTE = "promote"
+    RETIRE = "retire"
+    HOLD = "hold"
+    NOOP = "noop"
+
+
+class Reason(StrEnum):
+    """Why; stable names that reports and scripts may rely on."""
+
+    NOT_FOUND = "NotFound"
+    CONTENT_CHANGED = "ContentChanged"
+    MISSING = "Missing"
+    RETRY_REQUESTED = "RetryRequested"
+    REPLACE_REQUESTED = "ReplaceRequested"
+    DRIFTED = "Drifted"
+    TRAINING = "Training"
+    FOUND_UNRECORDED = "FoundUnrecorded"
+    READY = "Ready"
+    IN_SYNC = "InSync"
+    ORPHANED = "Orphaned"
+    SUSPENDED = "Suspended"
+    ROLLED_BACK = "RolledBack"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    CHECKS_NOT_RUN = "ChecksNotRun"
+    CHECKS_CHANGED = "ChecksChanged"
+    CHECKS_FAILED = "ChecksFailed"
+    ACCESS_CHANGED = "AccessChanged"
+    ACCESS_UNAVAILABLE = "AccessUnavailable"
+    PARENT_CHANGED = "ParentChanged"
+    PARENT_HELD = "ParentHeld"
+    PARENT_ROLLED_BACK = "ParentRolledBack"
+    PARENT_SUSPENDED = "ParentSuspended"
+    DUPLICATE = "Duplicate"
+    BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
+    DATA_UNAVAILABLE = "DataUnavailable"
+    DATA_UNKNOWN = "DataUnknown"
+    DATA_CLAIMED = "DataClaimed"
+    RENAMED = "Renamed"
+    ID_TAKEN = "IdTaken"
+    ID_UNAVAILABLE = "IdUnavailable"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    GUARDED = "Guarded"
+    LISTING_SUSPICIOUS = "ListingSuspicious"
+    SUPERSEDED = "Superseded"
+    FAILED_TRAINING = "FailedTraining"
+    CANCELLED_TRAINING = "CancelledTraining"
+    ORPHANED_MODEL = "OrphanedModel"
+    ABANDONED = "Abandoned"
+
+
+HARMLESS_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
+"""Holds that somebody asked for: they do not make a run fail."""
+PRUNING = frozenset(
+    {
+        Reason.SUPERSEDED,
+        Reason.FAILED_TRAINING,
+        Reason.CANCELLED_TRAINING,
+        Reason.ORPHANED_MODEL,
+        Reason.ABANDONED,
+    }
+)
+"""Why a generation is deleted; whatever else retires one stops a training that doubles another."""
+
+_ORDER = {kind: position for position, kind in enumerate(Kind)}
+EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.RETIRE})
+"""Actions that change the service or the lockfile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The size of a training. ``estimated`` says that the service chooses the epochs or the batch size.
+
+    ``seconds`` is known where a service tells its pace; ``steps`` is ``None`` where nothing lets it be told.
+    """
+
+    examples: int
+    epochs: Number | None
+    batch: Number | None
+    steps: int | None
+    estimated: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One declared field that differs; ``live`` is the value now, ``declared`` the one asked for."""
+
+    field: str
+    live: object
+    declared: object
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """What is known of a generation that is to be deleted.
+
+    ``create_time`` is when it was created, and ``age`` how long ago that is. It served from ``served_from``, when it
+    was last promoted, until ``served_until``, when another one was; both are empty where it never served, and the
+    latter while it is what serves (``serves``). ``examples``, ``size`` (in bytes) and ``checkpoints`` are what it was
+    trained on and what goes with it, 0 where nobody knows. ``descendants`` are the remote names of what is tuned from
+    it and is to be deleted before.
+    """
+
+    create_time: str
+    age: timedelta | None = None
+    served_from: str = ""
+    served_until: str = ""
+    serves: bool = False
+    examples: int = 0
+    size: int = 0
+    checkpoints: int = 0
+    descendants: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A generation that pruning leaves where it is, and why."""
+
+    name: str
+    key: str
+    remote: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step of a plan for one manifest.
+
+    ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` say which generation is meant.
+    ``message`` is a sentence for people. ``source``, ``dataset``, ``validation`` (the path of the validation data
+    set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
+    ``changes`` are the fields that an update patches, or that made a new generation necessary; ``access`` are the
+    permissions that it sets. ``after`` is the key of the parent generation that has to serve before a create can begin,
+    empty where nothing has to. ``checks`` counts the checks that are to run. ``retirement`` describes what is deleted.
+    """
+
+    name: str
+    file: str
+    kind: Kind
+    reason: Reason
+    key: str = ""
+    remote: str = ""
+    message: str = ""
+    attempt: int = 0
+    source: Source | None = None
+    dataset: Dataset | None = None
+    validation: str = ""
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    training: Training | None = None
+    changes: tuple[FieldChange, ...] = ()
+    access: tuple[AccessChange, ...] = ()
+    after: str = ""
+    checks: int = 0
+    retirement: Retirement | None = None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it deletes a generation."""
+        return self.kind is Kind.RETIRE and self.reason in PRUNING
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What an update changes, by name: fields, and grantees as in ``access.user:ada@example.com``."""
+        return (*(one.field for one in self.changes), *(f"access.{one.grantee}" for one in self.access))
+
+    def order(self) -> tuple[str, str, int, str]:
+        """Where the action stands in a plan: by manifest, then in the order of execution."""
+        return self.file, self.name, _ORDER[self.kind], self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """How what is no longer needed is to be deleted.
+
+    With ``older_than`` only what was created longer ago, and then also what is of our scope and stands in no lockfile.
+    ``others`` are the lockfiles of the other targets of the root.
+    """
+
+    older_than: timedelta | None = None
+    others: tuple[Lock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asked of this plan.
+
+    ``complete`` says that every manifest of the root was read and selected, so that what is not declared is an orphan.
+    ``pruning`` asks for deletions.
+    """
+
+    retry: frozenset[str] = frozenset()
+    replace: frozenset[str] = frozenset()
+    complete: bool = True
+    pruning: Pruning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do. It always exists, holds its no-ops, and is sorted.
+
+    ``notices`` are sentences about the whole plan. ``unmanaged`` counts foreign models, ``candidates`` those of our
+    scope that no manifest here and no lockfile entry claims. ``sources`` says, by name, what each manifest is tuned
+    from: the parent generations that were chosen stand in it, and nothing for a manifest whose parent is held.
+    ``kept`` are the generations that pruning leaves, where it was asked for.
+    """
+
+    actions: tuple[Action, ...]
+    notices: tuple[str, ...] = ()
+    unmanaged: int = 0
+    candidates: int = 0
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    kept: tuple[Kept, ...] = ()
+
+    def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:
+        """The actions of these kinds, in order."""
+        return tuple(action for action in self.actions if action.kind in kinds)
+
+    @property
+    def steps(self) -> int:
+        """The training steps that the creates would take, as far as they can be told."""
+        return sum(action.training.steps or 0 for action in self.of_kind(Kind.CREATE) if action.training)
+
+    @property
+    def changes(self) -> bool:
+        """Whether carrying the plan out would change the service or the lockfile."""
+        return any(action.kind in EFFECTS for action in self.actions)
+
+    @property
+    def failing(self) -> tuple[Action, ...]:
+        """The holds that make a run fail until somebody resolves them."""
+        return tuple(one for one in self.of_kind(Kind.HOLD) if one.reason not in HARMLESS_HOLDS)
+
+
+_TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
+FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
+    Kind.CREATE: _TRAINED | {Kind.RETIRE},  # of its own double, where two runs raced
+    Kind.WAIT: _TRAINED,
+    Kind.ADOPT: _TRAINED,
+    Kind.UPDATE: frozenset({Kind.CHECK, Kind.PROMOTE}),
+    Kind.CHECK: frozenset({Kind.PROMOTE}),
+}
+"""What an action leads to with the same generation."""
+
+
+def allowed_by(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
+    """Everything that carrying out this very plan may do, by name, key and kind."""
+    return frozenset(
+        (one.name, one.key, kind)
+        for one in approved.actions
+        for kind in (one.kind, *FOLLOWING.get(one.kind, ()))
+        if kind in EFFECTS
+    )
+
+
+def guarded(actions: tuple[Action, ...], limits: Limits) -> tuple[Action, ...]:
+    """The actions, with every create held when together they are over a limit: all or nothing."""
+    creates = [action for action in actions if action.kind is Kind.CREATE]
+    steps = sum(action.training.steps or 0 for action in creates if action.training)
+    for name, amount, limit, unit in (
+        ("maxCreates", len(creates), limits.max_creates, "models to create"),
+        ("maxSteps", steps, limits.max_steps, "training steps"),
+    ):
+        if amount > limit:
+            message = (
+                f"{amount} {unit} are over the target's limits.{name} of {limit}, so nothing is created; "
+                f"raise spec.limits.{name} in the target, or take fewer manifests with --only or -l"
+            )
+            return tuple(_held(action, message) if action.kind is Kind.CREATE else action for action in actions)
+    return actions
+
+
+def _held(action: Action, message: str) -> Action:
+    return replace(action, kind=Kind.HOLD, reason=Reason.GUARDED, message=message)
+
+
+def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
+    """Sentences about limits that differ from what the last run recorded: a pull request can change them."""
+    if lock.target is None:
+        return ()
+    recorded: Mapping[str, int] = {**limits_of(replace(target, limits=Limits())), **lock.target.limits}
+    return tuple(
+        f"{target.file} changes limits.{name} from {recorded[name]} to {value}"
+        for name, value in limits_of(target).items()
+        if recorded[name] != value
+    )

@@ -1,0 +1,146 @@
+"""The API versions: their messages, their base models, and what the service chooses when it is not told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from reconciler.emulator.errors import JsonObject
+from reconciler.emulator.generativelanguage import messages
+from reconciler.emulator.generativelanguage.messages import Field, Message, message
+
+TUNE = "createTunedModel"
+_SIMULATED = "Simulated by the embedded service of reconcile: nothing is trained, and answers come from the examples."
+
+
+@dataclass(frozen=True)
+class Api:
+    """One version of an API.
+
+    ``tuned_model`` is the message that a training is asked for with, ``defaults`` are the hyperparameters that the
+    service chooses, ``query`` is that of its lists, ``root`` stands between version and call in a path, and ``package``
+    is where its messages live, the version apart.
+    """
+
+    version: str
+    tuned_model: Message
+    defaults: Mapping[str, Any]
+    mutable: frozenset[str]
+    query: Message
+    models: Mapping[str, JsonObject] = field(default_factory=dict)
+    root: str = ""
+    package: str = "google.ai.generativelanguage"
+
+    @cached_property
+    def tuned_models(self) -> Message:
+        """The message of a page of tuned models."""
+        return messages.list_of(self.tuned_model)
+
+    @cached_property
+    def operation(self) -> Message:
+        """The message of a training's operation."""
+        return messages.operation(self.tuned_model)
+
+    def type_url(self, name: str) -> str:
+        """The ``@type`` of a message of this version inside an Any."""
+        return f"type.googleapis.com/{self.package}.{self.version}.{name}"
+
+
+def _models(*models: JsonObject) -> Mapping[str, JsonObject]:
+    return {model["name"]: {"version": "001", "description": _SIMULATED, **model} for model in models}
+
+
+_HYPERPARAMETERS = {
+    "epochCount": messages.OPTIONAL_INT,
+    "batchSize": messages.OPTIONAL_INT,
+    "learningRate": Field("float", optional=True, oneof="learning_rate_option"),
+}
+_MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
+
+V1BETA3 = Api(
+    version="v1beta3",
+    tuned_model=messages.tuned_model(Message("Hyperparameters", _HYPERPARAMETERS)),
+    defaults={"epochCount": 10, "batchSize": 16, "learningRate": 0.0002},
+    mutable=_MUTABLE,
+    query=messages.PAGE,
+    models=_models(
+        {
+            "name": "models/chat-bison-001",
+            "displayName": "PaLM 2 Chat (simulated)",
+            "inputTokenLimit": 4096,
+            "outputTokenLimit": 1024,
+            "supportedGenerationMethods": ["generateMessage", "countMessageTokens"],
+            "temperature": 0.25,
+            "topP": 0.95,
+            "topK": 40,
+        },
+        {
+            "name": "models/text-bison-001",
+            "displayName": "PaLM 2 Text (simulated)",
+            "inputTokenLimit": 8196,
+            "outputTokenLimit": 1024,
+            "supportedGenerationMethods": ["generateText", "countTextTokens", TUNE],
+            "temperature": 0.7,
+            "topP": 0.95,
+            "topK": 40,
+        },
+        {
+            "name": "models/embedding-gecko-001",
+            "displayName": "Embedding Gecko (simulated)",
+            "inputTokenLimit": 1024,
+            "outputTokenLimit": 1,
+            "supportedGenerationMethods": ["embedText", "countTextTokens"],
+        },
+    ),
+)
+
+V1BETA = Api(
+    version="v1beta",
+    tuned_model=messages.tuned_model(
+        message(
+            "Hyperparameters",
+            **_HYPERPARAMETERS,
+            learningRateMultiplier=Field("float", optional=True, oneof="learning_rate_option"),
+        ),
+        readerProjectNumbers=Field("int64", repeated=True),
+    ),
+    defaults={"epochCount": 5, "batchSize": 4, "learningRate": 0.001},
+    mutable=_MUTABLE | {"readerProjectNumbers"},
+    query=messages.FILTERED_PAGE,
+    models=_models(
+        {
+            "name": "models/gemini-1.5-flash-001",
+            "displayName": "Gemini 1.5 Flash 001 (simulated)",
+            "inputTokenLimit": 1000000,
+            "outputTokenLimit": 8192,
+            "supportedGenerationMethods": ["generateContent", "countTokens"],
+            "temperature": 1,
+            "topP": 0.95,
+            "topK": 64,
+        },
+        {
+            "name": "models/gemini-1.5-flash-001-tuning",
+            "displayName": "Gemini 1.5 Flash 001 Tuning (simulated)",
+            "inputTokenLimit": 16384,
+            "outputTokenLimit": 8192,
+            "supportedGenerationMethods": ["generateContent", "countTokens", TUNE],
+            "temperature": 1,
+            "topP": 0.95,
+            "topK": 64,
+        },
+        {
+            "name": "models/text-embedding-004",
+            "displayName": "Text Embedding 004 (simulated)",
+            "inputTokenLimit": 2048,
+            "outputTokenLimit": 1,
+            "supportedGenerationMethods": ["embedContent"],
+        },
+    ),
+)
+
+VERSIONS = {api.version: api for api in (V1BETA3, V1BETA)}
+
+V1 = replace(V1BETA, version="v1")
+"""Serves operations only, each in the version that its model was created with."""

@@ -1,0 +1,165 @@
+"""The calls on tuned models and their operations, creation apart."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from reconciler.domain.identity import canonical_number
+from reconciler.domain.model import State
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
+from reconciler.emulator.generativelanguage.catalog import VERSIONS, Api
+from reconciler.emulator.generativelanguage.validation import model_violations, sampling_defaults
+from reconciler.emulator.service import Call, Service, next_page, page
+from reconciler.emulator.store import StoredModel
+from reconciler.emulator.training import Training, timestamp
+
+_PAGE_SIZE = 50
+
+
+def list_base_models(_: Service, call: Call) -> JsonObject:
+    """A page of base models."""
+    wanted = page(call.query, _PAGE_SIZE)
+    models = list(call.api.models.values())
+    end = wanted.after + wanted.size
+    return {"models": models[wanted.after : end], "nextPageToken": next_page(end) if end < len(models) else ""}
+
+
+def get_base_model(_: Service, call: Call) -> JsonObject:
+    """One base model."""
+    name = f"models/{call.path['model']}"
+    if name not in call.api.models:
+        raise ApiError(Code.NOT_FOUND, f"{name} is not found for API version {call.api.version}.")
+    return call.api.models[name]
+
+
+_OPERATORS = frozenset({"owner:me", "writers:me", "readers:me"})  # one user owns all that is here
+_TOKEN = re.compile(r'"[^"]*"|\S+')
+
+
+def list_models(service: Service, call: Call) -> JsonObject:
+    """A page of tuned models, oldest first."""
+    wanted = page(call.query)
+    words = _words(call.query.get("filter", ""))
+    found = service.store.models(wanted.after, wanted.size + 1, words)
+    now = service.clock()
+    curves = call.wants("tunedModels", "tuningTask", "snapshots")
+    shown = [view(service, model, now, curves=curves) for model in found[: wanted.size]]
+    more = len(found) > wanted.size
+    return {"tunedModels": shown, "nextPageToken": next_page(found[wanted.size - 1].seq) if more else ""}
+
+
+def _words(text: str) -> list[str]:
+    """The words that a filter looks for in display names and descriptions."""
+    tokens = _TOKEN.findall(text)
+    unknown = [token for token in tokens if re.match(r"(owner|writers|readers):", token) and token not in _OPERATORS]
+    if unknown:
+        known = ", ".join(sorted(_OPERATORS))
+        description = f'"{unknown[0]}" is not supported by this service; use words or {known}'
+        raise invalid("ListTunedModelsRequest", [Violation("filter", description)])
+    return [token.strip('"') for token in tokens if token not in _OPERATORS]
+
+
+def get_model(service: Service, call: Call) -> JsonObject:
+    """One tuned model."""
+    curves = call.wants("tuningTask", "snapshots")
+    return view(service, service.store.model(call.model), service.clock(), curves=curves)
+
+
+def view(service: Service, model: StoredModel, now: datetime, *, curves: bool) -> JsonObject:
+    """A tuned model as it is at an instant, with its loss curve if asked for."""
+    document = dict(model.document)
+    task = dict(document.get("tuningTask", {}))
+    if model.training is None:
+        if curves:
+            task["snapshots"] = service.store.snapshots(model.seq)
+        return {**document, "tuningTask": task} if task else document
+    progress = model.training.progress(now)
+    if progress.start_time:
+        task["startTime"] = timestamp(progress.start_time)
+    if progress.end_time:
+        document["updateTime"] = _latest(document["updateTime"], progress.end_time)
+    if progress.end_time and progress.state is State.ACTIVE:
+        task["completeTime"] = timestamp(progress.end_time)
+    if curves:
+        task["snapshots"] = model.training.snapshots(progress.completed_steps)
+    return {**document, "state": progress.state.value, "tuningTask": task}
+
+
+def _latest(written: str, ended: datetime) -> str:
+    return written if datetime.fromisoformat(written) > ended else timestamp(ended)
+
+
+def state_of(model: StoredModel, now: datetime) -> str:
+    """The state of a tuned model at an instant."""
+    return model.training.progress(now).state.value if model.training else str(model.document.get("state", ""))
+
+
+def update_model(service: Service, call: Call) -> JsonObject:
+    """Sets the fields that the update mask names; what the body lacks of them goes back to its default."""
+    mask = _mask(call)
+    changes = {name: value for name, value in call.body.items() if name in mask}
+    violations = model_violations(changes)
+    if violations:
+        raise invalid("UpdateTunedModelRequest.tuned_model", violations)
+    with service.store.transaction():
+        model = service.store.model(call.model)
+        kept = {name: value for name, value in model.document.items() if name not in mask}
+        defaults = {name: value for name, value in sampling_defaults(kept).items() if name in mask}
+        document = {**kept, **defaults, **changes, "updateTime": timestamp(service.clock())}
+        service.store.update(model.seq, document)
+    return get_model(service, call)
+
+
+def _mask(call: Call) -> frozenset[str]:
+    """The fields that the mask of an update names, by JSON name; raises ApiError."""
+    known = call.api.tuned_model.json_names
+    paths = [path.strip() for path in call.query.get("updateMask", "").split(",") if path.strip()]
+    fields = {path: known.get(path.partition(".")[0], "") for path in paths}
+    violations = [
+        Violation("update_mask", f'"{path}" {"is immutable" if field else "is no field of a tuned model"}')
+        for path, field in fields.items()
+        if path not in known or field not in call.api.mutable
+    ]
+    if not paths:
+        violations = [Violation("update_mask", "is required")]
+    if violations:
+        raise invalid("UpdateTunedModelRequest", violations)
+    return frozenset(fields.values())
+
+
+def delete_model(service: Service, call: Call) -> JsonObject:
+    """Removes a tuned model for good, whether it trains or not."""
+    with service.store.transaction():
+        service.store.delete(service.store.model(call.model).seq)
+    return {}
+
+
+def get_operation(service: Service, call: Call) -> JsonObject:
+    """The operation that made a tuned model; under ``/v1`` it speaks the version that the model was created with."""
+    model = service.store.model(call.model)
+    if model.training is None or model.operation != call.path["operation"]:
+        raise not_found(f"{call.model}/operations/{call.path['operation']}")
+    api = VERSIONS.get(call.api.version, VERSIONS[model.api])
+    return operation_view(service, api, model, model.training)
+
+
+def operation_view(service: Service, api: Api, model: StoredModel, training: Training) -> JsonObject:
+    """The operation of a model that was created here, as it is now."""
+    now = service.clock()
+    progress = training.progress(now)
+    metadata = {
+        "@type": api.type_url("CreateTunedModelMetadata"),
+        "tunedModel": model.name,
+        "totalSteps": training.total_steps,
+        "completedSteps": progress.completed_steps,
+        "completedPercent": canonical_number(100 * progress.completed_steps / training.total_steps),
+        "snapshots": training.snapshots(progress.completed_steps),
+    }
+    operation = {"name": f"{model.name}/operations/{model.operation}", "metadata": metadata}
+    if progress.state is State.CREATING:
+        return operation
+    if progress.state is State.FAILED:
+        return {**operation, "done": True, "error": {"code": Code.INVALID_ARGUMENT, "message": training.failure}}
+    response = {"@type": api.type_url("TunedModel"), **view(service, model, now, curves=True)}
+    return {**operation, "done": True, "response": response}

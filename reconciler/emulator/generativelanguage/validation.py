@@ -1,0 +1,101 @@
+"""What the service requires of the fields of a tuned model and of its training examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.emulator.errors import JsonObject, Violation
+from reconciler.emulator.generativelanguage.catalog import VERSIONS
+from reconciler.emulator.generativelanguage.messages import snake_case
+
+MAX_DISPLAY_NAME = 40
+
+
+MAX_INPUT = 40_000
+
+
+MAX_OUTPUT = 5_000
+
+
+MAX_DATASET_BYTES = 4 * 1024 * 1024
+"""Inputs and outputs in UTF-8; the guides say 4 MB and leave open how they count."""
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+_SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
+
+
+_COUNT: Rule = (lambda value: value >= 1, "must be at least 1")
+
+
+_POSITIVE: Rule = (lambda value: value > 0, "must be greater than 0")
+
+
+_MODEL_RULES: Mapping[str, Rule] = {
+    "displayName": (lambda value: len(value) <= MAX_DISPLAY_NAME, f"must have at most {MAX_DISPLAY_NAME} characters"),
+    "temperature": _SHARE,
+    "topP": _SHARE,
+    "topK": _COUNT,
+}
+
+
+_HYPERPARAMETER_RULES: Mapping[str, Rule] = {
+    "epochCount": _COUNT,
+    "batchSize": _COUNT,
+    "learningRate": _POSITIVE,
+    "learningRateMultiplier": _POSITIVE,
+}
+
+
+_EXAMPLE_LIMITS = {"textInput": MAX_INPUT, "output": MAX_OUTPUT}
+
+
+def violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> list[Violation]:
+    """The fields that break their rule."""
+    return [
+        Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {_shown(fields[name])}")
+        for name, (holds, rule) in rules.items()
+        if name in fields and not holds(fields[name])
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return f"{len(value)} characters long" if isinstance(value, str) else str(value)
+
+
+def model_violations(document: Mapping[str, Any]) -> list[Violation]:
+    """What is wrong with the display name and the sampling of a model."""
+    return violations(document, _MODEL_RULES)
+
+
+def hyperparameter_violations(hyperparameters: Mapping[str, Any]) -> list[Violation]:
+    """What is wrong with declared hyperparameters."""
+    return violations(hyperparameters, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters.")
+
+
+def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
+    """What is wrong with a data set."""
+    path = "tuning_task.training_data.examples.examples"
+    if not examples:
+        yield Violation(path, "must hold at least one example")
+    for index, example in enumerate(examples):
+        for name, limit in _EXAMPLE_LIMITS.items():
+            text = example.get(name, "")
+            if not 0 < len(text) <= limit:
+                wrong = f"must have at most {limit} characters, but is {_shown(text)}" if text else "must not be empty"
+                yield Violation(f"{path}[{index}].{snake_case(name)}", wrong)
+    size = sum(len(text.encode()) for example in examples for text in example.values())
+    if size > MAX_DATASET_BYTES:
+        yield Violation(path, f"must not exceed {MAX_DATASET_BYTES} bytes, but has {size}")
+
+
+def sampling_defaults(document: Mapping[str, Any]) -> JsonObject:
+    """The sampling of the base model that a model was tuned from, as far as that is known."""
+    name = document.get("baseModel") or document.get("tunedModelSource", {}).get("baseModel")
+    known = next((api.models[name] for api in VERSIONS.values() if name in api.models), {})
+    return {field: known[field] for field in ("temperature", "topP", "topK") if field in known}

@@ -1,0 +1,1 @@
+"""Cloud Storage of the embedded service."""

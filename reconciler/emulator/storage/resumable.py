@@ -1,0 +1,145 @@
+"""Resumable uploads: sessions that take an object in chunks, and survive connections that break.
+
+They live in the memory of the process; those of the real service live for a week.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from reconciler.emulator.errors import HEADERS, JsonObject
+from reconciler.emulator.service import Service
+from reconciler.emulator.storage.content import Content, receive
+from reconciler.emulator.storage.objects import Query, StoredObject, check_resource
+from reconciler.emulator.storage.responses import StorageError, invalid, not_found, whole_number
+from reconciler.emulator.storage.uploads import checksums, description, read_resource, small_body, store, told
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+_RANGE = re.compile(r"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P<total>\d{1,19})|\*)")
+
+
+@dataclass(slots=True)
+class Session:
+    """An upload that is under way, or done. ``total`` is the length of the object once it was told."""
+
+    bucket: str
+    described: JsonObject
+    query: Query
+    content: Content
+    total: int | None
+    done: StoredObject | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Sessions:
+    """The sessions of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._sessions: dict[str, Session] = {}
+
+    async def start(self, request: Request) -> Response:
+        """Opens a session and tells its URL."""
+        bucket, service = request.path_params["bucket"], self._service
+        described = {
+            "contentType": request.headers.get("x-upload-content-type", "application/octet-stream"),
+            **description(read_resource(await small_body(request)), request),
+        }
+        check_resource(bucket, described)
+        service.objects.check(bucket, described["name"], request.query_params)
+        length = request.headers.get("x-upload-content-length")
+        total = whole_number("X-Upload-Content-Length", length) if length else None
+        key = service.tail() + service.tail()
+        self._sessions[key] = Session(
+            bucket, described, dict(request.query_params), service.objects.new_content(), total
+        )
+        url = f"{request.base_url}upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={key}"
+        return Response(status_code=200, headers={**HEADERS, "location": url, "x-guploader-uploadid": key})
+
+    async def cancel(self, request: Request) -> Response:
+        """Forgets a session and what it took in."""
+        session = self._session(request)
+        async with session.lock:
+            self._forget(request, session)
+        return Response(status_code=499, headers=HEADERS)
+
+    async def proceed(self, request: Request) -> Response:
+        """Takes a chunk, or only tells how far the upload is."""
+        session = self._session(request)
+        async with session.lock:
+            if session.done is None:
+                rest = await self._take(session, request)
+                size = session.content.size + len(rest)
+                if session.total is not None and size > session.total:
+                    self._forget(request, session)
+                    raise invalid(f"The upload has more than the {session.total} bytes that were told.")
+                if size == session.total:
+                    await self._finish(session, rest, request)
+            return told(session.done, request) if session.done else _incomplete(session)
+
+    async def _take(self, session: Session, request: Request) -> bytearray:
+        try:
+            return await _take(session, request)
+        except OSError:  # what is stored is less than what was counted
+            self._forget(request, session)
+            raise
+
+    async def _finish(self, session: Session, rest: bytearray, request: Request) -> None:
+        session.content.write(rest)
+        described = {**session.described, **checksums(request)}
+        try:
+            session.done = await store(self._service, session.bucket, described, session.content, session.query)
+        except (StorageError, OSError):
+            self._forget(request, session)
+            raise
+
+    def _session(self, request: Request) -> Session:
+        session = self._sessions.get(request.query_params.get("upload_id", ""))
+        if session is None:
+            raise not_found("No such upload: it was cancelled or refused, or the service was started anew since.")
+        return session
+
+    def _forget(self, request: Request, session: Session) -> None:
+        if session.done is None:
+            session.content.discard()
+        self._sessions.pop(request.query_params["upload_id"], None)
+
+
+async def _take(session: Session, request: Request) -> bytearray:
+    """Takes in what a request brings, and returns what can only be kept if it is the end; raises StorageError."""
+    header = request.headers.get("content-range")
+    match = _RANGE.fullmatch(header) if header else None
+    if header and not match:
+        raise invalid(f"Failed to parse Content-Range header: {header[:100]}")
+    if match and match["total"]:
+        session.total = int(match["total"])
+    if match and match["first"] is None:
+        return bytearray()
+    if match:
+        _check_length(request, int(match["last"]) - int(match["first"]) + 1)
+    first, stored = int(match["first"]) if match else 0, session.content.size
+    if first > stored:
+        raise invalid(f"The chunk begins at byte {first}, but only {stored} bytes are stored.")
+    rest = await receive(request.stream(), session.content, skip=stored - first)
+    if match is None:
+        session.total = session.content.size + len(rest)
+    return rest
+
+
+def _check_length(request: Request, length: int) -> None:
+    told = request.headers.get("content-length")  # absent from a body that comes in pieces
+    if told is not None and whole_number("Content-Length", told) != length:
+        raise invalid(f"Content-Range tells of {length} bytes, but the body has {told}.")
+
+
+def _incomplete(session: Session) -> Response:
+    size = session.content.size
+    return Response(status_code=308, headers={**HEADERS, **({"range": f"bytes=0-{size - 1}"} if size else {})})

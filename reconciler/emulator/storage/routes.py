@@ -1,0 +1,220 @@
+"""Cloud Storage's routes, and its calls that read, list and delete objects."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import IO
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from reconciler.emulator.errors import HEADERS, JsonObject, json_response
+from reconciler.emulator.service import Service
+from reconciler.emulator.storage import uploads
+from reconciler.emulator.storage.content import chunks_of
+from reconciler.emulator.storage.objects import StoredObject, bucket_resource, check_bucket, object_resource
+from reconciler.emulator.storage.responses import StorageError, invalid, whole_number
+from reconciler.emulator.storage.resumable import Sessions
+from reconciler.emulator.storage.uploads import read_resource, small_body
+from reconciler.emulator.store import dump
+from reconciler.emulator.training import timestamp
+
+PROJECT_NUMBER = "100000000000"
+"""The project of the buckets that nobody created."""
+
+
+async def get_bucket(service: Service, request: Request) -> Response:
+    """One bucket."""
+    name = request.path_params["bucket"]
+    check_bucket(name)
+    row = service.store.execute("SELECT document FROM buckets WHERE name = ?", name).fetchone()
+    document = json.loads(row[0]) if row else _document(service, name, "US", PROJECT_NUMBER)
+    return json_response(bucket_resource(document, request))
+
+
+async def create_bucket(service: Service, request: Request) -> Response:
+    """Settles the location and project of a bucket."""
+    asked, project = read_resource(await small_body(request)), request.query_params.get("project", "")
+    name, location = asked.get("name", ""), asked.get("location", "US")
+    if not isinstance(name, str) or not isinstance(location, str) or not project:
+        raise invalid("Required: a project in the query, a name in the resource, and a location that is a string.")
+    check_bucket(name)
+    document = _document(service, name, location.upper(), _number(project))
+    row = (name, dump(document))
+    if not service.store.execute("INSERT OR IGNORE INTO buckets VALUES (?, ?)", *row).rowcount:
+        raise StorageError(409, "conflict", "Your previous request to create the named bucket succeeded.")
+    return json_response(bucket_resource(document, request))
+
+
+async def list_buckets(service: Service, request: Request) -> Response:
+    """The buckets that were created in a project, all on one page."""
+    number = _number(request.query_params.get("project", ""))
+    rows = service.store.execute(
+        "SELECT document FROM buckets WHERE json_extract(document, '$.projectNumber') = ? ORDER BY name", number
+    )
+    items = [bucket_resource(json.loads(row[0]), request) for row in rows]
+    return json_response({"kind": "storage#buckets", **({"items": items} if items else {})})
+
+
+async def test_permissions(request: Request) -> Response:
+    """Which of the permissions asked for the caller has on a bucket: all, as one user owns everything here."""
+    check_bucket(request.path_params["bucket"])
+    asked = request.query_params.getlist("permissions")
+    return json_response({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
+
+
+def _number(project: str) -> str:
+    """The number of a project; one that is known by its id alone is given one."""
+    return project if project.isdecimal() else str(int(PROJECT_NUMBER) + zlib.crc32(project.encode()))
+
+
+def _document(service: Service, name: str, location: str, project_number: str) -> JsonObject:
+    time = timestamp(service.clock())
+    return {
+        "name": name,
+        "projectNumber": project_number,
+        "location": location,
+        "locationType": "multi-region" if location in ("US", "EU", "ASIA") else "region",
+        "storageClass": "STANDARD",
+        "timeCreated": time,
+        "updated": time,
+        "metageneration": "1",
+        "etag": "CAE=",
+    }
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+_MAX_PAGE = 1000
+_UNSUPPORTED = frozenset({"delimiter", "startOffset", "endOffset", "matchGlob", "versions", "softDeleted"})
+_RANGE = re.compile(r"bytes=(?P<first>\d{1,19})-(?P<last>\d{0,19})")
+_BUCKETS = "/storage/v1/b"
+_BUCKET = f"{_BUCKETS}/{{bucket}}"
+_OBJECTS = f"{_BUCKET}/o"
+_OBJECT = f"{_OBJECTS}/{{object:path}}"
+
+
+def storage_routes(service: Service) -> list[Route]:
+    """The routes of Cloud Storage."""
+    sessions = Sessions(service)
+    kinds: dict[str, Handler] = {
+        "media": partial(uploads.upload_media, service),
+        "multipart": partial(uploads.upload_multipart, service),
+        "resumable": sessions.start,
+    }
+    return [
+        _route("GET", _BUCKETS, partial(list_buckets, service)),
+        _route("POST", _BUCKETS, partial(create_bucket, service)),
+        _route("GET", _BUCKET, partial(get_bucket, service)),
+        _route("GET", f"{_BUCKET}/iam/testPermissions", test_permissions),
+        _route("GET", _OBJECTS, partial(list_objects, service)),
+        _route("GET", _OBJECT, partial(get_object, service)),
+        _route("GET", f"/download{_OBJECT}", partial(download_object, service)),
+        _route("DELETE", _OBJECT, partial(delete_object, service)),
+        _route("POST", f"/upload{_OBJECTS}", partial(_upload, kinds)),
+        _route("PUT", f"/upload{_OBJECTS}", sessions.proceed),
+        _route("DELETE", f"/upload{_OBJECTS}", sessions.cancel),
+    ]
+
+
+def _route(method: str, path: str, handler: Handler) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except StorageError as error:
+            return json_response(error.body(), error.status)
+        except OSError as error:
+            message = f"The embedded service cannot keep the content of objects: {error.strerror}"
+            return json_response(StorageError(503, "backendError", message).body(), 503)
+        except ClientDisconnect:
+            return Response(status_code=499, headers=HEADERS)  # nobody reads it
+
+    return Route(path, endpoint, methods=[method])
+
+
+async def _upload(kinds: Mapping[str, Handler], request: Request) -> Response:
+    kind = request.query_params.get("uploadType", "")
+    if kind not in kinds:
+        raise invalid(f"uploadType must be one of {', '.join(kinds)}, but is '{kind[:100]}'")
+    return await kinds[kind](request)
+
+
+async def list_objects(service: Service, request: Request) -> Response:
+    """A page of a bucket's objects, in the order of their names."""
+    bucket, query = request.path_params["bucket"], request.query_params
+    check_bucket(bucket)
+    unknown = _UNSUPPORTED & query.keys()
+    if unknown:
+        raise invalid(f"{', '.join(sorted(unknown))}: not supported by this service; list by prefix")
+    asked = whole_number("maxResults", query.get("maxResults", str(_MAX_PAGE)))
+    if not asked:
+        raise invalid("Invalid value for maxResults: '0'")
+    size = min(asked, _MAX_PAGE)
+    found = service.objects.after(bucket, query.get("prefix", ""), _page_start(query.get("pageToken", "")), size + 1)
+    page: JsonObject = {"kind": "storage#objects"}
+    if found:
+        page["items"] = [object_resource(each, request) for each in found[:size]]
+    if len(found) > size:
+        page["nextPageToken"] = base64.urlsafe_b64encode(found[size - 1].document["name"].encode()).decode()
+    return json_response(page)
+
+
+def _page_start(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token).decode()
+    except ValueError:
+        raise invalid(f"Invalid value for pageToken: '{token[:100]}'") from None
+
+
+def _find(service: Service, request: Request) -> StoredObject:
+    return service.objects.get(request.path_params["bucket"], request.path_params["object"], request.query_params)
+
+
+async def get_object(service: Service, request: Request) -> Response:
+    """The resource of an object, or with ``alt=media`` its content."""
+    if request.query_params.get("alt") == "media":
+        return await download_object(service, request)
+    return json_response(object_resource(_find(service, request), request))
+
+
+async def delete_object(service: Service, request: Request) -> Response:
+    """Removes an object."""
+    service.objects.delete(request.path_params["bucket"], request.path_params["object"], request.query_params)
+    return Response(status_code=204, headers=HEADERS)
+
+
+async def download_object(service: Service, request: Request) -> Response:
+    """The content of an object, or the part of it that a Range header asks for (``bytes=FIRST-`` or ``FIRST-LAST``)."""
+    stored = _find(service, request)
+    document, size = stored.document, stored.size
+    hashes = {"crc32c": document.get("crc32c"), "md5": document["md5Hash"]}
+    headers = {
+        **HEADERS,
+        "x-goog-generation": document["generation"],
+        "x-goog-metageneration": document["metageneration"],
+        "x-goog-hash": ",".join(f"{kind}={value}" for kind, value in hashes.items() if value),
+        "accept-ranges": "bytes",
+    }
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    first, last = 0, size - 1
+    if match:
+        first, last = int(match["first"]), min(int(match["last"] or last), last)
+        if first > last:
+            raise StorageError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+    headers["content-length"] = str(last - first + 1)
+    file = stored.path.open("rb")  # now, as the object may be replaced while it is read
+    file.seek(first)
+    content = _stream(file, last - first + 1)
+    return StreamingResponse(content, 206 if match else 200, headers, document["contentType"])
+
+
+async def _stream(file: IO[bytes], length: int) -> AsyncIterator[bytes]:
+    with file:
+        for chunk in chunks_of(file, length):
+            yield chunk

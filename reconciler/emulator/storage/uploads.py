@@ -1,0 +1,124 @@
+"""The calls of the Cloud Storage JSON API that write objects: in one request, with a description, or in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+from typing import TYPE_CHECKING, Any
+
+from reconciler.emulator.errors import JsonObject, json_response
+from reconciler.emulator.service import Service
+from reconciler.emulator.storage.content import CRC32C_BYTES, Content, receive
+from reconciler.emulator.storage.objects import Query, StoredObject, object_resource
+from reconciler.emulator.storage.responses import StorageError, invalid
+from reconciler.emulator.store import dump
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+_MAX_IN_MEMORY = 20 * 1024 * 1024
+_HASH = re.compile(r"(crc32c|md5)=([A-Za-z0-9+/]+=*)")
+_FIELDS = {"md5": "md5Hash", "crc32c": "crc32c"}
+
+
+async def upload_media(service: Service, request: Request) -> Response:
+    """The body is the content; the query names the object."""
+    described = description({}, request)
+    content = service.objects.new_content()
+    with kept(content):
+        content.write(await receive(request.stream(), content))
+    return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
+
+
+async def upload_multipart(service: Service, request: Request) -> Response:
+    """The body holds the object's resource and its content."""
+    resource, media_type, media = _parts(request, await small_body(request))
+    described = {"contentType": media_type, **description(resource, request)}
+    content = service.objects.new_content()
+    with kept(content):
+        content.write(media)
+    return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
+
+
+def told(stored: StoredObject, request: Request) -> Response:
+    """The response to an upload that is complete."""
+    return json_response(object_resource(stored, request))
+
+
+async def small_body(request: Request) -> bytes:
+    """A body that is held in memory; raises StorageError for one that should not be."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_IN_MEMORY:
+            raise StorageError(
+                413, "uploadTooLarge", f"The body is larger than {_MAX_IN_MEMORY} bytes; use a resumable upload."
+            )
+    return bytes(body)
+
+
+def read_resource(body: bytes) -> JsonObject:
+    """The JSON resource in a body, perhaps an empty one; raises StorageError."""
+    try:
+        resource = json.loads(body) if body.strip() else {}
+        dump(resource).encode()  # no lone surrogate, which JSON can spell and the store cannot hold
+    except (ValueError, RecursionError) as error:
+        raise StorageError(400, "parseError", f"Parse Error: {error}") from None
+    if not isinstance(resource, dict):
+        raise StorageError(400, "parseError", "Parse Error: the resource must be a JSON object")
+    return resource
+
+
+def description(resource: Mapping[str, Any], request: Request) -> JsonObject:
+    """What a request tells about the object: its resource, the name in the query, and checksums in headers."""
+    named = {"name": request.query_params["name"]} if "name" in request.query_params else {}
+    kind = request.headers.get("content-type", "")
+    described = {"contentType": kind} if kind and request.query_params.get("uploadType") == "media" else {}
+    return {**described, **resource, **named, **checksums(request)}
+
+
+def checksums(request: Request) -> dict[str, str]:
+    """The checksums in the headers of a request."""
+    found = {_FIELDS[kind]: value for kind, value in _HASH.findall(request.headers.get("x-goog-hash", ""))}
+    if "content-md5" in request.headers:
+        found["md5Hash"] = request.headers["content-md5"]
+    return found
+
+
+def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
+    """The resource, the media type and the media of a multipart body; raises StorageError."""
+    head = Message()
+    head["content-type"] = request.headers.get("content-type", "")
+    boundary = head.get_boundary()
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode()) if boundary else []
+    if len(parts) != 4 or not parts[-1].startswith(b"--"):  # noqa: PLR2004 - preamble, resource, media, end
+        raise invalid("Malformed multipart body: it must have two parts, the resource and the media.")
+    resource, media = (part.partition(b"\r\n\r\n") for part in parts[1:3])
+    kind = re.search(rb"(?im)^content-type:\s*(.+?)\s*$", media[0])
+    return read_resource(resource[2]), kind[1].decode("latin-1") if kind else "application/octet-stream", media[2]
+
+
+async def store(service: Service, bucket: str, described: JsonObject, content: Content, query: Query) -> StoredObject:
+    """Makes a complete content an object; raises StorageError and discards it when that is refused."""
+    with kept(content):
+        if content.size > CRC32C_BYTES:
+            found = await asyncio.to_thread(content.checksums, described)
+        else:
+            found = content.checksums(described)
+        return service.objects.put(bucket, described, content, found, query, service.clock())
+
+
+@contextmanager
+def kept(content: Content) -> Iterator[None]:
+    """Discards the content when something goes wrong inside."""
+    try:
+        yield
+    except BaseException:
+        content.discard()
+        raise

@@ -1,0 +1,215 @@
+"""Creating a tuning job: what it asks for is checked, its data sets are read, and what it will make is written down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from reconciler.emulator.answers import with_inherited
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
+from reconciler.emulator.generativelanguage.messages import snake_case
+from reconciler.emulator.generativelanguage.validation import Rule, violations
+from reconciler.emulator.service import Call, Service
+from reconciler.emulator.training import Training, timestamp
+from reconciler.emulator.vertex import store
+from reconciler.emulator.vertex.catalog import BASE_MODELS, new_name, parent_of
+from reconciler.emulator.vertex.dataset import MAX_VALIDATION_EXAMPLES, URI, Dataset, FaultyDatasetError, read_dataset
+from reconciler.emulator.vertex.jobs import Course, Fault, job_view
+from reconciler.emulator.vertex.models import checkpoints_of, products_of
+
+MAX_DISPLAY_NAME = 128
+MAX_EPOCHS = 100
+MAX_LABELS = 64
+LABEL_KEY = r"[a-z][a-z0-9_-]{0,63}"
+LABEL_VALUE = r"[a-z0-9_-]{0,64}"
+"""64 characters each: https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.tuningJobs ."""
+
+_JOB_RULES: Mapping[str, Rule] = {
+    "tunedModelDisplayName": (
+        lambda value: len(value) <= MAX_DISPLAY_NAME,
+        f"must have at most {MAX_DISPLAY_NAME} characters",
+    ),
+}
+_HYPERPARAMETER_RULES: Mapping[str, Rule] = {
+    "epochCount": (lambda value: 1 <= value <= MAX_EPOCHS, f"must be between 1 and {MAX_EPOCHS}"),
+    "learningRateMultiplier": (lambda value: value > 0, "must be greater than 0"),
+}
+
+
+def check_job(job: Mapping[str, Any]) -> None:
+    """Raises ApiError with a violation for everything in a new job that breaks a rule."""
+    wrong = [Violation(f"tuning_job.{each.field}", each.description) for each in _violations(job)]
+    if wrong:
+        raise invalid("CreateTuningJobRequest", wrong)
+
+
+def _violations(job: Mapping[str, Any]) -> Iterator[Violation]:
+    yield from violations(job, _JOB_RULES)
+    yield from _label_violations(job.get("labels", {}))
+    if "baseModel" not in job and "preTunedModel" not in job:
+        yield Violation("base_model", "either base_model or pre_tuned_model is required")
+    yield from _spec_violations(job.get("supervisedTuningSpec", {}))
+
+
+def _label_violations(labels: Mapping[str, str]) -> Iterator[Violation]:
+    if len(labels) > MAX_LABELS:
+        yield Violation("labels", f"must have at most {MAX_LABELS} entries, but has {len(labels)}")
+    for key, value in labels.items():
+        if not re.fullmatch(LABEL_KEY, key):
+            yield Violation("labels", f'the key must match {LABEL_KEY}, but is "{key[:100]}"')
+        if not re.fullmatch(LABEL_VALUE, value):
+            yield Violation("labels", f'the value of {key[:100]} must match {LABEL_VALUE}, but is "{value[:100]}"')
+
+
+def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
+    prefix = "supervised_tuning_spec."
+    if "trainingDatasetUri" not in spec:
+        yield Violation(f"{prefix}training_dataset_uri", "is required")
+    for name in ("trainingDatasetUri", "validationDatasetUri"):
+        if name in spec and not URI.fullmatch(spec[name]):
+            described = f'must have the form gs://bucket/object.jsonl, but is "{spec[name][:100]}"'
+            yield Violation(f"{prefix}{snake_case(name)}", described)
+    hyperparameters = dict(spec.get("hyperParameters", {}))
+    if "epochCount" in hyperparameters:
+        hyperparameters["epochCount"] = int(hyperparameters["epochCount"])
+    yield from violations(hyperparameters, _HYPERPARAMETER_RULES, f"{prefix}hyper_parameters.")
+
+
+_STEPS_AN_EPOCH = 100
+"""The service doubles its batches until an epoch has no more steps than that."""
+
+
+def create_job(service: Service, call: Call) -> JsonObject:
+    """Starts a training and answers with its job."""
+    parent = parent_of(call)
+    check_job(call.body)
+    now = service.clock()
+    source = _source(service, call, now)
+    inherited = _inherited(service, source, now)
+    spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
+    dataset, fault = _data(service, spec)
+    with service.store.transaction():
+        course = Course(_training(service, call, {**source, **spec}, dataset, now), fault)
+        job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
+        known = with_inherited(dataset.examples, inherited)
+        seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
+        if course.succeeds:
+            end = course.training.end_time
+            for product in products_of(service, job, job["tunedModel"], timestamp(end)):
+                store.insert(service.store, product, end, origin=seq)
+    return job_view(store.get(service.store, job["name"], now), now)
+
+
+def _source(service: Service, call: Call, now: datetime) -> JsonObject:
+    """The baseModel or the complete preTunedModel of a new job; raises ApiError when it cannot be tuned."""
+    if "preTunedModel" in call.body:
+        return {"preTunedModel": _pre_tuned(service, call, now)}
+    name = call.body["baseModel"]
+    if name not in BASE_MODELS:
+        raise ApiError(
+            Code.INVALID_ARGUMENT,
+            f'Base model "{name[:100]}" is not supported for tuning. Supported are: {", ".join(BASE_MODELS)}.',
+        )
+    return {}
+
+
+def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
+    asked = call.body["preTunedModel"]
+    name = _plain(asked.get("tunedModelName", ""))
+    if "/models/" not in name:
+        described = f'must be the name of a model, but is "{name[:100]}"'
+        raise invalid("CreateTuningJobRequest", [Violation("tuning_job.pre_tuned_model.tuned_model_name", described)])
+    model = store.get(service.store, name, now)
+    job = store.origin_of(service.store, model)
+    checkpoints = [each["checkpointId"] for each in job["tunedModel"]["checkpoints"]]
+    if asked.get("checkpointId", checkpoints[-1]) not in checkpoints:
+        described = f'must be one of {", ".join(checkpoints)}, but is "{asked["checkpointId"][:100]}"'
+        field = "tuning_job.pre_tuned_model.checkpoint_id"
+        raise invalid("CreateTuningJobRequest", [Violation(field, described)])
+    base = job.get("baseModel") or job["preTunedModel"]["baseModel"]
+    return {"checkpointId": checkpoints[-1], **asked, "baseModel": base}
+
+
+def _plain(model: str) -> str:
+    """The name of a model without its version."""
+    return model.partition("@")[0]
+
+
+def _inherited(service: Service, source: JsonObject, now: datetime) -> list[JsonObject]:
+    """What the parent of a new job's model knows, if it has one."""
+    if "preTunedModel" not in source:
+        return []
+    parent = _plain(source["preTunedModel"]["tunedModelName"])
+    return store.examples_of(service.store, store.get(service.store, parent, now))
+
+
+def _effective(call: Call) -> JsonObject:
+    """The declared hyperparameters and the defaults for the rest."""
+    declared = call.body["supervisedTuningSpec"].get("hyperParameters", {})
+    defaults = {
+        "epochCount": str(call.api.defaults["epochCount"]),
+        "learningRateMultiplier": 1.0,
+        "adapterSize": "ADAPTER_SIZE_FOUR",
+    }
+    return {**defaults, **declared}
+
+
+def _data(service: Service, spec: Mapping[str, Any]) -> tuple[Dataset, Fault | None]:
+    """What there is to train on, or nothing and the reason."""
+    try:
+        dataset = read_dataset(service.objects, spec["trainingDatasetUri"])
+        if "validationDatasetUri" in spec:
+            uri = spec["validationDatasetUri"]
+            count = read_dataset(service.objects, uri).count
+            if count > MAX_VALIDATION_EXAMPLES:
+                message = f"The validation data set {uri} has {count} examples, more than {MAX_VALIDATION_EXAMPLES}."
+                return Dataset(), Fault(Code.INVALID_ARGUMENT, message)
+    except FaultyDatasetError as error:
+        return Dataset(), error.fault
+    return dataset, None
+
+
+def _training(service: Service, call: Call, content: JsonObject, dataset: Dataset, now: datetime) -> Training:
+    hyperparameters = content["hyperParameters"]
+    batch_size = call.api.defaults["batchSize"]
+    while dataset.count > batch_size * _STEPS_AN_EPOCH:
+        batch_size *= 2
+    seed = json.dumps([content, dataset.count, dataset.examples], sort_keys=True)
+    return Training(
+        created=timestamp(now),
+        examples=dataset.count,
+        batch_size=batch_size,
+        epochs=int(hyperparameters["epochCount"]),
+        learning_rate=hyperparameters["learningRateMultiplier"] * call.api.defaults["learningRate"],
+        seed=hashlib.sha256(seed.encode()).hexdigest(),
+        step_seconds=service.settings.step_seconds,
+        overhead_seconds=service.settings.overhead_seconds,
+    )
+
+
+def _document(service: Service, parent: str, asked: JsonObject, course: Course) -> JsonObject:
+    """All of the job that does not depend on the time; what it tells only at its end is there already."""
+    name, training = new_name(service, f"{parent}/tuningJobs"), course.training
+    last_only = asked["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
+    checkpoints = checkpoints_of(service, parent, training, last_only=last_only)
+    return {
+        **asked,
+        "name": name,
+        "createTime": training.created,
+        "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{name.rpartition('/')[2]}",
+        "tunedModel": {
+            "model": f"{new_name(service, f'{parent}/models')}@1",
+            "endpoint": checkpoints[-1]["endpoint"],
+            "checkpoints": checkpoints,
+        },
+        "tuningDataStats": {
+            "supervisedTuningDataStats": {
+                "tuningDatasetExampleCount": str(training.examples),
+                "tuningStepCount": str(training.total_steps),
+            }
+        },
+    }

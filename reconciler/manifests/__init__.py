@@ -1,0 +1,1 @@
+"""Manifests, targets and data sets: read, validated, with positions."""

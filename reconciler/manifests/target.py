@@ -1,0 +1,344 @@
+"""What a target file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconciler.domain.errors import Place, Problem, ReconcileError
+from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
+from reconciler.manifests.discovery import TARGET, misfits, read, target_name
+from reconciler.manifests.excerpts import shortened
+from reconciler.manifests.paths import find_file, find_place, repository_of
+from reconciler.manifests.provider_fields import mapping
+from reconciler.manifests.schema import Finding, explain
+from reconciler.manifests.targets import EMBEDDED, VERTEX, Root, rivalries, target_files
+from reconciler.manifests.yaml import Document, FieldPath, dotted
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
+
+
+def expand(document: Document, environ: Mapping[str, str]) -> tuple[Document, list[Problem]]:
+    """The document with its references replaced, and a problem for each that cannot be."""
+    expansion = _Expansion(document, environ)
+    return replace(document, value=expansion.value(document.value, [])), expansion.problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    document: Document
+    environ: Mapping[str, str]
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+    def value(self, value: Any, path: FieldPath) -> Any:
+        if isinstance(value, dict):
+            return {name: self.value(part, [*path, name]) for name, part in value.items()}
+        return self._text(value, path) if isinstance(value, str) else value
+
+    def _text(self, text: str, path: FieldPath) -> str:
+        for name in dict.fromkeys(_REFERENCE.findall(text)):
+            if not _ALLOWED.fullmatch(name):
+                remedy = "name a variable RECONCILE_VAR_…, or write the value out"
+                self._report(path, f"${{{shortened(name)}}} is not expanded", remedy)
+            elif name not in self.environ:
+                self._report(path, f"the variable {shortened(name)} is not set", "set it, or write the value out")
+        return _REFERENCE.sub(
+            lambda found: self.environ.get(found[1], found[0]) if _is_allowed(found) else found[0], text
+        )
+
+    def _report(self, path: FieldPath, message: str, remedy: str) -> None:
+        self.problems.append(Problem(self.document.place(path), dotted(path), message, remedy))
+
+
+def _is_allowed(found: re.Match[str]) -> bool:
+    return _ALLOWED.fullmatch(found[1]) is not None
+
+
+FieldFinding = tuple[str, str]
+"""What is wrong, and what to do."""
+
+# As that of a lockfile in a bucket, in the schema.
+_OBJECT = re.compile(
+    r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._=+-]*)*/[A-Za-z0-9_][A-Za-z0-9._=+-]*\.json"
+)
+_LOCKFILE = re.compile(r"reconcile(\.[^.]+)?\.lock\.json")
+_OTHERS_FOLDERS = frozenset({".git", ".reconcile"})
+_OWN_NAME = "give it a name of its own, as in serving.json"
+
+
+def publish_faults(spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
+    """Everything that is wrong with ``publish`` in a target file in this folder; the spec may break its schema."""
+    publish = spec.get("publish")
+    if not isinstance(publish, str) or not publish:
+        return
+    if publish.startswith(REMOTE_SCHEME):
+        yield from _object_faults(publish, spec)
+    else:
+        yield from _file_faults(publish, spec, folder)
+
+
+def _object_faults(publish: str, spec: Mapping[str, Any]) -> Iterator[FieldFinding]:
+    if spec.get("provider") == EMBEDDED:
+        yield f"means nothing with provider {EMBEDDED}: nothing of it is in Cloud Storage", "name a file"
+    elif not _OBJECT.fullmatch(publish):
+        yield "is no address of a JSON object in Cloud Storage", "write gs://BUCKET/NAME.json, or the path of a file"
+    elif publish == spec.get("lock"):
+        yield "is the lockfile of this target", _OWN_NAME
+
+
+def _file_faults(publish: str, spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
+    shown, repository = shortened(publish), repository_of(folder)
+    try:
+        path = find_place(publish, folder, repository)
+    except ReconcileError as error:
+        yield error.message, error.remedy
+        return
+    if path.suffix != ".json":
+        yield f"{shown} is not named like the JSON file that it becomes", "write NAME.json"
+    elif _OTHERS_FOLDERS.intersection(path.relative_to(repository).parts):
+        yield f"{shown} is in a folder of git or of reconcile itself", "write it elsewhere"
+    elif _LOCKFILE.fullmatch(path.name):
+        yield f"{shown} is the name of a lockfile", _OWN_NAME
+    elif _is_world(path, spec, folder):
+        yield f"{shown} is the world of the embedded service", _OWN_NAME
+
+
+def _is_world(path: Path, spec: Mapping[str, Any], folder: Path) -> bool:
+    world = mapping(spec.get("embedded")).get("world")
+    return isinstance(world, str) and "\0" not in world and path == (folder / world).resolve()
+
+
+_LIMITS = {
+    "maxCreates": "max_creates",
+    "maxSteps": "max_steps",
+    "maxDeletePercent": "max_delete_percent",
+    "concurrency": "concurrency",
+    "requestsPerMinute": "requests_per_minute",
+}
+
+
+_TEXTS = {
+    "project": "project",
+    "location": "location",
+    "apiVersion": "api_version",
+    "endpoint": "endpoint",
+    "bucket": "bucket",
+    "lock": "lock",
+}
+_NEEDED: Mapping[str, Mapping[str, str]] = {
+    VERTEX: {
+        "project": "add the id of the Google Cloud project that is to own the models",
+        "location": "add the region to tune in, as in europe-west4",
+        "bucket": "add the bucket that data sets are uploaded to, as in gs://acme-tuning-data",
+    }
+}
+_NOTHING_UPLOADED = "data sets travel in the requests"
+_NO_VERTEX = "these are settings of Vertex AI"
+_MEANINGLESS: Mapping[str, Mapping[str, str]] = {
+    EMBEDDED: {
+        "endpoint": "it is in this process, and has no address",
+        "bucket": _NOTHING_UPLOADED,
+        "lock": "its world is on this machine, and the lockfile stays beside it",
+        "storageEndpoint": "nothing of it is in Cloud Storage",
+        "vertex": _NO_VERTEX,
+    },
+    "generativelanguage": {"bucket": _NOTHING_UPLOADED, "vertex": _NO_VERTEX},
+    VERTEX: {"apiVersion": "it chooses among versions of the Generative Language API"},
+}
+"""The fields that a provider has no use for, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTarget:
+    """A target and what is wrong with it; there is no target when something is wrong with its file."""
+
+    target: Target | None
+    problems: tuple[Problem, ...]
+
+
+def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarget:
+    """The target of a root; ``shown`` is its file's name in places, ``environ`` holds the variables it may name."""
+    if root.file is None:
+        return ReadTarget(Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), ())
+    document, problems = _document(root.file, shown)
+    if document is None:
+        return ReadTarget(None, tuple(problems))
+    document, unset = expand(document, environ)
+    for found in (unset, explain(document, TARGET), _against_the_rules(document, root.file)):
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in found if problem.path not in told]
+    if problems:
+        return ReadTarget(None, tuple(problems))
+    return ReadTarget(_target(document, root.file), tuple(_rivals(document, root.file, environ)))
+
+
+def _against_the_rules(document: Document, file: Path) -> list[Problem]:
+    """What no schema can say; the document may break its schema."""
+    return [
+        Problem(document.place(path), dotted(path), message, remedy)
+        for rule in _RULES
+        for path, message, remedy in rule(document, file)
+    ]
+
+
+def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
+    parsed = read(file, shown, repository_of(file.parent))
+    problems = list(parsed.problems)
+    if not problems and not parsed.documents:
+        problems.append(Problem(Place(shown), "", "holds no Target", "write one, or run `reconcile init` elsewhere"))
+    for document in parsed.documents[1:]:
+        message = "a target file holds one document, the Target"
+        problems.append(Problem(document.place([]), "", message, "move this one to a file of its own"))
+    first = parsed.documents[0] if parsed.documents else None
+    if first and (wrong := misfits(first)):
+        return None, problems + wrong
+    if first and first.value["kind"] != TARGET:
+        message = f"is {first.value['kind']}, where a target file holds a Target"
+        return None, [*problems, Problem(first.place(["kind"]), "kind", message, "rename the file")]
+    return first, problems
+
+
+def _name(document: Document, file: Path) -> Iterator[Finding]:
+    wanted, name = target_name(file), mapping(document.value.get("metadata")).get("name")
+    if isinstance(name, str) and name != wanted:
+        message = f"is {name}, where the file's name makes it {wanted}"
+        yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
+
+
+def _needed(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = _spec(document)
+    for field, remedy in _NEEDED.get(_provider(spec), {}).items():
+        if field not in spec:
+            yield ["spec", field], f"is missing, which provider {_provider(spec)} needs", remedy
+
+
+def _meaningless(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = _spec(document)
+    for field, reason in _MEANINGLESS.get(_provider(spec), {}).items():
+        if field in spec:
+            yield ["spec", field], f"means nothing with provider {_provider(spec)}: {reason}", "delete it"
+
+
+def _spec(document: Document) -> Mapping[str, Any]:
+    return mapping(document.value.get("spec"))
+
+
+def _provider(spec: Mapping[str, Any]) -> str:
+    """The provider; empty when that is no text."""
+    provider = spec.get("provider")
+    return provider if isinstance(provider, str) else ""
+
+
+def _location(document: Document, _file: Path) -> Iterator[Finding]:
+    spec = _spec(document)
+    if _provider(spec) == VERTEX and spec.get("location") == "global":
+        yield ["spec", "location"], "global is no location to tune in", "write a region, as in europe-west4"
+
+
+def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
+    for field in ("endpoint", "storageEndpoint"):
+        endpoint = _spec(document).get(field)
+        if isinstance(endpoint, str) and not _is_safe(endpoint):
+            yield (
+                ["spec", field],
+                "is no address that may be used",
+                "use https://HOST, or http:// on a loopback address, and nothing after it",
+            )
+
+
+def _is_safe(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    bare = parts.username is None and parts.password is None and not (parts.path.strip("/") or "?" in endpoint)
+    plain = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint and "#" not in endpoint
+    return (
+        bare and plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _world(document: Document, file: Path) -> Iterator[Finding]:
+    world = mapping(_spec(document).get("embedded")).get("world")
+    if isinstance(world, str):
+        try:
+            find_file(world, file.parent, repository_of(file.parent))
+        except ReconcileError as error:
+            yield ["spec", "embedded", "world"], error.message, error.remedy
+
+
+def _publish(document: Document, file: Path) -> Iterator[Finding]:
+    for message, remedy in publish_faults(_spec(document), file.parent):
+        yield ["spec", "publish"], message, remedy
+
+
+def _target(document: Document, file: Path) -> Target:
+    spec: Mapping[str, Any] = document.value["spec"]
+    embedded, vertex, policy = (spec.get(block, {}) for block in ("embedded", "vertex", "policy"))
+    world = embedded.get("world")
+    return Target(
+        name=document.value["metadata"]["name"],
+        file=document.file,
+        provider=spec["provider"],
+        scope=spec["scope"],
+        limits=Limits(**{_LIMITS[name]: int(value) for name, value in spec.get("limits", {}).items()}),
+        storage_endpoint=_storage_endpoint(spec),
+        service_account=vertex.get("serviceAccount", ""),
+        kms_key=vertex.get("kmsKeyName", ""),
+        publish=spec.get("publish", ""),
+        public_access=policy.get("publicAccess", "allow") == "allow",
+        show_examples=policy.get("showExamples", True),
+        step_seconds=embedded.get("stepSeconds"),
+        world=None if world is None else str(file.parent / world),
+        **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},
+    )
+
+
+def _storage_endpoint(spec: Mapping[str, Any]) -> str:
+    """What is declared, or the service's own address on a loopback: an emulator of one is one of the other."""
+    endpoint: str = spec.get("endpoint", "")
+    default = endpoint if _is_loopback(urlsplit(endpoint).hostname or "") else ""
+    return str(spec.get("storageEndpoint", default)).rstrip("/")
+
+
+def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Other targets of the root for the same models, or that keep records in the same place: they would contradict."""
+    ours: Mapping[str, Any] = document.value["spec"]
+    for other in target_files(file.parent):
+        if other.name == file.name:
+            continue
+        rival, problems = _document(other, other.name)
+        if rival is None or problems:
+            continue
+        spec = expand(rival, environ)[0].value.get("spec")
+        if not isinstance(spec, dict):
+            continue
+        for field, does, remedy in rivalries(ours, spec, file.parent):
+            path = ["spec", field]
+            yield Problem(document.place(path), dotted(path), f"the target in {other.name} {does}", remedy)
+
+
+_RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
+    _name,
+    _needed,
+    _meaningless,
+    _location,
+    _endpoints,
+    _world,
+    _publish,
+)

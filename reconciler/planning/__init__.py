@@ -1,0 +1,1 @@
+"""Pure decisions: from desired, live and recorded state to a plan."""

@@ -1,0 +1,95 @@
+"""What an observation says of the recorded generations, as the events that record it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.model import Manifest, RemoteModel, State
+from reconciler.planning.events import (
+    Adopted,
+    Cancelled,
+    Completed,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Withdrawn,
+    observed,
+)
+from reconciler.planning.generations import (
+    EXPECTED_STATES,
+    Known,
+    Observation,
+    content_of,
+    is_suspicious,
+    known_generations,
+    marked_by_name,
+)
+from reconciler.planning.training_time import total_steps
+
+_ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
+
+
+def news(
+    lock: Lock, observation: Observation, scope: str, manifests: Mapping[str, Manifest], *, complete: bool
+) -> Iterator[Event]:
+    """The events since the lock was recorded; none where so much is gone that the observation is not believed.
+
+    ``manifests`` are what is declared, by name, and ``complete`` says that this is everything: an intent that nobody
+    declares any more, and that does not show, is withdrawn.
+    """
+    if is_suspicious(lock, observation):
+        return
+    marked = marked_by_name(scope, observation, lock, manifests.values())
+    for name, model in lock.models.items():
+        known = known_generations(name, scope, model, observation, marked.get(name, ()))
+        counting = {one.key: one for one in known}
+        for one in model.generations:
+            found = counting[one.key]
+            if found.locked is None and found.live:
+                yield Adopted(name, model.manifest, _taken_up(one, found.live))
+            elif one.state is not State.INTENDED:
+                yield from _changes(name, one, found, observation)
+            elif _is_moot(one, manifests.get(name), scope, complete=complete):
+                yield Withdrawn(name, one.key)
+
+
+def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
+    """What was intended, or lost to a training of another run, as the training that counts for its key."""
+    taken = LockedGeneration(
+        key=one.key,
+        remote=live.remote,
+        spec=one.spec,
+        attempt=one.attempt,
+        origin=one.origin if one.state is State.INTENDED else "adopted",
+        state=live.state,
+        source=one.source,
+        dataset=one.dataset,
+        declared=one.declared,
+        preamble=one.preamble,
+        total_steps=total_steps(one.dataset.examples, live.hyperparameters),
+    )
+    return observed(taken, live)
+
+
+def _changes(name: str, one: LockedGeneration, found: Known, observation: Observation) -> Iterator[Event]:
+    live = found.live
+    if found.state is State.RETIRED:
+        return
+    if live is None:
+        if one.remote in observation.gone and one.state in EXPECTED_STATES:
+            yield Disappeared(name, one.key)
+    elif live.state is State.CREATING:
+        total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
+        yield Progressed(name, one.key, live, total)
+    elif live.state is not one.state:
+        yield _ENDS.get(live.state, Completed)(name, one.key, live)
+
+
+def _is_moot(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
+    if manifest is None:
+        return complete
+    if manifest.source.tuned_model and not manifest.source.key:
+        return False  # its parent is held, so nobody knows what it will ask for
+    return content_of(manifest, scope, intended.attempt).mark().spec != intended.spec

@@ -1,0 +1,1 @@
+"""What all Google APIs share: HTTP, credentials, Cloud Storage."""

@@ -1,1 +1,0 @@
-"""Documents drawn for people and for programs."""

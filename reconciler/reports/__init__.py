@@ -1,0 +1,1 @@
+"""Reports: documents and how each format shows them."""

@@ -1,0 +1,176 @@
+"""The stream of events as documents, one a line; the first line says what follows (schema: events)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from reconciler import __version__
+from reconciler.domain.errors import ExitStatus
+from reconciler.domain.lock import as_time
+from reconciler.domain.model import RemoteModel
+from reconciler.planning.events import (
+    Adopted,
+    Cancelled,
+    Checked,
+    Checking,
+    Claimed,
+    Completed,
+    Disappeared,
+    Dropped,
+    Event,
+    Failed,
+    Forgotten,
+    Progressed,
+    Promoted,
+    Published,
+    Refused,
+    Rejected,
+    Renamed,
+    Restored,
+    Retired,
+    Started,
+    Unserved,
+    Updated,
+)
+from reconciler.planning.training_time import completed_steps, tells_progress
+from reconciler.reports.documents.plan_and_result import DOCUMENT_VERSION, Document, checks_report, filled, number
+
+
+def events_header(command: str, now: datetime) -> Document:
+    """The first line: the version of all that follows, and which command tells it."""
+    return {
+        "version": DOCUMENT_VERSION,
+        "kind": "Events",
+        "time": as_time(now),
+        "command": command,
+        "reconciler": __version__,
+    }
+
+
+def planned_line(plan: Document, now: datetime) -> Document:
+    """What a Plan document says is going to be done, as far as somebody approves it."""
+    actions = [
+        {field: action[field] for field in ("name", "action", "reason", "key", "remote") if field in action}
+        for action in plan["actions"]
+    ]
+    shared = {field: plan[field] for field in ("simulated", "target", "changes", "summary")}
+    return {**_line("planned", now), **shared, "actions": actions}
+
+
+def event_line(event: Event, now: datetime) -> Document | None:
+    """What happened; ``None`` for what concerns the lockfile's bookkeeping alone."""
+    known = TOLD.get(type(event))
+    if known is None:
+        return None
+    word, further = known
+    who = {field: getattr(event, field) for field in ("name", "key") if getattr(event, field, None) is not None}
+    return {**_line(word, now), **who, **filled(further(event))}
+
+
+def summary_line(result: Document, now: datetime) -> Document:
+    """The last line, from the document that the command ends with."""
+    told = {field: result[field] for field in _TOLD_LAST if field in result}
+    return {**_line("summary", now), **told}
+
+
+_TOLD_LAST: Final[tuple[str, ...]] = ("exitStatus", "requests", "seconds", "summary")
+
+
+def broken_off_line(message: str, status: ExitStatus, now: datetime) -> Document:
+    """The last line of a command that ended with an error."""
+    return {**_line("summary", now), "exitStatus": int(status), "message": message}
+
+
+def _line(word: str, now: datetime) -> Document:
+    return {"time": as_time(now), "event": word}
+
+
+def _nothing(_event: Event) -> Document:
+    return {}
+
+
+def _generation(event: Started | Adopted) -> Document:
+    one = event.generation
+    return {"key": one.key, "remote": one.remote, "state": one.state.value, "totalSteps": one.total_steps}
+
+
+def _progress(event: Progressed) -> Document:
+    model, total = event.model, event.total_steps
+    done = completed_steps(model) if tells_progress(model) else None
+    last = model.snapshots[-1] if model.snapshots else None
+    return {
+        "remote": model.remote,
+        "phase": model.phase,
+        "completedSteps": done,
+        "totalSteps": total,
+        "percent": round(100 * done / total, 1) if done is not None and total else None,
+        "epoch": last.epoch if last else None,
+        "loss": number(last.loss) if last else None,
+    }
+
+
+def _ended(event: Completed | Failed | Cancelled) -> Document:
+    model: RemoteModel = event.model
+    return {
+        "remote": model.remote,
+        "totalSteps": model.total_steps,
+        "finalLoss": number(model.snapshots[-1].loss) if model.snapshots else None,
+        "code": model.failure.code if model.failure else None,
+        "message": model.failure.message if model.failure else None,
+    }
+
+
+def _remote(event: Dropped | Promoted | Retired) -> Document:
+    return {"remote": event.remote}
+
+
+def _updated(event: Updated) -> Document:
+    return {"fields": list(event.fields)}
+
+
+def _checking(event: Checking) -> Document:
+    return {"checks": {"declared": event.checks, "prompts": event.total, "answered": event.done}}
+
+
+def _checked(event: Checked) -> Document:
+    return {"report": checks_report(event.report)}
+
+
+def _rejected(event: Rejected) -> Document:
+    return {"message": event.reason}
+
+
+def _renamed(event: Renamed) -> Document:
+    return {"former": event.former}
+
+
+def _refused(event: Refused) -> Document:
+    return {"message": str(event.error), "reason": event.reason.value if event.reason else None}
+
+
+TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
+    Started: ("started", _generation),
+    Adopted: ("adopted", _generation),
+    Progressed: ("progress", _progress),
+    Completed: ("completed", _ended),
+    Failed: ("failed", _ended),
+    Cancelled: ("cancelled", _ended),
+    Dropped: ("dropped", _remote),
+    Disappeared: ("gone", _nothing),
+    Updated: ("updated", _updated),
+    Checking: ("checking", _checking),
+    Checked: ("check", _checked),
+    Promoted: ("promoted", _remote),
+    Rejected: ("rejected", _rejected),
+    Restored: ("restored", _nothing),
+    Published: ("published", _nothing),
+    Renamed: ("renamed", _renamed),
+    Claimed: ("claimed", _nothing),
+    Forgotten: ("forgotten", _nothing),
+    Unserved: ("unserved", _nothing),
+    Retired: ("retired", _remote),
+    Refused: ("refused", _refused),
+}
+"""The word for each event, and what it says beside name and key."""

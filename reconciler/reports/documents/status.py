@@ -1,0 +1,157 @@
+"""The status document: what is recorded of every model, and what the service shows of it where it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.domain.access import Permission, Reached
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
+from reconciler.planning.training_time import completed_steps, tells_progress
+from reconciler.reports.documents.plan_and_result import Document, envelope, filled, number
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import Style, told
+from reconciler.state.lockfile import checks_json, resources_json
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A generation whose permissions were asked for."""
+
+    name: str
+    key: str
+    remote: str
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What an address may do with each generation; ``None`` stands for one that is gone."""
+
+    address: str
+    found: tuple[tuple[Shared, Reached | None], ...]
+
+
+def access_document(reach: Reach) -> Document:
+    """The part ``access`` of a Status document."""
+    there = [(shared, reached) for shared, reached in reach.found if reached]
+    return {
+        "address": reach.address,
+        "asked": len(there),
+        "models": [_entry(shared, reached.certain) for shared, reached in there if reached.certain],
+        "perhaps": [_entry(shared, one) for shared, reached in there for one in reached.perhaps],
+        "gone": [_shared(shared) for shared, reached in reach.found if reached is None],
+    }
+
+
+def _entry(shared: Shared, permission: Permission) -> Document:
+    return {**_shared(shared), "role": permission.role, "through": str(permission.grantee)}
+
+
+def _shared(shared: Shared) -> Document:
+    return {"name": shared.name, "key": shared.key, "remote": shared.remote, "serving": shared.serving}
+
+
+def access_lines(access: Document, style: Style, width: int | None = None) -> Iterator[str]:
+    """The part ``access`` of a Status document, a line a model: what is sure, what depends on a group, what is gone."""
+    yield style("heading", terminal_safe(f"{access['address']} can reach {_amount(access)}"))
+    yield from _lines(access["models"], "as", width)
+    if access["perhaps"]:
+        yield style("heading", "Perhaps more, as the service does not tell who belongs to what:")
+        yield from _lines(access["perhaps"], "through", width)
+    for one in access["gone"]:
+        gone = f"{one['key']} is gone from the service, so nobody can reach it; run reconcile apply"
+        yield from (style("warning", head) + line for head, line in told("warning: ", gone, width))
+
+
+def _amount(access: Document) -> str:
+    reached = len(access["models"])
+    return f"{reached or 'none'} of {access['asked']} ready models{':' if reached else '.'}"
+
+
+def _lines(entries: Iterable[Document], how: str, width: int | None) -> Iterator[str]:
+    for one in entries:
+        serves = " (serves)" if one["serving"] else ""
+        text = f"{one['key']}{serves}: {one['role']} {how} {one['through']}"
+        yield from ((head + line).rstrip() for head, line in told(f"  {terminal_safe(one['name'])}  ", text, width))
+
+
+def status_document(
+    lock: Lock,
+    target: Target,
+    capabilities: Capabilities,
+    lockfile: str,
+    *,
+    live: Mapping[str, RemoteModel] | None = None,
+    reach: Reach | None = None,
+    root: str = "",
+) -> Document:
+    """Every recorded model (schema: status).
+
+    ``live`` holds what the service shows, by remote name; it is believed before the record. Without it the document
+    tells of the lockfile alone, and says so: ``observed`` is false. ``reach`` is what somebody can reach, where the
+    service was asked for that.
+    """
+    return {
+        **envelope("Status", target, capabilities, root),
+        "lockfile": lockfile,
+        "observed": live is not None,
+        "models": [_model(name, model, live or {}) for name, model in sorted(lock.models.items())],
+        **({"access": access_document(reach)} if reach else {}),
+    }
+
+
+def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Document:
+    generations = [_generation(one, live.get(one.remote), model) for one in model.generations]
+    serving = model.generation(model.serving)
+    return {
+        "name": name,
+        "manifest": model.manifest,
+        **({"serving": {"key": serving.key, "remote": serving.remote}} if serving else {}),
+        "protect": model.protect,
+        "inFlight": any(one["state"] == State.CREATING for one in generations),
+        "generations": generations,
+    }
+
+
+def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
+    state = live.state if live else one.state
+    failure = (live.failure if live else None) or one.failure
+    ended_well = state is State.ACTIVE
+    loss = live.snapshots[-1].loss if live and live.snapshots and ended_well else one.final_loss
+    return filled(
+        {
+            "key": one.key,
+            "remote": one.remote,
+            "state": state.value,
+            "attempt": one.attempt,
+            "origin": one.origin,
+            "totalSteps": one.total_steps or (live.total_steps if live else None),
+            "finalLoss": number(loss),
+            "createTime": one.create_time or (live.create_time if live else ""),
+            "completeTime": one.complete_time or (live.complete_time if live else ""),
+            "error": {"code": failure.code, "message": failure.message} if failure else None,
+            "promoteTime": one.promote_time,
+            "checks": checks_json(one.checks) if one.checks else None,
+            "rejected": one.key in model.rejected or None,
+            "rejection": one.rejection,
+            "phase": live.phase if live else "",
+            "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
+            "progress": _progress(one, live) if live and state is State.CREATING and tells_progress(live) else None,
+        }
+    )
+
+
+def _progress(one: LockedGeneration, live: RemoteModel) -> Document:
+    done, total = completed_steps(live), live.total_steps or one.total_steps
+    last = live.snapshots[-1] if live.snapshots else None
+    return filled(
+        {
+            "completedSteps": done,
+            "totalSteps": total,
+            "percent": round(100 * done / total, 1) if total else None,
+            "epoch": last.epoch if last else None,
+            "loss": number(last.loss) if last else None,
+        }
+    )

@@ -1,0 +1,118 @@
+"""A document as one HTML page that stands alone: nothing is loaded, and what it shows is in the document.
+
+The templates escape everything. A policy in the page forbids all but its own style sheet and script, so that a mistake
+there could still load or run nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from functools import cache
+from importlib import resources
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.html import loss_chart
+from reconciler.reports.html.models import models_of
+from reconciler.reports.html.sections import Detail, Face, face_of
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import minute, share
+
+_BAR_START: Final = 2
+_BAR_LENGTH: Final = 100
+_PLOT: Final = {
+    "width": loss_chart.WIDTH,
+    "height": loss_chart.HEIGHT,
+    "left": loss_chart.LEFT,
+    "right": loss_chart.RIGHT,
+    "bottom": loss_chart.BOTTOM,
+}
+
+
+def page(document: Document) -> str:
+    """The page of a Plan, Drift, Result, Status, Check or History document.
+
+    Raises:
+        UsageError: for a document of another kind.
+    """
+    face, models = face_of(document), models_of(document)
+    style, script = _asset("page.css"), _asset("page.js")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            face=face,
+            models=models,
+            anchors={model.name: model.anchor for model in models},
+            target=document["target"],
+            facts=_facts(document, face),
+            notices=document.get("notices", []),
+            simulated=document["simulated"],
+            kind=document["kind"],
+            version=document["version"],
+            plot=_PLOT,
+            policy=_policy(style, script),
+            style=style,
+            script=script,
+        )
+    )
+
+
+def _facts(document: Document, face: Face) -> tuple[Detail, ...]:
+    target = document["target"]
+    where = tuple((field, target[field]) for field in ("scope", "project", "location") if field in target)
+    lockfile = (("lockfile", document["lockfile"]),) if "lockfile" in document and "lock" not in target else ()
+    return (("service", target["label"]), *where, *lockfile, *face.facts)
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy that lets this style sheet and this script work alone; ``data:`` is the empty icon."""
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("reconciler.reports.html").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reconciler.reports.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_readable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(
+        minute=minute,
+        share=share,
+        width=_width,
+        along=lambda one: _BAR_START + _width(one),
+        shortened=lambda key, name: key.removeprefix(f"{name}-"),
+    )
+    return environment
+
+
+def _readable(value: object) -> object:
+    """Text of others with what hides or reorders written out, its lines kept; our own markup as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(terminal_safe(line) for line in value.split("\n"))
+
+
+def _width(one: float) -> float:
+    """The length that a share has in a bar."""
+    return round(_BAR_LENGTH * min(max(one, 0.0), 1.0), 1)

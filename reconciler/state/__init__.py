@@ -1,0 +1,1 @@
+"""The lockfile and what else is saved: formats, merging, refresh, stores."""

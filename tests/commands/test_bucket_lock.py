@@ -1,0 +1,270 @@
+"""A lockfile in a bucket through the command line, over a real port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.providers.google.bucket_lock import DURATION
+from support import emulator_process
+from support.cli_world import Cli, Clock
+from support.emulator_process import Process
+
+LOCK = "gs://acme-locks/prod.json"
+_LOCK = "acme-locks/o/prod.json"
+_LEASE = f"{_LOCK}.lease"
+
+
+@dataclass
+class SharedClock(Clock):
+    """A clock that only the run's own sleeping moves; the lockfile's thread, which renews the lease, sleeps on."""
+
+    async def sleep(self, seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            await super().sleep(seconds)
+        else:
+            await asyncio.Event().wait()
+
+
+class Bucket:
+    """The objects of a service, as anybody can reach them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def get(self, path: str) -> Any:
+        try:
+            return self._send("GET", f"/storage/v1/b/{path}?alt=media")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    def put(self, name: str, document: object) -> None:
+        data = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self._send("POST", f"/upload/storage/v1/b/acme-locks/o?uploadType=media&name={name}", data)
+
+    def models(self) -> list[Any]:
+        return list(self._send("GET", "/v1beta3/tunedModels").get("tunedModels", []))
+
+    def _send(self, method: str, path: str, data: bytes | None = None) -> Any:
+        request = urllib.request.Request(f"{self._url}{path}", data, method=method)  # noqa: S310 - our own loopback service
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own loopback service
+            return json.load(answer)
+
+
+def aim(reconcile: Cli, url: str) -> None:
+    """Point the default target at a service, and its lockfile into a bucket there."""
+    target = reconcile.specs / "reconcile.yaml"
+    fields = f"generativelanguage\n  project: my-project\n  endpoint: {url}\n  storageEndpoint: {url}\n  lock: {LOCK}"
+    target.write_text(target.read_text().replace("embedded", fields))
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
+
+
+@pytest.fixture
+def service(tmp_path: Path, reconcile: Cli) -> Iterator[Process]:
+    """A service whose clock follows the run's."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    with emulator_process.running(folder) as process:
+        aim(reconcile, process.url)
+        reconcile.clock = SharedClock(emulator_process.START)
+        reconcile.clock.on_move = lambda now: process.advance_to((now - emulator_process.START).total_seconds())
+        yield process
+
+
+@pytest.fixture
+def bucket(service: Process) -> Bucket:
+    return Bucket(service.url)
+
+
+@pytest.fixture
+def real(reconcile: Cli) -> Iterator[Bucket]:
+    """A service on the real clock, where a training of :meth:`Cli.manifest` takes two seconds."""
+    process = reconcile.process("emulator", "--port", "0", "--step-seconds", "0.1")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    aim(reconcile, url)
+    yield Bucket(url)
+    process.kill()
+    process.communicate()
+
+
+def lockfiles(reconcile: Cli) -> list[Path]:
+    return list(reconcile.folder.rglob("*.lock.json"))
+
+
+def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket) -> None:
+    reconcile.manifest("adder")
+
+    planned = reconcile("plan")
+    assert planned.status == 0, planned.err
+    assert bucket.get(_LOCK) is None
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 0, applied.err
+    locked = bucket.get(_LOCK)["models"]["adder"]
+    assert locked["serving"] == locked["generations"][0]["key"]
+    assert bucket.get(_LEASE) is None
+    assert LOCK in reconcile("status").out
+    assert reconcile("resolve", "adder").out == f"{locked['generations'][0]['remote']}\n"
+    assert reconcile("apply", "--yes").out.startswith("Everything is in sync: 1 model, ")
+    assert reconcile("validate", "--locked").status == 0
+    assert lockfiles(reconcile) == []
+
+
+def test_a_run_that_waits_for_trainings_keeps_nobody_out(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+    reconcile.manifest("adder", epochs=130)
+    held: list[object] = []
+
+    def move(now: datetime) -> None:
+        service.advance_to((now - emulator_process.START).total_seconds())
+        held.append(bucket.get(_LEASE))
+
+    reconcile.clock.on_move = move
+    applied = reconcile("apply", "--yes")
+
+    assert applied.status == 0, applied.err
+    assert len(held) > 2
+    assert not any(held)
+    assert bucket.get(_LOCK)["models"]["adder"]["serving"]
+
+
+def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(reconcile: Cli, bucket: Bucket) -> None:
+    now = reconcile.clock.now
+    expires = now + DURATION
+    lease = {"holder": "process 7 on build-7", "acquired": now.isoformat(), "expires": expires.isoformat()}
+    bucket.put("prod.json.lease", lease)
+    reconcile.manifest("adder")
+
+    refused = reconcile("apply", "--yes")
+
+    assert refused.status == 1
+    assert refused.err.endswith(
+        f"Error: another run is at work, and has the lease {LOCK}.lease: process 7 on build-7 holds it until"
+        " 2026-01-01 00:05:00 UTC; run again when it has ended; if it is certainly dead, wait until that time, or"
+        f" delete the lease: `gcloud storage rm {LOCK}.lease`\n"
+    )
+    assert bucket.models() == []
+    assert bucket.get(_LOCK) is None
+    assert bucket.get(_LEASE) == lease
+    examined = reconcile("doctor")
+    assert examined.status == 0
+    assert f"warning  lockfile     another run is at work, and has the lease {LOCK}.lease" in examined.out
+    assert reconcile("plan").status == 0
+    assert reconcile("status").status == 0
+
+    reconcile.clock.now = expires
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 0, applied.err
+    assert f"taking over the lease {LOCK}.lease, which was left behind: process 7 on build-7" in applied.err
+    assert bucket.get(_LEASE) is None
+
+
+def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    key = bucket.get(_LOCK)["models"]["adder"]["serving"]
+    bucket.put("prod.json", {"version": 1, "models": {}})
+    now = reconcile.clock.now
+    lease = {"holder": "build-7", "acquired": now.isoformat(), "expires": (now + DURATION).isoformat()}
+    bucket.put("prod.json.lease", lease)
+
+    looked = reconcile("refresh", "--check")
+    refused = reconcile("refresh")
+
+    assert looked.status == 2, looked.err
+    assert f"{LOCK} would be written, with 1 model changed\n  + adder\n" in looked.out
+    assert refused.status == 1
+    assert f"another run is at work, and has the lease {LOCK}.lease: build-7 holds it until" in refused.err
+    assert bucket.get(_LOCK)["models"] == {}
+    reconcile.clock.now = now + DURATION
+    service.advance_to((reconcile.clock.now - emulator_process.START).total_seconds())
+    done = reconcile("refresh")
+    assert done.status == 0, done.err
+    assert [one["key"] for one in bucket.get(_LOCK)["models"]["adder"]["generations"]] == [key]
+    assert bucket.get(_LEASE) is None
+    assert len(bucket.models()) == 1
+    assert lockfiles(reconcile) == []
+
+
+def test_something_else_in_the_place_of_the_lockfile_is_told(reconcile: Cli, bucket: Bucket) -> None:
+    reconcile.manifest("adder")
+    bucket.put("prod.json", {"rows": 3})
+    answer = reconcile("apply", "--yes")
+    assert answer.status == 1
+    assert f"Error: {LOCK} is JSON, but no lockfile of reconcile; " in answer.err
+    bucket.put("prod.json", b"\xff")
+    answer = reconcile("plan")
+    assert answer.status == 1
+    assert f"Error: the lockfile {LOCK} is not UTF-8 text; " in answer.err
+
+
+def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
+    assert service.url
+    del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+    reconcile.manifest("adder")
+
+    answer = reconcile("status")
+
+    assert answer.status == 3
+    assert f"Error: the lockfile {LOCK} cannot be read: the credentials" in answer.err
+    assert "gcloud auth application-default login" in answer.err
+
+
+def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, real: Bucket) -> None:
+    reconcile.manifest("adder")
+    first = reconcile.process("apply", "--yes")
+    assert first.stderr is not None
+    for line in first.stderr:
+        if "training started" in line:
+            break
+
+    second = reconcile.process("apply", "--yes")
+    _out, err = second.communicate(timeout=30)
+    assert second.returncode == 0, err
+    _out, err = first.communicate(timeout=30)
+    assert first.returncode == 0, err
+
+    third = reconcile.process("apply", "--yes")
+    out, err = third.communicate(timeout=30)
+    assert third.returncode == 0, err
+    assert out.startswith("Everything is in sync: 1 model, ")
+    assert len(real.models()) == 1
+    assert lockfiles(reconcile) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_promptly_saves_the_lockfile_and_gives_the_lease_back(
+    reconcile: Cli, real: Bucket, number: signal.Signals
+) -> None:
+    reconcile.manifest("adder", epochs=1000)
+    process = reconcile.process("apply", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training started" in line:
+            break
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "interrupted; the lockfile is saved, and trainings go on" in err
+    assert "Traceback" not in err
+    assert real.get(_LOCK)["models"]["adder"]["generations"][0]["state"] == "CREATING"
+    assert real.get(_LEASE) is None

@@ -1,0 +1,516 @@
+"""doctor on the command line: every check, what it says when it fails, and what is skipped then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from starlette.responses import JSONResponse, Response
+
+from reconciler.domain.model import Mark
+from reconciler.providers.vertex.labels import write_labels
+from support.cli_world import Cli, Result
+from support.doctor_world import Answer, fronted
+from support.provider_process import proxy_on_loopback
+from support.provider_service import error
+from support.render_values import held_to
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+STORE = "specs/.reconcile/default.sqlite3"
+TOKEN = "ya29.hush-hush"
+Fronted = Callable[..., str]
+
+
+@pytest.fixture
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    """Starts a service; what it is given answers some requests itself."""
+    with ExitStack() as stack:
+
+        def start(answer: Answer = lambda _request: None) -> str:
+            world: AbstractContextManager[str] = fronted(tmp_path_factory.mktemp("service"), answer)
+            return stack.enter_context(world)
+
+        yield start
+
+
+def aim(reconcile: Cli, endpoint: str, provider: str = "generativelanguage", more: str = "") -> None:
+    """Point the target at a service, with a token."""
+    target = reconcile.specs / "reconcile.yaml"
+    lines = f"{provider}\n  project: my-project\n  endpoint: {endpoint}\n{more}"
+    target.write_text(target.read_text().replace("embedded\n", lines))
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
+
+
+def answers(*routes: tuple[str, Response]) -> Answer:
+    """Answer the paths that end like this."""
+
+    def answer(request: Request) -> Response | None:
+        return next((response for end, response in routes if request.url.path.endswith(end)), None)
+
+    return answer
+
+
+def found(result: Result) -> dict[str, dict[str, Any]]:
+    """The findings by their check."""
+    assert TOKEN not in result.out + result.err
+    document = held_to("doctor", result.document)
+    assert document["exitStatus"] == result.status
+    return {finding["check"]: finding for finding in document["findings"]}
+
+
+def statuses(result: Result) -> dict[str, str]:
+    return {check: finding["status"] for check, finding in found(result).items()}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_fresh_project_is_ready_and_stays_as_it_is(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    before = everything(reconcile.folder)
+
+    answer = reconcile("doctor")
+
+    assert answer.status == 0, answer.err
+    assert answer.out.splitlines() == [
+        "Target default: embedded service (simulated training), scope demo",
+        "+ ok       target       specs/reconcile.yaml is valid",
+        "+ ok       manifests    1 manifest is valid",
+        f"+ ok       service      the embedded service keeps its models in {STORE}, once there are any",
+        "- skipped  list         nothing was trained here yet",
+        "- skipped  base models  the embedded service simulates them",
+        "+ ok       lockfile     specs/reconcile.lock.json is not there yet; the first apply writes it",
+        "Ready: 4 ok, 2 skipped.",
+    ]
+    assert everything(reconcile.folder) == before
+    assert not (reconcile.specs / ".reconcile").exists()
+
+
+def test_after_an_apply_everything_is_in_order(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+
+    findings = found(reconcile("doctor", "--format", "json"))
+
+    assert {finding["status"] for finding in findings.values()} == {"ok"}
+    assert findings["list"]["message"] == "1 tuned model is listed, 1 of them of the scope demo"
+    assert findings["baseModels"]["message"] == "models/text-bison-001 can be tuned"
+    assert findings["lockfile"]["message"] == "specs/reconcile.lock.json records 1 model, and can be written"
+
+
+def test_the_root_is_the_working_folder_or_elsewhere(reconcile: Cli) -> None:
+    assert reconcile("doctor", "specs", "--format", "json").document["target"]["root"] == "specs"
+    (reconcile.specs / "reconcile.yaml").rename(reconcile.folder / "reconcile.yaml")
+    assert "root" not in reconcile("doctor", "--format", "json").document["target"]
+    reconcile.folder = reconcile.specs
+    assert reconcile("doctor", "--format", "json").document["target"]["root"] == str(reconcile.specs.parent)
+
+
+def test_without_a_target_it_is_wrong_usage(reconcile: Cli) -> None:
+    (reconcile.specs / "reconcile.yaml").unlink()
+
+    answer = reconcile("doctor")
+
+    assert answer.status == 64
+    assert "there is no target default" in answer.err
+    assert "reconcile init" in answer.err
+
+
+def test_a_target_that_cannot_be_read_makes_the_rest_pointless(reconcile: Cli) -> None:
+    reconcile.target("  colour: red\n  shape: round\n")
+    broken = reconcile.manifest("adder")
+    broken.write_text("{")
+
+    answer = reconcile("doctor")
+
+    assert answer.status == 1
+    first, second, third, *rest = answer.out.splitlines()
+    assert first.startswith("x failed   target       specs/reconcile.yaml:7:3: spec.colour: ")
+    assert second.startswith("                        specs/reconcile.yaml:8:3: spec.shape: ")
+    assert third == "                        to do: correct the target's file"
+    assert rest[0] == "- skipped  manifests    not looked at, because of what failed above: target"
+    assert rest[-1] == "Not ready: 1 failed, 5 skipped."
+    assert statuses(reconcile("doctor", "--format", "json"))["lockfile"] == "skipped"
+
+
+def test_a_rival_target_is_told_and_the_rest_looked_at(reconcile: Cli) -> None:
+    reconcile.target("", name="prod")
+
+    findings = found(reconcile("doctor", "--format", "json"))
+
+    assert findings["target"]["status"] == "failed"
+    assert "reconcile.prod.yaml has the same provider" in findings["target"]["message"]
+    assert findings["manifests"]["status"] == findings["lockfile"]["status"] == "ok"
+
+
+def test_wrong_manifests_are_one_warning(reconcile: Cli) -> None:
+    for name in ("adder", "doubler"):
+        manifest = reconcile.manifest(name)
+        manifest.write_text(manifest.read_text().replace("epochCount", "epochs"))
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 0
+    assert found(answer)["manifests"] == {
+        "check": "manifests",
+        "status": "warning",
+        "message": "validate shows 2 problems",
+        "remedy": "run reconcile validate",
+    }
+
+
+def test_a_service_on_a_port_is_ready(reconcile: Cli, service: Fronted) -> None:
+    url = service()
+    aim(reconcile, url)
+    reconcile.manifest("adder")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 0, answer.out
+    findings = found(answer)
+    assert list(findings) == ["target", "manifests", "credentials", "service", "list", "baseModels", "lockfile"]
+    assert {finding["status"] for finding in findings.values()} == {"ok"}
+    assert findings["credentials"]["message"] == (
+        "access token from RECONCILE_ACCESS_TOKEN: account unknown; scopes unknown; quota project my-project"
+    )
+    assert findings["service"]["message"] == f"{url} answers"
+
+
+def test_without_credentials_it_is_3_and_what_needs_them_is_skipped(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service())
+    del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    findings = found(answer)
+    assert "nowhere.json was not found" in findings["credentials"]["message"]
+    assert findings["credentials"]["remedy"].startswith("log in with `gcloud auth application-default login")
+    assert findings["service"]["status"] == "ok"
+    for check in ("list", "baseModels"):
+        assert findings[check]["status"] == "skipped"
+        assert findings[check]["message"] == "not looked at, because of what failed above: credentials"
+
+
+def test_a_token_that_is_none_is_told(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service())
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "two words"
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    assert found(answer)["credentials"]["message"].startswith("RECONCILE_ACCESS_TOKEN holds characters that no")
+
+
+def test_a_dead_service_is_told_with_the_cause(reconcile: Cli) -> None:
+    aim(reconcile, "http://127.0.0.1:1")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 1
+    findings = found(answer)
+    assert findings["service"]["message"].startswith("127.0.0.1:1 cannot be reached: nothing listens there (")
+    assert findings["service"]["remedy"] == "check spec.endpoint of the target, and the proxy settings"
+    assert findings["list"]["message"] == "not looked at, because of what failed above: service"
+    assert findings["baseModels"]["message"] == "not looked at, because of what failed above: service"
+    assert findings["lockfile"]["status"] == "ok"
+    assert reconcile.clock.slept == []
+
+
+def test_a_service_out_of_order_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+    url = service(lambda request: Response(status_code=503) if request.url.path == "/" else None)
+    aim(reconcile, url)
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 0
+    assert found(answer)["service"]["status"] == "warning"
+    assert found(answer)["service"]["message"] == f"{url} answers, but with 503"
+
+
+def test_a_refusal_is_3_with_the_role_that_is_missing(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(("/tunedModels", error(403, "PERMISSION_DENIED", "Not for you.")))))
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    findings = found(answer)
+    assert "was refused with 403 PERMISSION_DENIED: Not for you" in findings["list"]["message"]
+    assert "roles/serviceusage.serviceUsageConsumer" in findings["list"]["remedy"]
+    assert findings["baseModels"]["message"] == "not looked at, because of what failed above: list"
+
+
+def models(*named: dict[str, Any]) -> Answer:
+    return answers(("/models", JSONResponse({"models": named})))
+
+
+UNTUNABLE = {"name": "models/text-bison-001", "supportedGenerationMethods": ["generateText"]}
+TUNABLE = {"name": "models/gemini", "supportedGenerationMethods": ["generateText", "createTunedModel"]}
+
+
+def test_a_service_that_tunes_nothing_any_more_shows_the_way(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(models(UNTUNABLE)))
+
+    answer = reconcile("doctor")
+
+    assert answer.status == 1
+    lines = answer.out.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("x failed   base models"))
+    assert "Google retired the last one of this API, gemini-1.5-flash-001, in May 2025" in lines[first]
+    margin = " " * 24
+    assert lines[first + 1].startswith(f"{margin}to do: The same manifests can be tuned on Vertex AI")
+    assert f"{margin}           provider: vertex" in "\n".join(lines)
+
+
+def test_base_models_of_manifests_that_cannot_be_tuned_are_named(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(("/models", JSONResponse({"models": [UNTUNABLE, TUNABLE]})))))
+    reconcile.manifest("adder")
+
+    finding = found(reconcile("doctor", "--format", "json"))["baseModels"]
+
+    assert finding["message"] == "manifests name what cannot be tuned: models/text-bison-001"
+    assert finding["remedy"] == (
+        "models/text-bison-001 cannot be tuned here: it does not offer createTunedModel; spec.baseModel may be "
+        "models/gemini"
+    )
+
+
+def test_a_service_that_does_not_tell_what_can_be_tuned(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(("/models", error(404, "NOT_FOUND", "No such method.")))))
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 0
+    assert found(answer)["baseModels"]["status"] == "skipped"
+
+
+def test_many_base_models_are_counted(reconcile: Cli, service: Fronted) -> None:
+    many = [{**TUNABLE, "name": f"models/m{number}"} for number in range(7)]
+    aim(reconcile, service(models(*many)))
+
+    finding = found(reconcile("doctor", "--format", "json"))["baseModels"]
+
+    assert finding["message"] == "models/m0, models/m1, models/m2, models/m3, models/m4 and 2 more can be tuned"
+
+
+def test_plan_and_apply_hold_what_cannot_be_tuned_and_show_the_target(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(models(UNTUNABLE)))
+    reconcile.manifest("adder")
+    reconcile.manifest("doubler")
+
+    planned = reconcile("plan")
+
+    assert planned.status == 1
+    lines = planned.out.splitlines()
+    first = lines.index("  ! adder                held: BaseModelUnavailable")
+    assert lines[first + 1].startswith("      why                no base model of this service can be tuned: Google")
+    assert "                             apiVersion: tuning.reconcile/v1alpha1" in lines
+    assert lines[-3] == "      why                the same as adder"
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 1
+    assert "adder    held (BaseModelUnavailable): no base model of this service can be tuned: " in applied.out
+    assert "\n" + " " * len("adder    held (BaseModelUnavailable): ") + "    kind: Target\n" in applied.out
+    assert "doubler  held (BaseModelUnavailable): the same as adder\n" in applied.out
+
+
+def test_a_lockfile_of_another_scope_is_told(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("scope: demo", "scope: other"))
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 1
+    lockfile = found(answer)["lockfile"]
+    assert lockfile["message"].startswith("specs/reconcile.lock.json belongs to another scope")
+    assert lockfile["remedy"].startswith("go back to the old scope, or move specs/reconcile.lock.json away")
+
+
+def test_a_lockfile_that_cannot_be_read_is_told(reconcile: Cli) -> None:
+    reconcile.lock_file.mkdir()
+
+    lockfile = found(reconcile("doctor", "--format", "json"))["lockfile"]
+
+    assert (lockfile["status"], lockfile["message"]) == (
+        "failed",
+        f"{reconcile.lock_file} cannot be read: Is a directory",
+    )
+
+
+def test_a_store_that_cannot_be_kept_is_told(reconcile: Cli) -> None:
+    (reconcile.specs / ".reconcile").write_text("in the way")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 1
+    assert found(answer)["service"]["remedy"] == "make the folder writable"
+
+
+def test_google_is_asked_whose_a_token_is_that_goes_there(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("embedded", "generativelanguage\n  project: my-project"))
+    reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
+    with proxy_on_loopback() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        answer = reconcile("doctor", "--format", "json")
+
+    assert proxy.lines == [
+        "CONNECT oauth2.googleapis.com:443 HTTP/1.1",
+        "CONNECT generativelanguage.googleapis.com:443 HTTP/1.1",
+    ]
+    assert answer.status == 1
+    findings = found(answer)
+    assert findings["credentials"]["status"] == "ok"
+    proxied = f"generativelanguage.googleapis.com cannot be reached through the proxy {proxy.url[7:]}: "
+    assert findings["service"]["message"].startswith(proxied)
+
+
+BUCKET = "  location: us-central1\n  bucket: gs://acme-data/sets\n"
+
+
+def held(*permissions: str) -> tuple[str, Response]:
+    return "/iam/testPermissions", JSONResponse({"permissions": permissions})
+
+
+MAY_UPLOAD = held("storage.objects.create", "storage.objects.get")
+
+
+def vertex(reconcile: Cli, endpoint: str, more: str = BUCKET) -> dict[str, dict[str, Any]]:
+    aim(reconcile, endpoint, "vertex", more)
+    return found(reconcile("doctor", "--format", "json"))
+
+
+def test_vertex_ai_is_ready(reconcile: Cli, service: Fronted) -> None:
+    findings = vertex(reconcile, service(answers(MAY_UPLOAD)))
+
+    assert list(findings) == [
+        "target",
+        "manifests",
+        "credentials",
+        "service",
+        "list",
+        "region",
+        "bucket",
+        "lockfile",
+    ]
+    assert {finding["status"] for finding in findings.values()} == {"ok"}
+    assert findings["list"]["message"] == "0 tuning jobs of the scope demo listed"
+    assert findings["region"]["message"] == "us-central1 is a region in which Google documents tuning"
+    assert findings["bucket"]["message"] == "gs://acme-data is in US; objects may be created there"
+
+
+@pytest.mark.parametrize("provider", ["generativelanguage", "vertex"])
+def test_nothing_but_questions_is_sent(reconcile: Cli, service: Fronted, provider: str) -> None:
+    asked: list[Request] = []
+    reconcile.manifest("adder")
+    storage = "  location: us-central1\n  bucket: gs://acme-tuning\n" if provider == "vertex" else ""
+    lock = "  lock: gs://acme-tuning/x.lock.json\n"
+    aim(reconcile, service(asked.append), provider, f"{storage}{lock}")
+    before = everything(reconcile.folder)
+
+    assert set(statuses(reconcile("doctor", "--format", "json")).values()) <= {"ok", "warning"}
+
+    assert asked
+    assert {request.method for request in asked} == {"GET"}
+    assert everything(reconcile.folder) == before
+
+
+def test_a_storage_that_tells_no_permissions_is_believed(reconcile: Cli, service: Fronted) -> None:
+    finding = vertex(reconcile, service(answers(("/iam/testPermissions", error(501, "UNIMPLEMENTED", "Later.")))))
+    assert finding["bucket"]["message"] == "gs://acme-data is in US; whether objects may be created there is not told"
+
+
+def test_a_region_in_which_nothing_is_documented_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+    finding = vertex(reconcile, service(answers(MAY_UPLOAD)), BUCKET.replace("us-central1", "us-west3"))["region"]
+    assert finding["status"] == "warning"
+    assert finding["message"] == "us-west3 is not among the regions in which Google documents tuning"
+    assert finding["remedy"].startswith("did you mean us-west")
+
+
+def test_a_bucket_far_away_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+    url = service(answers(MAY_UPLOAD))
+    asked = {"name": "acme-data", "location": "europe-west4"}
+    httpx.post(f"{url}/storage/v1/b", params={"project": "other"}, json=asked, trust_env=False).raise_for_status()
+
+    finding = vertex(reconcile, url)["bucket"]
+
+    assert finding["status"] == "warning"
+    assert finding["message"] == (
+        "gs://acme-data is in EUROPE-WEST4; objects may be created there\n"
+        "the trainings are in us-central1: their data leaves its region"
+    )
+    assert finding["remedy"] == "name a bucket of this project, near the target's location, in spec.bucket"
+
+
+def test_a_bucket_of_another_project_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+    bucket = {"name": "acme-data", "location": "US", "projectNumber": "7"}
+    digest = f"sha256:{'0' * 64}"
+    labels = write_labels(Mark("demo", "adder", digest, digest))
+    job = {"name": "projects/42/locations/us-central1/tuningJobs/1", "labels": labels}
+    url = service(
+        answers(
+            MAY_UPLOAD, ("/b/acme-data", JSONResponse(bucket)), ("/tuningJobs", JSONResponse({"tuningJobs": [job]}))
+        )
+    )
+    finding = vertex(reconcile, url)["bucket"]
+    assert finding["message"].splitlines()[1:] == ["it belongs to the project number 7, and the jobs to 42"]
+
+
+def test_a_bucket_that_may_not_be_written_is_3(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(held("storage.objects.get"))), "vertex", BUCKET)
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    finding = found(answer)["bucket"]
+    assert finding["message"] == "the account lacks storage.objects.create on gs://acme-data"
+    assert finding["remedy"] == "ask for roles/storage.objectUser on gs://acme-data"
+
+
+def test_a_bucket_that_may_be_used_and_not_looked_at_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+    url = service(answers(MAY_UPLOAD, ("/b/acme-data", error(403, "PERMISSION_DENIED", "No storage.buckets.get."))))
+    finding = vertex(reconcile, url)["bucket"]
+    assert finding["status"] == "warning"
+    assert finding["message"] == "gs://acme-data: objects may be created there; where it is and whose is not told"
+    assert finding["remedy"].startswith("ask for roles/storage.bucketViewer on gs://acme-data")
+
+
+def test_a_bucket_that_is_not_there(reconcile: Cli, service: Fronted) -> None:
+    missing = error(404, "NOT_FOUND", "The specified bucket does not exist.")
+    finding = vertex(reconcile, service(answers(("/iam/testPermissions", missing))))["bucket"]
+    assert finding["status"] == "failed"
+    assert "gcloud storage buckets create gs://acme-data" in finding["remedy"]
+
+
+def test_a_lockfile_in_a_bucket_is_looked_at(reconcile: Cli, service: Fronted) -> None:
+    url = service()
+    findings = vertex(reconcile, url, f"{BUCKET}  lock: gs://acme-data/lock.json\n")
+    assert findings["lockfile"]["message"] == "gs://acme-data/lock.json is not there yet; the first apply writes it"
+    del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = "nowhere.json"
+    skipped = found(reconcile("doctor", "--format", "json"))
+    for check in ("bucket", "lockfile"):
+        assert skipped[check]["message"] == "not looked at, because of what failed above: credentials"
+
+
+def test_a_lockfile_in_a_bucket_that_may_not_be_replaced_is_3(reconcile: Cli, service: Fronted) -> None:
+    aim(reconcile, service(answers(MAY_UPLOAD)), "vertex", f"{BUCKET}  lock: gs://acme-data/lock.json\n")
+
+    answer = reconcile("doctor", "--format", "json")
+
+    assert answer.status == 3
+    assert found(answer)["bucket"]["status"] == "ok"
+    lockfile = found(answer)["lockfile"]
+    assert lockfile["message"] == "the account lacks storage.objects.delete on gs://acme-data"
+    assert lockfile["remedy"] == "ask for roles/storage.objectUser on gs://acme-data"

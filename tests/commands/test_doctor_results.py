@@ -1,0 +1,78 @@
+"""Checks one after another, and what a failure does to those that follow."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.commands._doctor_checks import Said
+from reconciler.commands.doctor import Report
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
+from reconciler.reports.documents.doctor import Finding
+
+
+def fine() -> Said:
+    return Said("fine")
+
+
+def doubtful() -> Said:
+    return Said("so so", "look at it", "warning")
+
+
+def wrong() -> Said:
+    return Said("wrong", "mend it", "failed")
+
+
+def forbidden() -> Said:
+    raise AccessError("not for you", "log in")
+
+
+def broken() -> Said:
+    raise ReconcileError("broken")
+
+
+def never() -> Said:
+    raise AssertionError("it must not be looked at")
+
+
+def test_what_is_in_order_or_doubtful_stops_nothing() -> None:
+    report = Report()
+    report.check("credentials", fine)
+    report.check("service", doubtful, after=("credentials",))
+    report.check("list", fine, after=("credentials", "service"))
+    assert report.exit_status is ExitStatus.OK
+    assert report.findings == [
+        Finding("credentials", "ok", "fine"),
+        Finding("service", "warning", "so so", "look at it"),
+        Finding("list", "ok", "fine"),
+    ]
+
+
+def test_what_builds_on_a_failure_is_skipped_down_to_the_last() -> None:
+    report = Report()
+    report.check("credentials", forbidden)
+    report.check("service", fine)
+    report.check("list", never, after=("credentials", "service"))
+    report.check("baseModels", never, after=("list",))
+    report.check("lockfile", fine)
+    because = "not looked at, because of what failed above: credentials"
+    assert report.findings == [
+        Finding("credentials", "failed", "not for you", "log in"),
+        Finding("service", "ok", "fine"),
+        Finding("list", "skipped", because),
+        Finding("baseModels", "skipped", because),
+        Finding("lockfile", "ok", "fine"),
+    ]
+
+
+def test_the_first_failure_decides_the_exit_status() -> None:
+    for first, second, status in ((wrong, forbidden, ExitStatus.ERROR), (forbidden, broken, ExitStatus.ACCESS)):
+        report = Report()
+        report.check("service", first)
+        report.check("lockfile", second)
+        assert report.exit_status is status
+    assert report.findings[-1] == Finding("lockfile", "failed", "broken")
+
+
+def test_what_is_no_error_of_ours_is_not_hidden() -> None:
+    with pytest.raises(AssertionError):
+        Report().check("list", never)

@@ -1,0 +1,181 @@
+"""--events: a line for everything that happens, written while it happens and held to its schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.reports.documents.events import TOLD
+from support.cli_world import EXAMPLES, Cli
+from support.render_values import held_to, schema
+
+CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
+WRITABLE = "name a file in a folder that is there and writable"
+WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log, each of which its schema was held to."""
+    return [held_to("events", json.loads(line)) for line in file.read_text().splitlines()]
+
+
+def words(file: Path) -> list[str]:
+    """What happened, without the header; progress once."""
+    told = [line["event"] for line in lines(file)[1:]]
+    return [word for at, word in enumerate(told) if word != "progress" or told[at - 1] != "progress"]
+
+
+@pytest.fixture
+def log(reconcile: Cli) -> Path:
+    return reconcile.folder / "events.jsonl"
+
+
+def test_a_whole_run_is_told_from_the_plan_to_the_summary(reconcile: Cli, log: Path) -> None:
+    reconcile.manifest("adder", more=CHECKS)
+    done = reconcile("apply", "--yes", "--events", "events.jsonl")
+    assert done.status == 0, done.err
+    header, planned, started, *rest = lines(log)
+    assert (header["version"], header["kind"], header["command"]) == (1, "Events", "apply")
+    assert (planned["actions"][0]["action"], planned["summary"]["create"]) == ("create", 1)
+    assert (started["event"], started["totalSteps"]) == ("started", 10)
+    key = started["key"]
+    assert planned["actions"][0]["key"] == key == reconcile.lock["adder"]["serving"]
+    assert words(log) == [
+        *("planned", "started", "progress", "completed", "checking", "checking", "check", "promoted", "summary"),
+    ]
+    progress = [line for line in rest if line["event"] == "progress"]
+    shares = [line["percent"] for line in progress if "percent" in line]
+    assert 0 < shares[0] < shares[-1] <= 100
+    assert {line["key"] for line in progress} == {key}
+    assert [line["report"]["passed"] for line in rest if line["event"] == "check"] == [1]
+    assert (rest[-1]["exitStatus"], rest[-1]["summary"]) == (0, {"ready": 1})
+    times = [line["time"] for line in lines(log)]
+    assert times == sorted(times)
+    assert times[0] < times[-1]
+
+
+def test_lines_are_there_while_the_run_goes_on(reconcile: Cli, log: Path) -> None:
+    reconcile.manifest("adder")
+    seen = []
+    reconcile.clock.on_move = lambda _now: seen.append(len(log.read_text().splitlines()))
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 0
+    assert seen == sorted(seen)
+    assert seen[0] == 3  # header, planned, started
+    assert seen[-1] > seen[0]
+
+
+def test_failures_updates_and_adoptions(reconcile: Cli, log: Path) -> None:
+    reconcile.manifest("adder", more=WRONG)
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 1
+    assert words(log)[-2:] == ["check", "summary"]
+    assert lines(log)[-1]["summary"] == {"held": 1}
+    reconcile.lock_file.unlink()
+    reconcile.manifest("adder", more=f"{CHECKS}  displayName: sums\n")
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 0
+    assert words(log) == ["planned", "updated", "adopted", "checking", "checking", "check", "promoted", "summary"]
+    assert next(line for line in lines(log)[1:] if line["event"] == "updated")["fields"] == ["displayName"]
+
+
+def test_wait_and_check_tell_too(reconcile: Cli, log: Path) -> None:
+    reconcile.manifest("adder", more=CHECKS)
+    assert reconcile("apply", "--yes", "--no-wait").status == 0
+    assert reconcile("wait", "--events", str(log)).status == 0
+    assert (lines(log)[0]["command"], words(log)[:2]) == ("wait", ["planned", "progress"])
+    assert reconcile("check", "--events", str(log)).status == 0
+    assert (lines(log)[0]["command"], words(log)) == ("check", ["checking", "checking", "check", "summary"])
+
+
+def test_many_prompts_are_a_line_a_percent_at_most(reconcile: Cli, log: Path) -> None:
+    rows = [f"{number},{number + 1}" for number in range(1000)]
+    (reconcile.specs / "unseen.csv").write_text("\n".join(["text_input,output", *rows]) + "\n")
+    check = "{name: unseen, dataset: {path: unseen.csv, metric: exactMatch, minimum: 0.01}}"
+    reconcile.manifest("adder", more=f"  sampling: {{temperature: 0}}\n  checks: [{check}]\n")
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 0
+    told = [line["checks"] for line in lines(log)[1:] if line["event"] == "checking"]
+    assert len(told) == 101
+    assert told[-1] == {"declared": 1, "prompts": 1000, "answered": 1000}
+
+
+def test_a_run_that_breaks_off_says_why_in_its_last_line(reconcile: Cli, log: Path) -> None:
+    reconcile.manifest("adder")
+    done = reconcile("apply", "--events", str(log))
+    assert done.status == 64
+    assert words(log) == ["planned", "summary"]
+    assert lines(log)[-1]["exitStatus"] == 64
+    assert lines(log)[-1]["message"] == "nobody is there to approve this plan; look at it, then run again with --yes"
+    reconcile.manifest("adder", examples=EXAMPLES[:0])
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 1
+    assert "has no examples" in lines(log)[-1]["message"]
+
+
+def test_an_interrupted_run_says_so(reconcile: Cli, log: Path) -> None:
+    def interrupt(_now: object) -> None:
+        raise KeyboardInterrupt
+
+    reconcile.manifest("adder")
+    reconcile.clock.on_move = interrupt
+    assert reconcile("apply", "--yes", "--events", str(log)).status == 130
+    assert lines(log)[-1]["exitStatus"] == 130
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("-", "--events -: standard output carries the result; name a file, or a pipe such as /dev/fd/3"),
+        (
+            "nowhere/events.jsonl",
+            f"--events nowhere/events.jsonl cannot be written: {os.strerror(2)}; {WRITABLE}",
+        ),
+        (
+            "specs",
+            "--events specs cannot be written: Is a directory; name a file in a folder that is there and writable",
+        ),
+        (
+            "specs/adder.yaml",
+            "--events specs/adder.yaml would write over a file that is no log of events; name another file",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_else(reconcile: Cli, file: str, message: str) -> None:
+    manifest = reconcile.manifest("adder").read_text()
+    for command in (["apply", "--yes"], ["wait"], ["check"]):
+        done = reconcile(*command, "--events", file)
+        assert (done.status, done.err) == (64, f"Error: {message}\n")
+    assert (reconcile.specs / "adder.yaml").read_text() == manifest
+    assert not reconcile.lock_file.exists()
+
+
+def test_a_report_in_the_file_of_the_events_is_refused_before_anything_else(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    for command in (["apply", "--yes"], ["wait"], ["check"]):
+        done = reconcile(*command, "--events", "x.json", "--report", "specs/../x.json")
+        told = "--events x.json and --report specs/../x.json are one file; name two files, or leave one out"
+        assert (done.status, done.err) == (64, f"Error: {told}\n")
+    assert not (reconcile.folder / "x.json").exists()
+    assert not reconcile.lock_file.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    done = reconcile("apply", "--yes", "--events", "/dev/full")
+    assert done.status == 0, done.err
+    told = [line for line in done.err.splitlines() if "--events" in line]
+    assert told == [
+        f"warning: --events /dev/full cannot be written any more: {os.strerror(28)}; the run goes on without it"
+    ]
+
+
+def test_the_schema_and_the_page_know_every_word() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+    told = {
+        word for row in re.findall(r"^\| (`.+`) \| .+ \|$", page, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
+    }
+    lines = [one["properties"]["event"] for one in schema("events")["oneOf"][1:]]
+    known = {word for one in lines for word in one.get("enum", [one.get("const")])}
+    assert told == known == {word for word, _ in TOLD.values()} | {"planned", "summary"}

@@ -1,0 +1,191 @@
+"""The real command as a process: exit statuses, signals, usage."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler import __version__
+from reconciler.environment import Environment
+from support.cli_world import Cli
+
+
+def test_version(reconcile: Cli) -> None:
+    assert reconcile("--version").out == f"reconcile, version {__version__}\n"
+
+
+def test_help_lists_every_command(reconcile: Cli) -> None:
+    text = reconcile("--help").out
+
+    for command in (
+        "init",
+        "validate",
+        "plan",
+        "apply",
+        "wait",
+        "status",
+        "resolve",
+        "rollback",
+        "promote",
+        "schema",
+        "emulator",
+        "completion",
+    ):
+        assert f"\n  {command} " in text
+        assert reconcile(command, "--help").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["plan", "--bogus"], "No such option"),
+        (["apply", "--timeout", "soon"], "'soon' is no duration; write it like 90s, 30m or 1h30m."),
+        (["plan", "-l", "team"], "'team' is no label; write it like team=demo."),
+        (["plan", "nowhere"], "nowhere"),
+        (["schema", "Tuned"], "there is no schema of the kind Tuned"),
+    ],
+)
+def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], message: str) -> None:
+    answer = reconcile(*arguments)
+
+    assert answer.status == 64
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_every_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
+    def status(*arguments: str) -> int:
+        process = reconcile.process(*arguments)
+        process.communicate(timeout=30)
+        return process.returncode
+
+    manifest = reconcile.manifest("adder", epochs=100)
+    assert status("validate") == 0
+    assert status("plan", "--detailed-exitcode") == 2
+    assert status("apply") == 64
+    assert status("apply", "--yes", "--no-wait") == 0
+    assert status("wait", "--timeout", "0") == 4
+    manifest.write_text("kind: Nonsense\n")
+    assert status("plan") == 1
+    reconcile.manifest("adder")
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("embedded", "generativelanguage"))
+    reconcile.lock_file.unlink()
+    reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
+    assert status("plan") == 3
+
+
+def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    reconcile.manifest("adder")
+    monkeypatch.setenv("RECONCILE_PLAN_FORMAT", "json")
+
+    assert reconcile("plan").document["kind"] == "Plan"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_promptly_with_a_valid_lockfile(reconcile: Cli, number: signal.Signals) -> None:
+    reconcile.manifest("adder")
+    process = reconcile.process("apply", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training started" in line:
+            break
+
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "interrupted; the lockfile is saved, and trainings go on" in err
+    assert "Traceback" not in err
+    assert json.loads(reconcile.lock_file.read_text())["models"]["adder"]["generations"][0]["state"] == "CREATING"
+
+
+def test_a_kill_loses_nothing(reconcile: Cli) -> None:
+    reconcile.target("  embedded: {stepSeconds: 0.02}\n")
+    reconcile.manifest("adder")
+    process = reconcile.process("apply", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training started" in line:
+            break
+    process.kill()
+    process.communicate(timeout=20)
+
+    resumed = reconcile.process("apply", "--yes")
+    out, err = resumed.communicate(timeout=30)
+
+    assert resumed.returncode == 0, err
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+    assert "adder  ready" in out
+
+
+def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
+    reconcile.target("  embedded: {stepSeconds: 0.02}\n")
+    reconcile.manifest("adder")
+
+    racers = [reconcile.process("apply", "--yes") for _ in range(2)]
+    for racer in racers:
+        _out, err = racer.communicate(timeout=60)
+        assert racer.returncode == 0, err
+
+    assert len(reconcile.lock["adder"]["generations"]) == 1
+    out, _err = reconcile.process("status", "--live", "--format", "json").communicate(timeout=20)
+    assert json.loads(out)["models"][0]["generations"][0]["state"] == "ACTIVE"
+
+
+def test_a_reader_that_leaves_is_no_error_message(reconcile: Cli) -> None:
+    for number in range(30):
+        reconcile.manifest(f"model-{number}")
+    process = reconcile.process("plan", "--format", "json")
+    assert process.stdout is not None
+    process.stdout.close()
+
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=20)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(reconcile: Cli, shell: str) -> None:
+    answer = reconcile("completion", shell)
+
+    assert answer.status == 0
+    assert "_RECONCILE_COMPLETE" in answer.out
+
+
+def test_schema_lists_and_prints(reconcile: Cli) -> None:
+    kinds = reconcile("schema").out.split()
+
+    assert {"TunedModel", "Target", "Plan", "Lock"} <= set(kinds)
+    for kind in kinds:
+        assert json.loads(reconcile("schema", kind).out)["$schema"].startswith("https://json-schema.org/draft/2020-12")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_disk_is_a_message(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "reconciler", "plan"],
+            cwd=reconcile.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert process.returncode == 1
+    assert "No space left on device" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_environment_stays_out_of_what_is_shown() -> None:
+    assert "hush" not in repr(Environment(environ={"RECONCILE_ACCESS_TOKEN": "hush"}))

@@ -1,0 +1,417 @@
+"""prompt on the command line, over the embedded service and over Vertex AI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.commands.main import main
+from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
+from reconciler.environment import Environment
+from support.cli_world import Cli, Result
+from support.render_values import held_to
+from support.vertex_fronts import refusal, refusing
+from support.vertex_runs import apply, manifest, on
+from support.vertex_world import LOCATION, PROJECT, World, lock_file, lock_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+ADDER = "prompt", "adder"
+
+
+@pytest.fixture
+def adder(reconcile: Cli) -> Cli:
+    """A project whose one model serves."""
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes").status == 0
+    return reconcile
+
+
+def key_of(reconcile: Cli) -> str:
+    key: str = reconcile.lock["adder"]["serving"]
+    return key
+
+
+def edit(reconcile: Cli, **fields: Any) -> None:
+    """Change what is recorded of the serving generation."""
+    document = json.loads(reconcile.lock_file.read_text())
+    document["models"]["adder"]["generations"][0].update(fields)
+    reconcile.lock_file.write_text(json.dumps(document))
+
+
+def test_the_answer_alone_goes_to_standard_output(adder: Cli) -> None:
+    answer = adder(*ADDER, "7", "--temperature", "0")
+    assert (answer.status, answer.out) == (0, "8\n")
+    assert answer.err == "The answer is simulated: it is taken from the training examples.\n"
+    assert adder(*ADDER, "7", "-q", "--temperature", "0").err == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",), ("-", "specs")])
+def test_the_prompt_can_come_from_standard_input(adder: Cli, arguments: tuple[str, ...]) -> None:
+    assert adder(*ADDER, *arguments, "--temperature", "0", stdin=b"7\n").out == "8\n"
+
+
+def test_one_line_break_at_the_end_is_no_part_of_the_prompt(adder: Cli) -> None:
+    asked = adder(*ADDER, "--format", "json", stdin="eins\nzwei ä\r\n\r\n".encode()).document["text"]
+    assert asked == "eins\nzwei ä\r\n"
+
+
+def test_a_terminal_is_told_that_it_is_read(adder: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    environment = Environment(
+        cwd=adder.folder, environ={}, stdin=Terminal(b"7\n"), clock=adder.clock, sleeper=adder.clock.sleep
+    )
+    assert main([*ADDER, "--temperature", "0"], environment) == 0
+    said = capsys.readouterr()
+    assert said.out == "8\n"
+    assert said.err.startswith("Type the prompt, and end it with Ctrl-D (on Windows Ctrl-Z, Enter).\n")
+
+
+def test_the_document_holds_it_all(adder: Cli) -> None:
+    options = ["--temperature", "0", "--top-p", "0.5", "--top-k", "3", "--candidates", "2", "--max-tokens", "9"]
+    document = held_to("prompt", adder(*ADDER, "7", *options, "--format", "json").document)
+    key = key_of(adder)
+    assert (document["kind"], document["simulated"], document["key"]) == ("Prompt", True, key)
+    assert document["remote"] == f"tunedModels/{key}"
+    assert document["sampling"] == {"temperature": 0, "topP": 0.5, "topK": 3}
+    assert document["maxTokens"] == 9
+    assert document["candidates"] == [{"text": "8"}, {"text": "8"}]
+
+
+def test_several_answers_stand_apart(adder: Cli) -> None:
+    assert adder(*ADDER, "7", "--temperature", "0", "--candidates", "3").out == "8\n---\n8\n---\n8\n"
+
+
+def test_more_answers_than_one_request_gives_are_asked_for(adder: Cli) -> None:
+    answer = adder(*ADDER, "7", "--candidates", "20", "--format", "json")
+    assert len(answer.document["candidates"]) == 20
+
+
+def test_nothing_is_changed(adder: Cli) -> None:
+    before = adder.lock_file.read_bytes()
+    adder(*ADDER, "7")
+    assert adder.lock_file.read_bytes() == before
+
+
+# The service withholds.
+
+
+@pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
+def test_a_blocked_prompt_is_told_with_the_services_reason(reconcile: Cli, version: str) -> None:
+    reconcile.target(f"  apiVersion: {version}\n")
+    reconcile.manifest(
+        "adder", base="models/text-bison-001" if version == "v1beta3" else "models/gemini-1.5-flash-001-tuning"
+    )
+    assert reconcile("apply", "--yes").status == 0
+
+    answer = reconcile(*ADDER, BLOCKED_PROMPT)
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err == "Error: the service blocked the prompt: SAFETY\n"
+
+    answer = reconcile(*ADDER, BLOCKED_PROMPT, "--format", "json", "-q")
+    document = held_to("prompt", answer.document)
+    assert (answer.status, document["exitStatus"], document["blocked"]) == (1, 1, "SAFETY")
+    assert document["message"] == "the service blocked the prompt: SAFETY"
+    assert answer.err == "Error: the service blocked the prompt: SAFETY\n"
+
+
+def gemini(reconcile: Cli) -> None:
+    """A model of the API version that says of each answer why it ended."""
+    reconcile.target("  apiVersion: v1beta\n")
+    words = [(f"say {number}", f"one two three {number}") for number in range(20)]
+    reconcile.manifest("adder", base="models/gemini-1.5-flash-001-tuning", examples=words)
+    assert reconcile("apply", "--yes").status == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BLOCKED_ANSWER, "Error: the service withheld the answer: SAFETY\n"),
+        (NO_ANSWER, "Error: the service withheld the answer: OTHER\n"),
+    ],
+)
+def test_a_withheld_answer_is_told_with_the_services_reason(reconcile: Cli, text: str, said: str) -> None:
+    gemini(reconcile)
+    answer = reconcile(*ADDER, text)
+    assert (answer.status, answer.out, answer.err) == (1, "", said)
+    document = held_to("prompt", reconcile(*ADDER, text, "--format", "json").document)
+    assert "blocked" not in document
+    assert [one["text"] for one in document["candidates"]] == [""]
+
+
+def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> None:
+    gemini(reconcile)
+    answer = reconcile(*ADDER, "say 7", "--max-tokens", "2", "--temperature", "0")
+    assert (answer.status, answer.out) == (0, "one two\n")
+    assert answer.err.endswith("note: the answer is cut short: MAX_TOKENS; allow more with --max-tokens\n")
+
+
+# What cannot be asked.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--temperature", "2.1"), "2.1 is not in the range 0<=x<=2"),
+        (("--temperature", "nan"), "is no number"),
+        (("--top-p", "-0.1"), "-0.1 is not in the range 0<=x<=1"),
+        (("--top-k", "0"), "0 is not in the range 1<=x<=2147483647"),
+        (("--candidates", "101"), "101 is not in the range 1<=x<=100"),
+        (("--max-tokens", "0"), "0 is not in the range 1<=x<=2147483647"),
+        (("--max-tokens", "many"), "'many' is not a valid integer range"),
+    ],
+)
+def test_values_that_no_service_takes_are_wrong_usage(adder: Cli, arguments: tuple[str, ...], said: str) -> None:
+    answer = adder(*ADDER, "7", *arguments)
+    assert (answer.status, answer.out) == (64, "")
+    assert said in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        ((), b"", "the prompt is empty; give a text, or write one to standard input"),
+        ((), b"\n", "the prompt is empty; give a text, or write one to standard input"),
+        (("",), b"", "the prompt is empty; give a text, or write one to standard input"),
+        ((), b"ab\xff", "the prompt on standard input is no UTF-8: byte 2 is odd; convert it to UTF-8"),
+        (("\udcff",), b"", "the prompt is no Unicode text; write it in UTF-8"),
+        (("-", "-"), b"7", "standard input cannot be both the prompt and a manifest; give the prompt as TEXT"),
+    ],
+)
+def test_a_prompt_that_is_none(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
+    answer = adder(*ADDER, *arguments, stdin=stdin)
+    assert (answer.status, answer.out, answer.err) == (64, "", f"Error: {said}\n")
+
+
+def test_standard_input_that_is_closed_is_empty(adder: Cli) -> None:
+    command = 'exec "$0" -m reconciler prompt adder <&-'
+    ended = subprocess.run(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", command, sys.executable], cwd=adder.folder, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert ended.stderr == "Error: the prompt is empty; give a text, or write one to standard input\n"
+
+
+def test_a_name_that_nobody_knows(adder: Cli) -> None:
+    answer = adder("prompt", "addr", "7")
+    assert answer.status == 1
+    assert answer.err == (
+        "Error: nothing serves addr: neither a manifest nor specs/reconcile.lock.json knows that name; did you mean"
+        " adder?\n"
+    )
+
+
+def test_a_manifest_that_was_never_applied(adder: Cli) -> None:
+    adder.manifest("other")
+    answer = adder("prompt", "other", "7")
+    assert (answer.status, answer.err) == (
+        1,
+        "Error: nothing serves other: it was never applied; run reconcile apply first\n",
+    )
+
+
+def test_nothing_serves_while_the_first_generation_trains(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes", "--no-wait")
+    (key,) = (one["key"] for one in reconcile.lock["adder"]["generations"])
+
+    answer = reconcile(*ADDER, "7")
+    assert answer.status == 1
+    assert answer.err == (
+        "Error: nothing serves adder: none of its generations has been promoted yet; run reconcile apply first\n"
+    )
+    answer = reconcile(*ADDER, "7", "--generation", key)
+    assert answer.status == 1
+    assert answer.err == (f"Error: {key} cannot be asked: it was recorded as CREATING; reconcile wait waits for it\n")
+
+
+def test_a_generation_that_was_rolled_back(adder: Cli) -> None:
+    key = key_of(adder)
+    document = json.loads(adder.lock_file.read_text())
+    del document["models"]["adder"]["serving"]
+    document["models"]["adder"]["rejected"] = [key]
+    adder.lock_file.write_text(json.dumps(document))
+
+    answer = adder(*ADDER, "7")
+    assert answer.status == 1
+    assert answer.err == (
+        f"Error: nothing serves adder: {key} was rolled back; reconcile promote adder lets it serve again\n"
+    )
+    assert adder(*ADDER, "7", "--temperature", "0", "--generation", key).out == "8\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("MISSING", "run reconcile apply to make it anew"),
+        ("FAILED", "see reconcile status; --generation asks another one of adder"),
+    ],
+)
+def test_a_generation_that_is_not_ready(adder: Cli, state: str, remedy: str) -> None:
+    edit(adder, state=state)
+    answer = adder(*ADDER, "7")
+    assert answer.status == 1
+    assert answer.err == f"Error: {key_of(adder)} cannot be asked: it was recorded as {state}; {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "remedy"), [("adder-zzzzzzzz", "the recorded ones are: {key}"), ("{key}x", "did you mean {key}?")]
+)
+def test_a_generation_that_was_never_recorded(adder: Cli, asked: str, remedy: str) -> None:
+    key = key_of(adder)
+    wanted = asked.format(key=key)
+    answer = adder(*ADDER, "7", "--generation", wanted)
+    assert answer.status == 64
+    assert answer.err == f"Error: adder has no recorded generation {wanted}; {remedy.format(key=key)}\n"
+
+
+def test_a_model_that_was_deleted_by_hand(adder: Cli) -> None:
+    (adder.specs / ".reconcile" / "default.sqlite3").unlink()
+    key = key_of(adder)
+    answer = adder(*ADDER, "7")
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err == (
+        f"Error: {key} is gone from the service: it knows no tunedModels/{key}; was it deleted by hand? reconcile"
+        " apply trains it again\n"
+    )
+
+
+# Which generation, and its own preamble.
+
+
+def test_the_generations_own_preamble_is_put_before_the_prompt(reconcile: Cli) -> None:
+    file = reconcile.manifest("adder")
+    file.write_text(file.read_text().replace("adder.csv}", 'adder.csv, preamble: "after "}'))
+    assert reconcile("apply", "--yes").status == 0
+    file.write_text(file.read_text().replace("after ", "before "))
+
+    answer = reconcile(*ADDER, "7", "--temperature", "0", "--format", "json")
+
+    document = answer.document
+    assert (document["preamble"], document["text"]) == ("after ", "7")
+    assert document["candidates"] == [{"text": "8"}], "the whole input of a training example is answered exactly"
+    assert answer.err.splitlines()[0] == (
+        f"warning: specs/adder.yaml:3:18: spec.dataset.preamble: is not the one that {document['key']} was trained"
+        " with, which is put before the prompt here; reconcile apply trains with the new one"
+    )
+
+
+def test_an_older_generation_can_be_asked(adder: Cli) -> None:
+    old = key_of(adder)
+    adder.manifest("adder", examples=[(str(number), str(number + 100)) for number in range(20)])
+    assert adder("apply", "--yes").status == 0
+    assert adder(*ADDER, "7", "--temperature", "0").out == "107\n"
+    assert adder(*ADDER, "7", "--temperature", "0", "--generation", old).out == "8\n"
+
+
+def test_a_model_without_a_manifest_can_be_asked(adder: Cli) -> None:
+    (adder.specs / "adder.yaml").unlink()
+    assert adder(*ADDER, "7", "--temperature", "0").out == "8\n"
+
+
+# Vertex AI.
+
+
+class Overhearing:
+    """A front end that keeps the bodies of prompts."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            async def kept() -> Any:
+                message = await receive()
+                if scope["path"].endswith(":generateContent"):
+                    self.bodies.append(json.loads(message["body"]))
+                return message
+
+            await app(scope, kept, send)
+
+        return front
+
+
+def ask(reconcile: Cli, *arguments: str) -> Result:
+    return on(reconcile, *ADDER, *arguments)
+
+
+@pytest.fixture
+def vertex(reconcile: Cli, world: World) -> World:
+    """Vertex AI with an endpoint that answers."""
+    manifest(reconcile, more="  sampling: {temperature: 0, topP: 0.5}\n")
+    assert apply(reconcile).status == 0
+    return world
+
+
+def test_on_vertex_ai_the_endpoint_is_asked_with_the_declared_sampling(reconcile: Cli, vertex: World) -> None:
+    vertex.front = overheard = Overhearing()
+    endpoint = lock_of(reconcile, "vertex")["adder"]["generations"][0]["resources"]["endpoint"]
+
+    answer = ask(reconcile, "7", "--top-k", "3", "--format", "json")
+
+    assert vertex.lines[-1] == f"POST /v1/{endpoint}:generateContent"
+    document = held_to("prompt", answer.document)
+    assert document["remote"] == endpoint
+    assert document["sampling"] == {"temperature": 0, "topP": 0.5, "topK": 3}
+    assert document["candidates"] == [{"text": "8"}]
+    (body,) = overheard.bodies
+    assert body["generationConfig"] == {"temperature": 0, "topP": 0.5, "topK": 3, "candidateCount": 1}
+
+
+def test_the_command_line_goes_before_the_manifest(reconcile: Cli, vertex: World) -> None:
+    vertex.front = overheard = Overhearing()
+    ask(reconcile, "7", "--temperature", "1", "--top-p", "1")
+    (body,) = overheard.bodies
+    assert body["generationConfig"] == {"temperature": 1, "topP": 1, "candidateCount": 1}
+
+
+def test_where_the_service_keeps_sampling_none_is_sent(reconcile: Cli, world: World) -> None:
+    reconcile.manifest("adder", base="models/gemini-1.5-flash-001-tuning", more="  sampling: {temperature: 0}\n")
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    world.front = overheard = Overhearing()
+    assert reconcile(*ADDER, "7", "--target", "gl").out == "8\n"
+    (body,) = overheard.bodies
+    assert body["generationConfig"] == {"candidateCount": 1}
+
+
+def test_a_model_without_an_endpoint_is_told(reconcile: Cli, vertex: World) -> None:
+    file = lock_file(reconcile, "vertex")
+    document = json.loads(file.read_text())
+    generation = document["models"]["adder"]["generations"][0]
+    del generation["resources"]["endpoint"]
+    file.write_text(json.dumps(document))
+    asked = len(vertex.lines)
+
+    answer = ask(reconcile, "7")
+
+    assert answer.status == 1
+    assert answer.err == (
+        f"Error: {generation['key']} has no endpoint that could be asked: specs/reconcile.vertex.lock.json records"
+        " none; deploy its model to an endpoint in Vertex AI; the next reconcile apply records that\n"
+    )
+    assert len(vertex.lines) == asked
+
+
+def test_an_endpoint_that_is_gone_is_told(reconcile: Cli, vertex: World) -> None:
+    prefix = f"POST /v1/projects/{PROJECT}/locations/{LOCATION}/endpoints/"
+    vertex.front = refusing(refusal(404, "NOT_FOUND", "Endpoint not found."), prefix)
+    answer = ask(reconcile, "7")
+    assert answer.status == 1
+    assert "is gone from the service: it knows no projects/my-project/" in answer.err
+    assert answer.err.endswith("was it deleted by hand? reconcile apply trains it again\n")
+
+
+def test_who_may_not_ask_is_told(reconcile: Cli, vertex: World) -> None:
+    vertex.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), "POST /v1/projects/")
+    answer = ask(reconcile, "7")
+    assert answer.status == 3
+    assert "was refused with 403 PERMISSION_DENIED: No; ask for roles/aiplatform.user" in answer.err

@@ -1,0 +1,381 @@
+"""The published pointer: what is written, when, and over what never."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.commands._publish import Publisher
+from reconciler.domain.errors import LockConflict, ReconcileError, ServiceError
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Capabilities, Manifest, Resources, State, Target
+from reconciler.emulator.app import create_app
+from reconciler.planning.events import Published, record
+from reconciler.providers.google.bucket_lock import BucketLock
+from reconciler.state.lock_store import LockFile
+from support.core_cases import Made, manifest
+from support.core_strategies import generation
+from support.provider_service import Time, error, script
+from support.provider_storage import storage_of
+from support.render_values import held_to
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from reconciler.domain.ports import LockStore
+
+TARGET = Target("default", "reconcile.yaml", "generativelanguage", "demo", project="my-project")
+SERVICE = Capabilities("Generative Language API v1beta3", frozenset())
+ADDRESS = "gs://acme-models/serving.json"
+K1, K2, K3 = "words-11111111", "words-22222222", "words-33333333"
+NUMBERS = "numbers-11111111"
+
+
+def served(key: str | None, published: str | None = None, **fields: Any) -> LockedModel:
+    generations = (generation(key, **fields),) if key else ()
+    return LockedModel("words.yaml", serving=key, published=published, generations=generations)
+
+
+def lock(**models: LockedModel) -> Lock:
+    return Lock(models=models)
+
+
+def publisher(
+    store: LockStore | None, *manifests: Manifest, target: Target = TARGET, shown: str = "serving.json"
+) -> Publisher:
+    return Publisher(target, SERVICE, manifests, store, shown)
+
+
+def sampled(name: str, **sampling: float) -> Manifest:
+    return manifest(Made(name), sampling=sampling)
+
+
+def told(lock: Lock, events: tuple[Published, ...]) -> Lock:
+    return reduce(record, events, lock)
+
+
+def failure(act: Callable[[], object]) -> ReconcileError:
+    with pytest.raises(ReconcileError) as caught:
+        act()
+    return caught.value
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "serving.json"
+
+
+def document(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def keys(file: Path) -> dict[str, str]:
+    return {model["name"]: model["key"] for model in document(file)["models"]}
+
+
+# what is written
+
+
+def test_the_pointer_is_the_document_that_resolve_prints(file: Path) -> None:
+    locked = lock(words=served(K1, preamble="Be brief. "), numbers=served(NUMBERS))
+    events = publisher(LockFile(file), sampled("words", temperature=0.5)).publish(locked)
+    assert events == (Published("numbers", NUMBERS), Published("words", K1))
+    whole = held_to("resolve", document(file))
+    assert whole["target"] == {
+        "name": "default",
+        "provider": "generativelanguage",
+        "label": "Generative Language API v1beta3",
+        "scope": "demo",
+        "project": "my-project",
+    }
+    assert whole["models"][1] == {
+        "name": "words",
+        "key": K1,
+        "remote": f"tunedModels/{K1}",
+        "provider": "generativelanguage",
+        "endpoint": "https://generativelanguage.googleapis.com",
+        "url": f"https://generativelanguage.googleapis.com/v1beta3/tunedModels/{K1}",
+        "preamble": "Be brief. ",
+        "sampling": {"temperature": 0.5},
+    }
+    assert file.read_text(encoding="utf-8").endswith("}\n")
+
+
+def test_on_vertex_ai_the_endpoint_answers(file: Path) -> None:
+    job, endpoint = (f"projects/p/locations/l/{kind}/7" for kind in ("tuningJobs", "endpoints"))
+    target = replace(TARGET, provider="vertex", location="l", endpoint="http://127.0.0.1:1")
+    locked = lock(words=served(K1, remote=job, resources=Resources(job=job, endpoint=endpoint)))
+    publisher(LockFile(file), target=target).publish(locked)
+    (entry,) = document(file)["models"]
+    assert (entry["remote"], entry["url"]) == (endpoint, f"http://127.0.0.1:1/v1/{endpoint}")
+
+
+def test_without_a_pointer_nothing_happens() -> None:
+    nowhere = publisher(None)
+    nowhere.check(lock(words=served(K1)))
+    assert nowhere.publish(lock(words=served(K1))) == ()
+
+
+def test_there_is_no_pointer_before_anything_serves(file: Path) -> None:
+    assert publisher(LockFile(file)).publish(lock(words=served(None))) == ()
+    assert not file.exists()
+
+
+def test_what_changes_is_written_and_told_and_what_does_not_is_neither(file: Path) -> None:
+    ours = publisher(LockFile(file))
+    first = lock(words=served(K1), numbers=served(NUMBERS))
+    after = told(first, ours.publish(first))
+    before = file.stat()
+    assert ours.publish(after) == ()
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert file.stat().st_ino == before.st_ino
+
+    moved = replace(after, models={**after.models, "words": served(K2, K1)})
+    assert ours.publish(moved) == (Published("words", K2),)
+    assert keys(file) == {"words": K2, "numbers": NUMBERS}
+
+
+def test_a_model_that_serves_no_more_is_left_out(file: Path) -> None:
+    ours = publisher(LockFile(file))
+    ours.publish(lock(words=served(K1), numbers=served(NUMBERS)))
+    lost = lock(words=served(K1, K1, state=State.MISSING), numbers=served(None, NUMBERS))
+    assert ours.publish(lost) == (Published("numbers", None), Published("words", None))
+    assert document(file)["models"] == []
+
+
+def test_how_a_model_is_sampled_is_written_without_its_being_news(file: Path) -> None:
+    locked = lock(words=served(K1, K1))
+    publisher(LockFile(file), sampled("words", temperature=0.5)).publish(locked)
+    assert publisher(LockFile(file), sampled("words", temperature=0.7)).publish(locked) == ()
+    assert document(file)["models"][0]["sampling"] == {"temperature": 0.7}
+
+
+def test_of_a_manifest_that_was_not_read_the_sampling_stays_as_long_as_the_generation_does(file: Path) -> None:
+    locked = lock(words=served(K1, K1), numbers=served(NUMBERS, NUMBERS))
+    publisher(LockFile(file), sampled("words", temperature=0.5, top_k=3)).publish(locked)
+    others = publisher(LockFile(file), sampled("numbers"))
+    others.publish(locked)
+    assert document(file)["models"][1]["sampling"] == {"temperature": 0.5, "topK": 3}
+    others.publish(lock(words=served(K2, K1), numbers=served(NUMBERS, NUMBERS)))
+    assert "sampling" not in document(file)["models"][1]
+
+
+def test_a_run_that_died_before_it_recorded_what_it_published_is_caught_up_with(file: Path) -> None:
+    ours = publisher(LockFile(file))
+    ours.publish(lock(words=served(K2, K1)))
+    assert ours.publish(lock(words=served(K2, K1))) == (Published("words", K2),)
+
+
+# over what nothing is written
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", '{"rows": 3}', '{"version": 1, "kind": "Status"}', '{"version": 9, "kind": "Resolve"}'],
+    ids=["empty", "truncated", "foreign", "another document", "newer"],
+)
+def test_what_is_no_pointer_of_ours_is_left_as_it_is(file: Path, content: str) -> None:
+    file.write_text(content, encoding="utf-8")
+    ours = publisher(LockFile(file))
+    for act in (ours.publish, ours.check):
+        assert failure(lambda act=act: act(lock(words=served(K1)))).message.startswith("serving.json ")
+    assert file.read_text(encoding="utf-8") == content
+
+
+def test_bytes_that_are_no_text_are_left_as_they_are(file: Path) -> None:
+    file.write_bytes(b"\xff")
+    caught = failure(lambda: publisher(LockFile(file)).publish(lock(words=served(K1))))
+    assert str(caught) == f"{file} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
+
+
+def test_the_pointer_of_another_target_is_left_as_it_is(file: Path) -> None:
+    publisher(LockFile(file), target=replace(TARGET, scope="theirs")).publish(lock(words=served(K1)))
+    before = file.read_bytes()
+    caught = failure(lambda: publisher(LockFile(file)).publish(lock(words=served(K1))))
+    assert "its scope is theirs, that of reconcile.yaml demo" in caught.message
+    assert file.read_bytes() == before
+
+
+def test_what_somebody_else_wrote_is_told_and_nothing_is_lost(file: Path) -> None:
+    ours = publisher(LockFile(file))
+    after = told(lock(words=served(K1)), ours.publish(lock(words=served(K1))))
+    theirs = file.read_text(encoding="utf-8").replace(K1, K3)
+    file.write_text(theirs, encoding="utf-8")
+    moved = lock(words=replace(served(K2), published=after.models["words"].published))
+    for act in (ours.publish, ours.check):
+        assert str(failure(lambda act=act: act(moved))) == (
+            f"serving.json was changed by somebody else, and is left as it is: it says that {K3} serves words, where"
+            f" {K1} was last written and {K2} serves now; see who did that; then delete it, or move it away: the next"
+            " apply writes it anew"
+        )
+    assert file.read_text(encoding="utf-8") == theirs
+    file.rename(file.with_name("theirs.json"))
+    assert ours.publish(moved) == (Published("words", K2),)
+    assert keys(file) == {"words": K2}
+
+
+# where it cannot be written
+
+
+def test_a_folder_that_is_read_only(file: Path) -> None:
+    publisher(LockFile(file)).publish(lock(words=served(K1)))
+    before = file.read_bytes()
+    file.parent.chmod(0o500)
+    if os.access(file.parent, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    ours = publisher(LockFile(file))
+    for act in (ours.publish, ours.check):
+        caught = failure(lambda act=act: act(lock(words=served(K2, K1))))
+        assert caught.message == f"{file} cannot be written: Permission denied"
+        assert caught.remedy.startswith("see to the permissions of the file and its folder")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_place_that_is_none(tmp_path: Path, *, there: bool) -> None:
+    path = tmp_path / "folder" / "serving.json"
+    if there:
+        path.mkdir(parents=True)
+    ours = publisher(LockFile(path))
+    for act in (ours.publish, ours.check):
+        caught = failure(lambda act=act: act(lock(words=served(K1))))
+        assert caught.message.startswith(f"{path} cannot be ")
+
+
+# with others
+
+
+class Contested:
+    """A store of several writers: before each write of ours another one writes the next of ``rivals``."""
+
+    path = "serving.json"
+
+    def __init__(self, *rivals: str, text: str | None = None) -> None:
+        self.text = text
+        self.rivals = list(rivals)
+
+    def read(self) -> str | None:
+        return self.text
+
+    def write(self, text: str) -> bool:
+        if self.rivals:
+            self.text = self.rivals.pop(0)
+            raise LockConflict("another run has saved it meanwhile")
+        self.text = text
+        return True
+
+    def check_writable(self) -> None:
+        """It always can."""
+
+    def lease(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def text_of(locked: Lock) -> str:
+    store = Contested()
+    publisher(store).publish(locked)
+    assert store.text is not None
+    return store.text
+
+
+def test_who_loses_a_race_reads_again_and_decides_again() -> None:
+    ours = lock(words=served(K2, K1), numbers=served(NUMBERS))
+    store = Contested(text_of(lock(words=served(K2))), text=text_of(lock(words=served(K1))))
+    assert publisher(store).publish(ours) == (Published("numbers", NUMBERS), Published("words", K2))
+    assert store.text == text_of(ours)
+    theirs = text_of(lock(words=served(K3)))
+    store = Contested(theirs)
+    assert "was changed by somebody else" in failure(lambda: publisher(store).publish(ours)).message
+    assert store.text == theirs
+
+
+def test_who_loses_again_and_again_gives_up() -> None:
+    ours = lock(words=served(K1))
+    store = Contested(*[text_of(ours)] * 9)
+    assert str(failure(lambda: publisher(store).publish(ours))) == (
+        "serving.json cannot be written: 5 times in a row another run was faster; run the command again"
+    )
+
+
+def test_a_file_that_many_write_is_always_whole(file: Path) -> None:
+    locked = lock(words=served(K1, K1), numbers=served(NUMBERS, NUMBERS))
+    writers = [publisher(LockFile(file), sampled("words", temperature=number / 10)) for number in range(8)]
+
+    def work(one: Publisher) -> list[tuple[Published, ...]]:
+        return [one.publish(locked) for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, writers))
+    assert results == [[()] * 20] * 8
+    assert keys(file) == {"words": K1, "numbers": NUMBERS}
+    assert [entry.name for entry in file.parent.iterdir()] == ["serving.json"]
+
+
+class Cloud:
+    """One service of Cloud Storage, and the runs that publish there."""
+
+    def __init__(self) -> None:
+        self.time = Time()
+        seeded = random.Random(1)  # noqa: S311 - made-up ids, no secret
+        self.app: ASGIApp = create_app(store=None, clock=self.time.clock, random=seeded)
+
+    def store(self, app: ASGIApp | None = None) -> BucketLock:
+        return BucketLock(
+            ADDRESS,
+            lambda: storage_of(app or self.app, self.time),
+            clock=self.time.clock,
+            sleep=self.time.sleep,
+            holder="process 7",
+            called="the published pointer",
+        )
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    return Cloud()
+
+
+def test_an_object_is_written_with_compare_and_swap(cloud: Cloud) -> None:
+    first, second = (publisher(cloud.store(), shown=ADDRESS) for _ in range(2))
+    assert first.publish(lock(words=served(K1))) == (Published("words", K1),)
+    assert second.publish(lock(words=served(K2, K1))) == (Published("words", K2),)
+    caught = failure(lambda: first.publish(lock(words=served(K3, K1))))
+    assert caught.message.startswith(f"{ADDRESS} was changed by somebody else, and is left as it is: it says that {K2}")
+    assert json.loads(cloud.store().read() or "")["models"][0]["key"] == K2
+
+
+def test_of_many_that_write_an_object_at_once_one_wins_and_the_others_are_told(cloud: Cloud) -> None:
+    start = lock(words=served(K1))
+    publisher(cloud.store(), shown=ADDRESS).publish(start)
+    wanted = [f"words-{letter * 8}" for letter in "abcd"]
+
+    def work(key: str) -> str:
+        try:
+            publisher(cloud.store(), shown=ADDRESS).publish(lock(words=served(key, K1)))
+        except ReconcileError as error:
+            return error.message
+        return key
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(work, wanted))
+    (winner,) = [one for one in outcomes if one in wanted]
+    assert json.loads(cloud.store().read() or "")["models"][0]["key"] == winner
+    assert all(f"it says that {winner} serves words" in one for one in outcomes if one != winner)
+
+
+def test_a_bucket_that_is_out_of_reach_is_told(cloud: Cloud) -> None:
+    ours = publisher(cloud.store(script(error(503, "UNAVAILABLE", "busy"))), shown=ADDRESS)
+    for act, verb in ((ours.publish, "read"), (ours.check, "looked at")):
+        caught = failure(lambda act=act: act(lock(words=served(K1))))
+        assert isinstance(caught, ServiceError)
+        assert caught.message.startswith(f"the published pointer {ADDRESS} cannot be {verb}: GET /storage/v1/b/acme-")

@@ -1,0 +1,46 @@
+"""What an address may do with a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.domain.access import EVERYONE, Grantee, Permission, Reached, reached
+
+ADA, TEAM = "ada@example.com", "nlp@example.com"
+OWNS = Permission(Grantee("user", "owner@example.com"), "owner")
+READS = Permission(Grantee("user", ADA), "reader")
+WRITES = Permission(Grantee("user", ADA), "writer")
+ALL_READ = Permission(EVERYONE, "reader")
+TEAM_READS = Permission(Grantee("group", TEAM), "reader")
+TEAM_WRITES = Permission(Grantee("group", TEAM), "writer")
+PROJECT = Permission(Grantee("project", "123"), "reader")
+
+
+@pytest.mark.parametrize(
+    ("permissions", "certain", "perhaps"),
+    [
+        ([], None, ()),
+        ([OWNS], None, ()),
+        ([OWNS, READS], READS, ()),
+        ([ALL_READ, READS], READS, ()),
+        ([ALL_READ, WRITES], WRITES, ()),
+        ([OWNS, ALL_READ], ALL_READ, ()),
+        ([TEAM_READS, PROJECT], None, (TEAM_READS, PROJECT)),
+        ([TEAM_READS, READS], READS, ()),
+        ([TEAM_WRITES, READS, PROJECT], READS, (TEAM_WRITES,)),
+        ([TEAM_WRITES, WRITES], WRITES, ()),
+    ],
+)
+def test_the_most_is_told_and_what_might_be_more(
+    permissions: list[Permission], certain: Permission | None, perhaps: tuple[Permission, ...]
+) -> None:
+    assert reached(permissions, ADA) == Reached(certain, perhaps)
+    assert reached(reversed(permissions), ADA) == Reached(certain, perhaps)
+
+
+def test_an_owner_reaches_most() -> None:
+    assert reached([ALL_READ, OWNS], "owner@example.com") == Reached(OWNS, ())
+
+
+def test_a_groups_address_is_what_its_members_may() -> None:
+    assert reached([TEAM_WRITES, ALL_READ], TEAM) == Reached(TEAM_WRITES, ())

@@ -1,0 +1,287 @@
+"""The lockfile's text: round trips, and messages for what cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import Lock, LockedModel, LockedTarget, check_owner, instant, locked_target
+from reconciler.domain.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
+from reconciler.state.lockfile import dumps, loads
+from support.core_strategies import generation, locked_models, locks, names
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
+VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+FILE = "specs/reconcile.lock.json"
+RESTORE = f"restore {FILE} from git, or move it away: reconcile refresh rebuilds it"
+FULL = Lock(
+    LockedTarget("default", "embedded", "acme/nlp", "p", None, {"maxCreates": 5}),
+    {
+        "numbers": LockedModel(
+            "numbers.yaml",
+            "numbers-aaaaaaaa",
+            ("numbers-bbbbbbbb",),
+            protect=True,
+            generations=(
+                generation(
+                    declared={"batchSize": 2},
+                    effective={"batchSize": 2, "learningRate": 0.0002},
+                    operation="tunedModels/numbers-aaaaaaaa/operations/x",
+                    total_steps=23,
+                    final_loss=3.8,
+                    create_time="2026-01-01T00:00:00.092786Z",
+                ),
+                generation("numbers-bbbbbbbb", state=State.FAILED, failure=Failure(3, "no"), attempt=1),
+            ),
+        )
+    },
+)
+
+
+@given(locks())
+def test_a_lock_survives_being_written_and_read(lock: Lock) -> None:
+    text = dumps(lock)
+    assert loads(text, FILE) == lock
+    assert dumps(loads(text, FILE)) == text
+    VALIDATOR.validate(json.loads(text))
+
+
+@given(st.dictionaries(names(), locked_models(), max_size=3), st.randoms(use_true_random=False))
+def test_equal_locks_have_equal_texts(models: dict[str, LockedModel], random: Any) -> None:
+    shuffled = list(models.items())
+    random.shuffle(shuffled)
+    assert dumps(Lock(models=models)) == dumps(Lock(models=dict(shuffled)))
+
+
+def test_empty_keys_are_left_out_and_the_rest_is_sorted() -> None:
+    text = dumps(Lock(models={"b": LockedModel("b.yaml"), "a": LockedModel("a.yaml", generations=(generation(),))}))
+    digest = "sha256:" + "0" * 64
+    assert text == (
+        f"""{{
+  "models": {{
+    "a": {{
+      "generations": [
+        {{
+          "attempt": 0,
+          "dataset": {{
+            "digest": "{digest}",
+            "examples": 15,
+            "path": "data.csv"
+          }},
+          "key": "numbers-aaaaaaaa",
+          "origin": "created",
+          "preamble": "",
+          "remote": "tunedModels/numbers-aaaaaaaa",
+          "source": {{
+            "baseModel": "models/text-bison-001"
+          }},
+          "spec": "{digest}",
+          "state": "ACTIVE"
+        }}
+      ],
+      "manifest": "a.yaml"
+    }},
+    "b": {{
+      "manifest": "b.yaml"
+    }}
+  }},
+  "target": {{}},
+  "version": 1
+}}
+"""
+    )
+
+
+def test_what_is_only_intended_has_no_remote_name_and_what_was_made_has_its_resources() -> None:
+    pinned = Dataset("gs://acme/data.jsonl", "sha256:" + "1" * 64, 0, "17", "AAAAAA==", 1000)
+    made = Resources("jobs/1", "models/1@1", "endpoints/1", "us-central1", (Checkpoint("1", 0, 7, "endpoints/2"),))
+    generations = (
+        generation("numbers-bbbbbbbb", remote="", state=State.INTENDED, dataset=pinned),
+        generation(resources=made, dataset=pinned),
+    )
+    document = json.loads(dumps(Lock(FULL.target, {"numbers": LockedModel("n.yaml", generations=generations)})))
+    intended, ready = document["models"]["numbers"]["generations"]
+    assert not intended.keys() & {"remote", "resources", "createTime"}
+    assert ready["dataset"] == {
+        "path": "gs://acme/data.jsonl",
+        "digest": "sha256:" + "1" * 64,
+        "generation": "17",
+        "checksum": "AAAAAA==",
+        "bytes": 1000,
+    }
+    assert ready["resources"] == {
+        "job": "jobs/1",
+        "model": "models/1@1",
+        "endpoint": "endpoints/1",
+        "location": "us-central1",
+        "checkpoints": [{"checkpointId": "1", "epoch": 0, "step": 7, "endpoint": "endpoints/2"}],
+    }
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> str:
+    document = json.loads(dumps(FULL))
+    edit(document)
+    return json.dumps(document)
+
+
+def put(*path: str | int, value: Any) -> str:
+    """The full lock's text with one value put at a path."""
+
+    def edit(document: Any) -> None:
+        for part in path[:-1]:
+            document = document[part]
+        document[path[-1]] = value
+
+    return edited(edit)
+
+
+def drop(*path: str | int) -> str:
+    def edit(document: Any) -> None:
+        for part in path[:-1]:
+            document = document[part]
+        del document[path[-1]]
+
+    return edited(edit)
+
+
+ONE = ("models", "numbers", "generations", 0)
+AT = "models.numbers.generations[0]"
+UNREADABLE = {
+    "truncated": (dumps(FULL)[:200], "is no complete JSON (Unterminated string starting at: line 9 column 23"),
+    "empty": ("", "is no complete JSON (Expecting value: line 1 column 1 (char 0))"),
+    "deeply nested": ("[" * 100_000, "is no complete JSON (maximum recursion depth exceeded"),
+    "not a number of JSON": (put(*ONE, "finalLoss", value=float("nan")), "is no complete JSON (NaN is no JSON number)"),
+    "a list": ("[]", "is JSON, but no lockfile of reconcile"),
+    "another tool's": ('{"lockfileVersion": 3, "packages": {}}', "is JSON, but no lockfile of reconcile"),
+    "models of another kind": ('{"version": 1, "models": []}', "is JSON, but no lockfile of reconcile"),
+    "a version that is none": ('{"version": true, "models": {}}', "is JSON, but no lockfile of reconcile"),
+    "version zero": ('{"version": 0, "models": {}}', "is JSON, but no lockfile of reconcile"),
+    "missing field": (drop(*ONE, "remote"), f": {AT} lacks remote"),
+    "missing digest": (drop(*ONE, "dataset"), f": {AT}.dataset lacks digest"),
+    "null": (put(*ONE, "key", value=None), f": {AT} lacks key"),
+    "no manifest": (drop("models", "numbers", "manifest"), ": models.numbers lacks manifest"),
+    "no scope": (drop("target", "scope"), ": target lacks scope"),
+    "target of another type": (put("target", value=7), ": target is no object"),
+    "model of another type": (put("models", "numbers", value=[]), ": models.numbers is no object"),
+    "generations of another type": (put("models", "numbers", "generations", value={}), "generations is no list"),
+    "generation of another type": (put(*ONE, value="x"), f": {AT} is no object"),
+    "rejected of another type": (put("models", "numbers", "rejected", value=[1]), "models.numbers.rejected is no text"),
+    "protect of another type": (
+        put("models", "numbers", "protect", value="no"),
+        "models.numbers.protect is no boolean",
+    ),
+    "attempt of another type": (put(*ONE, "attempt", value="0"), f": {AT}.attempt is no whole number"),
+    "a boolean for a number": (put(*ONE, "attempt", value=True), f": {AT}.attempt is no whole number"),
+    "odd state": (
+        put(*ONE, "state", value="DONE"),
+        f": {AT}.state is none of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, RETIRED",
+    ),
+    "odd digest": (put(*ONE, "spec", value="sha256:xyz"), f": {AT}.spec is no sha256 digest"),
+    "odd time": (put(*ONE, "createTime", value="yesterday"), f": {AT}.createTime is no RFC 3339 time"),
+    "time without zone": (
+        put(*ONE, "createTime", value="2026-01-01T00:00:00"),
+        f": {AT}.createTime is no RFC 3339 time",
+    ),
+    "odd hyperparameter": (
+        put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
+        f": {AT}.hyperparameters.declared.batchSize is no number",
+    ),
+    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss is no number"),
+    "an infinite number": (
+        put(*ONE, "finalLoss", value="").replace('"finalLoss": ""', '"finalLoss": 1e999'),
+        f": {AT}.finalLoss is no number",
+    ),
+    "no remote although it was begun": (
+        edited(lambda document: document["models"]["numbers"]["generations"][0].update(state="CREATING", remote=None)),
+        f": {AT} lacks remote",
+    ),
+    "checkpoint without id": (
+        put(*ONE, "resources", value={"checkpoints": [{"epoch": 1}]}),
+        f": {AT}.resources.checkpoints[0] lacks checkpointId",
+    ),
+    "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job is no text"),
+    "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes is no whole number"),
+    "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error lacks message"),
+    "odd limit": (put("target", "limits", "maxCreates", value=1.5), ": target.limits.maxCreates is no whole number"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_read_is_told_with_its_place_and_a_remedy(text: str, message: str) -> None:
+    with pytest.raises(ReconcileError) as caught:
+        loads(text, FILE)
+    assert caught.value.message.startswith(FILE)
+    assert message in caught.value.message
+    assert caught.value.remedy == RESTORE
+
+
+def test_conflict_markers_are_told_as_such() -> None:
+    text = dumps(FULL).replace('  "target"', '<<<<<<< HEAD\n  "target"')
+    with pytest.raises(ReconcileError) as caught:
+        loads(text, FILE)
+    assert str(caught.value) == (
+        f"{FILE} holds the conflict markers of a merge; run reconcile refresh, which unites both sides"
+    )
+
+
+def test_a_newer_version_is_refused() -> None:
+    with pytest.raises(ReconcileError) as caught:
+        loads('{"version": 2, "models": {}}', FILE)
+    assert str(caught.value) == f"{FILE} has version 2, and this reconcile reads up to 1; upgrade reconcile"
+
+
+TARGET = Target("default", "specs/reconcile.yaml", "generativelanguage", "acme/nlp", project="p")
+
+
+@pytest.mark.parametrize(
+    ("field", "recorded", "message"),
+    [
+        ("provider", "embedded", 'it records "embedded", specs/reconcile.yaml says "generativelanguage"'),
+        ("project", None, 'it records none, specs/reconcile.yaml says "p"'),
+        ("location", "europe-west4", 'it records "europe-west4", specs/reconcile.yaml says none'),
+        ("scope", "acme", 'it records "acme", specs/reconcile.yaml says "acme/nlp"'),
+    ],
+)
+def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | None, message: str) -> None:
+    lock = Lock(LockedTarget(**{**asdict(locked_target(TARGET)), field: recorded}))
+    with pytest.raises(ReconcileError) as caught:
+        check_owner(lock, TARGET, FILE)
+    assert str(caught.value) == (
+        f"{FILE} belongs to another {field}: {message}; "
+        f"go back to the old {field}, or move {FILE} away to start anew under a target of another name"
+    )
+
+
+def test_a_lockfile_of_this_target_is_taken_whatever_its_limits() -> None:
+    check_owner(Lock(), TARGET, FILE)
+    check_owner(Lock(locked_target(TARGET)), replace(TARGET, name="other", limits=Limits(max_creates=1)), FILE)
+
+
+def test_of_the_limits_those_that_differ_from_the_defaults_are_recorded() -> None:
+    limits = Limits(max_creates=7, requests_per_minute=60)
+    assert locked_target(replace(TARGET, limits=limits)).limits == {"maxCreates": 7, "requestsPerMinute": 60}
+    assert locked_target(TARGET).limits == {}
+
+
+def test_a_model_is_the_recorded_one_when_it_was_created_at_the_same_moment() -> None:
+    one = generation(create_time="2026-01-01T00:00:00.5Z")
+    live = RemoteModel(one.remote, State.ACTIVE)
+    assert one.is_same(replace(live, create_time="2026-01-01T00:00:00.500Z"))
+    assert one.is_same(replace(live, create_time="2026-01-01T01:00:00.500+01:00"))
+    assert not one.is_same(replace(live, create_time="2026-01-01T00:00:01Z"))
+    assert not one.is_same(live)
+    assert not replace(one, create_time="").is_same(live)
+
+
+def test_nanoseconds_are_cut() -> None:
+    assert instant("2023-09-18T11:06:39.461814784Z") == instant("2023-09-18T11:06:39.461814Z")
+    assert instant("") is None

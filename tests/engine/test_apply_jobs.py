@@ -1,0 +1,203 @@
+"""Jobs that somebody cancels or that never begin, and data sets and base models that are not there any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.errors import ExitStatus, ServiceError
+from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
+from reconciler.domain.plan import Kind, Reason, Request
+from reconciler.engine.observe import pin
+from reconciler.planning.dataset_versions import pinned
+from reconciler.planning.events import Cancelled, Progressed
+from support.core_cases import OBJECT, digest_of
+from support.engine_fake import Queue, World, manifest
+from support.provider_fake import FakeJobs, FakeProvider
+
+RETRY = Request(retry=frozenset({"numbers"}))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> World:
+    return World(tmp_path, service=Queue)
+
+
+def test_what_is_cancelled_at_the_service_while_one_waits_is_held_until_a_retry(world: World) -> None:
+    world.time.acts = [lambda: world.change("jobs/1", state=State.CANCELLED)]
+    ran = world.run(manifest())
+    assert ran.happened == ["Intended", "Started", "Cancelled"]
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert ran.outcome.failed == {"numbers"}
+    again = world.run(manifest())
+    assert again.happened == []
+    assert [(one.kind, one.reason, one.message) for one in again.outcome.plan.actions] == [
+        (
+            Kind.HOLD,
+            Reason.CANCELLED,
+            "the training was cancelled at the service; change the inputs, or train it again with --retry numbers",
+        )
+    ]
+    assert again.outcome.exit_status is ExitStatus.ERROR
+    retried = world.run(manifest(), request=RETRY)
+    assert retried.outcome.exit_status is ExitStatus.OK
+    model = world.checkout.lock.models["numbers"]
+    assert [(one.attempt, one.state) for one in model.generations] == [(1, State.ACTIVE), (0, State.CANCELLED)]
+    assert model.serving == model.generations[0].key
+
+
+def test_why_a_job_was_cancelled_is_recorded(world: World) -> None:
+    failure = Failure(8, "The quota was used up")
+    world.time.acts = [lambda: world.change("jobs/1", state=State.CANCELLED, failure=failure)]
+    ran = world.run(manifest())
+    assert [event.model.failure for event in ran.events if isinstance(event, Cancelled)] == [failure]
+    (one,) = world.checkout.lock.models["numbers"].generations
+    assert (one.state, one.failure) == (State.CANCELLED, failure)
+
+
+def test_a_cancelled_replacement_leaves_what_serves(world: World) -> None:
+    world.run(manifest())
+    serving = world.checkout.lock.models["numbers"].serving
+    world.time.acts = [lambda: world.change("jobs/2", state=State.CANCELLED)]
+    ran = world.run(manifest(), request=Request(replace=frozenset({"numbers"})))
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert world.checkout.lock.models["numbers"].serving == serving
+    assert world.run(manifest()).outcome.exit_status is ExitStatus.OK
+
+
+def test_the_phase_of_what_does_not_begin_is_told_and_time_may_run_out(busy: World) -> None:
+    ran = busy.run(manifest(), timeout=timedelta(minutes=90))
+    assert {event.model.phase for event in ran.events if isinstance(event, Progressed)} == {"QUEUED"}
+    assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
+    (wait,) = ran.outcome.plan.actions
+    assert (wait.kind, wait.reason) == (Kind.WAIT, Reason.TRAINING)
+    assert wait.message.startswith("the service has shown it as QUEUED for 1.5 hours: its location may be short of")
+    assert busy.states() == [State.CREATING]
+
+
+def test_the_deadline_of_what_does_not_begin_ends_the_waiting_and_cancels_nothing(busy: World) -> None:
+    hurried = manifest(lifecycle=Lifecycle(timeout=timedelta(hours=2)))
+    ran = busy.run(hurried)
+    (hold,) = ran.outcome.plan.actions
+    assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.DEADLINE_EXCEEDED)
+    assert "shown it as QUEUED for 2.0 hours" in hold.message
+    assert hold.message.endswith(f"spec.lifecycle.timeout is over, and nobody waits for {hold.key}")
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert busy.states() == [State.CREATING]
+    assert busy.run(hurried).outcome.exit_status is ExitStatus.ERROR
+
+
+def test_a_base_model_that_cannot_be_tuned_is_held_before_anything_is_asked(world: World) -> None:
+    ran = world.run(manifest(source=Source("old-base")), manifest("letters"))
+    held = {one.name: (one.kind, one.reason, one.message) for one in ran.approved.actions}
+    assert held["numbers"] == (Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, "old-base does not exist")
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert set(world.checkout.lock.models) == {"letters"}
+    assert [one.reason for one in ran.outcome.plan.failing] == [Reason.BASE_MODEL_UNAVAILABLE]
+
+
+class Counting(FakeProvider):
+    """Keeps which base models it was asked about."""
+
+    def __init__(self, jobs: FakeJobs) -> None:
+        super().__init__(jobs)
+        self.asked: list[frozenset[str]] = []
+
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
+        self.asked.append(base_models)
+        return await super().preflight(base_models)
+
+
+def test_base_models_are_looked_up_once_and_only_where_something_is_created(world: World) -> None:
+    counting = Counting(world.jobs)
+    wanted = (manifest(), manifest("letters"), manifest("words", source=Source("old-base")))
+    world.run(*wanted, provider=counting)
+    assert counting.asked == [frozenset({"fake-base", "old-base"})]
+    world.run(*wanted[:2], provider=counting)
+    assert len(counting.asked) == 1
+
+
+class Bucket:
+    """Data sets in Cloud Storage that are not there, or that nobody may look at."""
+
+    def __init__(self, **found: Dataset) -> None:
+        self.found = found
+        self.asked: list[str] = []
+
+    async def pin(self, uri: str) -> Dataset:
+        self.asked.append(uri)
+        if uri.startswith("gs://down/"):
+            raise ServiceError("GET gs://down got no answer", code="UNREACHABLE")
+        return self.found.get(uri[-1], Dataset(uri, "", 0, fault=f"there is no {uri}"))
+
+
+ADDRESS = Dataset(OBJECT, "", 0)
+PINNED = Dataset(OBJECT, digest_of(1), 0, "1", "AAAAAA==", 1000)
+OVERWRITTEN = Dataset(OBJECT, digest_of(2), 0, "2", "AAAAAA==", 1000)
+GONE = replace(ADDRESS, fault=f"there is no {OBJECT}")
+
+
+def test_every_address_is_looked_at_once() -> None:
+    declared = [manifest(name, dataset=ADDRESS) for name in ("a", "b")]
+    declared.append(manifest("c", dataset=Dataset("gs://acme/c", "", 0), validation=ADDRESS))
+    bucket = Bucket(l=PINNED)
+    found = asyncio.run(pin(bucket, declared, 2))
+    assert sorted(bucket.asked) == ["gs://acme/c", OBJECT]
+    assert found[OBJECT] == PINNED
+    assert found["gs://acme/c"].fault == "there is no gs://acme/c"
+
+
+def test_a_store_that_cannot_be_reached_ends_the_look() -> None:
+    with pytest.raises(ServiceError, match="gs://down got no answer"):
+        asyncio.run(pin(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
+
+
+def test_an_object_is_recorded_as_it_was_trained_on(world: World) -> None:
+    assert world.run(manifest(dataset=PINNED)).outcome.exit_status is ExitStatus.OK
+    (one,) = world.checkout.lock.models["numbers"].generations
+    assert one.dataset == PINNED
+
+
+def test_a_training_outlives_its_data_and_nothing_new_is_trained_on_what_is_gone(world: World) -> None:
+    world.run(manifest(dataset=PINNED))
+    gone = pinned([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
+    assert world.run(*gone).happened == []
+    changed = [replace(one, hyperparameters={"epochCount": 9}) for one in gone]
+    ran = world.run(*changed)
+    assert [(one.reason, one.message) for one in ran.outcome.plan.actions] == [
+        (Reason.DATA_UNAVAILABLE, f"there is no {OBJECT}")
+    ]
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert len(world.states()) == 1
+
+
+def test_an_object_that_was_overwritten_is_trained_on_anew(world: World) -> None:
+    world.run(manifest(dataset=PINNED))
+    ran = world.run(manifest(dataset=OVERWRITTEN))
+    (action,) = ran.approved.actions
+    assert (action.kind, action.reason) == (Kind.CREATE, Reason.CONTENT_CHANGED)
+    assert next((one.field, one.live, one.declared) for one in action.changes) == ("dataset.generation", "1", "2")
+    assert [one.dataset.generation for one in world.checkout.lock.models["numbers"].generations] == ["2", "1"]
+    assert world.states() == [State.ACTIVE, State.ACTIVE]
+
+
+def test_what_was_cut_off_on_data_that_is_gone_by_now_is_held_and_the_intent_kept(world: World) -> None:
+    class Outage(FakeProvider):
+        async def create(self, *_: object) -> object:
+            raise ServiceError("POST /jobs got no answer", code="UNREACHABLE")
+
+    world.run(manifest(dataset=PINNED), provider=Outage(world.jobs))
+    gone = pinned([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
+    ran = world.run(*gone)
+    assert [one.reason for one in ran.outcome.plan.actions] == [Reason.DATA_UNAVAILABLE]
+    assert [one.state for one in world.checkout.lock.models["numbers"].generations] == [State.INTENDED]

@@ -1,0 +1,197 @@
+"""What a new generation goes through before it serves: access, checks, promotion, and telling applications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.responses import JSONResponse, Response
+
+from reconciler.domain.access import EVERYONE, Grant, Grantee
+from reconciler.domain.checks import Check, Expectation
+from reconciler.domain.errors import ExitStatus, ReconcileError
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Lifecycle, Manifest, Sampling
+from reconciler.domain.plan import Kind, Reason
+from reconciler.planning.events import Published
+from support.engine_world import CREATE, LIST, World, answering, manifest, tuning
+
+if TYPE_CHECKING:
+    from starlette.requests import Request as HttpRequest
+
+ADA, NLP = Grantee("user", "ada@example.com"), Grantee("group", "nlp@example.com")
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def block(world: World, name: str = "numbers") -> LockedModel:
+    return world.checkout.lock.models[name]
+
+
+def grants(world: World, key: str) -> dict[str, str]:
+    """Everybody's role but the owner's, as another client sees it."""
+    listed = world.request("GET", f"tunedModels/{key}/permissions", pageSize="1000").get("permissions", [])
+    return {one.get("emailAddress", one["granteeType"]): one["role"] for one in listed if one["role"] != "OWNER"}
+
+
+def checked(*pairs: tuple[str, str], **fields: object) -> Manifest:
+    checks = tuple(
+        Check(f"c{number}", prompt, Expectation("equals", (wanted,))) for number, (prompt, wanted) in enumerate(pairs)
+    )
+    return manifest(sampling=GREEDY, checks=checks, **fields)
+
+
+RIGHT, WRONG = ("3", "4"), ("3", "5")
+
+
+def test_a_generation_is_shared_and_checked_before_it_serves(world: World) -> None:
+    ran = world.run(checked(RIGHT, access=(Grant(ADA, "reader"),)))
+    happened = [name for name in ran.happened if name != "Checking"]
+    assert happened == ["Started", "Completed", "Updated", "Checked", "Promoted"]
+    assert ran.outcome.exit_status is ExitStatus.OK
+    assert grants(world, block(world).generations[0].key) == {"ada@example.com": "READER"}
+    again = world.run(checked(RIGHT, access=(Grant(ADA, "reader"),)))
+    assert again.requests[0] == LIST
+    assert len(again.requests) == 2  # the permissions of the one model whose access is declared
+    assert again.happened == []
+
+
+def test_access_is_created_patched_and_revoked_on_superseded_generations_too(world: World) -> None:
+    world.run(manifest(access=(Grant(ADA, "reader"), Grant(NLP, "reader"))))
+    world.run(manifest(hyperparameters=tuning(epochCount=4), access=(Grant(ADA, "writer"),)))
+    generations = block(world).generations
+    assert len(generations) == 2
+    assert [grants(world, one.key) for one in generations] == [{"ada@example.com": "WRITER"}] * 2
+
+
+def test_drift_of_permissions_is_undone_and_the_owner_stays(world: World) -> None:
+    world.run(manifest(access=()))
+    key = block(world).generations[0].key
+    body = {"granteeType": "EVERYONE", "role": "READER"}
+    world.request("POST", f"tunedModels/{key}/permissions", body)
+    ran = world.run(manifest(access=()))
+    (update,) = ran.approved.of_kind(Kind.UPDATE)
+    assert update.reason is Reason.ACCESS_CHANGED
+    assert update.fields == ("access.everyone",)
+    listed = world.request("GET", f"tunedModels/{key}/permissions")["permissions"]
+    assert [one["role"] for one in listed] == ["OWNER"]
+
+
+def test_without_access_no_permission_is_read_or_changed(world: World) -> None:
+    world.run(manifest())
+    key = block(world).generations[0].key
+    world.request("POST", f"tunedModels/{key}/permissions", {"granteeType": "EVERYONE", "role": "READER"})
+    ran = world.run(manifest())
+    assert ran.requests == [LIST]
+    assert grants(world, key) == {"EVERYONE": "READER"}
+
+
+def test_sharing_with_everyone_is_told_in_every_plan(world: World) -> None:
+    shared = manifest(access=(Grant(EVERYONE, "reader"),))
+    notice = "numbers is shared with everyone, as spec.access declares"
+    assert notice in world.run(shared).outcome.plan.notices
+    assert notice in world.look(shared).notices
+
+
+def test_permissions_that_may_not_be_read_hold_their_model_alone(tmp_path: Path) -> None:
+    def front(request: HttpRequest) -> Response | None:
+        if request.url.path.endswith("/permissions") and "/numbers-" in request.url.path:
+            error = {"code": 403, "status": "PERMISSION_DENIED", "message": "You are no owner."}
+            return JSONResponse({"error": error}, status_code=403)
+        return None
+
+    world = World(tmp_path, around=answering(front))
+    ran = world.run(manifest(access=(Grant(ADA, "reader"),)), manifest("words"))
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    (hold,) = ran.outcome.plan.of_kind(Kind.HOLD)
+    assert (hold.name, hold.reason) == ("numbers", Reason.ACCESS_UNAVAILABLE)
+    assert "You are no owner" in hold.message
+    assert block(world).serving is None
+    assert block(world, "words").serving
+
+
+def test_what_fails_its_checks_does_not_take_over(world: World) -> None:
+    world.run(checked(RIGHT))
+    old = block(world).serving
+    ran = world.run(checked(RIGHT, WRONG, hyperparameters=tuning(epochCount=4)))
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    (hold,) = ran.outcome.plan.of_kind(Kind.HOLD)
+    assert hold.reason is Reason.CHECKS_FAILED
+    assert "1 of 2 checks passed" in hold.message
+    assert f"{old} serves on: 1 of 1 checks passed" in hold.message
+    assert block(world).serving == old
+    quiet = world.run(checked(RIGHT, WRONG, hyperparameters=tuning(epochCount=4)))
+    assert quiet.requests == [LIST]  # checks of the same digest are not run again
+    assert quiet.outcome.exit_status is ExitStatus.ERROR
+
+
+def test_corrected_checks_run_again_and_nothing_trains(world: World) -> None:
+    assert world.run(checked(WRONG)).outcome.exit_status is ExitStatus.ERROR
+    assert block(world).serving is None
+    ran = world.run(checked(RIGHT))
+    assert ran.outcome.exit_status is ExitStatus.OK
+    assert CREATE not in ran.requests
+    assert block(world).serving == block(world).generations[0].key
+
+
+def test_wait_runs_checks_and_promotes(world: World) -> None:
+    world.run(checked(RIGHT), wait=False)
+    ran = world.run(checked(RIGHT), creates=False, writes=False)
+    assert ran.outcome.exit_status is ExitStatus.OK
+    assert block(world).serving
+
+
+def test_on_failed_checks_serve_lets_it_serve_and_says_so(world: World) -> None:
+    lenient = checked(WRONG, lifecycle=Lifecycle(on_failed_checks="serve"))
+    ran = world.run(lenient)
+    assert ran.outcome.exit_status is ExitStatus.OK
+    assert block(world).serving
+    assert ran.outcome.plan.notices == ("numbers serves although its checks fail: 0 of 1 checks passed",)
+
+
+def test_checks_that_cannot_be_run_refuse_their_manifest_alone(tmp_path: Path) -> None:
+    def front(request: HttpRequest) -> Response | None:
+        if request.url.path.endswith(":generateText"):
+            error = {"code": 400, "status": "INVALID_ARGUMENT", "message": "No answers today."}
+            return JSONResponse({"error": error}, status_code=400)
+        return None
+
+    world = World(tmp_path, around=answering(front))
+    ran = world.run(checked(RIGHT), manifest("words"))
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert "No answers today" in str(ran.outcome.refused["numbers"].error)
+    assert block(world).generations[0].checks is None
+    assert block(world, "words").serving
+
+
+def test_applications_are_told_after_what_serves_is_on_disk(world: World) -> None:
+    told: list[tuple[str | None, str | None]] = []
+
+    def publish(lock: Lock) -> Iterable[Published]:
+        told.append((lock.models["numbers"].serving, block(world).serving))
+        yield Published("numbers", lock.models["numbers"].serving)
+
+    world.publish = publish
+    ran = world.run(manifest())
+    key = block(world).generations[0].key
+    assert told[0] == (key, key)
+    assert block(world).published == key
+    assert "Published" in ran.happened
+
+
+def test_what_cannot_be_published_serves_and_fails_the_run(world: World) -> None:
+    def publish(_lock: Lock) -> Iterable[Published]:
+        raise ReconcileError("serving.json was changed by somebody else", "move it away")
+
+    world.publish = publish
+    ran = world.run(manifest())
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert str(ran.outcome.unpublished) == "serving.json was changed by somebody else; move it away"
+    assert block(world).serving
+    assert block(world).published is None

@@ -1,0 +1,133 @@
+"""How long a run waits, and how the next one resumes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.errors import ExitStatus
+from reconciler.domain.model import Lifecycle, State
+from reconciler.domain.plan import Kind, Reason
+from reconciler.domain.ports import Provider
+from reconciler.engine.apply import Options
+from support.engine_world import CREATE, LIST, SECONDS, World, manifest, tuning
+from support.provider_service import Time
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_run_that_does_not_wait_ends_well_with_the_training_under_way(world: World) -> None:
+    ran = world.run(manifest(), wait=False)
+    assert world.time.naps == []
+    assert ran.outcome.exit_status is ExitStatus.OK
+    assert not ran.outcome.timed_out
+    assert world.checkout.lock.models["numbers"].generations[0].state is State.CREATING
+
+
+def test_when_the_time_runs_out_it_says_so_and_the_next_run_resumes(world: World) -> None:
+    ran = world.run(manifest(), timeout=timedelta(seconds=9))
+    assert sum(world.time.naps) == pytest.approx(9)
+    assert ran.outcome.timed_out
+    assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
+    resumed = world.run(manifest())
+    assert CREATE not in resumed.requests
+    assert resumed.happened == ["Completed", "Promoted"]
+    assert sum(world.time.naps) == pytest.approx(SECONDS, abs=2)
+
+
+def test_without_any_time_it_looks_once(world: World) -> None:
+    world.run(manifest(), wait=False)
+    ran = world.run(manifest(), timeout=timedelta(), creates=False, writes=False)
+    assert ran.requests == [LIST]
+    assert world.time.naps == []
+    assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
+
+
+def test_waiting_creates_and_patches_nothing_but_promotes_what_is_ready(world: World) -> None:
+    world.run(manifest("a"), wait=False)
+    ran = world.run(manifest("a"), manifest("b"), creates=False, writes=False)
+    assert ran.happened == ["Completed", "Promoted"]
+    assert {line.split()[0] for line in ran.requests} == {"GET"}
+    assert [(one.name, one.kind) for one in ran.outcome.plan.actions] == [("a", Kind.NOOP), ("b", Kind.CREATE)]
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+
+
+def test_waiting_does_not_promote_what_must_be_patched_first(world: World) -> None:
+    world.run(manifest(), wait=False)
+    ran = world.run(manifest(description="new"), creates=False, writes=False)
+    assert ran.happened == ["Completed"]
+    assert [one.kind for one in ran.outcome.plan.actions] == [Kind.UPDATE, Kind.PROMOTE]
+    assert world.run(manifest(description="new")).happened == ["Updated", "Promoted"]
+
+
+def test_past_the_manifests_own_timeout_nobody_waits_and_the_training_goes_on(world: World) -> None:
+    impatient = manifest(lifecycle=Lifecycle(timeout=timedelta(seconds=10)))
+    ran = world.run(impatient)
+    (hold,) = ran.outcome.plan.actions
+    assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.DEADLINE_EXCEEDED)
+    assert hold.message == (
+        f"the training has taken longer than spec.lifecycle.timeout; it goes on, and nobody waits for {hold.key}"
+    )
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert 10 < sum(world.time.naps) < 15
+    world.time.now += timedelta(minutes=1)
+    assert world.run(impatient).happened == ["Completed", "Promoted"]
+
+
+def test_what_ends_while_others_are_waited_for_is_late_no_more(world: World) -> None:
+    ran = world.run(manifest("late", lifecycle=Lifecycle(timeout=timedelta(seconds=10))), manifest("other"))
+    assert sorted(ran.happened) == ["Completed"] * 2 + ["Promoted"] * 2 + ["Started"] * 2
+    assert ran.outcome.exit_status is ExitStatus.OK
+
+
+def test_the_training_of_an_orphan_is_recorded_and_not_waited_for(world: World) -> None:
+    world.run(manifest(hyperparameters=tuning(learningRate=1.5)), wait=False)
+    ran = world.run()
+    assert world.time.naps == []
+    assert [one.reason for one in ran.outcome.plan.actions] == [Reason.ORPHANED]
+    world.time.now += timedelta(minutes=1)
+    ran = world.run()
+    assert ran.happened == ["Failed"]
+    assert ran.outcome.exit_status is ExitStatus.OK
+    failure = world.checkout.lock.models["numbers"].generations[0].failure
+    assert failure is not None
+    assert "The effective learning rate 1.5 is too high" in failure.message
+
+
+class Stuck(Time):
+    """A time that stands still: who sleeps never wakes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.asleep.set()
+        await asyncio.Event().wait()
+
+
+def test_a_cancelled_run_leaves_a_lockfile_that_the_next_one_resumes(tmp_path: Path) -> None:
+    stuck = Stuck()
+    world = World(tmp_path, time=stuck)
+
+    async def act(provider: Provider) -> None:
+        recorder = world.recorder(world.checkout, [])
+        reconciler = world.reconciler(provider, (manifest("a"), manifest("b")), Options(), recorder)
+        run = asyncio.create_task(reconciler.run(await reconciler.look()))
+        await stuck.asleep.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    world.with_provider(act)
+    assert {one.generations[0].state for one in world.checkout.lock.models.values()} == {State.CREATING}
+    world.time = Time()
+    world.time.now = stuck.now = stuck.now + timedelta(minutes=1)
+    assert sorted(world.run(manifest("a"), manifest("b")).happened) == ["Completed"] * 2 + ["Promoted"] * 2

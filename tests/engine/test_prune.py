@@ -1,0 +1,435 @@
+"""Deleting at the service: last, only what was approved, and only as far as that still holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Handle, Lifecycle, Manifest, Source, State
+from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
+from reconciler.domain.ports import Provider
+from reconciler.engine.prune import Pruner
+from reconciler.planning.events import Event, Published, Rejected, Retired, Unserved, record
+from reconciler.state.lockfile import dumps
+from reconciler.state.published_pointer import newly_published
+from support.engine_fake import World as Jobs
+from support.engine_fake import manifest as job_manifest
+from support.engine_world import World, answering, manifest, tuning
+from support.provider_service import error
+
+if TYPE_CHECKING:
+    from starlette.requests import Request as HttpRequest
+    from starlette.responses import Response
+
+ASKED = Request(pruning=Pruning())
+ONE = Lifecycle(retain=1)
+
+
+@dataclass
+class Pruned:
+    """What a run of pruning did: what was approved, what was left, and what happened."""
+
+    approved: Plan
+    left: Plan
+    events: list[Event]
+    pruner: Pruner
+
+    @property
+    def deleted(self) -> list[str]:
+        return [event.key for event in self.events if isinstance(event, Retired)]
+
+
+def prune(
+    world: World,
+    *manifests: Manifest,
+    request: Request = ASKED,
+    meanwhile: Callable[[], object] = lambda: None,
+    publish: Callable[[Lock], Any] = lambda _lock: (),
+    unprotected: tuple[str, ...] = (),
+) -> Pruned:
+    """Look, let something happen, and delete."""
+    events: list[Event] = []
+    recorder = world.recorder(world.checkout, events)
+
+    def pruner(provider: Provider) -> Pruner:
+        return Pruner(
+            provider=provider,
+            manifests=manifests,
+            target=world.target,
+            recorder=recorder,
+            clock=world.time.clock,
+            request=request,
+            publish=publish,
+            unprotected=unprotected,
+        )
+
+    async def act(provider: Provider) -> Pruned:
+        run = pruner(provider)
+        return Pruned(approved, await run.run(approved), events, run)
+
+    approved = world.with_provider(lambda provider: pruner(provider).look())
+    meanwhile()
+    return world.with_provider(act)
+
+
+def trained(world: World, *epochs: int, name: str = "numbers", **fields: Any) -> list[str]:
+    """Generations with so many epochs each, one after the other; their keys."""
+    for count in epochs:
+        world.run(manifest(name, hyperparameters=tuning(epochCount=count), **fields))
+    return [one.key for one in reversed(world.checkout.lock.models[name].generations)]
+
+
+def ids(world: World) -> set[str]:
+    return {model["name"].removeprefix("tunedModels/") for model in world.everything()}
+
+
+def states(world: World, name: str = "numbers") -> list[State]:
+    return [one.state for one in reversed(world.checkout.lock.models[name].generations)]
+
+
+def latest(epochs: int = 3, **fields: Any) -> Manifest:
+    return manifest(hyperparameters=tuning(epochCount=epochs), **({"lifecycle": ONE} | fields))
+
+
+def test_what_is_superseded_is_deleted_and_stays_recorded(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, second, third = trained(world, 1, 2, 3)
+    ran = prune(world, latest())
+    assert set(ran.deleted) == {first, second}
+    assert ids(world) == {third}
+    assert states(world) == [State.RETIRED, State.RETIRED, State.ACTIVE]
+    assert (ran.left.actions, ran.pruner.refused) == ((), {})
+
+
+def test_looking_changes_nothing_and_asks_with_gets_alone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    trained(world, 1, 2)
+    text, before = world.checkout.text, len(world.relay.lines)
+
+    async def look(provider: Provider) -> Plan:
+        return await Pruner(
+            provider=provider,
+            manifests=(latest(2),),
+            target=world.target,
+            recorder=world.recorder(world.checkout, []),
+            clock=world.time.clock,
+            request=ASKED,
+            publish=lambda _lock: (),
+        ).look()
+
+    assert len(world.with_provider(look).actions) == 1
+    assert {line.split()[0] for line in world.relay.lines[before:]} == {"GET"}
+    assert world.checkout.text == text
+
+
+def test_what_serves_again_by_now_is_not_deleted(tmp_path: Path) -> None:
+    """Between the plan and the deletion somebody rolled back in the same checkout."""
+    world = World(tmp_path)
+    first, second = trained(world, 1, 2)
+
+    def roll_back() -> None:
+        lock = record(world.checkout.lock, Rejected("numbers", second, "no"))
+        model = replace(lock.models["numbers"], serving=first)
+        world.checkout.path.write_text(dumps(replace(lock, models={"numbers": model})))
+
+    ran = prune(world, latest(2), meanwhile=roll_back)
+    assert [one.key for one in ran.approved.actions] == [first]
+    assert (ran.deleted, ids(world)) == ([], {first, second})
+    assert any(notice.startswith(f"{first} stays: it serves") for notice in ran.left.notices)
+
+
+def test_what_came_up_since_the_plan_is_left_to_another_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, second = trained(world, 1, 2)
+    ran = prune(world, latest(3), meanwhile=lambda: world.run(latest(3)))
+    assert ran.deleted == [first]
+    assert {second} <= ids(world)
+    assert [one.key for one in ran.left.actions] == [second]
+
+
+def test_another_model_under_the_same_name_by_now_is_not_deleted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, _ = trained(world, 1, 2)
+
+    def replaced() -> None:
+        old = world.request("GET", f"tunedModels/{first}")
+        world.request("DELETE", f"tunedModels/{first}")
+        task = {
+            "hyperparameters": {"epochCount": 1},
+            "trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}] * 20}},
+        }
+        body = {"baseModel": old["baseModel"], "displayName": "somebody else's", "tuningTask": task}
+        world.request("POST", "tunedModels", body, tunedModelId=first)
+
+    ran = prune(world, latest(2), meanwhile=replaced)
+    assert (ran.deleted, first in ids(world)) == ([], True)
+
+
+def test_a_refusal_stops_nothing_else(tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    def answer(request: HttpRequest) -> Response | None:
+        refused = request.method == "DELETE" and keys and request.url.path.endswith(keys[0])
+        return error(400, "FAILED_PRECONDITION", "It is in use.") if refused else None
+
+    world = World(tmp_path, around=answering(answer))
+    first, second, third = keys[:] = trained(world, 1, 2, 3)
+    ran = prune(world, latest())
+    assert ran.deleted == [second]
+    assert "It is in use" in str(ran.pruner.refused["numbers"].error)
+    assert [one.key for one in ran.left.actions] == [first]
+    assert states(world) == [State.ACTIVE, State.RETIRED, State.ACTIVE]
+    assert third in ids(world)
+
+
+def test_what_is_gone_already_counts_as_deleted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, *_ = trained(world, 1, 2, 3, 4)
+    ran = prune(world, latest(4), meanwhile=lambda: world.request("DELETE", f"tunedModels/{first}"))
+    assert first not in ran.deleted
+    assert states(world)[0] is State.MISSING
+
+
+def test_nothing_is_deleted_when_much_has_vanished_meanwhile(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    keys = trained(world, 1, 2, 3, 4)
+
+    def vanish() -> None:
+        for key in keys[1:]:
+            world.request("DELETE", f"tunedModels/{key}")
+
+    with pytest.raises(ReconcileError, match=r"^nothing was deleted: 3 recorded models are gone at once"):
+        prune(world, latest(4), meanwhile=vanish)
+    assert ids(world) == {keys[0]}
+
+
+def test_a_failed_training_is_deleted_and_holds_its_manifest_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    diverging = manifest(hyperparameters=tuning(learningRate=1.0))
+    assert world.run(diverging).outcome.failed
+    assert len(prune(world, diverging).deleted) == 1
+    assert (ids(world), states(world)) == (set(), [State.RETIRED])
+    (held,) = world.look(diverging).actions
+    assert (held.kind, held.reason) == (Kind.HOLD, Reason.FAILED)
+    assert "not a number" in held.message
+    assert world.run(diverging, request=Request(retry=frozenset({"numbers"}))).approved.of_kind(Kind.CREATE)
+
+
+def test_what_was_deleted_is_trained_again_only_when_a_plan_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, _ = trained(world, 1, 2)
+    prune(world, latest(2))
+    ran = world.run(latest(1))
+    assert [one.key for one in ran.approved.of_kind(Kind.CREATE)] == [first]
+    assert world.checkout.lock.models["numbers"].serving == first
+
+
+# orphans
+
+
+def test_an_orphan_is_taken_out_of_service_then_deleted_and_leaves_the_lockfile(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (key,) = trained(world, 1)
+    ran = prune(world)
+    told = [type(event) for event in ran.events if isinstance(event, Unserved | Retired)]
+    assert (told, ran.deleted) == ([Unserved, Retired], [key])
+    assert world.checkout.lock.models == {}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_applications_are_told_before_what_served_goes_or_it_stays(tmp_path: Path, *, works: bool) -> None:
+    world = World(tmp_path)
+    (key,) = trained(world, 1)
+    lock = record(world.checkout.lock, Published("numbers", key))
+    world.checkout.path.write_text(dumps(lock))
+    there: list[set[str]] = []
+
+    def publish(lock: Lock) -> tuple[Published, ...]:
+        there.append(ids_now())
+        if not works:
+            raise ReconcileError("the pointer cannot be written")
+        return newly_published(lock)
+
+    def ids_now() -> set[str]:
+        """What has been deleted so far, told by the requests."""
+        return {line.rpartition("/")[2] for line in world.relay.lines if line.startswith("DELETE")}
+
+    ran = prune(world, publish=publish)
+    assert there[0] == set()
+    assert (ran.deleted, ids(world)) == (([key], set()) if works else ([], {key}))
+    assert ("numbers" in world.checkout.lock.models) is not works
+    if not works:
+        assert "the pointer cannot be written" in str(ran.pruner.refused["numbers"].error)
+
+
+def test_the_protection_of_an_orphan_is_lifted_when_that_is_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (key,) = trained(world, 1, lifecycle=Lifecycle(protect=True))
+    assert prune(world).deleted == []
+    assert prune(world, unprotected=("numbers",)).deleted == [key]
+
+
+# lineage
+
+
+def family(world: World) -> tuple[Manifest, Manifest]:
+    parent = manifest()
+    child = manifest("leaf", source=Source(tuned_model="numbers"))
+    world.run(parent, child)
+    return parent, child
+
+
+def test_children_go_before_their_parents(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    family(world)
+    before = len(world.relay.lines)
+    prune(world)
+    deletes = [line.rpartition("/")[2] for line in world.relay.lines[before:] if line.startswith("DELETE")]
+    assert [one.partition("-")[0] for one in deletes] == ["leaf", "numbers"]
+
+
+def test_a_parent_stays_when_its_child_could_not_be_deleted(tmp_path: Path) -> None:
+    def answer(request: HttpRequest) -> Response | None:
+        refused = request.method == "DELETE" and "leaf" in request.url.path
+        return error(403, "PERMISSION_DENIED", "You may not.") if refused else None
+
+    world = World(tmp_path, around=answering(answer))
+    family(world)
+    ran = prune(world)
+    assert (ran.deleted, len(ids(world))) == ([], 2)
+    assert isinstance(ran.pruner.refused["leaf"].error, AccessError)
+    assert "is tuned from it, and could not be deleted" in str(ran.pruner.refused["numbers"].error)
+
+
+# in a run of apply
+
+
+def test_apply_deletes_last_and_only_what_its_plan_showed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, second = trained(world, 1, 2)
+    ran = world.run(latest(3), request=ASKED)
+    assert [one.key for one in ran.approved.of_kind(Kind.RETIRE)] == [first]
+    assert ran.happened[-1] == "Retired"
+    assert "Promoted" in ran.happened
+    assert states(world) == [State.RETIRED, State.ACTIVE, State.ACTIVE]
+    assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.RETIRE)) == (ExitStatus.OK, ())
+    assert "1 more generation may be deleted: see reconcile prune" in ran.outcome.plan.notices
+    assert second in ids(world)
+
+
+def test_apply_tells_what_it_could_not_delete(tmp_path: Path) -> None:
+    def answer(request: HttpRequest) -> Response | None:
+        return error(400, "FAILED_PRECONDITION", "It is in use.") if request.method == "DELETE" else None
+
+    world = World(tmp_path, around=answering(answer))
+    trained(world, 1, 2)
+    ran = world.run(latest(2), request=ASKED)
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert "It is in use" in str(ran.outcome.refused["numbers"].error)
+
+
+def test_apply_without_the_wish_deletes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    trained(world, 1, 2)
+    assert world.run(latest(2)).outcome.exit_status is ExitStatus.OK
+    assert len(ids(world)) == 2
+
+
+# where jobs stay
+
+
+def jobs_pruned(world: Jobs, *manifests: Manifest) -> list[str]:
+    events: list[Event] = []
+    run = world.reconciler(manifests, options(), events=events)
+
+    async def act() -> None:
+        await run.run(await run.look())
+
+    asyncio.run(act())
+    return [event.key for event in events if isinstance(event, Retired)]
+
+
+def options() -> Any:
+    from reconciler.engine.apply import Options
+
+    return Options(request=ASKED)
+
+
+def test_where_a_job_stays_when_its_model_is_deleted_another_attempt_is_trained_when_it_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    world = Jobs(tmp_path)
+    old = job_manifest(hyperparameters={"epochCount": 1}, lifecycle=ONE)
+    new = job_manifest(hyperparameters={"epochCount": 2}, lifecycle=ONE)
+    world.run(old)
+    world.run(new)
+    (gone,) = jobs_pruned(world, new)
+    assert world.jobs.deleted == {"jobs/1"}
+    assert jobs_pruned(world, new) == []
+    assert world.run(new).happened == []
+
+    ran = world.run(old)
+    (create,) = ran.approved.of_kind(Kind.CREATE)
+    assert (create.attempt, create.key == gone) == (1, False)
+    assert world.checkout.lock.models["numbers"].serving == create.key
+
+
+def test_what_bears_our_mark_and_has_no_model_any_more_is_not_taken_up(tmp_path: Path) -> None:
+    world = Jobs(tmp_path)
+    world.run(job_manifest())
+    world.jobs.deleted.add("jobs/1")
+    ran = world.run(job_manifest(), checkout=world.another("lost.json"))
+    assert ran.outcome.exit_status is ExitStatus.ERROR
+    assert str(ran.outcome.refused["numbers"].error) == (
+        "jobs/1 bears our mark, and what it made is not there any more; "
+        "train it again with reconcile apply --replace numbers"
+    )
+    assert world.another("lost.json").lock.models == {}
+    again = world.run(
+        job_manifest(), checkout=world.another("lost.json"), request=Request(replace=frozenset({"numbers"}))
+    )
+    assert again.outcome.exit_status is ExitStatus.OK
+    lock = world.another("lost.json").lock
+    assert [
+        (one.attempt, one.state, one.key == lock.models["numbers"].serving)
+        for one in lock.models["numbers"].generations
+    ] == [(1, State.ACTIVE, True)]
+
+
+def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> None:
+    world = Jobs(tmp_path)
+    old = job_manifest(hyperparameters={"epochCount": 1}, lifecycle=ONE)
+    new = job_manifest(hyperparameters={"epochCount": 2}, lifecycle=ONE)
+    world.run(old)
+    world.run(new)
+    other = world.another("other.json")
+    other.path.write_text(world.checkout.text)
+    assert len(jobs_pruned(world, new)) == 1
+
+    ran = world.run(old, checkout=other)
+    assert "what it made was deleted, which is recorded now" in str(ran.outcome.refused["numbers"].error)
+    assert [one.state for one in other.lock.models["numbers"].generations] == [State.ACTIVE, State.RETIRED]
+    again = world.run(old, checkout=other)
+    assert [one.attempt for one in again.approved.of_kind(Kind.CREATE)] == [1]
+    assert again.outcome.exit_status is ExitStatus.OK
+
+
+def test_the_service_may_refuse_to_show_what_is_to_be_deleted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    trained(world, 1, 2)
+
+    def answer(request: HttpRequest) -> Response | None:
+        return error(403, "PERMISSION_DENIED", "No.") if request.method == "DELETE" else None
+
+    world.relay.app = answering(answer)(world.app)
+    ran = prune(world, latest(2))
+    assert ran.deleted == []
+    assert isinstance(ran.pruner.refused["numbers"].error, AccessError | ServiceError)
+    assert world.with_provider(lambda provider: provider.observe(Handle(ran.approved.actions[0].remote))) is not None

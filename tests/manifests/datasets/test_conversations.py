@@ -1,0 +1,222 @@
+"""Examples in Vertex AI's own form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.identity import dataset_digest
+from reconciler.domain.model import Conversation
+from reconciler.manifests.datasets.conversations import canonical
+from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
+
+_MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/text-bison-001", "gemini-2.5-flash")
+
+
+def _turn(role: str, *texts: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"text": text} for text in texts]}
+
+
+_SYSTEM = {"role": "system", "parts": [{"text": "Be kind."}]}
+_SHORT = {"contents": [_turn("user", "1"), _turn("model", "2")]}
+_LONG = {"systemInstruction": _SYSTEM, "contents": [*_SHORT["contents"], _turn("user", "ü", "!"), _turn("model", "4")]}
+
+
+def _lines(*values: Any) -> str:
+    return "".join(f"{json.dumps(value)}\n" for value in values)
+
+
+def _root(folder: Path, *values: Any, manifest: str = _MANIFEST) -> Path:
+    return write(sample(folder, manifest=manifest), {"d.jsonl": _lines(*values)})
+
+
+def test_each_line_is_an_example_in_canonical_form(tmp_path: Path) -> None:
+    workspace = load_in(_root(tmp_path, _SHORT, _LONG), capabilities=VERTEX)
+    assert not workspace.problems
+    (manifest,) = workspace.manifests
+    expected = [Conversation(rfc8785.dumps(value).decode()) for value in (_SHORT, _LONG)]
+    assert list(workspace.training(manifest)) == expected
+    assert (manifest.dataset.digest, manifest.dataset.examples) == (dataset_digest(expected), 2)
+
+
+def test_how_a_line_is_written_does_not_matter(tmp_path: Path) -> None:
+    (one,) = load_in(_root(tmp_path / "a", _SHORT, _LONG), capabilities=VERTEX).manifests
+    other = _lines(_SHORT).replace(": ", ":") + "\r\n" + json.dumps(dict(reversed(_LONG.items())), ensure_ascii=False)
+    write(_root(tmp_path / "b"), {"d.jsonl": other})
+    (two,) = load_in(tmp_path / "b", capabilities=VERTEX).manifests
+    assert one.dataset.digest == two.dataset.digest
+
+
+def test_a_service_that_takes_none_says_so_once(tmp_path: Path) -> None:
+    workspace = load_in(_root(tmp_path, *[_LONG] * 3, {"contents": []}), capabilities=CAPABILITIES)
+    assert messages(workspace) == [
+        (
+            "d.jsonl:1:1: spec.dataset.path: the examples are in Vertex AI's own form, which the test service does"
+            " not take; write one input and one output in each line, or use a target of Vertex AI"
+        )
+    ]
+
+
+def test_the_preamble_does_not_apply(tmp_path: Path) -> None:
+    manifest = _MANIFEST + "    preamble: 'Say: '\n"
+    assert messages(load_in(_root(tmp_path, _SHORT, _LONG, manifest=manifest), capabilities=VERTEX)) == [
+        (
+            "m.yaml:9:15: spec.dataset.preamble: does not apply to spec.dataset, whose examples are in Vertex AI's"
+            " own form; delete it, and write it into the systemInstruction of each line"
+        )
+    ]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_forms_in_one_file(tmp_path: Path, *, turned: bool) -> None:
+    lines = [_SHORT, {"text_input": "1", "output": "2"}]
+    (message,) = messages(load_in(_root(tmp_path, *lines[:: -1 if turned else 1]), capabilities=VERTEX))
+    is_now, before = ("a conversation", "input and output") if turned else ("input and output", "a conversation")
+    assert message == (
+        f"d.jsonl:2:1: spec.dataset.path: is {is_now}, where the lines before are {before};"
+        " write every line in one form"
+    )
+
+
+def test_repeated_conversations_are_told(tmp_path: Path) -> None:
+    assert messages(load_in(_root(tmp_path, _SHORT, _LONG, _SHORT), capabilities=VERTEX)) == [
+        "d.jsonl:3:1: spec.dataset.path: is the same example as in line 1; delete one of them"
+    ]
+
+
+_TURNS = "let user and model take turns, beginning with user"
+_SURROGATE = "holds half of a surrogate pair; write the whole character in place of \\ud…"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"contents": []}, ["contents is empty, where a list is expected; write what user and model say"]),
+        (
+            {"contents": "hello"},
+            ['contents is the text "hello", where a list is expected; write what user and model say'],
+        ),
+        (
+            {**_SHORT, "system_instruction": _SYSTEM},
+            ['has an unknown member "system_instruction"; did you mean systemInstruction?'],
+        ),
+        ({**_SHORT, "label": "x"}, ['has an unknown member "label"; use one of systemInstruction, tools']),
+        ({"contents": [_turn("model", "2")]}, [f'contents[0].role must be user, is the text "model"; {_TURNS}']),
+        ({"contents": [{"parts": [{"text": "1"}]}]}, [f"contents[0].role must be user, is missing; {_TURNS}"]),
+        (
+            {"contents": [_turn("user", "1"), _turn("user", "2")]},
+            [f'contents[1].role must be model, is the text "user"; {_TURNS}'],
+        ),
+        ({"contents": [_turn("user", "1")]}, ["contents ends with user; end with what the model should say"]),
+        (
+            {"contents": ["1", _turn("model", "2")]},
+            ['contents[0] is the text "1", where an object is expected; write {…}'],
+        ),
+        (
+            {"contents": [{"role": "user"}, {"role": "model", "parts": []}]},
+            [
+                'contents[0].parts is empty, where a list is expected; write [{"text": "…"}]',
+                'contents[1].parts is empty, where a list is expected; write [{"text": "…"}]',
+            ],
+        ),
+        (
+            {"contents": [{"role": "user", "parts": [{}, "1", {"text": 1}]}, _turn("model", " ")]},
+            [
+                "contents[0].parts[0] is empty, where an object is expected; write {…}",
+                'contents[0].parts[1] is the text "1", where an object is expected; write {…}',
+                "contents[0].parts[2].text must be a text, is the number 1; put it in double quotes",
+                "contents[1].parts[0].text is empty; fill it in, or delete the example",
+            ],
+        ),
+        (
+            {**_SHORT, "systemInstruction": "Be kind."},
+            ['systemInstruction is the text "Be kind.", where an object is expected; write {…}'],
+        ),
+        (
+            {**_SHORT, "systemInstruction": {"parts": [{"text": ""}]}},
+            ["systemInstruction.parts[0].text is empty; fill it in, or delete the example"],
+        ),
+        (
+            {"contents": [_turn("user", "\ud800"), _turn("model", "\0")]},
+            [
+                f"contents[0].parts[0].text {_SURROGATE}",
+                "contents[1].parts[0].text holds a NUL character; delete it",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_conversation(tmp_path: Path, value: Any, expected: list[str]) -> None:
+    workspace = load_in(_root(tmp_path, _LONG, value), capabilities=VERTEX)
+    assert [str(problem) for problem in workspace.errors] == [
+        f"d.jsonl:2:1: spec.dataset.path: {message}" for message in expected
+    ]
+
+
+_ANOTHER_WAY = "write it in another way, or delete the example"
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("9007199254740993", "holds a number that not every reader of JSON would read alike"),
+        ("1" * 5000, "holds a number that not every reader of JSON would read alike"),
+        ("1e999", "holds a number that not every reader of JSON would read alike"),
+        ("NaN", "holds a number that not every reader of JSON would read alike"),
+        ('"\\ud800"', "holds half of a surrogate pair"),
+        ('{"\\ud800": 1}', "holds half of a surrogate pair"),
+        ("[" * 900 + "]" * 900, "is nested too deep"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_has_no_canonical_form(tmp_path: Path, part: str, message: str) -> None:
+    text = _lines(_SHORT) + _lines({"contents": [_turn("user", "1"), _turn("model", "2")]}).replace(
+        '"text": "1"', f'"text": "1", "x": {part}'
+    )
+    workspace = load_in(write(_root(tmp_path), {"d.jsonl": text}), capabilities=VERTEX)
+    assert [str(problem) for problem in workspace.errors] == [
+        f"d.jsonl:2:1: spec.dataset.path: {message}; {_ANOTHER_WAY}"
+    ]
+
+
+def test_numbers_and_other_parts_keep_their_values(tmp_path: Path) -> None:
+    call = {"functionCall": {"name": "f", "args": {"n": 9007199254740991, "m": -0.5, "k": 3.0, "big": 1e21}}}
+    picture = {"fileData": {"mimeType": "image/png", "fileUri": "gs://bucket/x.png"}}
+    value = {"contents": [{"role": "user", "parts": [picture]}, {"role": "model", "parts": [call]}], "tools": [{}]}
+    workspace = load_in(_root(tmp_path, value, _SHORT), capabilities=VERTEX)
+    assert not workspace.problems
+    first = next(iter(workspace.training(workspace.manifests[0])))
+    assert isinstance(first, Conversation)
+    assert json.loads(first.line) == value
+    assert '{"big":1e+21,"k":3,"m":-0.5,"n":9007199254740991}' in first.line
+
+
+@pytest.mark.parametrize("text", [_lines(_SHORT), _lines(_SHORT, {"contents": [9007199254740993]}), "{"])
+def test_conversations_that_change_before_the_create_are_refused(tmp_path: Path, text: str) -> None:
+    workspace = load_in(_root(tmp_path, _SHORT, _LONG), capabilities=VERTEX)
+    write(tmp_path, {"d.jsonl": text})
+    with pytest.raises(ReconcileError, match=r"^d\.jsonl has changed since the plan was made; run the command again$"):
+        list(workspace.training(workspace.manifests[0]))
+
+
+_KEYS = st.text(st.characters(exclude_categories=["Cs"]))
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _KEYS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=4))
+def test_the_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
+    assert canonical(value).encode() == rfc8785.dumps(value)

@@ -1,0 +1,374 @@
+"""The checks that a manifest declares, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.checks import Check, Evaluation, Expectation
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.identity import dataset_digest
+from reconciler.domain.model import Example, Manifest
+from reconciler.manifests.workspace import Workspace
+from support.files_samples import MANIFEST, VERTEX, close, load_in, messages, sample, write
+
+_UNSEEN = "text_input,output\n5,6\n7,8\n9,10\n"
+_AT = "spec.checks[0]"
+
+
+def _checking(folder: Path, *checks: str, **files: str | bytes) -> Path:
+    """A root whose manifest has these checks, one a line from line 10 on; ``unseen`` is the held-out file."""
+    unseen = files.pop("unseen", _UNSEEN)
+    lines = "".join(f"    - {check}\n" for check in checks)
+    manifest = files.pop("manifest", MANIFEST)
+    assert isinstance(manifest, str)
+    return write(sample(folder, manifest=f"{manifest}  checks:\n{lines}", **files), {"unseen.csv": unseen})
+
+
+def _found(folder: Path, *checks: str, **files: str | bytes) -> list[str]:
+    return messages(load_in(_checking(folder, *checks, **files)))
+
+
+def _only(workspace: Workspace) -> Manifest:
+    assert not workspace.errors
+    (manifest,) = workspace.manifests
+    return manifest
+
+
+def test_checks_are_read_in_their_order(tmp_path: Path) -> None:
+    _checking(
+        tmp_path,
+        '{name: small, prompt: "8", expect: {equals: "9"}}',
+        "{name: words, prompt: nine, expect: {oneOf: [ten, Ten]}, candidates: 10.0, minPass: 1, temperature: 1}",
+        "{name: within, prompt: a, expect: {contains: ' b'}, temperature: 0.5}",
+        "{name: digits, prompt: a, expect: {matches: '^[0-9]+$'}, minPass: 0.5}",
+        "{name: unseen, dataset: {path: unseen.csv, minimum: 0.5, sample: 2.0}, temperature: 0}",
+    )
+    digest = dataset_digest([Example("5", "6"), Example("7", "8"), Example("9", "10")])
+    checks = _only(load_in(tmp_path)).checks
+    assert checks == (
+        Check("small", "8", Expectation("equals", ("9",))),
+        Check("words", "nine", Expectation("oneOf", ("ten", "Ten")), candidates=10, min_pass=1.0, temperature=1.0),
+        Check("within", "a", Expectation("contains", (" b",)), temperature=0.5),
+        Check("digits", "a", Expectation("matches", ("^[0-9]+$",)), min_pass=0.5),
+        Check("unseen", temperature=0.0, evaluation=Evaluation("unseen.csv", digest, 3, minimum=0.5, sample=2)),
+    )
+    numbers = (checks[1].candidates, checks[1].min_pass, checks[4].temperature)
+    assert [type(number) for number in numbers] == [int, float, float]
+
+
+def test_without_checks_there_are_none(tmp_path: Path) -> None:
+    assert _only(load_in(sample(tmp_path))).checks == ()
+    assert _only(load_in(sample(tmp_path, manifest=f"{MANIFEST}  checks: []\n"))).checks == ()
+
+
+def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
+    check = "{name: small, prompt: a, expect: {equals: b}}"
+    assert _found(tmp_path, check, check) == [
+        "m.yaml:11:14: spec.checks[1].name: small is the name of another check, at m.yaml:10:14; rename one of them"
+    ]
+
+
+_NO_SUCH = "mend it; there is no look-around, and there are no back-references (github.com/google/re2/wiki/Syntax)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("(a", f"missing ): (a; {_NO_SUCH}"),
+        ("(?=a)", f"invalid perl operator: (?=; {_NO_SUCH}"),
+        (r"(a)\1", rf"invalid escape sequence: \1; {_NO_SUCH}"),
+        ("[z-a]", f"invalid character class range: z-a; {_NO_SUCH}"),
+        (f"({'a' * 50}", f"missing ): ({'a' * 38}…; {_NO_SUCH}"),
+        ("a{1001}", "invalid repetition size: {1001}; repeat at most 1,000 times in all"),
+        (r"(\pL{500}){2}", "pattern too large - compile failed; use smaller or fewer repetitions"),
+        (r"\pL{100}", "pattern too large; use smaller or fewer repetitions"),
+    ],
+)
+def test_a_wrong_regular_expression_is_told_with_the_library_s_reason(
+    tmp_path: Path, expression: str, told: str
+) -> None:
+    assert _found(tmp_path, f"{{name: x, prompt: a, expect: {{matches: '{expression}'}}}}") == [
+        f"m.yaml:10:46: {_AT}.expect.matches: is no regular expression that RE2 takes: {told}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ('{name: x, prompt: " ", expect: {equals: b}}', "25: {}.prompt: is empty; fill it in, or delete the check"),
+        (
+            '{name: x, prompt: "a\\0", expect: {equals: b}}',
+            "25: {}.prompt: holds a NUL character; delete it",
+        ),
+        (
+            '{name: x, prompt: a, expect: {equals: "\\t"}}',
+            "45: {}.expect.equals: is empty; fill it in, or delete the check",
+        ),
+        (
+            '{name: x, prompt: a, expect: {contains: "\\0"}}',
+            "47: {}.expect.contains: holds a NUL character; delete it",
+        ),
+        (
+            '{name: x, prompt: a, expect: {oneOf: [b, " "]}}',
+            "48: {}.expect.oneOf[1]: is empty; fill it in, or delete the check",
+        ),
+    ],
+)
+def test_texts_that_say_nothing_or_that_no_service_takes(tmp_path: Path, check: str, told: str) -> None:
+    assert _found(tmp_path, check) == [f"m.yaml:10:{told.format(_AT)}"]
+
+
+_PREAMBLE = f"{MANIFEST}    preamble: 'Say: '\n"
+
+
+@pytest.mark.parametrize(("manifest", "length"), [(MANIFEST, 20), (_PREAMBLE, 15)])
+def test_a_prompt_may_be_as_long_as_the_service_takes(tmp_path: Path, manifest: str, length: int) -> None:
+    check = f"{{name: x, prompt: {'a' * length}, expect: {{equals: b}}}}"
+    assert not _found(tmp_path, check, manifest=manifest)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "length", "told"),
+    [
+        (MANIFEST, 21, "m.yaml:10:25: {}.prompt: has 21 characters, where the test service takes 20; shorten it"),
+        (
+            _PREAMBLE,
+            16,
+            "m.yaml:11:25: {}.prompt: has 21 characters with the preamble, where the test service takes 20; shorten it",
+        ),
+    ],
+)
+def test_a_prompt_over_the_limit(tmp_path: Path, manifest: str, length: int, told: str) -> None:
+    check = f"{{name: x, prompt: {'a' * length}, expect: {{equals: b}}}}"
+    assert _found(tmp_path, check, manifest=manifest) == [told.format(_AT)]
+
+
+def test_everything_that_is_wrong_with_checks_is_told_at_once(tmp_path: Path) -> None:
+    problems = load_in(
+        _checking(
+            tmp_path,
+            "{name: a, prompt: ' ', expect: {matches: '('}}",
+            "{name: b}",
+            "{name: a, dataset: {path: nowhere.csv, minimum: 1}}",
+        )
+    ).problems
+    assert [problem.path for problem in problems] == [
+        f"{_AT}.prompt",
+        f"{_AT}.expect.matches",
+        "spec.checks[1]",
+        "spec.checks[2].name",
+        "spec.checks[2].dataset.path",
+    ]
+
+
+@pytest.mark.parametrize("checks", ["checks: 1", "checks: {a: 1}", "checks: [1]", "checks:"])
+def test_checks_that_are_none_are_told_once(tmp_path: Path, checks: str) -> None:
+    (problem,) = load_in(sample(tmp_path, manifest=f"{MANIFEST}  {checks}\n")).problems
+    assert "must be" in problem.message
+
+
+# Held-out data sets
+
+_EVALUATED = "{name: x, dataset: {path: unseen.csv, minimum: 0.5}}"
+
+
+def test_held_out_examples_are_read_without_the_preamble(tmp_path: Path) -> None:
+    check = "{name: x, dataset: {path: unseen.csv, minimum: 1, inputField: q, outputField: a}}"
+    workspace = load_in(_checking(tmp_path, check, manifest=_PREAMBLE, unseen="a,q\n6,5\n8,7\n"))
+    manifest = _only(workspace)
+    examples = [Example("5", "6"), Example("7", "8")]
+    assert manifest.checks[0].evaluation == Evaluation("unseen.csv", dataset_digest(examples), 2, minimum=1.0)
+    assert list(workspace.held_out(manifest, manifest.checks[0])) == examples
+    assert list(workspace.training(manifest)) == [Example("Say: 1", "2"), Example("Say: 3", "4")]
+
+
+def test_a_check_without_a_data_set_has_no_examples(tmp_path: Path) -> None:
+    workspace = load_in(_checking(tmp_path, "{name: x, prompt: a, expect: {equals: b}}"))
+    manifest = _only(workspace)
+    assert not list(workspace.held_out(manifest, manifest.checks[0]))
+
+
+@pytest.mark.parametrize("after", ["text_input,output\n5,6\n7,9\n9,10\n", "text_input,output\n5,6\n", "a,b\n1,2\n"])
+def test_held_out_examples_that_change_before_they_are_asked_are_refused(tmp_path: Path, after: str) -> None:
+    workspace = load_in(_checking(tmp_path, _EVALUATED))
+    write(tmp_path, {"unseen.csv": after})
+    manifest = _only(workspace)
+    with pytest.raises(
+        ReconcileError, match=r"^unseen\.csv has changed since the plan was made; run the command again"
+    ):
+        list(workspace.held_out(manifest, manifest.checks[0]))
+
+
+_PATH = f"{_AT}.dataset.path"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("x/y.csv", "x/y.csv does not exist; mend the path, or add the file"),
+        ("unseeen.csv", "unseeen.csv does not exist; did you mean unseen.csv, in the same folder?"),
+        ("../x.csv", "../x.csv leads out of the repository; keep the file inside {}"),
+        ("/etc/passwd", "/etc/passwd is an absolute path; write it relative to this file"),
+        ("m.yaml", "the suffix .yaml is no format of data sets; use one of .csv, .tsv, .jsonl, .json"),
+        ("gs://bucket/x.jsonl", "a check reads no data set in Cloud Storage; name a file beside this manifest"),
+    ],
+)
+def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> None:
+    found = _found(tmp_path, f"{{name: x, dataset: {{path: '{path}', minimum: 1}}}}")
+    assert found == [f"m.yaml:10:33: {_PATH}: {told.format(tmp_path.name)}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n",
+            f"unseen.csv:1:1: {_PATH}: is a Git LFS pointer in place of the data; run `git lfs pull`",
+        ),
+        (
+            "question,output\n5,6\n",
+            (
+                f'unseen.csv:1:1: {_PATH}: the header has no column "text_input"; set {_AT}.dataset.inputField to one'
+                " that is there: question, output"
+            ),
+        ),
+        ("text_input,output\n", f"m.yaml:10:17: {_AT}.dataset: the data set has no examples; add some"),
+        (
+            "text_input,output\n5,\n",
+            f"unseen.csv:2:1: {_PATH}: the output is empty; fill it in, or delete the example",
+        ),
+    ],
+)
+def test_held_out_files_that_cannot_be_asked(tmp_path: Path, data: str, told: str) -> None:
+    assert _found(tmp_path, _EVALUATED, unseen=data) == [told]
+
+
+def test_a_held_out_file_that_cannot_be_read(tmp_path: Path) -> None:
+    close(_checking(tmp_path, _EVALUATED) / "unseen.csv")
+    assert messages(load_in(tmp_path)) == [
+        f"unseen.csv:1:1: {_PATH}: cannot be read: Permission denied; see to the file"
+    ]
+
+
+_CHAT = (
+    '{{"contents": [{{"role": "user", "parts": [{{"text": "{}"}}]}},'
+    ' {{"role": "model", "parts": [{{"text": "b"}}]}}]}}\n'
+)
+
+
+def test_a_held_out_file_of_conversations(tmp_path: Path) -> None:
+    write(_checking(tmp_path, _EVALUATED.replace(".csv", ".jsonl")), {"unseen.jsonl": _CHAT.format("a") * 2})
+    told = (
+        f"unseen.jsonl:1:1: {_PATH}: is in Vertex AI's own form, which checks do not compare with answers;"
+        " write one input and one output in each line"
+    )
+    assert messages(load_in(tmp_path)) == [told]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "question", "told"),
+    [
+        (MANIFEST, "a" * 21, "the input has 21 characters, where the test service takes 20"),
+        (_PREAMBLE, "a" * 16, "the input has 21 characters with the preamble, where the test service takes 20"),
+    ],
+)
+def test_a_held_out_input_over_the_limit(tmp_path: Path, manifest: str, question: str, told: str) -> None:
+    data = f"text_input,output\n{question},{'b' * 1_000}\n5,6\n"
+    found = _found(tmp_path, _EVALUATED, manifest=manifest, unseen=data)
+    assert found == [f"unseen.csv:2:1: {_PATH}: {told}; shorten it"]
+
+
+def test_what_a_training_takes_is_no_limit_of_held_out_examples(tmp_path: Path) -> None:
+    data = "text_input,output\n" + "".join(f"{number},{'b' * 100}\n" for number in range(100, 110))
+    assert not _found(tmp_path, _EVALUATED, unseen=data)
+
+
+def test_repetitions_in_a_held_out_file(tmp_path: Path) -> None:
+    assert _found(tmp_path, _EVALUATED, unseen=_UNSEEN + "5,6\n") == [
+        f"unseen.csv:5:1: {_PATH}: is the same example as in line 2; delete one of them"
+    ]
+
+
+def test_a_sample_larger_than_the_file(tmp_path: Path) -> None:
+    workspace = load_in(_checking(tmp_path, "{name: x, dataset: {path: unseen.csv, minimum: 1, sample: 50}}"))
+    assert messages(workspace) == [
+        (
+            f"m.yaml:10:65: {_AT}.dataset.sample: asks about 50 examples, of which the file has 3: all of them are"
+            " asked; add examples, or delete the line"
+        )
+    ]
+    assert _only(workspace).checks[0].evaluation
+
+
+# Examples that the model was trained on
+
+_PROVES = "first here: of what was learnt, right answers prove little; take them out of one of the two"
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, _PREAMBLE])
+def test_examples_that_stand_in_the_training_data_too_are_told(tmp_path: Path, manifest: str) -> None:
+    data, unseen = "text_input,output\n1,2\n3,4\n", "text_input,output\n5,6\n3,4\n1,9\n"
+    workspace = load_in(_checking(tmp_path, _EVALUATED, manifest=manifest, data=data, unseen=unseen))
+    assert messages(workspace) == [
+        f"unseen.csv:3:1: {_PATH}: 2 of 3 inputs stand in the training data too, {_PROVES}",
+    ]
+    (evaluation,) = [check.evaluation for check in _only(workspace).checks]
+    assert evaluation
+    assert evaluation.leaked == 2
+
+
+def test_line_ends_hide_no_leak_and_one_is_told_as_one(tmp_path: Path) -> None:
+    data, unseen = 'text_input,output\n"a\r\nb",2\n3,4\n', 'text_input,output\n"a\nb",2\n'
+    assert _found(tmp_path, _EVALUATED, data=data, unseen=unseen) == [
+        f"unseen.csv:2:1: {_PATH}: 1 of 1 input stands in the training data too, {_PROVES}",
+    ]
+
+
+def test_each_check_is_told_of_its_own_leaks(tmp_path: Path) -> None:
+    _checking(
+        tmp_path,
+        "{name: a, dataset: {path: unseen.csv, minimum: 1}}",
+        "{name: b, dataset: {path: data.csv, minimum: 1}}",
+        "{name: c, dataset: {path: unseen.csv, minimum: 0}}",
+    )
+    workspace = load_in(tmp_path)
+    assert messages(workspace) == [
+        f"data.csv:2:1: spec.checks[1].dataset.path: 2 of 2 inputs stand in the training data too, {_PROVES}"
+    ]
+    assert [check.evaluation.leaked for check in _only(workspace).checks if check.evaluation] == [0, 2, 0]
+
+
+def test_inline_examples_are_compared_too(tmp_path: Path) -> None:
+    manifest = MANIFEST.replace("path: data.csv", "examples: [{input: '5', output: '6'}, {input: a, output: b}]")
+    (found,) = _found(tmp_path, _EVALUATED, manifest=manifest)
+    assert "1 of 3 inputs stands in the training data too" in found
+
+
+_BARE = MANIFEST.replace("models/text-bison-001", "gemini-2.5-flash")
+_LONG = (
+    '{"contents": [{"role": "user", "parts": [{"text": "7"}]}, {"role": "model", "parts": [{"text": "b"}]},'
+    ' {"role": "user", "parts": [{"text": "9"}]}, {"role": "model", "parts": [{"text": "b"}]}]}\n'
+)
+_PICTURE = (
+    '{"contents": [{"role": "user", "parts": [{"text": "7"}, {"inlineData": {}}]},'
+    ' {"role": "model", "parts": [{"text": "b"}]}]}\n'
+)
+
+
+def test_of_conversations_those_of_one_exchange_are_compared(tmp_path: Path) -> None:
+    _checking(tmp_path, _EVALUATED, manifest=_BARE.replace("data.csv", "chats.jsonl"))
+    write(tmp_path, {"chats.jsonl": _CHAT.format("5") + _CHAT.format("a") + _LONG + _PICTURE})
+    (found,) = messages(load_in(tmp_path, capabilities=VERTEX))
+    assert found.startswith("unseen.csv:2:1: spec.checks[0].dataset.path: 1 of 3 inputs stands in the training data")
+
+
+def test_what_is_in_cloud_storage_is_not_compared(tmp_path: Path) -> None:
+    manifest = _BARE.replace("data.csv", "gs://acme-tuning-data/x.jsonl")
+    assert not messages(load_in(_checking(tmp_path, _EVALUATED, manifest=manifest), capabilities=VERTEX))
+
+
+def test_training_data_with_errors_are_not_compared(tmp_path: Path) -> None:
+    found = _found(tmp_path, _EVALUATED, data="text_input,output\n5,\n")
+    assert found == ["data.csv:2:1: spec.dataset.path: the output is empty; fill it in, or delete the example"]

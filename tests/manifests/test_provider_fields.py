@@ -1,0 +1,123 @@
+"""A provider's own block of a manifest stands in place of common fields there, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.model import Capabilities, Manifest
+from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample
+
+_COMMON = "  hyperparameters: {epochCount: 3, batchSize: 2, learningRate: 0.001}\n"
+_BLOCK = (
+    "  vertex:\n"
+    "    baseModel: gemini-2.5-flash\n"
+    "    hyperparameters: {learningRateMultiplier: 0.5, adapterSize: 4}\n"
+    "    exportLastCheckpointOnly: true\n"
+)
+_BARE = MANIFEST.replace("models/text-bison-001", "gemini-2.5-flash")
+
+
+def _read(folder: Path, manifest: str, capabilities: Capabilities = VERTEX) -> Manifest:
+    workspace = load_in(sample(folder, manifest=manifest), capabilities=capabilities)
+    assert not workspace.problems
+    return workspace.manifests[0]
+
+
+def test_one_manifest_serves_two_services(tmp_path: Path) -> None:
+    here = _read(tmp_path, MANIFEST + _COMMON + _BLOCK, CAPABILITIES)
+    assert here.source.base_model == "models/text-bison-001"
+    assert here.hyperparameters == {"epochCount": 3, "batchSize": 2, "learningRate": 0.001}
+    assert here.last_checkpoint_only is None
+    there = _read(tmp_path, MANIFEST + _COMMON + _BLOCK)
+    assert there.source.base_model == "gemini-2.5-flash"
+    assert there.hyperparameters == {"learningRateMultiplier": 0.5, "adapterSize": 4}
+    assert there.last_checkpoint_only is True
+    assert there.dataset == here.dataset
+
+
+def test_common_fields_count_where_the_block_has_none(tmp_path: Path) -> None:
+    manifest = _read(
+        tmp_path, _BARE + "  hyperparameters: {epochCount: 3}\n  vertex: {exportLastCheckpointOnly: false}\n"
+    )
+    assert (manifest.source.base_model, manifest.hyperparameters) == ("gemini-2.5-flash", {"epochCount": 3})
+    assert manifest.last_checkpoint_only is False
+
+
+def test_empty_hyperparameters_of_the_block_leave_all_to_the_service(tmp_path: Path) -> None:
+    assert _read(tmp_path, _BARE + _COMMON + "  vertex: {hyperparameters: {}}\n").hyperparameters == {}
+
+
+def test_common_hyperparameters_that_do_not_apply_name_the_block(tmp_path: Path) -> None:
+    remedy = (
+        "write spec.vertex.hyperparameters, which take the place of these there:"
+        " adapterSize, epochCount, learningRateMultiplier"
+    )
+    assert messages(load_in(sample(tmp_path, manifest=_BARE + _COMMON), capabilities=VERTEX)) == [
+        f"m.yaml:9:36: spec.hyperparameters.batchSize: Vertex AI has no such hyperparameter; {remedy}",
+        f"m.yaml:9:50: spec.hyperparameters.learningRate: Vertex AI has no such hyperparameter; {remedy}",
+    ]
+
+
+def test_a_name_of_the_other_service_names_the_block(tmp_path: Path) -> None:
+    assert messages(load_in(sample(tmp_path), capabilities=VERTEX)) == [
+        (
+            "m.yaml:6:3: spec.baseModel: models/text-bison-001 is a name of the Generative Language API;"
+            " for Vertex AI add spec.vertex.baseModel, as in gemini-2.5-flash"
+        )
+    ]
+
+
+def test_hyperparameters_that_a_version_lacks_are_told_at_their_place(tmp_path: Path) -> None:
+    old = replace(CAPABILITIES, label="version 1", hyperparameters=frozenset({"epochCount"}))
+    manifest = MANIFEST + "  hyperparameters:\n    learningRateMultiplier: 2\n"
+    assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=old)) == [
+        (
+            "m.yaml:10:5: spec.hyperparameters.learningRateMultiplier: version 1 has no such hyperparameter;"
+            " delete it; there are epochCount"
+        )
+    ]
+
+
+def test_hyperparameters_of_the_block_that_the_service_lacks_are_told_there(tmp_path: Path) -> None:
+    less = replace(VERTEX, hyperparameters=frozenset({"epochCount"}))
+    assert messages(load_in(sample(tmp_path, manifest=MANIFEST + _COMMON + _BLOCK), capabilities=less)) == [
+        (
+            f"m.yaml:12:{column}: spec.vertex.hyperparameters.{name}: Vertex AI has no such hyperparameter;"
+            " delete it; there are epochCount"
+        )
+        for column, name in ((23, "learningRateMultiplier"), (52, "adapterSize"))
+    ]
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, VERTEX], ids=lambda value: value.label)
+def test_the_block_fits_its_schema_everywhere(tmp_path: Path, capabilities: Capabilities) -> None:
+    block = "  vertex: {baseModel: models/x, hyperparameters: {batchSize: 2}, exportLastCheckpointOnly: 1}\n"
+    assert messages(load_in(sample(tmp_path, manifest=_BARE + block), capabilities=capabilities)) == [
+        (
+            'm.yaml:9:23: spec.vertex.baseModel: "models/x" is not allowed here;'
+            " write the bare name of a model, as in gemini-2.5-flash"
+        ),
+        (
+            "m.yaml:9:51: spec.vertex.hyperparameters.batchSize: is an unknown field;"
+            " use one of epochCount, learningRateMultiplier, adapterSize"
+        ),
+        (
+            "m.yaml:9:92: spec.vertex.exportLastCheckpointOnly: must be true or false, is the number 1;"
+            " write true or false"
+        ),
+    ]
+
+
+def test_sampling_is_declared_for_every_service(tmp_path: Path) -> None:
+    assert _read(tmp_path, _BARE + "  sampling: {temperature: 0.5}\n").sampling.temperature == 0.5
+
+
+def test_display_names_are_held_to_the_service_s_own_length(tmp_path: Path) -> None:
+    assert _read(tmp_path, f"{_BARE}  displayName: {'x' * 128}\n").display_name == "x" * 128
+    (message,) = messages(
+        load_in(sample(tmp_path, manifest=f"{_BARE}  displayName: {'x' * 129}\n"), capabilities=VERTEX)
+    )
+    assert message == "m.yaml:9:3: spec.displayName: has 129 characters, where Vertex AI takes 128; shorten it"

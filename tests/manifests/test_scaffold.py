@@ -1,0 +1,181 @@
+"""What `reconcile init` writes is valid, and overwrites nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
+from reconciler.domain.model import Manifest
+from reconciler.manifests.scaffold import init
+from support.files_samples import CAPABILITIES, load_in, write
+
+_ROOMY = replace(CAPABILITIES, max_dataset_bytes=None, recommended_examples=20)
+
+
+def _valid(folder: Path) -> Manifest:
+    workspace = load_in(folder, "specs", capabilities=_ROOMY)
+    assert not workspace.errors
+    (manifest,) = workspace.manifests
+    return manifest
+
+
+def test_without_data_there_is_a_sample(tmp_path: Path) -> None:
+    scaffold = init(tmp_path, data=None, name=None)
+    assert scaffold.created == (
+        "specs/datasets/number-generator.csv",
+        "specs/number-generator.yaml",
+        "specs/reconcile.yaml",
+        ".gitignore",
+    )
+    assert scaffold.next_command == "reconcile plan specs"
+    assert not load_in(tmp_path, "specs", capabilities=_ROOMY).problems
+    manifest = _valid(tmp_path)
+    assert (manifest.name, manifest.dataset.examples) == ("number-generator", 20)
+    assert manifest.hyperparameters == {"epochCount": 3, "batchSize": 4}
+
+
+def test_the_scope_is_quoted_where_yaml_would_misread_it(tmp_path: Path) -> None:
+    init(tmp_path / "1e3", data=None, name="null")
+    assert load_in(tmp_path / "1e3", "specs").target.scope == "1e3"
+    assert _valid(tmp_path / "1e3").name == "null"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fields"),
+    [
+        ("a.csv", "Question,id,Answer\nq,1,a\n", ("q", "a")),
+        ("a.csv", "id,prompt,completion\n1,q,a\n", ("q", "a")),
+        ("a.csv", "text,label\nq,a\n", ("q", "a")),
+        ("a.csv", "left,right\nq,a\n", ("q", "a")),
+        ("a.csv", "label,whatever\na,q\n", ("q", "a")),
+        ("a.csv", "whatever,input\na,q\n", ("q", "a")),
+        ("a.tsv", 'one "1"\ttwo: #2\nq\ta\n', ("q", "a")),
+        ("a.jsonl", '{"id": "1", "input": "q", "target": "a"}\n', ("q", "a")),
+        ("a.json", '[{"no": "q", "1": "a"}]', ("q", "a")),
+    ],
+)
+def test_the_fields_are_guessed(tmp_path: Path, name: str, text: str, fields: tuple[str, str]) -> None:
+    write(tmp_path, {name: text, ".git/config": ""})
+    assert init(tmp_path, data=tmp_path / name, name=None).created == (
+        "specs/a.yaml",
+        "specs/reconcile.yaml",
+        ".gitignore",
+    )
+    workspace = load_in(tmp_path, "specs")
+    (example,) = workspace.training(workspace.manifests[0])
+    assert (example.input, example.output) == fields
+    assert workspace.manifests[0].dataset.path == f"../{name}"
+
+
+def test_data_outside_the_repository_is_copied(tmp_path: Path) -> None:
+    write(tmp_path, {"My Data #1.csv": "a,b\n1,2\n"})
+    scaffold = init(tmp_path / "folder", data=tmp_path / "My Data #1.csv", name=None)
+    assert "specs/datasets/My Data #1.csv" in scaffold.created
+    manifest = _valid(tmp_path / "folder")
+    assert (manifest.name, manifest.dataset.path) == ("my-data-1", "datasets/My Data #1.csv")
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("2026", "model-2026"), ("日本", "model"), ("x" * 40, "x" * 31), (f"{'x' * 30} y", "x" * 30), ("A_b.c", "a-b-c")],
+)
+def test_the_name_comes_from_the_data(tmp_path: Path, stem: str, name: str) -> None:
+    write(tmp_path, {f"{stem}.csv": "a,b\n1,2\n"})
+    init(tmp_path / "folder", data=tmp_path / f"{stem}.csv", name=None)
+    assert _valid(tmp_path / "folder").name == name
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(40, 4), (41, 8), (5000, 64)])
+def test_a_first_run_is_short(tmp_path: Path, rows: int, batch_size: int) -> None:
+    write(tmp_path, {"a.csv": "a,b\n" + "".join(f"{row},x\n" for row in range(rows))})
+    init(tmp_path / "folder", data=tmp_path / "a.csv", name=None)
+    assert _valid(tmp_path / "folder").hyperparameters["batchSize"] == batch_size
+
+
+def test_a_chosen_name(tmp_path: Path) -> None:
+    assert "specs/my-model.yaml" in init(tmp_path, data=None, name="my-model").created
+    with pytest.raises(UsageError) as caught:
+        init(tmp_path, data=None, name="My Model")
+    assert str(caught.value) == (
+        '"My Model" is no name of a model; use 1 to 31 lower-case letters, digits and hyphens, beginning with a letter'
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["specs/reconcile.yaml", "specs/number-generator.yaml", "specs/datasets/number-generator.csv"]
+)
+def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {name: "mine"})
+    with pytest.raises(ReconcileError) as caught:
+        init(tmp_path, data=None, name=None)
+    assert (
+        str(caught.value) == f"{tmp_path / name} is there already; nothing was written; move it away, or go on with it"
+    )
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / name]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ".reconcile/\n"),
+        ("build/", "build/\n.reconcile/\n"),
+        ("build/\n", "build/\n.reconcile/\n"),
+        (".reconcile/\nbuild/\n", ".reconcile/\nbuild/\n"),
+    ],
+)
+def test_git_ignores_the_embedded_world(tmp_path: Path, before: str | None, after: str) -> None:
+    write(tmp_path, {".gitignore": before} if before else {})
+    scaffold = init(tmp_path, data=None, name=None)
+    assert (tmp_path / ".gitignore").read_text() == after
+    assert (".gitignore" in scaffold.created) == (before != after)
+
+
+def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    data = write(tmp_path, {"a.csv": "a,b\n1\n"}) / "a.csv"
+    with pytest.raises(InvalidInput, match=r"a.csv:2:1: spec.dataset.path: has 1 field, where the header has 2"):
+        init(tmp_path / "folder", data=data, name=None)
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "a.csv",
+            "one\n1\n",
+            "a.csv has no two fields, one for inputs and one for outputs; name a data set with a header",
+        ),
+        ("a.csv", '"one"x,two\n', "a.csv has no two fields"),
+        ("a.jsonl", "[1]\n", "a.jsonl has no two fields"),
+        ("a.json", "{", "a.json has no two fields"),
+        ("a.txt", "x", "the suffix .txt is no format of data sets"),
+        ("a.csv", b"\xff", "a.csv:1:1: is not UTF-8 text; save the file as UTF-8"),
+    ],
+)
+def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    with pytest.raises(ReconcileError) as caught:
+        init(tmp_path / "folder", data=write(tmp_path, {name: text}) / name, name=None)
+    assert message in str(caught.value)
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"a.csv:1:1: cannot be read: No such file or directory; see to the file"):
+        init(tmp_path, data=tmp_path / "a.csv", name=None)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    write(tmp_path, {"specs": "a file"})
+    with pytest.raises(ReconcileError) as caught:
+        init(tmp_path, data=None, name=None)
+    assert (
+        str(caught.value) == f"files in {tmp_path} cannot be written: File exists; see to the permissions of the folder"
+    )
+
+
+def test_a_gitignore_that_is_no_text(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": b"\xff"})
+    with pytest.raises(ReconcileError, match=r"cannot be written: 'utf-8' codec can't decode"):
+        init(tmp_path, data=None, name=None)

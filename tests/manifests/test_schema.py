@@ -1,0 +1,161 @@
+"""The schemas themselves, and that the fast test of them is never kinder than the real one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from reconciler.domain.errors import UsageError
+from reconciler.manifests.schema import SCHEMA_KINDS, explain, schema_text, validator
+from reconciler.manifests.yaml import parse
+
+_INPUTS = ["TunedModel", "Target"]
+
+
+def _properties(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        for name, part in schema.get("properties", {}).items():
+            yield f"{path}.{name}", part
+        for key, part in schema.items():
+            if key not in {"examples", "default", "enum", "const"}:
+                yield from _properties(part, f"{path}.{key}")
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _properties(part, path)
+
+
+def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").removeprefix("#/$defs/")
+    return root["$defs"][name] if name else schema
+
+
+def test_the_kinds_are_named_after_the_files() -> None:
+    assert SCHEMA_KINDS["TunedModel"].name == "tuned-model.schema.json"
+    assert SCHEMA_KINDS["Target"].name == "target.schema.json"
+
+
+@pytest.mark.parametrize("kind", SCHEMA_KINDS)
+def test_every_schema_is_valid_2020_12(kind: str) -> None:
+    schema = json.loads(schema_text(kind))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_an_editor_can_teach_every_field(kind: str) -> None:
+    root = json.loads(schema_text(kind))
+    fields = [(path, _resolved(part, root)) for path, part in _properties(root)]
+    assert len(fields) > 20
+    for path, field in fields:
+        assert field.get("title"), path
+        assert field.get("description", "").endswith("."), path
+        assert field.keys() & {"examples", "default", "const", "properties"}, path
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_no_mapping_takes_unknown_fields(kind: str) -> None:
+    root = json.loads(schema_text(kind))
+    assert all(
+        "additionalProperties" in part
+        for _, part in _properties({"properties": {"root": root}})
+        if part.get("properties")
+    )
+    assert root["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_examples_and_defaults_are_valid(kind: str) -> None:
+    root = json.loads(schema_text(kind))
+    for path, part in _properties({"properties": {"root": root}}):
+        field = _resolved(part, root)
+        check = Draft202012Validator({**field, "$defs": root.get("$defs", {})})
+        for value in [*field.get("examples", []), *([field["default"]] if "default" in field else [])]:
+            assert check.is_valid(value), (path, value)
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_every_pattern_says_what_is_allowed(kind: str) -> None:
+    text = schema_text(kind)
+    assert text.count('"pattern":') == text.count('"patternErrorMessage":')
+
+
+def test_an_unknown_kind_is_told_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"^there is no schema of the kind TunedModle; did you mean TunedModel\?$"):
+        schema_text("TunedModle")
+    with pytest.raises(UsageError, match=r"; the kinds are .*TunedModel"):
+        schema_text("x")
+
+
+_SCALARS = (None, True, False, 0, 1, 3, -1, 3.0, 0.5, 1e39)
+_TEXTS = ("", "a", "a\n", "4h", "h", "hold", "Models/x", "models/text-bison-001", "description")
+_COLLECTIONS = ([], {}, ["description"] * 2, [1], {"a": 1}, {"a": "b"})
+_LEAVES = st.sampled_from((*_SCALARS, *_TEXTS, *_COLLECTIONS)).map(copy.deepcopy)
+
+
+def _full(schema: dict[str, Any], root: dict[str, Any]) -> Any:
+    """A valid value with every property there is; of those that exclude each other, the first."""
+    field = _resolved(schema, root)
+    if "properties" in field:
+        excluded = {choice["required"][0] for choice in field.get("oneOf", [])[1:]}
+        excluded |= set(field.get("not", {}).get("required", [])[1:])
+        return {name: _full(part, root) for name, part in field["properties"].items() if name not in excluded}
+    if "items" in field and "properties" in _resolved(field["items"], root):
+        return [_full(field["items"], root)]
+    return (field.get("examples") or [field.get("default", field.get("const"))])[0]
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_every_field_at_once_is_valid(kind: str) -> None:
+    root = json.loads(schema_text(kind))
+    document = _full(root, root)
+    assert validator(kind).is_valid(document)
+
+
+@st.composite
+def _documents(draw: st.DrawFn) -> tuple[str, Any]:
+    """A document with everything in it, cut and bent in a few places."""
+    kind = draw(st.sampled_from(_INPUTS))
+    root = json.loads(schema_text(kind))
+    document = _full(root, root)
+    for _ in range(draw(st.integers(0, 4))):
+        place = document
+        while isinstance(place, dict) and place:
+            name = draw(st.sampled_from([*sorted(place), "unknown"]))
+            if name in place and isinstance(place[name], dict) and draw(st.integers(0, 4)):
+                place = place[name]
+            else:
+                _bend(draw, place, name)
+                break
+    return kind, document
+
+
+def _bend(draw: st.DrawFn, place: dict[str, Any], name: str) -> None:
+    if draw(st.booleans()):
+        place.pop(name, None)
+    else:
+        place[name] = draw(_LEAVES)
+
+
+@given(_documents())
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_wrong_is_explained_and_nothing_else(case: tuple[str, Any]) -> None:
+    kind, value = case
+    (document,) = parse(json.dumps(value).encode(), "x.yaml").documents
+    assert bool(explain(document, kind)) != validator(kind).is_valid(document.value)
+
+
+def test_a_pattern_holds_to_the_very_end_of_a_text() -> None:
+    document = {
+        "apiVersion": "tuning.reconcile/v1alpha1",
+        "kind": "TunedModel",
+        "metadata": {"name": "a\n"},
+        "spec": {"baseModel": "models/x", "dataset": {"path": "x.csv"}},
+    }
+    assert not validator("TunedModel").is_valid(document)

@@ -1,0 +1,418 @@
+"""Everything that can be wrong with a target file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.errors import InvalidInput, UsageError
+from reconciler.domain.model import Target
+from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
+
+VERTEX = (
+    TARGET.replace("embedded", "vertex")
+    + "  project: my-project-id\n  location: europe-west4\n  bucket: gs://acme-tuning-data\n"
+)
+REMOTE = TARGET.replace("embedded", "generativelanguage")
+_ENDPOINT = "use https://HOST, or http:// on a loopback address, and nothing after it"
+
+
+def _problems(folder: Path, target: str, **environ: str) -> list[str]:
+    with pytest.raises(InvalidInput) as caught:
+        load_in(sample(folder, target=target), environ=environ)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "1:1: holds no Target; write one, or run `reconcile init` elsewhere"),
+        ("a: [\n", "2:1: a value is missing here; write one, or close the bracket before it"),
+        (
+            "- a\n",
+            (
+                "1:1: the document is a list, where a mapping is expected; begin it with apiVersion:"
+                " tuning.reconcile/v1alpha1"
+            ),
+        ),
+        (MANIFEST, "2:7: kind: is TunedModel, where a target file holds a Target; rename the file"),
+        (
+            TARGET + "---\n" + MANIFEST,
+            "9:1: a target file holds one document, the Target; move this one to a file of its own",
+        ),
+        (
+            TARGET + "  scop: demo\n",
+            (
+                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, lock, publish,"
+                " policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
+            ),
+        ),
+        (
+            TARGET.replace("demo", "Acme"),
+            (
+                '7:10: spec.scope: "Acme" is not allowed here; use at most 63 lower-case letters, digits, dots,'
+                " slashes, underscores and hyphens, beginning with a letter or digit"
+            ),
+        ),
+        (TARGET + "  limits: {maxSteps: -1}\n", "8:22: spec.limits.maxSteps: must be at least 0, is -1; raise it"),
+        (
+            TARGET + "  embedded: {stepSeconds: 0}\n",
+            "8:27: spec.embedded.stepSeconds: must be more than 0, is 0; raise it",
+        ),
+        (
+            TARGET.replace("default", "blue"),
+            "4:9: metadata.name: is blue, where the file's name makes it default; write default, or rename the file",
+        ),
+        (
+            TARGET.replace("embedded", "vertx"),
+            (
+                "6:13: spec.provider: must be embedded, generativelanguage or vertex, is the text"
+                ' "vertx"; did you mean vertex?'
+            ),
+        ),
+        (
+            TARGET + "  embedded: {world: nowhere.json}\n",
+            "8:21: spec.embedded.world: nowhere.json does not exist; mend the path, or add the file",
+        ),
+        (
+            TARGET + "  embedded: {world: /etc/passwd}\n",
+            "8:21: spec.embedded.world: /etc/passwd is an absolute path; write it relative to this file",
+        ),
+        (
+            TARGET + "  project: ${HOME}\n",
+            "8:12: spec.project: ${HOME} is not expanded; name a variable RECONCILE_VAR_…, or write the value out",
+        ),
+        (
+            TARGET + "  project: ${RECONCILE_VAR_P}\n",
+            "8:12: spec.project: the variable RECONCILE_VAR_P is not set; set it, or write the value out",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_target(tmp_path: Path, text: str, message: str) -> None:
+    problems = [problem for problem in _problems(tmp_path, text, HOME="/root") if "m.yaml" not in problem]
+    assert problems[0] == f"reconcile.yaml:{message}"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://example.com",
+        "ftp://example.com",
+        "example.com",
+        "https://",
+        "https://user:secret@example.com",
+        "https://token@example.com",
+        "https://example.com/v1",
+        "https://example.com?x=1",
+        "https://example.com?",
+        "https://example.com#x",
+        "https://example.com:port",
+        "https://exa mple.com",
+        "https://ex\u00e4mple.com",
+        "http://127.0.0.1.example.com",
+        "http://[::1",
+    ],
+)
+def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
+    (problem,) = _problems(tmp_path, f'{REMOTE}  endpoint: "{endpoint}"\n')
+    assert problem == f"reconcile.yaml:8:13: spec.endpoint: is no address that may be used; {_ENDPOINT}"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://example.com", "https://example.com:8443", "http://localhost:80", "http://127.8.9.1", "http://[::1]:8080"],
+)
+def test_endpoints_that_may_be_used(tmp_path: Path, endpoint: str) -> None:
+    assert load_in(sample(tmp_path, target=f'{REMOTE}  endpoint: "{endpoint}/"\n')).target.endpoint == endpoint
+
+
+def test_the_address_of_cloud_storage_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    (problem,) = _problems(tmp_path, VERTEX + "  storageEndpoint: http://example.com\n")
+    assert problem == f"reconcile.yaml:11:20: spec.storageEndpoint: is no address that may be used; {_ENDPOINT}"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", ""),
+        ("  endpoint: https://example.com\n", ""),
+        ("  endpoint: http://127.0.0.1:80/\n", "http://127.0.0.1:80"),
+        ("  endpoint: http://127.0.0.1:80\n  storageEndpoint: https://example.com/\n", "https://example.com"),
+        ("  storageEndpoint: http://[::1]:80\n", "http://[::1]:80"),
+    ],
+)
+def test_cloud_storage_on_a_loopback_is_where_the_service_is(tmp_path: Path, more: str, expected: str) -> None:
+    assert load_in(sample(tmp_path, target=VERTEX + more)).target.storage_endpoint == expected
+
+
+def test_a_target_of_vertex_ai(tmp_path: Path) -> None:
+    key = "projects/p-1/locations/europe-west4/keyRings/ring/cryptoKeys/key"
+    more = (
+        "  lock: gs://acme-locks/team/production.lock.json\n"
+        f"  vertex: {{serviceAccount: tuner@my-project-id.iam.gserviceaccount.com, kmsKeyName: {key}}}\n"
+    )
+    text = VERTEX.replace("tuning-data", "tuning-data/some/prefix/") + more
+    assert load_in(sample(tmp_path, target=text)).target == Target(
+        name="default",
+        file="reconcile.yaml",
+        provider="vertex",
+        scope="demo",
+        project="my-project-id",
+        location="europe-west4",
+        bucket="gs://acme-tuning-data/some/prefix",
+        lock="gs://acme-locks/team/production.lock.json",
+        service_account="tuner@my-project-id.iam.gserviceaccount.com",
+        kms_key=key,
+    )
+
+
+def test_what_vertex_ai_needs(tmp_path: Path) -> None:
+    assert _problems(tmp_path, TARGET.replace("embedded", "vertex")) == [
+        (
+            "reconcile.yaml:5:1: spec.bucket: is missing, which provider vertex needs;"
+            " add the bucket that data sets are uploaded to, as in gs://acme-tuning-data"
+        ),
+        (
+            "reconcile.yaml:5:1: spec.location: is missing, which provider vertex needs;"
+            " add the region to tune in, as in europe-west4"
+        ),
+        (
+            "reconcile.yaml:5:1: spec.project: is missing, which provider vertex needs;"
+            " add the id of the Google Cloud project that is to own the models"
+        ),
+    ]
+
+
+_BUCKET = "write gs://BUCKET or gs://BUCKET/PREFIX, as in gs://acme-tuning-data"
+_LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.lock.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            VERTEX.replace("gs://", ""),
+            f'10:11: spec.bucket: "acme-tuning-data" is not allowed here; {_BUCKET}',
+        ),
+        (
+            VERTEX.replace("gs://acme-tuning-data", "gs://Acme/*"),
+            f'10:11: spec.bucket: "gs://Acme/*" is not allowed here; {_BUCKET}',
+        ),
+        (
+            VERTEX.replace("europe-west4", "global"),
+            "9:13: spec.location: global is no location to tune in; write a region, as in europe-west4",
+        ),
+        (
+            VERTEX + "  apiVersion: v1beta\n",
+            (
+                "11:15: spec.apiVersion: means nothing with provider vertex: it chooses among versions of the"
+                " Generative Language API; delete it"
+            ),
+        ),
+        (
+            VERTEX + "  vertex: {serviceAccount: tuner}\n",
+            (
+                '11:28: spec.vertex.serviceAccount: "tuner" is not allowed here; write an e-mail address, as in'
+                " tuner@my-project-id.iam.gserviceaccount.com"
+            ),
+        ),
+        (
+            VERTEX + "  vertex: {kmsKeyName: key}\n",
+            (
+                '11:24: spec.vertex.kmsKeyName: "key" is not allowed here; write'
+                " projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+            ),
+        ),
+        (
+            VERTEX + "  lock: reconcile.lock.json\n",
+            f'11:9: spec.lock: "reconcile.lock.json" is not allowed here; {_LOCK}',
+        ),
+        (VERTEX + "  lock: gs://bucket\n", f'11:9: spec.lock: "gs://bucket" is not allowed here; {_LOCK}'),
+        (
+            TARGET + "  lock: gs://bucket/x.json\n",
+            (
+                "8:9: spec.lock: means nothing with provider embedded: its world is on this machine, and the"
+                " lockfile stays beside it; delete it"
+            ),
+        ),
+        (
+            TARGET + "  endpoint: http://127.0.0.1:80\n",
+            (
+                "8:13: spec.endpoint: means nothing with provider embedded: it is in this process, and has no"
+                " address; delete it"
+            ),
+        ),
+        (
+            TARGET + "  storageEndpoint: http://127.0.0.1:80\n",
+            (
+                "8:20: spec.storageEndpoint: means nothing with provider embedded: nothing of it is in Cloud"
+                " Storage; delete it"
+            ),
+        ),
+        (
+            REMOTE + "  bucket: gs://bucket\n",
+            (
+                "8:11: spec.bucket: means nothing with provider generativelanguage: data sets travel in the"
+                " requests; delete it"
+            ),
+        ),
+        (
+            REMOTE + "  vertex: {}\n",
+            (
+                "8:11: spec.vertex: means nothing with provider generativelanguage: these are settings of"
+                " Vertex AI; delete it"
+            ),
+        ),
+    ],
+)
+def test_what_does_not_fit_the_provider(tmp_path: Path, text: str, message: str) -> None:
+    assert _problems(tmp_path, text) == [f"reconcile.yaml:{message}"]
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    more = (
+        "  apiVersion: v1beta\n  endpoint: http://example.com\n  location: ${RECONCILE_VAR_L}\n"
+        "  limits: {maxSteps: -1}\n"
+        "  embedded: {world: nowhere.json}\n  colour: red\n"
+    )
+    text = TARGET.replace("embedded", "vertex").replace("default", "blue") + more
+    assert [
+        problem.removeprefix("reconcile.yaml:").partition(": ")[2].partition(": ")[0]
+        for problem in _problems(tmp_path, text)
+    ] == [
+        "metadata.name",
+        "spec.bucket",
+        "spec.project",
+        "spec.apiVersion",
+        "spec.endpoint",
+        "spec.location",
+        "spec.limits.maxSteps",
+        "spec.embedded.world",
+        "spec.colour",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ("metadata: {name: 1}", "metadata.name"),
+        ("metadata: 1", "metadata"),
+        ("metadata: {name: default}\nspec: 1", "spec"),
+        ("metadata: {name: default}\nspec: {provider: [vertex], scope: demo}", "spec.provider"),
+        ("metadata: {name: default}\nspec: {provider: vertex, scope: demo, endpoint: 1}", "spec.endpoint"),
+        ("metadata: {name: default}\nspec: {provider: embedded, scope: demo, embedded: 1}", "spec.embedded"),
+        (
+            "metadata: {name: default}\nspec: {provider: embedded, scope: demo, embedded: {world: 1}}",
+            "spec.embedded.world",
+        ),
+    ],
+)
+def test_what_has_the_wrong_type_is_told_once(tmp_path: Path, wrong: str, path: str) -> None:
+    problems = _problems(tmp_path, f"apiVersion: tuning.reconcile/v1alpha1\nkind: Target\n{wrong}\n")
+    assert [f" {path}: must be " in problem for problem in problems].count(True) == 1
+    assert [f" {path}: " in problem for problem in problems].count(True) == 1
+
+
+def test_a_target_of_the_generative_language_api_may_have_a_location_and_a_lockfile_in_a_bucket(tmp_path: Path) -> None:
+    more = "  project: my-project-id\n  location: europe-west4\n  lock: gs://bucket/x.json\n"
+    target = load_in(sample(tmp_path, target=REMOTE + more)).target
+    assert (target.project, target.location, target.lock) == ("my-project-id", "europe-west4", "gs://bucket/x.json")
+
+
+def test_two_targets_with_the_same_lockfile(tmp_path: Path) -> None:
+    ours = VERTEX + "  lock: gs://bucket/x.json\n"
+    other = ours.replace("default", "blue").replace("scope: demo", "scope: blue")
+    write(
+        sample(tmp_path, target=ours),
+        {
+            "reconcile.blue.yaml": other,
+            "reconcile.red.yaml": "apiVersion: tuning.reconcile/v1alpha1\nkind: Target\nspec: 1\n",
+        },
+    )
+    assert messages(load_in(tmp_path)) == [
+        (
+            "reconcile.yaml:11:9: spec.lock: the target in reconcile.blue.yaml has the same lockfile;"
+            " give each a lockfile of its own"
+        )
+    ]
+
+
+def test_variables_are_expanded_in_the_texts_of_a_target(tmp_path: Path) -> None:
+    sample(tmp_path, target=TARGET.replace("demo", "${RECONCILE_VAR_TEAM}/${RECONCILE_VAR_NAME}-x"))
+    target = load_in(tmp_path, environ={"RECONCILE_VAR_TEAM": "acme", "RECONCILE_VAR_NAME": "nlp"}).target
+    assert target.scope == "acme/nlp-x"
+
+
+def test_what_a_variable_holds_is_not_expanded_again(tmp_path: Path) -> None:
+    text = TARGET.replace("demo", "${RECONCILE_VAR_A}")
+    (problem,) = _problems(tmp_path, text, RECONCILE_VAR_A="${RECONCILE_VAR_B}", RECONCILE_VAR_B="b")
+    assert '"${RECONCILE_VAR_B}" is not allowed here' in problem
+
+
+def test_nothing_is_expanded_in_a_manifest(tmp_path: Path) -> None:
+    sample(tmp_path, manifest=MANIFEST + "  description: ${RECONCILE_VAR_A}\n")
+    (manifest,) = load_in(tmp_path, environ={"RECONCILE_VAR_A": "x"}).manifests
+    assert manifest.description == "${RECONCILE_VAR_A}"
+
+
+def test_two_targets_for_the_same_models(tmp_path: Path) -> None:
+    write(sample(tmp_path), {"reconcile.blue.yaml": TARGET.replace("default", "blue")})
+    (message,) = messages(load_in(tmp_path))
+    assert message == (
+        "reconcile.yaml:7:10: spec.scope: the target in reconcile.blue.yaml has the same"
+        " provider, project, location and"
+        " scope; give each a scope of its own"
+    )
+
+
+@pytest.mark.parametrize(
+    "other", ["broken: [", TARGET.replace("demo", "other"), TARGET + "  project: my-project\n", "a: 1\n"]
+)
+def test_other_targets_that_are_no_rivals(tmp_path: Path, other: str) -> None:
+    write(sample(tmp_path), {"reconcile.blue.yaml": other.replace("default", "blue")})
+    assert not messages(load_in(tmp_path))
+
+
+def test_no_target_file(tmp_path: Path) -> None:
+    write(tmp_path, {"m.yaml": MANIFEST})
+    with pytest.raises(UsageError) as caught:
+        load_in(tmp_path, "m.yaml")
+    assert str(caught.value) == (
+        "there is no target default: neither m.yaml nor a folder above it holds reconcile.yaml;"
+        " run `reconcile init` to make one, or use `--target embedded`, which needs no file"
+    )
+    assert caught.value.exit_status == 64
+
+
+def test_a_target_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    write(sample(tmp_path), {"reconcile.production.yaml": TARGET})
+    with pytest.raises(UsageError) as caught:
+        load_in(tmp_path, target="prodution")
+    assert str(caught.value) == (
+        "there is no target prodution: neither . nor a folder above it holds reconcile.prodution.yaml;"
+        " choose one that is there with --target: production, default (did you mean production?)"
+    )
+
+
+def test_the_working_folder_of_standard_input(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"neither the working folder nor a folder above it holds"):
+        load_in(tmp_path, "-", stdin="")
+
+
+@pytest.mark.parametrize("name", ["../x", "a.b", "", "x" * 64, "a\n"])
+def test_names_that_no_target_can_have(tmp_path: Path, name: str) -> None:
+    if not name:
+        assert load_in(sample(tmp_path), target=name).target.name == "default"
+        return
+    with pytest.raises(UsageError, match=r"is no name of a target; use letters, digits, hyphens and underscores$"):
+        load_in(sample(tmp_path), target=name)
+
+
+def test_the_root_is_the_nearest_folder_above(tmp_path: Path) -> None:
+    write(sample(tmp_path), {"a/b/m.yaml": MANIFEST.replace("data.csv", "../../data.csv")})
+    workspace = load_in(tmp_path / "a", "b/m.yaml")
+    assert workspace.root == tmp_path
+    assert workspace.target.file == str(Path("..", "reconcile.yaml"))
+    assert workspace.manifests[0].file == "a/b/m.yaml"
+    assert load_in(tmp_path, str(tmp_path / "a")).target.file == str(tmp_path / "reconcile.yaml")

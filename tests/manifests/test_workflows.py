@@ -1,0 +1,295 @@
+"""The files of the pull-request flow: valid, pinned, of least privilege, and made of commands that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from reconciler.commands.main import cli
+from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.model import Target
+from reconciler.manifests.scaffold import init, init_flow
+from reconciler.manifests.target import read_target
+from reconciler.manifests.targets import find_root
+from reconciler.manifests.workflows import Platform, workflows
+from support.files_samples import write
+from support.pipelines import commands, read, scripts
+
+GITHUB = [
+    ".github/workflows/reconcile-drift.yml",
+    ".github/workflows/reconcile-locked.yml",
+    ".github/workflows/reconcile-merged.yml",
+    ".github/workflows/reconcile-pull-request.yml",
+    ".github/workflows/reconcile-settle.yml",
+]
+GITLAB = [".gitlab/reconcile.yml"]
+
+
+def _written(folder: Path, platform: Platform, target: str = "default") -> tuple[str, ...]:
+    """Write the flow for a project that is there."""
+    root = find_root("specs", target, folder)
+    read = read_target(root, "specs/reconcile.yaml", {})
+    assert isinstance(read.target, Target), read.problems
+    return init_flow(folder, workflows(platform, root, read.target, folder, "specs")).created
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the flow for both platforms."""
+    folder = tmp_path_factory.mktemp("project")
+    write(folder, {".git/config": ""})
+    init(folder, data=None, name=None)
+    assert _written(folder, "github") == (".github/reconcile.txt", *GITHUB)
+    assert _written(folder, "gitlab") == (".gitlab/reconcile.txt", *GITLAB)
+    return folder
+
+
+@pytest.mark.parametrize(("schema", "names"), [("github-workflows", GITHUB), ("gitlab-ci", GITLAB)])
+def test_they_fit_the_schema_of_their_platform(project: Path, schema: str, names: list[str]) -> None:
+    done = subprocess.run(  # noqa: S603 - a tool of the tests, on files of the test
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *names],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("actionlint"), reason="needs actionlint, which not every machine can install")
+def test_actionlint_has_nothing_to_say(project: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - a tool of the tests, on files of the test
+        ["actionlint", *GITHUB],  # noqa: S607 - wherever it is
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_shellcheck_has_nothing_to_say_of_their_scripts(project: Path, name: str) -> None:
+    checked = scripts(project / name)
+    assert checked
+    for script in checked:
+        done = subprocess.run(  # noqa: S603 - a tool of the tests, on files of the test
+            [str(Path(sys.executable).with_name("shellcheck")), "--shell=bash", "--exclude=SC2154,SC2016", "-"],
+            input=script,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}"
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_their_commands_are_there_with_those_options(project: Path, name: str) -> None:
+    context = click.Context(cli)
+    called = [command for script in scripts(project / name) for command in commands(script)]
+    assert called
+    for command, *arguments in called:
+        known = cli.get_command(context, command)
+        assert known is not None, command
+        options = {option for parameter in known.params for option in parameter.opts}
+        assert {one for one in arguments if one.startswith("-")} <= options, [command, *arguments]
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_their_python_compiles(project: Path, name: str) -> None:
+    for script in scripts(project / name):
+        programs = re.findall(r"python -c '(.*?)'", script, re.DOTALL)
+        assert len(programs) == script.count("python -c")
+        for program in programs:
+            compile(program, name, "exec")
+
+
+def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
+    called = {
+        (command, frozenset(one for one in arguments if one.startswith("-") and one not in {"--report", "--base"}))
+        for name in GITHUB
+        for script in scripts(project / name)
+        for command, *arguments in commands(script)
+    }
+    assert called == {
+        ("validate", frozenset()),
+        ("validate", frozenset({"--locked"})),
+        ("validate", frozenset({"--locked", "--quiet"})),
+        ("plan", frozenset()),
+        ("plan", frozenset({"--offline"})),
+        ("apply", frozenset({"--yes", "--no-wait", "--train-only"})),
+        ("apply", frozenset({"--yes", "--locked"})),
+        ("wait", frozenset({"--timeout"})),
+        ("drift", frozenset()),
+        ("refresh", frozenset({"--merge"})),
+    }
+
+
+@pytest.mark.parametrize("name", GITHUB)
+def test_what_others_chose_reaches_no_script_but_through_its_environment(project: Path, name: str) -> None:
+    assert not [script for script in scripts(project / name) if "${{" in script]
+    assert "pull_request_target" not in (project / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", GITHUB)
+def test_actions_are_pinned_to_commits(project: Path, name: str) -> None:
+    text = (project / name).read_text(encoding="utf-8")
+    used = re.findall(r"uses: (.*)", text)
+    assert used
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in used)
+    assert "-latest" not in text
+
+
+@pytest.mark.parametrize("name", GITHUB)
+def test_jobs_have_little_leave_and_little_time(project: Path, name: str) -> None:
+    workflow = read(project / name)
+    assert workflow["permissions"] == {}
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+        assert job["concurrency"]["group"].startswith("reconcile-")
+        written = {name for name, leave in job["permissions"].items() if leave == "write"}
+        assert written <= {"id-token", "pull-requests", "issues"}
+        checkout = job["steps"][0]["with"]
+        assert checkout.get("persist-credentials") is False or "environment" in job
+        assert ("secrets." in json.dumps(job)) == ("ssh-key" in checkout) == ("environment" in job)
+
+
+def test_only_the_jobs_of_environments_change_models(project: Path) -> None:
+    changing = {
+        job["environment"]
+        for name in GITHUB
+        for job in read(project / name)["jobs"].values()
+        if "vars.APPLY_ACCOUNT" in json.dumps(job)
+    }
+    assert changing == {"reconcile-train", "reconcile"}
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq, whose language gh speaks")
+@pytest.mark.parametrize(
+    ("name", "number", "found"),
+    [("reconcile-pull-request", 0, ["7"]), ("reconcile-drift", 0, ["17"]), ("reconcile-settle", 0, ["1\tmy branch"])],
+)
+def test_what_gh_is_asked_to_pick(project: Path, name: str, number: int, found: list[str]) -> None:
+    """Ours alone, whatever others wrote."""
+    script = "\n".join(scripts(project / f".github/workflows/{name}.yml"))
+    picked = re.findall(r"--jq \\\n\s*'(.*)'", script)[number]
+    marker = "<!-- reconcile:plan:default -->"
+    bot, other = {"login": "github-actions[bot]"}, {"login": "mallory"}
+    things = [
+        {"id": 5, "number": 15, "user": other, "body": f"{marker}\nmine", "isCrossRepository": True},
+        {"id": 6, "number": 16, "user": bot, "body": None, "pull_request": None, "isCrossRepository": True},
+        {"id": 7, "number": 17, "user": bot, "body": f"{marker}\nours", "isCrossRepository": True},
+        {"id": 8, "number": 18, "user": bot, "body": marker.replace("default", "p"), "isCrossRepository": True},
+    ]
+    if name == "reconcile-pull-request":
+        things = [one for one in things if one["body"] is not None]  # a comment has one
+    if name == "reconcile-settle":
+        things.append({"number": 1, "headRefName": "my branch", "isCrossRepository": False})
+    if name == "reconcile-drift":
+        things = [one for one in things if one["user"] is bot]  # as the query asks
+    done = subprocess.run(  # noqa: S603 - a tool of the tests, on a filter of ours
+        ["jq", "--raw-output", picked],  # noqa: S607 - wherever it is
+        input=json.dumps(things),
+        env={"MARKER": marker},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == found
+
+
+def test_they_name_what_is_there(project: Path) -> None:
+    workflow = read(project / GITHUB[2])
+    assert workflow["on"]["push"] == {"branches": ["main"]}
+    assert workflow["env"] == {
+        "RECONCILE_TARGET": "default",
+        "SPECS": "specs",
+        "LOCKFILE": "specs/reconcile.lock.json",
+        "POINTER": "",
+    }
+
+
+def test_another_target_branch_and_folder(tmp_path: Path) -> None:
+    write(tmp_path, {".git/refs/remotes/origin/HEAD": "ref: refs/remotes/origin/trunk\n"})
+    folder = tmp_path / "models of ours"
+    init(folder, data=None, name=None)
+    target = (folder / "specs" / "reconcile.yaml").read_text(encoding="utf-8")
+    prod = (
+        target.replace("default", "prod").replace("embedded #", "generativelanguage #") + "  publish: ../serving.json\n"
+    )
+    write(folder, {"specs/reconcile.prod.yaml": prod + "  project: my-project-id\n"})
+
+    made = _written(folder, "github", "prod")
+
+    assert made[0] == "../.github/reconcile.txt"
+    assert "../.github/workflows/reconcile-locked-prod.yml" in made
+    workflow = read(tmp_path / ".github/workflows/reconcile-merged-prod.yml")
+    assert workflow["on"]["push"] == {"branches": ["trunk"]}
+    assert workflow["jobs"]["apply"]["if"] == "github.ref_name == 'trunk'"
+    assert workflow["env"] == {
+        "RECONCILE_TARGET": "prod",
+        "SPECS": "models of ours/specs",
+        "LOCKFILE": "models of ours/specs/reconcile.prod.lock.json",
+        "POINTER": "models of ours/serving.json",
+    }
+    assert "../.github/reconcile.txt" not in _written(folder, "github"), "targets share it"
+
+
+@pytest.mark.parametrize("text", ["ref: refs/heads/main", "ref: refs/remotes/origin/it's\n", b"\xff"])
+def test_a_default_branch_that_cannot_be_told_is_main(tmp_path: Path, text: str | bytes) -> None:
+    write(tmp_path, {".git/refs/remotes/origin/HEAD": text})
+    init(tmp_path, data=None, name=None)
+    _written(tmp_path, "github")
+    assert read(tmp_path / GITHUB[2])["on"]["push"] == {"branches": ["main"]}
+
+
+@pytest.mark.parametrize(("platform", "name"), [("github", GITHUB[4]), ("gitlab", GITLAB[0])])
+def test_nothing_is_overwritten(tmp_path: Path, platform: Platform, name: str) -> None:
+    write(tmp_path, {".git/config": "", name: "mine"})
+    init(tmp_path, data=None, name=None)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(ReconcileError) as caught:
+        _written(tmp_path, platform)
+    assert (
+        str(caught.value) == f"{tmp_path / name} is there already; nothing was written; move it away, or go on with it"
+    )
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_lockfile_in_a_bucket_travels_in_no_pull_request(tmp_path: Path) -> None:
+    init(tmp_path, data=None, name=None)
+    target = tmp_path / "specs" / "reconcile.yaml"
+    text = target.read_text(encoding="utf-8").replace("embedded #", "generativelanguage #")
+    target.write_text(f"{text}  project: my-project-id\n  lock: gs://acme-locks/x.json\n", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        _written(tmp_path, "github")
+    assert str(caught.value) == (
+        "the lockfile of target default is in a bucket, where no pull request can carry it; leave spec.lock out, or "
+        "merge first and train then, as docs/ci.md shows"
+    )
+
+
+def test_a_path_that_ci_would_take_for_a_variable(tmp_path: Path) -> None:
+    write(tmp_path, {".git/config": ""})
+    init(tmp_path / "$HOME", data=None, name=None)
+    with pytest.raises(UsageError, match=r"^\$HOME/specs has a \$, which CI takes for a variable; rename that file"):
+        _written(tmp_path / "$HOME", "gitlab")
+
+
+def test_a_link_leads_nothing_out_of_the_repository(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = tmp_path / "repository"
+    write(folder, {".git/config": ""})
+    init(folder, data=None, name=None)
+    (folder / ".github").symlink_to(elsewhere)
+    with pytest.raises(ReconcileError, match=r"leads out of the repository; delete the link"):
+        _written(folder, "github")
+    assert not list(elsewhere.iterdir())

@@ -1,0 +1,345 @@
+"""Whether answers pass, what a check makes of them, and what is kept of that."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.domain.checks import (
+    Check,
+    CheckReport,
+    CheckResult,
+    Evaluation,
+    Expectation,
+    ExpectationKind,
+    Miss,
+    RecordedChecks,
+    RecordedMiss,
+)
+from reconciler.domain.inference import Answer, Reply
+from reconciler.domain.model import Example
+from reconciler.planning.check_evaluation import (
+    Question,
+    checks_digest,
+    judged,
+    passes,
+    question_count,
+    questions,
+    recorded_checks,
+    verdicts,
+    wilson_interval,
+)
+
+DATA = "sha256:" + "a" * 64
+SMALL = Check("small", prompt="8", expect=Expectation("equals", ("9",)))
+WORDS = Check(
+    "words", prompt="IV", expect=Expectation("oneOf", ("V", "five")), candidates=3, min_pass=0.6, temperature=1
+)
+UNSEEN = Check("unseen", evaluation=Evaluation("held-out.csv", DATA, examples=200, minimum=0.8, sample=50, leaked=2))
+UNSEEN_BY = UNSEEN.evaluation
+assert UNSEEN_BY is not None
+EXAMPLES = tuple(Example(f"in {at}", f"out {at}") for at in range(200))
+
+
+def expecting(kind: ExpectationKind, *values: str) -> Expectation:
+    return Expectation(kind, values)
+
+
+def reply(*texts: str, blocked: str = "") -> Reply:
+    return Reply(tuple(map(Answer, texts)), blocked)
+
+
+def judge(check: Check, *answers: str) -> CheckResult:
+    """How a check goes whose questions were answered like this."""
+    examples = [Example(str(at), "right") for at in range(len(answers))]
+    if check.evaluation:
+        whole = replace(check, evaluation=replace(check.evaluation, examples=len(answers), sample=None))
+        return judged(check, map(verdicts, questions(whole, examples), map(reply, answers)))
+    (question,) = questions(check, ())
+    return judged(check, [verdicts(question, reply(*answers))])
+
+
+def test_digests_never_change() -> None:
+    """A test that fails here has found a bug: checks would run again everywhere, with nothing changed."""
+    small = '{"candidates":1,"expect":{"equals":["9"]},"minPass":1,"name":"small","prompt":"8"}'
+    unseen = f'{{"data":"{DATA}","metric":"exactMatch","minimum":0.8,"name":"unseen","sample":50}}'
+    words = (
+        '{"candidates":3,"expect":{"oneOf":["V","five"]},"minPass":0.6,"name":"words","prompt":"IV","temperature":1}'
+    )
+    canonical = f'{{"checks":[{small},{unseen},{words}],"v":1}}'
+    digest = checks_digest([SMALL, WORDS, UNSEEN])
+    assert digest == f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    assert digest == "sha256:129aac44bdae3f6ee07d05f6002724199fa774369413eca0a9a8d0262aba672f"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        (WORDS, SMALL, UNSEEN),
+        (SMALL, replace(WORDS, expect=expecting("oneOf", "five", "V")), UNSEEN),
+        (SMALL, WORDS, replace(UNSEEN, evaluation=replace(UNSEEN_BY, path="moved.csv", examples=9, leaked=0))),
+        (SMALL, replace(WORDS, temperature=1.0), UNSEEN),
+    ],
+    ids=["order", "order of values", "path, size and leakage", "spelling of a number"],
+)
+def test_what_decides_nothing_does_not_count(same: tuple[Check, ...]) -> None:
+    assert checks_digest(same) == checks_digest([SMALL, WORDS, UNSEEN])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "more"},
+        {"prompt": "V"},
+        {"expect": expecting("oneOf", "V")},
+        {"expect": expecting("contains", "V", "five")},
+        {"candidates": 4},
+        {"min_pass": 0.5},
+        {"temperature": 0.9},
+        {"temperature": None},
+        {"evaluation": UNSEEN_BY},
+    ],
+)
+def test_what_decides_about_a_prompt_counts(change: dict[str, Any]) -> None:
+    assert checks_digest([replace(WORDS, **change)]) != checks_digest([WORDS])
+
+
+@pytest.mark.parametrize(
+    "change", [{"digest": "sha256:" + "b" * 64}, {"minimum": 0.9}, {"sample": 51}, {"sample": None}]
+)
+def test_what_decides_about_an_evaluation_counts(change: dict[str, Any]) -> None:
+    other = replace(UNSEEN, evaluation=replace(UNSEEN_BY, **change))
+    assert checks_digest([other]) != checks_digest([UNSEEN])
+
+
+@pytest.mark.parametrize(
+    ("expectation", "right", "wrong"),
+    [
+        (expecting("equals", "9"), [" 9\n", "9"], ["99", "nine", ""]),
+        (expecting("equals", "a\nb\n"), ["a\r\nb", "a\rb\n"], ["a b"]),
+        (expecting("oneOf", "V", "five"), ["five", " V"], ["Five", "V, five"]),
+        (expecting("contains", "cat"), ["concatenate", "a cat."], ["Cat", "c a t"]),
+        (expecting("matches", "^[0-9]+$"), ["10", " 10 "], ["ten", "10 or 11"]),
+        (expecting("matches", "(?i)yes"), ["YES!", "well, yes"], ["no"]),
+    ],
+)
+def test_each_kind_of_expectation(expectation: Expectation, right: list[str], wrong: list[str]) -> None:
+    assert [text for text in right if not passes(expectation, text)] == []
+    assert [text for text in wrong if passes(expectation, text)] == []
+
+
+def test_half_of_a_surrogate_pair_is_a_wrong_character_and_no_error() -> None:
+    assert passes(expecting("matches", r"^a.c$"), "a\ud800c")
+    assert not passes(expecting("equals", "abc"), "a\ud800c")
+
+
+def test_no_expression_hangs_a_run() -> None:
+    began = time.process_time()
+    assert not passes(expecting("matches", "(a+)+$"), "a" * 1_000_000 + "b")
+    assert time.process_time() - began < 5
+
+
+def test_what_is_no_expression_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"missing \): \("):
+        passes(expecting("matches", "("), "x")
+
+
+def test_a_prompt_is_one_question() -> None:
+    assert list(questions(WORDS, ())) == [Question("IV", expecting("oneOf", "V", "five"), 3)]
+    assert question_count(WORDS) == 1
+
+
+def test_an_evaluation_asks_for_each_output_exactly() -> None:
+    whole = replace(UNSEEN, evaluation=replace(UNSEEN_BY, sample=None))
+    assert list(questions(whole, EXAMPLES)) == [
+        Question(one.input, expecting("equals", one.output)) for one in EXAMPLES
+    ]
+    assert question_count(whole) == 200
+
+
+def test_a_sample_is_the_same_everywhere() -> None:
+    few = replace(UNSEEN, evaluation=replace(UNSEEN_BY, sample=5))
+    assert [one.prompt for one in questions(few, EXAMPLES)] == ["in 118", "in 147", "in 177", "in 180", "in 185"]
+    assert question_count(few) == 5
+
+
+def test_other_data_have_another_sample() -> None:
+    other = replace(UNSEEN, evaluation=replace(UNSEEN_BY, digest="sha256:" + "b" * 64))
+    assert list(questions(other, EXAMPLES)) != list(questions(UNSEEN, EXAMPLES))
+
+
+def test_a_sample_favours_no_part_of_the_data() -> None:
+    drawn = [
+        int(one.prompt.removeprefix("in "))
+        for digit in "0123456789abcdef"
+        for one in questions(replace(UNSEEN, evaluation=replace(UNSEEN_BY, digest="sha256:" + digit * 64)), EXAMPLES)
+    ]
+    quarters = [sum(at // 50 == quarter for at in drawn) for quarter in range(4)]
+    assert sum(quarters) == 16 * 50
+    assert all(150 < quarter < 250 for quarter in quarters), quarters
+
+
+def test_the_data_set_is_read_to_its_end() -> None:
+    """Only there does the reader know that it is the one that was validated."""
+    read: list[Example] = []
+    few = replace(UNSEEN, evaluation=replace(UNSEEN_BY, sample=1))
+    list(questions(few, (read.append(one) or one for one in EXAMPLES)))
+    assert len(read) == 200
+
+
+def test_what_ends_the_lines_of_an_input_does_not_count() -> None:
+    one = replace(UNSEEN, evaluation=replace(UNSEEN_BY, examples=1))
+    assert next(questions(one, [Example("a\r\nb", "c")])).prompt == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("expectation", "why"),
+    [
+        (expecting("equals", "9"), "expected 9"),
+        (expecting("oneOf", "V", "five"), "expected one of V, five"),
+        (expecting("contains", "cat\ndog"), "does not contain cat dog"),
+        (expecting("matches", "^[0-9]+$"), "does not match ^[0-9]+$"),
+        (expecting("equals", "x" * 61), f"expected {'x' * 59}…"),
+    ],
+)
+def test_a_miss_says_what_was_expected(expectation: Expectation, why: str) -> None:
+    assert verdicts(Question("8", expectation), reply(" ten\n")) == (Miss("8", "ten", why),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer("9", "SAFETY"), Miss("8", "9", "blocked: SAFETY")),
+        (Answer("", "RECITATION"), Miss("8", "", "blocked: RECITATION")),
+        (Answer(" \n"), Miss("8", "", "the answer is empty")),
+        (Answer("", "MAX_TOKENS"), Miss("8", "", "cut short: MAX_TOKENS")),
+        (Answer("9 is the", "MAX_TOKENS"), Miss("8", "9 is the", "cut short: MAX_TOKENS")),
+        (Answer("9", "MAX_TOKENS"), None),
+    ],
+)
+def test_the_services_reason_is_told(answer: Answer, verdict: Miss | None) -> None:
+    assert verdicts(Question("8", expecting("equals", "9")), Reply((answer,))) == (verdict,)
+
+
+def test_an_answer_that_a_service_leaves_empty_passes_nothing() -> None:
+    assert verdicts(Question("8", expecting("matches", ".*")), reply("")) == (Miss("8", "", "the answer is empty"),)
+
+
+def test_a_blocked_prompt_misses_every_answer() -> None:
+    question = Question("8", expecting("equals", "9"), 2)
+    assert verdicts(question, reply(blocked="SAFETY")) == (Miss("8", "", "blocked: SAFETY"),) * 2
+    assert verdicts(question, reply("9", "", blocked="OTHER")) == (None, Miss("8", "", "blocked: OTHER"))
+
+
+def test_answers_that_do_not_come_are_misses_and_further_ones_are_left_aside() -> None:
+    question = Question("8", expecting("equals", "9"), 2)
+    assert verdicts(question, reply("9")) == (None, Miss("8", "", "no answer came"))
+    assert verdicts(question, reply("9", "9", "10")) == (None, None)
+
+
+def test_an_answer_can_be_written_to_a_file() -> None:
+    (miss,) = verdicts(Question("8", expecting("equals", "9")), reply("\ud800"))
+    assert miss == Miss("8", "?", "expected 9")
+
+
+def test_a_prompt_passes_with_one_right_answer() -> None:
+    assert judge(SMALL, "9") == CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0)
+    assert judge(SMALL, "10") == CheckResult(
+        "small", passed=False, passes=0, answers=1, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "min_pass", "passed"),
+    [
+        (2, 0.67, False),
+        (2, 2 / 3, True),
+        (2, 0.66, True),
+        (1, 0.34, False),
+        (1, 0.33, True),
+        (0, 0.0, True),
+        (3, 1.0, True),
+    ],
+)
+def test_the_share_is_compared_as_it_is(right: int, min_pass: float, passed: bool) -> None:  # noqa: FBT001 - a table
+    result = judge(replace(WORDS, min_pass=min_pass), *["V"] * right, *["X"] * (3 - right))
+    assert (result.passes, result.answers, result.passed) == (right, 3, passed)
+
+
+@pytest.mark.parametrize("tenths", range(11))
+def test_no_rounding_error_decides(tenths: int) -> None:
+    check = replace(WORDS, candidates=10, min_pass=tenths * 0.1)
+    assert judge(check, *["V"] * tenths, *["X"] * (10 - tenths)).passed
+
+
+def test_an_evaluation_has_an_interval_and_tells_of_leakage() -> None:
+    result = judge(UNSEEN, *["right"] * 46, *["wrong"] * 4)
+    low, high = result.interval or (0, 0)
+    assert (result.passed, result.score, result.minimum, result.leaked) == (True, 0.92, 0.8, 2)
+    assert (round(low, 4), round(high, 4)) == (0.8116, 0.9685)
+    assert [miss.prompt for miss in result.misses] == ["46", "47", "48", "49"]
+    assert result.misses[0] == Miss("46", "wrong", "expected right")
+
+
+def test_an_evaluation_below_its_minimum_fails() -> None:
+    assert judge(UNSEEN, *["right"] * 40, *["wrong"] * 10).passed
+    assert not judge(UNSEEN, *["right"] * 39, *["wrong"] * 11).passed
+
+
+@pytest.mark.parametrize(
+    ("right", "answers", "interval"),
+    [
+        (0, 0, (0.0, 1.0)),
+        (0, 10, (0.0, 0.2775)),
+        (10, 10, (0.7225, 1.0)),
+        (1, 2, (0.0945, 0.9055)),
+        (81, 263, (0.2553, 0.3662)),  # R. G. Newcombe, Statistics in Medicine 17 (1998), table I
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_the_interval_is_wilsons(right: int, answers: int, interval: tuple[float, float]) -> None:
+    low, high = wilson_interval(right, answers)
+    assert (round(low, 4), round(high, 4)) == interval
+
+
+def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:
+    report = CheckReport(
+        "sha256:1",
+        (judge(SMALL, "9"), judge(WORDS, "V", "IV", "X"), judge(UNSEEN, "right", "right", "wrong")),
+    )
+    assert recorded_checks(report) == RecordedChecks(
+        "sha256:1",
+        passed=1,
+        failed=2,
+        scores={"unseen": 0.6667},
+        misses=(RecordedMiss("words", "IV", "IV"), RecordedMiss("unseen", "2", "wrong")),
+    )
+
+
+def test_what_passed_leaves_no_miss_in_the_record() -> None:
+    report = CheckReport("sha256:1", (judge(WORDS, "V", "V", "X"),))
+    assert recorded_checks(report) == RecordedChecks("sha256:1", passed=1, failed=0)
+
+
+def test_a_long_miss_is_recorded_on_one_line() -> None:
+    long = CheckResult("a", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("p\n" * 99, "x" * 99, ""),))
+    (miss,) = recorded_checks(CheckReport("", (long,))).misses
+    assert miss == RecordedMiss("a", "p " * 39 + "p…", "x" * 79 + "…")
+
+
+def test_where_there_is_no_answer_the_reason_stands() -> None:
+    blocked = judged(SMALL, [verdicts(next(questions(SMALL, ())), reply(blocked="SAFETY"))])
+    (miss,) = recorded_checks(CheckReport("", (blocked,))).misses
+    assert miss == RecordedMiss("small", "8", "(blocked: SAFETY)")
+
+
+def test_three_misses_are_enough() -> None:
+    results = tuple(replace(judge(SMALL, "10"), name=name) for name in "abcdef")
+    recorded = recorded_checks(CheckReport("", results))
+    assert ([miss.check for miss in recorded.misses], recorded.failed) == (["a", "b", "c"], 6)

@@ -1,0 +1,40 @@
+"""What a plan says of models that another target has trained already."""
+
+from __future__ import annotations
+
+from reconciler.domain.lock import Lock, LockedModel, LockedTarget
+from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.planning.cross_target import moving_notices
+
+OTHER = LockedTarget("default", "generativelanguage", "demo")
+
+
+def creating(*names: str) -> Plan:
+    return Plan(tuple(Action(name, f"{name}.yaml", Kind.CREATE, Reason.NOT_FOUND) for name in names))
+
+
+def serving(*names: str, target: LockedTarget | None = OTHER) -> Lock:
+    return Lock(target, {name: LockedModel(f"{name}.yaml", f"{name}-aaaaaaaa") for name in names})
+
+
+def test_what_another_service_has_is_said_to_be_trained_anew() -> None:
+    (notice,) = moving_notices(creating("b", "a", "c"), "vertex", [serving("a", "b", "d")])
+    assert notice == (
+        "target default (generativelanguage) serves a, b already; a tuned model cannot be moved to another service,"
+        " so here the training begins anew"
+    )
+
+
+def test_of_many_models_some_are_named() -> None:
+    names = [f"n{number}" for number in range(7)]
+    (notice,) = moving_notices(creating(*names), "vertex", [serving(*names)])
+    assert notice.startswith("target default (generativelanguage) serves n0, n1, n2, n3, n4 and 2 more already;")
+
+
+def test_nothing_is_said_where_nothing_moves() -> None:
+    unserved = Lock(OTHER, {"a": LockedModel("a.yaml")})
+    for lock in (Lock(), unserved, serving("b"), serving("a", target=None)):
+        assert moving_notices(creating("a"), "vertex", [lock]) == ()
+    assert moving_notices(creating("a"), "generativelanguage", [serving("a")]) == ()
+    waiting = Plan((Action("a", "a.yaml", Kind.WAIT, Reason.TRAINING),))
+    assert moving_notices(waiting, "vertex", [serving("a")]) == ()

@@ -1,0 +1,91 @@
+"""Data sets in Cloud Storage: what a manifest names, as it was found or recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Dataset, Manifest
+from reconciler.planning.dataset_versions import addresses, loss_notices, pinned
+from support.core_cases import OBJECT, Made, intended, manifest, recorded
+
+VALIDATION = "gs://acme/validation.jsonl"
+GONE = Dataset(OBJECT, "", 0, fault=f"there is no {OBJECT}")
+OLD, NEW = Made(data=1), Made(data=2)
+DECLARED = manifest(NEW, looked=False)
+LOCAL = manifest(Made(name="local"))
+
+
+def lock_of(*made: Made, serving: Made | None = None) -> Lock:
+    block = LockedModel("numbers.yaml", serving.key if serving else None, generations=tuple(map(recorded, made)))
+    return Lock(models={"numbers": block})
+
+
+def only(manifests: tuple[Manifest, ...]) -> Manifest:
+    (one,) = manifests
+    return one
+
+
+def test_addresses_are_those_of_training_and_validation() -> None:
+    both = replace(DECLARED, validation=Dataset(VALIDATION, "", 0))
+    local = replace(LOCAL, validation=Dataset("validation.csv", "sha256:" + "0" * 64, 3))
+    assert addresses([both, both, local]) == {OBJECT, VALIDATION}
+    assert addresses([LOCAL]) == frozenset()
+
+
+def test_what_was_found_takes_the_place_of_the_address() -> None:
+    found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7")}
+    one = only(pinned([replace(DECLARED, validation=Dataset(VALIDATION, "", 0))], found, lock_of(OLD, serving=OLD)))
+    assert one.dataset == NEW.dataset
+    assert one.validation == found[VALIDATION]
+
+
+def test_files_are_left_as_they_are() -> None:
+    assert pinned([LOCAL], {}, Lock()) == (LOCAL,)
+
+
+def test_what_was_pinned_can_be_looked_at_anew() -> None:
+    validated = replace(manifest(OLD), validation=Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7"))
+    found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "3" * 64, 0, "8")}
+    one = only(pinned([validated], found, lock_of(OLD)))
+    assert (one.dataset, one.validation) == (NEW.dataset, found[VALIDATION])
+
+
+def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
+    one = only(pinned([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
+    assert one.dataset == replace(OLD.dataset, fault=GONE.fault)
+
+
+@pytest.mark.parametrize(
+    ("lock", "dataset"),
+    [
+        (lock_of(OLD), OLD.dataset),
+        (lock_of(NEW, OLD, serving=OLD), OLD.dataset),
+        (lock_of(NEW, OLD), NEW.dataset),
+        (Lock(models={"numbers": LockedModel("numbers.yaml", generations=(intended(OLD),))}), OLD.dataset),
+    ],
+    ids=["the only one", "what serves", "the newest where nothing serves", "what was only intended"],
+)
+def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) -> None:
+    unseen = only(pinned([DECLARED], {}, lock))
+    assert unseen.dataset == dataset
+    gone = only(pinned([DECLARED], {OBJECT: GONE}, lock))
+    assert gone.dataset == replace(dataset, fault=GONE.fault)
+
+
+@pytest.mark.parametrize(
+    "lock", [Lock(), lock_of(), lock_of(Made(), serving=Made())], ids=["no lock", "no generation", "another data set"]
+)
+def test_without_a_record_there_is_no_digest(lock: Lock) -> None:
+    assert only(pinned([DECLARED], {}, lock)).dataset == Dataset(OBJECT, "", 0)
+    assert only(pinned([DECLARED], {OBJECT: GONE}, lock)).dataset == GONE
+
+
+def test_what_is_gone_while_a_training_on_it_counts_is_told() -> None:
+    lock = lock_of(OLD, serving=OLD)
+    notices = loss_notices([*pinned([DECLARED], {OBJECT: GONE}, lock), LOCAL])
+    assert notices == (f"numbers still counts as trained on the recorded data: there is no {OBJECT}",)
+    assert loss_notices(pinned([DECLARED], {OBJECT: GONE}, Lock())) == ()
+    assert loss_notices(pinned([DECLARED], {OBJECT: NEW.dataset}, lock)) == ()

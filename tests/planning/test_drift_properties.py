@@ -1,0 +1,87 @@
+"""What holds of drift in every world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Limits
+from reconciler.domain.plan import Kind, Reason, Request
+from reconciler.planning.drift import FAILING, DriftClass, Finding, drift
+from reconciler.planning.generations import Observation
+from support.core_cases import CAPABILITIES, START, WITHOUT_IDS
+from support.core_worlds import World, worlds, worlds_without_ids
+
+ALL_WORLDS = worlds() | worlds_without_ids()
+STANDING = frozenset({DriftClass.REPLACED, DriftClass.DEGRADED, DriftClass.MISSING})
+"""What can be wrong where a plan does nothing: what stands under a name, how it answers, what is lost besides."""
+
+
+def found(world: World) -> tuple[Finding, ...]:
+    able = CAPABILITIES if world.ids else WITHOUT_IDS
+    now, complete = START + timedelta(hours=1), world.request.complete
+    return drift(world.manifests, world.observation, world.lock, world.target, able, now, complete=complete)
+
+
+def unasked(world: World) -> World:
+    """The world in which nobody asks for more training, and nothing limits it: drift knows of neither."""
+    return replace(world, request=Request(complete=world.request.complete), limits=Limits())
+
+
+@given(ALL_WORLDS)
+def test_findings_always_exist_are_sorted_and_say_something_of_every_manifest(world: World) -> None:
+    findings = found(world)
+    assert list(findings) == sorted(findings, key=Finding.order)
+    assert {one.name for one in world.manifests} <= {one.name for one in findings}
+    assert all(one.message and (one.remedy or one.kind not in FAILING) for one in findings)
+    assert len({(one.kind, one.name, one.key, one.remote, one.field) for one in findings}) == len(findings)
+
+
+@given(ALL_WORLDS, st.randoms(use_true_random=False))
+def test_findings_do_not_depend_on_the_order_of_what_they_are_made_from(world: World, random: Any) -> None:
+    def shuffled(items: Any) -> list[Any]:
+        mixed = list(items)
+        random.shuffle(mixed)
+        return mixed
+
+    other = replace(
+        world,
+        manifests=tuple(shuffled(world.manifests)),
+        observation=Observation(dict(shuffled(world.observation.models.items())), world.observation.gone),
+        lock=Lock(world.lock.target, dict(shuffled(world.lock.models.items()))),
+    )
+    assert found(other) == found(world)
+
+
+@given(ALL_WORLDS)
+def test_what_a_plan_would_train_or_patch_is_drift(world: World) -> None:
+    wanted = {one.name for one in unasked(world).plan().of_kind(Kind.CREATE, Kind.UPDATE)}
+    drifted = {one.name for one in found(world) if one.severity == "drift"}
+    assert wanted <= drifted
+
+
+@given(ALL_WORLDS)
+def test_where_a_plan_finds_nothing_to_do_there_is_no_drift_that_it_could_mend(world: World) -> None:
+    made = unasked(world).plan()
+    idle = {one.name for one in made.of_kind(Kind.NOOP) if one.reason is Reason.IN_SYNC}
+    idle -= {one.name for one in made.actions if one.kind is not Kind.NOOP}
+    kinds = {one.kind for one in found(world) if one.name in idle and one.severity == "drift"}
+    assert kinds <= STANDING
+
+
+@given(ALL_WORLDS)
+def test_what_is_in_sync_has_no_drift(world: World) -> None:
+    findings = found(world)
+    synced = {one.name for one in findings if one.kind is DriftClass.IN_SYNC}
+    assert synced.isdisjoint(one.name for one in findings if one.severity == "drift")
+
+
+@given(ALL_WORLDS)
+def test_with_fewer_paths_nothing_is_called_an_orphan(world: World) -> None:
+    part = replace(world, request=Request(complete=False))
+    assert DriftClass.ORPHANED not in {one.kind for one in found(part)}

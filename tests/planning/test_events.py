@@ -1,0 +1,273 @@
+"""How each event changes the lock, and which change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks, RecordedMiss
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import Lock, LockedModel, LockedTarget
+from reconciler.domain.model import Failure, RemoteModel, Resources, Snapshot, State
+from reconciler.planning.events import (
+    Adopted,
+    Cancelled,
+    Checked,
+    Checking,
+    Completed,
+    Declared,
+    Disappeared,
+    Dropped,
+    Event,
+    Failed,
+    Intended,
+    Progressed,
+    Promoted,
+    Published,
+    Refused,
+    Rejected,
+    Restored,
+    Started,
+    Targeted,
+    Updated,
+    Withdrawn,
+    observed,
+    record,
+)
+from support.core_strategies import DIGEST, generation
+
+KEY = "numbers-aaaaaaaa"
+REMOTE = f"tunedModels/{KEY}"
+CREATING = generation(KEY, state=State.CREATING)
+LOCK = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(CREATING,))})
+CURVE = (Snapshot(1, 0, 9.0), Snapshot(2, 0, 7.5))
+TRAINING = RemoteModel(
+    REMOTE,
+    State.CREATING,
+    hyperparameters={"epochCount": 3},
+    create_time="2026-01-01T00:00:00Z",
+    start_time="2026-01-01T00:00:01Z",
+    snapshots=CURVE,
+    completed_steps=2,
+    total_steps=23,
+)
+READY = replace(
+    TRAINING, state=State.ACTIVE, complete_time="2026-01-01T00:01:00Z", snapshots=(*CURVE, Snapshot(23, 2, 3.8))
+)
+
+
+def the_one(lock: Lock) -> object:
+    (one,) = lock.models["numbers"].generations
+    return one
+
+
+def test_a_target_is_recorded() -> None:
+    target = LockedTarget("default", "embedded", "demo")
+    assert record(Lock(), Targeted(target)) == Lock(target)
+
+
+@pytest.mark.parametrize("kind", [Started, Adopted])
+def test_a_first_generation_opens_a_block_and_the_next_goes_before_it(kind: type[Started | Adopted]) -> None:
+    lock = record(Lock(), kind("numbers", "numbers.yaml", CREATING))
+    assert lock == LOCK
+    newer = generation("numbers-bbbbbbbb")
+    lock = record(lock, kind("numbers", "moved.yaml", newer))
+    assert lock.models["numbers"] == LockedModel("moved.yaml", generations=(newer, CREATING))
+
+
+def test_a_generation_that_starts_again_takes_its_own_place() -> None:
+    older = generation("numbers-bbbbbbbb")
+    block = LockedModel("numbers.yaml", KEY, generations=(replace(CREATING, state=State.MISSING), older))
+    lock = record(Lock(models={"numbers": block}), Started("numbers", "numbers.yaml", CREATING))
+    assert lock.models["numbers"] == replace(block, serving=None, generations=(CREATING, older))
+
+
+def test_what_is_declared_is_recorded_beside_the_generations() -> None:
+    lock = record(LOCK, Declared("numbers", "moved.yaml", protect=True))
+    assert lock.models["numbers"] == LockedModel("moved.yaml", protect=True, generations=(CREATING,))
+    assert record(lock, Declared("numbers", "numbers.yaml", protect=False)) == LOCK
+
+
+def test_the_first_progress_tells_what_the_service_chose_and_no_loss() -> None:
+    lock = record(LOCK, Progressed("numbers", KEY, TRAINING, 23))
+    assert the_one(lock) == replace(
+        CREATING, effective={"epochCount": 3}, create_time="2026-01-01T00:00:00Z", total_steps=23
+    )
+
+
+def test_further_progress_changes_nothing() -> None:
+    lock = record(LOCK, Progressed("numbers", KEY, TRAINING, 23))
+    later = replace(TRAINING, snapshots=READY.snapshots, completed_steps=22)
+    assert record(lock, Progressed("numbers", KEY, later, 23)) is lock
+
+
+def test_the_last_loss_is_recorded_when_it_is_over() -> None:
+    lock = record(LOCK, Completed("numbers", KEY, READY))
+    assert the_one(lock) == replace(
+        CREATING,
+        state=State.ACTIVE,
+        effective={"epochCount": 3},
+        create_time="2026-01-01T00:00:00Z",
+        complete_time="2026-01-01T00:01:00Z",
+        total_steps=23,
+        final_loss=3.8,
+    )
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
+    failure = Failure(3, "the loss is no number")
+    model = replace(TRAINING, state=State.FAILED, snapshots=(Snapshot(1, 0, loss),), failure=failure)
+    one = observed(CREATING, model)
+    assert (one.state, one.failure, one.final_loss) == (State.FAILED, failure, None)
+
+
+def test_what_the_service_no_longer_tells_is_kept() -> None:
+    known = observed(CREATING, replace(READY, failure=Failure(3, "no")))
+    assert observed(known, RemoteModel(REMOTE, State.ACTIVE)) == known
+
+
+def test_the_failure_is_recorded_with_its_message() -> None:
+    failure = Failure(3, "the loss is no number")
+    lock = record(LOCK, Failed("numbers", KEY, replace(TRAINING, state=State.FAILED, failure=failure)))
+    assert lock.models["numbers"].generations[0].failure == failure
+    assert lock.models["numbers"].generations[0].state is State.FAILED
+
+
+def test_what_is_gone_is_missing_and_keeps_its_record() -> None:
+    assert the_one(record(LOCK, Disappeared("numbers", KEY))) == replace(CREATING, state=State.MISSING)
+
+
+def test_what_is_promoted_serves() -> None:
+    assert record(LOCK, Promoted("numbers", KEY, REMOTE)).models["numbers"] == LockedModel(
+        "numbers.yaml", KEY, generations=(CREATING,)
+    )
+
+
+def test_when_what_serves_was_promoted_is_recorded() -> None:
+    lock = record(LOCK, Promoted("numbers", KEY, REMOTE, "2026-01-01T12:00:00Z"))
+    assert the_one(lock).promote_time == "2026-01-01T12:00:00Z"
+
+
+def test_a_rejection_is_remembered_with_its_reason_until_it_is_taken_back() -> None:
+    serving = record(LOCK, Promoted("numbers", KEY, REMOTE))
+    rejected = record(serving, Rejected("numbers", KEY, "too slow")).models["numbers"]
+    assert (rejected.serving, rejected.rejected) == (None, (KEY,))
+    assert rejected.generations[0].rejection == "too slow"
+    twice = record(record(serving, Rejected("numbers", KEY, "a")), Rejected("numbers", KEY, "b")).models["numbers"]
+    assert twice.rejected == (KEY,)
+    restored = record(Lock(models={"numbers": rejected}), Restored("numbers", KEY))
+    assert restored == LOCK
+
+
+def test_how_checks_went_is_recorded_in_short() -> None:
+    results = (
+        CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0),
+        CheckResult("big", passed=False, passes=0, answers=1, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)),
+    )
+    lock = record(LOCK, Checked("numbers", KEY, CheckReport(DIGEST, results)))
+    assert the_one(lock).checks == RecordedChecks(DIGEST, 1, 1, {}, (RecordedMiss("big", "8", "10"),))
+
+
+def test_what_was_published_is_remembered() -> None:
+    lock = record(LOCK, Published("numbers", KEY))
+    assert lock.models["numbers"].published == KEY
+    assert record(lock, Published("numbers", None)) == LOCK
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Checking("numbers", KEY, 1, 2, 1),
+        Restored("numbers", KEY),
+        Promoted("words", KEY, REMOTE),
+        Checked("words", KEY, CheckReport(DIGEST, ())),
+    ],
+    ids=["progress", "not rejected", "another's promotion", "another's checks"],
+)
+def test_what_changes_nothing_leaves_the_very_lock(event: Event) -> None:
+    assert record(LOCK, event) is LOCK
+
+
+INTENT = generation(KEY, state=State.INTENDED, remote="")
+MISSING = generation(KEY, state=State.MISSING, attempt=2)
+REFUSED = Withdrawn("numbers", KEY)
+
+
+def test_an_intent_opens_a_block_and_leaves_none_when_it_is_withdrawn() -> None:
+    lock = record(Lock(), Intended("numbers", "numbers.yaml", INTENT))
+    assert lock == Lock(models={"numbers": LockedModel("numbers.yaml", generations=(INTENT,))})
+    assert record(lock, REFUSED) == Lock()
+
+
+def test_what_an_intent_took_the_place_of_comes_back_when_it_is_withdrawn() -> None:
+    before = Lock(models={"numbers": LockedModel("numbers.yaml", KEY, generations=(MISSING, generation("numbers-b")))})
+    lock = record(before, Intended("numbers", "numbers.yaml", INTENT))
+    assert lock.models["numbers"].generation(KEY) == INTENT
+    assert record(lock, replace(REFUSED, before=MISSING)) == before
+
+
+def test_what_serves_gives_way_only_when_its_successor_was_begun() -> None:
+    lock = Lock(models={"numbers": LockedModel("numbers.yaml", KEY, generations=(MISSING,))})
+    lock = record(lock, Intended("numbers", "numbers.yaml", INTENT))
+    assert lock.models["numbers"].serving == KEY
+    assert record(lock, Started("numbers", "numbers.yaml", CREATING)).models["numbers"].serving is None
+
+
+def test_what_was_rolled_back_is_remembered_when_an_intent_is_withdrawn() -> None:
+    block = LockedModel("numbers.yaml", rejected=("numbers-b",))
+    lock = record(Lock(models={"numbers": block}), Intended("numbers", "numbers.yaml", INTENT))
+    assert record(lock, REFUSED) == Lock(models={"numbers": block})
+
+
+def test_what_another_run_began_meanwhile_outlives_intents_and_refusals() -> None:
+    assert record(LOCK, Intended("numbers", "numbers.yaml", INTENT)) is LOCK
+    assert record(LOCK, REFUSED) is LOCK
+    begun = record(LOCK, Started("numbers", "numbers.yaml", CREATING))
+    assert begun is LOCK
+
+
+@pytest.mark.parametrize("kind", [Completed, Failed, Cancelled])
+def test_what_became_of_another_training_of_that_key_is_not_recorded(
+    kind: type[Completed | Failed | Cancelled],
+) -> None:
+    assert record(LOCK, kind("numbers", KEY, replace(READY, remote="jobs/2"))) is LOCK
+
+
+def test_what_a_training_made_is_recorded_and_kept() -> None:
+    made = Resources(job="jobs/1", endpoint="endpoints/1")
+    known = observed(CREATING, replace(READY, resources=made))
+    assert known.resources == made
+    assert observed(known, READY).resources == made
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Dropped("numbers", KEY, "jobs/2"),
+        Withdrawn("numbers", "unknown"),
+        Withdrawn("unknown", KEY),
+        Updated("numbers", KEY, ("description",)),
+        Refused("numbers", ReconcileError("no")),
+        Declared("numbers", "numbers.yaml", protect=False),
+        Completed("numbers", "unknown", READY),
+        Disappeared("numbers", "unknown"),
+        Declared("unknown", "unknown.yaml", protect=True),
+        Progressed("unknown", KEY, TRAINING, 23),
+        Completed("unknown", KEY, READY),
+        Failed("unknown", KEY, READY),
+        Disappeared("unknown", KEY),
+        Promoted("unknown", KEY, REMOTE),
+        Started("numbers", "numbers.yaml", CREATING),
+    ],
+    ids=lambda event: f"{type(event).__name__} {event.name}",
+)
+def test_what_changes_nothing_gives_the_very_same_lock(event: Event) -> None:
+    assert record(LOCK, event) is LOCK
+
+
+def test_the_lock_before_an_event_is_left_as_it_was() -> None:
+    before = {**LOCK.models}
+    record(LOCK, Promoted("numbers", KEY, REMOTE))
+    assert LOCK.models == before

@@ -1,0 +1,219 @@
+"""What manifests alone say about recorded generations: names that they had, and data sets that they claim."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from reconciler.domain.identity import key_of, same_data
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
+from reconciler.domain.plan import Kind, Reason
+from reconciler.planning.adopt import adopted
+from reconciler.planning.events import (
+    Cancelled,
+    Claimed,
+    Disappeared,
+    Forgotten,
+    Progressed,
+    Published,
+    Started,
+    record,
+)
+from reconciler.planning.generations import Observation, recorded_generation, satisfies
+from reconciler.planning.moved import carried_over, carrying_actions, declared_names, with_carried
+from reconciler.state.lockfile import dumps, loads
+from support.core_cases import SCOPE, Made, live, manifest, recorded
+from support.core_worlds import World, worlds
+
+MADE = Made(name="numbers")
+DECLARED = manifest(MADE)
+THEIRS = RemoteModel(
+    "tunedModels/theirs",
+    State.ACTIVE,
+    source=Source("models/text-bison-001"),
+    chosen_id="theirs",
+    hyperparameters={"epochCount": 3},
+    create_time="2026-01-01T00:00:00Z",
+)
+
+
+def called(name: str, *formerly: str, of: Manifest = DECLARED) -> Manifest:
+    return replace(of, name=name, file=f"{name}.yaml", formerly=formerly)
+
+
+def unknown(preamble: str = "") -> Manifest:
+    """What adopt writes for THEIRS."""
+    return replace(DECLARED, hyperparameters={}, dataset=Dataset("", UNKNOWN_DATA, 0), preamble=preamble)
+
+
+def block(*generations: LockedGeneration, **fields: Any) -> LockedModel:
+    return replace(LockedModel("numbers.yaml", generations=generations), **fields)
+
+
+def taken() -> LockedGeneration:
+    return adopted("numbers", SCOPE, THEIRS)
+
+
+def test_the_digest_of_unknown_data_is_no_data_sets() -> None:
+    assert f"sha256:{hashlib.sha256(b'null').hexdigest()}" == UNKNOWN_DATA
+    assert same_data(UNKNOWN_DATA, MADE.dataset.digest)
+    assert not same_data("sha256:" + "0" * 64, MADE.dataset.digest)
+
+
+def test_the_key_of_what_is_adopted_never_changes() -> None:
+    assert taken().key == "numbers-d4u4gm3i"
+
+
+def test_what_is_adopted_is_what_its_manifest_asks_for() -> None:
+    one = taken()
+    mark = one.mark(SCOPE, "numbers")
+    assert (one.key, one.origin, mark.data) == (key_of(mark), "adopted", UNKNOWN_DATA)
+    known = recorded_generation(one, SCOPE, "numbers", Observation({THEIRS.remote: THEIRS}))
+    assert known.live is THEIRS
+    assert satisfies(known, unknown())
+    assert satisfies(known, replace(unknown(), hyperparameters={"epochCount": 3}))
+    assert not satisfies(known, replace(unknown(), hyperparameters={"epochCount": 4}))
+    assert not satisfies(known, replace(unknown(), source=Source("models/other")))
+    assert satisfies(known, replace(unknown(), dataset=MADE.dataset))
+
+
+def test_what_is_adopted_survives_the_lockfile() -> None:
+    lock = Lock(LockedTarget("default", "embedded", SCOPE), {"numbers": block(taken())})
+    assert loads(dumps(lock), "lock.json") == lock
+
+
+def test_the_first_data_set_is_claimed_once() -> None:
+    one = taken()
+    lock = Lock(models={"numbers": block(one)})
+    declared = replace(unknown("Say: "), dataset=MADE.dataset)
+    (event,) = carried_over(lock, [declared])
+    assert event == Claimed("numbers", one.key, MADE.dataset, "Say: ")
+    after = with_carried(lock, [declared])
+    (claimed,) = after.models["numbers"].generations
+    assert claimed == replace(one, dataset=MADE.dataset, preamble="Say: ", claimed=True)
+    assert carried_over(after, [declared]) == ()
+    other = replace(declared, dataset=Made(data="B").dataset)
+    assert carried_over(after, [other]) == ()
+    assert not satisfies(recorded_generation(claimed, SCOPE, "numbers", Observation()), other)
+    assert satisfies(recorded_generation(claimed, SCOPE, "numbers", Observation()), declared)
+
+
+def test_an_object_that_was_not_looked_at_claims_nothing() -> None:
+    lock = Lock(models={"numbers": block(taken())})
+    assert carried_over(lock, [replace(unknown(), dataset=Dataset("gs://bucket/data.jsonl", "", 0))]) == ()
+
+
+def test_a_preamble_alone_is_claimed_as_often_as_it_changes() -> None:
+    lock = with_carried(Lock(models={"numbers": block(taken())}), [unknown("Say: ")])
+    (one,) = lock.models["numbers"].generations
+    assert (one.preamble, one.claimed, one.dataset.is_unknown) == ("Say: ", False, True)
+    assert [event.preamble for event in carried_over(lock, [unknown()]) if isinstance(event, Claimed)] == [""]
+
+
+def test_a_renamed_model_keeps_everything_but_its_name() -> None:
+    one = recorded(MADE)
+    before = block(one, serving=one.key, rejected=("numbers-22222222",), protect=True, published=one.key)
+    lock = with_carried(Lock(models={"numbers": before}), [called("sums", "numbers")])
+    assert lock.models == {
+        "numbers": LockedModel("numbers.yaml", published=one.key),
+        "sums": replace(before, manifest="sums.yaml", published=None),
+    }
+    told = record(record(lock, Published("numbers", None)), Published("sums", one.key))
+    assert told.models == {"sums": replace(before, manifest="sums.yaml")}
+    assert carried_over(lock, [called("sums", "numbers")]) == ()
+
+
+def test_a_renamed_generation_goes_on_satisfying_and_bearing_its_mark() -> None:
+    model = live(MADE)
+    known = recorded_generation(recorded(MADE, created=None), SCOPE, "sums", Observation({model.remote: model}))
+    assert known.live == model, "it bears the name under which it was made"
+    assert known.mark == MADE.mark
+    assert satisfies(known, called("sums", "numbers"))
+
+
+def test_several_former_names_come_together() -> None:
+    first, second = recorded(MADE, created=1), recorded(Made(name="words"), created=2)
+    lock = Lock(models={"numbers": block(first, serving=first.key), "words": block(second, serving=second.key)})
+    after = with_carried(lock, [called("sums", "numbers", "words")])
+    assert list(after.models) == ["sums"]
+    assert (after.models["sums"].serving, after.models["sums"].generations) == (first.key, (second, first))
+
+
+def test_the_actions_say_what_is_carried_over() -> None:
+    one = taken()
+    lock = Lock(models={"numbers": block(one, serving=one.key)})
+    declared = called("sums", "numbers", of=replace(unknown(), dataset=MADE.dataset))
+    told = [(one.kind, one.reason, one.key, one.message) for one in carrying_actions(lock, [declared])]
+    assert told == [
+        (
+            Kind.ADOPT,
+            Reason.RENAMED,
+            one.key,
+            "recorded as numbers so far: its generation is carried over, nothing is trained",
+        ),
+        (
+            Kind.ADOPT,
+            Reason.DATA_CLAIMED,
+            one.key,
+            "its data is unknown: from now on data.csv counts as what it was trained on, nothing is trained",
+        ),
+    ]
+    assert declared_names([declared]) == {"sums", "numbers"}
+
+
+def test_what_is_forgotten_leaves_what_applications_know() -> None:
+    one = recorded(MADE)
+    lock = Lock(models={"numbers": block(one, serving=one.key)})
+    assert record(lock, Forgotten("numbers")).models == {}
+    known = Lock(models={"numbers": block(one, serving=one.key, published=one.key)})
+    left = record(known, Forgotten("numbers"))
+    assert left.models == {"numbers": LockedModel("numbers.yaml", published=one.key)}
+    assert record(left, Published("numbers", None)).models == {}
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.CANCELLED])
+def test_what_somebody_cancelled_stays_so_while_others_wait_for_it(state: State) -> None:
+    one = recorded(MADE, state="CANCELLED")
+    lock = Lock(models={"numbers": block(one)})
+    seen = replace(live(MADE), state=State.CREATING)
+    started = replace(one, state=state)
+    for event in (
+        Started("numbers", "numbers.yaml", started),
+        Progressed("numbers", one.key, seen, 5),
+        Disappeared("numbers", one.key),
+    ):
+        assert record(lock, event) == lock
+
+
+def test_a_training_that_ended_before_it_was_cancelled_counts() -> None:
+    lock = Lock(models={"numbers": block(recorded(MADE, state="CREATING"))})
+    cancelled = record(lock, Cancelled("numbers", MADE.key, replace(live(MADE), state=State.CANCELLED)))
+    assert cancelled.models["numbers"].generations[0].state is State.CANCELLED
+
+
+@given(worlds())
+def test_renaming_what_is_declared_trains_nothing_more(world: World) -> None:
+    """The same world with every manifest renamed has the same creates, under whatever name."""
+    names = {one.name: f"{one.name}-x" for one in world.manifests}
+    renamed = tuple(
+        replace(
+            one,
+            name=names[one.name],
+            formerly=(one.name,),
+            source=replace(one.source, tuned_model=names.get(one.source.tuned_model, one.source.tuned_model)),
+        )
+        for one in world.manifests
+    )
+    request = replace(
+        world.request,
+        retry=frozenset(names.get(name, name) for name in world.request.retry),
+        replace=frozenset(names.get(name, name) for name in world.request.replace),
+    )
+    before, after = world.plan(), replace(world, manifests=renamed, request=request).plan()
+    created = {names.get(one.name, one.name) for one in before.of_kind(Kind.CREATE)}
+    assert {one.name for one in after.of_kind(Kind.CREATE)} <= created

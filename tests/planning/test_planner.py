@@ -1,0 +1,67 @@
+"""The planner, case by case: facts in, actions out. The cases stand in ``cases/``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import Limits, Target
+from reconciler.domain.plan import Action, Kind, Reason, Request
+from reconciler.planning.generations import Observation
+from reconciler.planning.planner import plan
+from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, remotes, says
+
+CASES = cases()
+
+
+def bare(action: Action) -> Action:
+    """An action without what follows from its manifest or is told in words."""
+    return replace(action, remote="", message="", source=None, dataset=None, hyperparameters={}, training=None)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_case(case: Case) -> None:
+    made = case.planned()
+    assert [bare(action) for action in made.actions] == case.expected()
+    for action, words, remote in zip(made.actions, says(case), remotes(case), strict=True):
+        assert words in action.message
+        assert remote in {None, action.remote}
+    assert made.notices == tuple(case.notices)
+    assert (made.unmanaged, made.candidates) == (case.unmanaged, case.candidates)
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["all ours", "all foreign"])
+def test_five_thousand_manifests_against_five_thousand_models_are_planned_in_seconds(*, marked: bool) -> None:
+    every = [Made(name=f"n{number}") for number in range(5000)]
+    models = {model.remote: model for model in (live(made, marked=marked, created=1) for made in every)}
+    lock = Lock(models={made.name: LockedModel("m.yaml", made.key, generations=(recorded(made),)) for made in every})
+    target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(max_creates=5000))
+    manifests = [manifest(made) for made in every]
+    began = time.perf_counter()
+    made = plan(manifests, Observation(models), lock, target, Request(), CAPABILITIES, START)
+    assert time.perf_counter() - began < 5  # about one on an idle machine
+    assert {action.reason for action in made.actions} == {Reason.IN_SYNC if marked else Reason.ID_TAKEN}
+    assert len(made.actions) == 5000
+
+
+def test_a_create_describes_what_it_would_train() -> None:
+    made = CASES["creating: first run"].planned()
+    (action,) = made.of_kind(Kind.CREATE)
+    assert action.training is not None
+    assert (action.training.steps, action.training.examples, action.training.estimated) == (30, 20, False)
+    assert (action.dataset and action.dataset.path, action.file) == ("data.csv", "numbers.yaml")
+    assert action.source is not None
+    assert action.source.base_model == "models/text-bison-001"
+    assert made.steps == 30
+    assert made.changes
+
+
+def test_holds_that_somebody_asked_for_do_not_fail_a_run() -> None:
+    for name, case in CASES.items():
+        failing = {action.reason for action in case.planned().failing}
+        assert failing.isdisjoint({Reason.SUSPENDED, Reason.ROLLED_BACK}), name
+    held = CASES["failing: a failed generation is held"].planned()
+    assert [action.reason for action in held.failing] == [Reason.FAILED]

@@ -1,0 +1,102 @@
+"""What becomes of the lockfile's block of a model when its generations are deleted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.model import Failure, Resources, State
+from reconciler.planning.events import Ended, Event, Published, Retired, Unprotected, Unserved, record
+from support.core_cases import at
+from support.core_strategies import generation
+
+KEY = "numbers-aaaaaaaa"
+REMOTE = f"tunedModels/{KEY}"
+
+
+def lock_of(*generations: LockedGeneration, **fields: object) -> Lock:
+    block = LockedModel("numbers.yaml", generations=generations)
+    return Lock(models={"numbers": replace(block, **fields)})  # type: ignore[arg-type]  # fields of a LockedModel
+
+
+def test_what_was_deleted_stays_as_provenance() -> None:
+    made = Resources(job="jobs/1", model="models/1@1", endpoint="endpoints/1")
+    before = lock_of(generation(KEY, resources=made, promote_time=at(0)))
+    after = record(before, Retired("numbers", KEY, REMOTE))
+    assert after.models["numbers"].generation(KEY) == replace(
+        before.models["numbers"].generations[0], state=State.RETIRED
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "kept"),
+    [
+        (State.FAILED, Failure(3, "No."), Failure(3, "No.")),
+        (State.FAILED, None, Failure(2, "the training failed; the service did not tell why")),
+        (State.CANCELLED, None, Failure(1, "the training was cancelled")),
+        (State.ACTIVE, None, None),
+    ],
+)
+def test_that_a_training_ended_badly_stays_recorded(
+    state: State, failure: Failure | None, kept: Failure | None
+) -> None:
+    after = record(lock_of(generation(KEY, state=state, failure=failure)), Retired("numbers", KEY, REMOTE))
+    (one,) = after.models["numbers"].generations
+    assert (one.state, one.failure) == (State.RETIRED, kept)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Retired("words", "words-aaaaaaaa", REMOTE),
+        Retired("numbers", "numbers-bbbbbbbb", REMOTE),
+        Retired("numbers", KEY, "tunedModels/another"),
+        Unserved("numbers", "numbers-bbbbbbbb"),
+        Unprotected("numbers"),
+        Ended("numbers"),
+    ],
+)
+def test_what_is_not_recorded_so_changes_nothing(event: Event) -> None:
+    before = lock_of(generation(KEY), serving=KEY)
+    assert record(before, event) is before
+
+
+def test_ten_that_are_gone_stay_recorded_and_those_that_decide_something() -> None:
+    every = [generation(f"numbers-{number:08}", create_time=at(-number)) for number in range(20)]
+    lock = lock_of(*every, serving=every[0].key, rejected=(every[19].key,))
+    for one in every[1:]:
+        lock = record(lock, Retired("numbers", one.key, one.remote))
+    left = lock.models["numbers"].generations
+    assert [one.key for one in left] == [one.key for one in (*every[:11], every[19])]
+
+
+def test_those_that_failed_count_and_stay_until_they_are_deleted() -> None:
+    failed = [generation(f"numbers-{number:08}", state=State.FAILED) for number in range(8)]
+    ready = [generation(f"numbers-1{number:07}") for number in range(5)]
+    lock = lock_of(*failed, *ready)
+    for one in ready:
+        lock = record(lock, Retired("numbers", one.key, one.remote))
+    states = [one.state for one in lock.models["numbers"].generations]
+    assert (states.count(State.FAILED), states.count(State.RETIRED)) == (8, 2)
+
+
+def test_protection_is_lifted_and_service_ended() -> None:
+    lock = lock_of(generation(KEY), serving=KEY, protect=True)
+    lock = record(record(lock, Unprotected("numbers")), Unserved("numbers", KEY))
+    assert (lock.models["numbers"].protect, lock.models["numbers"].serving) == (False, None)
+
+
+@pytest.mark.parametrize(("fields", "leaves"), [({}, True), ({"protect": True}, False), ({"rejected": (KEY,)}, False)])
+def test_a_model_of_which_nothing_is_left_leaves_the_lockfile_unless_it_decides_something(
+    fields: dict[str, object], *, leaves: bool
+) -> None:
+    after = record(lock_of(generation(KEY, state=State.RETIRED), **fields), Ended("numbers"))
+    assert ("numbers" not in after.models) == leaves
+
+
+def test_what_applications_were_told_stays_until_they_are_told_better() -> None:
+    told = record(lock_of(generation(KEY, state=State.RETIRED), published=KEY), Ended("numbers"))
+    assert told.models == {"numbers": LockedModel("numbers.yaml", published=KEY)}
+    assert record(told, Published("numbers", None)).models == {}

@@ -1,0 +1,59 @@
+"""Choosing manifests by name and label; a name that is not there is never passed over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.errors import UsageError
+from reconciler.planning.selection import Selection, check_names
+from support.core_cases import Made, manifest
+
+MANIFESTS = [
+    replace(manifest(Made(name="numbers")), labels={"team": "demo", "tier": "gold"}),
+    replace(manifest(Made(name="words")), labels={"team": "demo"}),
+    manifest(Made(name="letters")),
+]
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (Selection(), ["numbers", "words", "letters"]),
+        (Selection(labels=(("team", "demo"),)), ["numbers", "words"]),
+        (Selection(labels=(("team", "demo"), ("tier", "gold"))), ["numbers"]),
+        (Selection(only=frozenset({"words", "letters"})), ["words", "letters"]),
+        (Selection(exclude=frozenset({"words"})), ["numbers", "letters"]),
+        (Selection((("team", "demo"),), frozenset({"numbers", "words"}), frozenset({"words"})), ["numbers"]),
+    ],
+)
+def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, names: list[str]) -> None:
+    assert [one.name for one in selection.of(MANIFESTS)] == names
+    assert [one.name for one in MANIFESTS if selection.chooses(one.name, one.labels)] == names
+    assert selection.everything is (len(names) == len(MANIFESTS))
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (
+            Selection(labels=(("team", "other"),)),
+            "none of the manifests is chosen; see their metadata.labels, --only and --exclude",
+        ),
+        (Selection(only=frozenset({"number"})), "--only number: no manifest of that name; did you mean numbers?"),
+        (
+            Selection(exclude=frozenset({"zzz"})),
+            "--exclude zzz: no manifest of that name; the manifests are: letters, numbers, words",
+        ),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused(selection: Selection, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        selection.of(MANIFESTS)
+    assert str(caught.value) == message
+
+
+def test_without_any_manifest_the_message_says_so() -> None:
+    with pytest.raises(UsageError, match=r"^--retry x: no manifest of that name; the manifests are: none$"):
+        check_names("--retry", ["x"], [])

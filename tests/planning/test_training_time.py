@@ -1,0 +1,39 @@
+"""The size of a training, as the services count it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.plan import Training
+from reconciler.planning.training_time import total_steps, training_of
+from support.core_cases import CAPABILITIES, Made, manifest
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "batch", "steps"),
+    [(15, 3, 2, 23), (15, 3, 4, 12), (15, 50, 4, 188), (1, 1, 64, 1), (16, 10, 16, 10)],
+)
+def test_steps_are_counted_as_the_service_counts_them(examples: int, epochs: int, batch: int, steps: int) -> None:
+    assert total_steps(examples, {"epochCount": epochs, "batchSize": batch}) == steps
+
+
+@pytest.mark.parametrize("known", [{}, {"epochCount": 3}, {"batchSize": 2}, {"epochCount": 3, "batchSize": 0}])
+def test_steps_are_unknown_while_epochs_or_batch_are(known: dict[str, int]) -> None:
+    assert total_steps(15, known) is None
+
+
+def test_what_is_left_out_is_estimated_from_the_services_defaults() -> None:
+    made = manifest(Made(hyperparameters={"epochCount": 3}, examples=15))
+    assert training_of(made, CAPABILITIES) == Training(15, 3, 16, 3, estimated=True, seconds=None)
+    unknown = Training(15, 3, None, None, estimated=True, seconds=None)
+    assert training_of(made, replace(CAPABILITIES, defaults={})) == unknown
+
+
+def test_time_is_told_where_the_service_tells_its_pace() -> None:
+    made = manifest(Made(hyperparameters={"epochCount": 3, "batchSize": 2}, examples=15))
+    paced = replace(CAPABILITIES, seconds_per_step=1.65, overhead_seconds=2.0)
+    training = training_of(made, paced)
+    assert (training.steps, training.estimated) == (23, False)
+    assert training.seconds == pytest.approx(23 * 1.65 + 2)

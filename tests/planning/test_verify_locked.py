@@ -1,0 +1,59 @@
+"""What the lockfile alone promises: a ready generation with exactly the declared content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.planning.verify_locked import not_ready
+from support.core_cases import SCOPE, Made, manifest, recorded
+
+MADE = Made()
+LOCKFILE = "specs/reconcile.lock.json"
+
+
+def lock_of(*generations: LockedGeneration) -> Lock:
+    return Lock(models={"numbers": LockedModel("numbers.yaml", generations=generations)})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "generation"),
+    [
+        (MADE, recorded(MADE)),
+        (MADE, recorded(replace(MADE, attempt=3))),
+        (Made(hyperparameters={"epochCount": 3}), recorded(Made(hyperparameters={"epochCount": 3, "batchSize": 16}))),
+    ],
+    ids=["same", "other attempt", "a default left out"],
+)
+def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: LockedGeneration) -> None:
+    assert list(not_ready([manifest(wanted)], SCOPE, lock_of(generation), LOCKFILE)) == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "found"),
+    [
+        (Lock(), "it has none at all"),
+        (lock_of(recorded(replace(MADE, data="B"))), "it has none at all"),
+        (lock_of(recorded(MADE, state="CREATING")), "it has one that is CREATING"),
+        (lock_of(recorded(MADE, state="FAILED")), "it has one that is FAILED"),
+        (
+            lock_of(recorded(MADE, state="MISSING"), recorded(replace(MADE, attempt=1), state="CREATING")),
+            "it has one that is CREATING, MISSING",
+        ),
+    ],
+    ids=["nothing", "other content", "training", "failed", "two"],
+)
+def test_anything_less_is_a_problem_at_the_manifests_name(lock: Lock, found: str) -> None:
+    (problem,) = not_ready([manifest(MADE)], SCOPE, lock, LOCKFILE)
+    assert str(problem) == (
+        f"numbers.yaml:1:1: metadata.name: {LOCKFILE} names no ready generation of numbers with this content "
+        f"({found}); run reconcile apply where training is allowed, and commit the lockfile"
+    )
+
+
+def test_every_manifest_that_is_not_ready_is_told() -> None:
+    manifests = [manifest(Made(name=name)) for name in ("numbers", "words", "letters")]
+    problems = not_ready(manifests, SCOPE, lock_of(recorded(MADE)), LOCKFILE)
+    assert [problem.place.file for problem in problems] == ["words.yaml", "letters.yaml"]

@@ -1,0 +1,150 @@
+"""Whether base models can be tuned, asked before anything is created."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from reconciler.domain.errors import ServiceError
+from support.provider_service import Answer, Script, Time, error, provider_of, script
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+BISON = "models/text-bison-001"
+CHAT = "models/chat-bison-001"
+
+
+def model(name: str, *methods: str) -> dict[str, Any]:
+    return {"name": name, "supportedGenerationMethods": ["generateText", *methods]}
+
+
+def tunable(name: str) -> dict[str, Any]:
+    return model(name, "createTunedModel")
+
+
+def page(*models: dict[str, Any], token: str = "") -> Response:
+    return JSONResponse({"models": models, "nextPageToken": token})
+
+
+def catalogue(*models: dict[str, Any], hidden: tuple[dict[str, Any], ...] = ()) -> Script:
+    """A service with these models; those that are ``hidden`` it shows by name alone."""
+
+    def answer(request: Request) -> Response:
+        if request.url.path.endswith("/models"):
+            return page(*models)
+        named = [one for one in (*models, *hidden) if request.url.path.endswith(one["name"])]
+        return JSONResponse(named[0]) if named else error(404, "NOT_FOUND", "No such model.")
+
+    return script(answer)
+
+
+def verdicts(app: Script, *wanted: str) -> dict[str, str]:
+    return dict(asyncio.run(provider_of(app, Time()).preflight(frozenset(wanted or {BISON}))))
+
+
+def test_a_base_model_that_can_be_tuned_is_no_obstacle() -> None:
+    app = catalogue(model(CHAT), tunable(BISON))
+    assert verdicts(app) == {}
+    assert app.lines == ["GET /v1beta3/models"]
+    assert app.seen[0].query == {
+        "pageSize": "1000",
+        "fields": "nextPageToken,models(name,supportedGenerationMethods)",
+    }
+
+
+def test_every_page_is_read_and_the_list_is_asked_for_once() -> None:
+    app = script(page(model(CHAT), token="2"), page(tunable(BISON)), error(500, "INTERNAL", "Not again."))
+
+    async def run() -> None:
+        provider = provider_of(app, Time())
+        assert await provider.preflight(frozenset({BISON})) == {}
+        assert await provider.preflight(frozenset({BISON, CHAT})) != {}
+        assert await provider.tunable() == (BISON,)
+
+    asyncio.run(run())
+    assert [seen.query.get("pageToken") for seen in app.seen] == [None, "2"]
+
+
+def test_where_no_base_model_can_be_tuned_it_says_what_happened_and_the_way_to_vertex_ai() -> None:
+    said = verdicts(catalogue(model(BISON), model(CHAT)))[BISON]
+    first, second, *target = said.splitlines()
+    assert first == (
+        "no base model of this service can be tuned: Google retired the last one of this API, gemini-1.5-flash-001, "
+        "in May 2025"
+    )
+    assert "on Vertex AI, which means training again" in second
+    assert "spec.vertex.baseModel: gemini-2.5-flash" in second
+    document = yaml.safe_load("\n".join(target))
+    assert (document["kind"], document["metadata"]["name"]) == ("Target", "vertex")
+    assert set(document["spec"]) == {"provider", "scope", "project", "location", "bucket"}
+
+
+def test_one_that_is_not_known_where_none_can_be_tuned_is_told_the_same() -> None:
+    assert verdicts(catalogue(model(CHAT)))[BISON].startswith("no base model of this service can be tuned: ")
+
+
+def test_one_that_offers_no_tuning_is_told_with_those_that_do() -> None:
+    assert verdicts(catalogue(model(CHAT), tunable(BISON), tunable("models/gemini")), CHAT) == {
+        CHAT: f"{CHAT} cannot be tuned here: it does not offer createTunedModel; did you mean {BISON}? spec.baseModel "
+        f"may be models/gemini, {BISON}"
+    }
+
+
+def test_one_that_is_not_there_is_told_with_what_was_meant() -> None:
+    assert verdicts(catalogue(tunable("models/gemini"), tunable(BISON)), "models/text-bisn-001") == {
+        "models/text-bisn-001": "the service has no model models/text-bisn-001; did you mean models/text-bison-001? "
+        "spec.baseModel may be models/gemini, models/text-bison-001"
+    }
+
+
+def test_of_many_a_few_are_named() -> None:
+    said = verdicts(catalogue(*(tunable(f"models/x-{number}") for number in range(8))), "models/other")
+    listed = ", ".join(f"models/x-{number}" for number in range(5))
+    assert said["models/other"].endswith(f"; spec.baseModel may be {listed} and 3 more")
+
+
+def test_what_the_list_lacks_is_asked_for_by_name() -> None:
+    app = catalogue(tunable(BISON), hidden=(tunable("models/hidden"), model("models/shy")))
+    assert verdicts(app, "models/hidden", "models/shy", BISON).keys() == {"models/shy"}
+    assert app.lines[1:] == ["GET /v1beta3/models/hidden", "GET /v1beta3/models/shy"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(403, "PERMISSION_DENIED", "Not for you."),
+        error(404, "NOT_FOUND", "Method not found."),
+        PlainTextResponse("What?", 404),
+        error(501, "UNIMPLEMENTED", "Later."),
+        JSONResponse({}),
+        JSONResponse({"models": [{"name": BISON}]}),
+    ],
+)
+def test_a_service_that_does_not_tell_leaves_it_to_the_create_call(answer: Answer) -> None:
+    app = script(answer)
+    assert verdicts(app) == {}
+    assert app.lines == ["GET /v1beta3/models"]
+
+
+@pytest.mark.parametrize(
+    "answer", [error(403, "PERMISSION_DENIED", "Not for you."), error(501, "UNIMPLEMENTED", "Later.")]
+)
+def test_a_service_that_tells_of_no_single_model_is_believed_in_its_list(answer: Answer) -> None:
+    said = verdicts(script(page(tunable(BISON)), answer), "models/other")
+    assert said["models/other"].startswith("the service has no model models/other; ")
+
+
+def test_an_outage_is_no_answer() -> None:
+    for answers in ([error(503, "UNAVAILABLE", "Busy.")], [page(tunable(BISON)), error(503, "UNAVAILABLE", "Busy.")]):
+        with pytest.raises(ServiceError, match=r"was refused with 503 UNAVAILABLE: Busy"):
+            verdicts(script(*answers), "models/other")
+
+
+def test_names_from_the_service_stay_on_one_line() -> None:
+    said = verdicts(catalogue(tunable("models/\x1b[2J\nfine")), "models/other")
+    assert said["models/other"].endswith("spec.baseModel may be models/ [2J fine")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import httpx
+import pytest
+from starlette.responses import JSONResponse, RedirectResponse
+
+from reconciler.domain.errors import AccessError
+from reconciler.providers.google.auth import BearerAuth, google_auth
+from reconciler.providers.google.http import Call, Client
+from support.provider_service import Script, Time, client_of, error, script
+
+TOKEN = "ya29.SECRET"
+LIST = Call("GET", "/v1beta3/tunedModels")
+OK = JSONResponse({"fine": True})
+
+
+def bearer(token: str = TOKEN, project: str | None = None, *allowed: str) -> BearerAuth:
+    return google_auth(access_token=token, environ={}, project=project, allow_endpoints=frozenset(allowed))
+
+
+def ask(app: Script, endpoint: str, auth: BearerAuth) -> None:
+    time = Time()
+    client = Client(
+        endpoint,
+        auth=auth,
+        clock=time.clock,
+        sleep=time.sleep,
+        random=lambda: 0.0,
+        transport=httpx.ASGITransport(app),
+    )
+    asyncio.run(client.request(LIST))
+
+
+def test_a_token_and_its_quota_project_are_sent() -> None:
+    app = script(OK)
+    asyncio.run(client_of(app, Time(), auth=bearer(f"{TOKEN}\n", "my-project")).request(LIST))
+    assert app.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert app.seen[0].headers["x-goog-user-project"] == "my-project"
+
+
+def test_without_a_project_none_is_named() -> None:
+    app = script(OK)
+    asyncio.run(client_of(app, Time(), auth=bearer()).request(LIST))
+    assert "x-goog-user-project" not in app.seen[0].headers
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "allowed"),
+    [
+        ("https://generativelanguage.googleapis.com", ""),
+        ("https://GenerativeLanguage.GoogleAPIs.com:443", ""),
+        ("http://127.0.0.1:8080", ""),
+        ("http://127.8.9.10", ""),
+        ("http://[::1]:8080", ""),
+        ("http://localhost:8080", ""),
+        ("https://tuning.example.com", "tuning.example.com"),
+        ("https://tuning.example.com:8443", "Tuning.Example.com"),
+        ("https://tuning.example.com:8443", "tuning.example.com:8443"),
+    ],
+)
+def test_hosts_that_may_have_a_token(endpoint: str, allowed: str) -> None:
+    app = script(OK)
+    ask(app, endpoint, bearer(TOKEN, None, allowed))
+    assert app.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "allowed", "shown"),
+    [
+        ("http://generativelanguage.googleapis.com", "", "http://generativelanguage.googleapis.com"),
+        ("https://googleapis.com", "", "https://googleapis.com"),
+        ("https://evilgoogleapis.com", "", "https://evilgoogleapis.com"),
+        ("https://x.googleapis.com.evil.example", "", "https://x.googleapis.com.evil.example"),
+        ("https://x.googleapis.com@evil.example", "", "https://evil.example"),
+        ("http://127.0.0.1.evil.example", "", "http://127.0.0.1.evil.example"),
+        ("http://localhost.evil.example", "", "http://localhost.evil.example"),
+        ("http://10.0.0.1", "", "http://10.0.0.1"),
+        ("http://0.0.0.0", "", "http://0.0.0.0"),
+        ("https://tuning.example.com", "example.com", "https://tuning.example.com"),
+        ("https://tuning.example.com:9", "tuning.example.com:8443", "https://tuning.example.com"),
+    ],
+)
+def test_hosts_that_may_not(endpoint: str, allowed: str, shown: str) -> None:
+    app = script(OK)
+    with pytest.raises(AccessError) as caught:
+        ask(app, endpoint, bearer(TOKEN, None, allowed))
+    assert app.seen == []
+    host = shown.partition("//")[2]
+    assert str(caught.value) == (
+        f"no token is sent to {shown}: it is neither *.googleapis.com over TLS nor loopback; if that host may have your"
+        f" token, allow it with --allow-endpoint {host}"
+    )
+
+
+def test_a_rejected_token_that_cannot_be_renewed_is_told_at_once() -> None:
+    app = script(error(401, "UNAUTHENTICATED", "Expired."), OK)
+    with pytest.raises(AccessError, match=r"was refused with 401 UNAUTHENTICATED: Expired; log in with `gcloud auth"):
+        asyncio.run(client_of(app, Time(), auth=bearer()).request(LIST))
+    assert len(app.seen) == 1
+
+
+@pytest.mark.parametrize("token", ["ya29.SE CRET", "ya29.SECRET\r\nx: y", "ya29.SECRÉT"])
+def test_a_token_that_is_none_is_told_and_not_shown(token: str) -> None:
+    with pytest.raises(AccessError) as caught:
+        bearer(token)
+    assert str(caught.value).startswith("RECONCILE_ACCESS_TOKEN holds characters that no access token has; log in with")
+    assert "SECR" not in str(caught.value)
+
+
+def test_a_token_shows_nowhere_and_follows_no_redirect(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    auth = bearer()
+    app = script(error(503, "UNAVAILABLE", "busy"), RedirectResponse("https://evil.example/"), OK)
+    client = client_of(app, Time(), auth=auth)
+    with pytest.raises(Exception, match=r"a redirect to evil\.example, which is never followed") as caught:
+        asyncio.run(client.request(LIST))
+    assert [seen.headers["host"] for seen in app.seen] == ["127.0.0.1", "127.0.0.1"]
+    shown = f"{auth!r} {vars(auth)!r} {client!r} {vars(client)!r} {caught.getrepr(style='long')} {caplog.text}"
+    assert "trying again" in shown
+    assert "SECRET" not in shown
+
+
+def test_what_needs_no_credentials_does_not_load_google_auth() -> None:
+    program = (
+        "import sys, reconciler.providers.google.api_versions; assert 'httpx' not in sys.modules;"
+        "import reconciler.providers.generativelanguage.provider, reconciler.providers.google.auth;"
+        "assert 'google.auth' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program

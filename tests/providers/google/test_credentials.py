@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from starlette.responses import JSONResponse
+
+from reconciler.domain.errors import AccessError
+from reconciler.providers.google.auth import BearerAuth, google_auth
+from reconciler.providers.google.http import ATTEMPTS, Call
+from support.provider_google import (
+    EMAIL,
+    Google,
+    KeyPair,
+    Rerouted,
+    authorized_user,
+    google_on_loopback,
+    impersonated,
+    key_pair,
+    service_account,
+    workload_identity,
+    write_json,
+)
+from support.provider_service import Script, Time, client_of, error, script
+
+LIST = Call("GET", "/v1beta3/tunedModels")
+OK = JSONResponse({"fine": True})
+CLOUD = "https://www.googleapis.com/auth/cloud-platform"
+TUNING = "https://www.googleapis.com/auth/generative-language.tuning"
+JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+DEAD_PORT = "127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def keys() -> KeyPair:
+    return key_pair()
+
+
+@pytest.fixture
+def google(keys: KeyPair) -> Iterator[Google]:
+    with google_on_loopback(keys) as google:
+        yield google
+
+
+def named(path: Path) -> Mapping[str, str]:
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+
+
+def adc(environ: Mapping[str, str], google: Google | None = None, project: str | None = None) -> BearerAuth:
+    carrier = Rerouted(google) if google else None
+    return google_auth(access_token=None, environ=environ, project=project, transport=carrier)
+
+
+def ask(auth: BearerAuth, app: Script | None = None, time: Time | None = None, *, times: int = 1) -> Script:
+    app = app or script(OK)
+    client = client_of(app, time or Time(), auth=auth)
+
+    async def run() -> None:
+        await asyncio.gather(*(client.request(LIST) for _ in range(times)))
+
+    asyncio.run(run())
+    return app
+
+
+def refusal(auth: BearerAuth, time: Time | None = None) -> AccessError:
+    app = script(OK)
+    with pytest.raises(AccessError) as caught:
+        ask(auth, app, time)
+    assert app.seen == []
+    return caught.value
+
+
+def test_a_service_account_signs_for_its_token(google: Google, tmp_path: Path) -> None:
+    app = ask(adc(named(service_account(tmp_path, google))))
+    assert google.lines == ["POST /token"]
+    assert google.asked[0].form["grant_type"] == JWT_GRANT
+    claims = google.asked[0].claims
+    assert (claims["iss"], claims["scope"].split()) == (EMAIL, [CLOUD, TUNING])
+    assert app.seen[0].headers["authorization"] == "Bearer token-1"
+
+
+def test_a_user_refreshes_a_login(google: Google, tmp_path: Path) -> None:
+    app = ask(adc(named(authorized_user(tmp_path)), google))
+    asked = google.asked[0]
+    assert (asked.host, asked.line) == ("oauth2.googleapis.com", "POST /token")
+    assert (asked.form["grant_type"], asked.form["refresh_token"]) == ("refresh_token", "REFRESH-TOKEN")
+    assert "scope" not in asked.form  # a login has the scopes that it was given
+    assert app.seen[0].headers["authorization"] == "Bearer token-1"
+
+
+def test_an_impersonated_service_account_is_asked_for_by_its_source(google: Google, tmp_path: Path) -> None:
+    app = ask(adc(named(impersonated(tmp_path)), google))
+    source, target = google.asked
+    assert (source.host, target.host) == ("oauth2.googleapis.com", "iamcredentials.googleapis.com")
+    assert target.line == f"POST /v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken"
+    assert target.headers["authorization"] == "Bearer token-1"
+    assert target.form["scope"] == [CLOUD, TUNING]
+    assert app.seen[0].headers["authorization"] == "Bearer token-2"
+
+
+def test_a_workload_identity_is_exchanged_and_nothing_else_is_asked(google: Google, tmp_path: Path) -> None:
+    app = ask(adc(named(workload_identity(tmp_path, google))))
+    assert google.lines == ["POST /v1/token"]
+    form = google.asked[0].form
+    assert (form["subject_token"], form["scope"].split()) == ("OIDC-TOKEN", [CLOUD, TUNING])
+    assert app.seen[0].headers["authorization"] == "Bearer token-1"
+
+
+def test_a_google_cloud_machine_asks_its_metadata_server(google: Google, tmp_path: Path) -> None:
+    app = ask(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}))
+    asked = google.asked[0]
+    path = "/computeMetadata/v1/instance/service-accounts/default/token"
+    assert asked.line == f"GET {path}?scopes={CLOUD},{TUNING}"
+    assert asked.headers["metadata-flavor"] == "Google"
+    assert app.seen[0].headers["authorization"] == "Bearer token-1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"), [("CLOUDSDK_CONFIG", ""), ("HOME", ".config/gcloud"), ("APPDATA", "gcloud")]
+)
+def test_the_login_of_gcloud_is_found(google: Google, tmp_path: Path, variable: str, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    authorized_user(tmp_path / folder)
+    assert ask(adc({variable: str(tmp_path)}, google)).seen[0].headers["authorization"] == "Bearer token-1"
+
+
+@pytest.mark.parametrize(
+    ("project", "of_login", "sent"),
+    [("mine", "theirs", "mine"), ("mine", None, "mine"), (None, "theirs", "theirs"), (None, None, None)],
+)
+def test_the_quota_project_is_the_targets_or_the_logins(
+    google: Google, tmp_path: Path, project: str | None, of_login: str | None, sent: str | None
+) -> None:
+    login = authorized_user(tmp_path, **({"quota_project_id": of_login} if of_login else {}))
+    app = ask(adc(named(login), google, project))
+    assert app.seen[0].headers.get("x-goog-user-project") == sent
+
+
+def test_a_token_serves_many_requests(google: Google, tmp_path: Path) -> None:
+    app = ask(adc(named(service_account(tmp_path, google))), times=5)
+    assert len(app.seen) == 5
+    assert len(google.asked) == 1
+
+
+def test_a_token_is_refreshed_before_it_expires(google: Google, tmp_path: Path) -> None:
+    google.expires_in = 60  # less than the margin that google-auth keeps
+    app = ask(adc(named(service_account(tmp_path, google))), times=2)
+    assert [seen.headers["authorization"] for seen in app.seen] == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_rejected_token_is_refreshed_once_and_the_request_repeated(google: Google, tmp_path: Path) -> None:
+    app = script(error(401, "UNAUTHENTICATED", "Expired."), OK)
+    ask(adc(named(service_account(tmp_path, google))), app)
+    assert [seen.headers["authorization"] for seen in app.seen] == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_token_that_stays_rejected_is_an_access_error(google: Google, tmp_path: Path) -> None:
+    app = script(error(401, "UNAUTHENTICATED", "Not for you."))
+    with pytest.raises(AccessError, match=r"was refused with 401 UNAUTHENTICATED: Not for you; log in with `gcloud"):
+        ask(adc(named(service_account(tmp_path, google))), app)
+    assert len(app.seen) == len(google.asked) == 2
+
+
+def test_requests_that_were_rejected_together_share_one_refresh(google: Google, tmp_path: Path) -> None:
+    rejected = error(401, "UNAUTHENTICATED", "Expired.")
+    app = script(rejected, rejected, rejected, OK)
+    ask(adc(named(service_account(tmp_path, google))), app, times=3)
+    assert len(google.asked) == 2
+    assert [seen.headers["authorization"] for seen in app.seen[3:]] == ["Bearer token-2"] * 3
+
+
+def test_a_revoked_login_is_told_with_what_to_do(google: Google, tmp_path: Path) -> None:
+    google.refusal = 400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+    assert str(refusal(adc(named(authorized_user(tmp_path)), google))) == (
+        "no access token could be had: invalid_grant: Token has been expired or revoked; log in with `gcloud auth"
+        f" application-default login --scopes={CLOUD},{TUNING}`, or set RECONCILE_ACCESS_TOKEN"
+    )
+
+
+def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(google: Google, tmp_path: Path) -> None:
+    time = Time()
+    path = service_account(tmp_path, google, token_uri=f"http://{DEAD_PORT}/token")
+    caught = refusal(adc(named(path)), time)
+    assert caught.message.startswith(f"no access token could be had: http://{DEAD_PORT}/token does not answer: ")
+    assert caught.remedy == "check the network and the proxy settings, then run again"
+    assert len(time.naps) == ATTEMPTS - 1
+
+
+def test_without_any_credentials_the_remedy_is_to_log_in(tmp_path: Path) -> None:
+    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": DEAD_PORT}))
+    assert str(caught).startswith(
+        "there are no credentials; log in with `gcloud auth application-default login --scopes="
+    )
+
+
+@pytest.mark.parametrize(("status", "document"), [(404, {}), (200, {"expires_in": 5}), (200, {"access_token": "t"})])
+def test_a_metadata_server_without_a_service_account_is_told(
+    google: Google, tmp_path: Path, status: int, document: dict[str, object]
+) -> None:
+    google.refusal = status, document
+    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}))
+    assert caught.message.startswith("no access token could be had: ")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    caught = refusal(adc(named(tmp_path / "none.json")))
+    assert caught.message == f"the credentials cannot be used: File {tmp_path}/none.json was not found"
+
+
+def test_a_folder_is_no_credentials(tmp_path: Path) -> None:
+    assert refusal(adc(named(tmp_path))).message == f"the credentials in {tmp_path} cannot be used: IsADirectoryError"
+
+
+def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    caught = refusal(adc(named(write_json(tmp_path / "key.json", {"type": "api_key", "key": "SECRET"}))))
+    assert "does not have a valid type. Type is api_key, expected one of" in caught.message
+    assert "SECRET" not in str(caught)
+
+
+@pytest.mark.parametrize(
+    "content", ["SECRET", '{"type": "service_account", "private_key": "SECRET"}', "[]", '"SECRET"']
+)
+def test_a_malformed_file_is_told_and_never_quoted(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(content, encoding="utf-8")
+    caught = refusal(adc(named(path)))
+    assert caught.message.startswith("the credentials ")
+    assert str(path) in caught.message
+    assert "SECRET" not in str(caught)
+
+
+def test_a_key_that_is_none_is_told_and_never_quoted(google: Google, tmp_path: Path) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n"
+    path = service_account(tmp_path, google, private_key=pem)
+    caught = refusal(adc(named(path)))
+    assert caught.message == f"the credentials cannot be used: Failed to load service account credentials from {path}"
+
+
+def test_secrets_show_in_no_log_error_or_value(
+    google: Google, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    auth = adc(named(impersonated(tmp_path)), google)
+    ask(auth)
+    google.refusal = (
+        403,
+        {"error": {"message": "getAccessToken denied.", "more": "token-"}},
+    )
+    with pytest.raises(AccessError) as caught:
+        ask(auth, script(error(401, "UNAUTHENTICATED", "Expired.")))
+    shown = f"{auth!r} {vars(auth)!r} {caught.value!r} {caught.value} {caplog.text}"
+    assert caught.value.message == (
+        "no access token could be had: Unable to acquire impersonated credentials: getAccessToken denied"
+    )
+    assert not [secret for secret in ("token-", "REFRESH-TOKEN", "CLIENT-SECRET", "PRIVATE KEY") if secret in shown]
+
+
+@pytest.mark.parametrize("kind", ["service account", "workload identity"])
+def test_requests_is_never_needed(google: Google, tmp_path: Path, kind: str) -> None:
+    path = service_account(tmp_path, google) if kind == "service account" else workload_identity(tmp_path, google)
+    program = f"""
+import asyncio, sys
+sys.modules["requests"] = None  # importing it raises ImportError
+from reconciler.providers.google.credentials import ApplicationDefault
+source = ApplicationDefault({{"GOOGLE_APPLICATION_CREDENTIALS": {str(path)!r}}}, None)
+assert asyncio.run(source.token()) == "token-1"
+assert "google.auth.transport.requests" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)  # noqa: S603 - our own program

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, UsageError
+from reconciler.providers.google.http import ATTEMPTS, MAX_BODY, Call, Client
+from support.provider_service import START, Script, Time, client_of, error, script
+
+LIST = Call("GET", "/v1beta3/tunedModels")
+OK = JSONResponse({"fine": True})
+
+
+def ask(app: Script, time: Time, *, jitter: float = 0) -> object:
+    return asyncio.run(client_of(app, time, jitter=jitter).request(LIST))
+
+
+def failure(app: Script, time: Time) -> ReconcileError:
+    with pytest.raises(ReconcileError) as caught:
+        ask(app, time)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(status: int) -> None:
+    app, time = script(HTMLResponse("<h1>busy</h1>", status), OK), Time()
+    assert ask(app, time) == {"fine": True}
+    assert time.naps == [0.5]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 501])
+def test_what_stays_is_asked_once(status: int) -> None:
+    app = script(error(status, "SOME_STATUS", "no"))
+    failure(app, Time())
+    assert len(app.seen) == 1
+
+
+def test_pauses_double_up_to_a_cap_and_attempts_end() -> None:
+    app, time = script(error(500, "INTERNAL", "Boom.")), Time()
+    caught = failure(app, time)
+    assert len(app.seen) == ATTEMPTS == 6
+    assert time.naps == [0.5, 1, 2, 4, 8]
+    assert caught.message == "GET /v1beta3/tunedModels was refused with 500 INTERNAL: Boom"
+
+
+def test_jitter_stretches_the_pauses_at_most_twofold() -> None:
+    time = Time()
+    ask(script(error(500, "INTERNAL", "no"), error(500, "INTERNAL", "no"), OK), time, jitter=0.5)
+    assert time.naps == [0.75, 1.5]
+
+
+def retry_info(delay: str) -> dict[str, str]:
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+
+
+@pytest.mark.parametrize(
+    ("answer", "nap"),
+    [
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_after="17"), 17),
+        (error(503, "UNAVAILABLE", "no", retry_after=format_datetime(START.replace(second=42), usegmt=True)), 42),
+        (error(503, "UNAVAILABLE", "no", retry_after="Wed, 31 Dec 2025 23:00:00 GMT"), 0),
+        (error(503, "UNAVAILABLE", "no", retry_after="Thu, 01 Jan 2026 00:00:09 -0000"), 9),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("30s")), 30),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("3.5s"), retry_after="1"), 3.5),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("soon"), retry_after="tomorrow"), 0.5),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_info("-3s"), retry_after="nan"), 0.5),
+        (error(429, "RESOURCE_EXHAUSTED", "no", retry_after=f"Thu, 01 Jan {'9' * 20} 00:00:09 GMT"), 0.5),
+    ],
+)
+def test_the_service_says_how_long_to_wait(answer: Response, nap: float) -> None:
+    time = Time()
+    ask(script(answer, OK), time)
+    assert time.naps == [nap]
+
+
+def test_a_service_that_asks_for_too_long_ends_the_run() -> None:
+    app, time = script(error(429, "RESOURCE_EXHAUSTED", "Daily quota.", retry_after="86400"), OK), Time()
+    caught = failure(app, time)
+    assert time.naps == []
+    assert caught.message == (
+        "GET /v1beta3/tunedModels was refused with 429 RESOURCE_EXHAUSTED and asks to wait 86400 s: Daily quota"
+    )
+
+
+def test_a_retry_is_logged_without_a_query(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="reconciler")
+    ask(script(error(500, "INTERNAL", "Boom."), OK), Time())
+    assert "trying again in 0.5 s: GET /v1beta3/tunedModels was refused with 500 INTERNAL: Boom" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (HTMLResponse("<h1>Sign in</h1>"), "was answered with 200 and no JSON (text/html; charset=utf-8)"),
+        (
+            Response(b'{"tunedModels": [', media_type="application/json"),
+            "was answered with 200 and no JSON (application/json)",
+        ),
+        (Response(b"\xff\xfe"), "was answered with 200 and no JSON (no content type)"),
+        (Response(b"[" * 100_000), "was answered with 200 and no JSON (no content type)"),
+        (JSONResponse([1]), "was answered with 200 and JSON that is no object"),
+        (
+            Response(b"no gzip", headers={"content-encoding": "gzip"}),
+            "was answered with a body that cannot be decompressed",
+        ),
+        (
+            Response(gzip.compress(b" " * (MAX_BODY + 1)), headers={"content-encoding": "gzip"}),
+            "was answered with more than 64 MiB",
+        ),
+    ],
+)
+def test_an_unintelligible_answer_says_what_came(answer: Response, complaint: str) -> None:
+    caught = failure(script(answer), Time())
+    assert isinstance(caught, ServiceError)
+    assert caught.code == "UNKNOWN"
+    assert str(caught) == (
+        f"GET /v1beta3/tunedModels {complaint}; check spec.endpoint of the target:"
+        " what answers there is no such service"
+    )
+
+
+def test_an_empty_answer_is_fine_for_a_deletion_alone() -> None:
+    app = script(Response(status_code=204))
+    assert asyncio.run(client_of(app, Time()).request(Call("DELETE", "/v1beta3/tunedModels/m"))) == {}
+    assert "was answered with 204 and no JSON (no content type)" in str(failure(app, Time()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "host"),
+    [
+        (RedirectResponse("https://evil.example/v1?x=SECRET"), "evil.example"),
+        (RedirectResponse("/elsewhere", 302), "127.0.0.1"),
+        (Response(status_code=304), "an address that it does not name"),
+    ],
+)
+def test_a_redirect_is_an_error_that_names_the_host(answer: Response, host: str) -> None:
+    app = script(answer)
+    caught = failure(app, Time())
+    assert caught.message == (
+        f"GET /v1beta3/tunedModels was answered with a redirect to {host}, which is never followed"
+    )
+    assert len(app.seen) == 1
+
+
+def test_the_rate_limit_holds_for_every_request_that_is_sent() -> None:
+    app, time = script(error(500, "INTERNAL", "no"), OK), Time()
+    client = client_of(app, time, requests_per_minute=2)
+
+    async def run() -> None:
+        await client.request(LIST)
+        await client.request(LIST)
+
+    asyncio.run(run())
+    assert client.requests == len(app.seen) == 3
+    assert time.naps == [0.5, 29.5]
+
+
+def test_a_path_in_the_endpoint_is_kept() -> None:
+    app, time = script(OK), Time()
+
+    async def run() -> None:
+        client = Client(
+            "http://127.0.0.1/proxy/",
+            auth=None,
+            clock=time.clock,
+            sleep=time.sleep,
+            random=lambda: 0.0,
+            transport=httpx.ASGITransport(app),
+        )
+        await client.request(LIST)
+
+    asyncio.run(run())
+    assert app.lines == ["GET /proxy/v1beta3/tunedModels"]
+
+
+def network_client(endpoint: str, time: Time) -> Client:
+    return Client(endpoint, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
+
+
+async def request_once(endpoint: str, time: Time) -> None:
+    client = network_client(endpoint, time)
+    try:
+        await client.request(LIST)
+    finally:
+        await client.aclose()
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def against(handler: Handler, time: Time) -> ServiceError:
+    """Ask a raw TCP server on a free port, which must make the request fail."""
+
+    async def run() -> None:
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        async with server:
+            host, port = server.sockets[0].getsockname()
+            await request_once(f"http://{host}:{port}", time)
+
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(run())
+    return caught.value
+
+
+def test_a_cut_connection_is_tried_again_and_then_told() -> None:
+    connections = 0
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    time = Time()
+    caught = against(cut, time)
+    assert connections == ATTEMPTS
+    assert caught.code == "UNREACHABLE"
+    assert re.fullmatch(
+        r"GET /v1beta3/tunedModels got no answer from 127\.0\.0\.1:\d+: Server disconnected without sending a response;"
+        r" check spec\.endpoint of the target, the network and the proxy settings",
+        str(caught),
+    )
+
+
+def test_a_body_that_is_cut_short_is_tried_again_and_then_told() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+
+    time = Time()
+    caught = against(cut, time)
+    assert len(time.naps) == ATTEMPTS - 1
+    assert caught.message.startswith("GET /v1beta3/tunedModels got no answer from 127.0.0.1:")
+    assert "peer closed connection without sending" in caught.message
+
+
+def test_nobody_listening_is_told() -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        server.close()
+        await server.wait_closed()
+        await request_once(f"http://{host}:{port}", Time())
+
+    with pytest.raises(
+        ServiceError,
+        match=r"^GET /v1beta3/tunedModels got no answer from 127.0.0.1:\d+: All connection attempts failed; check",
+    ):
+        asyncio.run(run())
+
+
+def test_an_endpoint_of_another_scheme_is_told_at_once() -> None:
+    time = Time()
+    with pytest.raises(
+        ServiceError, match=r"got no answer from 127.0.0.1: Request URL has an unsupported protocol 'ftp://'; check"
+    ):
+        asyncio.run(request_once("ftp://127.0.0.1", time))
+    assert time.naps == []
+
+
+def test_an_endpoint_that_is_no_url_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match=r"^the endpoint is no URL: .*; correct spec\.endpoint$"):
+        network_client("http://127.0.0.1:port", Time())
+
+
+def test_access_errors_are_not_tried_again() -> None:
+    app = script(error(401, "UNAUTHENTICATED", "no"))
+    assert isinstance(failure(app, Time()), AccessError)
+    assert len(app.seen) == 1

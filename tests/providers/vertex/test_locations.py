@@ -1,0 +1,67 @@
+"""Which buckets are near a region, and what a bucket lets us do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.responses import JSONResponse, Response
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.providers.vertex.locations import TUNING_REGIONS, is_near
+from support.provider_service import error, script
+from support.provider_storage import NO_BUCKET, with_storage
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+WANTED = ("storage.objects.create", "storage.objects.get")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region", "near"),
+    [
+        ("US-CENTRAL1", "us-central1", True),
+        ("US-EAST1", "us-central1", False),
+        ("US", "us-central1", True),
+        ("US", "europe-west4", False),
+        ("NAM4", "us-central1", True),
+        ("EU", "europe-west4", True),
+        ("EUR4", "europe-west4", True),
+        ("ASIA1", "asia-northeast1", True),
+        ("ASIA", "australia-southeast1", False),
+    ],
+)
+def test_a_bucket_is_near_when_it_is_or_spans_the_region(bucket: str, region: str, *, near: bool) -> None:
+    assert is_near(bucket, region) is near
+
+
+def test_the_usual_regions_tune() -> None:
+    assert {"us-central1", "europe-west4"} <= TUNING_REGIONS
+
+
+def test_what_a_bucket_lets_us_do_is_asked_in_one_request() -> None:
+    queries: list[str] = []
+
+    def answer(request: Request) -> Response:
+        queries.append(request.url.query)
+        return JSONResponse({"permissions": ["storage.objects.get"]})
+
+    app = script(answer)
+    assert with_storage(app, lambda storage: storage.permissions("acme-data", WANTED)) == {"storage.objects.get"}
+    assert app.lines == ["GET /storage/v1/b/acme-data/iam/testPermissions"]
+    assert queries == ["permissions=storage.objects.create&permissions=storage.objects.get"]
+
+
+def test_nothing_may_be_held() -> None:
+    assert with_storage(script(JSONResponse({})), lambda storage: storage.permissions("acme-data", WANTED)) == set()
+
+
+@pytest.mark.parametrize("answer", [error(404, "NOT_FOUND", "Method not found."), error(501, "UNIMPLEMENTED", "No.")])
+def test_a_service_may_not_tell(answer: Response) -> None:
+    assert with_storage(script(answer), lambda storage: storage.permissions("acme-data", WANTED)) is None
+
+
+def test_a_bucket_that_is_not_there_is_told() -> None:
+    with pytest.raises(ReconcileError, match=r"The specified bucket does not exist; correct the bucket's name, or"):
+        with_storage(script(NO_BUCKET), lambda storage: storage.permissions("acme-data", WANTED))

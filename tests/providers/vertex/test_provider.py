@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from reconciler.domain.errors import AccessError, ServiceError
+from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
+from reconciler.domain.ports import Provider
+from reconciler.providers.google.api_versions import VERTEX
+from reconciler.providers.google.storage import ENDPOINT as STORAGE_ENDPOINT
+from reconciler.providers.vertex.provider import Vertex, connect
+from support.provider_contract import TARGET
+from support.provider_samples import generation
+from support.provider_service import Script, Time, error, script
+from support.provider_storage import resource
+from support.provider_vertex import GONE, JOBS, NONE, WANTED, act, body_of, failure, job, jobs, name_of, vertex_of
+
+REMOTE = Dataset("gs://acme-data/train.jsonl", f"sha256:{'ab' * 32}", 0, generation="7", checksum="AAAAAA==")
+ON_OBJECT = replace(WANTED, dataset=REMOTE)
+STORED = resource(b"text")
+LOOK = f"GET {JOBS}"
+
+
+def test_it_is_a_provider() -> None:
+    provider: Provider = vertex_of(script(NONE), Time())
+    assert provider.capabilities is VERTEX
+
+
+def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others() -> None:
+    seen: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url.copy_with(query=None)))
+        return httpx.Response(200, json={"generation": "7", "size": "4"} if "storage" in request.url.host else {})
+
+    async def run() -> int:
+        time, here = Time(), replace(TARGET, endpoint="", storage_endpoint="", location="europe-west4")
+        transport = httpx.MockTransport(answer)
+        async with connect(
+            here, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, transport=transport
+        ) as provider:
+            await provider.list(progress=False)
+            with pytest.raises(ServiceError):
+                await provider.create(ON_OBJECT, ())
+            return provider.requests
+
+    assert asyncio.run(run()) == len(seen)
+    there = "/v1/projects/acme-project/locations/europe-west4/tuningJobs"
+    assert seen[0] == f"https://europe-west4-aiplatform.googleapis.com{there}"
+    assert seen[2] == f"{STORAGE_ENDPOINT}/storage/v1/b/acme-data/o/train.jsonl"
+
+
+def test_other_capabilities_can_be_given() -> None:
+    time, simulated = Time(), replace(VERTEX, simulated=True)
+    provider = connect(
+        TARGET, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, capabilities=simulated
+    )
+    assert isinstance(provider.capabilities, Capabilities)
+    assert provider.capabilities.simulated
+    asyncio.run(provider.aclose())
+
+
+# list and observe
+
+
+def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
+    other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
+    stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
+    unmarked = {**body_of(4), "labels": {"reconcile-scope": "mfrw2zjpnzwha"}}
+    app = script(
+        JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),
+        jobs(body_of(3, "SUCCEEDED", other), unmarked),
+    )
+    found = act(app, lambda provider: provider.list(progress=True))
+    assert [(model.remote, model.state) for model in found] == [
+        (name_of(1), State.CREATING),
+        (name_of(3), State.ACTIVE),
+    ]
+    assert [seen.query for seen in app.seen] == [
+        {"filter": "labels.reconcile-scope=mfrw2zjpnzwha", "pageSize": "100"},
+        {"filter": "labels.reconcile-scope=mfrw2zjpnzwha", "pageSize": "100", "pageToken": "t"},
+    ]
+
+
+def test_the_models_of_others_are_every_job_that_is_not_ours() -> None:
+    other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
+    stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
+    app = script(
+        JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),
+        jobs({**body_of(3), "labels": {}}),
+    )
+    found = act(app, lambda provider: provider.others())
+    assert [model.remote for model in found] == [name_of(2), name_of(3)]
+    assert [seen.query for seen in app.seen] == [{"pageSize": "100"}, {"pageSize": "100", "pageToken": "t"}]
+
+
+def test_a_list_without_end_ends_with_an_error() -> None:
+    page = JSONResponse({"tuningJobs": [body_of(1)], "nextPageToken": "t"})
+    assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
+        f"{LOOK} was answered with a list that never ends: its page tokens lead nowhere new;"
+        " check spec.location and spec.endpoint of the target: what answers there is no such service"
+    )
+
+
+def test_a_job_is_observed_by_name_under_project_id_or_number() -> None:
+    for name in (name_of(1), JOBS.removeprefix("/v1/") + "/1"):
+        app = script(job(1, "QUEUED"))
+        found = act(app, lambda provider, name=name: provider.observe(Handle(name)))
+        assert found is not None
+        assert (found.remote, found.phase) == (name_of(1), "QUEUED")
+        assert app.lines == [f"GET /v1/{name}"]
+
+
+def test_what_is_gone_is_none() -> None:
+    assert act(script(GONE), lambda provider: provider.observe(Handle(name_of(1)))) is None
+
+
+def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
+    caught = failure(
+        script(error(403, "PERMISSION_DENIED", "No.")), lambda provider: provider.observe(Handle(name_of(1)))
+    )
+    assert isinstance(caught, AccessError)
+    assert caught.remedy == "ask for roles/aiplatform.user on the target's spec.project"
+    told = str(failure(script(JSONResponse({})), lambda provider: provider.observe(Handle(name_of(1)))))
+    assert told.startswith(
+        f"GET /v1/{name_of(1)} was answered with a body of another shape (KeyError); check spec.location"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "tunedModels/m",
+        "projects/123/locations/europe-west4/tuningJobs/1",
+        "projects/other-project/locations/us-central1/tuningJobs/1",
+        "projects/123/locations/us-central1/tuningJobs/../../../x",
+        "projects/123/locations/us-central1/tuningJobs/1:cancel",
+        "projects/123/locations/us-central1/tuningJobs/1?x",
+    ],
+)
+def test_a_name_that_reaches_elsewhere_is_refused(name: str) -> None:
+    app = script(GONE)
+    for what in (lambda provider: provider.observe(Handle(name)), lambda provider: provider.cancel(Handle(name))):
+        assert str(failure(app, what)) == (
+            f"{name!r} is no name of a tuning job here; correct the lockfile; names look like"
+            " projects/acme-project/locations/us-central1/tuningJobs/1"
+        )
+    assert app.seen == []
+
+
+def test_a_host_that_knows_no_jobs_is_told() -> None:
+    page = HTMLResponse("<title>Error 404 (Not Found)!!1</title>", 404)
+    assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
+        f"{LOOK} was refused with 404 NOT_FOUND: Not Found (no error message, text/html);"
+        " check spec.location, spec.project and spec.endpoint of the target"
+    )
+
+
+def test_a_location_whose_host_cannot_be_found_is_told() -> None:
+    async def resolve(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(str(socket.gaierror(-2, "Name or service not known")))
+
+    async def run() -> None:
+        time, wrong = Time(), replace(TARGET, endpoint="", location="us-centrall")
+        async with connect(
+            wrong,
+            auth=None,
+            clock=time.clock,
+            sleep=time.sleep,
+            random=lambda: 0.0,
+            transport=httpx.MockTransport(resolve),
+        ) as provider:
+            await provider.list(progress=False)
+
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(run())
+    assert str(caught.value) == (
+        "GET /v1/projects/acme-project/locations/us-centrall/tuningJobs got no answer from"
+        " us-centrall-aiplatform.googleapis.com: [Errno -2] Name or service not known;"
+        " check spec.location and spec.endpoint of the target, the network and the proxy settings"
+    )
+
+
+# cancel, update, preflight
+
+
+def cancelled(*answers: Response) -> Script:
+    app = script(*answers)
+    act(app, lambda provider: provider.cancel(Handle(name_of(1))))
+    return app
+
+
+def test_a_job_is_cancelled_by_name() -> None:
+    app = cancelled(JSONResponse({}))
+    assert (app.lines, app.seen[0].json()) == ([f"POST /v1/{name_of(1)}:cancel"], {})
+
+
+@pytest.mark.parametrize("now", [GONE, job(1, "SUCCEEDED"), job(1, "CANCELLING"), job(1, "FAILED")])
+def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None:
+    app = cancelled(error(400, "FAILED_PRECONDITION", "It has ended."), now)
+    assert app.lines == [f"POST /v1/{name_of(1)}:cancel", f"GET /v1/{name_of(1)}"]
+
+
+def test_a_training_that_cannot_be_cancelled_is_told() -> None:
+    app = script(error(400, "FAILED_PRECONDITION", "Not now."), job(1, "RUNNING"))
+    caught = failure(app, lambda provider: provider.cancel(Handle(name_of(1))))
+    assert str(caught) == f"POST /v1/{name_of(1)}:cancel was refused with 400 FAILED_PRECONDITION: Not now"
+
+
+def test_nothing_can_be_updated() -> None:
+    caught = failure(script(NONE), lambda provider: provider.update(name_of(1), Update(WANTED.mark)))
+    assert isinstance(caught, ServiceError)
+    assert caught.code == "UNIMPLEMENTED"
+    assert str(caught) == (
+        f"{name_of(1)} is a tuning job, and Vertex AI cannot change one;"
+        " to change what is declared, train it again with --replace"
+    )
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda provider: provider.access(name_of(1)),
+        lambda provider: provider.set_access(name_of(1), (), ()),
+    ],
+)
+def test_who_may_use_a_model_is_for_iam_to_say(what: Callable[[Vertex], Awaitable[Any]]) -> None:
+    app = script(NONE)
+    caught = failure(app, what)
+    assert isinstance(caught, ServiceError)
+    assert caught.code == "UNIMPLEMENTED"
+    assert str(caught) == (
+        f"{name_of(1)} has no permissions of its own: on Vertex AI, IAM says who may use a project's models; delete"
+        " spec.access of the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding PROJECT"
+        " --role=roles/aiplatform.user --member=user:ADDRESS`"
+    )
+    assert app.seen == []
+
+
+def test_nothing_is_known_before() -> None:
+    app = script(NONE)
+    assert act(app, lambda provider: provider.preflight(frozenset({"x"}))) == {}
+    assert app.seen == []

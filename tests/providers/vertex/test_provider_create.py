@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import JSONResponse, Response
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.model import Dataset, Example, Generation, Handle, Source
+from reconciler.domain.ports import Created, Exists
+from reconciler.planning.generations import doubles
+from reconciler.providers.vertex.wire import read_job
+from support.provider_contract import TARGET, EmbeddedVertex
+from support.provider_samples import EXAMPLES, generation
+from support.provider_service import Time, error, script
+from support.provider_storage import NO_BUCKET, NO_OBJECT, resource
+from support.provider_vertex import JOBS, NONE, WANTED, act, body_of, failure, job, jobs, name_of, vertex_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+BUSY = error(503, "UNAVAILABLE", "busy")
+REMOTE = Dataset("gs://acme-data/train.jsonl", f"sha256:{'ab' * 32}", 0, generation="7", checksum="AAAAAA==")
+ON_OBJECT = replace(WANTED, dataset=REMOTE)
+STORED = resource(b"text")
+LOOK = f"GET {JOBS}"
+STATES = ("QUEUED", "RUNNING", "PAUSED", "UPDATING", "NEW_ONE", "SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED")
+POST = f"POST {JOBS}"
+STAT = "GET /storage/v1/b/acme-data/o/train.jsonl"
+
+
+def create(app: ASGIApp, wanted: Generation = ON_OBJECT, time: Time | None = None) -> Created | Exists:
+    return act(app, lambda provider: provider.create(wanted, ()), time)
+
+
+def refused(*answers: Response) -> ReconcileError:
+    """How a create ends whose POST, after a look and a stat, is answered so."""
+    return failure(script(NONE, STORED, *answers), lambda provider: provider.create(ON_OBJECT, ()))
+
+
+def test_a_training_on_an_object_looks_posts_and_looks_again() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1)))
+    assert create(app) == Created(Handle(name_of(1)), None)
+    assert app.lines == [LOOK, STAT, POST, LOOK]
+    assert app.seen[0].query["filter"] == f"labels.reconcile-key={WANTED.key}"
+    assert app.seen[2].json()["supervisedTuningSpec"]["trainingDatasetUri"] == REMOTE.path
+
+
+def test_local_examples_are_uploaded_under_their_digest_first() -> None:
+    service = EmbeddedVertex()
+    validation = (Example("a", "b"),)
+    measured = Dataset("v.csv", f"sha256:{'cd' * 32}", 1)
+    wanted = replace(WANTED, validation=measured)
+    assert isinstance(service.run(lambda provider: provider.create(wanted, EXAMPLES, validation)), Created)
+    spec = service.relay.seen[-2].json()["supervisedTuningSpec"]
+    folder = "gs://acme-data/tuning/reconcile"
+    assert spec["trainingDatasetUri"] == f"{folder}/{WANTED.dataset.digest.removeprefix('sha256:')}.jsonl"
+    assert spec["validationDatasetUri"] == f"{folder}/{'cd' * 32}.jsonl"
+    uploads = [seen.body for seen in service.relay.seen if seen.path.startswith("/upload/")]
+    assert uploads[0].count(b"\n") == len(EXAMPLES)
+    assert (
+        uploads[1] == b'{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"text":"b"}]}]}\n'
+    )
+
+
+def test_data_that_is_there_is_uploaded_once() -> None:
+    service = EmbeddedVertex()
+    for attempt in range(2):
+        again = generation(base_model="gemini-2.5-flash", hyperparameters={"epochCount": 1}, attempt=attempt)
+        service.train(again)
+    assert len([seen for seen in service.relay.seen if seen.path.startswith("/upload/")]) == 1
+
+
+def test_what_the_target_says_of_the_job_is_sent() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1)))
+    target = replace(TARGET, service_account="robot@p.iam.gserviceaccount.com", kms_key="projects/p/k")
+
+    async def run() -> None:
+        async with vertex_of(app, Time(), target) as provider:
+            await provider.create(ON_OBJECT, ())
+
+    asyncio.run(run())
+    sent = app.seen[2].json()
+    assert sent["serviceAccount"] == "robot@p.iam.gserviceaccount.com"
+    assert sent["encryptionSpec"] == {"kmsKeyName": "projects/p/k"}
+
+
+@pytest.mark.parametrize("answer", [NO_OBJECT, resource(b"text", 8)])
+@pytest.mark.parametrize("field", ["dataset", "validation"])
+def test_an_object_that_is_not_the_planned_one_is_refused(answer: Response, field: str) -> None:
+    wanted = replace(ON_OBJECT, **{field: replace(REMOTE, path="gs://acme-data/other.jsonl")})
+    answers = (answer,) if field == "dataset" else (STORED, answer)
+    app = script(NONE, *answers)
+    caught = failure(app, lambda provider: provider.create(wanted, ()))
+    what = "has gone" if answer is NO_OBJECT else "has changed"
+    assert str(caught) == f"gs://acme-data/other.jsonl {what} since the plan was made; run the command again"
+    assert POST not in app.lines
+
+
+def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
+    child = replace(ON_OBJECT, source=Source(remote="projects/123/locations/us-central1/models/7@1"))
+    app = script(NONE, STORED, error(400, "INVALID_ARGUMENT", "It is not supported."))
+    assert str(failure(app, lambda provider: provider.create(child, ()))) == (
+        f"{POST} was refused with 400 INVALID_ARGUMENT: It is not supported; correct what the service names; which"
+        " tuned models can be tuned further:"
+        " https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-use-continuous-tuning"
+    )
+
+
+def test_what_is_known_by_its_mark_is_not_trained_again() -> None:
+    app = script(jobs(body_of(3), body_of(1, "FAILED"), body_of(2, "RUNNING"), body_of(0, "CANCELLED")))
+    answer = create(app)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(2)
+    assert app.lines == [LOOK]
+
+
+def test_what_bears_the_key_alone_is_something_else() -> None:
+    other = replace(WANTED, mark=replace(WANTED.mark, data=f"sha256:{'ef' * 32}"))
+    app = script(jobs(body_of(1, wanted=other)), STORED, job(2), jobs(body_of(1, wanted=other), body_of(2)))
+    assert create(app) == Created(Handle(name_of(2)), None)
+
+
+def test_what_was_intended_is_looked_for_with_patience() -> None:
+    time, intended = Time(), replace(ON_OBJECT, intended=True)
+    app = script(NONE, NONE, jobs(body_of(1)))
+    answer = create(app, intended, time)
+    assert isinstance(answer, Exists)
+    assert (app.lines, time.naps) == ([LOOK] * 3, [0.5, 1])
+    app, time = script(NONE, NONE, NONE, NONE, STORED, job(1), jobs(body_of(1))), Time()
+    assert create(app, intended, time) == Created(Handle(name_of(1)), None)
+    assert time.naps == [0.5, 1, 2]
+
+
+def test_a_post_in_doubt_is_looked_for_before_another() -> None:
+    time = Time()
+    app = script(NONE, STORED, BUSY, NONE, jobs(body_of(1)), jobs(body_of(1)))
+    answer = create(app, time=time)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(1)
+    assert app.lines == [LOOK, STAT, POST, LOOK, LOOK, LOOK]
+
+
+def test_a_post_in_doubt_that_left_nothing_is_repeated() -> None:
+    app = script(NONE, STORED, BUSY, NONE, NONE, NONE, NONE, job(1), jobs(body_of(1)))
+    assert create(app) == Created(Handle(name_of(1)), None)
+    assert app.lines.count(POST) == 2
+
+
+def test_a_post_that_was_surely_not_carried_out_is_repeated_without_a_look() -> None:
+    app = script(NONE, STORED, error(429, "RESOURCE_EXHAUSTED", "slow"), job(1), jobs(body_of(1)))
+    assert create(app) == Created(Handle(name_of(1)), None)
+    assert app.lines == [LOOK, STAT, POST, POST, LOOK]
+
+
+def test_a_list_that_lags_behind_hides_no_job_of_ours() -> None:
+    assert create(script(NONE, STORED, job(1), NONE)) == Created(Handle(name_of(1)), None)
+
+
+def test_a_race_that_is_lost_cancels_ours() -> None:
+    app = script(NONE, STORED, job(2), jobs(body_of(2), body_of(1)), JSONResponse({}))
+    answer = create(app)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(1)
+    assert app.lines[-1] == f"POST /v1/{name_of(2)}:cancel"
+
+
+def test_a_race_that_is_won_cancels_the_others_that_train() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2), body_of(3, "FAILED")), JSONResponse({}))
+    assert create(app) == Created(Handle(name_of(1)), None)
+    assert app.lines[4:] == [f"POST /v1/{name_of(2)}:cancel"]
+
+
+def test_what_is_ready_wins_over_what_trains_however_old() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2, "SUCCEEDED")), JSONResponse({}))
+    answer = create(app)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(2)
+    assert app.lines[4:] == [f"POST /v1/{name_of(1)}:cancel"]
+
+
+def test_a_job_that_is_there_is_told_although_nobody_can_look_for_doubles(caplog: pytest.LogCaptureFixture) -> None:
+    denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.list' denied.")
+    assert create(script(NONE, STORED, job(1), denied)) == Created(Handle(name_of(1)), None)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"the next run looks again whether other jobs double {name_of(1)}: {LOOK} was"
+    )
+
+
+def test_a_double_that_may_not_be_cancelled_does_not_hide_the_job_that_counts() -> None:
+    denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.cancel' denied.")
+    answer = create(script(NONE, STORED, job(2), jobs(body_of(1), body_of(2)), denied))
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(1)
+
+
+@given(st.lists(st.sampled_from(STATES), min_size=1, max_size=6), st.lists(st.integers(0, 3), min_size=6))
+def test_what_a_create_keeps_is_what_every_later_run_keeps(states: list[str], seconds: list[int]) -> None:
+    there = [
+        body_of(number, state, createTime=f"2026-01-01T00:00:0{second}.123456789Z")
+        for number, (state, second) in enumerate(zip(states, seconds, strict=False), 1)
+    ]
+    app = script(NONE, STORED, job(1), jobs(*there), *[JSONResponse({}) for _ in there])
+    answer = create(app)
+    models = [read_job(body) for body in there]
+    assert app.lines[4:] == [f"POST /v1/{double.remote}:cancel" for double, _ in doubles(models)]
+    told = answer.handle.remote if isinstance(answer, Created) else answer.remote
+    assert all(kept.remote == told for _, kept in doubles(models))
+
+
+def test_a_job_that_somebody_cancelled_at_once_wins_no_race() -> None:
+    app = script(NONE, STORED, job(1), jobs(body_of(1, "CANCELLED"), body_of(2)))
+    answer = create(app)
+    assert isinstance(answer, Exists)
+    assert answer.remote == name_of(2)
+    assert len(app.seen) == 4
+
+
+def test_a_job_that_failed_at_once_was_created() -> None:
+    assert create(script(NONE, STORED, job(1), jobs(body_of(1, "FAILED")))) == Created(Handle(name_of(1)), None)
+
+
+def test_an_answer_that_is_no_job_is_told() -> None:
+    assert refused(JSONResponse({"done": True})).message == (
+        f"{POST} was answered with a body of another shape (KeyError)"
+    )
+
+
+# what is refused
+
+AGENT = "Vertex AI Service Agent service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
+NAMED = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        (
+            error(400, "INVALID_ARGUMENT", "Unsupported region for Vertex AI, select from […]"),
+            "name a location in spec",
+        ),
+        (
+            error(400, "INVALID_ARGUMENT", "Base model x is not supported."),
+            "correct what the service names; which base",
+        ),
+        (error(404, "NOT_FOUND", "Publisher Model x is not found."), "correct what the service names; which base"),
+        (
+            error(400, "FAILED_PRECONDITION", f"{AGENT} does not have permission storage.objects.get"),
+            f"grant {NAMED} roles/storage.objectViewer on the bucket of the data set: `gcloud storage buckets add-iam",
+        ),
+        (
+            error(403, "PERMISSION_DENIED", f"{AGENT} does not have storage.buckets.get access."),
+            "grant the account that the service names",
+        ),
+        (
+            error(403, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied."),
+            "grant Vertex AI's service agent roles/iam.serviceAccountTokenCreator",
+        ),
+        (
+            error(429, "RESOURCE_EXHAUSTED", "Quota exceeded for concurrent tuning jobs."),
+            "wait until another tuning job of the project has ended, or ask for more quota",
+        ),
+        (
+            error(403, "PERMISSION_DENIED", "Vertex AI API has not been used in project 1 before or it is disabled."),
+            "enable the API in the target's spec.project: `gcloud services enable aiplatform.googleapis.com`",
+        ),
+        (error(403, "PERMISSION_DENIED", "Permission denied."), "ask for roles/aiplatform.user on the target's"),
+    ],
+)
+def test_a_create_that_is_refused_has_its_remedy(answer: Response, remedy: str) -> None:
+    caught = refused(answer)
+    assert caught.message.startswith(f"{POST} was refused with {answer.status_code} ")
+    assert caught.remedy.startswith(remedy)
+
+
+def test_a_missing_bucket_is_told() -> None:
+    caught = failure(script(NONE, NO_BUCKET), lambda provider: provider.create(WANTED, EXAMPLES))
+    assert caught.remedy.startswith("correct the bucket's name, or create it: `gcloud storage buckets create gs://acme")

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.cloud.aiplatform_v1.types import job_state, tuning_job
+from google.protobuf.json_format import Parse
+
+from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
+from reconciler.providers.google.api_versions import VERTEX
+from reconciler.providers.vertex.wire import Placement, read_job, read_page, write_example, write_job
+from support.provider_samples import generation
+
+JOB = "projects/123/locations/us-central1/tuningJobs/456"
+WANTED = generation(
+    base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
+)
+
+
+def judged(body: dict[str, Any]) -> Any:
+    message = tuning_job.TuningJob.pb()()
+    return Parse(json.dumps(body), message, ignore_unknown_fields=False)
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "phase"),
+    [
+        ("JOB_STATE_QUEUED", State.CREATING, "QUEUED"),
+        ("JOB_STATE_PENDING", State.CREATING, "PENDING"),
+        ("JOB_STATE_RUNNING", State.CREATING, ""),
+        ("JOB_STATE_SUCCEEDED", State.ACTIVE, ""),
+        ("JOB_STATE_FAILED", State.FAILED, "FAILED"),
+        ("JOB_STATE_CANCELLING", State.CANCELLED, "CANCELLING"),
+        ("JOB_STATE_CANCELLED", State.CANCELLED, "CANCELLED"),
+        ("JOB_STATE_PAUSED", State.CREATING, "PAUSED"),
+        ("JOB_STATE_EXPIRED", State.FAILED, "EXPIRED"),
+        ("JOB_STATE_UPDATING", State.CREATING, "UPDATING"),
+        ("JOB_STATE_PARTIALLY_SUCCEEDED", State.FAILED, "PARTIALLY_SUCCEEDED"),
+        ("JOB_STATE_UNSPECIFIED", State.CREATING, ""),
+        ("JOB_STATE_\x1b[31mNEW", State.CREATING, "[31mNEW"),
+        (None, State.CREATING, ""),
+        (3, State.CREATING, ""),
+        (4, State.ACTIVE, ""),
+        (99, State.CREATING, "99"),
+        (-1, State.CREATING, "-1"),
+    ],
+)
+def test_every_state_has_its_place(word: object, state: State, phase: str) -> None:
+    job = read_job({"name": JOB, "state": word})
+    assert (job.state, job.phase) == (state, phase)
+
+
+def test_states_have_the_numbers_of_the_proto() -> None:
+    for known in job_state.JobState:
+        by_name, by_number = (read_job({"name": JOB, "state": value}) for value in (known.name, known.value))
+        assert by_name == by_number
+
+
+def test_what_succeeded_in_part_serves_if_it_made_a_model() -> None:
+    body = {"name": JOB, "state": "JOB_STATE_PARTIALLY_SUCCEEDED", "tunedModel": {"model": "projects/123/models/1@1"}}
+    assert read_job(body).state is State.ACTIVE
+
+
+@pytest.mark.parametrize("size", tuning_job.SupervisedHyperParameters.AdapterSize)
+def test_adapter_sizes_have_the_numbers_of_the_proto(size: Any) -> None:
+    by_name, by_number = (
+        read_job({"name": JOB, "supervisedTuningSpec": {"hyperParameters": {"adapterSize": value}}}).hyperparameters
+        for value in (size.name, size.value)
+    )
+    assert by_name == by_number
+    if not by_name:
+        assert size.name.endswith("UNSPECIFIED")
+        return
+    body = write_job(replace(WANTED, hyperparameters=by_name), Placement("gs://b/o.jsonl"))
+    assert body["supervisedTuningSpec"]["hyperParameters"]["adapterSize"] == size.name
+
+
+def test_a_job_is_read_whole() -> None:
+    body = {
+        **write_job(WANTED, Placement("gs://b/o.jsonl")),
+        "name": JOB,
+        "baseModel": "publishers/google/models/gemini-2.5-flash",
+        "state": "JOB_STATE_SUCCEEDED",
+        "createTime": "2026-01-01T00:00:00.123456Z",
+        "startTime": "2026-01-01T00:01:00Z",
+        "endTime": "2026-01-01T01:00:00Z",
+        "tuningDataStats": {"supervisedTuningDataStats": {"tuningStepCount": "12"}},
+        "tunedModel": {
+            "model": "projects/123/locations/us-central1/models/7@1",
+            "endpoint": "projects/123/locations/us-central1/endpoints/9",
+            "checkpoints": [{"checkpointId": "1", "epoch": "1", "step": "4", "endpoint": "e"}, {"checkpointId": "2"}],
+        },
+    }
+    judged(body)
+    job = read_job(body)
+    assert (job.remote, job.state, job.chosen_id, job.mark) == (JOB, State.ACTIVE, None, WANTED.mark)
+    assert job.source == Source("gemini-2.5-flash")
+    assert (job.display_name, job.description) == (WANTED.display_name, WANTED.description)
+    assert job.hyperparameters == {"epochCount": 3, "learningRateMultiplier": 0.5, "adapterSize": 4}
+    assert (job.create_time, job.start_time, job.complete_time) == (
+        "2026-01-01T00:00:00.123456Z",
+        "2026-01-01T00:01:00Z",
+        "2026-01-01T01:00:00Z",
+    )
+    assert (job.total_steps, job.completed_steps, job.failure) == (12, None, None)
+    assert job.resources == Resources(
+        job=JOB,
+        model="projects/123/locations/us-central1/models/7@1",
+        endpoint="projects/123/locations/us-central1/endpoints/9",
+        location="us-central1",
+        checkpoints=(Checkpoint("1", 1, 4, "e"), Checkpoint("2", 0, 0)),
+    )
+
+
+def test_a_job_of_somebody_else_is_read_without_mark() -> None:
+    job = read_job({"name": JOB, "preTunedModel": {"checkpointId": "1"}, "labels": {"a": "b"}})
+    assert (job.mark, job.source, job.hyperparameters) == (None, None, {})
+
+
+def test_a_job_that_goes_on_from_a_tuned_model_is_that_ones_child_and_not_the_base_models() -> None:
+    parent = "projects/123/locations/us-central1/models/7@2"
+    wanted = replace(WANTED, source=Source(tuned_model="parent", key="parent-22222222", remote=parent))
+    body = write_job(wanted, Placement("gs://b/train.jsonl"))
+    message = judged(body)
+    assert (message.pre_tuned_model.tuned_model_name, message.base_model) == (parent, "")
+    shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-2.5-flash"}}
+    judged(shown)
+    assert read_job(shown).source == Source(remote=parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("projects/p/locations/us-central1/models/7", True),
+        ("projects/example.com:p/locations/us-central1/models/7@2", True),
+        ("projects/p/locations/us-central1/models/7@golden", True),
+        ("projects/p/locations/us-central1/models/7@", False),
+        ("projects/p/locations/us-central1/tuningJobs/7", False),
+        ("models/7@2", False),
+        ("tunedModels/7", False),
+    ],
+)
+def test_the_name_of_a_tuned_model_has_its_form(name: str, fits: bool) -> None:  # noqa: FBT001 - a table's column
+    assert (re.fullmatch(VERTEX.tuned_model_pattern, name) is not None) is fits
+    assert re.fullmatch(VERTEX.tuned_model_pattern, VERTEX.tuned_model_example)
+
+
+@pytest.mark.parametrize("name", [None, "", 5])
+def test_a_job_without_a_name_is_none(name: object) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        read_page({"tuningJobs": [{"name": name}]})
+
+
+AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (f"{AGENT} does not have the permission storage.objects.get on gs://b/o.", "roles/storage.objectViewer"),
+        (f"{AGENT}: Permission 'cloudkms.cryptoKeyVersions.useToEncrypt' denied", "roles/cloudkms.cryptoKeyEncrypter"),
+        ("Permission iam.serviceAccounts.getAccessToken denied on x@y", "roles/iam.serviceAccountTokenCreator"),
+        ("Service agents are being provisioned.", "wait a few minutes and run again"),
+    ],
+)
+def test_why_a_job_failed_comes_with_its_remedy(message: str, remedy: str) -> None:
+    error = {"code": 7, "message": message}
+    failure = read_job({"name": JOB, "state": "JOB_STATE_FAILED", "error": error}).failure
+    assert failure is not None
+    assert failure.code == 7
+    assert failure.message.startswith(f"{message.rstrip('.')}; ")
+    assert remedy in failure.message
+
+
+def test_another_failure_is_told_as_it_is() -> None:
+    error = {"code": 3, "message": "Dataset is\nempty."}
+    assert read_job({"name": JOB, "state": 5, "error": error}).failure == Failure(3, "Dataset is empty")
+    assert read_job({"name": JOB, "state": "JOB_STATE_EXPIRED"}).failure is None
+    assert read_job({"name": JOB, "state": "JOB_STATE_CANCELLED", "error": error}).failure is None
+
+
+def test_a_job_is_written_as_the_proto_has_it() -> None:
+    wanted = replace(WANTED, last_checkpoint_only=False)
+    kms = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
+    placement = Placement("gs://b/train.jsonl", "gs://b/validate.jsonl", "robot@p.iam.gserviceaccount.com", kms)
+    body = write_job(wanted, placement)
+    message = judged(body)
+    spec = message.supervised_tuning_spec
+    assert (message.base_model, message.tuned_model_display_name) == ("gemini-2.5-flash", "number generator")
+    assert (message.description, message.service_account) == ("Says the next number.", placement.service_account)
+    assert message.encryption_spec.kms_key_name == kms
+    assert (spec.training_dataset_uri, spec.validation_dataset_uri) == (placement.training, placement.validation)
+    assert spec.hyper_parameters.epoch_count == 3
+    assert body["supervisedTuningSpec"]["exportLastCheckpointOnly"] is False
+
+
+def test_what_is_not_declared_is_not_written() -> None:
+    wanted = replace(WANTED, hyperparameters={}, description="")
+    body = write_job(wanted, Placement("gs://b/train.jsonl"))
+    assert set(body) == {"baseModel", "supervisedTuningSpec", "tunedModelDisplayName", "labels"}
+    assert body["supervisedTuningSpec"] == {"trainingDatasetUri": "gs://b/train.jsonl"}
+    judged(body)
+
+
+def test_the_form_of_an_example_never_changes() -> None:
+    line = write_example(Example("é\r\nb\rc", '"d"\n'))
+    assert line.decode() == (
+        '{"contents":[{"role":"user","parts":[{"text":"é\\nb\\nc"}]},{"role":"model","parts":[{"text":"\\"d\\"\\n"}]}]}'
+    )
+
+
+def test_a_conversation_is_written_as_it_stands() -> None:
+    assert write_example(Conversation('{"contents":["ü"]}')) == '{"contents":["ü"]}'.encode()

@@ -1,0 +1,267 @@
+"""Drift as people read it, and what its document holds."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.errors import Place
+from reconciler.domain.model import Capabilities, Target
+from reconciler.planning.drift import DriftClass, Finding
+from reconciler.reports.documents.drift import drift_document, drift_summary, drift_text
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import ansi
+from support.render_values import (
+    KEY,
+    LOCKFILE,
+    REMOTE,
+    SIMULATED,
+    TARGET,
+    capabilities,
+    counts,
+    held_to,
+    some,
+    targets,
+    texts,
+    uncoloured,
+    values,
+)
+
+HEAD = "Target default: embedded service (simulated training), scope demo\n"
+PLACE = Place("specs/numbers.yaml", 3, 9)
+ABOUT: dict[str, Any] = {"name": "numbers", "file": "numbers.yaml", "place": PLACE, "key": KEY, "remote": REMOTE}
+
+
+def modified(field: str, declared: object, live: object, **fields: Any) -> Finding:
+    told = {"since": "2026-01-01T13:00:00Z", "remedy": "reconcile apply", **ABOUT, **fields}
+    message = f"{KEY} is at the service not what is declared"
+    return Finding(DriftClass.MODIFIED, message, "drift", field=field, declared=declared, live=live, **told)
+
+
+IN_SYNC = Finding(DriftClass.IN_SYNC, "it is as declared", "note", since="2026-01-01T12:00:00Z", **ABOUT)
+ORPHANED = Finding(
+    DriftClass.ORPHANED,
+    "no manifest declares it any more, and nothing of it is left at the service",
+    "drift",
+    name="words",
+    file="words.yaml",
+    remedy="reconcile forget words",
+)
+FOREIGN = Finding(
+    DriftClass.UNMANAGED,
+    "Poems is nobody's here, and stays as it is",
+    "note",
+    remote="tunedModels/poems",
+    field="baseModel",
+    live="models/text-bison-001",
+    since="2026-01-01T11:00:00Z",
+)
+
+
+def told(*findings: Finding, unmanaged: int | None = 0, root: str = "specs", **more: Any) -> dict[str, Any]:
+    return held_to(
+        "drift", drift_document(findings, TARGET, SIMULATED, LOCKFILE, unmanaged=unmanaged, root=root, **more)
+    )
+
+
+def lines(text: str) -> str:
+    return HEAD + dedent(text).strip("\n")
+
+
+def test_findings_that_differ_in_their_fields_alone_are_told_as_one() -> None:
+    document = told(
+        modified("displayName", "counter", "not mine"),
+        modified("sampling.topK", 40, None),
+        ORPHANED,
+        FOREIGN,
+        unmanaged=1,
+        notices=["the data is gone"],
+    )
+    assert drift_text(document) == lines(
+        """
+        specs/numbers.yaml
+          ! numbers              Modified since 2026-01-01 13:00
+              why                number-generator-3kq7w2ma is at the service not what is declared
+              generation         number-generator-3kq7w2ma
+              differs            displayName: "not mine", declared counter
+                                 sampling.topK: unset, declared 40
+              remedy             reconcile apply
+        specs/words.yaml
+          ! words                Orphaned
+              why                no manifest declares it any more, and nothing of it is left at the service
+              remedy             reconcile forget words
+        without a manifest in specs
+          i tunedModels/poems    Unmanaged since 2026-01-01 11:00
+              why                Poems is nobody's here, and stays as it is
+              differs            baseModel: models/text-bison-001
+        Note: the data is gone
+        1 foreign model is unmanaged and stays untouched.
+        Drift: 2 Modified, 1 Orphaned. Noted: 1 Unmanaged.
+        """
+    )
+
+
+def test_what_is_in_sync_is_counted_and_listed_on_demand() -> None:
+    document = told(IN_SYNC)
+    assert drift_text(document) == lines("No drift: 1 model is in sync.")
+    assert drift_text(document, verbose=True) == lines(
+        """
+        specs/numbers.yaml
+          = numbers              InSync since 2026-01-01 12:00
+        No drift: 1 model is in sync.
+        """
+    )
+    assert drift_text(told(IN_SYNC, ORPHANED)).endswith("\n1 model is in sync.\nDrift: 1 Orphaned.")
+
+
+def test_nothing_at_all() -> None:
+    assert drift_text(told()) == lines("No drift: 0 models are in sync.")
+
+
+def test_the_document_says_where_and_whether_it_counts() -> None:
+    document = told(modified("displayName", "counter", "mine"), IN_SYNC)
+    assert document["findings"][0] == {
+        "class": "Modified",
+        "severity": "drift",
+        "name": "numbers",
+        "file": "specs/numbers.yaml",
+        "line": 3,
+        "column": 9,
+        "key": KEY,
+        "remote": REMOTE,
+        "field": "displayName",
+        "declared": "counter",
+        "live": "mine",
+        "since": "2026-01-01T13:00:00Z",
+        "message": f"{KEY} is at the service not what is declared",
+        "remedy": "reconcile apply",
+    }
+    assert (document["exitStatus"], document["drifted"]) == (2, True)
+    assert document["summary"] == {"Modified": 1, "InSync": 1}
+    excused = told(modified("displayName", "counter", "mine"), exit_zero=True)
+    assert (excused["exitStatus"], excused["drifted"]) == (0, True)
+    assert told(IN_SYNC)["exitStatus"] == 0
+
+
+def test_an_empty_value_is_a_value() -> None:
+    document = told(modified("description", "", "guesses"), modified("sampling.topK", 0, 40))
+    assert [one["declared"] for one in document["findings"]] == ["", 0]
+    assert 'description: guesses, declared ""\n' in drift_text(document)
+
+
+@pytest.mark.parametrize(("unmanaged", "said"), [(None, False), (0, False), (3, True)])
+def test_foreign_models_are_counted_when_somebody_wants_to_know(*, unmanaged: int | None, said: bool) -> None:
+    document = told(IN_SYNC, unmanaged=unmanaged)
+    assert document.get("unmanaged") == unmanaged
+    assert ("3 foreign models are unmanaged and stay untouched." in drift_text(document)) is said
+
+
+def test_standard_input_and_the_working_folder_have_names() -> None:
+    piped = Finding(
+        DriftClass.MISSING,
+        "nothing",
+        "drift",
+        name="numbers",
+        file="-",
+        place=Place("-", 1, 1),
+        remedy="reconcile apply",
+    )
+    text = drift_text(told(piped, ORPHANED, FOREIGN, root=""))
+    assert "\nstandard input\n" in text
+    assert "\nwords.yaml\n" in text
+    assert "\nwithout a manifest in .\n" in text
+
+
+def test_reasons_of_several_lines_are_told_once() -> None:
+    why = "no base model can be tuned\nname another one:\n    spec: {}"
+    both = [
+        Finding(DriftClass.BASE_MODEL_RETIRED, why, "note", name=name, file="a.yaml", field="baseModel", live="m")
+        for name in ("one", "two")
+    ]
+    text = drift_text(told(*both))
+    assert text.count("no base model can be tuned") == 1
+    assert "\n                             spec: {}\n" in text
+    assert "why                the same as one\n" in text
+
+
+def test_lines_fit_a_terminal_of_80_columns() -> None:
+    long = "the service says that " + "this went on and on, " * 12 + "and ended"
+    document = told(
+        Finding(DriftClass.FAILED, long, "drift", remedy="change the inputs and reconcile apply, or " * 3, **ABOUT),
+        modified("description", "word " * 20, "other " * 20),
+        notices=["a sentence " * 20],
+    )
+    assert max(map(len, drift_text(document, width=80).splitlines())) <= 80
+    assert any(len(line) > 80 for line in drift_text(document).splitlines())
+
+
+def test_colour_carries_no_meaning_alone() -> None:
+    document = told(modified("displayName", "counter", "mine"), IN_SYNC, FOREIGN, unmanaged=1, notices=["a note"])
+    for verbose in (True, False):
+        text = drift_text(document, verbose=verbose)
+        coloured = drift_text(document, verbose=verbose, style=ansi)
+        assert uncoloured(coloured) == text
+        assert coloured != text
+
+
+HOSTILE = "\x1b[31mred\x1b[0m\u202ereversed\nsecond line\r"
+
+
+def test_hostile_text_steers_no_terminal() -> None:
+    finding = Finding(
+        DriftClass.MODIFIED,
+        HOSTILE,
+        "drift",
+        name=HOSTILE,
+        file=HOSTILE,
+        place=Place(HOSTILE),
+        key=HOSTILE,
+        remote=HOSTILE,
+        field=HOSTILE,
+        declared=HOSTILE,
+        live=HOSTILE,
+        since=HOSTILE,
+        remedy=HOSTILE,
+    )
+    text = drift_text(told(finding, notices=[HOSTILE]))
+    assert all(terminal_safe(line) == line for line in text.splitlines())
+
+
+findings = st.builds(
+    Finding,
+    st.sampled_from(DriftClass),
+    some,
+    st.sampled_from(["drift", "note"]),
+    name=texts,
+    file=texts,
+    place=st.none() | st.builds(Place, some, st.integers(1), st.integers(1)),
+    key=texts,
+    remote=texts,
+    field=texts,
+    declared=values,
+    live=values,
+    since=texts,
+    remedy=texts,
+)
+
+
+@given(
+    found=st.lists(findings, max_size=5),
+    unmanaged=st.none() | counts,
+    target=targets,
+    able=capabilities,
+    excused=st.booleans(),
+)
+def test_every_document_obeys_its_schema_and_can_be_drawn(
+    found: list[Finding], unmanaged: int | None, target: Target, able: Capabilities, *, excused: bool
+) -> None:
+    document = held_to("drift", drift_document(found, target, able, LOCKFILE, unmanaged=unmanaged, exit_zero=excused))
+    assert document["drifted"] is any(one.severity == "drift" for one in found)
+    assert sum(document["summary"].values()) == len(found)
+    text = drift_text(document, width=80, verbose=True)
+    assert all(terminal_safe(line) == line for line in text.split("\n"))
+    assert drift_summary(document).endswith(".")

@@ -1,0 +1,276 @@
+"""Documents: what they hold, and that none escapes its schema."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.errors import ExitStatus, Place, Problem
+from reconciler.domain.model import Capabilities, Sampling, Target
+from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.reports.documents.plan_and_result import (
+    Document,
+    Outcome,
+    number,
+    plan_document,
+    result_document,
+    validation_document,
+)
+from reconciler.reports.documents.serving import Resolved, resolve_document
+from support.render_values import (
+    CREATE,
+    FAILED,
+    IN_SYNC,
+    KEY,
+    LOCKFILE,
+    REAL,
+    REMOTE,
+    SIMULATED,
+    TARGET,
+    capabilities,
+    counts,
+    held_to,
+    losses,
+    names,
+    plans,
+    some,
+    targets,
+    texts,
+)
+
+outcomes = st.lists(
+    st.builds(
+        Outcome,
+        name=names,
+        state=st.sampled_from(["ready", "updated", "training", "failed", "held", "refused", "inSync"]),
+        key=texts,
+        remote=texts,
+        steps=st.none() | counts,
+        final_loss=st.none() | losses,
+        message=texts,
+    ),
+    max_size=4,
+)
+
+
+def result(plan: Plan, *outcomes: Outcome) -> Document:
+    document = result_document(
+        plan=plan,
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=outcomes,
+        requests=3,
+        seconds=1.23456,
+        exit_status=ExitStatus.OK,
+    )
+    return held_to("result", document)
+
+
+def model(document: Document) -> Document:
+    only: Document
+    (only,) = document["models"]
+    return only
+
+
+def test_a_plan_tells_what_would_be_done_and_how_much() -> None:
+    document = plan_document(Plan((CREATE, IN_SYNC), unmanaged=5), TARGET, SIMULATED, LOCKFILE, root="specs")
+    assert document["kind"] == "Plan"
+    assert document["simulated"] is True
+    assert document["target"] == {
+        "name": "default",
+        "provider": "embedded",
+        "label": "embedded service",
+        "scope": "demo",
+        "root": "specs",
+    }
+    assert document["changes"] is True
+    assert {name: amount for name, amount in document["summary"].items() if amount} == {
+        "create": 1,
+        "noop": 1,
+        "steps": 23,
+    }
+    assert document["actions"][0] == {
+        "name": "number-generator",
+        "file": "number-generator.yaml",
+        "action": "create",
+        "reason": "NotFound",
+        "key": KEY,
+        "attempt": 0,
+        "baseModel": "models/text-bison-001",
+        "dataset": "datasets/next-number.csv",
+        "training": {"examples": 15, "epochs": 3, "batch": 2, "steps": 23, "estimated": False, "seconds": 40.0},
+    }
+
+
+@given(plans, targets, capabilities, texts)
+def test_every_plan_obeys_its_schema(plan: Plan, target: Target, able: Capabilities, root: str) -> None:
+    held_to("plan", plan_document(plan, target, able, LOCKFILE, root=root))
+
+
+@given(plans, outcomes, counts, st.floats(0, 1e9), st.sampled_from(ExitStatus))
+def test_every_result_obeys_its_schema(
+    plan: Plan, done: list[Outcome], requests: int, seconds: float, status: ExitStatus
+) -> None:
+    document = result_document(
+        plan=plan,
+        target=TARGET,
+        capabilities=REAL,
+        outcomes=done,
+        requests=requests,
+        seconds=seconds,
+        exit_status=status,
+    )
+    held_to("result", document)
+    told = {one.name for one in plan.actions} | {one.name for one in done}
+    assert {one["name"] for one in document["models"]} == told
+    assert sum(document["summary"].values()) == len(document["models"])
+
+
+def test_problems_stand_in_the_order_of_the_files() -> None:
+    late, early = Problem(Place("b.yaml", 1, 2), "spec", "is odd"), Problem(Place("a.yaml", 9), "", "is odd", "fix it")
+    document = held_to("validation", validation_document([late, early], files=2, manifests=4))
+    assert document["valid"] is False
+    assert [(one["file"], one["line"], one.get("path")) for one in document["problems"]] == [
+        ("a.yaml", 9, None),
+        ("b.yaml", 1, "spec"),
+    ]
+
+
+def test_warnings_leave_the_input_valid() -> None:
+    warning = Problem(Place("a.yaml"), "spec.dataset", "has few examples", severity="warning")
+    document = held_to("validation", validation_document([warning], files=1, manifests=1))
+    assert document["valid"] is True
+    assert document["summary"] == {"errors": 0, "warnings": 1}
+
+
+places = st.builds(Place, some, st.integers(1, 10**6), st.integers(1, 10**6))
+
+
+@given(st.lists(st.builds(Problem, places, texts, some, texts, st.sampled_from(["error", "warning"])), max_size=5))
+def test_every_validation_obeys_its_schema(problems: list[Problem]) -> None:
+    held_to("validation", validation_document(problems, files=3, manifests=2))
+
+
+def test_a_result_tells_of_every_model_even_without_an_outcome() -> None:
+    orphan = Action(name="old", file="old.yaml", kind=Kind.NOOP, reason=Reason.ORPHANED)
+    waiting = Action(name="slow", file="slow.yaml", kind=Kind.WAIT, reason=Reason.TRAINING, key="slow-22222222")
+    document = result(Plan((IN_SYNC, orphan, FAILED, waiting, CREATE)))
+    assert {one["name"]: one["state"] for one in document["models"]} == {
+        "letters": "held",
+        "number-generator": "pending",
+        "old": "orphaned",
+        "slow": "training",
+        "words": "inSync",
+    }
+    assert document["seconds"] == 1.235
+
+
+def test_an_outcome_stands_where_nothing_is_left_to_do() -> None:
+    synced = Action(name="number-generator", file="n.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key=KEY)
+    document = result(Plan((synced,)), Outcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8))
+    assert model(document) == {
+        "name": "number-generator",
+        "file": "n.yaml",
+        "state": "ready",
+        "key": KEY,
+        "remote": REMOTE,
+        "steps": 23,
+        "finalLoss": 3.8,
+    }
+
+
+def test_plan_and_result_tell_where_each_manifest_stands() -> None:
+    orphan = Action(name="old", file="old.yaml", kind=Kind.NOOP, reason=Reason.ORPHANED)
+    places = {CREATE.name: Place("specs/number-generator.yaml", 4, 9)}
+    planned = held_to("plan", plan_document(Plan((CREATE, orphan)), TARGET, SIMULATED, LOCKFILE, places=places))
+    told = [(one["file"], one.get("line"), one.get("column")) for one in planned["actions"]]
+    assert told == [("number-generator.yaml", 4, 9), ("old.yaml", None, None)]
+    done = result_document(
+        plan=Plan((CREATE, orphan)),
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=[Outcome(CREATE.name, "refused")],
+        requests=1,
+        seconds=1,
+        exit_status=ExitStatus.ERROR,
+        places=places,
+    )
+    models = held_to("result", done)["models"]
+    assert [(one["file"], one.get("line"), one.get("column")) for one in models] == told
+
+
+def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
+    message = "the manifest has checks"
+    hold = Action("words", "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key="words-22222222", message=message)
+    document = result(Plan((hold,)), Outcome("words", "ready", "words-22222222", "tunedModels/w", steps=7))
+    assert model(document)["state"] == "held"
+    assert model(document)["reason"] == "ChecksNotRun"
+    assert model(document)["steps"] == 7
+
+
+def test_what_was_updated_while_its_successor_trains_is_training() -> None:
+    waiting = Action("words", "w.yaml", Kind.WAIT, Reason.TRAINING, key="words-33333333")
+    document = result(Plan((waiting,)), Outcome("words", "updated", "words-22222222", message="displayName"))
+    assert model(document) == {
+        "name": "words",
+        "file": "w.yaml",
+        "state": "training",
+        "key": "words-33333333",
+    }
+
+
+def test_a_failure_is_told_with_its_remedy() -> None:
+    document = result(Plan((FAILED,)), Outcome("letters", "failed", FAILED.key, message="out of quota"))
+    assert model(document)["state"] == "failed"
+    assert model(document)["reason"] == "Failed"
+    assert model(document)["message"].endswith("train it again with --retry letters")
+
+
+def test_a_refusal_keeps_its_own_message() -> None:
+    document = result(Plan((CREATE,)), Outcome("number-generator", "refused", message="no quota; ask for more"))
+    assert model(document)["state"] == "refused"
+    assert model(document)["message"] == "no quota; ask for more"
+
+
+def test_resolve_tells_how_to_ask_each_model() -> None:
+    entries = [
+        Resolved("words", "words-22222222", "tunedModels/words-22222222", "embedded"),
+        Resolved(
+            "number-generator",
+            KEY,
+            REMOTE,
+            "generativelanguage",
+            location="europe-west4",
+            endpoint="https://example.com",
+            url=f"https://example.com/v1beta3/{REMOTE}:generateText",
+            preamble="Next: ",
+            sampling=Sampling(temperature=0.0, top_k=40),
+        ),
+    ]
+    document = held_to("resolve", resolve_document(entries, TARGET, REAL, root="specs"))
+    assert [one["name"] for one in document["models"]] == ["number-generator", "words"]
+    assert document["models"][0]["sampling"] == {"temperature": 0.0, "topK": 40}
+    assert document["models"][1] == {
+        "name": "words",
+        "key": "words-22222222",
+        "remote": "tunedModels/words-22222222",
+        "provider": "embedded",
+    }
+
+
+@pytest.mark.parametrize(
+    ("loss", "spelt"),
+    [
+        (None, None),
+        (3.8, 3.8),
+        (-1.1e-06, -1.1e-06),
+        (math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+    ],
+)
+def test_a_number_is_spelt_so_that_json_holds_it(loss: float | None, spelt: float | str | None) -> None:
+    assert number(loss) == spelt

@@ -1,0 +1,108 @@
+"""A prompt and its answers: as a document, as the answers alone, and what people are told besides."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.model import Capabilities, Sampling
+from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
+from reconciler.reports.text.escape import terminal_safe
+from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, some, texts
+
+
+def answered(*answers: Answer, blocked: str = "", capabilities: Capabilities = REAL) -> Document:
+    prompt = Prompt("Say: seven", Sampling(0.5, top_k=3), len(answers) or 1, 100)
+    asked = Asked("number-generator", KEY, REMOTE, "Say: ", "seven", prompt)
+    return held_to("prompt", prompt_document(asked, Reply(answers, blocked), TARGET, capabilities, root="specs"))
+
+
+def test_the_document_holds_what_was_asked_and_answered() -> None:
+    document = answered(Answer("eight"), Answer("ei", "MAX_TOKENS"))
+    del document["target"]
+    assert document == {
+        "version": 1,
+        "kind": "Prompt",
+        "simulated": False,
+        "exitStatus": 0,
+        "name": "number-generator",
+        "key": KEY,
+        "remote": REMOTE,
+        "preamble": "Say: ",
+        "text": "seven",
+        "sampling": {"temperature": 0.5, "topK": 3},
+        "maxTokens": 100,
+        "candidates": [{"text": "eight"}, {"text": "ei", "finish": "MAX_TOKENS"}],
+    }
+    assert "Prompt" in SCHEMA_KINDS
+
+
+@pytest.mark.parametrize(
+    ("answers", "blocked", "said"),
+    [
+        ([], "SAFETY", "the service blocked the prompt: SAFETY"),
+        ([Answer("", "SAFETY")], "", "the service withheld the answer: SAFETY"),
+        ([Answer("", "SAFETY"), Answer("", "OTHER")], "", "the service withheld the answer: OTHER, SAFETY"),
+        ([Answer("", "MAX_TOKENS")], "", "the service withheld the answer: MAX_TOKENS; allow more with --max-tokens"),
+        ([Answer("")], "", "the service gave an empty answer, and no reason"),
+        ([], "", "the service gave an empty answer, and no reason"),
+    ],
+)
+def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) -> None:
+    document = answered(*answers, blocked=blocked, capabilities=SIMULATED)
+    assert document["exitStatus"] == 1
+    assert document["message"] == said
+    assert document.get("blocked", "") == blocked
+    assert prompt_text(document) == ""
+    assert prompt_notes(document) == ""
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([Answer("eight")], ""),
+        ([Answer("ei", "MAX_TOKENS")], "note: the answer is cut short: MAX_TOKENS; allow more with --max-tokens"),
+        ([Answer("a"), Answer("b", "RECITATION")], "note: answer 2 ended early: RECITATION"),
+        ([Answer("a"), Answer("", "SAFETY")], "note: answer 2 is empty: SAFETY"),
+        ([Answer(""), Answer("b")], "note: answer 1 is empty: the service gives no reason"),
+        ([Answer("a", "\x1b[2J")], r"note: the answer ended early: \x1b[2J"),
+    ],
+)
+def test_what_is_to_be_known_about_an_answer(answers: list[Answer], said: str) -> None:
+    assert prompt_notes(answered(*answers)) == said
+
+
+def test_simulated_answers_are_called_so() -> None:
+    document = answered(Answer("eight"), capabilities=SIMULATED)
+    assert prompt_notes(document) == "The answer is simulated: it is taken from the training examples."
+
+
+@pytest.mark.parametrize(
+    ("answers", "shown"),
+    [
+        (["eight"], "eight"),
+        (["eight", "nine\nten", ""], "eight\n---\nnine\nten"),
+        (["one\r\ntwo\tthree\n"], "one\ntwo\tthree\n"),
+        (["\x1b[2Jgone\u202e\r"], r"\x1b[2Jgone\u202e\r"),
+    ],
+)
+def test_the_answers_alone(answers: list[str], shown: str) -> None:
+    assert prompt_text(answered(*map(Answer, answers))) == shown
+
+
+@given(st.lists(st.builds(Answer, texts, texts), max_size=4), texts, st.booleans())
+def test_everything_can_be_drawn(answers: list[Answer], blocked: str, simulated: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
+    document = answered(*answers, blocked=blocked, capabilities=SIMULATED if simulated else REAL)
+    for text in (prompt_text(document), prompt_notes(document)):
+        pieces = [piece for line in text.split("\n") for piece in line.split("\t")]
+        assert [piece for piece in pieces if terminal_safe(piece) != piece] == []
+
+
+@given(some, texts, texts)
+def test_every_prompt_obeys_its_schema(text: str, preamble: str, answer: str) -> None:
+    asked = Asked("words", KEY, REMOTE, preamble, text, Prompt(preamble + text))
+    held_to("prompt", prompt_document(asked, Reply((Answer(answer),)), TARGET, REAL))

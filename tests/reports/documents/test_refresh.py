@@ -1,0 +1,99 @@
+"""What a refresh made of the lockfile, as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from reconciler.domain.errors import ExitStatus
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.model import State
+from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
+from reconciler.reports.text.format import ansi
+from support.render_values import ACTIVE, KEY, LOCKFILE, SIMULATED, TARGET, held_to, locks
+
+OTHER = replace(ACTIVE, key="number-generator-22222222", remote="tunedModels/other")
+BEFORE = Lock(
+    models={
+        "number-generator": LockedModel("n.yaml", KEY, generations=(replace(ACTIVE, state=State.CREATING), OTHER)),
+        "words": LockedModel("words.yaml"),
+    }
+)
+AFTER = Lock(
+    models={
+        "letters": LockedModel("letters.yaml", generations=(replace(ACTIVE, key="letters-33333333"),)),
+        "number-generator": LockedModel(
+            "moved.yaml", KEY, protect=True, generations=(ACTIVE, replace(OTHER, final_loss=1.5, operation=None))
+        ),
+    }
+)
+TOLD = Refreshed(BEFORE, AFTER, LOCKFILE, changed=True, written=True, notices=("something is worth knowing",))
+HEAD = "Target default: embedded service (simulated training), scope demo\n"
+
+
+def document(told: Refreshed = TOLD) -> dict[str, Any]:
+    return held_to("refresh", refresh_document(told, TARGET, SIMULATED, exit_status=ExitStatus.OK))
+
+
+def test_what_is_different_is_told_model_by_model() -> None:
+    assert refresh_text(document()) == (
+        f"{HEAD}{LOCKFILE} is written, with 3 models changed\n"
+        "  + letters\n"
+        "      + letters-33333333  ACTIVE\n"
+        "  ~ number-generator  manifest, protect\n"
+        f"      ~ {KEY}  CREATING → ACTIVE\n"
+        "      ~ number-generator-22222222  ACTIVE: finalLoss, operation\n"
+        "  - words\n"
+        "note: something is worth knowing"
+    )
+
+
+def test_a_generation_that_is_recorded_no_longer() -> None:
+    after = Lock(models={"number-generator": LockedModel("n.yaml", KEY, generations=(ACTIVE,))})
+    (model,) = document(replace(TOLD, before=Lock(models={**AFTER.models, **BEFORE.models}), after=after))["models"][
+        1:2
+    ]
+    gone = model["generations"][1]
+    assert gone == {"key": OTHER.key, "change": "removed", "before": "ACTIVE", "remote": "tunedModels/other"}
+    assert "- number-generator-22222222  no longer recorded" in refresh_text(
+        document(replace(TOLD, before=BEFORE, after=after))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "written", "merged", "told"),
+    [
+        (False, False, False, "is as manifests and service have it; nothing to write"),
+        (True, False, False, "would be written, with 3 models changed"),
+        (True, True, True, f": both sides of a merge are united; git add {LOCKFILE}. Since then, 3 models changed."),
+        (True, False, True, ": both sides of a merge would be united. Since then, 3 models changed."),
+    ],
+)
+def test_what_became_of_the_file(*, changed: bool, written: bool, merged: bool, told: str) -> None:
+    lines = refresh_text(document(replace(TOLD, changed=changed, written=written, merged=merged))).splitlines()
+    assert f"{lines[1]}" in {f"{LOCKFILE} {told}", f"{LOCKFILE}{told}"}
+
+
+def test_it_fits_a_narrow_terminal_and_hostile_text_steers_nothing() -> None:
+    hostile = {**document(), "notices": ["a\x1b[31m " + "word " * 30], "lockfile": "\x1b[2Jx", "merged": True}
+    text = refresh_text(hostile, width=70)
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 70
+
+
+def test_colour_is_no_news() -> None:
+    coloured = refresh_text(document(), style=ansi)
+    assert "\x1b[32m+\x1b[0m letters" in coloured
+    assert "note" in coloured
+
+
+@given(locks, locks)
+def test_every_document_obeys_its_schema_and_can_be_drawn(before: Lock, after: Lock) -> None:
+    told = document(Refreshed(before, after, LOCKFILE, changed=before != after, written=False))
+    assert {model["name"] for model in told["models"]} == {
+        name for name in before.models.keys() | after.models.keys() if before.models.get(name) != after.models.get(name)
+    }
+    assert refresh_text(told, width=40).startswith("Target default")

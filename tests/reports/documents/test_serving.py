@@ -1,0 +1,150 @@
+"""What serves after it was moved by hand, as a document and for people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import dedent
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.lock import LockedModel
+from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.reports.documents.serving import Moved, serving_document, serving_text
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import ansi
+from support.render_values import (
+    ACTIVE,
+    CREATE,
+    IN_SYNC,
+    KEY,
+    LOCKFILE,
+    REAL,
+    REMOTE,
+    SIMULATED,
+    TARGET,
+    actions,
+    generations,
+    held_to,
+    some,
+    texts,
+    uncoloured,
+)
+
+OTHER = replace(ACTIVE, key="number-generator-22222222", rejection="It answers in French.")
+HELD = Action(
+    name="number-generator",
+    file="number-generator.yaml",
+    kind=Kind.HOLD,
+    reason=Reason.ROLLED_BACK,
+    key=OTHER.key,
+    message="the generation that satisfies this manifest was rolled back, and is not trained again",
+)
+MODEL = LockedModel("number-generator.yaml", serving=KEY, rejected=(OTHER.key, "gone"), generations=(OTHER, ACTIVE))
+ROLLED_BACK = Moved(
+    name="number-generator",
+    model=MODEL,
+    remote=REMOTE,
+    lockfile=LOCKFILE,
+    before=OTHER.key,
+    reason="It answers in French.",
+    published="specs/serving.json",
+    next=(HELD,),
+)
+ALREADY = replace(
+    ROLLED_BACK, before="", changed=False, reason="", next=(replace(IN_SYNC, name="number-generator", key=KEY),)
+)
+
+everything = st.builds(
+    Moved,
+    name=some,
+    model=st.builds(
+        LockedModel,
+        manifest=some,
+        serving=some,
+        rejected=st.lists(some, max_size=2, unique=True).map(tuple),
+        generations=st.lists(generations, max_size=2).map(tuple),
+    ),
+    remote=some,
+    lockfile=some,
+    before=texts,
+    changed=st.booleans(),
+    reason=texts,
+    published=texts,
+    next=st.lists(actions, max_size=2).map(tuple),
+)
+
+
+def test_the_document_holds_what_serves_what_is_rejected_and_what_comes_next() -> None:
+    document = held_to("serving", serving_document(ROLLED_BACK, TARGET, SIMULATED, root="specs"))
+    assert {name: document[name] for name in document if name not in {"version", "target"}} == {
+        "kind": "Serving",
+        "simulated": True,
+        "name": "number-generator",
+        "changed": True,
+        "before": OTHER.key,
+        "reason": "It answers in French.",
+        "published": "specs/serving.json",
+        "serving": {"key": KEY, "remote": REMOTE},
+        "rejected": [{"key": OTHER.key, "reason": "It answers in French."}, {"key": "gone"}],
+        "lockfile": LOCKFILE,
+        "next": [{"action": "hold", "reason": "RolledBack", "key": OTHER.key, "message": HELD.message}],
+    }
+
+
+def test_the_schema_is_that_of_a_kind_that_is_known() -> None:
+    assert "Serving" in SCHEMA_KINDS
+
+
+def test_people_are_told_all_of_it() -> None:
+    assert serving_text(serving_document(ROLLED_BACK, TARGET, SIMULATED)) == dedent(f"""\
+        Target default: embedded service (simulated training), scope demo
+        number-generator: {KEY} serves in the place of {OTHER.key}
+          remote      {REMOTE}
+          rejected    {OTHER.key}: It answers in French.
+          rejected    gone
+          recorded    {LOCKFILE}
+          published   specs/serving.json
+          next apply  holds it (RolledBack): {HELD.message}""")
+
+
+def test_what_served_already_is_no_change() -> None:
+    lines = serving_text(serving_document(ALREADY, TARGET, REAL)).splitlines()
+    assert lines[1] == f"number-generator: {KEY} serves already; nothing was changed"
+    assert lines[-1] == "  next apply  changes nothing"
+    assert not any(line.startswith(("  recorded", "  published")) for line in lines)
+
+
+def test_what_comes_next_is_told_in_words() -> None:
+    def told(action: Action) -> str:
+        document = serving_document(replace(ROLLED_BACK, before="", next=(action,)), TARGET, REAL)
+        return serving_text(document).splitlines()[-1].removeprefix("  next apply  ")
+
+    orphan = replace(
+        IN_SYNC,
+        name="number-generator",
+        reason=Reason.ORPHANED,
+        message="no manifest declares it any more; it is kept as it is",
+    )
+    assert told(CREATE) == f"trains {KEY}"
+    assert told(replace(CREATE, kind=Kind.WAIT)) == f"waits for {KEY}, which is training"
+    assert told(replace(CREATE, kind=Kind.PROMOTE, message="m")) == f"lets {KEY} serve: m"
+    assert told(orphan) == "leaves it as it is: no manifest declares it any more; it is kept as it is"
+    assert told(replace(HELD, key="", message="")) == "holds it (RolledBack)"
+    assert told(replace(CREATE, name="child", kind=Kind.PROMOTE, message="")) == f"child: lets {KEY} serve"
+
+
+def test_long_reasons_are_folded_and_colour_adds_nothing_but_colour() -> None:
+    document = serving_document(ROLLED_BACK, TARGET, SIMULATED)
+    assert "              satisfies this manifest was rolled back, and" in serving_text(document, width=60).splitlines()
+    coloured = serving_text(document, style=ansi)
+    assert "\x1b[2m  remote      \x1b[0m" in coloured
+    assert uncoloured(coloured) == serving_text(document)
+
+
+@given(everything)
+def test_everything_obeys_the_schema_and_can_be_drawn(moved: Moved) -> None:
+    document = held_to("serving", serving_document(moved, TARGET, SIMULATED))
+    text = serving_text(document, width=70)
+    assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

@@ -1,0 +1,92 @@
+"""What somebody can reach, in the status document and its text."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.access import EVERYONE, Grantee, Permission, Reached
+from reconciler.domain.lock import Lock, LockedModel
+from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.status import Reach, Shared, status_document
+from reconciler.reports.text.documents import status_text
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import ansi
+from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, some, uncoloured
+
+ADA = "ada@example.com"
+READS = Permission(Grantee("user", ADA), "reader")
+ALL_READ = Permission(EVERYONE, "reader")
+TEAM_WRITES = Permission(Grantee("group", "nlp@example.com"), "writer")
+LOCK = Lock(models={"words": LockedModel("words.yaml", ACTIVE.key, generations=(ACTIVE,))})
+
+
+def shared(name: str, *, serving: bool = True) -> Shared:
+    return Shared(name, f"{name}-2222", f"tunedModels/{name}-2222", serving)
+
+
+def status(*found: tuple[Shared, Reached | None], address: str = ADA) -> Document:
+    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, reach=Reach(address, found))
+    return held_to("status", document)
+
+
+def told(document: Document) -> str:
+    """The text below the table of models."""
+    return "".join(f"{line}\n" for line in status_text(document).splitlines()[3:])
+
+
+def test_what_is_sure_and_what_is_not() -> None:
+    document = status(
+        (shared("words"), Reached(READS, (TEAM_WRITES,))),
+        (shared("letters", serving=False), Reached(ALL_READ, ())),
+        (shared("digits"), Reached(None, ())),
+        (shared("gone"), None),
+    )
+    assert told(document) == dedent(
+        """\
+        ada@example.com can reach 2 of 3 ready models:
+          words  words-2222 (serves): reader as user:ada@example.com
+          letters  letters-2222: reader as everyone
+        Perhaps more, as the service does not tell who belongs to what:
+          words  words-2222 (serves): writer through group:nlp@example.com
+        warning: gone-2222 is gone from the service, so nobody can reach it; run reconcile apply
+        As specs/reconcile.lock.json records it; the service was asked for permissions alone.
+        """
+    )
+    assert document["access"]["models"][1] == {
+        "name": "letters",
+        "key": "letters-2222",
+        "remote": "tunedModels/letters-2222",
+        "serving": False,
+        "role": "reader",
+        "through": "everyone",
+    }
+
+
+def test_who_can_reach_nothing() -> None:
+    document = status((shared("words"), Reached(None, ())))
+    assert told(document).splitlines()[0] == "ada@example.com can reach none of 1 ready models."
+
+
+def test_without_a_question_there_is_no_such_part() -> None:
+    assert "access" not in status_document(LOCK, TARGET, SIMULATED, LOCKFILE)
+
+
+permissions = st.builds(Permission, st.builds(Grantee, st.sampled_from(["user", "group"]), some), st.just("reader"))
+found = st.lists(
+    st.tuples(
+        st.builds(Shared, some, some, some, st.booleans()),
+        st.none() | st.builds(Reached, st.none() | permissions, st.lists(permissions, max_size=2).map(tuple)),
+    ),
+    max_size=3,
+)
+
+
+@given(some, found)
+def test_everything_can_be_drawn(address: str, found: list[tuple[Shared, Reached | None]]) -> None:
+    document = status(*found, address=address)
+    text = status_text(document)
+    assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
+    assert uncoloured(status_text(document, style=ansi)) == text

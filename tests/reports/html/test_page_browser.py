@@ -1,0 +1,153 @@
+"""Pages in a real browser: they work by keyboard, ask for nothing, and no text of others comes alive in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from reconciler.reports.html.page import page
+from support.browser import Browser, browser
+from support.render_pages import HOSTILE, PAGES, plan_page, poisoned, result_page, status_page
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def shown_models(chromium: Browser) -> list[str]:
+    """The names in the rows of the first table that can be seen, from the top."""
+    rows = chromium.driver.find_elements(By.CSS_SELECTOR, ".overview tbody tr")
+    return [row.find_element(By.CSS_SELECTOR, "th").text for row in rows if row.is_displayed()]
+
+
+def shown_parts(chromium: Browser) -> list[str]:
+    """The names of the models whose parts can be seen."""
+    return [one.text for one in chromium.driver.find_elements(By.TAG_NAME, "h3") if one.is_displayed()]
+
+
+def focused(chromium: Browser) -> str:
+    return " ".join(chromium.driver.switch_to.active_element.text.split())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_asks_for_nothing_and_nothing_goes_wrong(chromium: Browser, name: str) -> None:
+    address = chromium.open(page(PAGES[name]()))
+    assert chromium.driver.find_element(By.TAG_NAME, "h1").text.endswith(" for target default")
+    assert set(chromium.requests()) <= {address, "data:,"}
+    assert chromium.run("performance.getEntriesByType('resource').length") == 0
+    assert chromium.complaints() == []
+
+
+def test_states_are_chosen_by_keyboard(chromium: Browser) -> None:
+    chromium.open(page(plan_page()))
+    chromium.press(Keys.TAB)
+    assert focused(chromium) == "1 create"
+    chromium.press(Keys.SPACE)
+    assert shown_models(chromium) == ["number-generator"]
+    assert shown_parts(chromium) == ["number-generator"]
+    assert chromium.driver.find_element(By.TAG_NAME, "output").text == "1 of 6 shown"
+    chromium.press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    assert shown_models(chromium) == ["number-generator", "letters"], "what is held, too"
+    pressed = chromium.driver.find_elements(By.CSS_SELECTOR, '[aria-pressed="true"]')
+    assert [one.text.split()[-1] for one in pressed] == ["create", "hold"]
+    chromium.press(Keys.ENTER)
+    assert shown_models(chromium) == ["number-generator"]
+
+
+def test_text_is_searched_for_by_keyboard(chromium: Browser) -> None:
+    chromium.open(page(plan_page()))
+    chromium.press(*[Keys.TAB] * 6, "WORDS.yaml")
+    assert shown_models(chromium) == ["letters", "words"]
+    assert shown_parts(chromium) == ["letters", "words"]
+    chromium.press(Keys.ENTER)
+    assert shown_models(chromium) == ["letters", "words"], "nothing was sent"
+    chromium.press(*[Keys.BACKSPACE] * 10, "nowhere")
+    assert shown_models(chromium) == []
+    assert chromium.driver.find_element(By.TAG_NAME, "output").text == "0 of 6 shown"
+
+
+def test_rows_are_sorted_by_keyboard_with_what_is_unknown_last(chromium: Browser) -> None:
+    chromium.open(page(status_page()))
+    heads = chromium.driver.find_elements(By.CSS_SELECTOR, ".overview thead th[data-sort]")
+    sortable = {head.text: head for head in heads}
+    assert {head.get_attribute("aria-sort") for head in heads} == {"none"}
+    loss = sortable["Final loss"]
+    while focused(chromium) != "Final loss":
+        chromium.press(Keys.TAB)
+    chromium.press(Keys.ENTER)
+    assert shown_models(chromium) == ["number-generator", "words", "letters", "rhymes"]
+    assert loss.get_attribute("aria-sort") == "ascending"
+    chromium.press(Keys.ENTER)
+    assert shown_models(chromium) == ["words", "number-generator", "letters", "rhymes"]
+    assert loss.get_attribute("aria-sort") == "descending"
+    chromium.press(Keys.TAB, Keys.TAB, Keys.ENTER)
+    assert shown_models(chromium) == ["words", "number-generator", "rhymes", "letters"], "by their time"
+    assert loss.get_attribute("aria-sort") == "none"
+
+
+def test_texts_of_others_stay_texts(chromium: Browser) -> None:
+    for make in PAGES.values():
+        chromium.open(page(poisoned(make(), HOSTILE)))
+        assert HOSTILE in chromium.driver.find_element(By.TAG_NAME, "main").text
+        assert chromium.driver.title.startswith(chromium.driver.find_element(By.TAG_NAME, "h1").text.split()[0])
+        assert chromium.driver.find_elements(By.CSS_SELECTOR, "img, iframe, main script") == []
+        assert chromium.complaints() == []
+
+
+def test_without_scripts_everything_can_be_read_and_nothing_pretends_to_work(chromium: Browser) -> None:
+    chromium.devtools("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(page(plan_page()))
+        assert len(shown_models(chromium)) == 6
+        assert chromium.driver.find_elements(By.TAG_NAME, "button") == []
+        assert not chromium.driver.find_element(By.TAG_NAME, "form").is_displayed()
+    finally:
+        chromium.devtools("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_dark_is_dark(chromium: Browser) -> None:
+    chromium.open(page(plan_page()))
+    light = chromium.run("getComputedStyle(document.body).backgroundColor")
+    chromium.media(scheme="dark")
+    dark = chromium.run("getComputedStyle(document.body).backgroundColor")
+    assert (light, dark) == ("rgb(252, 252, 251)", "rgb(21, 23, 27)")
+
+
+def test_on_paper_everything_is_unfolded_light_and_without_controls(chromium: Browser) -> None:
+    chromium.open(page(result_page()))
+    answers = chromium.driver.find_element(By.CSS_SELECTOR, "details table")
+    assert not answers.is_displayed()
+    chromium.media("print", scheme="dark")
+    assert chromium.run("document.querySelector('details table').getBoundingClientRect().height") > 50
+    assert not chromium.driver.find_element(By.TAG_NAME, "form").is_displayed()
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert chromium.devtools("Page.printToPDF")["data"].startswith("JVBERi0"), "a PDF in base64"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_narrow_screen(chromium: Browser, name: str) -> None:
+    chromium.open(page(PAGES[name]()))
+    chromium.size(320)
+    assert chromium.run("document.documentElement.scrollWidth") <= 320
+
+
+def test_who_listens_hears_what_pictures_tables_and_buttons_are(chromium: Browser) -> None:
+    chromium.open(page(plan_page()))
+    nodes = chromium.devtools("Accessibility.getFullAXTree")["nodes"]
+    heard = {(one["role"]["value"], one.get("name", {}).get("value", "")) for one in nodes if not one["ignored"]}
+    assert heard >= {
+        ("heading", "What would be done"),
+        ("table", "What would be done"),
+        ("columnheader", "Manifest"),
+        ("rowheader", "number-generator"),
+        ("button", "1 create"),
+        ("search", ""),
+        ("searchbox", "Filter"),
+        ("image", "Loss of each generation of number-generator by training step"),
+        ("list", "Timeline"),
+    }

@@ -1,0 +1,49 @@
+"""The form of a report follows from its file's name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.domain.errors import UsageError
+from reconciler.domain.plan import Plan
+from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.reports.writer import FACES, encoded, face_of
+from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
+
+DOCUMENT = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("x.json", '{\n  "version": 1,'),
+        ("x.md", "<!-- reconcile:plan:default -->\n"),
+        ("x.HTML", "<!doctype html>\n"),
+        ("folder.md/x.xml", '<?xml version="1.0" encoding="UTF-8"?>\n'),
+    ],
+)
+def test_the_end_of_the_name_decides(name: str, beginning: str) -> None:
+    assert face_of(name)(DOCUMENT).lower().startswith(beginning.lower())
+
+
+def test_there_are_four() -> None:
+    assert list(FACES) == [".json", ".md", ".html", ".xml"]
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x", ".json", "x.json.gz"])
+def test_any_other_name_is_refused_with_those_that_are_known(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        face_of(name)
+    assert str(refused.value) == (
+        f"--report {name}: reports are written as .json, .md, .html, .xml; "
+        "name a file that ends in one of these; .xml is JUnit"
+    )
+
+
+def test_half_of_a_surrogate_pair_survives_in_json() -> None:
+    document = {**DOCUMENT, "notices": ["\ud800 é"]}
+    content = encoded(face_of("x.json")(document))
+    assert json.loads(content) == document
+    assert "é".encode() in content

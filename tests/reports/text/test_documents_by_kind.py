@@ -1,0 +1,23 @@
+"""Every document that a command prints can be drawn again."""
+
+from __future__ import annotations
+
+from reconciler.domain.plan import Plan
+from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.reports.text.documents import KINDS, text_of
+from reconciler.reports.text.plan import plan_text
+from support.render_values import CREATE, IN_SYNC, LOCKFILE, SIMULATED, TARGET
+
+UNPRINTED = {"Events", "Lock", "SavedPlan", "Target", "TunedModel"}
+"""Documents that no command prints as its result."""
+
+
+def test_every_kind_that_is_printed_has_a_text() -> None:
+    assert set(KINDS) == SCHEMA_KINDS.keys() - UNPRINTED
+
+
+def test_the_text_is_the_one_of_the_command() -> None:
+    document = plan_document(Plan((CREATE, IN_SYNC)), TARGET, SIMULATED, LOCKFILE)
+    assert text_of(document, width=60) == plan_text(document, width=60)
+    assert text_of(document, verbose=True) == plan_text(document, verbose=True)

@@ -1,0 +1,151 @@
+"""Deletions as people and programs read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from reconciler.domain.errors import ExitStatus, ReconcileError
+from reconciler.domain.lock import Lock
+from reconciler.domain.plan import Action, Kept, Kind, Plan, Reason, Retirement
+from reconciler.planning.events import Promoted, Refused, Retired, Unserved
+from reconciler.reports.documents.outcomes import Outcomes
+from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
+from reconciler.reports.text.documents import pruned_text
+from reconciler.reports.text.format import age
+from reconciler.reports.text.plan import plan_text
+from reconciler.reports.text.progress import Teller
+from support.render_values import LOCKFILE, SIMULATED, TARGET, held_to
+
+RETIREMENT = Retirement(
+    create_time="2026-01-01T09:12:00Z",
+    age=timedelta(days=40, hours=2),
+    served_from="2026-01-01T09:14:00Z",
+    served_until="2026-01-20T16:02:00Z",
+    examples=15,
+)
+RETIRE = Action(
+    name="words",
+    file="words.yaml",
+    kind=Kind.RETIRE,
+    reason=Reason.SUPERSEDED,
+    key="words-22222222",
+    remote="tunedModels/words-22222222",
+    message="spec.lifecycle.retain keeps 2 ready generations, and others come first",
+    retirement=RETIREMENT,
+)
+KEPT = Kept("words", "words-33333333", "tunedModels/words-33333333", "it serves; it is what the manifest asks for")
+
+
+def planned(*actions: Action, kept: tuple[Kept, ...] = (KEPT,)) -> Document:
+    return held_to("plan", plan_document(Plan(actions, kept=kept), TARGET, SIMULATED, LOCKFILE, deletions_alone=True))
+
+
+def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
+    assert "\n".join(plan_text(planned(RETIRE)).splitlines()[1:]) == dedent(
+        """\
+        words.yaml
+          - words                retire words-22222222
+              why                spec.lifecycle.retain keeps 2 ready generations, and others come first
+              created            2026-01-01 09:12, 40 d ago
+              served             from 2026-01-01 09:14 until 2026-01-20 16:02
+              frees              the model that was trained on 15 examples
+        Plan: 1 to retire."""
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"served_from": "", "served_until": ""}, "served             never, as far as is known"),
+        ({"served_until": ""}, "served             from 2026-01-01 09:14"),
+        ({"served_until": "", "serves": True}, "served             since 2026-01-01 09:14, and serves"),
+        (
+            {"served_from": "", "served_until": "", "serves": True},
+            "served             since an unknown time, and serves",
+        ),
+        ({"create_time": "", "age": None}, "created            at an unknown time"),
+        ({"examples": 0}, "frees              the model"),
+        ({"examples": 0, "size": 12_000_000}, "frees              the model that was trained on 12 MB"),
+        (
+            {"checkpoints": 3},
+            "frees              the model that was trained on 15 examples, and 3 checkpoints with endpoints",
+        ),
+    ],
+)
+def test_only_what_is_known_is_said(changes: dict[str, Any], line: str) -> None:
+    action = replace(RETIRE, retirement=replace(RETIREMENT, **changes))
+    assert line in [text.strip() for text in plan_text(planned(action)).splitlines()]
+
+
+def test_why_the_others_stay_is_said_when_more_is_to_be_said() -> None:
+    why = "words-33333333 of words is kept: it serves; it is what the manifest asks for"
+    assert why not in plan_text(planned(RETIRE))
+    assert why in plan_text(planned(RETIRE), verbose=True).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("kept", "line"),
+    [
+        ((), "Nothing is to be deleted: 0 generations are kept."),
+        ((KEPT,), "Nothing is to be deleted: 1 generation is kept."),
+    ],
+)
+def test_that_nothing_is_to_be_deleted_is_said(kept: tuple[Kept, ...], line: str) -> None:
+    assert plan_text(planned(kept=kept)).splitlines()[-1] == line
+
+
+def test_ages_are_told_in_days_from_two_on() -> None:
+    assert [age(hours * 3600) for hours in (1, 47, 48, 24 * 400)] == ["60 min", "47 h", "2 d", "400 d"]
+
+
+def ended(*outcomes: Outcome, notices: tuple[str, ...] = (), status: ExitStatus = ExitStatus.OK) -> Document:
+    document = result_document(
+        plan=Plan((), notices),
+        target=TARGET,
+        capabilities=SIMULATED,
+        outcomes=outcomes,
+        requests=3,
+        seconds=0.2,
+        exit_status=status,
+    )
+    return held_to("result", document)
+
+
+def test_what_was_deleted_is_told_by_model() -> None:
+    document = ended(
+        Outcome("words", "retired", retired=("words-22222222", "words-33333333")),
+        Outcome("numbers", "refused", message="It is in use", retired=("numbers-22222222",)),
+        notices=("words-44444444 stays: it serves",),
+        status=ExitStatus.ERROR,
+    )
+    assert pruned_text(document).splitlines() == [
+        "numbers  refused: It is in use; deleted: numbers-22222222",
+        "words    deleted: words-22222222, words-33333333",
+        "Models: 1 deleted, 1 refused; 3 requests, 0.2 s.",
+        "Note: words-44444444 stays: it serves",
+    ]
+    assert pruned_text(ended()) == "Nothing was deleted."
+
+
+def test_outcomes_gather_what_was_deleted_whatever_else_happened() -> None:
+    outcomes = Outcomes(Lock)
+    for key in ("words-22222222", "words-33333333"):
+        outcomes(Retired("words", key, f"tunedModels/{key}"))
+    outcomes(Refused("words", ReconcileError("It is in use")))
+    (told,) = outcomes.all()
+    assert (told.state, told.retired) == ("refused", ("words-22222222", "words-33333333"))
+    outcomes(Retired("words", "words-44444444", "tunedModels/words-44444444"))
+    (told,) = outcomes.all()
+    assert (told.state, told.retired[-1]) == ("refused", "words-44444444")
+
+
+def test_progress_says_what_goes() -> None:
+    teller = Teller(simulated=False)
+    assert teller.tell(Unserved("words", "words-22222222")) == ("warning", "taken out of service: words-22222222")
+    assert teller.tell(Retired("words", "words-22222222", "m")) == ("retire", "deleted: words-22222222")
+    assert teller.tell(Promoted("words", "words-22222222", "m")) is None

@@ -1,0 +1,50 @@
+"""The line that tells how checks went."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.reports.text.format import checks_line
+from support.render_values import CHECKS
+
+SMALL, LARGE, ROMAN, UNSEEN = CHECKS.results
+ALONE = replace(UNSEEN, leaked=0)
+RELIANCE = "81 to 97 % with 95 % confidence"
+
+
+def line(*results: CheckResult) -> str:
+    return checks_line(CheckReport("sha256:1", results))
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([LARGE, LARGE], "checks passed: 2 of 2"),
+        ([LARGE, ALONE], f"checks passed: 2 of 2: unseen (46 of 50 right, {RELIANCE})"),
+        (
+            [UNSEEN],
+            f"checks passed: 1 of 1: unseen (46 of 50 right, {RELIANCE}, 2 examples known from the training)",
+        ),
+        ([LARGE, SMALL, UNSEEN], "checks failed: 1 of 3: small (expected 9, got 10)"),
+        ([ROMAN], "checks failed: 1 of 1: roman (1 of 3 right, at least 50 % needed: blocked: SAFETY)"),
+        (
+            [replace(ALONE, passed=False, minimum=0.955), LARGE],
+            f"checks failed: 1 of 2: unseen (46 of 50 right, at least 95.5 % needed, {RELIANCE})",
+        ),
+    ],
+)
+def test_it_says_what_failed_and_why(results: list[CheckResult], words: str) -> None:
+    assert line(*results) == words
+
+
+def test_it_stays_one_short_line() -> None:
+    long = replace(SMALL, misses=(Miss("8", "many\nwords " * 99, "expected 9"),))
+    told = line(*(replace(long, name=name) for name in "abcdef"))
+    answer = ("many words " * 99)[:59] + "…"
+    assert (
+        told
+        == "checks failed: 6 of 6: " + "".join(f"{name} (expected 9, got {answer}), " for name in "abc") + "and 3 more"
+    )

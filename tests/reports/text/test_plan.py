@@ -1,0 +1,322 @@
+"""The plan as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.domain.model import Capabilities
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Training
+from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import ansi
+from reconciler.reports.text.plan import plan_text
+from support.render_values import (
+    CREATE,
+    FAILED,
+    IN_SYNC,
+    LOCKFILE,
+    REAL,
+    SIMULATED,
+    SPEC,
+    TARGET,
+    held_to,
+    plans,
+    uncoloured,
+)
+
+HEAD = "Target default: embedded service (simulated training), scope demo\n"
+
+
+def drawn(*actions: Action, able: Capabilities = SIMULATED, root: str = "specs", width: int | None = None) -> str:
+    return plan_text(held_to("plan", plan_document(Plan(actions), TARGET, able, LOCKFILE, root=root)), width=width)
+
+
+def body(*actions: Action, width: int | None = None) -> str:
+    """The text without the target's line and the totals."""
+    return "\n".join(drawn(*actions, width=width).splitlines()[1:-1])
+
+
+def lines(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def test_a_create() -> None:
+    assert drawn(CREATE) == HEAD + lines(
+        """
+        specs/number-generator.yaml
+          + number-generator     create number-generator-3kq7w2ma
+              base model         models/text-bison-001
+              data set           datasets/next-number.csv, 15 examples
+              training           3 epochs \N{MULTIPLICATION SIGN} batch 2 = 23 steps, about 40 s
+        Plan: 1 to create, 0 to update, 0 to retire. 23 training steps.
+        """
+    )
+
+
+def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhile() -> None:
+    changes = (
+        FieldChange("baseModel", "models/a", "models/b"),
+        FieldChange("dataset", SPEC, "sha256:" + "c" * 64),
+        FieldChange("hyperparameters.epochCount", None, 5),
+    )
+    changed = replace(CREATE, reason=Reason.CONTENT_CHANGED, changes=changes, dataset=None, training=None, source=None)
+    assert body(changed) == lines(
+        """
+        specs/number-generator.yaml
+          + number-generator     create number-generator-3kq7w2ma
+              why                the content changed; whatever serves now goes on serving until this one is ready
+              changes            baseModel: models/a → models/b
+                                 dataset: sha256:aaaaaaaa… → sha256:cccccccc…
+                                 hyperparameters.epochCount: unset → 5
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        (Reason.MISSING, "the recorded one is gone from the service"),
+        (Reason.RETRY_REQUESTED, "attempt 2, as --retry asks"),
+        (
+            Reason.REPLACE_REQUESTED,
+            "attempt 2, as --replace asks; what serves now goes on serving until this one is ready",
+        ),
+    ],
+)
+def test_every_other_create_says_why(reason: Reason, why: str) -> None:
+    again = replace(CREATE, reason=reason, attempt=2)
+    assert body(again).splitlines()[2] == f"      why                {why}"
+
+
+def test_an_update() -> None:
+    update = Action(
+        name="words",
+        file="words.yaml",
+        kind=Kind.UPDATE,
+        reason=Reason.DRIFTED,
+        key="words-22222222",
+        remote="tunedModels/words-22222222",
+        changes=(FieldChange("description", "", "Says the next word."), FieldChange("sampling.topK", 20, 40)),
+    )
+    assert drawn(update) == HEAD + lines(
+        """
+        specs/words.yaml
+          ~ words                update words-22222222
+              changes            description: "" → "Says the next word."
+                                 sampling.topK: 20 → 40
+        Plan: 0 to create, 1 to update, 0 to retire.
+        """
+    )
+
+
+def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
+    second = replace(FAILED, name="numbers", key="")
+    assert drawn(FAILED, second, width=60) == lines(
+        """
+        Target default: embedded service (simulated training), scope
+               demo
+        specs/words.yaml
+          ! letters              held: Failed
+              why                the training failed: out of quota;
+                                 change the inputs, or train it
+                                 again with --retry letters
+              generation         letters-22222222
+          ! numbers              held: Failed
+              why                the same as letters
+        Plan: 0 to create, 0 to update, 0 to retire. 2 held.
+        """
+    )
+
+
+def test_models_in_sync_are_counted_or_listed() -> None:
+    plan = Plan((CREATE, IN_SYNC))
+    document = plan_document(plan, TARGET, SIMULATED, LOCKFILE)
+    assert "1 model is in sync.\nPlan: 1 to create" in plan_text(document)
+    assert "words-abcdefgh" not in plan_text(document)
+    assert "words.yaml\n  = words                in sync\n" in plan_text(document, verbose=True)
+
+
+def test_nothing_to_do() -> None:
+    assert drawn(IN_SYNC) == HEAD + "Everything is in sync: 1 model."
+
+
+def test_an_orphan_is_named_and_holds_up_nothing() -> None:
+    message = "no manifest declares it any more; it is kept as it is"
+    orphan = Action("old", "old.yaml", Kind.NOOP, Reason.ORPHANED, message=message)
+    assert drawn(orphan, IN_SYNC) == HEAD + lines(
+        """
+        specs/old.yaml
+          = old                  kept: Orphaned
+              why                no manifest declares it any more; it is kept as it is
+        Everything is in sync: 1 model.
+        """
+    )
+
+
+def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
+    wait = Action("a", "w.yaml", Kind.WAIT, Reason.TRAINING, key="a-22222222")
+    adopt = Action("b", "w.yaml", Kind.ADOPT, Reason.FOUND_UNRECORDED, key="b-22222222", message="bears our mark")
+    promote = Action("b", "w.yaml", Kind.PROMOTE, Reason.READY, key="b-22222222")
+    assert drawn(wait, adopt, promote) == HEAD + lines(
+        """
+        specs/w.yaml
+          … a                    wait for a-22222222: it is training
+          < b                    adopt b-22222222
+              why                bears our mark
+          > b                    promote b-22222222
+              why                it is ready, and serves from now on
+        Plan: 0 to create, 0 to update, 0 to retire, 1 to adopt, 1 to promote. 1 in training.
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "said", "total"),
+    [
+        (
+            Training(15, 10, 16, 10, estimated=True, seconds=None),
+            "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses what is not declared)",
+            "About 10 training steps.",
+        ),
+        (Training(1, None, 4, None, estimated=True, seconds=None), "the service chooses how many steps", "retire."),
+    ],
+)
+def test_a_training_that_the_service_sizes(training: Training, said: str, total: str) -> None:
+    text = drawn(replace(CREATE, training=training, dataset=None))
+    assert f"      training           {said}\n" in text
+    assert text.endswith(total)
+    assert f"data set           inline, {'1 example' if training.examples == 1 else '15 examples'}\n" in text
+
+
+def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
+    unsized = Training(15, 3, None, None, estimated=True, seconds=None)
+    declared = {"epochCount": 3, "adapterSize": 4, "learningRateMultiplier": 0.5}
+    text = drawn(replace(CREATE, training=unsized, hyperparameters=declared, validation="datasets/held-out.csv"))
+    assert "      validation         datasets/held-out.csv\n" in text
+    shown = "3 epochs; adapterSize 4; learningRateMultiplier 0.5; the service chooses how many steps"
+    assert f"      training           {shown}\n" in text
+
+
+def test_a_real_service_is_not_called_simulated() -> None:
+    document = plan_document(Plan((IN_SYNC,)), replace(TARGET, project="my-project"), REAL, LOCKFILE)
+    first = plan_text(document).splitlines()[0]
+    assert first == "Target default: Generative Language API v1beta3, project my-project, scope demo"
+
+
+REACH = replace(
+    TARGET,
+    endpoint="http://127.0.0.1:8080",
+    storage_endpoint="https://storage.example.com",
+    bucket="gs://acme-data/tuning",
+    lock="gs://acme-locks/x.json",
+    service_account="tuner@acme.iam.gserviceaccount.com",
+    kms_key="projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+)
+
+
+def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
+    document = held_to("plan", plan_document(Plan((IN_SYNC,)), REACH, REAL, REACH.lock))
+    assert {field: document["target"][field] for field in document["target"].keys() - {"label", "scope", "name"}} == {
+        "provider": "embedded",
+        "endpoint": "http://127.0.0.1:8080",
+        "storageEndpoint": "https://storage.example.com",
+        "bucket": "gs://acme-data/tuning",
+        "lock": "gs://acme-locks/x.json",
+        "serviceAccount": "tuner@acme.iam.gserviceaccount.com",
+        "kmsKeyName": "projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+    }
+    assert plan_text(document, width=80).splitlines()[1:] == [
+        "  service at             http://127.0.0.1:8080",
+        "  Cloud Storage at       https://storage.example.com",
+        "  data sets to           gs://acme-data/tuning",
+        "  lockfile               gs://acme-locks/x.json",
+        "  trainings run as       tuner@acme.iam.gserviceaccount.com",
+        "  encrypted with",
+        "      projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+        "Everything is in sync: 1 model.",
+    ]
+
+
+def test_a_storage_that_is_the_service_is_not_told_twice() -> None:
+    target = replace(REACH, storage_endpoint=REACH.endpoint)
+    assert "Cloud Storage at" not in plan_text(plan_document(Plan(()), target, REAL, LOCKFILE))
+
+
+def test_notices_and_what_is_left_alone() -> None:
+    notice = "reconcile.yaml changes limits.maxCreates from 20 to 2000"
+    document = plan_document(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)
+    assert plan_text(document, width=40) == lines(
+        """
+        Target default: embedded service
+               (simulated training), scope demo
+        Note: reconcile.yaml changes
+              limits.maxCreates from 20 to 2000
+        5 foreign models are unmanaged and stay
+        untouched.
+        1 model of this scope belongs to no
+        manifest here; left alone.
+        Everything is in sync: 0 models.
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "root", "shown"),
+    [
+        ("a.yaml", "specs/", "specs/a.yaml"),
+        ("a.yaml", ".", "a.yaml"),
+        ("a.yaml", "", "a.yaml"),
+        ("-", "specs", "standard input"),
+    ],
+)
+def test_files_are_shown_as_the_user_would_write_them(file: str, root: str, shown: str) -> None:
+    assert drawn(replace(CREATE, file=file), root=root).splitlines()[1] == shown
+
+
+def test_a_message_of_several_lines_stands_below_its_label() -> None:
+    hold = replace(FAILED, key="", message="no base model can be tuned here\n  kind: Target\n  spec: {scope: demo}")
+    again = replace(hold, name="numbers")
+    assert drawn(hold, again, width=70) == HEAD + lines(
+        """
+        specs/words.yaml
+          ! letters              held: Failed
+              why                no base model can be tuned here
+                                   kind: Target
+                                   spec: {scope: demo}
+          ! numbers              held: Failed
+              why                the same as letters
+        Plan: 0 to create, 0 to update, 0 to retire. 2 held.
+        """
+    )
+
+
+def test_hostile_text_does_nothing() -> None:
+    hold = replace(FAILED, message="\x1b[2Jfine\nPlan: nothing to do\u202e", file="w\x07.yaml")
+    assert body(hold) == lines(
+        r"""
+        specs/w\x07.yaml
+          ! letters              held: Failed
+              why                \x1b[2Jfine
+                                 Plan: nothing to do\u202e
+              generation         letters-22222222
+        """
+    )
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    document = plan_document(Plan((CREATE, FAILED, IN_SYNC), ("note",)), TARGET, SIMULATED, LOCKFILE)
+    coloured = plan_text(document, width=60, style=ansi)
+    assert "\x1b[32m  + number-generator" in coloured
+    assert uncoloured(coloured).split() == plan_text(document, width=60).split()
+
+
+@given(plans, st.none() | st.integers(1, 200), st.booleans())
+def test_every_plan_can_be_drawn(plan: Plan, width: int | None, verbose: bool) -> None:  # noqa: FBT001 - drawn by name
+    text = plan_text(plan_document(plan, TARGET, SIMULATED, LOCKFILE), width=width, verbose=verbose)
+    assert text.startswith("Target default: ")
+    assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

@@ -1,0 +1,157 @@
+"""The lockfile is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.state.lock_store import LockFile
+
+_REMEDY = "see to the permissions of the file and its folder, and to the space on the disk"
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    assert lock.read() is None
+    assert lock.write("é\r\n")
+    assert lock.read() == "é\r\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+
+
+def test_an_equal_text_is_not_written(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    before = lock.path.stat()
+    assert not lock.write("a")
+    assert lock.path.stat() == before
+    assert lock.write("b")
+
+
+def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o644
+    lock.path.chmod(0o640)
+    with lock.path.open() as reader:
+        lock.write("b")
+        assert reader.read() == "a"
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    lock = LockFile(tmp_path / "lock.json")
+    lock.path.symlink_to("real/lock.json")
+    lock.write("a")
+    assert lock.path.is_symlink()
+    assert (tmp_path / "real/lock.json").read_text() == "a"
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    with pytest.raises(ReconcileError) as caught:
+        lock.read()
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory; {_REMEDY}"
+    with pytest.raises(ReconcileError, match="cannot be written: Is a directory"):
+        lock.write("a")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "nowhere" / "lock.json")
+    with pytest.raises(ReconcileError) as caught:
+        lock.write("a")
+    assert str(caught.value) == f"{lock.path} cannot be written: No such file or directory; {_REMEDY}"
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(ReconcileError, match="cannot be written: Permission denied"):
+        lock.write("b")
+    assert lock.read() == "a"
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from reconciler.state.lock_store import LockFile;"
+        " signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        " LockFile(Path(sys.argv[1])).write('b' * 100)"
+    )
+    lock = LockFile(tmp_path / "lock.json")
+    lock.write("a")
+    done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
+        [sys.executable, "-c", script, str(lock.path)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.endswith(f"ReconcileError: {lock.path} cannot be written: File too large; {_REMEDY}\n")
+    assert lock.read() == "a"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.path.write_bytes(b"\xff")
+    with pytest.raises(ReconcileError) as caught:
+        lock.read()
+    assert str(caught.value) == (
+        f"{lock.path} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
+    )
+
+
+def test_what_can_be_written_may_be(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.check_writable()
+    lock.write("a")
+    lock.check_writable()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+    assert lock.read() == "a"
+
+
+def _said(action: Callable[[], object]) -> str:
+    with pytest.raises(ReconcileError) as caught:
+        action()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "Is a directory"),
+        ("file/lock.json", "Not a directory"),
+        ("file/deeper/lock.json", "Not a directory"),
+        ("nowhere/lock.json", "No such file or directory"),
+        ("link", "No such file or directory"),
+        ("pipe", "Not a regular file"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_as_it_is_told_by_writing(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere/lock.json")
+    os.mkfifo(tmp_path / "pipe")
+    lock = LockFile(tmp_path / name)
+    assert _said(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {_REMEDY}"
+    assert _said(lambda: lock.write("a")) == _said(lock.check_writable)
+
+
+def test_a_closed_folder_is_told_before(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert _said(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_REMEDY}"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    os.mkfifo(lock.path)
+    assert _said(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_REMEDY}"
