@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.planning.generations import Observation, live_of
-from reconciler.reports.documents.model_details import portraits
+from reconciler.reports.documents.model_details import model_details
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import Lock
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def portrayed(document: Document, lock: Lock, scope: str, seen: Observation) -> Document:
     """The document with a portrait of each recorded model."""
-    return {**document, "portraits": portraits(lock, recorded_models(lock, scope, seen))}
+    return {**document, "portraits": model_details(lock, recorded_models(lock, scope, seen))}
 
 
 def recorded_models(lock: Lock, scope: str, seen: Observation) -> dict[str, RemoteModel]:

@@ -37,7 +37,7 @@ from reconciler.engine.apply import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
 from reconciler.planning.events import Event
-from reconciler.planning.verify_locked import not_ready
+from reconciler.planning.verify_locked import verify_locked
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.outcomes import Outcomes
 from reconciler.reports.documents.plan_and_result import Document, result_document
@@ -81,7 +81,7 @@ def apply(
     if saved:
         options = replace(options, request=saved.request, foreseen=False, exact=True)
     if locked:
-        unready = tuple(not_ready(project.manifests, project.target.scope, project.lock, project.lockfile))
+        unready = tuple(verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile))
         if unready:
             raise InvalidInput(unready)
         options = replace(options, creates=False)

@@ -16,7 +16,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
 from reconciler.commands._runner import Session
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
-from reconciler.engine.observe import look_around
+from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
 from reconciler.planning.dataset_versions import loss_notices
 from reconciler.planning.drift import DriftClass, Finding, drift, judged
@@ -104,7 +104,7 @@ def _looked(env: Environment, project: Project, what: Input, *, foreign: bool) -
     async def work() -> tuple[Project, Observation]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
             pinned = await with_pins(project, service)
-            seen = await look_around(
+            seen = await observe_all(
                 service, pinned.manifests, pinned.lock, pinned.target, progress=what.portraits, foreign=foreign
             )
             return pinned, seen

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PruneOptions:
     """What is to be deleted: with ``older_than`` only that; ``unprotect`` are names whose protection is lifted."""
 
     older_than: timedelta | None = None
@@ -49,7 +49,7 @@ class Wishes:
 
 
 def prune(
-    env: Environment, what: Input, wishes: Wishes, *, dry_run: bool, approve: Approve, progress: Progress
+    env: Environment, what: Input, wishes: PruneOptions, *, dry_run: bool, approve: Approve, progress: Progress
 ) -> Answer:
     """Delete what is no longer needed; a ``dry_run`` only says what that is.
 
@@ -230,7 +230,7 @@ def command(
         answer = prune(
             env,
             input_of(values),
-            Wishes(older_than, frozenset(unprotect)),
+            PruneOptions(older_than, frozenset(unprotect)),
             dry_run=dry_run,
             approve=approve,
             progress=lambda document: watched(_progress(env, output, document), log),

@@ -16,7 +16,7 @@ from reconciler.commands._project import (
 )
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem
 from reconciler.environment import Environment
-from reconciler.planning.verify_locked import not_ready
+from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.plan_and_result import validation_document
 from reconciler.reports.text.documents import validation_text
 
@@ -38,7 +38,7 @@ def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
     unready: Iterable[Problem] = ()
     if locked:
         project = project_of(env, workspace, what)
-        unready = not_ready(project.manifests, project.target.scope, project.lock, project.lockfile)
+        unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
     document = validation_document([*workspace.problems, *unready], workspace.files, len(chosen))
     return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 

@@ -308,7 +308,7 @@ class RemoteModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class CreateRequest:
     """A generation to create: everything the service needs but the examples, which travel beside it.
 
     ``key`` is the content-addressed name; a service that takes ids is given it as the id. ``intended`` says that an

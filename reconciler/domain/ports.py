@@ -13,9 +13,9 @@ from reconciler.domain.checks import Check
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
+    CreateRequest,
     Dataset,
     Example,
-    Generation,
     Handle,
     Manifest,
     RemoteModel,
@@ -113,7 +113,7 @@ class Provider(Protocol):
 
     async def create(
         self,
-        generation: Generation,
+        generation: CreateRequest,
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:
@@ -180,7 +180,7 @@ class Objects(Protocol):
 
 
 @runtime_checkable
-class Neighbours(Protocol):
+class ForeignModels(Protocol):
     """A service whose list leaves out what does not bear our mark, because a project may hold very much of that."""
 
     async def others(self) -> tuple[RemoteModel, ...]:

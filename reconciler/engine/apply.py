@@ -20,8 +20,8 @@ from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
 from reconciler.planning.generations import Observation, recorded_generation, satisfies
-from reconciler.planning.moved import carried_over
-from reconciler.planning.observed_events import news
+from reconciler.planning.moved import find_moved
+from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import only_pruning, without_pruning
 from reconciler.planning.training_time import poll_delay, seconds_left
@@ -298,7 +298,7 @@ class Reconciler:
 
     def _declare(self) -> None:
         self._recorder.emit(Targeted(locked_target(self._target)))
-        for event in carried_over(self._recorder.lock, self._manifests.values()):
+        for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
             if isinstance(event, Renamed) and not self._target.publish:
                 self._recorder.emit(Published(event.former, None))  # nobody is left to be told
@@ -308,7 +308,7 @@ class Reconciler:
     def _refresh(self) -> None:
         """Record what the observation says of the recorded generations."""
         lock, scope = self._recorder.lock, self._target.scope
-        for event in news(lock, self._observation, scope, self._resolved(), complete=self._request.complete):
+        for event in observed_events(lock, self._observation, scope, self._resolved(), complete=self._request.complete):
             if isinstance(event, Failed | Cancelled) and self._is_wanted(event):
                 self._failed.add(event.name)
             self._recorder.emit(event)

@@ -12,7 +12,7 @@ from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import Lock, LockedGeneration, as_time
 from reconciler.domain.model import (
-    Generation,
+    CreateRequest,
     Handle,
     Manifest,
     Mark,
@@ -298,8 +298,8 @@ def _identity(action: Action) -> tuple[Kind, str, str]:
     return action.kind, action.key, action.remote
 
 
-def _generation(manifest: Manifest, mark: Mark) -> Generation:
-    return Generation(
+def _generation(manifest: Manifest, mark: Mark) -> CreateRequest:
+    return CreateRequest(
         key=key_of(mark),
         mark=mark,
         source=manifest.source,

@@ -12,7 +12,7 @@ from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Kind, Plan, Request
-from reconciler.domain.ports import Clock, Neighbours, Objects, Provider
+from reconciler.domain.ports import Clock, ForeignModels, Objects, Provider
 from reconciler.planning.dataset_versions import addresses
 from reconciler.planning.generations import EXPECTED_STATES, Observation, shared_remotes
 from reconciler.planning.planner import plan
@@ -150,7 +150,7 @@ async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int)
     return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
 
 
-async def look_around(
+async def observe_all(
     provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool, foreign: bool
 ) -> Observation:
     """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
@@ -158,7 +158,7 @@ async def look_around(
     ``foreign`` asks for the models of others, too, where a list of ours leaves them out. Raises as :func:`look`.
     """
     seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
-    others = await provider.others() if foreign and isinstance(provider, Neighbours) else ()
+    others = await provider.others() if foreign and isinstance(provider, ForeignModels) else ()
     seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
     seen = await with_permissions(provider, seen, manifests, lock, target)
     served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))

@@ -11,13 +11,13 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import instant
 from reconciler.domain.model import Handle, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Action, Kept, Plan, Reason, Request
-from reconciler.domain.ports import Clock, Neighbours, Provider
+from reconciler.domain.ports import Clock, ForeignModels, Provider
 from reconciler.engine.execute import Publish
 from reconciler.engine.observe import bounded, observe
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Ended, Published, Refused, Retired, Unprotected, Unserved, record
 from reconciler.planning.generations import Observation
-from reconciler.planning.observed_events import news
+from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import is_over, only_pruning
 
@@ -101,7 +101,7 @@ class Pruner:
         """
         concurrency = self._target.limits.concurrency
         seen = await observe(self._provider, self._recorder.lock, concurrency=concurrency, progress=False)
-        others = await self._provider.others() if isinstance(self._provider, Neighbours) else ()
+        others = await self._provider.others() if isinstance(self._provider, ForeignModels) else ()
         seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
         made = self._plan(seen)
         unrecorded = [one.remote for one in made.actions if one.reason is Reason.ABANDONED]
@@ -126,7 +126,7 @@ class Pruner:
     def _refresh(self, seen: Observation) -> None:
         """How a training ended is recorded before what it made is deleted."""
         lock, manifests = self._recorder.lock, {manifest.name: manifest for manifest in self._manifests}
-        self._recorder.emit(*news(lock, seen, self._target.scope, manifests, complete=False))
+        self._recorder.emit(*observed_events(lock, seen, self._target.scope, manifests, complete=False))
 
     async def _delete(self, actions: Sequence[Action], seen: Observation) -> None:
         """Descendants first; what does not descend from each other side by side."""

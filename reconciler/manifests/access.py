@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
 from reconciler.domain.errors import Problem, Severity
-from reconciler.manifests.datasets.sources import Surroundings
+from reconciler.manifests.datasets.sources import LoadContext
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema import is_told
 from reconciler.manifests.yaml import Document, FieldPath, dotted
@@ -39,7 +39,7 @@ class _Declared:
 
 
 def read_access(
-    document: Document, surroundings: Surroundings, found: Sequence[Problem]
+    document: Document, surroundings: LoadContext, found: Sequence[Problem]
 ) -> tuple[tuple[Grant, ...] | None, tuple[Problem, ...]]:
     """The grants that fit their schema, as ``found`` tells, and what is wrong; ``None`` where none are declared."""
     declared, field = mapping(document.value.get("spec")).get(ACCESS), dotted(["spec", ACCESS])
@@ -75,7 +75,7 @@ def _repeated(document: Document, grants: Sequence[_Declared]) -> Iterator[Probl
             yield Problem(document.place(path, key=True), dotted(path), message, "keep one of them")
 
 
-def _project(grant: Grant, surroundings: Surroundings) -> Iterator[Finding]:
+def _project(grant: Grant, surroundings: LoadContext) -> Iterator[Finding]:
     able = surroundings.capabilities
     if grant.grantee.kind != "project":
         return
@@ -86,7 +86,7 @@ def _project(grant: Grant, surroundings: Surroundings) -> Iterator[Finding]:
         yield ["role"], "a project may be a reader alone", "write reader", "error"
 
 
-def _everyone(grant: Grant, surroundings: Surroundings) -> Iterator[Finding]:
+def _everyone(grant: Grant, surroundings: LoadContext) -> Iterator[Finding]:
     if grant.grantee != EVERYONE:
         return
     if not surroundings.public_access:
@@ -98,4 +98,4 @@ def _everyone(grant: Grant, surroundings: Surroundings) -> Iterator[Finding]:
         yield ["everyone"], "everyone may change the model and share it", "write role: reader", "warning"
 
 
-_RULES: tuple[Callable[[Grant, Surroundings], Iterator[Finding]], ...] = (_project, _everyone)
+_RULES: tuple[Callable[[Grant, LoadContext], Iterator[Finding]], ...] = (_project, _everyone)

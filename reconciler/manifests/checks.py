@@ -11,7 +11,7 @@ from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities
 from reconciler.manifests.datasets.held_out import HeldOut, leaked, read_held_out, too_long
 from reconciler.manifests.datasets.rows import text_faults
-from reconciler.manifests.datasets.sources import Origin, Reading, Surroundings, preamble_of
+from reconciler.manifests.datasets.sources import LoadContext, Origin, Reading, preamble_of
 from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema import Finding, is_told
@@ -47,7 +47,7 @@ class _Declared:
 
 
 def read_checks(
-    document: Document, origin: Origin, surroundings: Surroundings, training: Reading, found: Sequence[Problem]
+    document: Document, origin: Origin, surroundings: LoadContext, training: Reading, found: Sequence[Problem]
 ) -> Checks:
     """The checks that fit their schema, which is what ``found`` tells; the others are left out.
 
@@ -71,7 +71,7 @@ def read_checks(
     return Checks(checks, held_out, tuple(problems))
 
 
-def _readable(document: Document, surroundings: Surroundings, found: Sequence[Problem]) -> Iterator[_Declared]:
+def _readable(document: Document, surroundings: LoadContext, found: Sequence[Problem]) -> Iterator[_Declared]:
     checks = mapping(document.value.get("spec")).get("checks")
     for index, value in enumerate(checks if isinstance(checks, list) else []):
         path: FieldPath = ["spec", "checks", index]

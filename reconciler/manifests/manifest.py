@@ -18,9 +18,9 @@ from reconciler.manifests.datasets.load import DatasetSource
 from reconciler.manifests.datasets.sources import (
     TRAINING,
     VALIDATION,
+    LoadContext,
     Origin,
     Reading,
-    Surroundings,
     read_training,
     read_validation,
 )
@@ -63,7 +63,7 @@ class Collection:
     able to train them.
     """
 
-    surroundings: Surroundings
+    surroundings: LoadContext
     selected: Selected
     manifests: list[Manifest] = field(default_factory=list)
     sources: dict[str, Sources] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Collection:
         if isinstance(name, str) and isinstance(parent, str) and not is_told("spec.source", found):
             self._parents.setdefault(name, Parent(parent, document.place(["spec", "source", "tunedModel"])))
 
-    def _surroundings_of(self, document: Document) -> Surroundings:
+    def _surroundings_of(self, document: Document) -> LoadContext:
         metadata = mapping(document.value.get("metadata"))
         chosen = self.selected(str(metadata.get("name")), mapping(metadata.get("labels")))
         return self.surroundings if chosen else replace(self.surroundings, capabilities=None, public_access=True)
@@ -133,14 +133,14 @@ class Collection:
         return [Problem(place, dotted(path), message, "rename one of them")]
 
 
-def _training(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
+def _training(document: Document, origin: Origin, surroundings: LoadContext, found: Iterable[Problem]) -> Reading:
     spec = document.value.get("spec")
     if "dataset" not in mapping(spec) or is_told(dotted(TRAINING), found):
         return Reading()
     return read_training(document, origin, surroundings)
 
 
-def _validation(document: Document, origin: Origin, surroundings: Surroundings, found: Iterable[Problem]) -> Reading:
+def _validation(document: Document, origin: Origin, surroundings: LoadContext, found: Iterable[Problem]) -> Reading:
     able = surroundings.capabilities
     block = block_of(mapping(document.value.get("spec")), able)
     if able is None or VALIDATION not in block or is_told(f"spec.{able.block}.{VALIDATION}", found):

@@ -12,7 +12,7 @@ from reconciler.domain.checks import Check
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.model import API_GROUP, Capabilities, Example, Manifest, Target, TrainingExample
 from reconciler.manifests.datasets.load import read_examples
-from reconciler.manifests.datasets.sources import Origin, Surroundings
+from reconciler.manifests.datasets.sources import LoadContext, Origin
 from reconciler.manifests.discovery import (
     STDIN,
     TUNED_MODEL,
@@ -128,7 +128,7 @@ def _load(
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
     able = capabilities(found.target) if found.target else None
     allows_public = found.target is None or found.target.public_access
-    collection = Collection(Surroundings(root.folder, repository, able, allows_public), selected)
+    collection = Collection(LoadContext(root.folder, repository, able, allows_public), selected)
     ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
     collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
     files = discover(ours, cwd, target_file_name(target))

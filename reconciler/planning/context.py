@@ -11,12 +11,12 @@ from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
 from reconciler.planning.diff import content_changes
-from reconciler.planning.generations import Known, satisfies
+from reconciler.planning.generations import ResolvedGeneration, satisfies
 from reconciler.planning.lineage import Parent
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class ReconcileContext:
     """One manifest, its generations, and what is around them.
 
     ``parent`` is what it is tuned from where that is another manifest's model; then the manifest's source names the
@@ -28,8 +28,8 @@ class Situation:
     manifest: Manifest
     scope: str
     locked: LockedModel
-    generations: tuple[Known, ...]
-    doubles: tuple[tuple[Known, Known], ...]
+    generations: tuple[ResolvedGeneration, ...]
+    doubles: tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]
     taken: Mapping[str, RemoteModel]
     untunable: Mapping[str, str]
     request: Request
@@ -40,20 +40,20 @@ class Situation:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def satisfying(self) -> tuple[Known, ...]:
+    def satisfying(self) -> tuple[ResolvedGeneration, ...]:
         """The generations that are what the manifest asks for."""
         return tuple(one for one in self.generations if satisfies(one, self.manifest))
 
     @property
-    def serving(self) -> Known | None:
+    def serving(self) -> ResolvedGeneration | None:
         """The generation that serves, if it is there."""
         return next((one for one in self.generations if self.serves(one)), None)
 
-    def serves(self, known: Known) -> bool:
+    def serves(self, known: ResolvedGeneration) -> bool:
         """Whether that generation serves."""
         return known.key == self.locked.serving and known.state is State.ACTIVE
 
-    def action(self, kind: Kind, reason: Reason, known: Known | None = None, message: str = "") -> Action:
+    def action(self, kind: Kind, reason: Reason, known: ResolvedGeneration | None = None, message: str = "") -> Action:
         """An action about this manifest, and about that generation of it."""
         return Action(
             name=self.manifest.name,

@@ -10,9 +10,9 @@ from reconciler.domain.identity import key_of
 from reconciler.domain.lock import instant
 from reconciler.domain.model import CANCELLED_CODE, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
-from reconciler.planning.context import Situation
+from reconciler.planning.context import ReconcileContext
 from reconciler.planning.diff import SOURCE_FIELD
-from reconciler.planning.generations import Known, choose, content_of, is_exactly
+from reconciler.planning.generations import ResolvedGeneration, choose, content_of, is_exactly
 from reconciler.planning.promotion_gates import failed_notice, qualification, updates
 from reconciler.planning.training_time import training_of
 
@@ -27,7 +27,7 @@ _LONG_QUEUE = timedelta(hours=1)
 """From when on a plan says that a training has not begun."""
 
 
-def decide(it: Situation) -> tuple[Action, ...]:
+def decide(it: ReconcileContext) -> tuple[Action, ...]:
     """The actions for one manifest, in the order of execution."""
     actions = tuple(_decide(it))
     if not it.manifest.lifecycle.suspend:
@@ -37,7 +37,7 @@ def decide(it: Situation) -> tuple[Action, ...]:
     return (it.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
 
 
-def _decide(it: Situation) -> Iterator[Action]:
+def _decide(it: ReconcileContext) -> Iterator[Action]:
     yield from _cancellations(it)
     if it.parent and it.parent.bars:
         yield it.action(Kind.HOLD, it.parent.hold or Reason.PARENT_HELD, message=it.parent.message)
@@ -62,14 +62,16 @@ def _decide(it: Situation) -> Iterator[Action]:
     yield from updates(it)
 
 
-def _cancellations(it: Situation) -> Iterator[Action]:
+def _cancellations(it: ReconcileContext) -> Iterator[Action]:
     """Two runs that could not see each other started one training twice; which one stays is the same for both."""
     for one, kept in it.doubles:
         message = f"it doubles {kept.remote}, which another run started, and is cancelled"
         yield it.action(Kind.RETIRE, Reason.DUPLICATE, one, message)
 
 
-def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -> Reason | None:
+def _again(
+    it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], chosen: ResolvedGeneration | None
+) -> Reason | None:
     """Whether somebody asked for one more training, now or in a run that was cut off while it asked the service.
 
     One in flight, or made and not serving yet, is that training.
@@ -87,24 +89,24 @@ def _again(it: Situation, satisfying: tuple[Known, ...], chosen: Known | None) -
     return Reason.REPLACE_REQUESTED if asked or cut_off > chosen.mark.attempt else None
 
 
-def _latest(satisfying: tuple[Known, ...]) -> int:
+def _latest(satisfying: tuple[ResolvedGeneration, ...]) -> int:
     return max((one.mark.attempt for one in satisfying), default=0)
 
 
-def _is_spent(it: Situation, satisfying: tuple[Known, ...]) -> bool:
+def _is_spent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
     """Whether the latest attempt was deleted, where its mark stays for ever on the job that made it."""
     latest = _latest(satisfying)
     deleted = any(one.state is State.RETIRED and one.mark.attempt == latest for one in satisfying)
     return deleted and not it.capabilities.caller_chosen_ids
 
 
-def _is_pending(it: Situation, satisfying: tuple[Known, ...]) -> bool:
+def _is_pending(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
     """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
     latest = content_of(it.manifest, it.scope, _latest(satisfying)).mark()
     return any(one.state is State.INTENDED and one.mark == latest for one in satisfying)
 
 
-def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
+def _absent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Action:
     name = it.manifest.name
     rejected = [one for one in satisfying if one.key in it.locked.rejected]
     if rejected:
@@ -117,14 +119,14 @@ def _absent(it: Situation, satisfying: tuple[Known, ...]) -> Action:
     return _create(it, satisfying, _why_create(it, satisfying))
 
 
-def _end(known: Known) -> Reason | None:
+def _end(known: ResolvedGeneration) -> Reason | None:
     """How a training ended badly, if it did; that what it left was deleted since is no request to train again."""
     if known.state is State.RETIRED and known.failure:
         return Reason.CANCELLED if known.failure.code == CANCELLED_CODE else Reason.FAILED
     return _ENDED_BADLY.get(known.state)
 
 
-def _rolled_back(name: str, known: Known) -> str:
+def _rolled_back(name: str, known: ResolvedGeneration) -> str:
     why = f" ({known.locked.rejection})" if known.locked and known.locked.rejection else ""
     return (
         f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
@@ -132,18 +134,18 @@ def _rolled_back(name: str, known: Known) -> str:
     )
 
 
-def _is_what_failed(it: Situation, failed: Known) -> bool:
+def _is_what_failed(it: ReconcileContext, failed: ResolvedGeneration) -> bool:
     """Whether the manifest still says what failed; to leave a hyperparameter to the service again is a change."""
     if is_exactly(failed, it.manifest):
         return True
     return failed.locked is not None and failed.locked.declared.keys() <= it.manifest.hyperparameters.keys()
 
 
-def _age(known: Known) -> tuple[int, datetime, str]:
+def _age(known: ResolvedGeneration) -> tuple[int, datetime, str]:
     return known.mark.attempt, known.moment, known.key
 
 
-def cause(known: Known) -> str:
+def cause(known: ResolvedGeneration) -> str:
     """Why a training ended badly, without a final stop."""
     if known.state is State.CANCELLED:
         return "the training was cancelled at the service" + (
@@ -154,7 +156,7 @@ def cause(known: Known) -> str:
     return "the training failed, and the service no longer tells why"
 
 
-def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
+def _why_create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Reason:
     if any(one.state is State.MISSING or one.key == it.locked.serving for one in satisfying):
         return Reason.MISSING
     if not any(one.state is not State.INTENDED for one in it.locked.generations):
@@ -162,11 +164,11 @@ def _why_create(it: Situation, satisfying: tuple[Known, ...]) -> Reason:
     return Reason.PARENT_CHANGED if _only_the_parent_changed(it) else Reason.CONTENT_CHANGED
 
 
-def _only_the_parent_changed(it: Situation) -> bool:
+def _only_the_parent_changed(it: ReconcileContext) -> bool:
     return it.parent is not None and {change.field for change in it.changes()} == {SOURCE_FIELD}
 
 
-def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Action:
+def _create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], reason: Reason) -> Action:
     pending = _is_pending(it, satisfying)
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
     attempt = _latest(satisfying) + (again or _is_spent(it, satisfying))
@@ -189,7 +191,7 @@ def _create(it: Situation, satisfying: tuple[Known, ...], reason: Reason) -> Act
     )
 
 
-def _obstacle(it: Situation, key: str) -> Action | None:
+def _obstacle(it: ReconcileContext, key: str) -> Action | None:
     """The hold in the place of a create that cannot succeed, or that nobody asked for."""
     if it.parent and it.parent.hold:
         return it.action(Kind.HOLD, it.parent.hold, message=it.parent.message)
@@ -209,13 +211,13 @@ def _obstacle(it: Situation, key: str) -> Action | None:
     return it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
 
 
-def _adoption(it: Situation, known: Known) -> Iterator[Action]:
+def _adoption(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     if known.locked is None:
         message = "bears our mark, and is not in the lockfile: it is taken up, nothing is trained"
         yield it.action(Kind.ADOPT, Reason.FOUND_UNRECORDED, known, message)
 
 
-def _in_flight(it: Situation, known: Known) -> Iterator[Action]:
+def _in_flight(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     yield from _adoption(it, known)
     timeout = it.manifest.lifecycle.timeout
     begun = instant(known.live.start_time if known.live else "")
@@ -231,7 +233,7 @@ def _in_flight(it: Situation, known: Known) -> Iterator[Action]:
         yield it.action(Kind.WAIT, Reason.TRAINING, known, queued)
 
 
-def _queued(known: Known, passed: timedelta) -> str:
+def _queued(known: ResolvedGeneration, passed: timedelta) -> str:
     """What to say of a training that does not begin; empty where the service does not say that it has not begun."""
     phase = known.live.phase if known.live else ""
     if not phase:
@@ -243,6 +245,6 @@ def _queued(known: Known, passed: timedelta) -> str:
     )
 
 
-def _ready(it: Situation, known: Known) -> Iterator[Action]:
+def _ready(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     steps = [*_adoption(it, known), *updates(it, known), *qualification(it, known)]
     yield from steps or [it.action(Kind.NOOP, Reason.IN_SYNC, known, failed_notice(it, known))]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reconciler.domain.identity import same_data, same_number
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Sampling, Update
 from reconciler.domain.plan import MARK_FIELD, FieldChange
-from reconciler.planning.generations import Known
+from reconciler.planning.generations import ResolvedGeneration
 
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
 SOURCE_FIELD = "source"
@@ -67,12 +67,12 @@ def update_of(manifest: Manifest, mark: Mark, live: RemoteModel, changes: tuple[
     )
 
 
-def content_changes(manifest: Manifest, known: Known) -> tuple[FieldChange, ...]:
+def content_changes(manifest: Manifest, known: ResolvedGeneration) -> tuple[FieldChange, ...]:
     """The immutable inputs in which a manifest differs from a generation: why a new one is needed."""
     return tuple(_content(manifest, known))
 
 
-def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
+def _content(manifest: Manifest, known: ResolvedGeneration) -> Iterator[FieldChange]:
     if known.source and not known.source.is_same(manifest.source):
         yield FieldChange(_source_field(known, manifest), known.source.identity, manifest.source.identity)
     if not same_data(known.mark.data, manifest.dataset.digest):
@@ -83,12 +83,12 @@ def _content(manifest: Manifest, known: Known) -> Iterator[FieldChange]:
             yield FieldChange(f"hyperparameters.{name}", effective, declared)
 
 
-def _source_field(known: Known, manifest: Manifest) -> str:
+def _source_field(known: ResolvedGeneration, manifest: Manifest) -> str:
     both = known.source and known.source.base_model and manifest.source.base_model
     return "baseModel" if both else SOURCE_FIELD
 
 
-def _data(declared: Dataset, known: Known) -> Iterator[FieldChange]:
+def _data(declared: Dataset, known: ResolvedGeneration) -> Iterator[FieldChange]:
     recorded = known.locked.dataset if known.locked else None
     if recorded and recorded.path != declared.path:
         yield FieldChange("dataset.path", recorded.path or None, declared.path or None)

@@ -12,12 +12,12 @@ from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
-from reconciler.planning.context import Situation
+from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import cause, decide
 from reconciler.planning.generations import (
     EXPECTED_STATES,
-    Known,
     Observation,
+    ResolvedGeneration,
     live_of,
     marked_by_name,
     replacements,
@@ -143,18 +143,20 @@ _Command = Callable[..., str]
 class _Case:
     """One manifest and what is around it. ``actions`` are those of a manifest that is not suspended."""
 
-    it: Situation
+    it: ReconcileContext
     actions: tuple[Action, ...]
     observed: Observation
     lock: Lock
     command: _Command
-    known: Mapping[str, Known] = field(default_factory=dict)
+    known: Mapping[str, ResolvedGeneration] = field(default_factory=dict)
 
     @property
-    def serving(self) -> Known | None:
+    def serving(self) -> ResolvedGeneration | None:
         return self.it.serving
 
-    def finding(self, kind: DriftClass, message: str, known: Known | None = None, **fields: Any) -> Finding:
+    def finding(
+        self, kind: DriftClass, message: str, known: ResolvedGeneration | None = None, **fields: Any
+    ) -> Finding:
         manifest = self.it.manifest
         about = {"key": known.key, "remote": known.remote} if known else {}
         severity: Severity = "drift" if kind in FAILING else "note"
@@ -176,7 +178,7 @@ class _Case:
 
 
 def _of_manifest(
-    it: Situation, actions: tuple[Action, ...], observed: Observation, lock: Lock, command: _Command
+    it: ReconcileContext, actions: tuple[Action, ...], observed: Observation, lock: Lock, command: _Command
 ) -> Iterator[Finding]:
     if it.manifest.lifecycle.suspend:
         lifecycle = replace(it.manifest.lifecycle, suspend=False)
@@ -264,7 +266,9 @@ def _needed(case: _Case, action: Action) -> Iterator[Finding]:
     yield from _differing(case, kind, known, serving, remedy=remedy)
 
 
-def _differing(case: _Case, kind: DriftClass, message: str, known: Known | None, **fields: Any) -> Iterator[Finding]:
+def _differing(
+    case: _Case, kind: DriftClass, message: str, known: ResolvedGeneration | None, **fields: Any
+) -> Iterator[Finding]:
     """A finding for each field in which the content differs; one without a field where none is known to."""
     changes = case.it.changes() if case.it.manifest.dataset.digest else ()
     for change in changes or (FieldChange("", None, None),):
@@ -553,14 +557,14 @@ def _unmanaged(live: RemoteModel) -> Finding:
     )
 
 
-def _begun(known: Known) -> str:
+def _begun(known: ResolvedGeneration) -> str:
     return (known.live.start_time if known.live else "") or known.create_time
 
 
-def _ended(known: Known) -> str:
+def _ended(known: ResolvedGeneration) -> str:
     recorded = known.locked.complete_time if known.locked else ""
     return (known.live.complete_time if known.live else "") or recorded or known.create_time
 
 
-def _promoted(known: Known | None) -> str:
+def _promoted(known: ResolvedGeneration | None) -> str:
     return known.locked.promote_time if known and known.locked else ""

@@ -40,7 +40,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ResolvedGeneration:
     """One generation of a manifest; ``live`` is what the service shows of it, ``locked`` what was recorded."""
 
     key: str
@@ -82,7 +82,7 @@ def marked_by_name(
 
 def known_generations(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
-) -> tuple[Known, ...]:
+) -> tuple[ResolvedGeneration, ...]:
     """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded.
 
     Each key once, as :func:`_precedence` says.
@@ -92,7 +92,7 @@ def known_generations(
     return tuple(one for one in everything if chosen[one.key] is one)
 
 
-def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[Known, Known], ...]:
+def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]:
     """Trainings that double another one, each with that one, as runs that race can start where nobody chooses ids.
 
     Which of them counts depends on what the service shows alone, so that every run comes to the same result.
@@ -117,8 +117,8 @@ def shared_remotes(manifests: Iterable[Manifest], scope: str, lock: Lock, observ
     )
 
 
-def _chosen(everything: Iterable[Known]) -> dict[str, Known]:
-    chosen: dict[str, Known] = {}
+def _chosen(everything: Iterable[ResolvedGeneration]) -> dict[str, ResolvedGeneration]:
+    chosen: dict[str, ResolvedGeneration] = {}
     for one in sorted(everything, key=_precedence):
         chosen.setdefault(one.key, one)
     return chosen
@@ -126,14 +126,14 @@ def _chosen(everything: Iterable[Known]) -> dict[str, Known]:
 
 def _pretenders(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
-) -> list[Known]:
+) -> list[ResolvedGeneration]:
     generations = locked.generations if locked else ()
     recorded = [recorded_generation(one, scope, name, observation) for one in generations]
     remotes = {one.remote for one in recorded if one.live}
     return recorded + [_marked(one, one.mark) for one in marked if one.mark and one.remote not in remotes]
 
 
-def _precedence(known: Known) -> tuple[bool, int, bool, bool, datetime, str]:
+def _precedence(known: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
     """Which of several with one key is the generation: the smallest.
 
     A description copied to another model takes its mark along, and never displaces the original. What is there comes
@@ -152,10 +152,10 @@ def live_of(one: LockedGeneration, scope: str, name: str, observation: Observati
     return live if live and (_is_marked(live, one.mark(scope, name)) or one.is_same(live)) else None
 
 
-def recorded_generation(one: LockedGeneration, scope: str, name: str, observation: Observation) -> Known:
+def recorded_generation(one: LockedGeneration, scope: str, name: str, observation: Observation) -> ResolvedGeneration:
     live = live_of(one, scope, name, observation)
     lost = one.state in EXPECTED_STATES and (one.remote in observation.gone or one.remote in observation.models)
-    return Known(
+    return ResolvedGeneration(
         key=one.key,
         remote=one.remote,
         state=live.state if live and not _is_remnant(one, live) else State.MISSING if lost else one.state,
@@ -174,8 +174,8 @@ def _is_remnant(one: LockedGeneration, live: RemoteModel) -> bool:
     return one.state is State.RETIRED and one.is_same(live)
 
 
-def _marked(model: RemoteModel, mark: Mark) -> Known:
-    return Known(
+def _marked(model: RemoteModel, mark: Mark) -> ResolvedGeneration:
+    return ResolvedGeneration(
         key=key_of(mark),
         remote=model.remote,
         state=model.state,
@@ -193,7 +193,7 @@ def _is_marked(live: RemoteModel, mark: Mark) -> bool:
     return live.mark is not None and (live.mark.scope, live.mark.name) == (mark.scope, mark.name)
 
 
-def satisfies(known: Known, manifest: Manifest) -> bool:
+def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
     """Whether a generation is what the manifest asks for: what is not declared is the service's to choose.
 
     Data that nobody has at hand is taken for whatever is declared, and the other way round.
@@ -211,7 +211,7 @@ def satisfies(known: Known, manifest: Manifest) -> bool:
     )
 
 
-def is_exactly(known: Known, manifest: Manifest) -> bool:
+def is_exactly(known: ResolvedGeneration, manifest: Manifest) -> bool:
     """Whether a generation was made of the very content that the manifest declares, under any name that it had."""
     mark = known.mark
     return any(mark.spec == content_of(manifest, mark.scope, mark.attempt, name).mark().spec for name in manifest.names)
@@ -230,8 +230,12 @@ def content_of(manifest: Manifest, scope: str, attempt: int, name: str = "") -> 
 
 
 def choose(
-    candidates: tuple[Known, ...], serving: str | None, rejected: tuple[str, ...], *, replacing: bool = False
-) -> Known | None:
+    candidates: tuple[ResolvedGeneration, ...],
+    serving: str | None,
+    rejected: tuple[str, ...],
+    *,
+    replacing: bool = False,
+) -> ResolvedGeneration | None:
     """The generation to use among those that satisfy a manifest.
 
     In this order: a replacement, the serving one, the newest that is ready, the newest in flight. Failed, missing and
@@ -241,7 +245,7 @@ def choose(
     usable = [one for one in candidates if one.state in {State.ACTIVE, State.CREATING} and one.key not in rejected]
     served = next((one for one in usable if one.key == serving), None)
 
-    def rank(one: Known) -> tuple[bool, int, bool, bool, datetime, str]:
+    def rank(one: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
         later = one.mark.attempt > (served.mark.attempt if served else 0)
         replaces = later and (bool(served) if one.locked else replacing)
         ready = one.state is State.ACTIVE

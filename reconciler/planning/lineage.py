@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.planning.generations import Known, Observation, known_generations
+from reconciler.planning.generations import Observation, ResolvedGeneration, known_generations
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
 """Actions that say which generation a manifest is about to have; the others keep in order what is there."""
@@ -64,7 +64,9 @@ def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def parent_of(generations: Iterable[Known], serving: str | None, name: str, actions: Sequence[Action]) -> Parent:
+def parent_of(
+    generations: Iterable[ResolvedGeneration], serving: str | None, name: str, actions: Sequence[Action]
+) -> Parent:
     """What the children of a manifest are tuned from, given its generations and what is to be done about it."""
     known = {one.key: one for one in generations if one.state is State.ACTIVE}
     decisive = next((one for one in reversed(actions) if one.kind in _DECISIVE), None)
@@ -73,18 +75,18 @@ def parent_of(generations: Iterable[Known], serving: str | None, name: str, acti
     return _standing(known, serving, name, decisive.key if decisive else serving or "")
 
 
-def _held(known: Mapping[str, Known], serving: str | None, name: str, hold: Action) -> Parent:
+def _held(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, hold: Action) -> Parent:
     message = f"its parent {name} is held ({hold.reason}): {hold.message}"
     reason = _PAUSES.get(hold.reason, Reason.PARENT_HELD)
     return replace(_standing(known, serving, name, serving or ""), hold=reason, message=message)
 
 
-def _standing(known: Mapping[str, Known], serving: str | None, name: str, key: str) -> Parent:
+def _standing(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, key: str) -> Parent:
     one = known.get(key)
     return Parent(name, key, tunable_name(one) if one else "", ready=one is not None and key == serving)
 
 
-def tunable_name(known: Known) -> str:
+def tunable_name(known: ResolvedGeneration) -> str:
     """The name under which a service takes a generation as what to tune further: a job's is that of its model."""
     shown = known.live.resources.model if known.live else ""
     recorded = known.locked.resources.model if known.locked else ""

@@ -10,10 +10,10 @@ from reconciler.domain.model import Manifest
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.events import Claimed, Renamed, record
 
-Carried = Renamed | Claimed
+Moved = Renamed | Claimed
 
 
-def carried_over(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Carried, ...]:
+def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
     """The events by which a lock follows its manifests; nothing at the service changes by them.
 
     What was recorded under a former name goes to the present one. The first data set that is declared for a generation
@@ -25,7 +25,7 @@ def carried_over(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Carried, ..
 
 def with_carried(lock: Lock, manifests: Iterable[Manifest]) -> Lock:
     """The lock after :func:`carried_over`."""
-    return reduce(record, carried_over(lock, manifests), lock)
+    return reduce(record, find_moved(lock, manifests), lock)
 
 
 def declared_names(manifests: Iterable[Manifest]) -> frozenset[str]:
@@ -36,7 +36,7 @@ def declared_names(manifests: Iterable[Manifest]) -> frozenset[str]:
 def carrying_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]:
     """The same events as actions of a plan; they are carried out before all others."""
     by_name = {manifest.name: manifest for manifest in manifests}
-    for event in carried_over(lock, by_name.values()):
+    for event in find_moved(lock, by_name.values()):
         manifest = by_name[event.name]
         message = _renaming(lock, event) if isinstance(event, Renamed) else _claim(manifest)
         key = event.key if isinstance(event, Claimed) else lock.models[event.former].serving or ""
@@ -44,7 +44,7 @@ def carrying_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Acti
         yield Action(manifest.name, manifest.file, Kind.ADOPT, reason, key=key, message=message)
 
 
-def _events(lock: Lock, manifest: Manifest) -> Iterator[Carried]:
+def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
     for former in manifest.formerly:
         if former in lock.models and has_content(lock.models[former]):
             event = Renamed(manifest.name, former, manifest.file)

@@ -19,8 +19,8 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.generations import (
     EXPECTED_STATES,
-    Known,
     Observation,
+    ResolvedGeneration,
     content_of,
     is_suspicious,
     known_generations,
@@ -31,7 +31,7 @@ from reconciler.planning.training_time import total_steps
 _ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
 
 
-def news(
+def observed_events(
     lock: Lock, observation: Observation, scope: str, manifests: Mapping[str, Manifest], *, complete: bool
 ) -> Iterator[Event]:
     """The events since the lock was recorded; none where so much is gone that the observation is not believed.
@@ -73,7 +73,7 @@ def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
     return observed(taken, live)
 
 
-def _changes(name: str, one: LockedGeneration, found: Known, observation: Observation) -> Iterator[Event]:
+def _changes(name: str, one: LockedGeneration, found: ResolvedGeneration, observation: Observation) -> Iterator[Event]:
     live = found.live
     if found.state is State.RETIRED:
         return

@@ -10,7 +10,7 @@ from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
-from reconciler.planning.context import Situation
+from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
 from reconciler.planning.generations import (
     Observation,
@@ -45,7 +45,7 @@ _TELLING = frozenset(
 class Surveyed:
     """One manifest as it stands, and what is to be done about it."""
 
-    situation: Situation
+    situation: ReconcileContext
     actions: tuple[Action, ...]
 
 
@@ -69,7 +69,7 @@ def survey(
     surveyed: list[Surveyed] = []
     for manifest in parents_first(desired):
         parent = _parent(manifest.source.tuned_model, parents, target.scope, lock, observed)
-        situation = Situation(
+        situation = ReconcileContext(
             manifest=with_source(manifest, parent),
             scope=target.scope,
             locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),

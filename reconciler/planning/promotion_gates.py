@@ -10,12 +10,12 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.model import State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.context import Situation
+from reconciler.planning.context import ReconcileContext
 from reconciler.planning.diff import mutable_changes
-from reconciler.planning.generations import Known
+from reconciler.planning.generations import ResolvedGeneration
 
 
-def updates(it: Situation, desired: Known | None = None) -> Iterator[Action]:
+def updates(it: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
     """The patches of what serves and of what is to serve, and the permissions of every ready generation of ours."""
     for known in it.generations:
         if known.live is None or known.state is not State.ACTIVE:
@@ -30,17 +30,17 @@ def updates(it: Situation, desired: Known | None = None) -> Iterator[Action]:
             yield replace(it.action(Kind.UPDATE, reason, known), changes=changes, access=access)
 
 
-def _access(it: Situation, known: Known) -> tuple[AccessChange, ...]:
+def _access(it: ReconcileContext, known: ResolvedGeneration) -> tuple[AccessChange, ...]:
     declared, live = it.manifest.access, it.permissions.get(known.remote)
     return () if declared is None or live is None else access_changes(declared, live)
 
 
-def _is_open(it: Situation, known: Known) -> bool:
+def _is_open(it: ReconcileContext, known: ResolvedGeneration) -> bool:
     """Whether nobody knows yet who may use it, although the manifest says who should."""
     return it.manifest.access is not None and known.live is not None and known.remote not in it.permissions
 
 
-def qualification(it: Situation, known: Known) -> Iterator[Action]:
+def qualification(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     """Whether a ready generation may serve: its checks, and then its promotion; nothing where it serves already."""
     if not it.serves(known) and _is_open(it, known):
         if known.remote not in it.unreadable:
@@ -56,7 +56,7 @@ def qualification(it: Situation, known: Known) -> Iterator[Action]:
         yield _promotion(it, known, checks if digest else None)
 
 
-def failed_notice(it: Situation, known: Known) -> str:
+def failed_notice(it: ReconcileContext, known: ResolvedGeneration) -> str:
     """A sentence about a generation that serves although its checks fail, as its manifest allows; else empty."""
     checks = known.locked.checks if known.locked else None
     if not (it.manifest.checks and checks and checks.failed):
@@ -64,21 +64,21 @@ def failed_notice(it: Situation, known: Known) -> str:
     return f"{it.manifest.name} serves although its checks fail: {scores(checks)}"
 
 
-def _check(it: Situation, known: Known, reason: Reason) -> Action:
+def _check(it: ReconcileContext, known: ResolvedGeneration, reason: Reason) -> Action:
     message = (
         "the checks have changed since they were run; nothing is trained" if reason is Reason.CHECKS_CHANGED else ""
     )
     return replace(it.action(Kind.CHECK, reason, known, message), checks=len(it.manifest.checks))
 
 
-def _promotion(it: Situation, known: Known, checks: RecordedChecks | None) -> Action:
+def _promotion(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
     over = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
     failure = f"{scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve" if checks and checks.failed else ""
     message = "; ".join(filter(None, (over, failure)))
     return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=it.changes())
 
 
-def _failure(it: Situation, known: Known, checks: RecordedChecks) -> str:
+def _failure(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks) -> str:
     """Both scores side by side, and what is to be done."""
     told = f"{known.key}: {scores(checks)}{examples(checks)}"
     if it.serves(known):
@@ -90,7 +90,7 @@ def _failure(it: Situation, known: Known, checks: RecordedChecks) -> str:
     return f"{told}; {serving.key} serves on{_compared(serving, checks)}; {remedy}"
 
 
-def _compared(serving: Known, checks: RecordedChecks) -> str:
+def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:
     theirs = serving.locked.checks if serving.locked else None
     if theirs is None:
         return ", for which no checks were run"

@@ -14,9 +14,15 @@ from typing import Final
 from reconciler.domain.lock import Lock, LockedModel, instant
 from reconciler.domain.model import CANCELLED_CODE, Capabilities, Failure, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Kept, Kind, Plan, Pruning, Reason, Request, Retirement
-from reconciler.planning.generations import Known, Observation, known_generations, recorded_generation, satisfies
+from reconciler.planning.generations import (
+    Observation,
+    ResolvedGeneration,
+    known_generations,
+    recorded_generation,
+    satisfies,
+)
 from reconciler.planning.lineage import Descent
-from reconciler.planning.retention import Candidate, Surroundings, reasons_to_keep, retention
+from reconciler.planning.retention import Candidate, PruneContext, reasons_to_keep, retention
 
 NO_MANIFEST: Final = "(no manifest)"
 """What stands for the manifest's path where neither a manifest nor the lockfile knows a name."""
@@ -98,9 +104,9 @@ def _surroundings(
     capabilities: Capabilities,
     now: datetime,
     pruning: Pruning,
-) -> Surroundings:
+) -> PruneContext:
     others = [one for one in pruning.others if one.target is None or one.target.provider == target.provider]
-    return Surroundings(
+    return PruneContext(
         manifests={name: manifest for manifest in manifests for name in manifest.names}
         | {manifest.name: manifest for manifest in manifests},
         observed=observed,
@@ -128,7 +134,7 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
                 yield one.remote, f"{where} {told} it"
 
 
-def _recorded(it: Surroundings) -> Iterator[Candidate]:
+def _recorded(it: PruneContext) -> Iterator[Candidate]:
     for name, model in it.lock.models.items():
         for one in model.generations:
             known = recorded_generation(one, it.target.scope, name, it.observed)
@@ -136,7 +142,7 @@ def _recorded(it: Surroundings) -> Iterator[Candidate]:
                 yield Candidate(name, known, known.live, wanted=_is_wanted(it, name, known))
 
 
-def _unrecorded(it: Surroundings) -> Iterator[Candidate]:
+def _unrecorded(it: PruneContext) -> Iterator[Candidate]:
     """What bears the mark of our scope and stands nowhere in this lockfile."""
     recorded = {one.remote for model in it.lock.models.values() for one in model.generations}
     for live in it.observed.models.values():
@@ -147,13 +153,13 @@ def _unrecorded(it: Surroundings) -> Iterator[Candidate]:
                 yield Candidate(name, known, live, wanted=_is_wanted(it, name, known))
 
 
-def _is_wanted(it: Surroundings, name: str, known: Known) -> bool:
+def _is_wanted(it: PruneContext, name: str, known: ResolvedGeneration) -> bool:
     manifest = it.manifests.get(name)
     rejected = known.key in it.block(name).rejected
     return bool(manifest and not rejected and known.state is State.ACTIVE and satisfies(known, manifest))
 
 
-def _ranked(it: Surroundings, there: Iterable[Candidate]) -> list[Candidate]:
+def _ranked(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:
     """With their places: what serves, what is asked for, what could serve, and then the newest come first."""
 
     def rank(one: Candidate) -> tuple[bool, bool, bool, float, str]:
@@ -180,7 +186,7 @@ def _is_spoilt(block: LockedModel, one: Candidate) -> bool:
 
 
 def _ancestors(
-    it: Surroundings, there: Sequence[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
+    it: PruneContext, there: Sequence[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
 ) -> dict[str, str]:
     """What something descends from that stays, whatever that is, with words for it, by remote name."""
     descent = _descent(it, there)
@@ -192,7 +198,7 @@ def _ancestors(
     return found
 
 
-def _descent(it: Surroundings, there: Iterable[Candidate]) -> Descent:
+def _descent(it: PruneContext, there: Iterable[Candidate]) -> Descent:
     """The lineage of everything that is recorded anywhere, and of everything that shows."""
     descent = Descent()
     for lock in (it.lock, *it.pruning.others):
@@ -207,7 +213,7 @@ def _descent(it: Surroundings, there: Iterable[Candidate]) -> Descent:
 
 
 def _staying(
-    it: Surroundings, there: Iterable[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
+    it: PruneContext, there: Iterable[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
 ) -> Iterator[tuple[str, tuple[Source, ...]]]:
     """What is not deleted in this run, with what it is tuned from."""
     doomed = {one.live.remote for one in there} - kept.keys()
@@ -226,7 +232,7 @@ def _staying(
                     yield recorded.key, (recorded.source,)
 
 
-def _actions(it: Surroundings, doomed: Sequence[Candidate]) -> tuple[Action, ...]:
+def _actions(it: PruneContext, doomed: Sequence[Candidate]) -> tuple[Action, ...]:
     descent = _descent(it, doomed)
     remotes = {one.live.remote for one in doomed}
     descendants: dict[str, set[str]] = {remote: set() for remote in remotes}
@@ -236,7 +242,7 @@ def _actions(it: Surroundings, doomed: Sequence[Candidate]) -> tuple[Action, ...
     return tuple(_action(it, one, frozenset(descendants[one.live.remote])) for one in doomed)
 
 
-def _action(it: Surroundings, one: Candidate, descendants: frozenset[str]) -> Action:
+def _action(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Action:
     reason, message = _why(it, one)
     return Action(
         name=one.name,
@@ -251,7 +257,7 @@ def _action(it: Surroundings, one: Candidate, descendants: frozenset[str]) -> Ac
     )
 
 
-def _why(it: Surroundings, one: Candidate) -> tuple[Reason, str]:
+def _why(it: PruneContext, one: Candidate) -> tuple[Reason, str]:
     if one.locked is None:
         return Reason.ABANDONED, "it bears the mark of this scope, and this lockfile does not record it"
     block, known = it.block(one.name), one.known
@@ -269,7 +275,7 @@ def _why(it: Surroundings, one: Candidate) -> tuple[Reason, str]:
     return Reason.SUPERSEDED, rule
 
 
-def _retirement(it: Surroundings, one: Candidate, descendants: frozenset[str]) -> Retirement:
+def _retirement(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Retirement:
     locked, created = one.locked, instant(one.live.create_time)
     block = it.block(one.name)
     serves = locked is not None and block.serving == locked.key
@@ -296,7 +302,7 @@ def _superseded(block: LockedModel, begun: str) -> str:
     return min(later, key=lambda time: instant(time) or _NEVER, default="")
 
 
-def _managed(it: Surroundings, there: Iterable[Candidate]) -> list[Candidate]:
+def _managed(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:
     """What a share of deletions is a share of: what this run could delete."""
     return [one for one in there if it.has_model(one) and (one.locked or it.pruning.older_than is not None)]
 

@@ -10,7 +10,7 @@ from typing import Final
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, instant
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Source, State, Target
 from reconciler.domain.plan import Pruning
-from reconciler.planning.generations import Known, Observation
+from reconciler.planning.generations import Observation, ResolvedGeneration
 
 _PASSING: Final = {
     State.CREATING: "it is training",
@@ -26,7 +26,7 @@ class Candidate:
     """
 
     name: str
-    known: Known
+    known: ResolvedGeneration
     live: RemoteModel
     wanted: bool = False
     place: int = 0
@@ -43,7 +43,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PruneContext:
     """What the decisions depend on; ``manifests`` are by every name that they have and had.
 
     ``relied_on_elsewhere`` and ``recorded_elsewhere`` are what the lockfiles of other targets say, by remote name.
@@ -73,7 +73,7 @@ class Surroundings:
         return self.complete and name not in self.manifests
 
 
-def reasons_to_keep(it: Surroundings, one: Candidate) -> Iterator[str]:
+def reasons_to_keep(it: PruneContext, one: Candidate) -> Iterator[str]:
     """Everything that keeps a generation, its descendants apart."""
     for rule in _RULES:
         why = rule(it, one)
@@ -81,11 +81,11 @@ def reasons_to_keep(it: Surroundings, one: Candidate) -> Iterator[str]:
             yield why
 
 
-def _passes(_: Surroundings, one: Candidate) -> str:
+def _passes(_: PruneContext, one: Candidate) -> str:
     return _PASSING.get(one.known.state, "")
 
 
-def _is_anothers(it: Surroundings, one: Candidate) -> str:
+def _is_anothers(it: PruneContext, one: Candidate) -> str:
     mark, locked = one.live.mark, one.locked
     if mark and mark.scope != it.target.scope:
         return f"it bears the mark of the scope {mark.scope}"
@@ -94,7 +94,7 @@ def _is_anothers(it: Surroundings, one: Candidate) -> str:
     return ""
 
 
-def _is_not_asked_about(it: Surroundings, one: Candidate) -> str:
+def _is_not_asked_about(it: PruneContext, one: Candidate) -> str:
     manifest = it.manifests.get(one.name)
     if manifest is None:
         return "" if it.complete else "its manifest was not read, and only a run over the whole root knows orphans"
@@ -103,14 +103,14 @@ def _is_not_asked_about(it: Surroundings, one: Candidate) -> str:
     return f"it is about to be carried over to {manifest.name}" if manifest.name != one.name else ""
 
 
-def _is_protected(it: Surroundings, one: Candidate) -> str:
+def _is_protected(it: PruneContext, one: Candidate) -> str:
     manifest = it.manifests.get(one.name)
     if manifest and manifest.lifecycle.protect:
         return "spec.lifecycle.protect is set"
     return f"{one.name} is protected, as it was recorded" if it.block(one.name).protect else ""
 
 
-def _is_relied_on(it: Surroundings, one: Candidate) -> str:
+def _is_relied_on(it: PruneContext, one: Candidate) -> str:
     """What serves or is published; an orphan serves nobody who is declared, and is taken out of service first."""
     if one.live.remote in it.relied_on_elsewhere:
         return it.relied_on_elsewhere[one.live.remote]
@@ -122,7 +122,7 @@ def _is_relied_on(it: Surroundings, one: Candidate) -> str:
     return "it is what applications were told of" if one.known.key == block.published else ""
 
 
-def _is_unrecorded(it: Surroundings, one: Candidate) -> str:
+def _is_unrecorded(it: PruneContext, one: Candidate) -> str:
     if one.locked is not None:
         return ""
     if it.pruning.older_than is None:
@@ -132,7 +132,7 @@ def _is_unrecorded(it: Surroundings, one: Candidate) -> str:
     return "" if it.has_model(one) else "it is the record of a job, and there is no model to delete"
 
 
-def _is_young(it: Surroundings, one: Candidate) -> str:
+def _is_young(it: PruneContext, one: Candidate) -> str:
     if it.pruning.older_than is None:
         return ""
     created = instant(one.live.create_time)
@@ -141,7 +141,7 @@ def _is_young(it: Surroundings, one: Candidate) -> str:
     return "" if it.now - created > it.pruning.older_than else "it is not older than --older-than"
 
 
-def _is_needed(it: Surroundings, one: Candidate) -> str:
+def _is_needed(it: PruneContext, one: Candidate) -> str:
     """What the manifest asks for, or may ask for."""
     manifest = it.manifests.get(one.name)
     if manifest is None or one.known.state is not State.ACTIVE:
@@ -162,7 +162,7 @@ def retention(manifest: Manifest) -> str:
     return f"spec.lifecycle.retain keeps {amount} ready generation{'' if amount == 1 else 's'}"
 
 
-_Rule = Callable[[Surroundings, Candidate], str]
+_Rule = Callable[[PruneContext, Candidate], str]
 _RULES: Final[tuple[_Rule, ...]] = (
     _passes,
     _is_anothers,

@@ -10,7 +10,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, instant
 from reconciler.domain.model import Manifest, State
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.generations import Known, Observation, choose, known_generations, satisfies
+from reconciler.planning.generations import Observation, ResolvedGeneration, choose, known_generations, satisfies
 from reconciler.planning.lineage import recorded_parent, with_source
 
 _OFFLINE = Observation()
@@ -110,12 +110,12 @@ def _with_parent(manifest: Manifest, scope: str, lock: Lock) -> Manifest:
     return with_source(manifest, recorded_parent(parent, scope, lock, _OFFLINE) if parent else None)
 
 
-def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[Known, ...]:
+def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[ResolvedGeneration, ...]:
     known = known_generations(manifest.name, scope, model, _OFFLINE, ())
     return tuple(one for one in known if satisfies(one, manifest))
 
 
-def _rejected(name: str, model: LockedModel, satisfying: Iterable[Known]) -> LockedGeneration:
+def _rejected(name: str, model: LockedModel, satisfying: Iterable[ResolvedGeneration]) -> LockedGeneration:
     rejected = [one for one in model.generations if one.key in model.rejected]
     good = {one.key for one in satisfying}
     serving = model.generation(model.serving)
@@ -178,7 +178,7 @@ def _is_held(one: LockedGeneration | None, manifest: Manifest) -> bool:
 
 
 def _require_lasting(
-    model: LockedModel, one: LockedGeneration, manifest: Manifest, satisfying: tuple[Known, ...]
+    model: LockedModel, one: LockedGeneration, manifest: Manifest, satisfying: tuple[ResolvedGeneration, ...]
 ) -> None:
     """Refuse what the next apply would undo."""
     rejected = tuple(key for key in model.rejected if key != one.key)

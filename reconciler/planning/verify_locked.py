@@ -14,7 +14,7 @@ from reconciler.planning.moved import with_carried
 _OFFLINE = Observation()
 
 
-def not_ready(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: str) -> Iterator[Problem]:
+def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: str) -> Iterator[Problem]:
     """A problem for each manifest for which the lock names no ready generation with exactly the declared content."""
     ready: dict[str, Parent] = {}
     manifests = tuple(manifests)

@@ -13,7 +13,7 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.summary import LEVELS, Entry, Gist, gist_of
+from reconciler.reports.summary import LEVELS, Entry, ReportSummary, gist_of
 from reconciler.reports.text.escape import terminal_safe
 
 _NO_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -58,7 +58,7 @@ def _whose(entry: Entry) -> tuple[str, str, str]:
     return entry.file, entry.name, entry.part
 
 
-def _case(gist: Gist, entries: list[Entry]) -> ET.Element:
+def _case(gist: ReportSummary, entries: list[Entry]) -> ET.Element:
     """One case; the gravest entry decides how it ended."""
     worst = min(entries, key=lambda entry: LEVELS.index(entry.level))
     above = entries[0].name if entries[0].part else entries[0].file

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from reconciler.domain.errors import shortened
 from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.summary import LEVELS, Detail, Entry, Gist, Level, gist_of
+from reconciler.reports.summary import LEVELS, Detail, Entry, Level, ReportSummary, gist_of
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import counted
 
@@ -171,7 +171,7 @@ class _Part:
     name: str = ""
 
 
-def _head(gist: Gist) -> str:
+def _head(gist: ReportSummary) -> str:
     about = f" for target {code(shortened(gist.target, _WORDS_SHOWN))}" if gist.target else ""
     lines = [
         marker(gist.kind, gist.target),
@@ -186,7 +186,7 @@ def _head(gist: Gist) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-def _parts(gist: Gist) -> Iterator[_Part]:
+def _parts(gist: ReportSummary) -> Iterator[_Part]:
     for warning in gist.warnings:
         yield _Part("warning", f"- ⚠️ {prose(_cut(warning, _DETAIL_SHOWN))}", 1, "warning")
     for remark in gist.remarks:

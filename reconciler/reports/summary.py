@@ -65,7 +65,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Gist:
+class ReportSummary:
     """What a document says in short.
 
     ``summary`` says what it comes to, ``about`` what target it is about, ``facts`` where data goes, ``warnings`` what
@@ -83,7 +83,7 @@ class Gist:
     remarks: tuple[str, ...] = ()
 
 
-def gist_of(document: Document) -> Gist:
+def gist_of(document: Document) -> ReportSummary:
     """What the document says in short.
 
     Raises:
@@ -108,11 +108,11 @@ def _gist(
     facts: Iterable[Detail] = (),
     warnings: Iterable[str] = (),
     remarks: Iterable[str] = (),
-) -> Gist:
+) -> ReportSummary:
     target = document.get("target", {})
     simulated = " (simulated training)" if document.get("simulated") else ""
     where = [(field, target[field]) for field in ("project", "location", "scope") if field in target]
-    return Gist(
+    return ReportSummary(
         kind=document["kind"],
         target=target.get("name", ""),
         about=(("service", f"{target['label']}{simulated}"), *where) if target else (),
@@ -134,7 +134,7 @@ def _shown_file(file: str, root: str) -> str:
     return display_path(file, root) if file and file != "-" else ""
 
 
-def _plan(document: Document) -> Gist:
+def _plan(document: Document) -> ReportSummary:
     root, explained = document["target"].get("root", ""), dict[str, str]()
     entries = [_action(one, root, explained) for one in document["actions"]]
     places = {entry.name: entry for entry in entries}
@@ -191,7 +191,7 @@ def _action_level(one: Document) -> Level:
     return "note" if one["action"] == "wait" else "change"
 
 
-def _drift(document: Document) -> Gist:
+def _drift(document: Document) -> ReportSummary:
     unmanaged = document.get("unmanaged", 0)
     return _gist(
         document,
@@ -251,7 +251,7 @@ _OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
 }
 
 
-def _result(document: Document) -> Gist:
+def _result(document: Document) -> ReportSummary:
     root, explained = document["target"].get("root", ""), dict[str, str]()
     unpublished = [f"Not published: {document['unpublished']}"] if "unpublished" in document else []
     return _gist(
@@ -301,7 +301,7 @@ def _misses(result: Document) -> Iterator[str]:
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
 
 
-def _status(document: Document) -> Gist:
+def _status(document: Document) -> ReportSummary:
     root = document["target"].get("root", "")
     entries = [_model(one, root) for one in document["models"]]
     asked = "asked for permissions alone" if "access" in document else "not asked"
@@ -345,7 +345,7 @@ def _model(one: Document, root: str) -> Entry:
     )
 
 
-def _check(document: Document) -> Gist:
+def _check(document: Document) -> ReportSummary:
     entries = [entry for model in document["models"] for entry in _examined(model)]
     entries += [Entry(name, "not checked", "warning", "nothing serves it") for name in document["unserved"]]
     results = [one for model in document["models"] for one in model.get("checks", {}).get("results", ())]
@@ -374,7 +374,7 @@ def _examined(model: Document) -> Iterator[Entry]:
 _STANDINGS: Final[Mapping[str, Level]] = {"serving": "good", "rejected": "warning", "held": "failed"}
 
 
-def _history(document: Document) -> Gist:
+def _history(document: Document) -> ReportSummary:
     root = document["target"].get("root", "")
     entries = [
         Entry(
@@ -392,7 +392,7 @@ def _history(document: Document) -> Gist:
     return _gist(document, summary, entries, failed=False, remarks=[recorded])
 
 
-def _validation(document: Document) -> Gist:
+def _validation(document: Document) -> ReportSummary:
     entries = [
         Entry(
             f"{one['file']}:{one['line']}:{one['column']}",
@@ -409,7 +409,7 @@ def _validation(document: Document) -> Gist:
     return _gist(document, f"{validation_verdict(document)}.", entries, failed=not document["valid"])
 
 
-_GISTS: Final[Mapping[str, Callable[[Document], Gist]]] = {
+_GISTS: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {
     "Plan": _plan,
     "Drift": _drift,
     "Result": _result,

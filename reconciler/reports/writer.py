@@ -11,7 +11,7 @@ from typing import Final
 from reconciler.domain.errors import UsageError
 from reconciler.reports.documents.plan_and_result import Document
 
-Face = Callable[[Document], str]
+Renderer = Callable[[Document], str]
 
 
 def _json(document: Document) -> str:
@@ -37,11 +37,13 @@ def _junit(document: Document) -> str:
     return junit(document)
 
 
-FACES: Final[Mapping[str, Face]] = MappingProxyType({".json": _json, ".md": _markdown, ".html": _html, ".xml": _junit})
+FACES: Final[Mapping[str, Renderer]] = MappingProxyType(
+    {".json": _json, ".md": _markdown, ".html": _html, ".xml": _junit}
+)
 """What draws a report, by the end of its file's name."""
 
 
-def face_of(report: str) -> Face:
+def face_of(report: str) -> Renderer:
     """What draws a report of that name; raises UsageError where its end says nothing."""
     suffix = PurePath(report).suffix.lower()
     if suffix not in FACES:

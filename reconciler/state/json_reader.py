@@ -24,12 +24,12 @@ _CALLED: Mapping[type, str] = {
 }
 
 
-class OddFieldError(ValueError):
+class DecodeError(ValueError):
     """A field is missing or of another type; the message says which and where."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class JsonReader:
     """One JSON object and where it stands in its document, as in ``models.n.generations[0]``; empty for the document.
 
     Every method raises OddFieldError for a field of another type.
@@ -42,7 +42,7 @@ class Block:
         """A field that must be there; raises OddFieldError when it is not."""
         value = self.find(name, kind)
         if value is None:
-            raise OddFieldError(f"{self.where} lacks {name}")
+            raise DecodeError(f"{self.where} lacks {name}")
         return value
 
     def find(self, name: str, kind: type[T]) -> T | None:
@@ -54,18 +54,18 @@ class Block:
         """A ``sha256:`` digest that must be there."""
         text = self.need(name, str)
         if not _DIGEST.fullmatch(text):
-            raise OddFieldError(f"{self._place(name)} is no sha256 digest")
+            raise DecodeError(f"{self._place(name)} is no sha256 digest")
         return text
 
-    def block(self, name: str) -> Block:
+    def block(self, name: str) -> JsonReader:
         """An object inside this one, empty where there is none."""
-        return Block(self._place(name), self.find(name, dict) or {})
+        return JsonReader(self._place(name), self.find(name, dict) or {})
 
-    def blocks(self, name: str) -> tuple[Block, ...]:
+    def blocks(self, name: str) -> tuple[JsonReader, ...]:
         """The objects of a list, none where there is no list."""
         items = self.find(name, list) or []
         places = (f"{self._place(name)}[{index}]" for index in range(len(items)))
-        return tuple(Block(where, _typed(item, dict, where)) for where, item in zip(places, items, strict=True))
+        return tuple(JsonReader(where, _typed(item, dict, where)) for where, item in zip(places, items, strict=True))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The texts of a list, none where there is no list."""
@@ -82,7 +82,7 @@ class Block:
 
 def _typed(value: Any, kind: type[T], where: str) -> T:
     if not (_is_number(value) if kind is float else type(value) is kind):
-        raise OddFieldError(f"{where} is no {_CALLED[kind]}")
+        raise DecodeError(f"{where} is no {_CALLED[kind]}")
     typed: T = value
     return typed
 

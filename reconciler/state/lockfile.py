@@ -12,7 +12,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
 from reconciler.state.conflict_markers import has_markers
-from reconciler.state.json_reader import Block, OddFieldError
+from reconciler.state.json_reader import DecodeError, JsonReader
 
 LOCK_VERSION: Final = 1
 UPGRADE: Final = "upgrade reconcile"
@@ -149,7 +149,7 @@ def loads(text: str, file: str) -> Lock:
         raise ReconcileError(f"{file} has version {version}, and this reconcile reads up to {LOCK_VERSION}", UPGRADE)
     try:
         return _lock_of(document)
-    except OddFieldError as error:
+    except DecodeError as error:
         raise _unreadable(f"{file}: {error}", file) from error
 
 
@@ -186,17 +186,17 @@ def _no_constant(name: str) -> float:
 
 
 def _lock_of(document: dict[str, Any]) -> Lock:
-    root = Block("", document)
+    root = JsonReader("", document)
     target, models = root.block("target"), root.block("models")
     if models.fields and not target.fields:
-        raise OddFieldError("target is missing, so nobody knows whose models these are")
+        raise DecodeError("target is missing, so nobody knows whose models these are")
     return Lock(
         target=_target_of(target) if target.fields else None,
         models={name: _model_of(models.block(name)) for name in models.fields},
     )
 
 
-def _target_of(block: Block) -> LockedTarget:
+def _target_of(block: JsonReader) -> LockedTarget:
     limits = block.block("limits")
     return LockedTarget(
         name=block.need("name", str),
@@ -208,7 +208,7 @@ def _target_of(block: Block) -> LockedTarget:
     )
 
 
-def _model_of(block: Block) -> LockedModel:
+def _model_of(block: JsonReader) -> LockedModel:
     return LockedModel(
         manifest=block.need("manifest", str),
         serving=block.find("serving", str),
@@ -219,7 +219,7 @@ def _model_of(block: Block) -> LockedModel:
     )
 
 
-def _generation_of(block: Block) -> LockedGeneration:
+def _generation_of(block: JsonReader) -> LockedGeneration:
     numbers = block.block("hyperparameters")
     return LockedGeneration(
         key=block.need("key", str),
@@ -247,22 +247,22 @@ def _generation_of(block: Block) -> LockedGeneration:
     )
 
 
-def _remote_of(block: Block) -> str:
+def _remote_of(block: JsonReader) -> str:
     """Only what is intended has no remote name yet."""
     if block.find("state", str) == State.INTENDED:
         return block.find("remote", str) or ""
     return block.need("remote", str)
 
 
-def _source_of(block: Block) -> Source:
+def _source_of(block: JsonReader) -> Source:
     names = ("baseModel", "tunedModel", "generation", "remote")
     source = Source(*(block.find(name, str) or "" for name in names))
     if not source.identity:
-        raise OddFieldError(f"{block.where} names neither baseModel nor generation nor remote")
+        raise DecodeError(f"{block.where} names neither baseModel nor generation nor remote")
     return source
 
 
-def _checks_of(block: Block) -> RecordedChecks | None:
+def _checks_of(block: JsonReader) -> RecordedChecks | None:
     if not block.fields:
         return None
     scores = block.numbers("scores")
@@ -278,7 +278,7 @@ def _checks_of(block: Block) -> RecordedChecks | None:
     )
 
 
-def _dataset_of(block: Block) -> Dataset:
+def _dataset_of(block: JsonReader) -> Dataset:
     return Dataset(
         path=block.find("path", str) or "",
         digest=block.digest("digest"),
@@ -289,7 +289,7 @@ def _dataset_of(block: Block) -> Dataset:
     )
 
 
-def _resources_of(block: Block) -> Resources:
+def _resources_of(block: JsonReader) -> Resources:
     texts = {name: block.find(name, str) or "" for name in ("job", "model", "endpoint", "location")}
     checkpoints = tuple(
         Checkpoint(
@@ -303,24 +303,24 @@ def _resources_of(block: Block) -> Resources:
     return Resources(checkpoints=checkpoints, **texts)
 
 
-def _state_of(block: Block) -> State:
+def _state_of(block: JsonReader) -> State:
     text = block.need("state", str)
     try:
         return State(text)
     except ValueError as error:
-        raise OddFieldError(f"{block.where}.state is none of {', '.join(State)}") from error
+        raise DecodeError(f"{block.where}.state is none of {', '.join(State)}") from error
 
 
-def _time_of(block: Block, name: str) -> str:
+def _time_of(block: JsonReader, name: str) -> str:
     text = block.find(name, str) or ""
     try:
         odd = bool(text) and datetime.fromisoformat(text).tzinfo is None
     except ValueError:
         odd = True
     if odd:
-        raise OddFieldError(f"{block.where}.{name} is no RFC 3339 time")
+        raise DecodeError(f"{block.where}.{name} is no RFC 3339 time")
     return text
 
 
-def _failure_of(block: Block) -> Failure | None:
+def _failure_of(block: JsonReader) -> Failure | None:
     return Failure(block.need("code", int), block.need("message", str)) if block.fields else None

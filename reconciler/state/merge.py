@@ -25,7 +25,7 @@ ABSENT: Final = object()
 """The ancestor's value where it has none: it equals nothing."""
 
 
-def picked(base: Any, ours: _T, theirs: _T, settle: Settle) -> _T:
+def pick_changed(base: Any, ours: _T, theirs: _T, settle: Settle) -> _T:
     """The value that was changed, where only one side did that."""
     if theirs in (ours, base):
         return ours
@@ -33,7 +33,7 @@ def picked(base: Any, ours: _T, theirs: _T, settle: Settle) -> _T:
     return settled
 
 
-def fuller(_base: object, ours: _T, theirs: _T) -> _T:
+def prefer_nonempty(_base: object, ours: _T, theirs: _T) -> _T:
     """The value that says more; of two that say as much always the same one."""
     return max(ours, theirs, key=lambda one: (one not in (None, "", (), {}), len(repr(one)), repr(one)))
 
@@ -43,7 +43,7 @@ def later(_base: object, ours: str, theirs: str) -> str:
     return max(ours, theirs, key=lambda one: (instant(one) or NEVER, one))
 
 
-def united(base: Iterable[str], ours: Iterable[str], theirs: Iterable[str]) -> tuple[str, ...]:
+def merge_sets(base: Iterable[str], ours: Iterable[str], theirs: Iterable[str]) -> tuple[str, ...]:
     """A set as both sides changed it: what either added, without what either removed."""
     before, one, other = set(base), set(ours), set(theirs)
     kept = (one & other) | ((one ^ other) - before)
@@ -106,7 +106,7 @@ def merge(base: Lock | None, ours: Lock, theirs: Lock) -> Merged:
         notes += told
         if found:
             models[name] = found
-    target = picked(before.target, ours.target, theirs.target, _target)
+    target = pick_changed(before.target, ours.target, theirs.target, _target)
     return Merged(Lock(target, models), tuple(notes))
 
 
@@ -134,10 +134,12 @@ def _target(base: LockedTarget | None, ours: LockedTarget | None, theirs: Locked
         return ours or theirs
     before = base.limits if base else {}
     names = sorted(before.keys() | ours.limits.keys() | theirs.limits.keys())
-    limits = {name: picked(before.get(name), ours.limits.get(name), theirs.limits.get(name), _lower) for name in names}
+    limits = {
+        name: pick_changed(before.get(name), ours.limits.get(name), theirs.limits.get(name), _lower) for name in names
+    }
     return replace(
         ours,
-        name=picked(base.name if base else ABSENT, ours.name, theirs.name, fuller),
+        name=pick_changed(base.name if base else ABSENT, ours.name, theirs.name, prefer_nonempty),
         limits={name: limit for name, limit in limits.items() if limit is not None},
     )
 
@@ -158,7 +160,7 @@ def _model(
             return one or other
         return _Union(name, before or _NEW, one, other, notes).model()
 
-    return picked(base, ours, theirs, settle), notes
+    return pick_changed(base, ours, theirs, settle), notes
 
 
 class _Union:
@@ -181,12 +183,12 @@ class _Union:
         if field == "generations":
             return tuple(sorted(self._generations(), key=lambda one: (one.moment, one.key), reverse=True))
         settled: Mapping[str, Settle] = {
-            "rejected": united,
+            "rejected": merge_sets,
             "serving": self._promoted_last,
             "published": self._promoted_last,
         }
         ours, theirs = (getattr(side, field) for side in self._sides)
-        return picked(getattr(self._base, field), ours, theirs, settled.get(field, fuller))
+        return pick_changed(getattr(self._base, field), ours, theirs, settled.get(field, prefer_nonempty))
 
     # what serves
 
@@ -240,7 +242,7 @@ class _Union:
         ours, theirs = self._sides
         keys = dict.fromkeys(one.key for side in self._sides for one in side.generations)
         for key in keys:
-            found = picked(
+            found = pick_changed(
                 self._base.generation(key), ours.generation(key), theirs.generation(key), self._one_generation
             )
             if found or (found := self._begun_to_serve(key)):
@@ -266,7 +268,7 @@ class _Union:
             return self._one_training(base, ours, theirs)
         leader = max(ours, theirs, key=_knowledge)
         merged = _by_field(base, ours, theirs, _GENERATION)
-        state, failure = picked(
+        state, failure = pick_changed(
             (base.state, base.failure) if base else ABSENT,
             (ours.state, ours.failure),
             (theirs.state, theirs.failure),
@@ -290,7 +292,7 @@ class _Union:
             self._notes.append(
                 f"{self._name}: {kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} counts"
             )
-        rejection = picked(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, joined)
+        rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, joined)
         return replace(kept, rejection=rejection)
 
     def _explained(self, one: LockedGeneration, merged: LockedModel) -> LockedGeneration:
@@ -314,11 +316,11 @@ def _by_field(
 ) -> LockedGeneration:
     names = [one.name for one in fields(LockedGeneration)]
     values = {
-        name: picked(
+        name: pick_changed(
             getattr(base, name) if base else ABSENT,
             getattr(ours, name),
             getattr(theirs, name),
-            settle.get(name, fuller),
+            settle.get(name, prefer_nonempty),
         )
         for name in names
     }

@@ -11,7 +11,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
-from reconciler.state.json_reader import Block, OddFieldError
+from reconciler.state.json_reader import DecodeError, JsonReader
 
 POINTER_VERSION: Final = 1
 _KIND: Final = "Resolve"
@@ -124,11 +124,11 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, Entry]:
     if version > POINTER_VERSION:
         message = f"{shown} has version {version}, and this reconcile reads up to {POINTER_VERSION}"
         raise ReconcileError(message, "upgrade reconcile")
-    root = Block("", document)
+    root = JsonReader("", document)
     try:
         _require_target(root.block("target"), target, shown)
         return _entries(root.blocks("models"))
-    except OddFieldError as error:
+    except DecodeError as error:
         raise _foreign(shown, str(error)) from error
 
 
@@ -149,7 +149,7 @@ def _foreign(shown: str, why: str) -> ReconcileError:
     )
 
 
-def _require_target(block: Block, target: Target, shown: str) -> None:
+def _require_target(block: JsonReader, target: Target, shown: str) -> None:
     for name in _OWNERS:
         says, wanted = block.find(name, str), getattr(target, name) or None
         if says != wanted:
@@ -160,17 +160,17 @@ def _require_target(block: Block, target: Target, shown: str) -> None:
             )
 
 
-def _entries(blocks: Iterable[Block]) -> dict[str, Entry]:
+def _entries(blocks: Iterable[JsonReader]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for block in blocks:
         name = block.need("name", str)
         if name in entries:
-            raise OddFieldError(f"{block.where} is a second entry of {name}")
+            raise DecodeError(f"{block.where} is a second entry of {name}")
         entries[name] = Entry(
             block.need("key", str), block.find("remote", str) or "", _sampling(block.block("sampling"))
         )
     return entries
 
 
-def _sampling(block: Block) -> Sampling:
+def _sampling(block: JsonReader) -> Sampling:
     return Sampling(block.find("temperature", float), block.find("topP", float), block.find("topK", int))

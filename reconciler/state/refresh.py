@@ -22,15 +22,15 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import (
-    Known,
     Observation,
+    ResolvedGeneration,
     known_generations,
     live_of,
     marked_by_name,
     satisfies,
 )
-from reconciler.planning.moved import carried_over
-from reconciler.planning.observed_events import news
+from reconciler.planning.moved import find_moved
+from reconciler.planning.observed_events import observed_events
 from reconciler.state.record import pieced_together, taken_up
 
 _ENDS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
@@ -55,7 +55,7 @@ def refreshed(
     events: tuple[Event, ...] = ()
     steps: tuple[Callable[[Lock], Iterator[Event]], ...] = (
         lambda now: _declared(now, wanted, target),
-        lambda now: news(now, observation, target.scope, wanted, complete=complete),
+        lambda now: observed_events(now, observation, target.scope, wanted, complete=complete),
         lambda now: _facts(now, observation, target.scope),
         lambda now: _found(now, observation, wanted, target.scope),
     )
@@ -68,7 +68,7 @@ def _declared(lock: Lock, wanted: Mapping[str, Manifest], target: Target) -> Ite
     """Limits that the target has changed since stay unrecorded: the next plan is to tell of them."""
     if lock.target is None:
         yield Targeted(locked_target(target))
-    for event in carried_over(lock, wanted.values()):
+    for event in find_moved(lock, wanted.values()):
         yield event
         if isinstance(event, Renamed) and not target.publish:
             yield Published(event.former, None)  # nobody is left to be told
@@ -104,7 +104,7 @@ def _is_without_record(lock: Lock, name: str) -> bool:
 
 def _unrecorded(
     lock: Lock, observation: Observation, manifests: Iterable[Manifest], scope: str
-) -> Iterator[tuple[str, Known]]:
+) -> Iterator[tuple[str, ResolvedGeneration]]:
     """The generations that bear our mark and a manifest's name, and that the lock does not hold."""
     manifests = tuple(manifests)
     marked = marked_by_name(scope, observation, lock, manifests)
@@ -116,7 +116,7 @@ def _unrecorded(
                 yield manifest.name, known
 
 
-def _recorded(known: Known, manifest: Manifest, parents: Mapping[str, Source]) -> LockedGeneration | None:
+def _recorded(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str, Source]) -> LockedGeneration | None:
     """``None`` where the service does not say what a generation was tuned from, which every record does."""
     if known.live is None:
         return None

@@ -25,7 +25,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import Observation, recorded_generation, satisfies
-from reconciler.planning.moved import carried_over, carrying_actions, declared_names, with_carried
+from reconciler.planning.moved import carrying_actions, declared_names, find_moved, with_carried
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds
@@ -91,28 +91,28 @@ def test_the_first_data_set_is_claimed_once() -> None:
     one = taken()
     lock = Lock(models={"numbers": block(one)})
     declared = replace(unknown("Say: "), dataset=MADE.dataset)
-    (event,) = carried_over(lock, [declared])
+    (event,) = find_moved(lock, [declared])
     assert event == Claimed("numbers", one.key, MADE.dataset, "Say: ")
     after = with_carried(lock, [declared])
     (claimed,) = after.models["numbers"].generations
     assert claimed == replace(one, dataset=MADE.dataset, preamble="Say: ", claimed=True)
-    assert carried_over(after, [declared]) == ()
+    assert find_moved(after, [declared]) == ()
     other = replace(declared, dataset=Made(data="B").dataset)
-    assert carried_over(after, [other]) == ()
+    assert find_moved(after, [other]) == ()
     assert not satisfies(recorded_generation(claimed, SCOPE, "numbers", Observation()), other)
     assert satisfies(recorded_generation(claimed, SCOPE, "numbers", Observation()), declared)
 
 
 def test_an_object_that_was_not_looked_at_claims_nothing() -> None:
     lock = Lock(models={"numbers": block(taken())})
-    assert carried_over(lock, [replace(unknown(), dataset=Dataset("gs://bucket/data.jsonl", "", 0))]) == ()
+    assert find_moved(lock, [replace(unknown(), dataset=Dataset("gs://bucket/data.jsonl", "", 0))]) == ()
 
 
 def test_a_preamble_alone_is_claimed_as_often_as_it_changes() -> None:
     lock = with_carried(Lock(models={"numbers": block(taken())}), [unknown("Say: ")])
     (one,) = lock.models["numbers"].generations
     assert (one.preamble, one.claimed, one.dataset.is_unknown) == ("Say: ", False, True)
-    assert [event.preamble for event in carried_over(lock, [unknown()]) if isinstance(event, Claimed)] == [""]
+    assert [event.preamble for event in find_moved(lock, [unknown()]) if isinstance(event, Claimed)] == [""]
 
 
 def test_a_renamed_model_keeps_everything_but_its_name() -> None:
@@ -125,7 +125,7 @@ def test_a_renamed_model_keeps_everything_but_its_name() -> None:
     }
     told = record(record(lock, Published("numbers", None)), Published("sums", one.key))
     assert told.models == {"sums": replace(before, manifest="sums.yaml")}
-    assert carried_over(lock, [called("sums", "numbers")]) == ()
+    assert find_moved(lock, [called("sums", "numbers")]) == ()
 
 
 def test_a_renamed_generation_goes_on_satisfying_and_bearing_its_mark() -> None:

@@ -21,7 +21,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import Observation
-from reconciler.planning.observed_events import news
+from reconciler.planning.observed_events import observed_events
 from support.core_cases import SCOPE, Made, intended, job, live, manifest, recorded
 
 ONE, OTHER = Made(), Made(data="B")
@@ -40,7 +40,7 @@ def told(
     complete: bool = True,
 ) -> list[Event]:
     seen = Observation({model.remote: model for model in shown}, gone)
-    return list(news(lock, seen, SCOPE, manifests, complete=complete))
+    return list(observed_events(lock, seen, SCOPE, manifests, complete=complete))
 
 
 @pytest.mark.parametrize(

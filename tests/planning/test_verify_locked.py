@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.planning.verify_locked import not_ready
+from reconciler.planning.verify_locked import verify_locked
 from support.core_cases import SCOPE, Made, manifest, recorded
 
 MADE = Made()
@@ -28,7 +28,7 @@ def lock_of(*generations: LockedGeneration) -> Lock:
     ids=["same", "other attempt", "a default left out"],
 )
 def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: LockedGeneration) -> None:
-    assert list(not_ready([manifest(wanted)], SCOPE, lock_of(generation), LOCKFILE)) == []
+    assert list(verify_locked([manifest(wanted)], SCOPE, lock_of(generation), LOCKFILE)) == []
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: 
     ids=["nothing", "other content", "training", "failed", "two"],
 )
 def test_anything_less_is_a_problem_at_the_manifests_name(lock: Lock, found: str) -> None:
-    (problem,) = not_ready([manifest(MADE)], SCOPE, lock, LOCKFILE)
+    (problem,) = verify_locked([manifest(MADE)], SCOPE, lock, LOCKFILE)
     assert str(problem) == (
         f"numbers.yaml:1:1: metadata.name: {LOCKFILE} names no ready generation of numbers with this content "
         f"({found}); run reconcile apply where training is allowed, and commit the lockfile"
@@ -55,5 +55,5 @@ def test_anything_less_is_a_problem_at_the_manifests_name(lock: Lock, found: str
 
 def test_every_manifest_that_is_not_ready_is_told() -> None:
     manifests = [manifest(Made(name=name)) for name in ("numbers", "words", "letters")]
-    problems = not_ready(manifests, SCOPE, lock_of(recorded(MADE)), LOCKFILE)
+    problems = verify_locked(manifests, SCOPE, lock_of(recorded(MADE)), LOCKFILE)
     assert [problem.place.file for problem in problems] == ["words.yaml", "letters.yaml"]

@@ -15,7 +15,7 @@ from google.cloud import aiplatform_v1 as vertex
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
 from reconciler.domain.inference import Answer, Prompt, Reply
-from reconciler.domain.model import Generation, Handle, RemoteModel, Sampling, Source, State
+from reconciler.domain.model import CreateRequest, Handle, RemoteModel, Sampling, Source, State
 from reconciler.domain.ports import Created, Provider
 from reconciler.providers.generativelanguage import provider as generativelanguage
 from reconciler.providers.vertex import provider as vertex_ai
@@ -64,7 +64,7 @@ def run(service: Process, version: str, act: Callable[[Provider], Awaitable[T]])
     return asyncio.run(work())
 
 
-def trained(service: Process, version: str, wanted: Generation, until: float = DONE) -> RemoteModel:
+def trained(service: Process, version: str, wanted: CreateRequest, until: float = DONE) -> RemoteModel:
     created = run(service, version, lambda provider: provider.create(wanted, EXAMPLES))
     assert isinstance(created, Created)
     handle = Handle(created.handle.remote)

@@ -17,7 +17,7 @@ from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import Adopted, Checked, Dropped, Event, Intended, Promoted, Started, observed, record
 from reconciler.planning.generations import Observation
-from reconciler.planning.observed_events import news
+from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from support.core_cases import (
     CAPABILITIES,
@@ -87,7 +87,7 @@ class World:
     def refreshed(self) -> World:
         """The lock with what the observation says of the recorded generations."""
         declared = {one.name: one for one in self.manifests}
-        events = news(self.lock, self.observation, SCOPE, declared, complete=self.request.complete)
+        events = observed_events(self.lock, self.observation, SCOPE, declared, complete=self.request.complete)
         return replace(self, lock=reduce(record, events, self.lock))
 
     def carried_out(self, made: Plan) -> World:

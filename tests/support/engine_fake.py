@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.domain.identity import key_of
 from reconciler.domain.model import (
-    Generation,
+    CreateRequest,
     Handle,
     Limits,
     Manifest,
@@ -85,7 +85,7 @@ class Eventful(FakeProvider):
 
     async def create(
         self,
-        generation: Generation,
+        generation: CreateRequest,
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:
@@ -197,7 +197,7 @@ class World:
         first = self.jobs.jobs["jobs/1"]
         assert first.mark is not None
         assert first.source is not None
-        generation = Generation(
+        generation = CreateRequest(
             key=key_of(first.mark),
             mark=first.mark,
             source=first.source,

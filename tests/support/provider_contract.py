@@ -16,7 +16,7 @@ import httpx
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
-    Generation,
+    CreateRequest,
     Handle,
     Hyperparameters,
     RemoteModel,
@@ -116,17 +116,17 @@ class Service(ABC):
         name: str = "number-generator",
         sampling: Sampling | None = None,
         parent: RemoteModel | None = None,
-    ) -> Generation:
+    ) -> CreateRequest:
         declared = self.hyperparameters if hyperparameters is None else hyperparameters
         made = generation(name, base_model=self.base_model, hyperparameters=declared, sampling=sampling)
         return replace(made, source=Source(remote=parent.resources.model or parent.remote)) if parent else made
 
-    def train(self, wanted: Generation) -> Handle:
+    def train(self, wanted: CreateRequest) -> Handle:
         created = self.run(lambda provider: provider.create(wanted, EXAMPLES))
         assert isinstance(created, Created)
         return created.handle
 
-    def trained(self, wanted: Generation | None = None) -> RemoteModel:
+    def trained(self, wanted: CreateRequest | None = None) -> RemoteModel:
         """A model whose training has ended."""
         handle = self.train(wanted or self.generation())
         self.time.now += NEVER

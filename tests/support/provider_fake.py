@@ -15,9 +15,9 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
+    CreateRequest,
     Example,
     Failure,
-    Generation,
     Handle,
     Mark,
     RemoteModel,
@@ -57,7 +57,7 @@ class FakeJobs:
     """The jobs whose models were deleted."""
     _hidden: dict[str, int] = field(default_factory=dict)
 
-    def start(self, generation: Generation, examples: Iterable[TrainingExample] = ()) -> RemoteModel:
+    def start(self, generation: CreateRequest, examples: Iterable[TrainingExample] = ()) -> RemoteModel:
         """A new job, however many there are already; refuses a base or tuned model that it does not know."""
         source = self._source(generation.source)
         name = f"jobs/{len(self.jobs) + 1}"
@@ -148,7 +148,7 @@ class FakeProvider:
 
     async def create(
         self,
-        generation: Generation,
+        generation: CreateRequest,
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:

@@ -12,7 +12,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf.json_format import Parse
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
-from reconciler.domain.model import Dataset, Example, Generation, Hyperparameters, Sampling, Source
+from reconciler.domain.model import CreateRequest, Dataset, Example, Hyperparameters, Sampling, Source
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
@@ -44,11 +44,11 @@ def generation(
     hyperparameters: Hyperparameters | None = None,
     sampling: Sampling | None = None,
     attempt: int = 0,
-) -> Generation:
+) -> CreateRequest:
     declared = {"epochCount": 3, "batchSize": 2, "learningRate": 0.001} if hyperparameters is None else hyperparameters
     source = Source(base_model)
     content = Content("acme/nlp", name, source, declared, dataset_digest(EXAMPLES), attempt)
-    return Generation(
+    return CreateRequest(
         key=key_of(content.mark()),
         mark=content.mark(),
         source=source,

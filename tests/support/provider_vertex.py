@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.model import Generation, Target
+from reconciler.domain.model import CreateRequest, Target
 from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.wire import Placement, write_job
 from support.provider_contract import TARGET
@@ -31,14 +31,14 @@ def name_of(number: int) -> str:
     return f"projects/123/locations/us-central1/tuningJobs/{number}"
 
 
-def body_of(number: int = 1, state: str = "PENDING", wanted: Generation = WANTED, **more: Any) -> dict[str, Any]:
+def body_of(number: int = 1, state: str = "PENDING", wanted: CreateRequest = WANTED, **more: Any) -> dict[str, Any]:
     """A job as the service shows it; later numbers were created later."""
     created = f"2026-01-01T00:00:{number:02}Z"
     placed = write_job(wanted, Placement("gs://b/o.jsonl"))
     return {**placed, "name": name_of(number), "state": f"JOB_STATE_{state}", "createTime": created, **more}
 
 
-def job(number: int = 1, state: str = "PENDING", wanted: Generation = WANTED, **more: Any) -> Response:
+def job(number: int = 1, state: str = "PENDING", wanted: CreateRequest = WANTED, **more: Any) -> Response:
     return JSONResponse(body_of(number, state, wanted, **more))
 
 

@@ -14,7 +14,7 @@ from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.history import history_of
 from reconciler.reports.documents.check import Examined, check_document
 from reconciler.reports.documents.history import History, history_document
-from reconciler.reports.documents.model_details import portraits
+from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan_and_result import Document, Outcome, envelope, plan_document, result_document
 from reconciler.reports.documents.status import status_document
 from support.render_values import (
@@ -129,7 +129,7 @@ LIVE: Final = {
         _trained(_WORDS, 300, 600.0, 0.42),
     )
 }
-PORTRAITS: Final = portraits(LOCK, LIVE)
+PORTRAITS: Final = model_details(LOCK, LIVE)
 
 _UPDATE: Final = Action(
     name="words",

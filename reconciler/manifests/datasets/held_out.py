@@ -12,7 +12,7 @@ from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
 from reconciler.manifests.datasets import load
 from reconciler.manifests.datasets.load import DatasetSource
 from reconciler.manifests.datasets.rows import ConversationRow, Fault, Items, Row
-from reconciler.manifests.datasets.sources import Origin, Surroundings, file_at, preamble_of
+from reconciler.manifests.datasets.sources import LoadContext, Origin, file_at, preamble_of
 from reconciler.manifests.schema import counted
 from reconciler.manifests.yaml import Document, FieldPath, dotted
 
@@ -28,7 +28,7 @@ class HeldOut:
 
 
 def read_held_out(
-    document: Document, where: FieldPath, origin: Origin, surroundings: Surroundings
+    document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext
 ) -> tuple[HeldOut | None, tuple[Problem, ...]]:
     """The held-out data set declared at ``where``, and what is wrong with it; its part must fit the schema."""
     declared, at = document.child(where).value, [*where, "path"]

@@ -43,7 +43,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LoadContext:
     """What a manifest is read in: the root, its repository (resolved), and the service, unless none is asked.
 
     ``public_access`` says whether the target allows models that everyone may use.
@@ -64,7 +64,7 @@ class Reading:
     problems: tuple[Problem, ...] = ()
 
 
-def read_training(document: Document, origin: Origin, surroundings: Surroundings) -> Reading:
+def read_training(document: Document, origin: Origin, surroundings: LoadContext) -> Reading:
     """The data set to train on; the document's part about it must fit its schema."""
     reading = _read(document, TRAINING, origin, surroundings)
     able = surroundings.capabilities
@@ -77,7 +77,7 @@ def read_training(document: Document, origin: Origin, surroundings: Surroundings
     return _warned(reading, message, "add examples if the model learns too little")
 
 
-def read_validation(document: Document, block: str, origin: Origin, surroundings: Surroundings) -> Reading:
+def read_validation(document: Document, block: str, origin: Origin, surroundings: LoadContext) -> Reading:
     """The data set to measure the training on, as declared in a provider's block; its part must fit the schema."""
     reading = _read(document, ("spec", block, VALIDATION), origin, surroundings)
     if not reading.dataset or reading.dataset.examples <= _MANY_FOR_VALIDATION:
@@ -96,7 +96,7 @@ def _warned(reading: Reading, message: str, remedy: str) -> Reading:
     return Reading(reading.dataset, reading.source, (*reading.problems, warning))
 
 
-def _read(document: Document, where: FieldPath, origin: Origin, surroundings: Surroundings) -> Reading:
+def _read(document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext) -> Reading:
     declared = _at(document, where)
     path = declared.get("path", "")
     if path.startswith(REMOTE_SCHEME):
@@ -165,7 +165,7 @@ _INAPPLICABLE = {
 }
 
 
-def _source(document: Document, where: FieldPath, origin: Origin, surroundings: Surroundings) -> DatasetSource:
+def _source(document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext) -> DatasetSource:
     declared, preamble = _at(document, where), preamble_of(document)
     if "examples" in declared:
         spot = document.place(where, key=True), dotted(where)
@@ -174,7 +174,7 @@ def _source(document: Document, where: FieldPath, origin: Origin, surroundings: 
 
 
 def file_at(
-    document: Document, where: FieldPath, preamble: str, origin: Origin, surroundings: Surroundings
+    document: Document, where: FieldPath, preamble: str, origin: Origin, surroundings: LoadContext
 ) -> DatasetSource:
     """The examples in the file that is declared at ``where``, with this preamble; that part must fit its schema.
 

@@ -16,7 +16,7 @@ from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Manifest
 from reconciler.manifests.datasets.formats import file_items
 from reconciler.manifests.datasets.load import DatasetSource
-from reconciler.manifests.datasets.sources import Origin, Surroundings
+from reconciler.manifests.datasets.sources import LoadContext, Origin
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
 from reconciler.manifests.git.dataset_history import paths_within
 from reconciler.manifests.git.repository import Blob, Git, GitError
@@ -170,7 +170,7 @@ class _Tree:
                         yield file, document
 
     def _read(self, file: str, document: Document, capabilities: Capabilities) -> ManifestThen:
-        collection = Collection(Surroundings(self._root, self.folder, capabilities), lambda _name, _labels: True)
+        collection = Collection(LoadContext(self._root, self.folder, capabilities), lambda _name, _labels: True)
         collection.add(document, Origin(file, (self._root / file).parent))
         if collection.manifests:
             (manifest,) = collection.manifests

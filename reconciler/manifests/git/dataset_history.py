@@ -21,7 +21,7 @@ from reconciler.manifests.datasets import load
 from reconciler.manifests.datasets.formats import require_format
 from reconciler.manifests.datasets.load import DatasetSource, file_source, read_examples
 from reconciler.manifests.datasets.rows import Fields
-from reconciler.manifests.datasets.sources import TRAINING, Origin, Surroundings, read_training
+from reconciler.manifests.datasets.sources import TRAINING, LoadContext, Origin, read_training
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
 from reconciler.manifests.git.repository import Blob, Git, GitError
 from reconciler.manifests.paths import find_file, repository_of
@@ -118,7 +118,7 @@ class _Search:
 
     def _look(self, root: Path, repository: Path, data: str) -> None:
         """Take up what is sought and stands in one state of the files; ``data`` tells the states of the data apart."""
-        surroundings = Surroundings(root, repository, None)
+        surroundings = LoadContext(root, repository, None)
         for file, document in self._documents(surroundings):
             declared = document.child(TRAINING).value
             if self._is_new(data, file, json.dumps(declared)):
@@ -137,13 +137,13 @@ class _Search:
         if source:
             self._is_new(data, source.path, source.preamble, fields.input, fields.output)
 
-    def _documents(self, where: Surroundings) -> Iterator[tuple[str, Document]]:
+    def _documents(self, where: LoadContext) -> Iterator[tuple[str, Document]]:
         for file in filter(_is_path, self.recorded.files):
             for document in expand_lists(read(where.root / file, file, where.repository).documents):
                 if _declares(document, self.recorded.name):
                     yield file, document
 
-    def _undeclared(self, one: LockedGeneration, where: Surroundings, data: str) -> Iterator[DatasetSource]:
+    def _undeclared(self, one: LockedGeneration, where: LoadContext, data: str) -> Iterator[DatasetSource]:
         """The recorded file, whatever the manifest says of it: that may stand elsewhere by now."""
         path = one.dataset.path
         if not _is_path(path):

@@ -14,7 +14,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
-    Generation,
+    CreateRequest,
     Handle,
     RemoteModel,
     Resources,
@@ -155,7 +155,7 @@ class GenerativeLanguage(Closing):
 
     async def create(
         self,
-        generation: Generation,
+        generation: CreateRequest,
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),  # noqa: ARG002 - this API measures on nothing
     ) -> Created | Exists:

@@ -8,8 +8,8 @@ from typing import Any
 
 from reconciler.domain.identity import split_mark, with_mark
 from reconciler.domain.model import (
+    CreateRequest,
     Example,
-    Generation,
     Number,
     RemoteModel,
     Sampling,
@@ -104,7 +104,7 @@ def read_snapshots(holder: Mapping[str, Any]) -> tuple[Snapshot, ...]:
     )
 
 
-def write_generation(generation: Generation, examples: Iterable[TrainingExample]) -> Json:
+def write_generation(generation: CreateRequest, examples: Iterable[TrainingExample]) -> Json:
     """The TunedModel of a create request: what is declared, and the mark below the description."""
     rows = [{"textInput": example.input, "output": example.output} for example in map(_example, examples)]
     task: Json = {"trainingData": {"examples": {"examples": rows}}}

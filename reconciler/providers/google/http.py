@@ -37,7 +37,7 @@ ATTEMPTS = 6
 MAX_BACKOFF = 30.0
 """The longest pause between two attempts, in seconds, when the service names none itself."""
 
-MAX_OBEDIENCE = 120.0
+MAX_RETRY_AFTER = 120.0
 """The longest pause, in seconds, that a service may ask for; beyond it the run ends and says so."""
 
 MAX_BODY = 64 * 2**20
@@ -283,7 +283,7 @@ class Client:
         if refusal.status not in _RETRIED:
             return refused(str(call), refusal, self._service, remedies=call.remedies)
         delay = asked_delay(response, refusal, self._clock())
-        if delay is not None and delay > MAX_OBEDIENCE:
+        if delay is not None and delay > MAX_RETRY_AFTER:
             note = f" and asks to wait {delay:.0f} s"
             return refused(str(call), refusal, self._service, note, call.remedies)
         error = refused(str(call), refusal, self._service, remedies=call.remedies)

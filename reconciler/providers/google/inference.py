@@ -35,7 +35,7 @@ _UNSPECIFIED = "_UNSPECIFIED"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class InferenceCodec:
     """How a service is asked.
 
     ``method`` is the custom method of what answers, ``write`` makes the body of a request for that many answers, and
@@ -47,7 +47,9 @@ class Way:
     read: Callable[[Mapping[str, Any]], Reply]
 
 
-async def ask(client: Client, path: str, way: Way, prompt: Prompt, most: int, remedies: Mapping[str, str]) -> Reply:
+async def ask(
+    client: Client, path: str, way: InferenceCodec, prompt: Prompt, most: int, remedies: Mapping[str, str]
+) -> Reply:
     """The answers to a prompt, of which one request gives ``most``.
 
     Args:
@@ -138,10 +140,12 @@ def _read_candidate(ends: Sequence[str], item: Mapping[str, Any]) -> Answer:
     return Answer(said, "" if end == _ORDINARY else end)
 
 
-_GENERATE_TEXT = Way("generateText", _write_text, _read_text)
-_GENERATE_CONTENT = Way("generateContent", _write_content, partial(_read_content, _GEMINI_ENDS, _GEMINI_BLOCKS))
-WAYS: Mapping[str, Way] = MappingProxyType({"v1beta3": _GENERATE_TEXT, "v1beta": _GENERATE_CONTENT})
+_GENERATE_TEXT = InferenceCodec("generateText", _write_text, _read_text)
+_GENERATE_CONTENT = InferenceCodec(
+    "generateContent", _write_content, partial(_read_content, _GEMINI_ENDS, _GEMINI_BLOCKS)
+)
+WAYS: Mapping[str, InferenceCodec] = MappingProxyType({"v1beta3": _GENERATE_TEXT, "v1beta": _GENERATE_CONTENT})
 """How the Generative Language API is asked, by its version's name in the path. PaLM tells of no answer why it ended."""
 
-VERTEX_WAY = Way("generateContent", _write_content, partial(_read_content, _VERTEX_ENDS, _VERTEX_BLOCKS))
+VERTEX_WAY = InferenceCodec("generateContent", _write_content, partial(_read_content, _VERTEX_ENDS, _VERTEX_BLOCKS))
 """How an endpoint of Vertex AI is asked, which numbers the reasons differently."""

@@ -20,8 +20,8 @@ from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.lock import instant
 from reconciler.domain.model import (
     Capabilities,
+    CreateRequest,
     Dataset,
-    Generation,
     Handle,
     Mark,
     RemoteModel,
@@ -187,7 +187,7 @@ class Vertex(Closing):
 
     async def create(
         self,
-        generation: Generation,
+        generation: CreateRequest,
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:
@@ -293,7 +293,7 @@ class Vertex(Closing):
         return kept
 
     async def _placement(
-        self, generation: Generation, examples: Iterable[TrainingExample], validation: Iterable[TrainingExample]
+        self, generation: CreateRequest, examples: Iterable[TrainingExample], validation: Iterable[TrainingExample]
     ) -> wire.Placement:
         return wire.Placement(
             training=await self._data(generation.dataset, examples),

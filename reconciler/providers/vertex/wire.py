@@ -11,9 +11,9 @@ from typing import Any
 from reconciler.domain.identity import quoted, with_lf
 from reconciler.domain.model import (
     Checkpoint,
+    CreateRequest,
     Example,
     Failure,
-    Generation,
     Hyperparameters,
     Number,
     RemoteModel,
@@ -176,7 +176,7 @@ class Placement:
     kms_key: str = ""
 
 
-def write_job(generation: Generation, placement: Placement) -> Json:
+def write_job(generation: CreateRequest, placement: Placement) -> Json:
     """The TuningJob of a create request: what is declared, and the mark as labels."""
     spec = _present(
         {

@@ -14,7 +14,7 @@ from reconciler.state.lockfile import checks_json, source_json
 CURVE_POINTS: Final = 100
 
 
-def portraits(lock: Lock, live: Mapping[str, RemoteModel]) -> list[Document]:
+def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> list[Document]:
     """Every recorded model with its generations, newest first, sorted by name.
 
     ``live`` holds what the service shows of the recorded ones, by remote name, which is believed before the record; a

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import models_of
-from reconciler.reports.html.sections import Detail, Face, face_of
+from reconciler.reports.html.sections import Detail, PageModel, face_of
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import minute, share
 
@@ -61,7 +61,7 @@ def page(document: Document) -> str:
     )
 
 
-def _facts(document: Document, face: Face) -> tuple[Detail, ...]:
+def _facts(document: Document, face: PageModel) -> tuple[Detail, ...]:
     target = document["target"]
     where = tuple((field, target[field]) for field in ("scope", "project", "location") if field in target)
     lockfile = (("lockfile", document["lockfile"]),) if "lockfile" in document and "lock" not in target else ()

@@ -101,7 +101,7 @@ class DataChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class PageModel:
     """The first part of a page; ``lines`` are sentences, the first of which says what it comes to.
 
     ``base`` is what data sets were compared with, empty where they were not, and ``data`` what became of them.
@@ -120,7 +120,7 @@ class Face:
     data: tuple[DataChange, ...] = ()
 
 
-def face_of(document: Document) -> Face:
+def face_of(document: Document) -> PageModel:
     """The first part of the page of a document.
 
     Raises:
@@ -152,7 +152,7 @@ def _place(one: Document, root: str) -> str:
 _IN_SYNC: Final = "in sync"
 
 
-def _plan(document: Document) -> Face:
+def _plan(document: Document) -> PageModel:
     explained: dict[str, str] = {}
     root = document["target"].get("root", "")
     rows = [_action_row(action, explained, root) for action in document["actions"]]
@@ -162,7 +162,7 @@ def _plan(document: Document) -> Face:
         _IN_SYNC: "muted",
     }
     failing = document["summary"]["failing"]
-    return Face(
+    return PageModel(
         title="Plan",
         role="error" if failing else ("update" if document["changes"] else "good"),
         lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(document)])),
@@ -208,13 +208,13 @@ def _action_row(action: Document, explained: dict[str, str], root: str) -> Row:
     )
 
 
-def _result(document: Document) -> Face:
+def _result(document: Document) -> PageModel:
     explained: dict[str, str] = {}
     root = document["target"].get("root", "")
     rows = [_outcome_row(model, explained, root) for model in document["models"]]
     settled = {OUTCOMES[state][0] for state in ("inSync", "orphaned")}
     unpublished = (f"Not published: {document['unpublished']}",) if "unpublished" in document else ()
-    return Face(
+    return PageModel(
         title="Result",
         role="error" if document["exitStatus"] not in {0, 4} else ("wait" if document["exitStatus"] else "good"),
         lines=(_came_to(document), *what_next(document), *unpublished),
@@ -281,12 +281,12 @@ _STATUS_ROLES: Final[Mapping[str, Role]] = {
 }
 
 
-def _status(document: Document) -> Face:
+def _status(document: Document) -> PageModel:
     rows = [_status_row(model) for model in document["models"]]
     asked = "asked for permissions alone" if "access" in document else "not asked"
     recorded = () if document["observed"] else (f"As {document['lockfile']} records it; the service was {asked}.",)
     models = counted(len(rows), "model") + " recorded." if rows else "No models are recorded."
-    return Face(
+    return PageModel(
         title="Status",
         role="good",
         lines=(models, *recorded),
@@ -325,11 +325,11 @@ def _status_row(model: Document) -> Row:
     )
 
 
-def _drift(document: Document) -> Face:
+def _drift(document: Document) -> PageModel:
     findings = sorted(document["findings"], key=lambda one: _DRIFT_ORDER[_weight(one)])
     rows = [_finding_row(one) for one in findings]
     unmanaged = document.get("unmanaged", 0)
-    return Face(
+    return PageModel(
         title="Drift",
         role="hold" if document["drifted"] else "good",
         lines=(drift_summary(document).removeprefix("Drift: "),),
@@ -393,7 +393,7 @@ _CHECK_ROLES: Final[Mapping[str, Role]] = {
 }
 
 
-def _check(document: Document) -> Face:
+def _check(document: Document) -> PageModel:
     rows = [row for model in document["models"] for row in _check_rows(model)]
     rows += [
         Row(("nothing serves",), (Cell(name, model=name), Cell(), Cell("nothing serves", role="muted"), Cell(), Cell()))
@@ -402,7 +402,7 @@ def _check(document: Document) -> Face:
     states = Counter(state for row in rows for state in row.states)
     total = states["passed"] + states["failed"]
     line = f"{states['passed']} of {counted(total, 'check')} passed." if total else "Nothing was checked."
-    return Face(
+    return PageModel(
         title="Check",
         role="error" if document["exitStatus"] else "good",
         lines=(line,),
@@ -434,11 +434,11 @@ def _check_rows(model: Document) -> Iterator[Row]:
         )
 
 
-def _history(document: Document) -> Face:
+def _history(document: Document) -> PageModel:
     count = len(document["generations"])
     where = display_path(document["manifest"], document["target"].get("root", ""))
     generations = f"{counted(count, 'generation')} of {document['name']}, newest first." if count else ""
-    return Face(
+    return PageModel(
         title="History",
         role="good",
         lines=(
@@ -450,7 +450,7 @@ def _history(document: Document) -> Face:
     )
 
 
-_FACES: Final[Mapping[str, Callable[[Document], Face]]] = {
+_FACES: Final[Mapping[str, Callable[[Document], PageModel]]] = {
     "Check": _check,
     "Drift": _drift,
     "History": _history,

@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
-from reconciler.providers.google.inference import VERTEX_WAY, WAYS, Way, joined
+from reconciler.providers.google.inference import VERTEX_WAY, WAYS, InferenceCodec, joined
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
 from support.provider_vertex import vertex_of
 
 MODEL = "tunedModels/number-generator-3kq7w2ma"
 ENDPOINT = "projects/123/locations/us-central1/endpoints/9"
-SERVICES: dict[str, tuple[str, str, Way]] = {
+SERVICES: dict[str, tuple[str, str, InferenceCodec]] = {
     "v1beta3": (f"/v1beta3/{MODEL}:generateText", MODEL, WAYS["v1beta3"]),
     "v1beta": (f"/v1beta/{MODEL}:generateContent", MODEL, WAYS["v1beta"]),
     "v1": (f"/v1/{ENDPOINT}:generateContent", ENDPOINT, VERTEX_WAY),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.model import Dataset, Example, Generation, Handle, Source
+from reconciler.domain.model import CreateRequest, Dataset, Example, Handle, Source
 from reconciler.domain.ports import Created, Exists
 from reconciler.planning.generations import doubles
 from reconciler.providers.vertex.wire import read_job
@@ -33,7 +33,7 @@ POST = f"POST {JOBS}"
 STAT = "GET /storage/v1/b/acme-data/o/train.jsonl"
 
 
-def create(app: ASGIApp, wanted: Generation = ON_OBJECT, time: Time | None = None) -> Created | Exists:
+def create(app: ASGIApp, wanted: CreateRequest = ON_OBJECT, time: Time | None = None) -> Created | Exists:
     return act(app, lambda provider: provider.create(wanted, ()), time)
 
 

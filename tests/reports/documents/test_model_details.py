@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, Source, State
-from reconciler.reports.documents.model_details import curve, portraits
+from reconciler.reports.documents.model_details import curve, model_details
 from support.render_values import ACTIVE, DATA, KEY, REMOTE, locks, remote_models, schema, training_model
 
 CHECKS = RecordedChecks(
@@ -29,7 +29,7 @@ def lock(**fields: Any) -> Lock:
 
 
 def test_a_recorded_generation_is_told_as_the_lockfile_spells_it() -> None:
-    (one,) = portraits(lock(promote_time="2026-11-22T19:18:00Z", checks=CHECKS), {})
+    (one,) = model_details(lock(promote_time="2026-11-22T19:18:00Z", checks=CHECKS), {})
     assert (one["name"], one["manifest"], one["serving"]) == ("number-generator", "numbers.yaml", KEY)
     assert one["generations"] == [
         {
@@ -58,7 +58,7 @@ def test_a_recorded_generation_is_told_as_the_lockfile_spells_it() -> None:
 def test_what_the_service_shows_is_believed_first() -> None:
     live = training_model(3, 7.5, math.nan, 5.25)
     recorded = lock(state=State.CREATING, final_loss=None, complete_time="", effective={})
-    (one,) = portraits(recorded, {REMOTE: replace(live, hyperparameters={"batchSize": 4})})
+    (one,) = model_details(recorded, {REMOTE: replace(live, hyperparameters={"batchSize": 4})})
     (told,) = one["generations"]
     assert told["state"] == "CREATING"
     assert told["curve"] == [[1, 7.5], [3, 5.25]]
@@ -68,14 +68,14 @@ def test_what_the_service_shows_is_believed_first() -> None:
 
 def test_the_last_loss_of_what_ended_meanwhile_is_its_final_one() -> None:
     live = training_model(3, 7.5, 5.25, state=State.ACTIVE)
-    (one,) = portraits(lock(state=State.CREATING, final_loss=None), {REMOTE: live})
+    (one,) = model_details(lock(state=State.CREATING, final_loss=None), {REMOTE: live})
     assert one["generations"][0]["finalLoss"] == 5.25
 
 
 def test_rejected_generations_say_why_and_children_whose_they_are() -> None:
     child = replace(ACTIVE, source=Source(tuned_model="base", key="base-22222222"), rejection="it rhymes")
     model = LockedModel("m.yaml", rejected=(KEY,), generations=(child,))
-    (one,) = portraits(Lock(models={"poems": model}), {})
+    (one,) = model_details(Lock(models={"poems": model}), {})
     assert "serving" not in one
     (told,) = one["generations"]
     assert (told["rejected"], told["rejection"]) == (True, "it rhymes")
@@ -104,7 +104,7 @@ def test_every_document_describes_portraits_alike(name: str) -> None:
 
 @given(locks, st.lists(remote_models, max_size=3))
 def test_portraits_obey_their_schema(recorded: Lock, shown: list[RemoteModel]) -> None:
-    told = portraits(recorded, {one.remote: one for one in shown})
+    told = model_details(recorded, {one.remote: one for one in shown})
     validator = Draft202012Validator(schema("plan")["properties"]["portraits"])
     assert [error.message for error in validator.iter_errors(told)] == []
     assert [one["name"] for one in told] == sorted(recorded.models)

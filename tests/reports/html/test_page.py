@@ -18,7 +18,7 @@ from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.model_details import portraits
+from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.html.page import page
@@ -425,7 +425,7 @@ def test_every_plan_can_be_drawn(
     plan: Plan, target: Target, service: Capabilities, lock: Lock, live: list[RemoteModel]
 ) -> None:
     document = plan_document(plan, target, service, "lock.json")
-    parsed(page(document | {"portraits": portraits(lock, {one.remote: one for one in live})}))
+    parsed(page(document | {"portraits": model_details(lock, {one.remote: one for one in live})}))
 
 
 @given(locks, targets, capabilities, st.data())
@@ -433,7 +433,7 @@ def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabili
     recorded = [one.remote for model in lock.models.values() for one in model.generations]
     live = {remote: replace(data.draw(remote_models), remote=remote) for remote in recorded}
     document = status_document(lock, target, service, "lock.json", live=data.draw(st.sampled_from([None, live])))
-    root = parsed(page(document | {"portraits": portraits(lock, live)}))
+    root = parsed(page(document | {"portraits": model_details(lock, live)}))
     assert len(root.all("article")) == len(lock.models)
 
 
