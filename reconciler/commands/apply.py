@@ -181,7 +181,7 @@ class _Run:
             plan=outcome.plan,
             target=self._project.target,
             capabilities=self._project.capabilities,
-            outcomes=[one for one in self._outcomes.all() if one.name in selected or one.retired],
+            outcomes=[one for one in self._outcomes.all() if one.name in selected or one.deleted],
             requests=self._provider.requests,
             seconds=(self._env.clock() - self._began).total_seconds(),
             exit_status=outcome.exit_status,

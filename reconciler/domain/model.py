@@ -29,7 +29,7 @@ class State(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     MISSING = "MISSING"
-    RETIRED = "RETIRED"
+    DELETED = "DELETED"
 
 
 @dataclass(frozen=True, slots=True)

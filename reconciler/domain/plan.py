@@ -24,7 +24,7 @@ class Kind(StrEnum):
     ADOPT = "adopt"
     CHECK = "check"
     PROMOTE = "promote"
-    RETIRE = "retire"
+    DELETE = "delete"
     HOLD = "hold"
     NOOP = "noop"
 
@@ -85,10 +85,10 @@ PRUNING = frozenset(
         Reason.ABANDONED,
     }
 )
-"""Why a generation is deleted; whatever else retires one stops a training that doubles another."""
+"""Why a generation is deleted; whatever else deletes one stops a training that doubles another."""
 
 _ORDER = {kind: position for position, kind in enumerate(Kind)}
-EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.RETIRE})
+EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.DELETE})
 """Actions that change the service or the lockfile."""
 
 
@@ -117,7 +117,7 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Retirement:
+class Deletion:
     """What is known of a generation that is to be deleted.
 
     ``create_time`` is when it was created, and ``age`` how long ago that is. It served from ``served_from``, when it
@@ -157,7 +157,7 @@ class Action:
     set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
     ``changes`` are the fields that an update patches, or that made a new generation necessary; ``access`` are the
     permissions that it sets. ``after`` is the key of the parent generation that has to serve before a create can begin,
-    empty where nothing has to. ``checks`` counts the checks that are to run. ``retirement`` describes what is deleted.
+    empty where nothing has to. ``checks`` counts the checks that are to run. ``deletion`` describes what is deleted.
     """
 
     name: str
@@ -177,12 +177,12 @@ class Action:
     access: tuple[AccessChange, ...] = ()
     after: str = ""
     checks: int = 0
-    retirement: Retirement | None = None
+    deletion: Deletion | None = None
 
     @property
     def prunes(self) -> bool:
         """Whether it deletes a generation."""
-        return self.kind is Kind.RETIRE and self.reason in PRUNING
+        return self.kind is Kind.DELETE and self.reason in PRUNING
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -259,7 +259,7 @@ class Plan:
 
 _TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
 FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
-    Kind.CREATE: _TRAINED | {Kind.RETIRE},  # of its own double, where two runs raced
+    Kind.CREATE: _TRAINED | {Kind.DELETE},  # of its own double, where two runs raced
     Kind.WAIT: _TRAINED,
     Kind.ADOPT: _TRAINED,
     Kind.UPDATE: frozenset({Kind.CHECK, Kind.PROMOTE}),

@@ -133,7 +133,7 @@ class Provider(Protocol):
         """Stop a training; one that has ended, or is gone, is left as it is."""
         ...
 
-    async def retire(self, handle: Handle, resources: Resources) -> None:
+    async def delete(self, handle: Handle, resources: Resources) -> None:
         """Delete a model that is ready, or that failed, with all that its training made (``resources``).
 
         What is gone already is no error, and a call that was cut off anywhere can be repeated. Where a record of the

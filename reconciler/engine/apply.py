@@ -142,7 +142,7 @@ class Reconciler:
         the approved plan is carried out, other runs that share the lockfile are kept out; not while trainings run.
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
-        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.RETIRE) if not one.prunes}
+        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.DELETE) if not one.prunes}
         self._approved = allowed_by(approved)
         self._narrow_request(asked)
         try:
@@ -275,7 +275,7 @@ class Reconciler:
             return False
         if action.kind is Kind.CREATE:
             return self._options.creates and action.key in creatable and not action.after
-        if action.kind in {Kind.UPDATE, Kind.RETIRE}:
+        if action.kind in {Kind.UPDATE, Kind.DELETE}:
             allowed = self._options.writes or (self._options.creates and action.reason is Reason.DUPLICATE)
             return allowed and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
@@ -339,7 +339,7 @@ class Reconciler:
 
     def _unfinished(self, current: Plan) -> bool:
         """Whether something declared is left undone: nobody trains it, or a write that was allowed had no effect."""
-        writes = current.of_kind(Kind.UPDATE, Kind.RETIRE) if self._options.writes else ()
+        writes = current.of_kind(Kind.UPDATE, Kind.DELETE) if self._options.writes else ()
         deferred = bool(current.of_kind(Kind.WAIT))  # what follows when the parents are ready is nobody's omission yet
         creates = [one for one in current.of_kind(Kind.CREATE) if not (one.after and deferred)]
         return bool(creates or writes)

@@ -29,12 +29,12 @@ from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
     Adopted,
     Declared,
+    Deleted,
     Dropped,
     Intended,
     Promoted,
     Published,
     Refused,
-    Retired,
     Started,
     Updated,
     Withdrawn,
@@ -138,7 +138,7 @@ class Executor:
             case Kind.PROMOTE:
                 await self._require_model(action)
                 self._promote(manifest, action)
-            case Kind.RETIRE:
+            case Kind.DELETE:
                 await self._provider.cancel(Handle(action.remote))
                 now.models.pop(action.remote)
                 self._recorder.emit(Dropped(manifest.name, action.key, action.remote))
@@ -254,7 +254,7 @@ class Executor:
         """Where a job stays when its model is deleted, a list does not tell; what is gone is recorded as deleted."""
         if self._provider.capabilities.caller_chosen_ids or await self._provider.observe(Handle(action.remote)):
             return
-        self._recorder.emit(Retired(action.name, action.key, action.remote))
+        self._recorder.emit(Deleted(action.name, action.key, action.remote))
         raise ReconcileError(
             f"{action.key} cannot serve: {action.remote} is there, and what it made was deleted, which is recorded now",
             "see reconcile plan for what follows",

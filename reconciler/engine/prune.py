@@ -15,7 +15,7 @@ from reconciler.domain.ports import Clock, ForeignModels, Provider
 from reconciler.engine.execute import Publish
 from reconciler.engine.observe import bounded, observe
 from reconciler.engine.recorder import Recorder
-from reconciler.planning.events import Ended, Published, Refused, Retired, Unprotected, Unserved, record
+from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
 from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
@@ -142,7 +142,7 @@ class Pruner:
     async def _one(self, action: Action, planned: RemoteModel) -> None:
         try:
             self._require_no_descendant(action)
-            await self._retire(action, planned)
+            await self._delete_generation(action, planned)
         except ReconcileError as error:
             self._kept.add(action.remote)
             self.refused[action.name] = Refused(action.name, error)
@@ -153,7 +153,7 @@ class Pruner:
         if kept:
             raise ReconcileError(f"{action.key} stays: {kept[0]} is tuned from it, and could not be deleted", _AGAIN)
 
-    async def _retire(self, action: Action, planned: RemoteModel) -> None:
+    async def _delete_generation(self, action: Action, planned: RemoteModel) -> None:
         """Delete one generation, after a last look that it is the very one that was planned."""
         found = await self._provider.observe(Handle(action.remote))
         if found:
@@ -161,8 +161,8 @@ class Pruner:
         if action.reason is Reason.ORPHANED_MODEL:
             self._take_out_of_service(action)
         if found or not self._provider.capabilities.caller_chosen_ids:  # an id that is free may be anybody's next
-            await self._provider.retire(Handle(action.remote), (found or planned).resources)
-        self._recorder.emit(Retired(action.name, action.key, action.remote))
+            await self._provider.delete(Handle(action.remote), (found or planned).resources)
+        self._recorder.emit(Deleted(action.name, action.key, action.remote))
 
     def _take_out_of_service(self, action: Action) -> None:
         """Applications are told that nothing serves before what served is gone."""
@@ -203,7 +203,7 @@ def _closed(actions: Sequence[Action]) -> list[Action]:
 
 
 def _descendants(action: Action) -> frozenset[str]:
-    return action.retirement.descendants if action.retirement else frozenset()
+    return action.deletion.descendants if action.deletion else frozenset()
 
 
 def _identity(one: Action | Kept) -> Identity:

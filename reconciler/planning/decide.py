@@ -66,7 +66,7 @@ def _cancellations(it: ReconcileContext) -> Iterator[Action]:
     """Two runs that could not see each other started one training twice; which one stays is the same for both."""
     for one, kept in it.doubles:
         message = f"it doubles {kept.remote}, which another run started, and is cancelled"
-        yield it.action(Kind.RETIRE, Reason.DUPLICATE, one, message)
+        yield it.action(Kind.DELETE, Reason.DUPLICATE, one, message)
 
 
 def _again(
@@ -96,7 +96,7 @@ def _latest(satisfying: tuple[ResolvedGeneration, ...]) -> int:
 def _is_spent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
     """Whether the latest attempt was deleted, where its mark stays for ever on the job that made it."""
     latest = _latest(satisfying)
-    deleted = any(one.state is State.RETIRED and one.mark.attempt == latest for one in satisfying)
+    deleted = any(one.state is State.DELETED and one.mark.attempt == latest for one in satisfying)
     return deleted and not it.capabilities.caller_chosen_ids
 
 
@@ -121,7 +121,7 @@ def _absent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) ->
 
 def _end(known: ResolvedGeneration) -> Reason | None:
     """How a training ended badly, if it did; that what it left was deleted since is no request to train again."""
-    if known.state is State.RETIRED and known.failure:
+    if known.state is State.DELETED and known.failure:
         return Reason.CANCELLED if known.failure.code == CANCELLED_CODE else Reason.FAILED
     return _ENDED_BADLY.get(known.state)
 

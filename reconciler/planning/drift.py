@@ -421,7 +421,7 @@ _TOLD: Final[Mapping[Kind, _Told]] = {
     Kind.ADOPT: _nothing,  # what is taken up is told of by what follows
     Kind.CHECK: _ready,
     Kind.PROMOTE: _ready,
-    Kind.RETIRE: _double,
+    Kind.DELETE: _double,
     Kind.HOLD: _held,
     Kind.NOOP: _nothing,
 }
@@ -462,7 +462,7 @@ def _unverifiable(case: _Case) -> Iterator[Finding]:
 
 def _strays(case: _Case) -> Iterator[Finding]:
     """Generations that nobody here asks for: other branches', and what trains for a manifest that has changed since."""
-    told = {action.key for action in case.actions if action.kind in {Kind.ADOPT, Kind.WAIT, Kind.HOLD, Kind.RETIRE}}
+    told = {action.key for action in case.actions if action.kind in {Kind.ADOPT, Kind.WAIT, Kind.HOLD, Kind.DELETE}}
     for key, known in case.known.items():
         if key in told or known.live is None:
             continue
@@ -506,7 +506,7 @@ def _orphaned(
 ) -> Iterator[Finding]:
     for action in orphans(lock, declared_names(manifests)):
         model = lock.models[action.name]
-        if model.generations and all(one.state is State.RETIRED for one in model.generations):
+        if model.generations and all(one.state is State.DELETED for one in model.generations):
             continue
         alive = sum(live_of(one, scope, action.name, observed) is not None for one in model.generations)
         serving = model.generation(model.serving)

@@ -14,7 +14,7 @@ from reconciler.domain.model import Dataset, RemoteModel, Resources, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
-from reconciler.planning.prune import is_over, retired
+from reconciler.planning.prune import is_over, mark_deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Unserved:
 
 
 @dataclass(frozen=True, slots=True)
-class Retired:
+class Deleted:
     """A generation was deleted, ``remote``, with everything that its training had made."""
 
     name: str
@@ -278,7 +278,7 @@ Event = (
     | Forgotten
     | Unprotected
     | Unserved
-    | Retired
+    | Deleted
     | Ended
     | Refused
 )
@@ -351,7 +351,7 @@ def _changed(model: LockedModel, event: Event) -> LockedModel:
     match event:
         case Declared(_, manifest, protect):
             return replace(model, manifest=manifest, protect=protect)
-        case Unprotected() | Unserved() | Retired() | Ended():
+        case Unprotected() | Unserved() | Deleted() | Ended():
             return _let_go(model, event)
         case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():
             return _serving_changed(model, event)
@@ -385,14 +385,14 @@ def _serving_changed(
             return replace(_amended(model, key, rejection=""), rejected=rejected)
 
 
-def _let_go(model: LockedModel, event: Unprotected | Unserved | Retired | Ended) -> LockedModel:
+def _let_go(model: LockedModel, event: Unprotected | Unserved | Deleted | Ended) -> LockedModel:
     match event:
         case Unprotected():
             return replace(model, protect=False)
         case Unserved(_, key):
             return replace(model, serving=None) if model.serving == key else model
-        case Retired(_, key, remote):
-            return retired(model, key, remote)
+        case Deleted(_, key, remote):
+            return mark_deleted(model, key, remote)
         case Ended():
             return _told(model) if is_over(model) else model
 

@@ -171,7 +171,7 @@ def recorded_generation(one: LockedGeneration, scope: str, name: str, observatio
 
 def _is_remnant(one: LockedGeneration, live: RemoteModel) -> bool:
     """Whether a model that shows is what is left of one that was deleted: a tuning job stays for ever."""
-    return one.state is State.RETIRED and one.is_same(live)
+    return one.state is State.DELETED and one.is_same(live)
 
 
 def _marked(model: RemoteModel, mark: Mark) -> ResolvedGeneration:

@@ -75,7 +75,7 @@ def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
 
 def _changes(name: str, one: LockedGeneration, found: ResolvedGeneration, observation: Observation) -> Iterator[Event]:
     live = found.live
-    if found.state is State.RETIRED:
+    if found.state is State.DELETED:
         return
     if live is None:
         if one.remote in observation.gone and one.state in EXPECTED_STATES:

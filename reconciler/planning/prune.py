@@ -13,7 +13,7 @@ from typing import Final
 
 from reconciler.domain.lock import Lock, LockedModel, instant
 from reconciler.domain.model import CANCELLED_CODE, Capabilities, Failure, Manifest, Source, State, Target
-from reconciler.domain.plan import Action, Kept, Kind, Plan, Pruning, Reason, Request, Retirement
+from reconciler.domain.plan import Action, Deletion, Kept, Kind, Plan, Pruning, Reason, Request
 from reconciler.planning.generations import (
     Observation,
     ResolvedGeneration,
@@ -75,7 +75,7 @@ def pruned(
 def only_pruning(made: Plan) -> Plan:
     """The plan with its deletions alone, and with what holds them back."""
     suspicious = Reason.LISTING_SUSPICIOUS
-    deletions = tuple(one for one in made.actions if one.retirement or one.reason is suspicious)
+    deletions = tuple(one for one in made.actions if one.deletion or one.reason is suspicious)
     return replace(made, actions=deletions, notices=())
 
 
@@ -247,13 +247,13 @@ def _action(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Ac
     return Action(
         name=one.name,
         file=it.block(one.name).manifest or NO_MANIFEST,
-        kind=Kind.RETIRE,
+        kind=Kind.DELETE,
         reason=reason,
         key=one.known.key,
         remote=one.live.remote,
         attempt=one.known.mark.attempt,
         message=message,
-        retirement=_retirement(it, one, descendants),
+        deletion=_deletion(it, one, descendants),
     )
 
 
@@ -275,12 +275,12 @@ def _why(it: PruneContext, one: Candidate) -> tuple[Reason, str]:
     return Reason.SUPERSEDED, rule
 
 
-def _retirement(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Retirement:
+def _deletion(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Deletion:
     locked, created = one.locked, instant(one.live.create_time)
     block = it.block(one.name)
     serves = locked is not None and block.serving == locked.key
     begun = locked.promote_time if locked else ""
-    return Retirement(
+    return Deletion(
         create_time=one.live.create_time,
         age=it.now - created if created else None,
         served_from=begun,
@@ -330,7 +330,7 @@ def _alphabetically(one: Candidate) -> tuple[str, str, str]:
     return one.name, one.known.key, one.live.remote
 
 
-ABSENT: Final = frozenset({State.MISSING, State.RETIRED})
+ABSENT: Final = frozenset({State.MISSING, State.DELETED})
 """States of generations that are at the service no longer."""
 _FAILED: Final = frozenset({State.FAILED, State.CANCELLED})
 _LEFT: Final = 10
@@ -347,7 +347,7 @@ def is_over(model: LockedModel) -> bool:
     return not (model.protect or model.rejected) and all(one.state in ABSENT for one in model.generations)
 
 
-def retired(model: LockedModel, key: str, remote: str) -> LockedModel:
+def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     """The block of the lockfile after a generation was deleted: it stays as provenance, until ten later ones are gone.
 
     What serves, is rejected, or is not known to be gone is never left out.
@@ -356,7 +356,7 @@ def retired(model: LockedModel, key: str, remote: str) -> LockedModel:
     if one is None or one.remote != remote:
         return model
     failure = one.failure or _UNTOLD.get(one.state)
-    model = model.with_generation(replace(one, state=State.RETIRED, failure=failure))
+    model = model.with_generation(replace(one, state=State.DELETED, failure=failure))
     standing = {model.serving, *model.rejected}
     gone = [each for each in model.generations if each.state in ABSENT and each.key not in standing]
     failed = sum(each.state in _FAILED for each in model.generations)

@@ -240,7 +240,7 @@ _OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
     "ready": "change",
     "checked": "change",
     "updated": "change",
-    "retired": "change",
+    "deleted": "change",
     "training": "note",
     "failed": "failed",
     "held": "failed",

@@ -65,7 +65,7 @@ _COURSE: Final = (
     State.MISSING,
     State.CANCELLED,
     State.FAILED,
-    State.RETIRED,
+    State.DELETED,
 )
 """The states of one training, those last that are known last; what failed may be swept away, and goes on holding its
 manifest."""
@@ -75,7 +75,7 @@ _PRESENCE: Final = (
     State.FAILED,
     State.MISSING,
     State.CANCELLED,
-    State.RETIRED,
+    State.DELETED,
     State.INTENDED,
 )
 """Which of two trainings of one key counts, the first of them, as it does when a service shows both."""

@@ -175,7 +175,7 @@ _DONE: Final[Mapping[Kind, str]] = {
     Kind.ADOPT: "{} was recorded meanwhile",
     Kind.CHECK: "the checks of {} would not be run any more",
     Kind.PROMOTE: "{} would not be promoted any more",
-    Kind.RETIRE: "{} is gone already",
+    Kind.DELETE: "{} is gone already",
 }
 _ARISEN: Final[Mapping[Kind, str]] = {
     Kind.CREATE: "the model {} would be created",
@@ -183,7 +183,7 @@ _ARISEN: Final[Mapping[Kind, str]] = {
     Kind.ADOPT: "the model {} was created meanwhile",
     Kind.CHECK: "the checks of {} would be run",
     Kind.PROMOTE: "{} would be promoted",
-    Kind.RETIRE: "{} would be deleted",
+    Kind.DELETE: "{} would be deleted",
 }
 
 VERSION: Final = 1

@@ -73,7 +73,7 @@ def test_a_plan_and_its_result_make_a_summary(actions: Cli) -> None:
     assert applied.document["models"][0]["file"] == "adder.yaml"
     first, second = summary(actions).split("<!-- reconcile:result:default -->")
     assert first.startswith("<!-- reconcile:plan:default -->\n### ✅ Plan for target `default`\n")
-    assert "**1 to create, 0 to update, 0 to retire. 10 training steps.**" in first
+    assert "**1 to create, 0 to update, 0 to delete. 10 training steps.**" in first
     assert second.startswith("\n### ✅ Result for target `default`\n")
 
 

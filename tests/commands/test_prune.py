@@ -37,7 +37,7 @@ def test_what_would_be_deleted_is_shown_and_nothing_changes(reconcile: Cli) -> N
     shown = reconcile("prune", "--dry-run", "-v")
     assert (shown.status, reconcile.lock_file.read_bytes()) == (0, before)
     _, file, head, why, created, served, *_ = shown.out.splitlines()
-    assert (file, head) == ("specs/adder.yaml", f"  - adder                retire {min(first, second)}")
+    assert (file, head) == ("specs/adder.yaml", f"  - adder                delete {min(first, second)}")
     assert why == "      why                spec.lifecycle.retain keeps 2 ready generations, and others come first"
     assert created.startswith("      created            2026-01-01 12:0")
     assert served.startswith("      served             from 2026-01-01 12:0")
@@ -46,14 +46,14 @@ def test_what_would_be_deleted_is_shown_and_nothing_changes(reconcile: Cli) -> N
     assert (
         f"{third} of adder is kept: spec.lifecycle.retain keeps 2 ready generations, and it is one of them" in shown.out
     )
-    assert shown.out.endswith("Plan: 2 to retire.\n")
+    assert shown.out.endswith("Plan: 2 to delete.\n")
 
     document = reconcile("prune", "--dry-run", "--format", "json").document
     held_to("plan", document)
     assert {one["key"] for one in document["actions"]} == {first, second}
     assert {one["key"] for one in document["kept"]} == {third, fourth}
     (action, _) = document["actions"]
-    assert action["retirement"].keys() == {"createTime", "ageSeconds", "servedFrom", "servedUntil", "examples"}
+    assert action["deletion"].keys() == {"createTime", "ageSeconds", "servedFrom", "servedUntil", "examples"}
 
 
 def test_nothing_is_deleted_without_a_yes(reconcile: Cli) -> None:
@@ -73,7 +73,7 @@ def test_what_is_superseded_is_deleted(reconcile: Cli) -> None:
     assert ran.status == 0
     assert ran.out.splitlines()[0] == f"adder  deleted: {first}"
     assert f"adder  deleted: {first}\n" in ran.err
-    assert (keys(reconcile, "adder", "RETIRED"), keys(reconcile, "adder", "ACTIVE")) == ([first], [second, third])
+    assert (keys(reconcile, "adder", "DELETED"), keys(reconcile, "adder", "ACTIVE")) == ([first], [second, third])
     again = reconcile("prune", "--yes")
     assert (again.status, again.out) == (0, "Nothing was deleted.\n")
     assert reconcile("plan", "--detailed-exitcode").status == 0
@@ -85,11 +85,11 @@ def test_what_was_deleted_is_a_document(reconcile: Cli) -> None:
     log = reconcile.folder / "events.jsonl"
     ran = reconcile("prune", "--yes", "--format", "json", "--report", str(report), "--events", str(log))
     held_to("result", ran.document)
-    assert ran.document["models"] == [{"name": "adder", "state": "retired", "retired": [first]}]
-    assert ran.document["summary"] == {"retired": 1}
+    assert ran.document["models"] == [{"name": "adder", "state": "deleted", "deleted": [first]}]
+    assert ran.document["summary"] == {"deleted": 1}
     assert first in report.read_text()
     told = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [one.get("event") for one in told] == [None, "planned", "retired", "summary"]
+    assert [one.get("event") for one in told] == [None, "planned", "deleted", "summary"]
 
 
 def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> None:
@@ -286,12 +286,12 @@ def test_apply_shows_and_deletes_too(reconcile: Cli) -> None:
     first, *_ = trained(reconcile, 1, 2, 3)
     (words,) = trained(reconcile, 1, name="words")
     removed(reconcile, "words")
-    assert "retire" not in reconcile("plan").out.replace("0 to retire", "")
+    assert "delete" not in reconcile("plan").out.replace("0 to delete", "")
     ran = reconcile("apply", "--prune", "--yes", "--format", "json")
     assert ran.status == 0
-    assert f"  - adder                retire {first}\n" in ran.err
+    assert f"  - adder                delete {first}\n" in ran.err
     held_to("result", ran.document)
-    assert {one["name"]: one.get("retired") for one in ran.document["models"]} == {"adder": [first], "words": [words]}
+    assert {one["name"]: one.get("deleted") for one in ran.document["models"]} == {"adder": [first], "words": [words]}
     assert list(reconcile.lock) == ["adder"]
 
 

@@ -50,7 +50,7 @@ def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(re
     )
     assert prune(reconcile, "--yes").status == 0
     assert (there(world), len(world.jobs("SUCCEEDED"))) == ((2, 4), 3)
-    assert states(reconcile) == ["ACTIVE", "ACTIVE", "RETIRED"]
+    assert states(reconcile) == ["ACTIVE", "ACTIVE", "DELETED"]
     writes = [line for line in world.lines if f"{PLACE}/endpoints/" in line or f"{PLACE}/models/" in line]
     writes = [re.sub(r"\d+", "N", line.replace(PLACE, "")) for line in writes if not line.startswith("GET")]
     assert writes == ["POST /endpoints/N:undeployModel", "DELETE /endpoints/N"] * 2 + ["DELETE /models/N"]
@@ -74,7 +74,7 @@ def test_a_failed_job_has_nothing_to_delete_and_goes_on_holding_its_manifest(rec
     manifest(reconcile, multiplier=10_000)
     assert apply(reconcile).status == 1
     assert prune(reconcile, "--yes").status == 0
-    assert (states(reconcile), there(world)) == (["RETIRED"], (0, 0))
+    assert (states(reconcile), there(world)) == (["DELETED"], (0, 0))
     held = on(reconcile, "plan")
     assert (held.status, "held: Failed" in held.out) == (1, True)
     assert prune(reconcile, "--yes", "--older-than", "1m").out == "Nothing was deleted.\n"
@@ -128,7 +128,7 @@ def test_what_a_lockfile_in_a_bucket_relies_on_is_kept(reconcile: Cli, world: Wo
     assert "nobody knows what it relies on, so nothing is deleted" in refused.err
     world.delete("prod.lock.json")
     assert prune(reconcile, "--yes").status == 0
-    assert states(reconcile)[-1] == "RETIRED"
+    assert states(reconcile)[-1] == "DELETED"
 
 
 @pytest.fixture
@@ -171,5 +171,5 @@ def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
     again = prune(reconcile, "--yes")
     assert again.status == 0, again.err
-    assert (there(world), states(reconcile)) == ((2, 4), ["ACTIVE", "ACTIVE", "RETIRED"])
+    assert (there(world), states(reconcile)) == ((2, 4), ["ACTIVE", "ACTIVE", "DELETED"])
     assert prune(reconcile, "--yes").out == "Nothing was deleted.\n"

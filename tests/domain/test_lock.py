@@ -183,7 +183,7 @@ UNREADABLE = {
     "a boolean for a number": (put(*ONE, "attempt", value=True), f": {AT}.attempt is no whole number"),
     "odd state": (
         put(*ONE, "state", value="DONE"),
-        f": {AT}.state is none of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, RETIRED",
+        f": {AT}.state is none of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, DELETED",
     ),
     "odd digest": (put(*ONE, "spec", value="sha256:xyz"), f": {AT}.spec is no sha256 digest"),
     "odd time": (put(*ONE, "createTime", value="yesterday"), f": {AT}.createTime is no RFC 3339 time"),

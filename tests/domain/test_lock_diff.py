@@ -21,6 +21,7 @@ from reconciler.planning.events import (
     Checked,
     Completed,
     Declared,
+    Deleted,
     Disappeared,
     Event,
     Failed,
@@ -31,7 +32,6 @@ from reconciler.planning.events import (
     Rejected,
     Renamed,
     Restored,
-    Retired,
     Started,
     Withdrawn,
     record,
@@ -96,7 +96,7 @@ TRANSITIONS: Mapping[str, tuple[State, Event, int]] = {
     "promoted": (State.ACTIVE, Promoted(NAME, NEXT, "", "2026-01-04T00:00:00Z"), 3),
     "rejected": (State.ACTIVE, Rejected(NAME, NOW, "it is slow"), 5),
     "published": (State.ACTIVE, Published(NAME, NOW), 1),
-    "retired": (State.ACTIVE, Retired(NAME, OLD, f"tunedModels/{OLD}"), 2),
+    "deleted": (State.ACTIVE, Deleted(NAME, OLD, f"tunedModels/{OLD}"), 2),
 }
 
 

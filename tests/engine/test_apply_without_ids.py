@@ -233,7 +233,7 @@ def test_racing_runs_that_do_not_wait_are_sorted_out_by_the_next(tmp_path: Path)
     assert [(one.kind, one.reason, one.remote) for one in ran.approved.actions] == [
         (Kind.WAIT, Reason.TRAINING, "jobs/1"),
         (Kind.ADOPT, Reason.FOUND_UNRECORDED, "jobs/1"),
-        (Kind.RETIRE, Reason.DUPLICATE, "jobs/2"),
+        (Kind.DELETE, Reason.DUPLICATE, "jobs/2"),
     ]
     assert ran.happened == ["Adopted", "Dropped", "Completed", "Promoted"]
     assert ran.outcome.exit_status is ExitStatus.OK
@@ -283,7 +283,7 @@ def test_a_double_that_nobody_approved_to_cancel_is_told_and_left(world: World) 
     assert [one.kind for one in ran.approved.actions] == [Kind.WAIT]
     assert ran.happened == ["Completed", "Promoted"]
     assert [(one.kind, one.remote) for one in ran.outcome.plan.actions] == [
-        (Kind.RETIRE, "jobs/2"),
+        (Kind.DELETE, "jobs/2"),
         (Kind.NOOP, "jobs/1"),
     ]
     assert ran.outcome.exit_status is ExitStatus.ERROR

@@ -41,7 +41,7 @@ def test_absence_is_proved_by_name(world: World, state: State) -> None:
     assert world.relay.lines == [LIST, "GET /v1beta3/tunedModels/numbers-aaaaaaaa"]
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.MISSING, State.RETIRED, State.CANCELLED])
+@pytest.mark.parametrize("state", [State.FAILED, State.MISSING, State.DELETED, State.CANCELLED])
 def test_what_is_not_expected_to_be_there_is_not_asked_for(world: World, state: State) -> None:
     seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
     assert seen.gone == frozenset()

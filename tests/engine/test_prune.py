@@ -16,7 +16,7 @@ from reconciler.domain.model import Handle, Lifecycle, Manifest, Source, State
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
 from reconciler.domain.ports import Provider
 from reconciler.engine.prune import Pruner
-from reconciler.planning.events import Event, Published, Rejected, Retired, Unserved, record
+from reconciler.planning.events import Deleted, Event, Published, Rejected, Unserved, record
 from reconciler.state.lockfile import dumps
 from reconciler.state.published_pointer import newly_published
 from support.engine_fake import World as Jobs
@@ -43,7 +43,7 @@ class Pruned:
 
     @property
     def deleted(self) -> list[str]:
-        return [event.key for event in self.events if isinstance(event, Retired)]
+        return [event.key for event in self.events if isinstance(event, Deleted)]
 
 
 def prune(
@@ -104,7 +104,7 @@ def test_what_is_superseded_is_deleted_and_stays_recorded(tmp_path: Path) -> Non
     ran = prune(world, latest())
     assert set(ran.deleted) == {first, second}
     assert ids(world) == {third}
-    assert states(world) == [State.RETIRED, State.RETIRED, State.ACTIVE]
+    assert states(world) == [State.DELETED, State.DELETED, State.ACTIVE]
     assert (ran.left.actions, ran.pruner.refused) == ((), {})
 
 
@@ -185,7 +185,7 @@ def test_a_refusal_stops_nothing_else(tmp_path: Path) -> None:
     assert ran.deleted == [second]
     assert "It is in use" in str(ran.pruner.refused["numbers"].error)
     assert [one.key for one in ran.left.actions] == [first]
-    assert states(world) == [State.ACTIVE, State.RETIRED, State.ACTIVE]
+    assert states(world) == [State.ACTIVE, State.DELETED, State.ACTIVE]
     assert third in ids(world)
 
 
@@ -215,7 +215,7 @@ def test_a_failed_training_is_deleted_and_holds_its_manifest_on(tmp_path: Path) 
     diverging = manifest(hyperparameters=tuning(learningRate=1.0))
     assert world.run(diverging).outcome.failed
     assert len(prune(world, diverging).deleted) == 1
-    assert (ids(world), states(world)) == (set(), [State.RETIRED])
+    assert (ids(world), states(world)) == (set(), [State.DELETED])
     (held,) = world.look(diverging).actions
     assert (held.kind, held.reason) == (Kind.HOLD, Reason.FAILED)
     assert "not a number" in held.message
@@ -238,8 +238,8 @@ def test_an_orphan_is_taken_out_of_service_then_deleted_and_leaves_the_lockfile(
     world = World(tmp_path)
     (key,) = trained(world, 1)
     ran = prune(world)
-    told = [type(event) for event in ran.events if isinstance(event, Unserved | Retired)]
-    assert (told, ran.deleted) == ([Unserved, Retired], [key])
+    told = [type(event) for event in ran.events if isinstance(event, Unserved | Deleted)]
+    assert (told, ran.deleted) == ([Unserved, Deleted], [key])
     assert world.checkout.lock.models == {}
 
 
@@ -315,11 +315,11 @@ def test_apply_deletes_last_and_only_what_its_plan_showed(tmp_path: Path) -> Non
     world = World(tmp_path)
     first, second = trained(world, 1, 2)
     ran = world.run(latest(3), request=ASKED)
-    assert [one.key for one in ran.approved.of_kind(Kind.RETIRE)] == [first]
-    assert ran.happened[-1] == "Retired"
+    assert [one.key for one in ran.approved.of_kind(Kind.DELETE)] == [first]
+    assert ran.happened[-1] == "Deleted"
     assert "Promoted" in ran.happened
-    assert states(world) == [State.RETIRED, State.ACTIVE, State.ACTIVE]
-    assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.RETIRE)) == (ExitStatus.OK, ())
+    assert states(world) == [State.DELETED, State.ACTIVE, State.ACTIVE]
+    assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.DELETE)) == (ExitStatus.OK, ())
     assert "1 more generation may be deleted: see reconcile prune" in ran.outcome.plan.notices
     assert second in ids(world)
 
@@ -353,7 +353,7 @@ def jobs_pruned(world: Jobs, *manifests: Manifest) -> list[str]:
         await run.run(await run.look())
 
     asyncio.run(act())
-    return [event.key for event in events if isinstance(event, Retired)]
+    return [event.key for event in events if isinstance(event, Deleted)]
 
 
 def options() -> Any:
@@ -415,7 +415,7 @@ def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> 
 
     ran = world.run(old, checkout=other)
     assert "what it made was deleted, which is recorded now" in str(ran.outcome.refused["numbers"].error)
-    assert [one.state for one in other.lock.models["numbers"].generations] == [State.ACTIVE, State.RETIRED]
+    assert [one.state for one in other.lock.models["numbers"].generations] == [State.ACTIVE, State.DELETED]
     again = world.run(old, checkout=other)
     assert [one.attempt for one in again.approved.of_kind(Kind.CREATE)] == [1]
     assert again.outcome.exit_status is ExitStatus.OK

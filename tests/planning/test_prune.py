@@ -96,10 +96,10 @@ def test_what_is_deleted_is_described() -> None:
     before = world()
     described = replace(before, observation=shown(one, *list(before.observation.models.values())[1:]))
     first = next(action for action in described.plan().actions if action.key == FIRST.key)
-    assert first.retirement is not None
-    assert (first.retirement.create_time, first.retirement.age) == (at(0), timedelta(hours=1))
-    assert (first.retirement.served_from, first.retirement.served_until) == (at(0), at(1))
-    assert (first.retirement.examples, first.retirement.checkpoints, first.retirement.serves) == (20, 2, False)
+    assert first.deletion is not None
+    assert (first.deletion.create_time, first.deletion.age) == (at(0), timedelta(hours=1))
+    assert (first.deletion.served_from, first.deletion.served_until) == (at(0), at(1))
+    assert (first.deletion.examples, first.deletion.checkpoints, first.deletion.serves) == (20, 2, False)
 
 
 def test_what_serves_comes_before_what_is_newer() -> None:
@@ -279,7 +279,7 @@ CHILD, GRANDCHILD = Made("leaf", parent=FIRST), Made("bud", parent=Made("leaf", 
 def test_what_something_is_tuned_from_is_kept_however_far_up() -> None:
     before = world()
     models = {**before.lock.models, "bud": LockedModel("bud.yaml", GRANDCHILD.key, generations=(recorded(GRANDCHILD),))}
-    gone = replace(recorded(CHILD), state=State.RETIRED)
+    gone = replace(recorded(CHILD), state=State.DELETED)
     models["leaf"] = LockedModel("leaf.yaml", generations=(gone,))
     observation = Observation({**before.observation.models, GRANDCHILD.remote: live(GRANDCHILD)})
     made = replace(
@@ -298,7 +298,7 @@ def test_what_nobody_declares_goes_with_what_is_tuned_from_it_children_first() -
         "leaf": LockedModel("leaf.yaml", generations=(recorded(CHILD),)),
     }
     made = world(manifests=(), lock=Lock(models=models), observation=shown(live(FIRST), live(CHILD))).plan()
-    descendants = {one.key: one.retirement.descendants for one in made.actions if one.retirement}
+    descendants = {one.key: one.deletion.descendants for one in made.actions if one.deletion}
     assert descendants == {FIRST.key: {CHILD.remote}, CHILD.key: frozenset()}
 
 
@@ -338,7 +338,7 @@ def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
     count: int, gone: int, *, allowed: bool
 ) -> None:
     made = only_pruning(crowd(count, gone).plan())
-    assert {one.kind for one in made.actions} == {Kind.RETIRE if allowed else Kind.HOLD}
+    assert {one.kind for one in made.actions} == {Kind.DELETE if allowed else Kind.HOLD}
     assert len(made.actions) == gone
     if not allowed:
         assert {one.reason for one in made.failing} == {Reason.GUARDED}

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Failure, Resources, State
-from reconciler.planning.events import Ended, Event, Published, Retired, Unprotected, Unserved, record
+from reconciler.planning.events import Deleted, Ended, Event, Published, Unprotected, Unserved, record
 from support.core_cases import at
 from support.core_strategies import generation
 
@@ -24,9 +24,9 @@ def lock_of(*generations: LockedGeneration, **fields: object) -> Lock:
 def test_what_was_deleted_stays_as_provenance() -> None:
     made = Resources(job="jobs/1", model="models/1@1", endpoint="endpoints/1")
     before = lock_of(generation(KEY, resources=made, promote_time=at(0)))
-    after = record(before, Retired("numbers", KEY, REMOTE))
+    after = record(before, Deleted("numbers", KEY, REMOTE))
     assert after.models["numbers"].generation(KEY) == replace(
-        before.models["numbers"].generations[0], state=State.RETIRED
+        before.models["numbers"].generations[0], state=State.DELETED
     )
 
 
@@ -42,17 +42,17 @@ def test_what_was_deleted_stays_as_provenance() -> None:
 def test_that_a_training_ended_badly_stays_recorded(
     state: State, failure: Failure | None, kept: Failure | None
 ) -> None:
-    after = record(lock_of(generation(KEY, state=state, failure=failure)), Retired("numbers", KEY, REMOTE))
+    after = record(lock_of(generation(KEY, state=state, failure=failure)), Deleted("numbers", KEY, REMOTE))
     (one,) = after.models["numbers"].generations
-    assert (one.state, one.failure) == (State.RETIRED, kept)
+    assert (one.state, one.failure) == (State.DELETED, kept)
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        Retired("words", "words-aaaaaaaa", REMOTE),
-        Retired("numbers", "numbers-bbbbbbbb", REMOTE),
-        Retired("numbers", KEY, "tunedModels/another"),
+        Deleted("words", "words-aaaaaaaa", REMOTE),
+        Deleted("numbers", "numbers-bbbbbbbb", REMOTE),
+        Deleted("numbers", KEY, "tunedModels/another"),
         Unserved("numbers", "numbers-bbbbbbbb"),
         Unprotected("numbers"),
         Ended("numbers"),
@@ -67,7 +67,7 @@ def test_ten_that_are_gone_stay_recorded_and_those_that_decide_something() -> No
     every = [generation(f"numbers-{number:08}", create_time=at(-number)) for number in range(20)]
     lock = lock_of(*every, serving=every[0].key, rejected=(every[19].key,))
     for one in every[1:]:
-        lock = record(lock, Retired("numbers", one.key, one.remote))
+        lock = record(lock, Deleted("numbers", one.key, one.remote))
     left = lock.models["numbers"].generations
     assert [one.key for one in left] == [one.key for one in (*every[:11], every[19])]
 
@@ -77,9 +77,9 @@ def test_those_that_failed_count_and_stay_until_they_are_deleted() -> None:
     ready = [generation(f"numbers-1{number:07}") for number in range(5)]
     lock = lock_of(*failed, *ready)
     for one in ready:
-        lock = record(lock, Retired("numbers", one.key, one.remote))
+        lock = record(lock, Deleted("numbers", one.key, one.remote))
     states = [one.state for one in lock.models["numbers"].generations]
-    assert (states.count(State.FAILED), states.count(State.RETIRED)) == (8, 2)
+    assert (states.count(State.FAILED), states.count(State.DELETED)) == (8, 2)
 
 
 def test_protection_is_lifted_and_service_ended() -> None:
@@ -92,11 +92,11 @@ def test_protection_is_lifted_and_service_ended() -> None:
 def test_a_model_of_which_nothing_is_left_leaves_the_lockfile_unless_it_decides_something(
     fields: dict[str, object], *, leaves: bool
 ) -> None:
-    after = record(lock_of(generation(KEY, state=State.RETIRED), **fields), Ended("numbers"))
+    after = record(lock_of(generation(KEY, state=State.DELETED), **fields), Ended("numbers"))
     assert ("numbers" not in after.models) == leaves
 
 
 def test_what_applications_were_told_stays_until_they_are_told_better() -> None:
-    told = record(lock_of(generation(KEY, state=State.RETIRED), published=KEY), Ended("numbers"))
+    told = record(lock_of(generation(KEY, state=State.DELETED), published=KEY), Ended("numbers"))
     assert told.models == {"numbers": LockedModel("numbers.yaml", published=KEY)}
     assert record(told, Published("numbers", None)).models == {}

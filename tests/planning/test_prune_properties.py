@@ -49,9 +49,9 @@ def test_what_descends_from_something_is_deleted_before_it(world: PruningWorld) 
     for remote in deleted:
         above = world.ancestors_of(remote) & deleted.keys() - {remote}
         for ancestor in above:
-            retirement = deleted[ancestor].retirement
-            assert retirement is not None
-            assert remote in retirement.descendants
+            deletion = deleted[ancestor].deletion
+            assert deletion is not None
+            assert remote in deletion.descendants
 
 
 @given(pruning_worlds())
@@ -81,7 +81,7 @@ def test_every_generation_that_is_there_is_deleted_or_told_why_it_is_kept(world:
     if is_suspicious(world.lock, world.observation):
         return
     made = world.plan()
-    held = {one.remote for one in made.actions if one.retirement}
+    held = {one.remote for one in made.actions if one.deletion}
     kept = {one.remote for one in made.kept}
     assert not held & kept
     assert all(one.why for one in made.kept)

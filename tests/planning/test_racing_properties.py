@@ -56,7 +56,7 @@ def test_one_training_a_key_is_left_and_none_beside_what_is_ready(world: World) 
 def test_only_trainings_that_another_one_replaces_are_cancelled(world: World) -> None:
     made = world.plan()
     kept = {key for key, model in ours(world) if model.state in PRESENT and model.remote not in cancelled(made)}
-    for action in made.of_kind(Kind.RETIRE):
+    for action in made.of_kind(Kind.DELETE):
         model = world.observation.models[action.remote]
         assert model.state is State.CREATING
         assert model.mark is not None

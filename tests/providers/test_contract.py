@@ -218,7 +218,7 @@ def test_what_the_service_refuses_is_an_error_for_people(service: Service) -> No
 def test_what_is_deleted_answers_nobody_and_is_gone_and_deleting_it_again_is_no_error(service: Service) -> None:
     kept, model = service.trained(service.generation(name="kept")), service.trained()
     for _ in range(2):
-        service.run(lambda provider: provider.retire(Handle(model.remote), model.resources))
+        service.run(lambda provider: provider.delete(Handle(model.remote), model.resources))
     assert service.run(lambda provider: provider.observe(Handle(model.remote))) is None
     with pytest.raises(ServiceError, match="NOT_FOUND"):
         service.ask(model, Prompt("3"))
@@ -231,7 +231,7 @@ def test_what_failed_can_be_deleted_too(service: Service) -> None:
     handle = service.train(service.generation(service.diverging))
     service.time.now += NEVER
     for _ in range(2):
-        service.run(lambda provider: provider.retire(handle, Resources()))
+        service.run(lambda provider: provider.delete(handle, Resources()))
     found = service.run(lambda provider: provider.observe(handle))
     assert found is None or found.state is State.FAILED
     assert (found is None) == service.capabilities.caller_chosen_ids
@@ -240,7 +240,7 @@ def test_what_failed_can_be_deleted_too(service: Service) -> None:
 def test_a_parent_can_be_deleted_when_its_child_is_ready(service: Service) -> None:
     parent = service.trained()
     child = service.trained(service.generation(name="child", parent=parent))
-    service.run(lambda provider: provider.retire(Handle(parent.remote), parent.resources))
+    service.run(lambda provider: provider.delete(Handle(parent.remote), parent.resources))
     assert service.ask(child, Prompt("3", Sampling(temperature=0.0))) == Reply((Answer("4"),))
 
 

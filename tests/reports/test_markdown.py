@@ -185,7 +185,7 @@ def test_a_plan() -> None:
     assert drawn_plan(CREATE, FAILED, IN_SYNC, notices=("words is shared with everyone",)) == (
         "<!-- reconcile:plan:default -->\n"
         "### ❌ Plan for target `default`\n\n"
-        "**1 to create, 0 to update, 0 to retire. 23 training steps. 1 held.**\n\n"
+        "**1 to create, 0 to update, 0 to delete. 23 training steps. 1 held.**\n\n"
         "service `embedded service (simulated training)` · scope `demo`\n\n"
         "- ⚠️ words is shared with everyone\n\n"
         "| | what | why | manifest |\n"

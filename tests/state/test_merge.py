@@ -269,8 +269,8 @@ CREATING = generation(A, state=State.CREATING, create_time=moment(0), operation=
         (State.ACTIVE, State.MISSING, State.MISSING),
         (State.MISSING, State.FAILED, State.FAILED),
         (State.MISSING, State.CANCELLED, State.CANCELLED),
-        (State.ACTIVE, State.RETIRED, State.RETIRED),
-        (State.FAILED, State.RETIRED, State.RETIRED),
+        (State.ACTIVE, State.DELETED, State.DELETED),
+        (State.FAILED, State.DELETED, State.DELETED),
     ],
 )
 def test_the_later_state_of_one_training_counts(one: State, other: State, state: State) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
 from reconciler.domain.plan import Action, Plan, Pruning, Request
-from reconciler.planning.events import Retired, record
+from reconciler.planning.events import Deleted, record
 from reconciler.planning.generations import Observation
 from reconciler.planning.planner import plan
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
@@ -48,7 +48,7 @@ class PruningWorld:
 
     def without(self, deleted: list[Action]) -> PruningWorld:
         """The world after these were deleted; of a job the record stays."""
-        lock = reduce(record, (Retired(one.name, one.key, one.remote) for one in deleted), self.lock)
+        lock = reduce(record, (Deleted(one.name, one.key, one.remote) for one in deleted), self.lock)
         remotes = {one.remote for one in deleted}
         models = {
             name: replace(one, resources=Resources()) if name in remotes else one
@@ -112,7 +112,7 @@ class PruningWorld:
 def blocks(draw: st.DrawFn, name: str) -> LockedModel:
     contents = draw(st.lists(st.sampled_from(MADE[name]), max_size=4, unique_by=lambda one: one.key))
     keys = st.none() | st.sampled_from([one.key for one in contents]) if contents else st.none()
-    states = st.sampled_from(["ACTIVE", "ACTIVE", "ACTIVE", "FAILED", "CANCELLED", "CREATING", "RETIRED", "MISSING"])
+    states = st.sampled_from(["ACTIVE", "ACTIVE", "ACTIVE", "FAILED", "CANCELLED", "CREATING", "DELETED", "MISSING"])
     return LockedModel(
         manifest=f"{name}.yaml",
         serving=draw(keys),

@@ -112,7 +112,7 @@ class World:
                 return self.showing(self.patched(declared, action))
             case Kind.CHECK | Kind.PROMOTE:
                 return self.told(_qualified(declared, action))
-            case Kind.RETIRE:
+            case Kind.DELETE:
                 stopped = replace(self.observation.models[action.remote], state=State.CANCELLED)
                 return self.told(Dropped(declared.name, action.key, action.remote)).showing(stopped)
             case _:

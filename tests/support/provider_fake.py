@@ -110,7 +110,7 @@ class FakeJobs:
         if job and job.state is State.CREATING:
             self.jobs[name] = replace(job, state=State.CANCELLED, phase="CANCELLED")
 
-    def retire(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Delete what a job made; the job stays."""
         if (job := self.get(name)) and job.state is State.ACTIVE:
             self.deleted.add(name)
@@ -177,8 +177,8 @@ class FakeProvider:
     async def cancel(self, handle: Handle) -> None:
         self.jobs.cancel(handle.remote)
 
-    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job knows them
-        self.jobs.retire(handle.remote)
+    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job knows them
+        self.jobs.delete(handle.remote)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         return self.jobs.answer(remote, prompt)

@@ -226,7 +226,7 @@ class GenerativeLanguage(Closing):
         """The base models that can be tuned; ``None`` when the service does not tell."""
         return await self._base_models.tunable()
 
-    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - a model is all there is
+    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - a model is all there is
         """Delete a model."""
         await self._delete(handle.remote)
 

@@ -52,7 +52,7 @@ class _Operation:
     failure: Failure | None = None
 
 
-class Retiring:
+class Deleter:
     """Deletes what one job made. ``path_of`` gives the path of a resource, and refuses names that reach elsewhere."""
 
     def __init__(self, client: Client, path_of: Callable[[str], str]) -> None:
@@ -63,7 +63,7 @@ class Retiring:
         """Whether the model that a job made is there."""
         return await self._deployed_model(resources.model) is not None
 
-    async def retire(self, resources: Resources) -> None:
+    async def delete(self, resources: Resources) -> None:
         """Delete the endpoints and the model.
 
         Raises:

@@ -44,7 +44,7 @@ from reconciler.providers.google.proto_json import list_models
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spooled
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.deletion import Retiring
+from reconciler.providers.vertex.deletion import Deleter
 from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Vertex(Closing):
         place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
         self._place = place
         self._jobs = f"/{_VERSION}/{place}/tuningJobs"
-        self._retiring = Retiring(client, self._product)
+        self._deleter = Deleter(client, self._product)
 
     async def aclose(self) -> None:
         """Give back the clients' connections."""
@@ -172,7 +172,7 @@ class Vertex(Closing):
         """One job by name; it tells itself why it failed. One whose model was deleted is there no longer."""
         job = await self._read(handle.remote)
         if job and job.state is State.ACTIVE and job.resources.model:
-            return job if await self._retiring.has_model(job.resources) else None
+            return job if await self._deleter.has_model(job.resources) else None
         return job
 
     async def _read(self, remote: str) -> RemoteModel | None:
@@ -228,9 +228,9 @@ class Vertex(Closing):
             if job is not None and job.state is State.CREATING:
                 raise
 
-    async def retire(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job itself is history
+    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job itself is history
         """Delete the endpoints and the model that a job made; the job itself stays, as nothing can delete it."""
-        await self._retiring.retire(resources)
+        await self._deleter.delete(resources)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Ask the endpoint ``remote``, to which a job has deployed what it made."""

@@ -110,7 +110,7 @@ _FINDINGS: Final = (
 )
 _SIGNS: Final[Mapping[str, tuple[str, Role, Callable[[Document], str]]]] = {
     "added": ("+", "create", example_text),
-    "removed": (_MINUS, "retire", example_text),
+    "removed": (_MINUS, "delete", example_text),
     "changed": ("~", "update", changed_text),
     "duplicate": ("=", "warning", example_text),
     "contradiction": ("!", "warning", lambda one: f"{value(one['input'])}: {' or '.join(map(value, one['outputs']))}"),

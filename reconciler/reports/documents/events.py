@@ -17,6 +17,7 @@ from reconciler.planning.events import (
     Checking,
     Claimed,
     Completed,
+    Deleted,
     Disappeared,
     Dropped,
     Event,
@@ -29,7 +30,6 @@ from reconciler.planning.events import (
     Rejected,
     Renamed,
     Restored,
-    Retired,
     Started,
     Unserved,
     Updated,
@@ -122,7 +122,7 @@ def _ended(event: Completed | Failed | Cancelled) -> Document:
     }
 
 
-def _remote(event: Dropped | Promoted | Retired) -> Document:
+def _remote(event: Dropped | Promoted | Deleted) -> Document:
     return {"remote": event.remote}
 
 
@@ -170,7 +170,7 @@ TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
     Claimed: ("claimed", _nothing),
     Forgotten: ("forgotten", _nothing),
     Unserved: ("unserved", _nothing),
-    Retired: ("retired", _remote),
+    Deleted: ("deleted", _remote),
     Refused: ("refused", _refused),
 }
 """The word for each event, and what it says beside name and key."""

@@ -186,7 +186,7 @@ _WORDS: Final[Mapping[str, str]] = {
     State.FAILED: "failed",
     State.CANCELLED: "was cancelled",
     State.MISSING: "is gone",
-    State.RETIRED: "was retired",
+    State.DELETED: "was deleted",
 }
 
 

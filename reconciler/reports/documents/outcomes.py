@@ -10,11 +10,11 @@ from reconciler.planning.events import (
     Cancelled,
     Checked,
     Completed,
+    Deleted,
     Event,
     Failed,
     Promoted,
     Refused,
-    Retired,
     Updated,
 )
 from reconciler.reports.documents.plan_and_result import Outcome
@@ -31,8 +31,8 @@ class Outcomes:
         """Take note of an event that decides what became of a manifest; a failure or a refusal is not overwritten."""
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
-        if outcome and before and outcome.state == "retired":
-            self._by_name[outcome.name] = _with_retired(before, outcome)
+        if outcome and before and outcome.state == "deleted":
+            self._by_name[outcome.name] = _with_deleted(before, outcome)
         elif outcome and not (before and before.state in {"failed", "refused"}):
             self._by_name[outcome.name] = _with_checks(outcome, before)
 
@@ -56,8 +56,8 @@ class Outcomes:
         match event:
             case Failed(name, key, _) | Cancelled(name, key, _):
                 return self._about(name, key, Outcome(name, "failed", message=_why(event)))
-            case Retired(name, key, _):
-                return Outcome(name, "retired", retired=(key,))
+            case Deleted(name, key, _):
+                return Outcome(name, "deleted", deleted=(key,))
             case Refused(name, error, _):
                 return Outcome(name, "refused", message=str(error))
             case _:
@@ -83,13 +83,13 @@ def _why(event: Failed | Cancelled) -> str:
     return event.model.failure.message if event.model.failure else "the service does not tell why"
 
 
-def _with_retired(before: Outcome, outcome: Outcome) -> Outcome:
+def _with_deleted(before: Outcome, outcome: Outcome) -> Outcome:
     """That generations were deleted is told of whatever else became of a model."""
-    return replace(before, retired=(*before.retired, *outcome.retired))
+    return replace(before, deleted=(*before.deleted, *outcome.deleted))
 
 
 def _with_checks(outcome: Outcome, before: Outcome | None) -> Outcome:
     """What was learnt by checks stays known whatever becomes of the generation."""
     known = before.checks if before and before.key == outcome.key else None
-    outcome = replace(outcome, retired=before.retired) if before else outcome
+    outcome = replace(outcome, deleted=before.deleted) if before else outcome
     return outcome if outcome.checks else replace(outcome, checks=known)

@@ -17,7 +17,7 @@ from reconciler.domain.access import AccessChange
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
 from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.model import Capabilities, Source, Target
-from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Retirement, Training
+from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, Reason, Training
 from reconciler.state.lockfile import source_json
 
 DOCUMENT_VERSION: Final = 1
@@ -26,7 +26,7 @@ Places = Mapping[str, Place]
 """Where each manifest stands, by its name."""
 
 OutcomeState = Literal[
-    "ready", "checked", "updated", "retired", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
+    "ready", "checked", "updated", "deleted", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
 ]
 
 
@@ -35,7 +35,7 @@ class Outcome:
     """What became of one manifest in a run.
 
     ``steps`` are those of the whole training, ``final_loss`` its last mean loss. ``message`` is a sentence for people:
-    why it failed or was refused, which fields were updated. ``checks`` are those that were run, ``retired`` the keys of
+    why it failed or was refused, which fields were updated. ``checks`` are those that were run, ``deleted`` the keys of
     the generations that were deleted.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
     final_loss: float | None = None
     message: str = ""
     checks: CheckReport | None = None
-    retired: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
@@ -158,22 +158,22 @@ def _action(action: Action) -> Document:
             "training": _training(action.training) if action.training else None,
             "checks": action.checks or None,
             "changes": [*map(_change, action.changes), *map(_access_change, action.access)],
-            "retirement": _retirement(action.retirement) if action.retirement else None,
+            "deletion": _deletion(action.deletion) if action.deletion else None,
         }
     )
 
 
-def _retirement(retirement: Retirement) -> Document:
+def _deletion(deletion: Deletion) -> Document:
     return filled(
         {
-            "createTime": retirement.create_time,
-            "ageSeconds": round(retirement.age.total_seconds()) if retirement.age is not None else None,
-            "servedFrom": retirement.served_from,
-            "servedUntil": retirement.served_until,
-            "serves": retirement.serves or None,
-            "examples": retirement.examples or None,
-            "bytes": retirement.size or None,
-            "checkpoints": retirement.checkpoints or None,
+            "createTime": deletion.create_time,
+            "ageSeconds": round(deletion.age.total_seconds()) if deletion.age is not None else None,
+            "servedFrom": deletion.served_from,
+            "servedUntil": deletion.served_until,
+            "serves": deletion.serves or None,
+            "examples": deletion.examples or None,
+            "bytes": deletion.size or None,
+            "checkpoints": deletion.checkpoints or None,
         }
     )
 
@@ -329,7 +329,7 @@ def _outcome(outcome: Outcome) -> Document:
             "finalLoss": number(outcome.final_loss),
             "message": outcome.message,
             "checks": checks_report(outcome.checks) if outcome.checks else None,
-            "retired": list(outcome.retired),
+            "deleted": list(outcome.deleted),
         }
     )
 

@@ -19,7 +19,7 @@ from reconciler.state.lockfile import dumps
 _SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "added": ("+", "create"),
     "changed": ("~", "update"),
-    "removed": ("-", "retire"),
+    "removed": ("-", "delete"),
 }
 
 

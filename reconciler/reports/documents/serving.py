@@ -126,7 +126,7 @@ _VERBS: Final[Mapping[str, str]] = {
     Kind.ADOPT: "takes up {key}",
     Kind.CHECK: "runs the checks of {key}",
     Kind.PROMOTE: "lets {key} serve",
-    Kind.RETIRE: "cancels {key}",
+    Kind.DELETE: "cancels {key}",
     Kind.HOLD: "holds it ({reason})",
 }
 _UNEVENTFUL: Final[Mapping[str, str]] = {Reason.IN_SYNC: "changes nothing"}

@@ -21,7 +21,7 @@ _STANDINGS: Final[Mapping[str, tuple[str, Role]]] = {
     "FAILED": ("failed", "error"),
     "CANCELLED": ("cancelled", "error"),
     "MISSING": ("missing", "error"),
-    "RETIRED": ("retired", "muted"),
+    "DELETED": ("deleted", "muted"),
 }
 _ENDS: Final[Mapping[str, tuple[str, Role]]] = {"FAILED": ("failed", "error"), "CANCELLED": ("cancelled", "error")}
 """How a training ends that does not complete."""

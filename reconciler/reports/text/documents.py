@@ -178,7 +178,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, Role]]] = {
     "ready": ("ready", "good"),
     "checked": ("checked", "good"),
     "updated": ("updated", "good"),
-    "retired": ("deleted", "good"),
+    "deleted": ("deleted", "good"),
     "training": ("still training", "wait"),
     "failed": ("failed", "error"),
     "held": ("held", "hold"),
@@ -222,8 +222,8 @@ def _result(model: Document, explained: dict[str, str], column: int, width: int 
 
 def outcome_details(model: Document, explained: dict[str, str]) -> str:
     """What is told of an outcome; ``explained`` notes who has told a message of several lines first."""
-    deleted = ", ".join(model.get("retired", ()))
-    if model["state"] == "retired":
+    deleted = ", ".join(model.get("deleted", ()))
+    if model["state"] == "deleted":
         return deleted
     told = _details(model, explained)
     return f"{told}; deleted: {deleted}" if deleted else told

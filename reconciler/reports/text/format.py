@@ -12,7 +12,7 @@ from reconciler.domain.checks import CheckReport, CheckResult, Miss
 from reconciler.domain.errors import shortened
 from reconciler.reports.text.escape import terminal_safe
 
-Role = Literal["heading", "create", "update", "promote", "retire", "hold", "wait", "muted", "warning", "error", "good"]
+Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
 Style = Callable[[Role, str], str]
 """Colours a piece of text by its role; it adds nothing that is needed to understand the text."""
 
@@ -27,7 +27,7 @@ _ANSI: Final[dict[Role, str]] = {
     "create": "32",
     "update": "33",
     "promote": "36",
-    "retire": "31",
+    "delete": "31",
     "hold": "31",
     "wait": "34",
     "muted": "2",

@@ -18,7 +18,7 @@ SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "adopt": ("<", "promote"),
     "check": ("?", "wait"),
     "promote": (">", "promote"),
-    "retire": ("-", "retire"),
+    "delete": ("-", "delete"),
     "hold": ("!", "hold"),
     "noop": ("=", "muted"),
 }
@@ -44,7 +44,7 @@ _REACH: Final = {
     "publish": "what serves told in",
 }
 """What a reviewer should see of a target whatever the plan is, as it says where data goes."""
-_COUNTED_ALWAYS: Final = ("create", "update", "retire")
+_COUNTED_ALWAYS: Final = ("create", "update", "delete")
 _COUNTED_ELSE: Final = ("adopt", "check", "promote")
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 Detail = tuple[str, str]
@@ -132,32 +132,32 @@ def action_details(action: Document, explained: dict[str, str]) -> Iterator[Deta
         yield "" if number else "changes", line
     if "training" in action:
         yield from _create(action, action["training"])
-    if "retirement" in action:
-        yield from _retirement(action["retirement"])
+    if "deletion" in action:
+        yield from _deletion(action["deletion"])
 
 
-def _retirement(retirement: Document) -> Iterator[Detail]:
-    ago = f", {age(retirement['ageSeconds'])} ago" if "ageSeconds" in retirement else ""
-    yield "created", f"{minute(retirement['createTime'])}{ago}" if "createTime" in retirement else "at an unknown time"
-    yield "served", _service(retirement)
-    yield "frees", _freed(retirement)
+def _deletion(deletion: Document) -> Iterator[Detail]:
+    ago = f", {age(deletion['ageSeconds'])} ago" if "ageSeconds" in deletion else ""
+    yield "created", f"{minute(deletion['createTime'])}{ago}" if "createTime" in deletion else "at an unknown time"
+    yield "served", _service(deletion)
+    yield "frees", _freed(deletion)
 
 
-def _service(retirement: Document) -> str:
-    if "servedFrom" not in retirement:
-        return "since an unknown time, and serves" if "serves" in retirement else "never, as far as is known"
-    begun = minute(retirement["servedFrom"])
-    if "serves" in retirement:
+def _service(deletion: Document) -> str:
+    if "servedFrom" not in deletion:
+        return "since an unknown time, and serves" if "serves" in deletion else "never, as far as is known"
+    begun = minute(deletion["servedFrom"])
+    if "serves" in deletion:
         return f"since {begun}, and serves"
-    until = f" until {minute(retirement['servedUntil'])}" if "servedUntil" in retirement else ""
+    until = f" until {minute(deletion['servedUntil'])}" if "servedUntil" in deletion else ""
     return f"from {begun}{until}"
 
 
-def _freed(retirement: Document) -> str:
-    data = [counted(retirement["examples"], "example")] if "examples" in retirement else []
-    data += [size(retirement["bytes"])] if "bytes" in retirement else []
+def _freed(deletion: Document) -> str:
+    data = [counted(deletion["examples"], "example")] if "examples" in deletion else []
+    data += [size(deletion["bytes"])] if "bytes" in deletion else []
     trained = f" that was trained on {', '.join(data)}" if data else ""
-    checkpoints = retirement.get("checkpoints")
+    checkpoints = deletion.get("checkpoints")
     endpoints = f", and {counted(checkpoints, 'checkpoint')} with endpoints" if checkpoints else ""
     return f"the model{trained}{endpoints}"
 
@@ -252,13 +252,13 @@ def has_actions(document: Document) -> bool:
 
 
 def plan_summary(document: Document) -> str:
-    """What a Plan document comes to, in one line: ``1 to create, 0 to update, 0 to retire.`` and the like."""
+    """What a Plan document comes to, in one line: ``1 to create, 0 to update, 0 to delete.`` and the like."""
     kept = document.get("kept")
     if kept is not None and not has_actions(document):
         return f"Nothing is to be deleted: {counted(len(kept), 'generation is', 'generations are')} kept."
     if not has_actions(document):
         return f"Everything is in sync: {counted(_in_sync(document), 'model')}."
-    return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("retire",)))
+    return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("delete",)))
 
 
 def _in_sync(document: Document) -> int:

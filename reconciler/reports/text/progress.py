@@ -15,6 +15,7 @@ from reconciler.planning.events import (
     Checking,
     Claimed,
     Completed,
+    Deleted,
     Disappeared,
     Dropped,
     Event,
@@ -24,7 +25,6 @@ from reconciler.planning.events import (
     Rejected,
     Renamed,
     Restored,
-    Retired,
     Started,
     Targeted,
     Unserved,
@@ -108,7 +108,7 @@ def _plight(event: Event) -> tuple[Role, str] | None:
             return "update", f"updated: {', '.join(fields)}"
         case Failed(_, _, model):
             return "error", f"failed: {model.failure.message if model.failure else 'the service does not tell why'}"
-        case Cancelled() | Dropped() | Disappeared() | Unserved() | Retired():
+        case Cancelled() | Dropped() | Disappeared() | Unserved() | Deleted():
             return _loss(event)
         case Refused(_, error):
             return "error", f"refused: {error}"
@@ -132,10 +132,10 @@ def _qualification(event: Checking | Checked | Rejected | Restored) -> tuple[Rol
             return "promote", f"no longer rejected: {key}"
 
 
-def _loss(event: Cancelled | Dropped | Disappeared | Unserved | Retired) -> tuple[Role, str]:
+def _loss(event: Cancelled | Dropped | Disappeared | Unserved | Deleted) -> tuple[Role, str]:
     match event:
-        case Retired(_, key):
-            return "retire", f"deleted: {key}"
+        case Deleted(_, key):
+            return "delete", f"deleted: {key}"
         case Unserved(_, key):
             return "warning", f"taken out of service: {key}"
         case Cancelled(_, key, model):

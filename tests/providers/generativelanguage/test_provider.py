@@ -102,7 +102,7 @@ def test_a_403_about_the_project_is_no_absence() -> None:
     ("act", "permission"),
     [
         (lambda provider: provider.update(REMOTE, Update(WANTED.mark, display_name="x")), "writer or owner permission"),
-        (lambda provider: provider.retire(Handle(REMOTE), Resources()), "owner permission"),
+        (lambda provider: provider.delete(Handle(REMOTE), Resources()), "owner permission"),
     ],
 )
 def test_a_refused_change_names_the_permission(act: Callable[[GenerativeLanguage], Any], permission: str) -> None:
@@ -193,7 +193,7 @@ def test_an_operation_that_is_refused_otherwise_is_an_error() -> None:
 @pytest.mark.parametrize("name", ["models/x", "tunedModels/../models", "tunedModels//x", "", "/etc", "tunedModels/."])
 def test_a_name_cannot_reach_out_of_the_collection(name: str) -> None:
     app = script(model())
-    caught = failure(app, lambda provider: provider.retire(Handle(name), Resources()))
+    caught = failure(app, lambda provider: provider.delete(Handle(name), Resources()))
     assert (
         str(caught) == f"{name!r} is no name of a tuned model here; correct the lockfile; names begin with tunedModels/"
     )
@@ -346,7 +346,7 @@ def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
     )
 
 
-# update and retire
+# update and delete
 
 
 def test_an_update_patches_exactly_its_fields() -> None:
@@ -371,31 +371,31 @@ def test_an_update_of_what_is_gone_is_an_error() -> None:
     assert caught.code == "NOT_FOUND"
 
 
-def retire(app: Script) -> None:
-    asyncio.run(provider_of(app, Time()).retire(Handle(REMOTE), Resources()))
+def delete(app: Script) -> None:
+    asyncio.run(provider_of(app, Time()).delete(Handle(REMOTE), Resources()))
 
 
 def test_a_model_is_deleted_by_name() -> None:
     app = script(JSONResponse({}))
-    retire(app)
+    delete(app)
     assert app.lines == [f"DELETE /v1beta3/{REMOTE}"]
 
 
 @pytest.mark.parametrize("answers", [[GONE], [BUSY, GONE], [BUSY, UNSEEN, UNSEEN]])
 def test_deleting_what_is_gone_is_no_error(answers: list[Response]) -> None:
     app = script(*answers)
-    retire(app)
+    delete(app)
     assert len(app.seen) == len(answers)
 
 
 def test_a_deletion_that_is_not_allowed_is_an_access_error() -> None:
     app = script(UNSEEN, model("ACTIVE"))
-    assert isinstance(failure(app, lambda provider: provider.retire(Handle(REMOTE), Resources())), AccessError)
+    assert isinstance(failure(app, lambda provider: provider.delete(Handle(REMOTE), Resources())), AccessError)
 
 
 def test_a_deletion_that_is_refused_otherwise_is_an_error() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "In use."))
-    assert str(failure(app, lambda provider: provider.retire(Handle(REMOTE), Resources()))) == (
+    assert str(failure(app, lambda provider: provider.delete(Handle(REMOTE), Resources()))) == (
         f"DELETE /v1beta3/{REMOTE} was refused with 400 FAILED_PRECONDITION: In use"
     )
 

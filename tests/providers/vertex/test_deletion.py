@@ -75,13 +75,13 @@ def answering(answers: Mapping[str, Any] | None = None) -> Lines:
     return Lines(**(answers or {}))
 
 
-async def retire(provider: Vertex, made: Resources = MADE) -> None:
-    await provider.retire(Handle(name_of(1)), made)
+async def delete(provider: Vertex, made: Resources = MADE) -> None:
+    await provider.delete(Handle(name_of(1)), made)
 
 
 def test_endpoints_go_before_the_model_and_the_one_that_answers_after_the_others() -> None:
     service = answering()
-    act(service, retire)
+    act(service, delete)
     assert service.writes == [
         f"POST {FIRST}:undeployModel",
         f"DELETE {FIRST}",
@@ -92,7 +92,7 @@ def test_endpoints_go_before_the_model_and_the_one_that_answers_after_the_others
 
 def test_a_job_that_made_nothing_costs_no_request() -> None:
     service = answering()
-    act(service, lambda provider: retire(provider, Resources(job=name_of(1))))
+    act(service, lambda provider: delete(provider, Resources(job=name_of(1))))
     assert service.lines == []
 
 
@@ -100,32 +100,32 @@ def test_what_is_gone_is_passed_over() -> None:
     service = answering(
         {key: [GONE] for key in [f"GET {MODEL}@1", f"GET {FIRST}", f"GET {LAST}", f"GET {MODEL}:listVersions"]}
     )
-    act(service, retire)
+    act(service, delete)
     assert service.writes == []
 
 
 def test_what_goes_while_we_look_is_passed_over() -> None:
     service = answering({key: [GONE] for key in [f"DELETE {FIRST}", f"DELETE {LAST}", f"DELETE {MODEL}"]})
-    act(service, retire)
+    act(service, delete)
     assert len(service.writes) == 4
 
 
 def test_of_a_model_with_other_versions_only_ours_goes() -> None:
     service = answering({f"GET {MODEL}:listVersions": [versions("1", "2")]})
-    act(service, retire)
+    act(service, delete)
     assert service.writes[-1] == f"DELETE {MODEL}@1:deleteVersion"
 
 
 def test_a_version_that_is_gone_takes_no_other_along() -> None:
     service = answering({f"GET {MODEL}:listVersions": [versions("2")]})
-    act(service, retire)
+    act(service, delete)
     assert not [line for line in service.writes if MODEL in line]
 
 
 def test_an_unknown_version_of_several_is_left_to_people() -> None:
     service = answering({f"GET {MODEL}:listVersions": [versions("1", "2")], f"GET {MODEL}": [{}]})
     made = Resources(model=MODEL, endpoint=LAST)
-    caught = failure(service, lambda provider: retire(provider, made))
+    caught = failure(service, lambda provider: delete(provider, made))
     assert str(caught) == (
         f"{MODEL} has several versions, and nobody recorded which of them is meant; delete it at the service"
     )
@@ -134,13 +134,13 @@ def test_an_unknown_version_of_several_is_left_to_people() -> None:
 def test_an_endpoint_to_which_somebody_deployed_something_else_stays() -> None:
     other = deployed("12", f"{HERE}/models/8")
     service = answering({f"GET {FIRST}": [endpoint(deployed(), other)]})
-    act(service, retire)
+    act(service, delete)
     assert service.writes == [f"POST {FIRST}:undeployModel", f"DELETE {LAST}", f"DELETE {MODEL}"]
 
 
 def test_another_version_at_the_same_endpoint_is_something_else() -> None:
     service = answering({f"GET {FIRST}": [endpoint(deployed(version="2"))]})
-    act(service, retire)
+    act(service, delete)
     assert service.writes == [f"DELETE {LAST}", f"DELETE {MODEL}"]
 
 
@@ -149,7 +149,7 @@ def test_a_model_that_answers_elsewhere_too_is_left_whole(version: str) -> None:
     elsewhere = f"{HERE}/endpoints/5"
     where = {"deployedModels": [{"endpoint": elsewhere, "deployedModelId": "55"}]}
     service = answering({f"GET {MODEL}@1": [where], f"GET {elsewhere}": [endpoint(deployed("55", version=version))]})
-    caught = failure(service, retire)
+    caught = failure(service, delete)
     assert str(caught) == (
         f"{MODEL}@1 is deployed to {elsewhere} too, which its training did not make; "
         "undeploy it there if nobody asks it there any more, and run reconcile prune again"
@@ -161,14 +161,14 @@ def test_that_another_version_answers_elsewhere_does_not_matter() -> None:
     elsewhere = f"{HERE}/endpoints/5"
     where = {"deployedModels": [{"endpoint": elsewhere, "deployedModelId": "55"}]}
     service = answering({f"GET {MODEL}@1": [where], f"GET {elsewhere}": [endpoint(deployed("55", version="2"))]})
-    act(service, retire)
+    act(service, delete)
     assert f"DELETE {MODEL}" in service.writes
 
 
 def test_an_endpoint_goes_by_the_id_or_the_number_of_its_project() -> None:
     by_id = FIRST.replace("projects/123", "projects/acme-project")
     service = answering({f"GET {MODEL}@1": [{"deployedModels": [{"endpoint": by_id, "deployedModelId": "11"}]}]})
-    act(service, retire)
+    act(service, delete)
     assert f"DELETE {MODEL}" in service.writes
 
 
@@ -177,18 +177,18 @@ REFUSED = error(400, "INVALID_ARGUMENT", "It is not deployed there.")
 
 def test_that_another_run_undeployed_it_first_is_no_error() -> None:
     service = answering({f"GET {FIRST}": [endpoint(deployed()), endpoint()], f"POST {FIRST}:undeployModel": [REFUSED]})
-    act(service, retire)
+    act(service, delete)
     assert service.writes[-1] == f"DELETE {MODEL}"
 
 
 def test_what_cannot_be_undeployed_is_told() -> None:
-    caught = failure(answering({f"POST {FIRST}:undeployModel": [REFUSED]}), retire)
+    caught = failure(answering({f"POST {FIRST}:undeployModel": [REFUSED]}), delete)
     assert "was refused with 400 INVALID_ARGUMENT: It is not deployed there" in str(caught)
 
 
 def test_who_may_not_delete_is_told_what_to_ask_for() -> None:
     denied = error(403, "PERMISSION_DENIED", "You may not.")
-    caught = failure(answering({f"DELETE {FIRST}": [denied]}), retire)
+    caught = failure(answering({f"DELETE {FIRST}": [denied]}), delete)
     assert isinstance(caught, AccessError)
     assert "roles/aiplatform.user" in caught.remedy
 
@@ -207,20 +207,20 @@ def test_operations_are_waited_for() -> None:
             f"GET {FIRST}/operations/9": [PENDING, PENDING, {**PENDING, "done": True}],
         }
     )
-    act(service, retire, time)
+    act(service, delete, time)
     assert service.lines.count(f"GET {FIRST}/operations/9") == 3
     assert time.naps == [0.5, 1.0, 2.0]
 
 
 def test_an_operation_that_is_known_no_longer_has_ended() -> None:
     service = answering({f"POST {FIRST}:undeployModel": [PENDING], f"GET {FIRST}/operations/9": [GONE]})
-    act(service, retire)
+    act(service, delete)
     assert service.writes[-1] == f"DELETE {MODEL}"
 
 
 def test_an_operation_that_failed_is_told() -> None:
     failed = {**PENDING, "done": True, "error": {"code": 9, "message": "It is in use."}}
-    caught = failure(answering({f"DELETE {FIRST}": [failed]}), retire)
+    caught = failure(answering({f"DELETE {FIRST}": [failed]}), delete)
     assert str(caught) == (
         f"{FIRST}/operations/9 failed: It is in use; correct what the service names, and run reconcile prune again"
     )
@@ -230,7 +230,7 @@ def test_an_operation_that_takes_for_ever_is_left_to_the_next_run() -> None:
     time = Time()
     service = answering({f"DELETE {FIRST}": [PENDING], f"GET {FIRST}/operations/9": [PENDING]})
     with pytest.raises(ServiceError, match="has not ended yet, and goes on; run reconcile prune again later"):
-        act(service, retire, time)
+        act(service, delete, time)
     assert 500 < sum(time.naps) < 1000
 
 
@@ -248,7 +248,7 @@ def test_an_operation_that_takes_for_ever_is_left_to_the_next_run() -> None:
 )
 def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
     service = answering()
-    assert "is no name of" in str(failure(service, lambda provider: retire(provider, made)))
+    assert "is no name of" in str(failure(service, lambda provider: delete(provider, made)))
     assert {line.removeprefix("GET ") for line in service.lines} <= {f"{MODEL}@1", FIRST}
 
 
@@ -262,7 +262,7 @@ def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
     ],
 )
 def test_answers_of_another_shape_are_told_as_such(line: str, answer: dict[str, Any]) -> None:
-    assert "was answered with a body of another shape" in str(failure(answering({line: [answer]}), retire))
+    assert "was answered with a body of another shape" in str(failure(answering({line: [answer]}), delete))
 
 
 # observing
@@ -308,13 +308,13 @@ def test_a_run_that_is_cut_off_after_any_request_is_gone_on_with() -> None:
         ) -> bool:
             async with vertex_over(carrier, service.time) as provider:
                 try:
-                    await provider.retire(Handle(model.remote), model.resources)
+                    await provider.delete(Handle(model.remote), model.resources)
                 except asyncio.CancelledError:
                     return True
             return False
 
         interrupted = asyncio.run(cut_off())
-        service.run(lambda provider, model=model: provider.retire(Handle(model.remote), model.resources))
+        service.run(lambda provider, model=model: provider.delete(Handle(model.remote), model.resources))
         assert service.run(lambda provider, model=model: provider.observe(Handle(model.remote))) is None
         assert _left(service) == 0
         if not interrupted:

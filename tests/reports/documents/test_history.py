@@ -136,7 +136,7 @@ def test_nothing_recorded_is_said() -> None:
         (newer(rejection="too wordy"), {"rejected": ("number-generator-bbbbbbbb",)}, "x|ACTIVE, rejected: too wordy"),
         (newer(), {"rejected": ("number-generator-bbbbbbbb",)}, "x|ACTIVE, rejected"),
         (newer(), {"serving": "number-generator-bbbbbbbb"}, ">|ACTIVE, serving"),
-        (newer(state=State.RETIRED), {}, " |RETIRED"),
+        (newer(state=State.DELETED), {}, " |DELETED"),
         (newer(state=State.MISSING), {"serving": "number-generator-bbbbbbbb"}, ">|MISSING, serving"),
     ],
 )

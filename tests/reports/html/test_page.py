@@ -78,7 +78,7 @@ def rows(table: Element) -> list[list[str]]:
 def test_a_plan_says_what_would_be_done_and_why() -> None:
     root = drawn("plan")
     assert words(root.one("h1")) == "Plan for target default"
-    assert words(root.one("p", **{"class": "verdict error"})).startswith("1 to create, 1 to update, 0 to retire.")
+    assert words(root.one("p", **{"class": "verdict error"})).startswith("1 to create, 1 to update, 0 to delete.")
     overview = rows(root.one("table", **{"class": "overview"}))
     assert [row[:2] for row in overview] == [
         ["number-generator", "+ createNotFound"],

@@ -11,8 +11,8 @@ import pytest
 
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock
-from reconciler.domain.plan import Action, Kept, Kind, Plan, Reason, Retirement
-from reconciler.planning.events import Promoted, Refused, Retired, Unserved
+from reconciler.domain.plan import Action, Deletion, Kept, Kind, Plan, Reason
+from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
 from reconciler.reports.documents.outcomes import Outcomes
 from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
 from reconciler.reports.text.documents import pruned_text
@@ -21,22 +21,22 @@ from reconciler.reports.text.plan import plan_text
 from reconciler.reports.text.progress import Teller
 from support.render_values import LOCKFILE, SIMULATED, TARGET, held_to
 
-RETIREMENT = Retirement(
+RETIREMENT = Deletion(
     create_time="2026-01-01T09:12:00Z",
     age=timedelta(days=40, hours=2),
     served_from="2026-01-01T09:14:00Z",
     served_until="2026-01-20T16:02:00Z",
     examples=15,
 )
-RETIRE = Action(
+DELETE = Action(
     name="words",
     file="words.yaml",
-    kind=Kind.RETIRE,
+    kind=Kind.DELETE,
     reason=Reason.SUPERSEDED,
     key="words-22222222",
     remote="tunedModels/words-22222222",
     message="spec.lifecycle.retain keeps 2 ready generations, and others come first",
-    retirement=RETIREMENT,
+    deletion=RETIREMENT,
 )
 KEPT = Kept("words", "words-33333333", "tunedModels/words-33333333", "it serves; it is what the manifest asks for")
 
@@ -46,15 +46,15 @@ def planned(*actions: Action, kept: tuple[Kept, ...] = (KEPT,)) -> Document:
 
 
 def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
-    assert "\n".join(plan_text(planned(RETIRE)).splitlines()[1:]) == dedent(
+    assert "\n".join(plan_text(planned(DELETE)).splitlines()[1:]) == dedent(
         """\
         words.yaml
-          - words                retire words-22222222
+          - words                delete words-22222222
               why                spec.lifecycle.retain keeps 2 ready generations, and others come first
               created            2026-01-01 09:12, 40 d ago
               served             from 2026-01-01 09:14 until 2026-01-20 16:02
               frees              the model that was trained on 15 examples
-        Plan: 1 to retire."""
+        Plan: 1 to delete."""
     )
 
 
@@ -78,14 +78,14 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
     ],
 )
 def test_only_what_is_known_is_said(changes: dict[str, Any], line: str) -> None:
-    action = replace(RETIRE, retirement=replace(RETIREMENT, **changes))
+    action = replace(DELETE, deletion=replace(RETIREMENT, **changes))
     assert line in [text.strip() for text in plan_text(planned(action)).splitlines()]
 
 
 def test_why_the_others_stay_is_said_when_more_is_to_be_said() -> None:
     why = "words-33333333 of words is kept: it serves; it is what the manifest asks for"
-    assert why not in plan_text(planned(RETIRE))
-    assert why in plan_text(planned(RETIRE), verbose=True).splitlines()
+    assert why not in plan_text(planned(DELETE))
+    assert why in plan_text(planned(DELETE), verbose=True).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def ended(*outcomes: Outcome, notices: tuple[str, ...] = (), status: ExitStatus 
 
 def test_what_was_deleted_is_told_by_model() -> None:
     document = ended(
-        Outcome("words", "retired", retired=("words-22222222", "words-33333333")),
-        Outcome("numbers", "refused", message="It is in use", retired=("numbers-22222222",)),
+        Outcome("words", "deleted", deleted=("words-22222222", "words-33333333")),
+        Outcome("numbers", "refused", message="It is in use", deleted=("numbers-22222222",)),
         notices=("words-44444444 stays: it serves",),
         status=ExitStatus.ERROR,
     )
@@ -135,17 +135,17 @@ def test_what_was_deleted_is_told_by_model() -> None:
 def test_outcomes_gather_what_was_deleted_whatever_else_happened() -> None:
     outcomes = Outcomes(Lock)
     for key in ("words-22222222", "words-33333333"):
-        outcomes(Retired("words", key, f"tunedModels/{key}"))
+        outcomes(Deleted("words", key, f"tunedModels/{key}"))
     outcomes(Refused("words", ReconcileError("It is in use")))
     (told,) = outcomes.all()
-    assert (told.state, told.retired) == ("refused", ("words-22222222", "words-33333333"))
-    outcomes(Retired("words", "words-44444444", "tunedModels/words-44444444"))
+    assert (told.state, told.deleted) == ("refused", ("words-22222222", "words-33333333"))
+    outcomes(Deleted("words", "words-44444444", "tunedModels/words-44444444"))
     (told,) = outcomes.all()
-    assert (told.state, told.retired[-1]) == ("refused", "words-44444444")
+    assert (told.state, told.deleted[-1]) == ("refused", "words-44444444")
 
 
 def test_progress_says_what_goes() -> None:
     teller = Teller(simulated=False)
     assert teller.tell(Unserved("words", "words-22222222")) == ("warning", "taken out of service: words-22222222")
-    assert teller.tell(Retired("words", "words-22222222", "m")) == ("retire", "deleted: words-22222222")
+    assert teller.tell(Deleted("words", "words-22222222", "m")) == ("delete", "deleted: words-22222222")
     assert teller.tell(Promoted("words", "words-22222222", "m")) is None

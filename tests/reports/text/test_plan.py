@@ -53,7 +53,7 @@ def test_a_create() -> None:
               base model         models/text-bison-001
               data set           datasets/next-number.csv, 15 examples
               training           3 epochs \N{MULTIPLICATION SIGN} batch 2 = 23 steps, about 40 s
-        Plan: 1 to create, 0 to update, 0 to retire. 23 training steps.
+        Plan: 1 to create, 0 to update, 0 to delete. 23 training steps.
         """
     )
 
@@ -109,7 +109,7 @@ def test_an_update() -> None:
           ~ words                update words-22222222
               changes            description: "" → "Says the next word."
                                  sampling.topK: 20 → 40
-        Plan: 0 to create, 1 to update, 0 to retire.
+        Plan: 0 to create, 1 to update, 0 to delete.
         """
     )
 
@@ -128,7 +128,7 @@ def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
               generation         letters-22222222
           ! numbers              held: Failed
               why                the same as letters
-        Plan: 0 to create, 0 to update, 0 to retire. 2 held.
+        Plan: 0 to create, 0 to update, 0 to delete. 2 held.
         """
     )
 
@@ -170,7 +170,7 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
               why                bears our mark
           > b                    promote b-22222222
               why                it is ready, and serves from now on
-        Plan: 0 to create, 0 to update, 0 to retire, 1 to adopt, 1 to promote. 1 in training.
+        Plan: 0 to create, 0 to update, 0 to delete, 1 to adopt, 1 to promote. 1 in training.
         """
     )
 
@@ -183,7 +183,7 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
             "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses what is not declared)",
             "About 10 training steps.",
         ),
-        (Training(1, None, 4, None, estimated=True, seconds=None), "the service chooses how many steps", "retire."),
+        (Training(1, None, 4, None, estimated=True, seconds=None), "the service chooses how many steps", "delete."),
     ],
 )
 def test_a_training_that_the_service_sizes(training: Training, said: str, total: str) -> None:
@@ -290,7 +290,7 @@ def test_a_message_of_several_lines_stands_below_its_label() -> None:
                                    spec: {scope: demo}
           ! numbers              held: Failed
               why                the same as letters
-        Plan: 0 to create, 0 to update, 0 to retire. 2 held.
+        Plan: 0 to create, 0 to update, 0 to delete. 2 held.
         """
     )
 
