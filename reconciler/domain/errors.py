@@ -116,9 +116,3 @@ class InterruptedRun(ReconcileError):  # noqa: N818 - an interruption is no erro
         remedy: str = "run the same command again to resume, or reconcile wait",
     ) -> None:
         super().__init__(message, remedy)
-
-
-def shortened(text: str, room: int) -> str:
-    """The text on one line of at most ``room`` characters, cut where it is longer."""
-    line = " ".join(text.split())
-    return line if len(line) <= room else f"{line[: room - 1]}…"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
@@ -20,6 +21,11 @@ from reconciler.domain.model import (
     State,
     Target,
 )
+
+OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
+"""The fields of a target that say which models a lockfile is about."""
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+"""Sorts before every time of a service; stands for a time that is unknown or has not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ def check_same_owner(lock: Lock, ours: Lock, file: str) -> None:
 
 def _differences(lock: Lock, target: Target | LockedTarget) -> Iterator[tuple[str, str | None, str | None]]:
     if lock.target:
-        for name in ("provider", "project", "location", "scope"):
+        for name in OWNER_FIELDS:
             recorded, wanted = getattr(lock.target, name), getattr(target, name)
             if recorded != wanted:
                 yield name, recorded, wanted

@@ -9,10 +9,10 @@ from typing import Any, get_args
 from reconciler.domain.checks import Check, Evaluation, Expectation, ExpectationKind
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities
+from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.held_out import HeldOut, leaked, read_held_out, too_long
 from reconciler.manifests.datasets.rows import text_faults
 from reconciler.manifests.datasets.sources import LoadContext, Origin, Reading, preamble_of
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema import Finding, is_told
 from reconciler.manifests.yaml import Document, FieldPath, dotted
@@ -93,7 +93,7 @@ def _repeated_names(document: Document, declared: Iterable[_Declared]) -> Iterat
         name, path = one.value["name"], [*one.path, "name"]
         before = first.setdefault(name, path)
         if before is not path:
-            message = f"{shortened(name)} is the name of another check, at {document.place(before)}"
+            message = f"{shorten(name)} is the name of another check, at {document.place(before)}"
             yield Problem(document.place(path), dotted(path), message, "rename one of them")
 
 
@@ -125,7 +125,7 @@ def _expression(check: _Declared) -> Iterator[Finding]:
     except ExpressionError as error:
         what, colon, part = str(error).partition(": ")
         remedy = next((remedy for start, remedy in _REMEDIES if what.startswith(start)), _SYNTAX)
-        message = f"is no regular expression that RE2 takes: {what}{colon}{shortened(part)}"
+        message = f"is no regular expression that RE2 takes: {what}{colon}{shorten(part)}"
         yield ["expect", "matches"], message, remedy
 
 

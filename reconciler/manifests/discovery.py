@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.paths import fault
 from reconciler.manifests.schema import kind, shown, suggest
 from reconciler.manifests.yaml import Document, Parsed, parse
@@ -155,7 +155,7 @@ def foreign(document: Document) -> Problem:
     version = _text(document, "apiVersion")
     place = document.place(["apiVersion"])
     return Problem(
-        place, "apiVersion", f"{shortened(version)} is not ours", f"name files with {API_VERSION} documents only"
+        place, "apiVersion", f"{shorten(version)} is not ours", f"name files with {API_VERSION} documents only"
     )
 
 
@@ -166,7 +166,7 @@ def _misfit(document: Document, field: str, allowed: tuple[str, ...]) -> Problem
     if not isinstance(value, str):
         return Problem(document.place([field]), field, f"must be a text, is {shown(value)}", f"write {allowed[0]}")
     if value not in allowed:
-        return Problem(document.place([field]), field, f"{shortened(value)} is not known", suggest(value, allowed))
+        return Problem(document.place([field]), field, f"{shorten(value)} is not known", suggest(value, allowed))
     return None
 
 

@@ -7,16 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from reconciler.domain import errors
 from reconciler.domain.errors import Problem
-
-_SHOWN_CHARACTERS = 40
-
-
-def shortened(text: str) -> str:
-    """The text on one line, cut where it is long."""
-    return errors.shortened(text, _SHOWN_CHARACTERS)
-
 
 _CONFIDENTIAL: Final = re.compile(r"spec\.(dataset|checks|\w+\.validationDataset)\b")
 _QUOTED: Final = (

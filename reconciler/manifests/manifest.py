@@ -11,6 +11,7 @@ from typing import Any
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import Capabilities, Dataset, Lifecycle, Manifest, Sampling, Source
+from reconciler.domain.text import shorten
 from reconciler.manifests.access import read_access
 from reconciler.manifests.checks import read_checks
 from reconciler.manifests.datasets.held_out import HeldOut
@@ -25,7 +26,6 @@ from reconciler.manifests.datasets.sources import (
     read_validation,
 )
 from reconciler.manifests.discovery import TUNED_MODEL
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.provider_fields import (
     block_of,
     hyperparameters,
@@ -129,7 +129,7 @@ class Collection:
         first = self._names.setdefault(name, place)
         if first is place:
             return []
-        message = f"{shortened(name)} is the name of another manifest, at {first}"
+        message = f"{shorten(name)} is the name of another manifest, at {first}"
         return [Problem(place, dotted(path), message, "rename one of them")]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 
 _LEADS_OUT = "leads out of the repository"
 
@@ -37,7 +37,7 @@ def find_place(named: str, folder: Path, repository: Path) -> Path:
 
 
 def _find(named: str, folder: Path, repository: Path, fault_of: Callable[[Path, Path], tuple[str, str] | None]) -> Path:
-    shown = shortened(named)
+    shown = shorten(named)
     if PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive:
         raise ReconcileError(f"{shown} is an absolute path", "write it relative to this file")
     if "\0" in named:

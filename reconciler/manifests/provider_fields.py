@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Source
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.schema import Finding
 from reconciler.manifests.yaml import Document, FieldPath, dotted
 
@@ -94,7 +94,7 @@ def _hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities) -> Ite
 
 def _base_model_problems(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     if has_foreign_base_model(spec, capabilities):
-        message = f"{shortened(spec['baseModel'])} is a name of the Generative Language API"
+        message = f"{shorten(spec['baseModel'])} is a name of the Generative Language API"
         remedy = f"for {capabilities.label} add spec.{capabilities.block}.baseModel, as in gemini-2.5-flash"
         yield ["spec", "baseModel"], message, remedy
 
@@ -114,7 +114,7 @@ def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Itera
         and isinstance(remote, str)
         and not re.fullmatch(capabilities.tuned_model_pattern, remote)
     ):
-        message = f"{shortened(remote)} is no name of a tuned model of {capabilities.label}"
+        message = f"{shorten(remote)} is no name of a tuned model of {capabilities.label}"
         yield ["spec", "source", "remote"], message, f"write it as in {capabilities.tuned_model_example}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reconciler.domain.errors import Place, Problem
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema import is_told
 from reconciler.manifests.yaml import Document, FieldPath, dotted
@@ -41,7 +41,7 @@ def renaming_faults(formers: Iterable[Former], known: Mapping[str, Place]) -> It
     """What is wrong with former names, given the places of all ``known`` names that manifests have now."""
     claimed: dict[str, Former] = {}
     for former in formers:
-        shown = shortened(former.name)
+        shown = shorten(former.name)
         first = claimed.setdefault(former.name, former)
         if former.name == former.manifest:
             yield _fault(former, f"{shown} is the name that it has now", "delete it")
@@ -49,7 +49,7 @@ def renaming_faults(formers: Iterable[Former], known: Mapping[str, Place]) -> It
             message = f"{shown} is the name of another manifest, at {known[former.name]}"
             yield _fault(former, message, "delete that manifest if it was renamed, or delete this line if it was not")
         elif first.manifest != former.manifest:
-            message = f"{shown} is claimed by {shortened(first.manifest)} too, at {first.place}"
+            message = f"{shown} is claimed by {shorten(first.manifest)} too, at {first.place}"
             yield _fault(former, message, "keep it in the one that was renamed")
 
 
@@ -90,7 +90,7 @@ def lineage_faults(
     """
     for circle in circles({name: parent.name for name, parent in parents.items()}):
         told = " → ".join((*circle, circle[0]))
-        message = f"{shortened(circle[0])} is tuned from itself in the end: {told}"
+        message = f"{shorten(circle[0])} is tuned from itself in the end: {told}"
         problem = Problem(
             parents[circle[0]].place, _FIELD, message, "write a baseModel, or another source, in one of them"
         )
@@ -122,4 +122,4 @@ def _missing(parent: Parent, known: Collection[str], renamed: str) -> Problem:
     near = [renamed] if renamed else difflib.get_close_matches(parent.name, known, n=1)
     meant = f"did you mean {near[0]}? Else " if near else ""
     remedy = f"{meant}restore it, or write source: {{remote: …}} with the model's remote name, which the lockfile keeps"
-    return Problem(parent.place, _FIELD, f"no manifest is called {shortened(parent.name)}", remedy)
+    return Problem(parent.place, _FIELD, f"no manifest is called {shorten(parent.name)}", remedy)

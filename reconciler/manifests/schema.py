@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.domain.errors import Problem, UsageError
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.yaml import Document, FieldPath, dotted, plain
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 def choices(wrong: str, known: Iterable[str]) -> str:
     """The first names that are known, joined by commas, and the one that was probably meant."""
-    names = [shortened(name) for name in known]
+    names = [shorten(name) for name in known]
     near = difflib.get_close_matches(wrong, names, n=1)
     listed = ", ".join(names[:_LISTED_NAMES]) + (", …" if len(names) > _LISTED_NAMES else "")
     return f"{listed} (did you mean {near[0]}?)" if near else listed
@@ -146,7 +146,7 @@ def choices(wrong: str, known: Iterable[str]) -> str:
 def shown(value: Any) -> str:
     """A value in a message: its kind and, when short, itself."""
     if isinstance(value, str):
-        return f'the text "{shortened(value)}"'
+        return f'the text "{shorten(value)}"'
     if isinstance(value, bool):
         return str(value).lower()
     return f"the number {_number(value)}" if isinstance(value, int | float) else kind(value)
@@ -247,7 +247,7 @@ def _const(error: Any, path: list[Any]) -> Iterator[Finding]:
 def _pattern(error: Any, path: list[Any]) -> Iterator[Finding]:
     where = [*path, error.instance] if _is_key(error) else path
     if error.instance or _is_key(error):
-        yield where, f'"{shortened(error.instance)}" is not allowed here', error.schema["patternErrorMessage"]
+        yield where, f'"{shorten(error.instance)}" is not allowed here', error.schema["patternErrorMessage"]
     else:
         yield where, "is empty", error.schema["patternErrorMessage"]
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from reconciler.domain.errors import Place, Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
+from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import TARGET, misfits, read, target_name
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.paths import find_file, find_place, repository_of
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema import Finding, explain
@@ -46,9 +46,9 @@ class _Expansion:
         for name in dict.fromkeys(_REFERENCE.findall(text)):
             if not _ALLOWED.fullmatch(name):
                 remedy = "name a variable RECONCILE_VAR_…, or write the value out"
-                self._report(path, f"${{{shortened(name)}}} is not expanded", remedy)
+                self._report(path, f"${{{shorten(name)}}} is not expanded", remedy)
             elif name not in self.environ:
-                self._report(path, f"the variable {shortened(name)} is not set", "set it, or write the value out")
+                self._report(path, f"the variable {shorten(name)} is not set", "set it, or write the value out")
         return _REFERENCE.sub(
             lambda found: self.environ.get(found[1], found[0]) if _is_allowed(found) else found[0], text
         )
@@ -94,7 +94,7 @@ def _object_faults(publish: str, spec: Mapping[str, Any]) -> Iterator[FieldFindi
 
 
 def _file_faults(publish: str, spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
-    shown, repository = shortened(publish), repository_of(folder)
+    shown, repository = shorten(publish), repository_of(folder)
     try:
         path = find_place(publish, folder, repository)
     except ReconcileError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.domain.errors import UsageError
+from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.manifests.discovery import STDIN, absolute, target_file_name, target_name
 from reconciler.manifests.schema import choices
@@ -64,14 +65,11 @@ def _no_target(target: str, shown: str, folder: Path) -> UsageError:
     return UsageError(message, remedy)
 
 
-_OWNERS = ("provider", "project", "location", "scope")
-
-
 def rivalries(ours: Mapping[str, Any], theirs: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str, str]]:
     """The field of our spec, what the other target does about the same thing, and what to do; theirs may be wrong."""
     lock, their_lock = ours.get("lock"), theirs.get("lock")
     publish, they_publish = _real(ours, folder), _real(theirs, folder)
-    if all(ours.get(name) == theirs.get(name) for name in _OWNERS):
+    if all(ours.get(name) == theirs.get(name) for name in OWNER_FIELDS):
         yield "scope", "has the same provider, project, location and scope", "give each a scope of its own"
     if lock and lock == their_lock:
         yield "lock", "has the same lockfile", "give each a lockfile of its own"

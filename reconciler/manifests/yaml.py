@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import yaml
 
 from reconciler.domain.errors import Place, Problem
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.yaml_errors import translate
 
 Scalar = str | int | float | bool | None
@@ -130,7 +130,7 @@ class Parsed:
 
 def dotted(path: FieldPath) -> str:
     """The path as people write it: ``spec.checks[0].name``; long names are cut."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shortened(step)}" for step in path)
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in path)
     return text.removeprefix(".")
 
 
@@ -255,7 +255,7 @@ class _Reader:
         name = event.anchor
         if name not in self.anchors:
             inside = any(frame.anchor == name for frame in self.stack)
-            short = shortened(name)
+            short = shorten(name)
             message = f"the alias *{short} is inside its own anchor" if inside else f"the anchor &{short} is unknown"
             raise self._stop(event, message, f"write the value out, or put &{short} before an earlier value")
         node = self.anchors[name]
@@ -311,7 +311,7 @@ class _Reader:
             first = mapping.spot.children[value].key
             line = first.line + 1 if first else mark.line
             self._report(
-                mark, f"the key {shortened(value)} stands here twice, first in line {line}", "keep one of them", value
+                mark, f"the key {shorten(value)} stands here twice, first in line {line}", "keep one of them", value
             )
         else:
             return value
@@ -332,7 +332,7 @@ class _Reader:
             raise self._stop(event, message, remedy) from None
 
     def _refuse_tag(self, event: Any) -> None:
-        tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
+        tag = shorten(event.tag.replace("tag:yaml.org,2002:", "!!"))
         self._report(event.start_mark, f"the tag {tag} is not supported", "delete it; quotes make a text of a value")
 
     def _stop(self, event: Any, message: str, remedy: str) -> _StopReadingError:
@@ -354,7 +354,7 @@ class _Reader:
 def _key_named(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a collection as a key"
-    return "an empty key" if value is None else f"the key {shortened(str(value)).lower()}"
+    return "an empty key" if value is None else f"the key {shorten(str(value)).lower()}"
 
 
 _HANDLERS: dict[type, Callable[[_Reader, Any], None]] = {

@@ -22,10 +22,10 @@ from reconciler.domain.checks import (
     RecordedChecks,
     RecordedMiss,
 )
-from reconciler.domain.errors import shortened
 from reconciler.domain.identity import with_lf
 from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
+from reconciler.domain.text import shorten
 
 _MOST_INSTRUCTIONS = 50_000
 """The largest program of an expression. The time of a search is at worst this, times the length of the text."""
@@ -223,7 +223,7 @@ def _why(expect: Expectation, text: str, finish: str, blocked: str) -> str:
         return f"cut short: {finish}"
     if not text:
         return f"blocked: {blocked}" if blocked else "the answer is empty"
-    return f"{_WANTED[expect.kind]} {shortened(', '.join(expect.values), _QUOTED_CHARACTERS)}"
+    return f"{_WANTED[expect.kind]} {shorten(', '.join(expect.values), _QUOTED_CHARACTERS)}"
 
 
 def judged(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckResult:
@@ -281,4 +281,4 @@ def recorded_checks(report: CheckReport) -> RecordedChecks:
 def _recorded(check: str, miss: Miss) -> RecordedMiss:
     """Where there is no answer, the reason stands in its place."""
     answer = miss.answer or f"({miss.why})"
-    return RecordedMiss(check, shortened(miss.prompt, _RECORDED_CHARACTERS), shortened(answer, _RECORDED_CHARACTERS))
+    return RecordedMiss(check, shorten(miss.prompt, _RECORDED_CHARACTERS), shorten(answer, _RECORDED_CHARACTERS))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reconciler.domain.access import Permission
 from reconciler.domain.identity import Content, key_of, same_data, same_number
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, instant
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange
 
@@ -20,7 +20,6 @@ recorded still holds the manifest, because deleting it is no request to train ag
 _PRESENCE = {State.ACTIVE: 0, State.CREATING: 1, State.FAILED: 2, State.MISSING: 3, State.CANCELLED: 4}
 """What counts for more among several of one key: what is ready before what trains, and what was lost before a double
 that was cancelled, so that it is made again."""
-_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class ResolvedGeneration:
     @property
     def moment(self) -> datetime:
         """When it was created, for sorting; what was created at an unknown time comes first."""
-        return instant(self.create_time) or _UNKNOWN_TIME
+        return instant(self.create_time) or EARLIEST
 
 
 def marked_by_name(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from reconciler.domain.lock import Lock, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedModel, instant
 from reconciler.domain.model import CANCELLED_CODE, Capabilities, Failure, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Deletion, Kept, Kind, Plan, Pruning, Reason, Request
 from reconciler.planning.generations import (
@@ -28,7 +28,6 @@ NO_MANIFEST: Final = "(no manifest)"
 """What stands for the manifest's path where neither a manifest nor the lockfile knows a name."""
 MANAGED_BEFORE_LIMIT: Final = 10
 """From how many managed models on limits.maxDeletePercent counts."""
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ENDED_BADLY: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
 
 
@@ -298,8 +297,8 @@ def _superseded(block: LockedModel, begun: str) -> str:
     since = instant(begun)
     if since is None:
         return ""
-    later = [one.promote_time for one in block.generations if (instant(one.promote_time) or _NEVER) > since]
-    return min(later, key=lambda time: instant(time) or _NEVER, default="")
+    later = [one.promote_time for one in block.generations if (instant(one.promote_time) or EARLIEST) > since]
+    return min(later, key=lambda time: instant(time) or EARLIEST, default="")
 
 
 def _managed(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:

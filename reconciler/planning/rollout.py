@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, instant
 from reconciler.domain.model import Manifest, State
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.generations import Observation, ResolvedGeneration, choose, known_generations, satisfies
 from reconciler.planning.lineage import recorded_parent, with_source
 
 _OFFLINE = Observation()
-_NEVER = datetime.min.replace(tzinfo=UTC)
 _ANEW: Final = "change the manifest and run reconcile apply"
 
 
@@ -68,7 +67,7 @@ def _served_before(name: str, model: LockedModel, serving: str) -> LockedGenerat
 
 
 def _promoted_at(one: LockedGeneration) -> datetime:
-    return instant(one.promote_time) or _NEVER
+    return instant(one.promote_time) or EARLIEST
 
 
 def _older(model: LockedModel, key: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from reconciler.domain.errors import shortened
+from reconciler.domain.text import shorten
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.markdown import Limit, utf8_bytes
 from reconciler.reports.summary import gist_of
@@ -79,7 +79,7 @@ def _command(one: Annotation) -> str:
         "file": terminal_safe(one.file),
         "line": one.line if one.file else None,
         "col": one.column if one.file else None,
-        "title": terminal_safe(shortened(one.title, _TITLE_SHOWN)),
+        "title": terminal_safe(shorten(one.title, _TITLE_SHOWN)),
     }
     told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value)
     return f"::{one.severity} {told}::{_data(one.message[:_MESSAGE_SHOWN])}"

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Final, Literal
 from urllib.parse import quote
 
-from reconciler.domain.errors import shortened
+from reconciler.domain.text import shorten
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.summary import LEVELS, Detail, Entry, Level, ReportSummary, gist_of
 from reconciler.reports.text.escape import terminal_safe
@@ -172,16 +172,16 @@ class _Part:
 
 
 def _head(gist: ReportSummary) -> str:
-    about = f" for target {code(shortened(gist.target, _WORDS_SHOWN))}" if gist.target else ""
+    about = f" for target {code(shorten(gist.target, _WORDS_SHOWN))}" if gist.target else ""
     lines = [
         marker(gist.kind, gist.target),
         f"### {'❌' if gist.failed else '✅'} {gist.kind}{about}",
         "",
-        f"**{prose(shortened(gist.summary, _WHY_SHOWN))}**" if gist.summary else "",
+        f"**{prose(shorten(gist.summary, _WHY_SHOWN))}**" if gist.summary else "",
         "",
-        " · ".join(f"{label} {code(shortened(text, _WORDS_SHOWN))}" for label, text in gist.about),
+        " · ".join(f"{label} {code(shorten(text, _WORDS_SHOWN))}" for label, text in gist.about),
         "",
-        *(f"- {label}: {code(shortened(text, _WHY_SHOWN))}" for label, text in gist.facts),
+        *(f"- {label}: {code(shorten(text, _WHY_SHOWN))}" for label, text in gist.facts),
     ]
     return "\n".join(lines).rstrip("\n")
 
@@ -206,8 +206,8 @@ def _parts(gist: ReportSummary) -> Iterator[_Part]:
 def _row(entry: Entry) -> str:
     sign = f"{_LEVEL_SIGNS[entry.level]} {entry.word}"
     place = ":".join([entry.file, *(str(one) for one in (entry.line,) if one)]) if entry.file else ""
-    what = [code(shortened(text, _WORDS_SHOWN)) for text in (entry.name, entry.part) if text]
-    cells = [sign, " ".join(what), prose(_cut(entry.why, _WHY_SHOWN)), code(shortened(place, _WORDS_SHOWN))]
+    what = [code(shorten(text, _WORDS_SHOWN)) for text in (entry.name, entry.part) if text]
+    cells = [sign, " ".join(what), prose(_cut(entry.why, _WHY_SHOWN)), code(shorten(place, _WORDS_SHOWN))]
     return f"| {' | '.join(cells)} |"
 
 
@@ -215,9 +215,7 @@ _TABLE: Final = "| | what | why | manifest |\n|---|---|---|---|"
 
 
 def _folded(entry: Entry, details: Sequence[Detail]) -> str:
-    names = " ".join(
-        f"<code>{_html(shortened(text, _WORDS_SHOWN))}</code>" for text in (entry.name, entry.part) if text
-    )
+    names = " ".join(f"<code>{_html(shorten(text, _WORDS_SHOWN))}</code>" for text in (entry.name, entry.part) if text)
     summary = f"<summary>{_LEVEL_SIGNS[entry.level]} {names} {entry.word}</summary>"
     return "\n".join(["<details>", summary, "", *_listed(details), "", "</details>"])
 
@@ -237,7 +235,7 @@ def _listed(details: Sequence[Detail]) -> Iterator[str]:
 
 
 def _counted(word: str, entries: Sequence[Entry]) -> str:
-    names = ", ".join(code(shortened(entry.name, _WORDS_SHOWN)) for entry in entries[:_NAMES_SHOWN])
+    names = ", ".join(code(shorten(entry.name, _WORDS_SHOWN)) for entry in entries[:_NAMES_SHOWN])
     more = f" and {len(entries) - _NAMES_SHOWN} more" if len(entries) > _NAMES_SHOWN else ""
     return f"- ✅ {counted(len(entries), 'model')} {word}: {names}{more}"
 
@@ -309,6 +307,6 @@ def _which(left: Sequence[_Part], *, named: bool) -> str:
     kinds = ", ".join(f"{count} {word}" for word, count in Counter(part.word for part in bearing).items())
     if not named:
         return f" ({kinds})"
-    names = ", ".join(code(shortened(part.name, _NAME_SHOWN)) for part in bearing[:_NAMES_SHOWN])
+    names = ", ".join(code(shorten(part.name, _NAME_SHOWN)) for part in bearing[:_NAMES_SHOWN])
     more = f" and {len(bearing) - _NAMES_SHOWN} more" if len(bearing) > _NAMES_SHOWN else ""
     return f" ({kinds}: {names}{more})"

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget, instant
+from reconciler.domain.lock import EARLIEST, OWNER_FIELDS, Lock, LockedGeneration, LockedModel, LockedTarget, instant
 from reconciler.domain.model import State
 
 _T = TypeVar("_T")
 Settle = Callable[[Any, Any, Any], Any]
 """From the ancestor's value and two different ones to the one that counts, whichever order the two come in."""
 
-NEVER: Final = datetime.min.replace(tzinfo=UTC)
 ABSENT: Final = object()
 """The ancestor's value where it has none: it equals nothing."""
 
@@ -40,7 +39,7 @@ def prefer_nonempty(_base: object, ours: _T, theirs: _T) -> _T:
 
 def later(_base: object, ours: str, theirs: str) -> str:
     """The later one of two RFC 3339 times; an empty one is earlier than any."""
-    return max(ours, theirs, key=lambda one: (instant(one) or NEVER, one))
+    return max(ours, theirs, key=lambda one: (instant(one) or EARLIEST, one))
 
 
 def merge_sets(base: Iterable[str], ours: Iterable[str], theirs: Iterable[str]) -> tuple[str, ...]:
@@ -125,8 +124,7 @@ def _strangers(one: Lock, other: Lock) -> str | None:
     """The first field by which two locks belong to different targets; ``None`` where they belong together."""
     if one.target is None or other.target is None:
         return None
-    names = ("provider", "project", "location", "scope")
-    return next((name for name in names if getattr(one.target, name) != getattr(other.target, name)), None)
+    return next((name for name in OWNER_FIELDS if getattr(one.target, name) != getattr(other.target, name)), None)
 
 
 def _target(base: LockedTarget | None, ours: LockedTarget | None, theirs: LockedTarget | None) -> LockedTarget | None:
@@ -198,7 +196,7 @@ class _Union:
 
     def _promoted(self, key: str) -> datetime:
         found = (side.generation(key) for side in self._sides)
-        return max((instant(one.promote_time) or NEVER for one in found if one), default=NEVER)
+        return max((instant(one.promote_time) or EARLIEST for one in found if one), default=EARLIEST)
 
     def _serving(self, merged: LockedModel) -> str | None:
         """What serves, of which one side may not know that it was rejected."""
@@ -225,7 +223,7 @@ class _Union:
 
     def _dated(self, key: str) -> str:
         moment = self._promoted(key)
-        return key if moment == NEVER else f"{key} (since {moment:%Y-%m-%d %H:%M:%S})"
+        return key if moment == EARLIEST else f"{key} (since {moment:%Y-%m-%d %H:%M:%S})"
 
     def _tell_of_loss(self, merged: LockedModel, serving: str | None) -> None:
         one = merged.generation(serving)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock
+from reconciler.domain.lock import OWNER_FIELDS, Lock
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
 from reconciler.state.json_reader import DecodeError, JsonReader
 
 POINTER_VERSION: Final = 1
 _KIND: Final = "Resolve"
-_OWNERS: Final = ("name", "provider", "project", "location", "scope")
+_OWNERS: Final = ("name", *OWNER_FIELDS)
 """What of a target says whose pointer it is."""
 _ANEW: Final = "the next apply writes it anew"
 _NAMED: Final = 3

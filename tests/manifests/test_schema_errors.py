@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.manifests.excerpts import shortened
+from reconciler.domain.text import shorten
 from reconciler.manifests.schema import choices, shown, suggest
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
@@ -347,5 +347,5 @@ def test_choices_name_the_nearest() -> None:
 
 
 def test_long_and_broken_texts_are_shown_on_one_line() -> None:
-    assert shortened("a\nb  c") == "a b c"
+    assert shorten("a\nb  c") == "a b c"
     assert shown("x" * 50) == f'the text "{"x" * 39}…"'

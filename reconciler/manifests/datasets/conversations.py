@@ -12,8 +12,8 @@ from typing import Any
 
 import rfc8785
 
+from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.rows import text_faults
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.schema import shown, suggest
 
 Finding = tuple[str, str]
@@ -52,7 +52,7 @@ def conversation_faults(value: Mapping[str, Any]) -> Iterator[Finding]:
     for name in value:
         if name not in _MEMBERS:
             free = [member for member in _MEMBERS if member not in value]
-            yield f'has an unknown member "{shortened(name)}"', suggest(name, free)
+            yield f'has an unknown member "{shorten(name)}"', suggest(name, free)
     if "systemInstruction" in value:
         yield from _object(value["systemInstruction"], "systemInstruction", _parts)
     yield from _list(value["contents"], "contents", "write what user and model say", _turns)

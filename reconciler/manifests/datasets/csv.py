@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.rows import Fault, Fields, Items, Lines, Row
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.schema import choices, counted
 
 # The library's own limit of 131,072 characters a field would be told as a broken quote; the service's limit is ours.
@@ -57,10 +57,10 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
 def _header_faults(header: list[str], fields: Fields, line: int) -> Iterator[Fault]:
     for name, count in Counter(header).items():
         if count > 1:
-            yield Fault(line, f'the header has {count} columns "{shortened(name)}"', "rename all but one of them")
+            yield Fault(line, f'the header has {count} columns "{shorten(name)}"', "rename all but one of them")
     for name in (fields.input, fields.output):
         if header and name not in header:
-            yield Fault(line, f'the header has no column "{shortened(name)}"', choose(name, header, fields))
+            yield Fault(line, f'the header has no column "{shorten(name)}"', choose(name, header, fields))
 
 
 def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Items:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.csv import column_names, separated
 from reconciler.manifests.datasets.json_lines import array_members, json_array, json_lines, line_members
 from reconciler.manifests.datasets.rows import Fault, Fields, Items, UnreadableError
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.schema import suggest
 
 _Read = TypeVar("_Read")
@@ -57,7 +57,7 @@ FORMATS: Mapping[str, Format] = {
 def require_format(file: Path) -> None:
     """Raise ReconcileError, with what is wrong and what to do, for a file whose suffix is no format of data sets."""
     if file.suffix.lower() not in FORMATS:
-        suffix = f"the suffix {shortened(file.suffix)}" if file.suffix else "a file without a suffix"
+        suffix = f"the suffix {shorten(file.suffix)}" if file.suffix else "a file without a suffix"
         raise ReconcileError(f"{suffix} is no format of data sets", suggest(file.suffix, FORMATS))
 
 

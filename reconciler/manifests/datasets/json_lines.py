@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
+from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.csv import choose
 from reconciler.manifests.datasets.rows import ConversationRow, Fault, Fields, Item, Items, Lines, Row
-from reconciler.manifests.excerpts import shortened
 from reconciler.manifests.schema import shown
 
 _ONE_EACH = "write one JSON object on each line"
@@ -109,9 +109,9 @@ def _item(number: int, value: Any, fields: Fields) -> Item:
 def _fault(number: int, value: dict[str, Any], fields: Fields) -> Fault:
     for name in (fields.input, fields.output):
         if name not in value:
-            return Fault(number, f'has no member "{shortened(name)}"', choose(name, list(value), fields))
+            return Fault(number, f'has no member "{shorten(name)}"', choose(name, list(value), fields))
     name = fields.output if isinstance(value[fields.input], str) else fields.input
-    message = f'"{shortened(name)}" must be a text, is {shown(value[name])}'
+    message = f'"{shorten(name)}" must be a text, is {shown(value[name])}'
     return Fault(number, message, "put it in double quotes")
 
 
@@ -119,7 +119,7 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(members)
     if len(value) < len(members):
         twice = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise _TwiceError(f'the member "{shortened(twice)}" stands twice in one object')
+        raise _TwiceError(f'the member "{shorten(twice)}" stands twice in one object')
     return value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.inference import Prompt, Reply
-from reconciler.domain.lock import instant
+from reconciler.domain.lock import EARLIEST, instant
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -56,7 +56,6 @@ _PAGE_SIZE = "100"
 _LOOKS = 4
 _PRESENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 """What counts for more among several jobs of one mark: what is ready, then what trains, then what failed."""
-_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 _LOG = logging.getLogger(__name__)
 _UNTUNABLE = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 _DOCS = "https://cloud.google.com/vertex-ai/generative-ai/docs/models"
@@ -353,4 +352,4 @@ def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
 
 
 def _rank(job: RemoteModel) -> tuple[int, datetime, str]:
-    return _PRESENCE.get(job.state, len(_PRESENCE)), instant(job.create_time) or _UNKNOWN_TIME, job.remote
+    return _PRESENCE.get(job.state, len(_PRESENCE)), instant(job.create_time) or EARLIEST, job.remote

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
-from reconciler.domain.errors import shortened
+from reconciler.domain.text import shorten
 from reconciler.reports.text.escape import terminal_safe
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
@@ -188,4 +188,4 @@ def _reliance(interval: tuple[float, float], leaked: int) -> str:
 
 
 def _miss(miss: Miss) -> str:
-    return f"{miss.why}, got {shortened(miss.answer, _SHOWN_CHARACTERS)}" if miss.answer else miss.why
+    return f"{miss.why}, got {shorten(miss.answer, _SHOWN_CHARACTERS)}" if miss.answer else miss.why
