@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import google_crc32c
 import httpx
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -28,6 +29,10 @@ SESSION = f"{ENDPOINT}{UPLOAD}?uploadType=resumable&upload_id=SECRET"
 
 def md5_of(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def crc32c_of(data: bytes) -> str:
+    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
 
 
 def resource(data: bytes, generation: int = 7, **more: Any) -> Response:

@@ -96,7 +96,7 @@ class Sessions:
         session.content.write(rest)
         described = {**session.described, **checksums(request)}
         try:
-            session.done = await store(self._service, session.bucket, described, session.content, session.query)
+            session.done = store(self._service, session.bucket, described, session.content, session.query)
         except (StorageError, OSError):
             self._forget(request, session)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.emulator.errors import JsonObject, json_response
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage.content import CRC32C_BYTES, Content, receive
+from reconciler.emulator.storage.content import Content, receive
 from reconciler.emulator.storage.objects import Query, StoredObject, object_resource
 from reconciler.emulator.storage.responses import StorageError, invalid
 from reconciler.emulator.store import dump
@@ -33,7 +32,7 @@ async def upload_media(service: Service, request: Request) -> Response:
     content = service.objects.new_content()
     with kept(content):
         content.write(await receive(request.stream(), content))
-    return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
+    return told(store(service, request.path_params["bucket"], described, content, request.query_params), request)
 
 
 async def upload_multipart(service: Service, request: Request) -> Response:
@@ -43,7 +42,7 @@ async def upload_multipart(service: Service, request: Request) -> Response:
     content = service.objects.new_content()
     with kept(content):
         content.write(media)
-    return told(await store(service, request.path_params["bucket"], described, content, request.query_params), request)
+    return told(store(service, request.path_params["bucket"], described, content, request.query_params), request)
 
 
 def told(stored: StoredObject, request: Request) -> Response:
@@ -104,13 +103,10 @@ def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
     return read_resource(resource[2]), kind[1].decode("latin-1") if kind else "application/octet-stream", media[2]
 
 
-async def store(service: Service, bucket: str, described: JsonObject, content: Content, query: Query) -> StoredObject:
+def store(service: Service, bucket: str, described: JsonObject, content: Content, query: Query) -> StoredObject:
     """Makes a complete content an object; raises StorageError and discards it when that is refused."""
     with kept(content):
-        if content.size > CRC32C_BYTES:
-            found = await asyncio.to_thread(content.checksums, described)
-        else:
-            found = content.checksums(described)
+        found = content.checksums(described)
         return service.objects.put(bucket, described, content, found, query, service.clock())
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.emulator.storage.content import CRC32C_BYTES
 from support.emulator_vertex import Vertex
+from support.provider_storage import crc32c_of, md5_of
 
 if TYPE_CHECKING:
     import httpx
@@ -24,10 +23,6 @@ OBJECT = "/storage/v1/b/bucket/o/a%2Fb"
 @pytest.fixture
 def world() -> Vertex:
     return Vertex()
-
-
-def md5(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def refusal(response: httpx.Response) -> tuple[int, str, str]:
@@ -55,7 +50,7 @@ def test_an_object_is_described_and_read(world: Vertex) -> None:
         "storageClass": "STANDARD",
         "timeCreated": "2026-01-01T00:00:00Z",
         "updated": "2026-01-01T00:00:00Z",
-        "md5Hash": md5(b"content"),
+        "md5Hash": md5_of(b"content"),
         "crc32c": stored["crc32c"],
     }
     assert world.storage("GET", OBJECT).json() == stored
@@ -66,27 +61,26 @@ def test_an_object_is_described_and_read(world: Vertex) -> None:
         assert response.headers["x-goog-generation"] == generation
 
 
-def test_a_large_object_has_a_crc32c_only_if_one_was_told(world: Vertex) -> None:
-    content = os.urandom(CRC32C_BYTES + 1)
-    assert "crc32c" not in world.put("gs://bucket/large", content)
+def test_the_checksums_of_a_large_object_are_verified(world: Vertex) -> None:
+    content = os.urandom(3 * 1024 * 1024 + 1)
+    assert world.put("gs://bucket/large", content)["crc32c"] == crc32c_of(content)
     wrong = world.storage("POST", UPLOAD, content, {"x-goog-hash": "crc32c=AAAAAA=="}, uploadType="media", name="a/b")
     status, reason, message = refusal(wrong)
     assert (status, reason) == (400, "invalid")
     assert message.startswith('Provided crc32c "AAAAAA==" doesn\'t match calculated crc32c "')
-    told = message.split('"')[3]
-    headers = {"x-goog-hash": f"crc32c={told},md5={md5(content)}"}
+    headers = {"x-goog-hash": f"crc32c={crc32c_of(content)},md5={md5_of(content)}"}
     right = world.storage("POST", UPLOAD, content, headers, uploadType="media", name="a/b")
-    assert right.json()["crc32c"] == told
+    assert right.json()["crc32c"] == crc32c_of(content)
     assert world.storage("GET", OBJECT, alt="media").content == content
 
 
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     world = Vertex(tmp_path / "store")
     before = set((tmp_path / "store-objects").iterdir())
-    headers = {"Content-MD5": md5(b"other")}
+    headers = {"Content-MD5": md5_of(b"other")}
     refused = world.storage("POST", UPLOAD, b"content", headers, uploadType="media", name="a/b")
-    calculated = md5(b"content")
-    message = f'Provided md5Hash "{md5(b"other")}" doesn\'t match calculated md5Hash "{calculated}".'
+    calculated = md5_of(b"content")
+    message = f'Provided md5Hash "{md5_of(b"other")}" doesn\'t match calculated md5Hash "{calculated}".'
     assert refusal(refused) == (400, "invalid", message)
     assert world.storage("GET", OBJECT).status_code == 404
     assert set((tmp_path / "store-objects").iterdir()) == before

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import random
 from collections.abc import Iterator
 from typing import Any
 
-import google_crc32c
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from support.emulator_process import Process, running
+from support.provider_storage import crc32c_of, md5_of
 
 QUANTUM = 256 * 1024
 LARGE = random.Random(7).randbytes(5 * QUANTUM + 12345)  # noqa: S311 - content, no secret
@@ -33,14 +31,6 @@ def client(service: Process) -> Any:
     )
 
 
-def crc32c(content: bytes) -> str:
-    return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
-
-
-def md5(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-
-
 def test_a_small_object_is_written_read_and_deleted(client: Any) -> None:
     blob = client.bucket("small").blob("folder/ein Wörtchen?.jsonl")
     blob.metadata = {"sha256": "abc"}
@@ -48,7 +38,7 @@ def test_a_small_object_is_written_read_and_deleted(client: Any) -> None:
     assert blob.download_as_bytes(start=2, end=4) == b"e\nt"
     found = client.bucket("small").get_blob("folder/ein Wörtchen?.jsonl")
     assert (found.size, found.content_type, found.metadata) == (8, "application/jsonl", {"sha256": "abc"})
-    assert (found.md5_hash, found.crc32c) == (md5(b"one\ntwo\n"), crc32c(b"one\ntwo\n"))
+    assert (found.md5_hash, found.crc32c) == (md5_of(b"one\ntwo\n"), crc32c_of(b"one\ntwo\n"))
     assert found.download_as_bytes() == b"one\ntwo\n"
     found.delete()
     assert client.bucket("small").get_blob("folder/ein Wörtchen?.jsonl") is None
@@ -61,7 +51,7 @@ def test_a_large_object_goes_in_chunks(client: Any, checksum: str) -> None:
     blob = client.bucket("large").blob(f"data-{checksum}", chunk_size=QUANTUM)
     with blob.open("wb", checksum=checksum, ignore_flush=True) as file:
         file.write(LARGE)
-    assert client.bucket("large").get_blob(blob.name).md5_hash == md5(LARGE)
+    assert client.bucket("large").get_blob(blob.name).md5_hash == md5_of(LARGE)
     assert blob.download_as_bytes(checksum=checksum) == LARGE
     with blob.open("rb", chunk_size=QUANTUM) as file:
         assert file.read() == LARGE
@@ -86,7 +76,7 @@ def test_a_writer_that_comes_too_late_is_refused(client: Any) -> None:
 
 def test_a_checksum_that_does_not_fit_keeps_nothing(client: Any) -> None:
     blob = client.bucket("sums").blob("a")
-    blob.md5_hash = md5(b"other")
+    blob.md5_hash = md5_of(b"other")
     with pytest.raises(BadRequest, match="Provided md5Hash"):
         blob.upload_from_string(b"content", checksum=None)
     assert client.bucket("sums").get_blob("a") is None
