@@ -92,6 +92,7 @@ exclude = click.option(
 )
 retry = click.option("--retry", multiple=True, metavar="NAME", help="Train once more what failed; repeatable.")
 replace = click.option("--replace", multiple=True, metavar="NAME", help="Train once more what is healthy; repeatable.")
+yes = click.option("--yes", is_flag=True, help="Approve without a prompt. Required when stdin is not a terminal.")
 timeout = click.option(
     "--timeout", type=duration, metavar="DURATION", help="Wait at most so long, like 90s, 30m or 1h30m; 0 looks once."
 )

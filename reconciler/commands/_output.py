@@ -77,6 +77,19 @@ class Output:
             self.say(lambda style, _: "\n".join(f"{style('warning', 'warning:')} {line}" for line in lines))
 
 
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask for approval on standard error and return the answer; ``yes`` approves without a prompt.
+
+    Raises:
+        UsageError: when standard input is not a terminal.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("stdin is not a terminal", "pass --yes to approve")
+    return click.confirm(question, err=True)
+
+
 def _print(text: str, stream: TextIO) -> None:
     if text:
         click.echo(encodable(text, stream.encoding), file=stream, color=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -16,7 +15,7 @@ from reconciler.commands._event_log import EventLog, event_log, events, watched
 from reconciler.commands._locks import every_other_lock
 from reconciler.commands._model_details import portrayed
 from reconciler.commands._options import input_of, output_of, request_of
-from reconciler.commands._output import Output, progress
+from reconciler.commands._output import Output, confirm, progress
 from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
 from reconciler.commands._publish import publisher_of
 from reconciler.commands._runner import Session
@@ -24,10 +23,10 @@ from reconciler.commands._saved_plan import SavedPlan, saved_plan
 from reconciler.commands.plan import checked, documented
 from reconciler.domain.errors import (
     AccessError,
+    Declined,
     InterruptedRun,
     InvalidInput,
     Problem,
-    ReconcileError,
     ServiceError,
     UsageError,
 )
@@ -49,10 +48,6 @@ Approve = Callable[[Document, tuple[Problem, ...]], bool]
 """Shows a Plan document and the input's warnings, and says whether to go on."""
 Progress = Callable[[Document], AbstractContextManager[Sink]]
 """Takes the Plan document, and is entered while the run goes on; what it gives takes every event."""
-
-
-class Declined(ReconcileError):  # noqa: N818 - a person's no is no error
-    """The plan was shown, and somebody said no: nothing was changed."""
 
 
 def apply(
@@ -127,7 +122,7 @@ class _Run:
                 if self._saved:
                     self._saved.check(self._project, document)
                 if not approve(document, self._project.workspace.problems):
-                    raise Declined("nothing was changed")
+                    raise Declined
                 self._project.store.check_writable()
                 self._clear_lockfile()
                 outcome = self._run(session, reconciler.run(made), progress(document))
@@ -196,7 +191,7 @@ class _Run:
 @_options.trainings
 @_options.timeout
 @events
-@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@_options.yes
 @click.option("--no-wait", is_flag=True, help="Start the trainings and return; reconcile wait takes up from there.")
 @click.option(
     "--locked", is_flag=True, help="Train nothing: fail unless the lockfile names a ready generation of each."
@@ -277,11 +272,7 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
         output.say(lambda style, width: notices_text(document, width=width, style=style))
         return True
     output.say(lambda style, width: plan_text(document, width=width, style=style))
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to approve this plan", "look at it, then run again with --yes")
-    return click.confirm("Do this?", err=True)
+    return confirm("Apply this plan?", yes=yes)
 
 
 def show_progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:

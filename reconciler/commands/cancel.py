@@ -21,8 +21,8 @@ from reconciler.commands._project import (
     reread,
 )
 from reconciler.commands._runner import Session
-from reconciler.commands.forget import Approve, Declined, ask, shown_now, tell, yes_option
-from reconciler.domain.errors import InterruptedRun
+from reconciler.commands.forget import Approve, ask, shown_now, tell
+from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.engine.observe import bounded
@@ -63,7 +63,7 @@ def cancel(env: Environment, what: Input, name: str, *, key: str | None, approve
     require_cancellable(name, model, manifest, project.capabilities)
     change = replace(change, notes=tuple(cancelling_notes(name, project.capabilities)))
     if not approve(document(change)):
-        raise Declined("nothing was changed")
+        raise Declined
     with Session() as session, project.store.lease():
         project = reread(project)
         project.store.check_writable()
@@ -130,7 +130,7 @@ def _over(states: Mapping[str, State]) -> Iterator[str]:
 @click.command("cancel")
 @click.argument("name")
 @_options.of_one_model
-@yes_option
+@_options.yes
 @click.option("--generation", metavar="KEY", help="Stop the training of this generation alone.")
 @_options.environment
 def command(env: Environment, /, name: str, *, yes: bool, generation: str | None, **values: Any) -> int:
@@ -139,5 +139,5 @@ def command(env: Environment, /, name: str, *, yes: bool, generation: str | None
     The Generative Language API knows no way to stop a training but to delete the model that it makes.
     """
     output = output_of(values)
-    approve = partial(ask, output, yes=yes)
+    approve = partial(ask, output, f"Cancel the training of {name}?", yes=yes)
     return tell(output, cancel(env, input_of(values), name, key=generation, approve=approve))

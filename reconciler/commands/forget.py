@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,11 +11,11 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._output import Output
+from reconciler.commands._output import Output, confirm
 from reconciler.commands._project import Answer, Input, Project, open_project, recorded_model, reread
 from reconciler.commands._publish import Publisher, publisher_of
 from reconciler.commands._runner import Session
-from reconciler.domain.errors import AccessError, InvalidInput, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Handle, RemoteModel, Update
 from reconciler.engine.observe import bounded
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
 
 Approve = Callable[[Document], bool]
 """Shows a Change document of what would be done, and says whether to go on."""
-
-
-class Declined(ReconcileError):  # noqa: N818 - a person's no is no error
-    """It was shown, and somebody said no: nothing was changed."""
 
 
 def forget(env: Environment, what: Input, name: str, *, keep_marks: bool, approve: Approve) -> Answer:
@@ -68,7 +63,7 @@ def forget(env: Environment, what: Input, name: str, *, keep_marks: bool, approv
     )
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not approve(document(change)):
-        raise Declined("nothing was changed")
+        raise Declined
     publisher = publisher_of(env, project, what.allow_endpoints)
     with Session() as session, project.store.lease():
         project = _unchanged(project, name, model)
@@ -143,13 +138,10 @@ def _forgotten(env: Environment, project: Project, publisher: Publisher, name: s
     recorder.flush()
 
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
-
-
 @click.command("forget")
 @click.argument("name")
 @_options.of_one_model
-@yes_option
+@_options.yes
 @click.option("--keep-marks", is_flag=True, help="Change nothing at the service, where the models say whose they are.")
 @_options.environment
 def command(env: Environment, /, name: str, *, yes: bool, keep_marks: bool, **values: Any) -> int:
@@ -159,18 +151,15 @@ def command(env: Environment, /, name: str, *, yes: bool, keep_marks: bool, **va
     are foreign.
     """
     output = output_of(values)
-    approve = partial(ask, output, yes=yes)
+    approve = partial(ask, output, f"Stop managing {name}?", yes=yes)
     return tell(output, forget(env, input_of(values), name, keep_marks=keep_marks, approve=approve))
 
 
-def ask(output: Output, document: Document, *, yes: bool) -> bool:
-    """Show what would be done, and ask unless it was answered beforehand."""
-    if yes:
-        return True
-    output.say(lambda style, width: change_text(document, width=width, style=style))
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to agree to this", "look at it, then run again with --yes")
-    return click.confirm("Do this?", err=True)
+def ask(output: Output, question: str, document: Document, *, yes: bool) -> bool:
+    """Show the change and return whether the user approves it; ``yes`` approves without output or prompt."""
+    if not yes:
+        output.say(lambda style, width: change_text(document, width=width, style=style))
+    return confirm(question, yes=yes)
 
 
 def tell(output: Output, answer: Answer) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, watched
 from reconciler.commands._locks import every_other_lock
 from reconciler.commands._options import age, input_of, output_of
-from reconciler.commands._output import Output, progress
+from reconciler.commands._output import Output, confirm, progress
 from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
 from reconciler.commands._publish import publisher_of
 from reconciler.commands._runner import Session
-from reconciler.commands.apply import Approve, Declined, Progress, Sink
-from reconciler.domain.errors import ExitStatus, InterruptedRun, Place, Problem, UsageError
+from reconciler.commands.apply import Approve, Progress, Sink
+from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, Place, Problem, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.engine.apply import Outcome
 from reconciler.engine.prune import Pruner
@@ -96,7 +95,7 @@ class _Run:
                 if approve is None:
                     return Answer(document, ExitStatus.ERROR if made.failing else ExitStatus.OK, problems)
                 if not approve(document, problems):
-                    raise Declined("nothing was changed")
+                    raise Declined
                 outcome = self._carried_out(session, pruner, made, progress(document))
             finally:
                 session.run(self._provider.aclose())
@@ -203,7 +202,7 @@ def _require_protected(project: Project, name: str) -> None:
     metavar="NAME",
     help="Lift the protection that a manifest left in the lockfile; repeatable.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@_options.yes
 @_options.environment
 def command(
     env: Environment,
@@ -249,11 +248,7 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
         output.say(lambda style, width: notices_text(document, width=width, style=style))
         return True
     output.say(lambda style, width: plan_text(document, width=width, verbose=bool(output.verbose), style=style))
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to approve these deletions", "look at them, then run again with --yes")
-    return click.confirm("Delete this? It cannot be undone.", err=True)
+    return confirm("Delete these generations? This cannot be undone.", yes=yes)
 
 
 def _progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:

@@ -93,6 +93,13 @@ class ServiceError(ReconcileError):
         self.code = code
 
 
+class Declined(ReconcileError):  # noqa: N818 - declining is not a fault
+    """The prompt for approval was declined; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("not approved; nothing was changed")
+
+
 class LockConflict(ReconcileError):  # noqa: N818 - somebody else was faster, which is no mistake
     """Another run has saved the lockfile since it was read; read it again."""
 

@@ -113,7 +113,7 @@ def test_it_is_shown_before_somebody_agrees(reconcile: Cli, world: World) -> Non
     told = refused(reconcile, "forget", "adder", status=64)
     assert "adder: 1 generation would be managed no longer; nothing is deleted\n" in told
     assert f"ACTIVE {remote}\n" in told
-    assert told.endswith("Error: nobody is there to agree to this; look at it, then run again with --yes\n")
+    assert told.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
 
 def test_the_pointer_forgets_it_too(reconcile: Cli, world: World) -> None:
@@ -328,7 +328,7 @@ def test_it_is_shown_before_somebody_agrees_to_stop_it(reconcile: Cli, slow: Wor
     assert (
         "Generative Language API v1beta knows no way to stop a training but to delete the model that it makes" in told
     )
-    assert "nobody is there to agree to this" in told
+    assert "stdin is not a terminal" in told
 
 
 def test_one_generation_alone(reconcile: Cli, slow: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -39,9 +40,28 @@ def test_apply_shows_the_plan_and_wants_a_yes(reconcile: Cli) -> None:
 
     assert answer.status == 64
     assert "+ adder" in answer.err
-    assert "nobody is there to approve this plan; look at it, then run again with --yes" in answer.err
+    assert "stdin is not a terminal; pass --yes to approve" in answer.err
     assert answer.out == ""
     assert not reconcile.lock_file.exists()
+
+
+class Terminal(io.StringIO):
+    """Standard input of a user who types the text."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
+def test_a_plan_is_applied_after_a_yes_alone(
+    reconcile: Cli, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+) -> None:
+    reconcile.manifest("adder")
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    result = reconcile("apply", "specs")
+    assert (result.status, reconcile.lock_file.exists()) == (status, status == 0)
+    assert "Apply this plan? [y/N]: " in result.err
+    assert ("Error: not approved; nothing was changed\n" in result.err) is (status == 1)
 
 
 def test_no_wait_then_wait(reconcile: Cli) -> None:

@@ -107,7 +107,7 @@ def test_a_run_that_breaks_off_says_why_in_its_last_line(reconcile: Cli, log: Pa
     assert done.status == 64
     assert words(log) == ["planned", "summary"]
     assert lines(log)[-1]["exitStatus"] == 64
-    assert lines(log)[-1]["message"] == "nobody is there to approve this plan; look at it, then run again with --yes"
+    assert lines(log)[-1]["message"] == "stdin is not a terminal; pass --yes to approve"
     reconcile.manifest("adder", examples=EXAMPLES[:0])
     assert reconcile("apply", "--yes", "--events", str(log)).status == 1
     assert "has no examples" in lines(log)[-1]["message"]

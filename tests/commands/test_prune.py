@@ -61,9 +61,7 @@ def test_nothing_is_deleted_without_a_yes(reconcile: Cli) -> None:
     before = reconcile.lock_file.read_bytes()
     refused = reconcile("prune")
     assert refused.status == 64
-    assert refused.err.endswith(
-        "Error: nobody is there to approve these deletions; look at them, then run again with --yes\n"
-    )
+    assert refused.err.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
     assert reconcile.lock_file.read_bytes() == before
 
 
