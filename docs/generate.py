@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from reconciler.commands.main import cli
-from reconciler.manifests.schema import schema_text
+from reconciler.manifests.schema_validation import schema_text
 
 FOLDER = Path(__file__).parent
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)

@@ -21,8 +21,8 @@ import yaml
 from reconciler.commands.main import main
 from reconciler.emulator.app import create_app
 from reconciler.environment import Environment
-from reconciler.manifests.schema import explain
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.schema_validation import explain
+from reconciler.manifests.yaml_parser import parse
 from reconciler.planning.drift import FAILING, DriftClass
 from support.cli_world import Clock
 

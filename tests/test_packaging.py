@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 import reconciler
 from reconciler.commands.main import cli
-from reconciler.manifests.schema import SCHEMA_KINDS, schema_text
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, schema_text
 
 DISTRIBUTION = "tuned-model-reconciler"
 

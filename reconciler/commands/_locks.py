@@ -11,8 +11,8 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Target
 from reconciler.environment import Environment
+from reconciler.manifests.discovery import Root, target_files
 from reconciler.manifests.target import read_target
-from reconciler.manifests.targets import Root, target_files
 from reconciler.providers.registry import connect_storage
 from reconciler.state.lock_store import DiscreetLock, LockFile
 from reconciler.state.lockfile import loads

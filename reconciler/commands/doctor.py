@@ -15,8 +15,7 @@ from reconciler.commands._project import Answer, Input, project_of, read_workspa
 from reconciler.commands._runner import Session
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import target_file_name
-from reconciler.manifests.targets import DEFAULT
+from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of
 from reconciler.reports.documents.doctor import Check, Examined, Finding, doctor_document, doctor_text
 from reconciler.reports.text.format import counted

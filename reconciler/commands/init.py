@@ -13,10 +13,9 @@ from click.core import ParameterSource
 from reconciler.commands import _options
 from reconciler.domain.errors import InvalidInput, UsageError
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import target_file_name
+from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
 from reconciler.manifests.scaffold import Scaffold, init, init_flow
 from reconciler.manifests.target import read_target
-from reconciler.manifests.targets import DEFAULT, find_root
 from reconciler.manifests.workflows import Platform, Workflows, workflows
 from reconciler.reports.text.escape import terminal_safe
 

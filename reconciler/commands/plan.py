@@ -78,7 +78,7 @@ def plan(
 
 
 def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
-    from reconciler.manifests.datasets.changes import data_changes
+    from reconciler.manifests.dataset_changes import data_changes
 
     found = data_changes(project.workspace, project.manifests, base, project.capabilities, env.environ)
     if project.target.show_examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.manifests.schema import SCHEMA_KINDS, schema_text
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, schema_text
 
 
 @click.command("schema")

@@ -8,10 +8,10 @@ from typing import Any
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
 from reconciler.domain.errors import Problem, Severity
-from reconciler.manifests.datasets.sources import LoadContext
+from reconciler.manifests.datasets.declarations import LoadContext
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import is_told
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import is_told
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 ACCESS = "access"
 """The field of a manifest's spec."""

@@ -10,12 +10,12 @@ from reconciler.domain.checks import Check, Evaluation, Expectation, Expectation
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities
 from reconciler.domain.text import shorten
+from reconciler.manifests.datasets.declarations import LoadContext, Origin, Reading, preamble_of
 from reconciler.manifests.datasets.held_out import HeldOut, leaked, read_held_out, too_long
-from reconciler.manifests.datasets.rows import text_faults
-from reconciler.manifests.datasets.sources import LoadContext, Origin, Reading, preamble_of
+from reconciler.manifests.datasets.records import text_faults
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import Finding, is_told
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import Finding, is_told
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 from reconciler.planning.check_evaluation import ExpressionError, compiled
 
 _KINDS: tuple[ExpectationKind, ...] = get_args(ExpectationKind)

@@ -14,8 +14,8 @@ from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
 from reconciler.domain.text import shorten
 from reconciler.manifests.paths import fault
-from reconciler.manifests.schema import kind, shown, suggest
-from reconciler.manifests.yaml import Document, Parsed, parse
+from reconciler.manifests.schema_validation import choices, kind, shown, suggest
+from reconciler.manifests.yaml_parser import Document, Parsed, parse
 
 STDIN = "-"
 _SUFFIXES = frozenset({".yaml", ".yml"})
@@ -173,3 +173,56 @@ def _misfit(document: Document, field: str, allowed: tuple[str, ...]) -> Problem
 def _text(document: Document, field: str) -> str:
     value = document.value.get(field) if isinstance(document.value, dict) else None
     return value if isinstance(value, str) else ""
+
+
+DEFAULT = "default"
+
+
+EMBEDDED = "embedded"
+
+
+_TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root: its folder, and its target file, or ``None`` for the built-in target ``embedded``."""
+
+    folder: Path
+    file: Path | None
+
+
+def find_root(path: str, target: str, cwd: Path) -> Root:
+    """The root of a path: the nearest folder at or above it with this target's file.
+
+    The path ``-`` stands for the working folder. The target ``embedded`` needs no file; without one, the root is the
+    folder of the path. Raises UsageError when there is no such target.
+    """
+    if not _TARGET_NAME.fullmatch(target):
+        raise UsageError(f'"{target}" is no name of a target', "use letters, digits, hyphens and underscores")
+    start = cwd if path == STDIN else absolute(path, cwd)
+    folder = start if start.is_dir() else start.parent
+    for candidate in (folder, *folder.parents):
+        file = candidate / target_file_name(target)
+        if file.is_file():
+            return Root(candidate, file)
+    if target == EMBEDDED:
+        return Root(folder, None)
+    raise _no_target(target, "the working folder" if path == STDIN else path, folder)
+
+
+def target_files(folder: Path) -> list[Path]:
+    """The target files in a folder, sorted."""
+    return sorted(file for file in folder.glob("reconcile*.yaml") if target_name(file))
+
+
+def _no_target(target: str, shown: str, folder: Path) -> UsageError:
+    known = next(
+        (names for one in (folder, *folder.parents) if (names := list(map(target_name, target_files(one))))), []
+    )
+    there = choices(target, (name for name in known if name))
+    message = f"there is no target {target}: neither {shown} nor a folder above it holds {target_file_name(target)}"
+    if there:
+        return UsageError(message, f"choose one that is there with --target: {there}")
+    remedy = "run `reconcile init` to make one, or use `--target embedded`, which needs no file"
+    return UsageError(message, remedy)

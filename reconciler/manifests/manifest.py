@@ -14,9 +14,7 @@ from reconciler.domain.model import Capabilities, Dataset, Lifecycle, Manifest, 
 from reconciler.domain.text import shorten
 from reconciler.manifests.access import read_access
 from reconciler.manifests.checks import read_checks
-from reconciler.manifests.datasets.held_out import HeldOut
-from reconciler.manifests.datasets.load import DatasetSource
-from reconciler.manifests.datasets.sources import (
+from reconciler.manifests.datasets.declarations import (
     TRAINING,
     VALIDATION,
     LoadContext,
@@ -25,6 +23,8 @@ from reconciler.manifests.datasets.sources import (
     read_training,
     read_validation,
 )
+from reconciler.manifests.datasets.held_out import HeldOut
+from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import TUNED_MODEL
 from reconciler.manifests.provider_fields import (
     block_of,
@@ -35,8 +35,8 @@ from reconciler.manifests.provider_fields import (
     tuned_further,
 )
 from reconciler.manifests.references import Former, Parent, former_names, lineage_faults, renaming_faults
-from reconciler.manifests.schema import explain, is_told
-from reconciler.manifests.yaml import Document, dotted
+from reconciler.manifests.schema_validation import explain, is_told
+from reconciler.manifests.yaml_parser import Document, dotted
 
 Selected = Callable[[str, Mapping[str, str]], bool]
 """Whether a run is about the manifest of this name and with these labels."""

@@ -9,8 +9,8 @@ from typing import Any
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Source
 from reconciler.domain.text import shorten
-from reconciler.manifests.schema import Finding
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import Finding
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 _MODELS = "models/"
 """What the names of base models begin with in the Generative Language API, and nowhere else."""

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.text import shorten
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import is_told
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import is_told
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 
 @dataclass(frozen=True, slots=True)

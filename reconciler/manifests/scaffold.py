@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION
-from reconciler.manifests.datasets import load
-from reconciler.manifests.datasets.formats import field_names, require_format
-from reconciler.manifests.datasets.rows import Fault, Fields
+from reconciler.manifests.datasets.file_formats import field_names, require_format
+from reconciler.manifests.datasets.records import Fault, Fields
+from reconciler.manifests.datasets.validation import file_source, validate_dataset
 from reconciler.manifests.paths import repository_of, require_inside
 from reconciler.manifests.workflows import Workflows
-from reconciler.manifests.yaml import plain
+from reconciler.manifests.yaml_parser import plain
 
 _SPECS = "specs"
 _NAME_LENGTH = 31
@@ -100,8 +100,8 @@ def _with_data(folder: Path, model: str, data: Path) -> dict[str, bytes]:
     require_format(data)
     fields = _fields(data)
     shown = str(data)
-    source = load.file_source(data, shown, shown, fields, (Place(shown), "spec.dataset"), "")
-    checked = load.check(source, None)
+    source = file_source(data, shown, shown, fields, (Place(shown), "spec.dataset"), "")
+    checked = validate_dataset(source, None)
     if checked.dataset is None:
         raise InvalidInput(checked.problems)
     examples = checked.dataset.examples

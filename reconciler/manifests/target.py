@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,15 +13,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.domain.errors import Place, Problem, ReconcileError
+from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import shorten
-from reconciler.manifests.discovery import TARGET, misfits, read, target_name
+from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, misfits, read, target_files, target_name
 from reconciler.manifests.paths import find_file, find_place, repository_of
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import Finding, explain
-from reconciler.manifests.targets import EMBEDDED, VERTEX, Root, rivalries, target_files
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import Finding, explain
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
+VERTEX = "vertex"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
@@ -342,3 +344,32 @@ _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
     _world,
     _publish,
 )
+
+
+def rivalries(ours: Mapping[str, Any], theirs: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The field of our spec, what the other target does about the same thing, and what to do; theirs may be wrong."""
+    lock, their_lock = ours.get("lock"), theirs.get("lock")
+    publish, they_publish = _real_destination(ours, folder), _real_destination(theirs, folder)
+    if all(ours.get(name) == theirs.get(name) for name in OWNER_FIELDS):
+        yield "scope", "has the same provider, project, location and scope", "give each a scope of its own"
+    if lock and lock == their_lock:
+        yield "lock", "has the same lockfile", "give each a lockfile of its own"
+    if lock and lock == they_publish:
+        yield "lock", "publishes what serves there", "give each a name of its own"
+    if publish and publish == they_publish:
+        yield "publish", "publishes what serves there too", "give each a name of its own"
+    if publish and publish == their_lock:
+        yield "publish", "keeps its lockfile there", "give each a name of its own"
+
+
+def _real_destination(spec: Mapping[str, Any], folder: Path) -> str:
+    publish = published_at(spec, folder)
+    return publish if publish.startswith(REMOTE_SCHEME) else publish and os.path.realpath(publish)
+
+
+def published_at(spec: Mapping[str, Any], folder: Path) -> str:
+    """The absolute path of the file, or the address of the object; empty where there is none. The spec may be wrong."""
+    publish = spec.get("publish")
+    if not isinstance(publish, str) or not publish or "\0" in publish:
+        return ""
+    return publish if publish.startswith(REMOTE_SCHEME) else str(folder / publish)

@@ -14,9 +14,8 @@ from typing import Final, Literal
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import REMOTE_SCHEME, Target
-from reconciler.manifests.discovery import target_file_name
+from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
 from reconciler.manifests.paths import repository_of, require_inside
-from reconciler.manifests.targets import DEFAULT, Root
 
 Platform = Literal["github", "gitlab"]
 

@@ -11,15 +11,18 @@ from typing import BinaryIO, TextIO
 from reconciler.domain.checks import Check
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.model import API_GROUP, Capabilities, Example, Manifest, Target, TrainingExample
-from reconciler.manifests.datasets.load import read_examples
-from reconciler.manifests.datasets.sources import LoadContext, Origin
+from reconciler.manifests.datasets.declarations import LoadContext, Origin
+from reconciler.manifests.datasets.validation import read_examples
 from reconciler.manifests.discovery import (
+    DEFAULT,
     STDIN,
     TUNED_MODEL,
     ManifestFile,
+    Root,
     absolute,
     discover,
     expand_lists,
+    find_root,
     foreign,
     is_everything,
     is_foreign,
@@ -28,12 +31,11 @@ from reconciler.manifests.discovery import (
     require_existing,
     target_file_name,
 )
-from reconciler.manifests.excerpts import discreet_problems
 from reconciler.manifests.manifest import Collection, Selected, Sources
 from reconciler.manifests.paths import repository_of, require_inside
+from reconciler.manifests.schema_validation import discreet_problems
 from reconciler.manifests.target import read_target
-from reconciler.manifests.targets import DEFAULT, Root, find_root
-from reconciler.manifests.yaml import Parsed, parse
+from reconciler.manifests.yaml_parser import Parsed, parse
 
 _SPECS = "specs"
 

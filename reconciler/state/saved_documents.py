@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.manifests.schema import SCHEMA_KINDS, validator
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, validator
 
 VERSION: Final = 1
 _SAVED_PLAN: Final = "SavedPlan"

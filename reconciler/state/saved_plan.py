@@ -19,7 +19,7 @@ from reconciler.domain.errors import Place, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, limits_of
 from reconciler.domain.model import Manifest, Target
 from reconciler.domain.plan import EFFECTS, FOLLOWING, Kind
-from reconciler.manifests.schema import validator
+from reconciler.manifests.schema_validation import validator
 
 Json = Mapping[str, Any]
 _TARGET: Final = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import InvalidInput, ReconcileError
 from reconciler.domain.model import Hyperparameters, RemoteModel, Sampling, Source, State
 from reconciler.manifests.adopted_manifest import manifest_text, write_manifest
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.yaml_parser import parse
 from reconciler.providers.google.api_versions import VERSIONS, VERTEX
 
 GL = VERSIONS["v1beta"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.text import shorten
-from reconciler.manifests.schema import choices, shown, suggest
+from reconciler.manifests.schema_validation import choices, shown, suggest
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
 _LONG = "1" * 5000

@@ -15,9 +15,9 @@ import pytest
 from reconciler.commands.main import cli
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Target
+from reconciler.manifests.discovery import find_root
 from reconciler.manifests.scaffold import init, init_flow
 from reconciler.manifests.target import read_target
-from reconciler.manifests.targets import find_root
 from reconciler.manifests.workflows import Platform, workflows
 from support.files_samples import write
 from support.pipelines import commands, read, scripts

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.manifests.yaml import plain
+from reconciler.manifests.yaml_parser import plain
 
 
 @pytest.mark.parametrize(

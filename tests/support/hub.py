@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.yaml_parser import parse
 
 Json = dict[str, Any]
 REPOSITORY = "acme/nlp-models"

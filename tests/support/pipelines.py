@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.yaml_parser import parse
 
 Json = dict[str, Any]
 

@@ -13,8 +13,8 @@ from typing import Any
 import rfc8785
 
 from reconciler.domain.text import shorten
-from reconciler.manifests.datasets.rows import text_faults
-from reconciler.manifests.schema import shown, suggest
+from reconciler.manifests.datasets.records import text_faults
+from reconciler.manifests.schema_validation import shown, suggest
 
 Finding = tuple[str, str]
 """What is wrong, and what to do."""

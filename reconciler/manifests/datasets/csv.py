@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from reconciler.domain.text import shorten
-from reconciler.manifests.datasets.rows import Fault, Fields, Items, Lines, Row
-from reconciler.manifests.schema import choices, counted
+from reconciler.manifests.datasets.records import Fault, Fields, Items, Lines, Row
+from reconciler.manifests.schema_validation import choices, counted
 
 # The library's own limit of 131,072 characters a field would be told as a broken quote; the service's limit is ours.
 csv.field_size_limit(2**31 - 1)

@@ -9,12 +9,11 @@ from functools import partial
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.identity import with_lf
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
-from reconciler.manifests.datasets import load
-from reconciler.manifests.datasets.load import DatasetSource
-from reconciler.manifests.datasets.rows import ConversationRow, Fault, Items, Row
-from reconciler.manifests.datasets.sources import LoadContext, Origin, file_at, preamble_of
-from reconciler.manifests.schema import counted
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.datasets.declarations import LoadContext, Origin, file_at, preamble_of
+from reconciler.manifests.datasets.records import ConversationRow, Fault, Items, Row
+from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
+from reconciler.manifests.schema_validation import counted
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 _ONE_EACH = "write one input and one output in each line"
 
@@ -40,7 +39,7 @@ def read_held_out(
     except ReconcileError as error:
         return None, (Problem(document.place(at), dotted(at), error.message, error.remedy),)
     source = replace(found, items=partial(_asked, found, preamble_of(document), surroundings.capabilities))
-    checked = load.check(source, None)
+    checked = validate_dataset(source, None)
     if checked.dataset is None:
         return None, checked.problems
     few = _few(document, where, checked.dataset.examples)

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.csv import choose
-from reconciler.manifests.datasets.rows import ConversationRow, Fault, Fields, Item, Items, Lines, Row
-from reconciler.manifests.schema import shown
+from reconciler.manifests.datasets.records import ConversationRow, Fault, Fields, Item, Items, Lines, Row
+from reconciler.manifests.schema_validation import shown
 
 _ONE_EACH = "write one JSON object on each line"
 _EXACT_DIGITS = 300

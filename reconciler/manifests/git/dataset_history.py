@@ -17,17 +17,16 @@ from typing import Final
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import REMOTE_SCHEME, Dataset, TrainingExample
-from reconciler.manifests.datasets import load
-from reconciler.manifests.datasets.formats import require_format
-from reconciler.manifests.datasets.load import DatasetSource, file_source, read_examples
-from reconciler.manifests.datasets.rows import Fields
-from reconciler.manifests.datasets.sources import TRAINING, LoadContext, Origin, read_training
+from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, read_training
+from reconciler.manifests.datasets.file_formats import require_format
+from reconciler.manifests.datasets.records import Fields
+from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
 from reconciler.manifests.git.repository import Blob, Git, GitError
 from reconciler.manifests.paths import find_file, repository_of
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import explain
-from reconciler.manifests.yaml import Document, dotted
+from reconciler.manifests.schema_validation import explain
+from reconciler.manifests.yaml_parser import Document, dotted
 
 _MOST_COMMITS: Final = 500
 _MOST_BYTES: Final = 2**30
@@ -128,7 +127,7 @@ class _Search:
                 self._note(reading.source, fields, data)
         for one in self._missing():
             for source in self._undeclared(one, surroundings, data):
-                self._take(source, load.check(source, None).dataset)
+                self._take(source, validate_dataset(source, None).dataset)
 
     def _note(self, source: DatasetSource | None, fields: Fields, data: str) -> None:
         """Remember under which names inputs and outputs stand, and that this file has been read with them."""

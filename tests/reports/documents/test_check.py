@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
 from reconciler.domain.errors import AccessError, ExitStatus, ServiceError
-from reconciler.manifests.schema import validator
+from reconciler.manifests.schema_validation import validator
 from reconciler.reports.documents.check import Examined, check_document, check_text
 from reconciler.reports.documents.plan_and_result import Document
 from support.render_values import REAL, TARGET

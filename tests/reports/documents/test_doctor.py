@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import ExitStatus
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.doctor import Check, Examined, Finding, Status, doctor_document, doctor_text
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi

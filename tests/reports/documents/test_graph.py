@@ -15,7 +15,7 @@ from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.graph import Lineage, graph_document, graph_mermaid, graph_text, mermaid_safe
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.text.escape import encodable, terminal_safe

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Conversation, Dataset, Example, Failure, Source, State, TrainingExample
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.planning.history import Examples, history_of
 from reconciler.reports.documents.history import History, history_document, history_text
 from reconciler.reports.text.escape import terminal_safe

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Capabilities, Sampling
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
 from reconciler.reports.text.escape import terminal_safe

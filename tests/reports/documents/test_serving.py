@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.serving import Moved, serving_document, serving_text
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi

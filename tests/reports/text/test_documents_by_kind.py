@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.domain.plan import Plan
-from reconciler.manifests.schema import SCHEMA_KINDS
+from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.plan_and_result import plan_document
 from reconciler.reports.text.documents import KINDS, text_of
 from reconciler.reports.text.plan import plan_text

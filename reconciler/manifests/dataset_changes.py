@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
 from reconciler.manifests.datasets.held_out import inputs
-from reconciler.manifests.datasets.load import DatasetSource, raw_examples
-from reconciler.manifests.excerpts import discreet_problems
-from reconciler.manifests.git.base import Base, IncomparableError, ManifestThen, base_at
+from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
+from reconciler.manifests.git.base_commit import Base, IncomparableError, ManifestThen, base_at
 from reconciler.manifests.manifest import Sources
-from reconciler.manifests.schema import counted
+from reconciler.manifests.schema_validation import counted, discreet_problems
 from reconciler.manifests.workspace import Workspace
 from reconciler.planning.dataset_diff import (
     DataChange,

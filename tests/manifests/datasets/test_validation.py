@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Example
-from reconciler.manifests.datasets.formats import file_items
-from reconciler.manifests.datasets.rows import Fields, Row
+from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.records import Fields, Row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
 _PAIRS = [("1", "2"), ("a, b", 'say "c"'), ("ü\tx", "y\nz")]

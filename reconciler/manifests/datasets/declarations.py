@@ -12,14 +12,13 @@ from typing import Any
 
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
-from reconciler.manifests.datasets import load
-from reconciler.manifests.datasets.formats import require_format
-from reconciler.manifests.datasets.load import DatasetSource, Spot
-from reconciler.manifests.datasets.rows import Fields, Items, Row
+from reconciler.manifests.datasets.file_formats import require_format
+from reconciler.manifests.datasets.records import Fields, Items, Row
+from reconciler.manifests.datasets.validation import DatasetSource, Spot, file_source, validate_dataset
 from reconciler.manifests.paths import find_file
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema import counted
-from reconciler.manifests.yaml import Document, FieldPath, dotted
+from reconciler.manifests.schema_validation import counted
+from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 TRAINING: FieldPath = ("spec", "dataset")
 VALIDATION = "validationDataset"
@@ -109,7 +108,7 @@ def _read(document: Document, where: FieldPath, origin: Origin, surroundings: Lo
     except ReconcileError as error:
         at = [*where, "path"]
         return Reading(problems=(Problem(document.place(at), dotted(at), error.message, error.remedy),))
-    checked = load.check(source, surroundings.capabilities)
+    checked = validate_dataset(source, surroundings.capabilities)
     problems = checked.problems
     if checked.conversations and source.preamble:
         at = [*TRAINING, "preamble"]
@@ -187,7 +186,7 @@ def file_at(
     fields = Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
     shown = os.path.normpath(FilePath(document.file).parent / named)
     relative = FilePath(os.path.relpath(origin.folder / named, surroundings.root)).as_posix()
-    return load.file_source(file, shown, relative, fields, (document.place(where, key=True), field), preamble)
+    return file_source(file, shown, relative, fields, (document.place(where, key=True), field), preamble)
 
 
 def preamble_of(document: Document) -> str:

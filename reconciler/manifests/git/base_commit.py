@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Manifest
-from reconciler.manifests.datasets.formats import file_items
-from reconciler.manifests.datasets.load import DatasetSource
-from reconciler.manifests.datasets.sources import LoadContext, Origin
+from reconciler.manifests.datasets.declarations import LoadContext, Origin
+from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
 from reconciler.manifests.git.dataset_history import paths_within
 from reconciler.manifests.git.repository import Blob, Git, GitError
 from reconciler.manifests.manifest import Collection, Sources
 from reconciler.manifests.paths import find_file, repository_of
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.yaml import Document
+from reconciler.manifests.yaml_parser import Document
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _MOST_BYTES: Final = 2**30

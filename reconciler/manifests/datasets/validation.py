@@ -11,8 +11,8 @@ from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.manifests.datasets.conversations import canonical, conversation_faults
-from reconciler.manifests.datasets.formats import file_items
-from reconciler.manifests.datasets.rows import (
+from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
     Fields,
@@ -58,7 +58,7 @@ class DatasetSource:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedDataset:
+class ValidatedDataset:
     """A data set and what is wrong with it; there is no data set when something is wrong, warnings aside.
 
     ``conversations`` says that its examples are in Vertex AI's own form.
@@ -79,7 +79,7 @@ def _file_spot(shown: str, path: str, line: int) -> Spot:
     return Place(shown, line), path
 
 
-def check(source: DatasetSource, capabilities: Capabilities | None) -> CheckedDataset:
+def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
     """Read a data set and hold it to what every service asks, and to the limits of the one given.
 
     No more than the first 100,000 examples are searched for repetitions.
@@ -174,13 +174,13 @@ class _Check:
         else:
             self._conversation(item)
 
-    def result(self) -> CheckedDataset:
+    def result(self) -> ValidatedDataset:
         if not self._errors.shown:
             self._check_size()
         path = self._source.spot[1]
         dataset = None if self._errors.shown else Dataset(self._source.path, str(self._digest), self._examples)
         problems = (*self._errors.all(path), *self._warnings.all(path))
-        return CheckedDataset(dataset, problems, self._form is ConversationRow)
+        return ValidatedDataset(dataset, problems, self._form is ConversationRow)
 
     def _fits(self, item: Row | ConversationRow) -> bool:
         """Whether the item is of the form of all others, and of one that the service takes."""

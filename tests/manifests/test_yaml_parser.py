@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.errors import Place
-from reconciler.manifests.yaml import MAX_DEPTH, MAX_EXPANDED, dotted, parse
+from reconciler.manifests.yaml_parser import MAX_DEPTH, MAX_EXPANDED, dotted, parse
 
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
@@ -209,7 +209,7 @@ def test_no_text_makes_it_fail(text: str) -> None:
 _PURE = """
 import json, sys
 sys.modules["yaml._yaml"] = None
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.yaml_parser import parse
 for line in sys.stdin:
     parsed = parse(bytes.fromhex(line), "f")
     print(json.dumps([[d.value for d in parsed.documents], [str(p) for p in parsed.problems]]))

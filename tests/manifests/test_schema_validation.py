@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import UsageError
-from reconciler.manifests.schema import SCHEMA_KINDS, explain, schema_text, validator
-from reconciler.manifests.yaml import parse
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, explain, schema_text, validator
+from reconciler.manifests.yaml_parser import parse
 
 _INPUTS = ["TunedModel", "Target"]
 

@@ -11,10 +11,9 @@ import pytest
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
-from reconciler.manifests.datasets import load
-from reconciler.manifests.datasets.formats import file_items
-from reconciler.manifests.datasets.load import DatasetSource
-from reconciler.manifests.datasets.rows import MOST_CHARACTERS, Fault, Fields, Row
+from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.records import MOST_CHARACTERS, Fault, Fields, Row
+from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from support.files_samples import write
 
 _FIELDS = Fields("text_input", "output")
@@ -22,11 +21,11 @@ _HEADER = "text_input,output\n"
 
 
 def _source(file: Path) -> DatasetSource:
-    return load.file_source(file, file.name, file.name, _FIELDS, (Place("m.yaml"), "spec.dataset"), "")
+    return file_source(file, file.name, file.name, _FIELDS, (Place("m.yaml"), "spec.dataset"), "")
 
 
 def _checked(source: DatasetSource) -> Dataset:
-    dataset = load.check(source, None).dataset
+    dataset = validate_dataset(source, None).dataset
     assert dataset is not None
     return dataset
 
@@ -46,7 +45,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str, line: Cal
     tracemalloc.start()
     try:
         dataset = _checked(source)
-        count = sum(1 for _ in load.read_examples(source, dataset))
+        count = sum(1 for _ in read_examples(source, dataset))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -59,7 +58,7 @@ def test_examples_come_one_at_a_time_and_a_change_is_told_at_the_end(tmp_path: P
     source = _source(file)
     dataset = _checked(source)
     write(tmp_path, {"d.csv": f"{_HEADER}1,2\n3,5\n"})
-    examples = load.read_examples(source, dataset)
+    examples = read_examples(source, dataset)
     assert [next(examples), next(examples)] == [Example("1", "2"), Example("3", "5")]
     with pytest.raises(ReconcileError, match=r"^d\.csv has changed since the plan was made; run the command again$"):
         next(examples)
@@ -131,7 +130,7 @@ def test_blank_lines_before_a_header_are_passed_over(tmp_path: Path) -> None:
 def test_repetitions_are_sought_among_the_first_hundred_thousand(tmp_path: Path) -> None:
     rows = "".join(f"{number},x\n" for number in range(99_998))
     file = write(tmp_path, {"d.csv": f"{_HEADER}{rows}0,x\n0,y\n1,x\n1,y\n"}) / "d.csv"
-    assert [str(problem) for problem in load.check(_source(file), None).problems] == [
+    assert [str(problem) for problem in validate_dataset(_source(file), None).problems] == [
         "d.csv:100000:1: spec.dataset.path: is the same example as in line 2; delete one of them",
         (
             "d.csv:100001:1: spec.dataset.path: has the same input as line 2 and another output;"

@@ -15,8 +15,8 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import shorten
 from reconciler.manifests.datasets.csv import column_names, separated
 from reconciler.manifests.datasets.json_lines import array_members, json_array, json_lines, line_members
-from reconciler.manifests.datasets.rows import Fault, Fields, Items, UnreadableError
-from reconciler.manifests.schema import suggest
+from reconciler.manifests.datasets.records import Fault, Fields, Items, UnreadableError
+from reconciler.manifests.schema_validation import suggest
 
 _Read = TypeVar("_Read")
 
