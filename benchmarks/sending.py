@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable
 
-from reconciler.commands._project import Input, open_project
+from reconciler.commands._project import CommandInput, open_project
 from reconciler.environment import Environment
 from reconciler.providers.google.http import Call, Client
 from reconciler.providers.google.storage import Storage
@@ -26,7 +26,7 @@ async def main(rounds: int) -> None:
     """Check, spool, and then copy and upload in turns."""
     env = Environment()
     began = time.perf_counter()
-    project = open_project(env, Input())
+    project = open_project(env, CommandInput())
     seconds = {"check": [time.perf_counter() - began], "spool": [], "copy": [], "upload": []}
     began = time.perf_counter()
     async with (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from reconciler.commands._project import Input
-from reconciler.commands._runner import Session
+from reconciler.commands._project import CommandInput
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.environment import Environment
@@ -46,13 +46,13 @@ _SERVER_ERROR = 500
 _NAMED = 5
 
 
-class Examination:
+class ServiceChecks:
     """The checks of one target's service; they share a connection, which :meth:`close` gives back.
 
     ``models`` are what the service listed, empty before.
     """
 
-    def __init__(self, env: Environment, what: Input, workspace: Workspace, session: Session) -> None:
+    def __init__(self, env: Environment, what: CommandInput, workspace: Workspace, session: EventLoop) -> None:
         self.env = env
         self.what = what
         self.workspace = workspace
@@ -65,7 +65,7 @@ class Examination:
         if self._service:
             self.session.run(self._service.aclose())
 
-    def credentials(self) -> Said:
+    def credentials(self) -> CheckResult:
         """Whose the token is, and whether its scopes are enough."""
         from reconciler.providers.google.identity import whoami
 
@@ -78,9 +78,9 @@ class Examination:
                 ask_google=(urlsplit(endpoint_of(target)).hostname or "").endswith(".googleapis.com"),
             )
         )
-        return said_of(identity, self._known_service())
+        return describe_credentials(identity, self._known_service())
 
-    def reachable(self) -> Said:
+    def reachable(self) -> CheckResult:
         """Whether anything answers at the service's address."""
         from reconciler.providers.google.credentials import in_daemon
         from reconciler.providers.google.network import reach
@@ -89,51 +89,51 @@ class Examination:
         reached = self.session.run(in_daemon(lambda: reach(address, service)))
         way = f" through the proxy {reached.proxy}" if reached.proxy else ""
         if reached.status >= _SERVER_ERROR:
-            return Said(f"{address} answers{way}, but with {reached.status}", "try again later", "warning")
-        return Said(f"{address} answers{way}")
+            return CheckResult(f"{address} answers{way}, but with {reached.status}", "try again later", "warning")
+        return CheckResult(f"{address} answers{way}")
 
-    def store(self) -> Said:
+    def store(self) -> CheckResult:
         """Where the embedded service keeps its models."""
         root, folder = self.workspace.root, self._kept.parent
         if not os.access(folder if folder.exists() else root, os.W_OK | os.X_OK):
             raise ReconcileError(f"the embedded service cannot keep its models in {folder}", "make the folder writable")
         shown = Path(os.path.relpath(self._kept, self.env.cwd)).as_posix()
         later = "" if self._kept.is_file() else ", once there are any"
-        return Said(f"the embedded service keeps its models in {shown}{later}")
+        return CheckResult(f"the embedded service keeps its models in {shown}{later}")
 
-    def embedded_list(self) -> Said:
+    def embedded_list(self) -> CheckResult:
         """The models of the embedded service, which is not begun for this."""
-        return self.list() if self._kept.is_file() else Said("nothing was trained here yet", status="skipped")
+        return self.list() if self._kept.is_file() else CheckResult("nothing was trained here yet", status="skipped")
 
-    def list(self) -> Said:
+    def list(self) -> CheckResult:
         """What the service lists."""
         target = self.workspace.target
         self.models = self._ask(lambda service: service.list(progress=False))
         if target.provider == VERTEX_AI:  # jobs of other scopes are not asked for
-            return Said(f"{counted(len(self.models), 'tuning job')} of the scope {target.scope} listed")
+            return CheckResult(f"{counted(len(self.models), 'tuning job')} of the scope {target.scope} listed")
         ours = sum(1 for model in self.models if model.mark and model.mark.scope == target.scope)
         listed = counted(len(self.models), "tuned model is", "tuned models are")
-        return Said(f"{listed} listed, {ours} of them of the scope {target.scope}")
+        return CheckResult(f"{listed} listed, {ours} of them of the scope {target.scope}")
 
-    def base_models(self) -> Said:
+    def base_models(self) -> CheckResult:
         """Whether the base models of the manifests can be tuned."""
         if self.workspace.target.provider == EMBEDDED and not self._kept.is_file():
-            return Said("the embedded service simulates them", status="skipped")
+            return CheckResult("the embedded service simulates them", status="skipped")
         from reconciler.providers.generativelanguage.preflight import RETIRED
 
         wanted = frozenset(manifest.source.base_model for manifest in self.workspace.manifests)
         tunable = self._ask(_tunable)
         if tunable is None:
-            return Said("the service does not tell which base models can be tuned", status="skipped")
+            return CheckResult("the service does not tell which base models can be tuned", status="skipped")
         if not tunable:
             message, _, remedy = RETIRED.partition("\n")
-            return Said(message, remedy, "failed")
+            return CheckResult(message, remedy, "failed")
         obstacles = self._ask(lambda service: service.preflight(wanted))
         if obstacles:
             names = ", ".join(sorted(obstacles))
-            return Said(f"manifests name what cannot be tuned: {names}", "\n".join(obstacles.values()), "failed")
+            return CheckResult(f"manifests name what cannot be tuned: {names}", "\n".join(obstacles.values()), "failed")
         more = f" and {len(tunable) - _NAMED} more" if len(tunable) > _NAMED else ""
-        return Said(f"{', '.join(tunable[:_NAMED])}{more} can be tuned")
+        return CheckResult(f"{', '.join(tunable[:_NAMED])}{more} can be tuned")
 
     @property
     def _kept(self) -> Path:
@@ -164,7 +164,7 @@ async def _tunable(service: Service) -> tuple[str, ...] | None:
     return await service.tunable()
 
 
-def said_of(identity: Identity, service: errors.Service) -> Said:
+def describe_credentials(identity: Identity, service: errors.Service) -> CheckResult:
     """What to say of credentials that are to be used with a service."""
     from reconciler.providers.google.identity import USER_LOGIN
 
@@ -175,11 +175,11 @@ def said_of(identity: Identity, service: errors.Service) -> Said:
     )
     missing = [scope for scope in service.scopes if identity.scopes and scope not in identity.scopes]
     if missing:
-        return Said(message, service.remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
+        return CheckResult(message, service.remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
     if identity.kind == USER_LOGIN and not identity.quota_project:
         remedy = "name the project whose quota is to be used in spec.project of the target"
-        return Said(message, remedy, "warning")
-    return Said(message)
+        return CheckResult(message, remedy, "warning")
+    return CheckResult(message)
 
 
 _UPLOADING = ("storage.objects.create", "storage.objects.get")
@@ -187,35 +187,35 @@ _LOCKING = (*_UPLOADING, "storage.objects.delete")  # to replace an object is to
 _NUMBERED = re.compile(r"projects/(\d+)/")
 
 
-def region(examination: Examination) -> Said:
+def region(examination: ServiceChecks) -> CheckResult:
     """Whether Google documents the target's location as one that tunes."""
     from reconciler.providers.vertex.locations import TUNING_REGIONS
 
     location = examination.workspace.target.location or ""
     if location in TUNING_REGIONS:
-        return Said(f"{location} is a region in which Google documents tuning")
+        return CheckResult(f"{location} is a region in which Google documents tuning")
     near = difflib.get_close_matches(location, sorted(TUNING_REGIONS), n=1)
     meant = f"did you mean {near[0]}? " if near else ""
-    return Said(
+    return CheckResult(
         f"{location} is not among the regions in which Google documents tuning",
         f"{meant}spec.location of the target may be us-central1 or europe-west4, for example",
         "warning",
     )
 
 
-def bucket(examination: Examination) -> Said:
+def bucket(examination: ServiceChecks) -> CheckResult:
     """Whether data sets can be uploaded to the target's bucket, and whether that is near and of the same project."""
     target = examination.workspace.target
     return _asked(examination, lambda storage: _looked(storage, _bucket_of(target.bucket), examination))
 
 
-def may_lock(examination: Examination) -> None:
+def may_lock(examination: ServiceChecks) -> None:
     """Raise AccessError when the account may not save the target's lockfile in its bucket, as far as that is told."""
     name = _bucket_of(examination.workspace.target.lock)
     _asked(examination, lambda storage: _granted(storage, name, _LOCKING))
 
 
-def held_lease(examination: Examination) -> ReconcileError | None:
+def held_lease(examination: ServiceChecks) -> ReconcileError | None:
     """What a run would be told that finds the lease beside the target's lockfile held by another one."""
     from reconciler.providers.google.bucket_lock import SUFFIX, Lease
 
@@ -234,7 +234,7 @@ def _bucket_of(address: str) -> str:
     return address.removeprefix(REMOTE_SCHEME).partition("/")[0]
 
 
-def _asked(examination: Examination, act: Callable[[Storage], Awaitable[T]]) -> T:
+def _asked(examination: ServiceChecks, act: Callable[[Storage], Awaitable[T]]) -> T:
     async def ask() -> T:
         target, allowed = examination.workspace.target, examination.what.allow_endpoints
         async with connect_storage(examination.env, target, allowed) as storage:
@@ -255,7 +255,7 @@ async def _granted(storage: Storage, name: str, wanted: tuple[str, ...]) -> bool
     return held is not None
 
 
-async def _looked(storage: Storage, name: str, examination: Examination) -> Said:
+async def _looked(storage: Storage, name: str, examination: ServiceChecks) -> CheckResult:
     from reconciler.providers.google.errors import ForbiddenError
 
     granted = await _granted(storage, name, _UPLOADING)
@@ -263,16 +263,16 @@ async def _looked(storage: Storage, name: str, examination: Examination) -> Said
     try:
         found = await storage.bucket(name)
     except ForbiddenError as error:
-        return Said(f"gs://{name}: {may}; where it is and whose is not told", error.remedy, "warning")
+        return CheckResult(f"gs://{name}: {may}; where it is and whose is not told", error.remedy, "warning")
     doubts = list(_doubts(found, examination))
     message = f"gs://{name} is in {found.location}; {may}"
     if doubts:
         remedy = "name a bucket of this project, near the target's location, in spec.bucket"
-        return Said("\n".join([message, *doubts]), remedy, "warning")
-    return Said(message)
+        return CheckResult("\n".join([message, *doubts]), remedy, "warning")
+    return CheckResult(message)
 
 
-def _doubts(found: Bucket, examination: Examination) -> Iterator[str]:
+def _doubts(found: Bucket, examination: ServiceChecks) -> Iterator[str]:
     from reconciler.providers.vertex.locations import is_near
 
     target: Target = examination.workspace.target
@@ -284,7 +284,7 @@ def _doubts(found: Bucket, examination: Examination) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CheckResult:
     """What a check has to say when it ran to its end; what it raises instead is a failure."""
 
     message: str

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reconciler.reports.documents.plan_and_result import Document
 
 
-def portrayed(document: Document, lock: Lock, scope: str, seen: Observation) -> Document:
+def add_model_details(document: Document, lock: Lock, scope: str, seen: Observation) -> Document:
     """The document with a portrait of each recorded model."""
     return {**document, "portraits": model_details(lock, recorded_models(lock, scope, seen))}
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.commands._output import Output, check_reports
-from reconciler.commands._project import Input
+from reconciler.commands._project import CommandInput
 from reconciler.domain.plan import Request
 from reconciler.environment import Environment
 from reconciler.planning.selection import Selection
@@ -54,7 +54,7 @@ def address(text: str) -> str:
     return text.lower()
 
 
-def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several decorators as one, the first of them outermost."""
     return lambda command: reduce(lambda wrapped, one: one(wrapped), reversed(decorators), command)
 
@@ -76,7 +76,7 @@ labels = click.option(
     metavar="LABEL=VALUE",
     help="Only manifests with this label.",
 )
-document_format = click.option(
+format_option = click.option(
     "--format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
 )
 allow_endpoint = click.option(
@@ -97,12 +97,12 @@ timeout = click.option(
     "--timeout", type=duration, metavar="DURATION", help="Wait at most so long, like 90s, 30m or 1h30m; 0 looks once."
 )
 
-colour = click.option(
+color = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="When to colour; auto heeds NO_COLOR and FORCE_COLOR.",
+    help="When to use color; auto respects NO_COLOR and FORCE_COLOR.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
 verbose = click.option("-v", "--verbose", count=True, help="Say more: also what is in sync.")
@@ -113,26 +113,26 @@ reports = click.option(
     help="Also write a report to FILE, which ends in .json, .md, .html or .xml (JUnit); repeatable.",
 )
 
-voice = together(colour, quiet, verbose)
+output_options = combine(color, quiet, verbose)
 """What every command takes that prints something."""
-inputs = together(paths, target, labels, allow_endpoint, document_format)
+manifest_options = combine(paths, target, labels, allow_endpoint, format_option)
 """What every command that reads manifests takes."""
-of_one_model = together(paths, target, allow_endpoint, document_format, voice)
+model_options = combine(paths, target, allow_endpoint, format_option, output_options)
 """What every command about one model takes."""
-run = together(inputs, voice, reports, only, exclude)
+run_options = combine(manifest_options, output_options, reports, only, exclude)
 """What plan, apply and wait take."""
-trainings = together(retry, replace)
+training_options = combine(retry, replace)
 """What plan and apply take."""
 
 
-def input_of(values: dict[str, Any]) -> Input:
+def input_of(values: dict[str, Any]) -> CommandInput:
     """What the shared options say, taken out of a command's values."""
     selection = Selection(
         labels=tuple(values.pop("label", ())),
         only=frozenset(values.pop("only", ())),
         exclude=frozenset(values.pop("exclude", ())),
     )
-    return Input(
+    return CommandInput(
         paths=tuple(values.pop("paths")),
         target=values.pop("target"),
         selection=selection,
@@ -144,7 +144,7 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
     """How to speak, taken out of a command's values; ``out`` is another file that the command writes."""
     output = Output(
         form=values.pop("format"),
-        colour=values.pop("color"),
+        color=values.pop("color"),
         quiet=values.pop("quiet"),
         verbose=values.pop("verbose"),
         reports=check_reports(values.pop("report", ()), {"--events": values.get("events"), "--out": out}),

@@ -23,27 +23,27 @@ from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encoded, face_of
 
-Colour = Literal["auto", "always", "never"]
+Color = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a command speaks: its format, colour, and how much it says on standard error."""
+    """How a command speaks: its format, color, and how much it says on standard error."""
 
     form: Literal["text", "json"] = "text"
-    colour: Colour = "auto"
+    color: Color = "auto"
     quiet: bool = False
     verbose: int = 0
     reports: tuple[str, ...] = ()
 
     def style(self, stream: TextIO) -> Style:
-        """Colour for that stream, or none."""
-        return ansi if self.wants_colour(stream) else plain
+        """Color for that stream, or none."""
+        return ansi if self.wants_color(stream) else plain
 
-    def wants_colour(self, stream: TextIO) -> bool:
-        """Whether to colour a stream; NO_COLOR and FORCE_COLOR count when they are not empty (no-color.org)."""
-        if self.colour != "auto":
-            return self.colour == "always"
+    def wants_color(self, stream: TextIO) -> bool:
+        """Whether to color a stream; NO_COLOR and FORCE_COLOR count when they are not empty (no-color.org)."""
+        if self.color != "auto":
+            return self.color == "always"
         if os.environ.get("NO_COLOR"):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
@@ -163,7 +163,7 @@ def progress(
 
         from reconciler.reports.text.live import LiveProgress
 
-        console = Console(stderr=True, no_color=not output.wants_colour(sys.stderr), highlight=False)
+        console = Console(stderr=True, no_color=not output.wants_color(sys.stderr), highlight=False)
         return LiveProgress(console, clock=env.clock, names=names, simulated=simulated)
     from reconciler.reports.text.progress import PlainProgress
 

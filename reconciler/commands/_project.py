@@ -32,17 +32,17 @@ ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class CommandInput:
     """What every command is about: paths, the target's name, which manifests, and further hosts that may see tokens.
 
-    ``portraits`` asks for a portrait of each recorded model in the document, which costs a longer list.
+    ``model_details`` asks for details of each recorded model in the document, which costs a longer list.
     """
 
     paths: tuple[str, ...] = ()
     target: str | None = None
     selection: Selection = EVERYTHING
     allow_endpoints: frozenset[str] = frozenset()
-    portraits: bool = False
+    model_details: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Project:
         return shown_root(self.workspace.root, self.cwd)
 
 
-def read_workspace(env: Environment, what: Input) -> Workspace:
+def read_workspace(env: Environment, what: CommandInput) -> Workspace:
     """Everything that stands in the files, its problems included; what the service cannot do, of the chosen manifests.
 
     Raises:
@@ -90,7 +90,7 @@ def read_workspace(env: Environment, what: Input) -> Workspace:
     )
 
 
-def open_project(env: Environment, what: Input, *, strict: bool = True) -> Project:
+def open_project(env: Environment, what: CommandInput, *, strict: bool = True) -> Project:
     """Read manifests, target and lockfile; without ``strict``, manifests with problems are merely left out.
 
     Raises:
@@ -98,7 +98,7 @@ def open_project(env: Environment, what: Input, *, strict: bool = True) -> Proje
         UsageError: when there is no target, or a name that no manifest bears.
         ReconcileError: when the lockfile cannot be read, or belongs to something else.
     """
-    return project_of(env, read_workspace(env, what), what, strict=strict)
+    return load_project(env, read_workspace(env, what), what, strict=strict)
 
 
 def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
@@ -113,8 +113,8 @@ def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
     return lock
 
 
-def project_of(
-    env: Environment, workspace: Workspace, what: Input, *, strict: bool = True, read: ReadLock = read_lock
+def load_project(
+    env: Environment, workspace: Workspace, what: CommandInput, *, strict: bool = True, read: ReadLock = read_lock
 ) -> Project:
     """The project in a workspace, with its lockfile as ``read`` reads it; raises as :func:`open_project` does."""
     if strict and workspace.errors:
@@ -134,7 +134,7 @@ def project_of(
     )
 
 
-def reread(project: Project) -> Project:
+def reread_project(project: Project) -> Project:
     """The project with its lockfile as it is now, which another run may have saved meanwhile.
 
     Raises:
@@ -232,7 +232,7 @@ def _reason(name: str, locked: LockedModel | None) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """The result of a command: a versioned document, the status to exit with, and the warnings about the input."""
 
     document: Document
@@ -240,7 +240,7 @@ class Answer:
     warnings: tuple[Problem, ...] = ()
 
 
-async def with_pins(project: Project, service: Service) -> Project:
+async def pin_datasets(project: Project, service: Service) -> Project:
     """The project with its data sets in Cloud Storage as they are now; nothing is asked where there are none."""
     if not addresses(project.manifests):
         return project

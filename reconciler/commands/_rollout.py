@@ -6,9 +6,16 @@ from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from reconciler.commands._project import Answer, Input, Project, open_project, recorded_model, reread
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    recorded_model,
+    reread_project,
+)
 from reconciler.commands._publish import Publisher, publisher_of
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.access import access_changes
 from reconciler.domain.errors import InterruptedRun, InvalidInput, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, LockedGeneration, as_time
@@ -39,13 +46,13 @@ def promotion(env: Environment, name: str, chosen: LockedGeneration) -> Promoted
     return Promoted(name, chosen.key, chosen.remote, as_time(env.clock()))
 
 
-def move(env: Environment, what: Input, name: str, decide: Decide, reason: str = "") -> Answer:
+def move(env: Environment, what: CommandInput, name: str, decide: Decide, reason: str = "") -> CommandResult:
     project = open_project(env, what, strict=False)
     recorded_model(project, name)
     manifest = _manifest(project, name)
     publisher = publisher_of(env, project, what.allow_endpoints)
-    with Session() as session, project.store.lease():
-        project = reread(project)
+    with EventLoop() as session, project.store.lease():
+        project = reread_project(project)
         before = recorded_model(project, name).serving
         chosen, events = decide(project.lock, project.target.scope, manifest)
         recorder = Recorder(project.lock, project.store, env.clock)
@@ -67,7 +74,7 @@ def move(env: Environment, what: Input, name: str, decide: Decide, reason: str =
         published=publisher.shown,
         next=_next(env, project, recorder.lock, name),
     )
-    return Answer(serving_document(moved, project.target, project.capabilities, root=project.root))
+    return CommandResult(serving_document(moved, project.target, project.capabilities, root=project.root))
 
 
 def _manifest(project: Project, name: str) -> Manifest | None:
@@ -93,7 +100,7 @@ def _manifest(project: Project, name: str) -> Manifest | None:
 
 async def _prepared(
     env: Environment,
-    what: Input,
+    what: CommandInput,
     project: Project,
     recorder: Recorder,
     name: str,

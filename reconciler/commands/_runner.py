@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 _T = TypeVar("_T")
 
 
-class Session(AbstractContextManager["Session"]):
+class EventLoop(AbstractContextManager["EventLoop"]):
     """Runs coroutines one after another in one event loop, so that people can be asked in between.
 
     SIGINT and SIGTERM cancel what runs, and it cleans up.

@@ -21,7 +21,7 @@ from reconciler.state.saved_plan import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.commands._project import Input, Project
+    from reconciler.commands._project import CommandInput, Project
     from reconciler.environment import Environment
     from reconciler.reports.documents.plan_and_result import Document
 
@@ -37,7 +37,7 @@ class SavedPlan:
     file: str
     document: Document = field(repr=False)
 
-    def input(self, given: Input) -> Input:
+    def input(self, given: CommandInput) -> CommandInput:
         """What the plan is about; the rest is as ``given``.
 
         Raises:
@@ -96,7 +96,9 @@ def saved_plan(env: Environment, paths: tuple[str, ...]) -> SavedPlan | None:
     return SavedPlan(plans[0], read_saved_plan(env.cwd / plans[0], plans[0]))
 
 
-def saved_document(env: Environment, what: Input, request: Request, project: Project, plan: Document) -> dict[str, Any]:
+def saved_document(
+    env: Environment, what: CommandInput, request: Request, project: Project, plan: Document
+) -> dict[str, Any]:
     """A plan with all that is needed to carry it out later (schema: saved-plan)."""
     selection = what.selection
     return {

@@ -10,8 +10,8 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._locks import other_locks
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, Project, open_project, reread, shown_path
-from reconciler.commands._runner import Session
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, reread_project, shown_path
+from reconciler.commands._runner import EventLoop
 from reconciler.commands.forget import tell
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _ANOTHER = "choose another name"
 
 
-def adopt(env: Environment, what: Input, name: str, remote: str, *, file: str | None = None) -> Answer:
+def adopt(env: Environment, what: CommandInput, name: str, remote: str, *, file: str | None = None) -> CommandResult:
     """Write a manifest for a live model, to ``file`` or beside the target, and record it as a generation of that.
 
     Nothing is trained, and nothing is changed at the service; the next apply lets it serve. Where a manifest of that
@@ -53,7 +53,7 @@ def adopt(env: Environment, what: Input, name: str, remote: str, *, file: str | 
     path = None if manifest else manifest_place(file, name, project.workspace.root, project.target.name, env.cwd)
     live = _live(env, what, project, remote)
     with project.store.lease():
-        project = reread(project)
+        project = reread_project(project)
         _require_unrecorded(project, name)
         require_adoptable(live, project.target.scope, project.lock, _others(project))
         one = adopted(name, project.target.scope, live)
@@ -74,7 +74,7 @@ def adopt(env: Environment, what: Input, name: str, remote: str, *, file: str | 
         notes=_notes(project),
         next=_next(env, what, name, live),
     )
-    return Answer(change_document(change, project.target, project.capabilities, root=project.root))
+    return CommandResult(change_document(change, project.target, project.capabilities, root=project.root))
 
 
 def _require_form(project: Project, name: str, remote: str) -> None:
@@ -110,12 +110,12 @@ def _require_unrecorded(project: Project, name: str) -> None:
         )
 
 
-def _live(env: Environment, what: Input, project: Project, remote: str) -> RemoteModel:
+def _live(env: Environment, what: CommandInput, project: Project, remote: str) -> RemoteModel:
     async def look() -> RemoteModel | None:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
             return await service.observe(Handle(remote))
 
-    with Session() as session:
+    with EventLoop() as session:
         try:
             live = session.run(look())
         except ServiceError as error:
@@ -153,7 +153,7 @@ def _notes(project: Project) -> tuple[str, ...]:
     return (declare,) if "description" in project.capabilities.mutable else (*unmarked, declare)
 
 
-def _next(env: Environment, what: Input, name: str, live: RemoteModel) -> list[Action]:
+def _next(env: Environment, what: CommandInput, name: str, live: RemoteModel) -> list[Action]:
     """What the next apply does about it, by the files as they are now."""
     project = open_project(env, what)
     seen = Observation({live.remote: live})
@@ -165,7 +165,7 @@ def _next(env: Environment, what: Input, name: str, live: RemoteModel) -> list[A
 @click.command("adopt")
 @click.argument("name")
 @click.argument("remote")
-@_options.of_one_model
+@_options.model_options
 @click.option(
     "--file", metavar="FILE", help="Where to write the manifest; by default NAME.yaml beside the target file."
 )

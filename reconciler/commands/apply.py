@@ -13,12 +13,12 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._event_log import EventLog, event_log, events, watched
 from reconciler.commands._locks import every_other_lock
-from reconciler.commands._model_details import portrayed
+from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of, request_of
 from reconciler.commands._output import Output, confirm, progress
-from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._publish import publisher_of
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.commands._saved_plan import SavedPlan, saved_plan
 from reconciler.commands.plan import checked, documented
 from reconciler.domain.errors import (
@@ -52,7 +52,7 @@ Progress = Callable[[Document], AbstractContextManager[Sink]]
 
 def apply(
     env: Environment,
-    what: Input,
+    what: CommandInput,
     options: Options,
     *,
     locked: bool,
@@ -60,7 +60,7 @@ def apply(
     progress: Progress,
     saved: SavedPlan | None = None,
     prune: bool = False,
-) -> Answer:
+) -> CommandResult:
     """Bring the service to what is declared; ``locked`` forbids every training.
 
     With a ``saved`` plan that one is carried out, and nothing else. With ``prune`` what is superseded, failed or no
@@ -84,11 +84,11 @@ def apply(
     if prune:
         others = every_other_lock(env, project.workspace, what.allow_endpoints)
         request = replace(request, pruning=Pruning(others=others))
-    options = replace(options, request=request, curves=what.portraits)
+    options = replace(options, request=request, curves=what.model_details)
     return _Run(env, what, project, options, saved).go(approve, progress)
 
 
-def _saved_project(env: Environment, what: Input, saved: SavedPlan) -> Project:
+def _saved_project(env: Environment, what: CommandInput, saved: SavedPlan) -> Project:
     chosen = saved.input(what)
     try:
         return open_project(env, chosen)
@@ -98,7 +98,7 @@ def _saved_project(env: Environment, what: Input, saved: SavedPlan) -> Project:
 
 class _Run:
     def __init__(
-        self, env: Environment, what: Input, project: Project, options: Options, saved: SavedPlan | None
+        self, env: Environment, what: CommandInput, project: Project, options: Options, saved: SavedPlan | None
     ) -> None:
         self._env = env
         self._saved = saved
@@ -112,10 +112,10 @@ class _Run:
         self._publisher = publisher_of(env, project, what.allow_endpoints)
         self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
 
-    def go(self, approve: Approve, progress: Progress) -> Answer:
-        with Session() as session:
+    def go(self, approve: Approve, progress: Progress) -> CommandResult:
+        with EventLoop() as session:
             try:
-                self._project = session.run(with_pins(self._project, self._provider))
+                self._project = session.run(pin_datasets(self._project, self._provider))
                 reconciler = self._reconciler()
                 made = session.run(reconciler.look())
                 document = documented(self._project, made)
@@ -130,8 +130,10 @@ class _Run:
                 session.run(self._provider.aclose())
         document = self._document(outcome)
         if self._options.curves:
-            document = portrayed(document, self._recorder.lock, self._project.target.scope, reconciler.observation)
-        return Answer(document, outcome.exit_status)
+            document = add_model_details(
+                document, self._recorder.lock, self._project.target.scope, reconciler.observation
+            )
+        return CommandResult(document, outcome.exit_status)
 
     def _clear_lockfile(self) -> None:
         """What an earlier policy let into the lockfile goes, even where nothing else changes."""
@@ -152,7 +154,7 @@ class _Run:
         )
 
     def _run(
-        self, session: Session, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[Sink]
+        self, session: EventLoop, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[Sink]
     ) -> Outcome:
         try:
             with progress as sink:
@@ -187,8 +189,8 @@ class _Run:
 
 
 @click.command("apply")
-@_options.run
-@_options.trainings
+@_options.run_options
+@_options.training_options
 @_options.timeout
 @events
 @_options.yes
@@ -234,7 +236,7 @@ def command(
         raise UsageError("--train-only deletes nothing, which --prune asks for", "leave one of them out")
     wanted = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(env, output, values.pop("events"), "apply") as log:
-        what = replace(input_of(values), portraits=bool(output.reports))
+        what = replace(input_of(values), model_details=bool(output.reports))
         saved = saved_plan(env, what.paths)
         if saved and (locked or train_only or prune or request != Request()):
             raise UsageError(
@@ -280,6 +282,6 @@ def show_progress(env: Environment, output: Output, document: Document) -> Abstr
     return progress(env, output, names, simulated=bool(document["simulated"]))
 
 
-def tell(output: Output, answer: Answer) -> int:
+def tell(output: Output, answer: CommandResult) -> int:
     output.result(answer.document, lambda style, width: result_text(answer.document, width=width, style=style))
     return answer.exit_status

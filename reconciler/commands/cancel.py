@@ -12,15 +12,15 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import (
-    Answer,
-    Input,
+    CommandInput,
+    CommandResult,
     Project,
     open_project,
     recorded_generation,
     recorded_model,
-    reread,
+    reread_project,
 )
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.commands.forget import Approve, ask, shown_now, tell
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-def cancel(env: Environment, what: Input, name: str, *, key: str | None, approve: Approve) -> Answer:
+def cancel(env: Environment, what: CommandInput, name: str, *, key: str | None, approve: Approve) -> CommandResult:
     """Stop the trainings of a model that are in flight, or the one of the generation ``key``.
 
     What is stopped is recorded as cancelled, and held until its inputs change or somebody retries.
@@ -59,24 +59,24 @@ def cancel(env: Environment, what: Input, name: str, *, key: str | None, approve
     change = Change("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not chosen:
-        return Answer(document(change))
+        return CommandResult(document(change))
     require_cancellable(name, model, manifest, project.capabilities)
     change = replace(change, notes=tuple(cancelling_notes(name, project.capabilities)))
     if not approve(document(change)):
         raise Declined
-    with Session() as session, project.store.lease():
-        project = reread(project)
+    with EventLoop() as session, project.store.lease():
+        project = reread_project(project)
         project.store.check_writable()
         stopped, over = _stopped(env, what, session, project, name, chosen)
     notes = (*over, *change.notes) if stopped else over
     done = replace(change, outcome="done" if stopped else "unchanged", generations=stopped, notes=notes)
-    return Answer(document(done))
+    return CommandResult(document(done))
 
 
 def _stopped(
     env: Environment,
-    what: Input,
-    session: Session,
+    what: CommandInput,
+    session: EventLoop,
     project: Project,
     name: str,
     chosen: tuple[LockedGeneration, ...],
@@ -129,7 +129,7 @@ def _over(states: Mapping[str, State]) -> Iterator[str]:
 
 @click.command("cancel")
 @click.argument("name")
-@_options.of_one_model
+@_options.model_options
 @_options.yes
 @click.option("--generation", metavar="KEY", help="Stop the training of this generation alone.")
 @_options.environment

@@ -13,8 +13,15 @@ from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, watched
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
-from reconciler.commands._project import Answer, Input, Project, open_project, recorded_generation, serving_generation
-from reconciler.commands._runner import Session
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    recorded_generation,
+    serving_generation,
+)
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import (
     AccessError,
     ExitStatus,
@@ -50,7 +57,9 @@ class _Trial:
     serves: bool
 
 
-def check(env: Environment, what: Input, name: str | None, *, key: str | None, progress: Progress) -> Answer:
+def check(
+    env: Environment, what: CommandInput, name: str | None, *, key: str | None, progress: Progress
+) -> CommandResult:
     """Run the checks of a manifest, or of all that declare some, and record how the generations did.
 
     The serving generations are checked, or the one of ``key``. Nothing is changed at the service.
@@ -68,7 +77,7 @@ def check(env: Environment, what: Input, name: str | None, *, key: str | None, p
     document = check_document(
         examined, _unserved(project) if not name else (), project.target, project.capabilities, root=project.root
     )
-    return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+    return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
 
 def _trial(project: Project, name: str, key: str | None) -> _Trial:
@@ -101,7 +110,9 @@ def _unserved(project: Project) -> tuple[str, ...]:
     return tuple(one.name for one in project.manifests if one.checks and not _serves(project, one.name))
 
 
-def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], progress: Progress) -> list[Examined]:
+def _run(
+    env: Environment, what: CommandInput, project: Project, trials: list[_Trial], progress: Progress
+) -> list[Examined]:
     watchers: list[Sink] = []
     recorder = Recorder(project.lock, project.store, env.clock, watchers)
     project.store.check_writable()
@@ -115,7 +126,7 @@ def _run(env: Environment, what: Input, project: Project, trials: list[_Trial], 
             return await bounded(lambda trial: _examined(service, checker, trial), trials, concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)
-    with Session() as session, progress(names, project.capabilities.simulated) as sink:
+    with EventLoop() as session, progress(names, project.capabilities.simulated) as sink:
         watchers.append(sink)
         try:
             return session.run(work())
@@ -150,8 +161,8 @@ async def _examined(_service: Provider, checker: Checker, trial: _Trial) -> Exam
 @_options.target
 @_options.labels
 @_options.allow_endpoint
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @_options.reports
 @events
 @click.option("--generation", metavar="KEY", help="Check this generation of NAME instead of the one that serves.")

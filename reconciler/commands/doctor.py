@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._doctor_checks import Examination, Said, bucket, held_lease, may_lock, region
+from reconciler.commands._doctor_checks import CheckResult, ServiceChecks, bucket, held_lease, may_lock, region
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, project_of, read_workspace, shown_root
-from reconciler.commands._runner import Session
+from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace, shown_root
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
@@ -32,19 +32,19 @@ class Report:
         self.exit_status = ExitStatus.OK
         self._pointless: dict[Check, Check] = {}
 
-    def check(self, name: Check, examine: Callable[[], Said], after: tuple[Check, ...] = ()) -> None:
+    def check(self, name: Check, examine: Callable[[], CheckResult], after: tuple[Check, ...] = ()) -> None:
         """Examine something, unless a check failed that it builds on."""
         cause = next((self._pointless[one] for one in after if one in self._pointless), None)
         if cause:
             self._pointless[name] = cause
-            self._add(name, Said(f"not looked at, because of what failed above: {cause}", status="skipped"))
+            self._add(name, CheckResult(f"not looked at, because of what failed above: {cause}", status="skipped"))
             return
         try:
             said = examine()
         except ReconcileError as error:
             access = isinstance(error, AccessError)
             self._fail(name, ExitStatus.ACCESS if access else ExitStatus.ERROR)
-            said = Said(error.message if error.remedy else str(error), error.remedy, "failed")
+            said = CheckResult(error.message if error.remedy else str(error), error.remedy, "failed")
         else:
             if said.status == "failed":
                 self._fail(name, ExitStatus.ERROR)
@@ -54,17 +54,17 @@ class Report:
         self.exit_status = self.exit_status or status
         self._pointless[name] = name
 
-    def _add(self, name: Check, said: Said) -> None:
+    def _add(self, name: Check, said: CheckResult) -> None:
         self.findings.append(Finding(name, said.status, said.message, said.remedy))
 
 
-Row: TypeAlias = tuple[Check, Callable[[], Said], tuple[Check, ...]]
+Row: TypeAlias = tuple[Check, Callable[[], CheckResult], tuple[Check, ...]]
 """A check, and those whose failure makes it pointless."""
 
 _LATER: tuple[Check, ...] = ("manifests", "credentials", "service", "list", "lockfile")
 
 
-def doctor(env: Environment, what: Input) -> Answer:
+def doctor(env: Environment, what: CommandInput) -> CommandResult:
     """Examine everything that the target needs; what fails is a finding with its remedy.
 
     Raises:
@@ -78,28 +78,28 @@ def doctor(env: Environment, what: Input) -> Answer:
         report.check("target", lambda: _unreadable(problems))
         for name in _LATER:
             report.check(name, lambda: _unreadable(problems), after=("target",))
-        return Answer(doctor_document(None, report.findings, report.exit_status), report.exit_status)
-    with Session() as session:
-        examination = Examination(env, what, workspace, session)
+        return CommandResult(doctor_document(None, report.findings, report.exit_status), report.exit_status)
+    with EventLoop() as session:
+        examination = ServiceChecks(env, what, workspace, session)
         try:
             for name, examine, after in _rows(env, what, workspace, examination):
                 report.check(name, examine, after)
         finally:
             examination.close()
     examined = Examined(workspace.target, capabilities_of(workspace.target), shown_root(workspace.root, env.cwd))
-    return Answer(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
+    return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
 
 
-def _of_target(problems: tuple[Problem, ...], what: Input) -> tuple[Problem, ...]:
+def _of_target(problems: tuple[Problem, ...], what: CommandInput) -> tuple[Problem, ...]:
     name = target_file_name(what.target or DEFAULT)
     return tuple(one for one in problems if Path(one.place.file).name == name) or problems
 
 
-def _unreadable(problems: Iterable[Problem]) -> Said:
-    return Said("\n".join(map(str, problems)), "correct the target's file", "failed")
+def _unreadable(problems: Iterable[Problem]) -> CheckResult:
+    return CheckResult("\n".join(map(str, problems)), "correct the target's file", "failed")
 
 
-def _rows(env: Environment, what: Input, workspace: Workspace, examination: Examination) -> tuple[Row, ...]:
+def _rows(env: Environment, what: CommandInput, workspace: Workspace, examination: ServiceChecks) -> tuple[Row, ...]:
     files: tuple[Row, ...] = (
         ("target", lambda: _target(workspace), ()),
         ("manifests", lambda: _manifests(workspace), ()),
@@ -112,7 +112,7 @@ def _rows(env: Environment, what: Input, workspace: Workspace, examination: Exam
     return (*files, *_ROWS[workspace.target.provider](examination), lockfile)
 
 
-def _embedded(it: Examination) -> tuple[Row, ...]:
+def _embedded(it: ServiceChecks) -> tuple[Row, ...]:
     return (
         ("service", it.store, ()),
         ("list", it.embedded_list, ("service",)),
@@ -120,15 +120,15 @@ def _embedded(it: Examination) -> tuple[Row, ...]:
     )
 
 
-def _generative_language(it: Examination) -> tuple[Row, ...]:
+def _generative_language(it: ServiceChecks) -> tuple[Row, ...]:
     return (*_remote(it), ("baseModels", it.base_models, ("list",)))
 
 
-def _vertex(it: Examination) -> tuple[Row, ...]:
+def _vertex(it: ServiceChecks) -> tuple[Row, ...]:
     return (*_remote(it), ("region", lambda: region(it), ()), ("bucket", lambda: bucket(it), ("credentials",)))
 
 
-def _remote(it: Examination) -> tuple[Row, ...]:
+def _remote(it: ServiceChecks) -> tuple[Row, ...]:
     return (
         ("credentials", it.credentials, ()),
         ("service", it.reachable, ()),
@@ -136,45 +136,45 @@ def _remote(it: Examination) -> tuple[Row, ...]:
     )
 
 
-_ROWS: Mapping[str, Callable[[Examination], tuple[Row, ...]]] = {
+_ROWS: Mapping[str, Callable[[ServiceChecks], tuple[Row, ...]]] = {
     "embedded": _embedded,
     "generativelanguage": _generative_language,
     "vertex": _vertex,
 }
 
 
-def _target(workspace: Workspace) -> Said:
+def _target(workspace: Workspace) -> CheckResult:
     file = workspace.target.file
     own = [problem for problem in workspace.errors if problem.place.file == file]
-    return _unreadable(own) if own else Said(f"{file} is valid")
+    return _unreadable(own) if own else CheckResult(f"{file} is valid")
 
 
-def _manifests(workspace: Workspace) -> Said:
+def _manifests(workspace: Workspace) -> CheckResult:
     wrong = [problem for problem in workspace.errors if problem.place.file != workspace.target.file]
     if wrong:
-        return Said(f"validate shows {counted(len(wrong), 'problem')}", "run reconcile validate", "warning")
-    return Said(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
+        return CheckResult(f"validate shows {counted(len(wrong), 'problem')}", "run reconcile validate", "warning")
+    return CheckResult(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 
-def _lockfile(env: Environment, what: Input, examination: Examination) -> Said:
-    project = project_of(env, examination.workspace, what, strict=False)
+def _lockfile(env: Environment, what: CommandInput, examination: ServiceChecks) -> CheckResult:
+    project = load_project(env, examination.workspace, what, strict=False)
     project.store.check_writable()
     if project.target.lock:
         may_lock(examination)
         held = held_lease(examination)
         if held:
-            return Said(held.message, held.remedy, "warning")
+            return CheckResult(held.message, held.remedy, "warning")
     if project.lock.target is None:
-        return Said(f"{project.lockfile} is not there yet; the first apply writes it")
-    return Said(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
+        return CheckResult(f"{project.lockfile} is not there yet; the first apply writes it")
+    return CheckResult(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
 
 
 @click.command("doctor")
 @_options.paths
 @_options.target
 @_options.allow_endpoint
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @_options.environment
 def command(env: Environment, /, **values: Any) -> int:
     """Examine what the target needs: files, credentials, service, lockfile. Changes nothing anywhere.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._model_details import portrayed
+from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
-from reconciler.commands._runner import Session
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-Foreign = Literal["all", "none", "summary"]
+UnmanagedDetail = Literal["all", "none", "summary"]
 CLASSES: Final = tuple(one for one in DriftClass if one is not DriftClass.IN_SYNC)
 """What a run can be told to fail on."""
 _STDIN: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class DriftOptions:
     """What counts: ``fail_on`` in place of what does by default, and ``exit_zero`` whatever is found.
 
     ``unmanaged`` says what is told of foreign models: each of them, nothing, or how many there are.
@@ -44,7 +44,7 @@ class Judgement:
 
     fail_on: frozenset[DriftClass] | None = None
     exit_zero: bool = False
-    unmanaged: Foreign = "summary"
+    unmanaged: UnmanagedDetail = "summary"
 
 
 def class_of(text: str) -> DriftClass:
@@ -62,7 +62,7 @@ def class_of(text: str) -> DriftClass:
     return found
 
 
-def find_drift(env: Environment, what: Input, judgement: Judgement) -> Answer:
+def find_drift(env: Environment, what: CommandInput, judgement: DriftOptions) -> CommandResult:
     """What has changed behind the manifests' back, and where they are ahead.
 
     Raises:
@@ -95,29 +95,29 @@ def find_drift(env: Environment, what: Input, judgement: Judgement) -> Answer:
         exit_zero=judgement.exit_zero,
         root=project.root,
     )
-    if what.portraits:
-        document = portrayed(document, project.lock, project.target.scope, seen)
-    return Answer(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+    if what.model_details:
+        document = add_model_details(document, project.lock, project.target.scope, seen)
+    return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
 
-def _looked(env: Environment, project: Project, what: Input, *, foreign: bool) -> tuple[Project, Observation]:
+def _looked(env: Environment, project: Project, what: CommandInput, *, foreign: bool) -> tuple[Project, Observation]:
     async def work() -> tuple[Project, Observation]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            pinned = await with_pins(project, service)
+            pinned = await pin_datasets(project, service)
             seen = await observe_all(
-                service, pinned.manifests, pinned.lock, pinned.target, progress=what.portraits, foreign=foreign
+                service, pinned.manifests, pinned.lock, pinned.target, progress=what.model_details, foreign=foreign
             )
             return pinned, seen
 
-    with Session() as session:
+    with EventLoop() as session:
         return session.run(work())
 
 
-def _wanted(findings: Iterable[Finding], unmanaged: Foreign) -> Iterable[Finding]:
+def _wanted(findings: Iterable[Finding], unmanaged: UnmanagedDetail) -> Iterable[Finding]:
     return (one for one in findings if unmanaged == "all" or one.kind is not DriftClass.UNMANAGED)
 
 
-def _where(what: Input) -> str:
+def _where(what: CommandInput) -> str:
     """What further commands need to be about the same paths and target."""
     paths = [path for path in what.paths if path != _STDIN]
     return shlex.join([*paths, *(("--target", what.target) if what.target else ())])
@@ -132,8 +132,8 @@ def _notices(project: Project) -> tuple[str, ...]:
 
 
 @click.command("drift")
-@_options.inputs
-@_options.voice
+@_options.manifest_options
+@_options.output_options
 @_options.reports
 @click.option(
     "--fail-on",
@@ -157,8 +157,8 @@ def command(env: Environment, /, *, fail_on: tuple[str, ...], exit_zero: bool, u
     Exit status 2 says that there is drift.
     """
     output = output_of(values)
-    judgement = Judgement(fail_on=_classes(fail_on), exit_zero=exit_zero, unmanaged=unmanaged)
-    what = replace(input_of(values), portraits=bool(output.reports))
+    judgement = DriftOptions(fail_on=_classes(fail_on), exit_zero=exit_zero, unmanaged=unmanaged)
+    what = replace(input_of(values), model_details=bool(output.reports))
     answer = find_drift(env, what, judgement)
     output.warn(answer.warnings)
     output.result(

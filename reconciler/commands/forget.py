@@ -12,9 +12,16 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output, confirm
-from reconciler.commands._project import Answer, Input, Project, open_project, recorded_model, reread
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    recorded_model,
+    reread_project,
+)
 from reconciler.commands._publish import Publisher, publisher_of
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Handle, RemoteModel, Update
@@ -37,7 +44,7 @@ Approve = Callable[[Document], bool]
 """Shows a Change document of what would be done, and says whether to go on."""
 
 
-def forget(env: Environment, what: Input, name: str, *, keep_marks: bool, approve: Approve) -> Answer:
+def forget(env: Environment, what: CommandInput, name: str, *, keep_marks: bool, approve: Approve) -> CommandResult:
     """Manage a model no longer, which goes on at the service as it is.
 
     The marks are taken out of what the service shows, where it lets them be changed, unless ``keep_marks`` says no.
@@ -65,14 +72,16 @@ def forget(env: Environment, what: Input, name: str, *, keep_marks: bool, approv
     if not approve(document(change)):
         raise Declined
     publisher = publisher_of(env, project, what.allow_endpoints)
-    with Session() as session, project.store.lease():
+    with EventLoop() as session, project.store.lease():
         project = _unchanged(project, name, model)
         project.store.check_writable()
         publisher.check(record(project.lock, Forgotten(name)))
         if not marked:
             session.run(_unmarked(env, what, project, name, model))
         _forgotten(env, project, publisher, name)
-    return Answer(document(replace(change, outcome="done", published=publisher.shown if model.published else "")))
+    return CommandResult(
+        document(replace(change, outcome="done", published=publisher.shown if model.published else ""))
+    )
 
 
 def _require_undeclared(project: Project, name: str) -> None:
@@ -94,7 +103,7 @@ def _require_undeclared(project: Project, name: str) -> None:
 
 def _unchanged(project: Project, name: str, model: LockedModel) -> Project:
     """The project as it is now; somebody was asked about what was recorded, and that must still be so."""
-    now = reread(project)
+    now = reread_project(project)
     if now.lock.models.get(name) != model:
         raise ReconcileError(
             f"another run has changed what {project.lockfile} records of {name}", "look at it, and run again"
@@ -102,7 +111,7 @@ def _unchanged(project: Project, name: str, model: LockedModel) -> Project:
     return now
 
 
-async def _unmarked(env: Environment, what: Input, project: Project, name: str, model: LockedModel) -> None:
+async def _unmarked(env: Environment, what: CommandInput, project: Project, name: str, model: LockedModel) -> None:
     scope, concurrency = project.target.scope, project.target.limits.concurrency
 
     async def unmark(service: Provider, one: LockedGeneration) -> None:
@@ -140,7 +149,7 @@ def _forgotten(env: Environment, project: Project, publisher: Publisher, name: s
 
 @click.command("forget")
 @click.argument("name")
-@_options.of_one_model
+@_options.model_options
 @_options.yes
 @click.option("--keep-marks", is_flag=True, help="Change nothing at the service, where the models say whose they are.")
 @_options.environment
@@ -162,7 +171,7 @@ def ask(output: Output, question: str, document: Document, *, yes: bool) -> bool
     return confirm(question, yes=yes)
 
 
-def tell(output: Output, answer: Answer) -> int:
+def tell(output: Output, answer: CommandResult) -> int:
     document = answer.document
     output.result(document, lambda style, width: change_text(document, width=width, style=style))
     return answer.exit_status

@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, open_project
+from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.plan import Kind, Request
 from reconciler.environment import Environment
 from reconciler.planning.generations import Observation
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-def graph(env: Environment, what: Input) -> Answer:
+def graph(env: Environment, what: CommandInput) -> CommandResult:
     """Every model below what it is tuned from, as manifests and lockfile tell it; asks no service.
 
     What holds a model is what an offline plan says.
@@ -34,7 +34,7 @@ def graph(env: Environment, what: Input) -> Answer:
     )
     holds = {action.name: action for action in made.of_kind(Kind.HOLD)}
     lineage = Lineage(project.manifests, project.lock, project.lockfile, holds)
-    return Answer(graph_document(lineage, project.target, project.capabilities, root=project.root))
+    return CommandResult(graph_document(lineage, project.target, project.capabilities, root=project.root))
 
 
 @click.command("graph")
@@ -47,7 +47,7 @@ def graph(env: Environment, what: Input) -> Answer:
     show_default=True,
     help="How to print; GitHub, GitLab and many wikis draw mermaid.",
 )
-@_options.voice
+@_options.output_options
 @_options.environment
 def command(env: Environment, /, **values: Any) -> int:
     """Draw which model is tuned from which, and how each stands. Asks no service."""

@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, open_project, unknown_name
+from reconciler.commands._project import CommandInput, CommandResult, open_project, unknown_name
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
@@ -17,7 +17,7 @@ from reconciler.planning.redaction import discreet_entry
 from reconciler.reports.documents.history import History, history_document, history_text
 
 
-def history(env: Environment, what: Input, name: str) -> Answer:
+def history(env: Environment, what: CommandInput, name: str) -> CommandResult:
     """Every recorded generation of a manifest, and what changed from each to the next.
 
     Raises:
@@ -34,7 +34,9 @@ def history(env: Environment, what: Input, name: str) -> Answer:
         entries = history_of(model, examples)
         shown = entries if project.target.show_examples else tuple(map(discreet_entry, entries))
         told = History(name, declared or model.manifest, shown)
-    return Answer(history_document(told, project.target, project.capabilities, project.lockfile, root=project.root))
+    return CommandResult(
+        history_document(told, project.target, project.capabilities, project.lockfile, root=project.root)
+    )
 
 
 @click.command("history")
@@ -42,8 +44,8 @@ def history(env: Environment, what: Input, name: str) -> Answer:
 @_options.paths
 @_options.target
 @_options.allow_endpoint
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @_options.environment
 def command(env: Environment, /, name: str, **values: Any) -> int:
     """Show the generations of NAME, newest first, and what changed between them. Asks no service.

@@ -9,14 +9,14 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._locks import other_locks
-from reconciler.commands._model_details import portrayed
+from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of, request_of
 from reconciler.commands._project import (
-    Answer,
-    Input,
+    CommandInput,
+    CommandResult,
     Project,
     open_project,
-    with_pins,
+    pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_document
 from reconciler.domain.errors import ExitStatus, UsageError
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 def plan(
     env: Environment,
-    what: Input,
+    what: CommandInput,
     request: Request,
     *,
     offline: bool,
     detailed: bool,
     base: str | None = None,
     out: str | None = None,
-) -> Answer:
+) -> CommandResult:
     """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status.
 
     ``base`` is a commit, of which it is told how the data sets have changed since. ``out`` is a file to save the plan
@@ -68,13 +68,13 @@ def plan(
         project, seen, made = _looked(env, project, what, request)
     status = ExitStatus.CHANGES if detailed and made.changes else ExitStatus.OK
     document = documented(project, made)
-    if what.portraits:
-        document = portrayed(document, project.lock, project.target.scope, seen)
+    if what.model_details:
+        document = add_model_details(document, project.lock, project.target.scope, seen)
     if base is not None:
         document = with_data_changes(document, _data_changes(env, project, base))
     if out:
         write_saved_plan(env.cwd / out, out, saved_document(env, what, request, project, document))
-    return Answer(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
+    return CommandResult(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
 
 
 def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
@@ -112,26 +112,28 @@ def documented(project: Project, made: Plan) -> Document:
     )
 
 
-def _looked(env: Environment, project: Project, what: Input, request: Request) -> tuple[Project, Observation, Plan]:
-    from reconciler.commands._runner import Session
+def _looked(
+    env: Environment, project: Project, what: CommandInput, request: Request
+) -> tuple[Project, Observation, Plan]:
+    from reconciler.commands._runner import EventLoop
     from reconciler.engine.observe import look
 
     async def work() -> tuple[Project, Observation, Plan]:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            found = await with_pins(project, service)
-            curves = what.portraits
+            found = await pin_datasets(project, service)
+            curves = what.model_details
             seen, made = await look(
                 service, found.manifests, found.lock, found.target, request, env.clock, progress=curves
             )
             return found, seen, made
 
-    with Session() as session:
+    with EventLoop() as session:
         return session.run(work())
 
 
 @click.command("plan")
-@_options.run
-@_options.trainings
+@_options.run_options
+@_options.training_options
 @click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @click.option(
@@ -155,7 +157,7 @@ def command(
         raise UsageError(
             "--offline asks no service, so there is nothing that --out could save", "leave one of them out"
         )
-    what = replace(input_of(values), portraits=bool(output.reports))
+    what = replace(input_of(values), model_details=bool(output.reports))
     answer = plan(env, what, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
     output.warn(answer.warnings)
     output.result(

@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input
+from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import move, promotion
 from reconciler.commands.rollback import tell
 from reconciler.domain.lock import Lock, LockedGeneration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-def promote(env: Environment, what: Input, name: str, *, to: str | None) -> Answer:
+def promote(env: Environment, what: CommandInput, name: str, *, to: str | None) -> CommandResult:
     """Let the generation of the key ``to`` serve, or one that was rejected, which it is no longer.
 
     Raises as :func:`rollback`, and when the checks of the manifest were not passed.
@@ -39,7 +39,7 @@ def promote(env: Environment, what: Input, name: str, *, to: str | None) -> Answ
 
 @click.command("promote")
 @click.argument("name")
-@_options.of_one_model
+@_options.model_options
 @click.option("--to", metavar="KEY", help="The generation that is to serve; by default one that was rejected.")
 @_options.environment
 def command(env: Environment, /, name: str, *, to: str | None, **values: Any) -> int:

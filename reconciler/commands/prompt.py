@@ -12,7 +12,14 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
-from reconciler.commands._project import Answer, Input, Project, open_project, recorded_generation, serving_generation
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    open_project,
+    recorded_generation,
+    serving_generation,
+)
 from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, ServiceError, UsageError
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
@@ -29,7 +36,7 @@ STDIN: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PromptRequest:
     """What somebody wants to know of a manifest's model: of the serving generation, or of the one with this ``key``.
 
     What ``sampling`` leaves open is the model's own.
@@ -58,7 +65,7 @@ def read_text(env: Environment) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def prompt(env: Environment, what: Input, question: Question) -> Answer:
+def prompt(env: Environment, what: CommandInput, question: PromptRequest) -> CommandResult:
     """What a model answers. Nothing is changed anywhere.
 
     Raises:
@@ -85,7 +92,7 @@ def prompt(env: Environment, what: Input, question: Question) -> Answer:
         project.capabilities,
         root=project.root,
     )
-    return Answer(document, ExitStatus(document["exitStatus"]), tuple(_warnings(manifest, chosen)))
+    return CommandResult(document, ExitStatus(document["exitStatus"]), tuple(_warnings(manifest, chosen)))
 
 
 def _check(text: str) -> None:
@@ -131,15 +138,15 @@ def _sampling(project: Project, manifest: Manifest | None, wanted: Sampling) -> 
 
 
 def _ask(
-    env: Environment, what: Input, project: Project, chosen: LockedGeneration, remote: str, asked: Prompt
+    env: Environment, what: CommandInput, project: Project, chosen: LockedGeneration, remote: str, asked: Prompt
 ) -> Reply:
-    from reconciler.commands._runner import Session
+    from reconciler.commands._runner import EventLoop
 
     async def work() -> Reply:
         async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
             return await service.infer(remote, asked)
 
-    with Session() as session:
+    with EventLoop() as session:
         try:
             return session.run(work())
         except ServiceError as error:
@@ -176,8 +183,8 @@ class _Range(click.FloatRange):
 @_options.paths
 @_options.target
 @_options.allow_endpoint
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @click.option("--generation", metavar="KEY", help="Ask this generation instead of the one that serves.")
 @click.option("--temperature", type=_Range(0, 2), help="0 gives the likeliest answer, more a more varied one.")
 @click.option("--top-p", type=_Range(0, 1), help="Choose among the likeliest tokens that together are so likely.")
@@ -197,7 +204,7 @@ def command(env: Environment, /, name: str, text: str | None, **values: Any) -> 
     """
     output = output_of(values)
     sampling = Sampling(values.pop("temperature"), values.pop("top_p"), values.pop("top_k"))
-    question = Question(
+    question = PromptRequest(
         name=name,
         text=_from_stdin(env, output, values["paths"]) if text in {None, STDIN} else str(text),
         key=values.pop("generation"),

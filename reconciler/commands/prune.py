@@ -16,9 +16,9 @@ from reconciler.commands._event_log import event_log, events, watched
 from reconciler.commands._locks import every_other_lock
 from reconciler.commands._options import age, input_of, output_of
 from reconciler.commands._output import Output, confirm, progress
-from reconciler.commands._project import Answer, Input, Project, open_project, with_pins
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._publish import publisher_of
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.commands.apply import Approve, Progress, Sink
 from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, Place, Problem, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
@@ -48,8 +48,8 @@ class PruneOptions:
 
 
 def prune(
-    env: Environment, what: Input, wishes: PruneOptions, *, dry_run: bool, approve: Approve, progress: Progress
-) -> Answer:
+    env: Environment, what: CommandInput, wishes: PruneOptions, *, dry_run: bool, approve: Approve, progress: Progress
+) -> CommandResult:
     """Delete what is no longer needed; a ``dry_run`` only says what that is.
 
     Raises:
@@ -69,7 +69,7 @@ def prune(
 
 class _Run:
     def __init__(
-        self, env: Environment, what: Input, project: Project, request: Request, unprotect: Iterable[str]
+        self, env: Environment, what: CommandInput, project: Project, request: Request, unprotect: Iterable[str]
     ) -> None:
         self._env = env
         self._began = env.clock()
@@ -83,23 +83,23 @@ class _Run:
         self._publisher = publisher_of(env, project, what.allow_endpoints)
         self._provider = connect(env, project.target, project.workspace.root, what.allow_endpoints)
 
-    def go(self, approve: Approve | None, progress: Progress) -> Answer:
+    def go(self, approve: Approve | None, progress: Progress) -> CommandResult:
         """Plan, and carry the plan out where there is somebody to ``approve`` it."""
-        with Session() as session:
+        with EventLoop() as session:
             try:
-                self._project = session.run(with_pins(self._project, self._provider))
+                self._project = session.run(pin_datasets(self._project, self._provider))
                 pruner = self._pruner()
                 made = session.run(pruner.look())
                 document = self._planned(made)
                 problems = self._project.workspace.problems
                 if approve is None:
-                    return Answer(document, ExitStatus.ERROR if made.failing else ExitStatus.OK, problems)
+                    return CommandResult(document, ExitStatus.ERROR if made.failing else ExitStatus.OK, problems)
                 if not approve(document, problems):
                     raise Declined
                 outcome = self._carried_out(session, pruner, made, progress(document))
             finally:
                 session.run(self._provider.aclose())
-        return Answer(self._ended(outcome), outcome.exit_status)
+        return CommandResult(self._ended(outcome), outcome.exit_status)
 
     def _pruner(self) -> Pruner:
         return Pruner(
@@ -114,7 +114,7 @@ class _Run:
         )
 
     def _carried_out(
-        self, session: Session, pruner: Pruner, made: Plan, progress: AbstractContextManager[Sink]
+        self, session: EventLoop, pruner: Pruner, made: Plan, progress: AbstractContextManager[Sink]
     ) -> Outcome:
         if not (made.changes or self._unprotect):
             return Outcome(made)
@@ -187,7 +187,7 @@ def _require_protected(project: Project, name: str) -> None:
 
 
 @click.command("prune")
-@_options.run
+@_options.run_options
 @events
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted; nothing changes, the lockfile neither.")
 @click.option(
@@ -256,7 +256,7 @@ def _progress(env: Environment, output: Output, document: Document) -> AbstractC
     return progress(env, output, names, simulated=bool(document["simulated"]))
 
 
-def _tell(output: Output, answer: Answer, *, dry_run: bool) -> None:
+def _tell(output: Output, answer: CommandResult, *, dry_run: bool) -> None:
     document = answer.document
     if not dry_run:
         output.result(document, lambda style, width: pruned_text(document, width=width, style=style))

@@ -12,8 +12,15 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import Answer, Input, Project, project_of, read_workspace, with_pins
-from reconciler.commands._runner import Session
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    load_project,
+    pin_datasets,
+    read_workspace,
+)
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import ExitStatus, LockConflict, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
@@ -101,7 +108,7 @@ def _side(text: str, shown: str, name: str) -> Lock:
         raise ReconcileError(f"the side {name} of a merge cannot be read: {error.message}", remedy) from error
 
 
-def refresh(env: Environment, what: Input, *, check: bool, write: bool) -> Answer:
+def refresh(env: Environment, what: CommandInput, *, check: bool, write: bool) -> CommandResult:
     """Rebuild the lockfile from manifests and service, and unite both sides of a merge that git left in it.
 
     The service is asked and never changed. Without ``write`` nothing is; with ``check`` the exit status tells whether
@@ -115,11 +122,11 @@ def refresh(env: Environment, what: Input, *, check: bool, write: bool) -> Answe
     """
     workspace = read_workspace(env, what)
     reader = _Reader(env, LockFile(workspace.lockfile))
-    project = project_of(env, workspace, what, strict=False, read=reader)
+    project = load_project(env, workspace, what, strict=False, read=reader)
     if write:
         project.store.check_writable()
     lease: AbstractContextManager[object] = project.store.lease() if write else nullcontext()
-    with Session() as session, lease:
+    with EventLoop() as session, lease:
         project = replace(project, lock=reader(project.store, project.target, project.lockfile))
         lock, notes = session.run(_rebuilt(env, what, project))
         worth = bool(lock.models or reader.found.text)  # a lock without models is not worth a file
@@ -137,15 +144,15 @@ def refresh(env: Environment, what: Input, *, check: bool, write: bool) -> Answe
     )
     status = ExitStatus.CHANGES if check and changed else ExitStatus.OK
     document = refresh_document(told, project.target, project.capabilities, root=project.root, exit_status=status)
-    return Answer(document, status, workspace.problems)
+    return CommandResult(document, status, workspace.problems)
 
 
-async def _rebuilt(env: Environment, what: Input, project: Project) -> tuple[Lock, tuple[str, ...]]:
+async def _rebuilt(env: Environment, what: CommandInput, project: Project) -> tuple[Lock, tuple[str, ...]]:
     from reconciler.engine.observe import observe
 
     lock, target = project.lock, project.target
     async with connect(env, target, project.workspace.root, what.allow_endpoints) as service:
-        project = await with_pins(project, service)
+        project = await pin_datasets(project, service)
         seen = await observe(service, lock, concurrency=target.limits.concurrency, progress=True)
     if is_suspicious(lock, seen):
         raise ReconcileError(suspicion(lock, seen))
@@ -201,8 +208,8 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 @_options.paths
 @_options.target
 @_options.allow_endpoint
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @click.option("--check", is_flag=True, help="Write nothing, and exit with 2 when something would be written.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, and show what would be.")
 @click.option(

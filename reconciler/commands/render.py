@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
-from reconciler.commands._project import Answer
+from reconciler.commands._project import CommandResult
 from reconciler.environment import Environment
 from reconciler.reports.text.documents import KINDS, text_of
 from reconciler.state.saved_documents import read_document
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-def render(env: Environment, file: str) -> Answer:
+def render(env: Environment, file: str) -> CommandResult:
     """The document in a file, which has the shape that its schema says; of a saved plan, the plan.
 
     Raises:
         ReconcileError: when it cannot be read, or is none of reconcile's.
     """
-    return Answer(read_document(env.cwd / file, file, KINDS))
+    return CommandResult(read_document(env.cwd / file, file, KINDS))
 
 
 @click.command("render")
 @click.argument("file")
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @_options.reports
 @_options.environment
 def command(env: Environment, /, file: str, **values: Any) -> int:

@@ -9,8 +9,8 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import (
-    Answer,
-    Input,
+    CommandInput,
+    CommandResult,
     Project,
     open_project,
     serving_generation,
@@ -24,7 +24,7 @@ from reconciler.reports.documents.serving import Resolved, resolve_document
 from reconciler.reports.text.documents import resolve_text
 
 
-def resolve(env: Environment, what: Input, name: str | None) -> Answer:
+def resolve(env: Environment, what: CommandInput, name: str | None) -> CommandResult:
     """Which remote model serves: of one manifest, or of all that the lockfile holds. Nothing is asked of the service.
 
     Raises:
@@ -33,7 +33,7 @@ def resolve(env: Environment, what: Input, name: str | None) -> Answer:
     project = open_project(env, what, strict=False)
     names = [name] if name else sorted(one for one, model in project.lock.models.items() if model.serving)
     entries = [_serving(project, one) for one in names]
-    return Answer(resolve_document(entries, project.target, project.capabilities, root=project.root))
+    return CommandResult(resolve_document(entries, project.target, project.capabilities, root=project.root))
 
 
 def _serving(project: Project, name: str) -> Resolved:
@@ -67,8 +67,8 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
 @click.argument("name", required=False)
 @_options.paths
 @_options.target
-@_options.document_format
-@_options.voice
+@_options.format_option
+@_options.output_options
 @_options.environment
 def command(env: Environment, /, name: str | None, **values: Any) -> int:
     """Print the remote name of the model that serves NAME, or of all. Asks no service."""

@@ -10,7 +10,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
-from reconciler.commands._project import Answer, Input
+from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import move, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
@@ -30,7 +30,7 @@ _NO_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that one line of text has none of: control characters, half surrogate pairs, line ends."""
 
 
-def rollback(env: Environment, what: Input, name: str, *, to: str | None, reason: str) -> Answer:
+def rollback(env: Environment, what: CommandInput, name: str, *, to: str | None, reason: str) -> CommandResult:
     """Reject what serves, and let what served before serve again, or the generation of the key ``to``.
 
     Raises:
@@ -61,7 +61,7 @@ def reason_of(text: str) -> str:
 
 @click.command("rollback")
 @click.argument("name")
-@_options.of_one_model
+@_options.model_options
 @click.option("--to", metavar="KEY", help="The generation to go back to; by default the one that served before.")
 @click.option(
     "--reason",
@@ -81,7 +81,7 @@ def command(env: Environment, /, name: str, *, to: str | None, reason: str, **va
     return tell(output, rollback(env, input_of(values), name, to=to, reason=reason))
 
 
-def tell(output: Output, answer: Answer) -> int:
+def tell(output: Output, answer: CommandResult) -> int:
     document = answer.document
     output.result(document, lambda style, width: serving_text(document, width=width, style=style))
     return answer.exit_status

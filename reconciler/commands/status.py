@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._model_details import portrayed, recorded_models
+from reconciler.commands._model_details import add_model_details, recorded_models
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import (
-    Answer,
-    Input,
+    CommandInput,
+    CommandResult,
     Project,
     open_project,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from reconciler.domain.ports import Provider
 
 
-def status(env: Environment, what: Input, *, live: bool, access: str | None = None) -> Answer:
+def status(env: Environment, what: CommandInput, *, live: bool, access: str | None = None) -> CommandResult:
     """What the lockfile holds; with ``live`` also what the service shows of it.
 
     ``access`` is an e-mail address, of which the service is asked what it can reach.
@@ -58,14 +58,16 @@ def status(env: Environment, what: Input, *, live: bool, access: str | None = No
         reach=reach,
         root=project.root,
     )
-    return Answer(portrayed(document, lock, project.target.scope, observed) if what.portraits else document)
+    return CommandResult(
+        add_model_details(document, lock, project.target.scope, observed) if what.model_details else document
+    )
 
 
 def _asked(
-    env: Environment, project: Project, what: Input, *, live: bool, access: str | None
+    env: Environment, project: Project, what: CommandInput, *, live: bool, access: str | None
 ) -> tuple[Observation, Reach | None]:
     """What the service shows, as far as it is to be asked."""
-    from reconciler.commands._runner import Session
+    from reconciler.commands._runner import EventLoop
     from reconciler.engine.observe import observe
 
     async def ask() -> tuple[Observation, Reach | None]:
@@ -74,7 +76,7 @@ def _asked(
             seen = await observe(provider, project.lock, concurrency=concurrency, progress=True) if live else None
             return seen or Observation(), await reach(provider, project, access) if access else None
 
-    with Session() as session:
+    with EventLoop() as session:
         return session.run(ask())
 
 
@@ -119,8 +121,8 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
 
 
 @click.command("status")
-@_options.inputs
-@_options.voice
+@_options.manifest_options
+@_options.output_options
 @_options.reports
 @click.option("--live", is_flag=True, help="Also ask the service what it shows of the recorded models.")
 @click.option(
@@ -133,7 +135,7 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
 def command(env: Environment, /, *, live: bool, access: str | None, **values: Any) -> int:
     """Show what the lockfile records of each model."""
     output = output_of(values)
-    what = replace(input_of(values), portraits=bool(output.reports))
+    what = replace(input_of(values), model_details=bool(output.reports))
     answer = status(env, what, live=live, access=access)
     output.result(answer.document, lambda style, width: status_text(answer.document, width=width, style=style))
     return answer.exit_status

@@ -9,9 +9,9 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import (
-    Answer,
-    Input,
-    project_of,
+    CommandInput,
+    CommandResult,
+    load_project,
     read_workspace,
 )
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def validate(env: Environment, what: Input, *, locked: bool) -> Answer:
+def validate(env: Environment, what: CommandInput, *, locked: bool) -> CommandResult:
     """Every problem of the input; with ``locked`` also what the lockfile does not promise yet."""
     try:
         workspace = read_workspace(env, what)
     except InvalidInput as error:
-        return Answer(validation_document(error.problems, 0, 0), ExitStatus.ERROR)
+        return CommandResult(validation_document(error.problems, 0, 0), ExitStatus.ERROR)
     if workspace.errors:
-        return Answer(
+        return CommandResult(
             validation_document(workspace.problems, workspace.files, len(workspace.manifests)), ExitStatus.ERROR
         )
     chosen = what.selection.of(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
-        project = project_of(env, workspace, what)
+        project = load_project(env, workspace, what)
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
     document = validation_document([*workspace.problems, *unready], workspace.files, len(chosen))
-    return Answer(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
+    return CommandResult(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 
 
 @click.command("validate")
-@_options.inputs
-@_options.voice
+@_options.manifest_options
+@_options.output_options
 @click.option(
     "--locked", is_flag=True, help="Also fail unless the lockfile names a ready generation for each manifest."
 )

@@ -17,7 +17,7 @@ from reconciler.environment import Environment
 
 
 @click.command("wait")
-@_options.run
+@_options.run_options
 @_options.timeout
 @events
 @_options.environment
@@ -27,7 +27,7 @@ def command(env: Environment, /, *, timeout: timedelta | None, **values: Any) ->
     with event_log(env, output, values.pop("events"), "wait") as log:
         answer = apply(
             env,
-            replace(input_of(values), portraits=bool(output.reports)),
+            replace(input_of(values), model_details=bool(output.reports)),
             Options(creates=False, writes=False, timeout=timeout),
             locked=False,
             approve=noted(log, lambda _document, _warnings: True),

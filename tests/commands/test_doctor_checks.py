@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.commands._doctor_checks import Said, said_of
+from reconciler.commands._doctor_checks import CheckResult, describe_credentials
 from reconciler.providers.google.errors import GENERATIVE_LANGUAGE, SCOPES, VERTEX
 from reconciler.providers.google.identity import USER_LOGIN, Identity
 
@@ -15,27 +15,27 @@ LOGIN = Identity(USER_LOGIN, "adc.json", "ana@example.com", frozenset(SCOPES), "
 
 
 def test_good_credentials_are_described_without_a_remedy() -> None:
-    assert said_of(LOGIN, GENERATIVE_LANGUAGE) == Said(
+    assert describe_credentials(LOGIN, GENERATIVE_LANGUAGE) == CheckResult(
         "user login from adc.json: account ana@example.com; scopes cloud-platform, generative-language.tuning; "
         "quota project mine"
     )
 
 
 def test_what_is_not_known_is_called_unknown() -> None:
-    message = said_of(Identity("access token", "RECONCILE_ACCESS_TOKEN"), VERTEX).message
+    message = describe_credentials(Identity("access token", "RECONCILE_ACCESS_TOKEN"), VERTEX).message
     assert message == "access token from RECONCILE_ACCESS_TOKEN: account unknown; scopes unknown; quota project none"
 
 
 def test_a_scope_that_the_service_needs_is_missed() -> None:
     narrow = replace(LOGIN, scopes=frozenset({CLOUD}))
-    said = said_of(narrow, GENERATIVE_LANGUAGE)
+    said = describe_credentials(narrow, GENERATIVE_LANGUAGE)
     assert said.status == "warning"
     assert said.remedy.startswith(f"get a token with the scopes {CLOUD} and {TUNING}: log in with `gcloud auth")
-    assert said_of(narrow, VERTEX).status == "ok"
+    assert describe_credentials(narrow, VERTEX).status == "ok"
 
 
 @pytest.mark.parametrize(("kind", "status"), [(USER_LOGIN, "warning"), ("service account key", "ok")])
 def test_a_login_needs_a_quota_project(kind: str, status: str) -> None:
-    said = said_of(replace(LOGIN, kind=kind, quota_project=""), GENERATIVE_LANGUAGE)
+    said = describe_credentials(replace(LOGIN, kind=kind, quota_project=""), GENERATIVE_LANGUAGE)
     assert said.status == status
     assert bool(said.remedy) == (status == "warning")

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.commands._doctor_checks import Said
+from reconciler.commands._doctor_checks import CheckResult
 from reconciler.commands.doctor import Report
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
 from reconciler.reports.documents.doctor import Finding
 
 
-def fine() -> Said:
-    return Said("fine")
+def fine() -> CheckResult:
+    return CheckResult("fine")
 
 
-def doubtful() -> Said:
-    return Said("so so", "look at it", "warning")
+def doubtful() -> CheckResult:
+    return CheckResult("so so", "look at it", "warning")
 
 
-def wrong() -> Said:
-    return Said("wrong", "mend it", "failed")
+def wrong() -> CheckResult:
+    return CheckResult("wrong", "mend it", "failed")
 
 
-def forbidden() -> Said:
+def forbidden() -> CheckResult:
     raise AccessError("not for you", "log in")
 
 
-def broken() -> Said:
+def broken() -> CheckResult:
     raise ReconcileError("broken")
 
 
-def never() -> Said:
+def never() -> CheckResult:
     raise AssertionError("it must not be looked at")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import Response
 
-from reconciler.commands._runner import Session
+from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app
@@ -367,7 +367,7 @@ def test_a_run_that_is_interrupted_does_not_wait_for_a_service_that_does_not_ans
     async def run() -> str | None:
         return lock.read()
 
-    with Session() as session, pytest.raises(ServiceError) as caught:
+    with EventLoop() as session, pytest.raises(ServiceError) as caught:
         session.run(run())
     assert str(caught.value) == (
         f"the lockfile {PATH} cannot be read: interrupted, and Cloud Storage does not answer; "
@@ -389,7 +389,7 @@ def test_what_answers_after_all_is_read_although_the_run_is_interrupted(cloud: C
         texts.append(lock.read())
         await asyncio.Event().wait()
 
-    with Session() as session, pytest.raises(KeyboardInterrupt):
+    with EventLoop() as session, pytest.raises(KeyboardInterrupt):
         session.run(run())
     assert texts == ["a"]
 
