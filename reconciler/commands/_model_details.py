@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.planning.generations import Observation, live_of
+from reconciler.planning.generations import Observation, find_live_model
 from reconciler.reports.documents.model_details import model_details
 
 if TYPE_CHECKING:
@@ -20,5 +20,7 @@ def add_model_details(document: Document, lock: Lock, scope: str, seen: Observat
 
 def recorded_models(lock: Lock, scope: str, seen: Observation) -> dict[str, RemoteModel]:
     """The live models that are the recorded ones; one of the same name may be somebody else's by now."""
-    found = (live_of(one, scope, name, seen) for name, model in lock.models.items() for one in model.generations)
+    found = (
+        find_live_model(one, scope, name, seen) for name, model in lock.models.items() for one in model.generations
+    )
     return {model.remote: model for model in found if model}

@@ -86,7 +86,7 @@ def read_workspace(env: Environment, what: CommandInput) -> Workspace:
         stdin=env.stdin,
         environ=env.environ,
         capabilities=capabilities_of,
-        selected=what.selection.chooses,
+        selected=what.selection.matches,
     )
 
 
@@ -124,8 +124,8 @@ def load_project(
     lock = read(store, workspace.target, shown)
     return Project(
         workspace=workspace,
-        manifests=pinned(what.selection.of(workspace.manifests), {}, lock),
-        complete=workspace.complete and what.selection.everything,
+        manifests=pinned(what.selection.select(workspace.manifests), {}, lock),
+        complete=workspace.complete and what.selection.selects_all,
         capabilities=capabilities_of(workspace.target),
         cwd=env.cwd,
         store=store,

@@ -18,15 +18,15 @@ from reconciler.commands._publish import Publisher, publisher_of
 from reconciler.commands._runner import EventLoop
 from reconciler.domain.access import access_changes
 from reconciler.domain.errors import InterruptedRun, InvalidInput, ReconcileError, UsageError
-from reconciler.domain.lock import Lock, LockedGeneration, as_time
+from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import Handle, Manifest, State
 from reconciler.domain.plan import Action, Reason, Request
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Disappeared, Event, Promoted, record
-from reconciler.planning.generations import Observation, live_of
+from reconciler.planning.generations import Observation, find_live_model
 from reconciler.planning.lineage import descendants
 from reconciler.planning.planner import plan
-from reconciler.planning.rollout import unusable
+from reconciler.planning.rollout import unusable_error
 from reconciler.providers.registry import callable_name, connect
 from reconciler.reports.documents.serving import Moved, serving_document
 
@@ -43,7 +43,7 @@ There are none where it serves already.
 
 
 def promotion(env: Environment, name: str, chosen: LockedGeneration) -> Promoted:
-    return Promoted(name, chosen.key, chosen.remote, as_time(env.clock()))
+    return Promoted(name, chosen.key, chosen.remote, format_time(env.clock()))
 
 
 def move(env: Environment, what: CommandInput, name: str, decide: Decide, reason: str = "") -> CommandResult:
@@ -117,14 +117,14 @@ async def _prepared(
         recorder.emit(Disappeared(name, chosen.key))
         recorder.flush()
     why = "the service shows it no more, which is recorded" if state is None else f"the service shows it as {state}"
-    raise unusable(recorder.lock.models[name], chosen.key, why)
+    raise unusable_error(recorder.lock.models[name], chosen.key, why)
 
 
 async def _state(service: Provider, project: Project, name: str, chosen: LockedGeneration) -> State | None:
     """The state of a recorded generation as the service shows it; under its remote name another model may be by now."""
     found = await service.observe(Handle(chosen.remote))
     seen = Observation({chosen.remote: found} if found else {})
-    live = live_of(chosen, project.target.scope, name, seen)
+    live = find_live_model(chosen, project.target.scope, name, seen)
     return live.state if live else None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.lock import as_time
+from reconciler.domain.lock import format_time
 from reconciler.domain.plan import Request
 from reconciler.planning.selection import Selection
 from reconciler.state.saved_plan import (
@@ -104,7 +104,7 @@ def saved_document(
     return {
         "version": VERSION,
         "kind": SAVED_PLAN,
-        "time": as_time(env.clock()),
+        "time": format_time(env.clock()),
         "reconciler": __version__,
         "input": {
             "paths": list(what.paths),

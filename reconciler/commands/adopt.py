@@ -15,7 +15,7 @@ from reconciler.commands._runner import EventLoop
 from reconciler.commands.forget import tell
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.lock import Lock, LockedGeneration, locked_target
+from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, RemoteModel
 from reconciler.domain.plan import Action, Request
 from reconciler.engine.recorder import Recorder
@@ -138,7 +138,7 @@ def _others(project: Project) -> list[Lock]:
 def _record(env: Environment, project: Project, name: str, file: str, one: LockedGeneration) -> None:
     recorder = Recorder(project.lock, project.store, env.clock)
     recorder.emit(
-        Targeted(locked_target(project.target)), Adopted(name, file, one), Declared(name, file, protect=False)
+        Targeted(record_target(project.target)), Adopted(name, file, one), Declared(name, file, protect=False)
     )
     recorder.flush()
 

@@ -21,7 +21,7 @@ from reconciler.environment import Environment
 from reconciler.planning.dataset_versions import loss_notices
 from reconciler.planning.drift import DriftClass, Finding, drift, judged
 from reconciler.planning.generations import Observation, is_suspicious
-from reconciler.planning.planner import suspicion
+from reconciler.planning.planner import describe_suspicion
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.drift import drift_document, drift_text
 
@@ -72,7 +72,7 @@ def find_drift(env: Environment, what: CommandInput, judgement: DriftOptions) ->
     project = open_project(env, what)
     project, seen = _looked(env, project, what, foreign=judgement.unmanaged != "none")
     if is_suspicious(project.lock, seen):
-        raise ReconcileError(suspicion(project.lock, seen))
+        raise ReconcileError(describe_suspicion(project.lock, seen))
     everything = drift(
         project.manifests,
         seen,

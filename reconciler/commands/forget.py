@@ -30,7 +30,7 @@ from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forgetting_notes, keeps_marks, require_forgettable
-from reconciler.planning.generations import Observation, live_of
+from reconciler.planning.generations import Observation, find_live_model
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.change import Change, change_document, change_text
 from reconciler.reports.documents.plan_and_result import Document
@@ -130,7 +130,7 @@ async def _unmarked(env: Environment, what: CommandInput, project: Project, name
 async def shown_now(service: Provider, one: LockedGeneration, scope: str, name: str) -> RemoteModel | None:
     """A recorded generation as the service shows it; under its remote name another model may be by now."""
     found = await service.observe(Handle(one.remote))
-    return live_of(one, scope, name, Observation({one.remote: found})) if found else None
+    return find_live_model(one, scope, name, Observation({one.remote: found})) if found else None
 
 
 def _forgotten(env: Environment, project: Project, publisher: Publisher, name: str) -> None:

@@ -15,7 +15,7 @@ from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Restored
-from reconciler.planning.rollout import promote_choice, serves
+from reconciler.planning.rollout import choose_promotion, is_serving
 
 if TYPE_CHECKING:
     from reconciler.environment import Environment
@@ -28,8 +28,8 @@ def promote(env: Environment, what: CommandInput, name: str, *, to: str | None) 
     """
 
     def decide(lock: Lock, scope: str, manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
-        model, chosen = lock.models[name], promote_choice(name, lock, to, scope=scope, manifest=manifest)
-        if serves(model, chosen.key):
+        model, chosen = lock.models[name], choose_promotion(name, lock, to, scope=scope, manifest=manifest)
+        if is_serving(model, chosen.key):
             return chosen, ()
         restored = (Restored(name, chosen.key),) if chosen.key in model.rejected else ()
         return chosen, (*restored, promotion(env, name, chosen))

@@ -28,7 +28,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.git.repository import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import Observation, is_suspicious
-from reconciler.planning.planner import survey, suspicion
+from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
 from reconciler.reports.text.escape import terminal_safe
@@ -155,7 +155,7 @@ async def _rebuilt(env: Environment, what: CommandInput, project: Project) -> tu
         project = await pin_datasets(project, service)
         seen = await observe(service, lock, concurrency=target.limits.concurrency, progress=True)
     if is_suspicious(lock, seen):
-        raise ReconcileError(suspicion(lock, seen))
+        raise ReconcileError(describe_suspicion(lock, seen))
     manifests = _resolved(env, project, seen)
     complete = project.complete and not project.workspace.errors
     after = reduce(record, refreshed(lock, seen, manifests, target, complete=complete), lock)
@@ -165,8 +165,10 @@ async def _rebuilt(env: Environment, what: CommandInput, project: Project) -> tu
 def _resolved(env: Environment, project: Project, seen: Observation) -> tuple[Manifest, ...]:
     """The manifests with the parent generations that a plan would choose."""
     request = Request(complete=project.complete)
-    surveyed = survey(project.manifests, seen, project.lock, project.target, request, project.capabilities, env.clock())
-    return tuple(one.situation.manifest for one in surveyed)
+    surveyed = resolve_manifests(
+        project.manifests, seen, project.lock, project.target, request, project.capabilities, env.clock()
+    )
+    return tuple(resolved.context.manifest for resolved in surveyed)
 
 
 def _save(project: Project, before: str | None, text: str) -> None:

@@ -16,7 +16,7 @@ from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
-from reconciler.planning.rollout import rollback_choice
+from reconciler.planning.rollout import choose_rollback
 from reconciler.reports.documents.serving import serving_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def rollback(env: Environment, what: CommandInput, name: str, *, to: str | None,
 
     def decide(lock: Lock, _scope: str, _manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
         model = lock.models[name]
-        chosen = rollback_choice(name, model, to)
+        chosen = choose_rollback(name, model, to)
         return chosen, (Rejected(name, model.serving or "", reason), promotion(env, name, chosen))
 
     return move(env, what, name, decide, reason)

@@ -17,13 +17,13 @@ from reconciler.commands._project import (
     Project,
     open_project,
 )
-from reconciler.domain.access import reached
+from reconciler.domain.access import effective_access
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.engine.observe import bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Disappeared, record
-from reconciler.planning.generations import Observation, vanished
+from reconciler.planning.generations import Observation, find_vanished
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.status import Reach, Shared, status_document
 from reconciler.reports.text.documents import status_text
@@ -90,7 +90,7 @@ def _require_permissions(project: Project) -> None:
 
 def _without_the_vanished(lock: Lock, observed: Observation) -> Lock:
     """The lock as it would record this observation's losses."""
-    return reduce(record, (Disappeared(name, one.key) for name, one in vanished(lock, observed)), lock)
+    return reduce(record, (Disappeared(name, one.key) for name, one in find_vanished(lock, observed)), lock)
 
 
 async def reach(provider: Provider, project: Project, address: str) -> Reach:
@@ -117,7 +117,9 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
 
     answers = await bounded(permissions, shared, project.target.limits.concurrency)
     found = zip(shared, answers, strict=True)
-    return Reach(address, tuple((one, None if answer is None else reached(answer, address)) for one, answer in found))
+    return Reach(
+        address, tuple((one, None if answer is None else effective_access(answer, address)) for one, answer in found)
+    )
 
 
 @click.command("status")

@@ -34,7 +34,7 @@ def validate(env: Environment, what: CommandInput, *, locked: bool) -> CommandRe
         return CommandResult(
             validation_document(workspace.problems, workspace.files, len(workspace.manifests)), ExitStatus.ERROR
         )
-    chosen = what.selection.of(workspace.manifests)
+    chosen = what.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
         project = load_project(env, workspace, what)

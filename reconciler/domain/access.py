@@ -15,10 +15,10 @@ class Grantee:
     """Somebody: ``who`` is an e-mail address in lower case, the number of a project, or empty for everyone."""
 
     kind: GranteeKind
-    who: str = ""
+    identifier: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.who}" if self.who else self.kind
+        return f"{self.kind}:{self.identifier}" if self.identifier else self.kind
 
 
 EVERYONE = Grantee("everyone")
@@ -52,10 +52,10 @@ class AccessChange:
 
 def access_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> tuple[AccessChange, ...]:
     """What makes the live permissions the declared ones, by grantee. The owner's is nobody's to change."""
-    return tuple(sorted(_changes(declared, live), key=lambda change: change.grantee))
+    return tuple(sorted(_iterate_changes(declared, live), key=lambda change: change.grantee))
 
 
-def changed(live: Iterable[Permission], changes: Iterable[AccessChange]) -> tuple[Permission, ...]:
+def apply_access_changes(live: Iterable[Permission], changes: Iterable[AccessChange]) -> tuple[Permission, ...]:
     """The permissions after these changes; those that are new have no name yet."""
     done = {change.grantee: change for change in changes}
     kept = tuple(one for one in live if one.grantee not in done)
@@ -64,7 +64,7 @@ def changed(live: Iterable[Permission], changes: Iterable[AccessChange]) -> tupl
     return (*kept, *set_now)
 
 
-def _changes(declared: Iterable[Grant], live: Iterable[Permission]) -> Iterator[AccessChange]:
+def _iterate_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> Iterator[AccessChange]:
     wanted = {grant.grantee: grant.role for grant in declared}
     there = {permission.grantee: permission for permission in live}
     for grantee in wanted.keys() | there.keys():
@@ -79,7 +79,7 @@ _UNKNOWABLE: Final = frozenset({"group", "project"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class EffectiveAccess:
     """What an address may do with one model.
 
     ``certain`` is the permission that gives it most, ``None`` where none does. ``perhaps`` are those that would give it
@@ -90,7 +90,7 @@ class Reached:
     perhaps: tuple[Permission, ...]
 
 
-def reached(permissions: Iterable[Permission], address: str) -> Reached:
+def effective_access(permissions: Iterable[Permission], address: str) -> EffectiveAccess:
     """What an e-mail address, in lower case, may do; of a group it is what all its members may."""
     everything = sorted(permissions, key=lambda one: (-_RANK[one.role], one.grantee == EVERYONE, one.grantee))
     certain = next((one for one in everything if _includes(one, address)), None)
@@ -98,10 +98,10 @@ def reached(permissions: Iterable[Permission], address: str) -> Reached:
     perhaps = tuple(
         one
         for one in everything
-        if one.grantee.kind in _UNKNOWABLE and one.grantee.who != address and _RANK[one.role] > known
+        if one.grantee.kind in _UNKNOWABLE and one.grantee.identifier != address and _RANK[one.role] > known
     )
-    return Reached(certain, perhaps)
+    return EffectiveAccess(certain, perhaps)
 
 
 def _includes(permission: Permission, address: str) -> bool:
-    return permission.grantee == EVERYONE or permission.grantee.who == address
+    return permission.grantee == EVERYONE or permission.grantee.identifier == address

@@ -63,7 +63,7 @@ class Miss:
 
     prompt: str
     answer: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
 _VERSION = 1
 _HASH_CHARACTERS = 8
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
-quoted = json.JSONEncoder(ensure_ascii=False).encode
+encode_string = json.JSONEncoder(ensure_ascii=False).encode
 """A text as a JSON string, without escapes that UTF-8 does not need; one encoder for a million examples."""
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 has no larger integers; beyond, a whole number stays a float
 _MARK = re.compile(
@@ -79,7 +79,7 @@ def canonical_number(value: Number) -> Number:
     """The shortest decimal that is the same float32, as the services store no more than that; whole numbers as ints."""
     if isinstance(value, int) and abs(value) <= _SAFE_INTEGER:
         return value
-    wire = as_float32(value)
+    wire = round_to_float32(value)
     shortest = next(
         candidate
         for digits in range(1, _FLOAT32_DIGITS + 1)
@@ -88,7 +88,7 @@ def canonical_number(value: Number) -> Number:
     return int(shortest) if shortest.is_integer() and abs(shortest) <= _SAFE_INTEGER else shortest
 
 
-def as_float32(value: float) -> float:
+def round_to_float32(value: float) -> float:
     """The value after a trip through a 32-bit float; raises OverflowError beyond its range."""
     (wire,) = struct.unpack("<f", struct.pack("<f", value))
     return float(wire)
@@ -96,7 +96,7 @@ def as_float32(value: float) -> float:
 
 def _rounded(value: Number) -> float:
     try:
-        return as_float32(value)
+        return round_to_float32(value)
     except OverflowError:
         return math.copysign(math.inf, value)
 
@@ -122,7 +122,8 @@ class DatasetDigest:
         if isinstance(example, Conversation):
             line = example.line
         else:
-            line = f"[{quoted(with_lf(example.input))},{quoted(with_lf(example.output))}]"
+            texts = (encode_string(normalize_newlines(text)) for text in (example.input, example.output))
+            line = f"[{','.join(texts)}]"
         self._digest.update(line.encode() + b"\n")
 
     def __str__(self) -> str:
@@ -150,7 +151,7 @@ def same_data(one: str, other: str) -> bool:
     return one == other or UNKNOWN_DATA in {one, other}
 
 
-def with_lf(text: str) -> str:
+def normalize_newlines(text: str) -> str:
     """The text with CRLF and CR made LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 

@@ -82,21 +82,21 @@ class LockedGeneration:
         return Mark(scope, made_as or name, self.spec, self.dataset.digest, self.attempt)
 
     @property
-    def moment(self) -> datetime:
+    def created_at(self) -> datetime:
         """When it was created, for sorting; a time that is not known yet comes last."""
-        return instant(self.create_time) or datetime.max.replace(tzinfo=UTC)
+        return parse_time(self.create_time) or datetime.max.replace(tzinfo=UTC)
 
     def is_same(self, live: RemoteModel) -> bool:
         """Whether a live model of this remote name is the recorded one: created at the very same moment."""
-        return bool(self.create_time) and instant(live.create_time) == instant(self.create_time)
+        return bool(self.create_time) and parse_time(live.create_time) == parse_time(self.create_time)
 
 
-def instant(text: str) -> datetime | None:
+def parse_time(text: str) -> datetime | None:
     """An RFC 3339 time of a service (0 to 9 fraction digits), cut to microseconds; ``None`` when there is none."""
     return datetime.fromisoformat(text) if text else None
 
 
-def as_time(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """A moment in UTC as an RFC 3339 time in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -133,7 +133,7 @@ class LockedModel:
                 self, generations=tuple(generation if one.key == generation.key else one for one in self.generations)
             )
         everything = (generation, *self.generations)
-        return replace(self, generations=tuple(sorted(everything, key=lambda one: one.moment, reverse=True)))
+        return replace(self, generations=tuple(sorted(everything, key=lambda one: one.created_at, reverse=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ class Lock:
     models: Mapping[str, LockedModel] = field(default_factory=dict)
 
 
-def locked_target(target: Target) -> LockedTarget:
+def record_target(target: Target) -> LockedTarget:
     """What a lockfile says of a target."""
-    limits, defaults = limits_of(target), limits_of(replace(target, limits=type(target.limits)()))
+    limits, defaults = limits_by_name(target), limits_by_name(replace(target, limits=type(target.limits)()))
     return LockedTarget(
         name=target.name,
         provider=target.provider,
@@ -157,7 +157,7 @@ def locked_target(target: Target) -> LockedTarget:
     )
 
 
-def limits_of(target: Target) -> dict[str, int]:
+def limits_by_name(target: Target) -> dict[str, int]:
     """The limits of a target by their wire names."""
     limits = target.limits
     return {

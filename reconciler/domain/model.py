@@ -92,7 +92,7 @@ class Dataset:
     :func:`reconciler.domain.identity.object_digest`); ``examples`` is the number of examples, 0 where nobody counted.
     ``generation``, ``checksum`` and ``size`` (in bytes) pin an object in Cloud Storage, in the service's own spelling.
 
-    An object that has not been looked at has no digest; ``fault`` says why, when looking was in vain.
+    An object that has not been looked at has no digest; ``error`` says why it cannot be read.
     """
 
     path: str
@@ -101,7 +101,7 @@ class Dataset:
     generation: str = ""
     checksum: str = ""
     size: int = 0
-    fault: str = ""
+    error: str = ""
 
     @property
     def is_remote(self) -> bool:

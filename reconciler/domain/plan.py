@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from reconciler.domain.access import AccessChange
-from reconciler.domain.lock import Lock, limits_of
+from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import Dataset, Hyperparameters, Limits, Number, Source, Target
 
 MARK_FIELD = "ownership mark"
@@ -74,9 +74,9 @@ class Reason(StrEnum):
     ABANDONED = "Abandoned"
 
 
-HARMLESS_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
+REQUESTED_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
 """Holds that somebody asked for: they do not make a run fail."""
-PRUNING = frozenset(
+PRUNE_REASONS = frozenset(
     {
         Reason.SUPERSEDED,
         Reason.FAILED_TRAINING,
@@ -93,7 +93,7 @@ EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROM
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingEstimate:
     """The size of a training. ``estimated`` says that the service chooses the epochs or the batch size.
 
     ``seconds`` is known where a service tells its pace; ``steps`` is ``None`` where nothing lets it be told.
@@ -139,13 +139,13 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptGeneration:
     """A generation that pruning leaves where it is, and why."""
 
     name: str
     key: str
     remote: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Action:
     dataset: Dataset | None = None
     validation: str = ""
     hyperparameters: Hyperparameters = field(default_factory=dict)
-    training: Training | None = None
+    training: TrainingEstimate | None = None
     changes: tuple[FieldChange, ...] = ()
     access: tuple[AccessChange, ...] = ()
     after: str = ""
@@ -182,14 +182,14 @@ class Action:
     @property
     def prunes(self) -> bool:
         """Whether it deletes a generation."""
-        return self.kind is Kind.DELETE and self.reason in PRUNING
+        return self.kind is Kind.DELETE and self.reason in PRUNE_REASONS
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What an update changes, by name: fields, and grantees as in ``access.user:ada@example.com``."""
         return (*(one.field for one in self.changes), *(f"access.{one.grantee}" for one in self.access))
 
-    def order(self) -> tuple[str, str, int, str]:
+    def sort_key(self) -> tuple[str, str, int, str]:
         """Where the action stands in a plan: by manifest, then in the order of execution."""
         return self.file, self.name, _ORDER[self.kind], self.key
 
@@ -235,7 +235,7 @@ class Plan:
     unmanaged: int = 0
     candidates: int = 0
     sources: Mapping[str, Source] = field(default_factory=dict)
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptGeneration, ...] = ()
 
     def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds, in order."""
@@ -254,11 +254,11 @@ class Plan:
     @property
     def failing(self) -> tuple[Action, ...]:
         """The holds that make a run fail until somebody resolves them."""
-        return tuple(one for one in self.of_kind(Kind.HOLD) if one.reason not in HARMLESS_HOLDS)
+        return tuple(one for one in self.of_kind(Kind.HOLD) if one.reason not in REQUESTED_HOLDS)
 
 
 _TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
-FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
+FOLLOW_UPS: Mapping[Kind, frozenset[Kind]] = {
     Kind.CREATE: _TRAINED | {Kind.DELETE},  # of its own double, where two runs raced
     Kind.WAIT: _TRAINED,
     Kind.ADOPT: _TRAINED,
@@ -268,17 +268,17 @@ FOLLOWING: Mapping[Kind, frozenset[Kind]] = {
 """What an action leads to with the same generation."""
 
 
-def allowed_by(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
+def approved_effects(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
     """Everything that carrying out this very plan may do, by name, key and kind."""
     return frozenset(
         (one.name, one.key, kind)
         for one in approved.actions
-        for kind in (one.kind, *FOLLOWING.get(one.kind, ()))
+        for kind in (one.kind, *FOLLOW_UPS.get(one.kind, ()))
         if kind in EFFECTS
     )
 
 
-def guarded(actions: tuple[Action, ...], limits: Limits) -> tuple[Action, ...]:
+def hold_over_limits(actions: tuple[Action, ...], limits: Limits) -> tuple[Action, ...]:
     """The actions, with every create held when together they are over a limit: all or nothing."""
     creates = [action for action in actions if action.kind is Kind.CREATE]
     steps = sum(action.training.steps or 0 for action in creates if action.training)
@@ -303,9 +303,9 @@ def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
     """Sentences about limits that differ from what the last run recorded: a pull request can change them."""
     if lock.target is None:
         return ()
-    recorded: Mapping[str, int] = {**limits_of(replace(target, limits=Limits())), **lock.target.limits}
+    recorded: Mapping[str, int] = {**limits_by_name(replace(target, limits=Limits())), **lock.target.limits}
     return tuple(
         f"{target.file} changes limits.{name} from {recorded[name]} to {value}"
-        for name, value in limits_of(target).items()
+        for name, value in limits_by_name(target).items()
         if recorded[name] != value
     )

@@ -170,7 +170,7 @@ class Objects(Protocol):
     """Data sets in Cloud Storage."""
 
     async def pin(self, uri: str) -> Dataset:
-        """The data set at a ``gs://`` address as it is now; its ``fault`` says why there is none.
+        """The data set at a ``gs://`` address as it is now; its ``error`` says why there is none.
 
         Raises:
             AccessError: nobody is logged in.
@@ -180,10 +180,10 @@ class Objects(Protocol):
 
 
 @runtime_checkable
-class ForeignModels(Protocol):
+class UnmanagedModels(Protocol):
     """A service whose list leaves out what does not bear our mark, because a project may hold very much of that."""
 
-    async def others(self) -> tuple[RemoteModel, ...]:
+    async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """Every model of the project that :meth:`Provider.list` leaves out; raises as that does."""
         ...
 

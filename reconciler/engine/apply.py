@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
-from reconciler.domain.lock import locked_target
+from reconciler.domain.lock import record_target
 from reconciler.domain.model import Manifest, Source, State, Target
-from reconciler.domain.plan import EFFECTS, Action, Kind, Plan, Reason, Request, allowed_by
+from reconciler.domain.plan import EFFECTS, Action, Kind, Plan, Reason, Request, approved_effects
 from reconciler.domain.ports import Clock, Examples, Provider, Sleeper
 from reconciler.engine.execute import Executor, Publish, publish_nothing
 from reconciler.engine.observe import PASSING_ERRORS, look, observe, with_permissions
 from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
-from reconciler.planning.generations import Observation, recorded_generation, satisfies
+from reconciler.planning.generations import Observation, resolve_recorded, satisfies
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
@@ -143,7 +143,7 @@ class Reconciler:
         """
         asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
         self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.DELETE) if not one.prunes}
-        self._approved = allowed_by(approved)
+        self._approved = approved_effects(approved)
         self._narrow_request(asked)
         try:
             outcome = await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
@@ -297,7 +297,7 @@ class Reconciler:
         return made
 
     def _declare(self) -> None:
-        self._recorder.emit(Targeted(locked_target(self._target)))
+        self._recorder.emit(Targeted(record_target(self._target)))
         for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
             if isinstance(event, Renamed) and not self._target.publish:
@@ -319,7 +319,7 @@ class Reconciler:
         return bool(
             manifest
             and one
-            and satisfies(recorded_generation(one, self._target.scope, event.name, self._observation), manifest)
+            and satisfies(resolve_recorded(one, self._target.scope, event.name, self._observation), manifest)
         )
 
     def _time_left(self, began: datetime) -> float | None:

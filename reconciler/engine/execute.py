@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from reconciler.domain.access import Permission, changed
+from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
-from reconciler.domain.lock import Lock, LockedGeneration, as_time
+from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import (
     CreateRequest,
     Handle,
@@ -39,7 +39,7 @@ from reconciler.planning.events import (
     Updated,
     Withdrawn,
 )
-from reconciler.planning.generations import EXPECTED_STATES, Observation, content_of
+from reconciler.planning.generations import EXPECTED_STATES, Observation, desired_content
 from reconciler.state.record import asked_for, taken_up
 
 _REFUSALS = frozenset(
@@ -146,7 +146,7 @@ class Executor:
                 raise AssertionError(f"{action.kind} has no effect to carry out")
 
     async def _create(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
-        mark = content_of(manifest, self._target.scope, action.attempt).mark()
+        mark = desired_content(manifest, self._target.scope, action.attempt).mark()
         answer = await self._ask(manifest, mark)
         if isinstance(answer, Created):
             locked = asked_for(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
@@ -241,7 +241,7 @@ class Executor:
         if action.access:
             shared = now.permissions[action.remote]
             await self._provider.set_access(action.remote, shared, action.access)
-            now.permissions[action.remote] = changed(shared, action.access)
+            now.permissions[action.remote] = apply_access_changes(shared, action.access)
         self._recorder.emit(Updated(manifest.name, action.key, action.fields))
 
     def _subject(self, manifest: Manifest, action: Action) -> Subject:
@@ -262,7 +262,7 @@ class Executor:
 
     def _promote(self, manifest: Manifest, action: Action) -> None:
         """What serves is on disk before applications are told of it."""
-        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, as_time(self._clock())))
+        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, format_time(self._clock())))
         self._recorder.flush()
         with suppress(ReconcileError):  # it serves all the same; the end of the run tries again, and tells of it
             self.tell_applications()

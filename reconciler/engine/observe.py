@@ -12,7 +12,7 @@ from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Kind, Plan, Request
-from reconciler.domain.ports import Clock, ForeignModels, Objects, Provider
+from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
 from reconciler.planning.dataset_versions import addresses
 from reconciler.planning.generations import EXPECTED_STATES, Observation, shared_remotes
 from reconciler.planning.planner import plan
@@ -158,7 +158,7 @@ async def observe_all(
     ``foreign`` asks for the models of others, too, where a list of ours leaves them out. Raises as :func:`look`.
     """
     seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
-    others = await provider.others() if foreign and isinstance(provider, ForeignModels) else ()
+    others = await provider.list_unmanaged() if foreign and isinstance(provider, UnmanagedModels) else ()
     seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
     seen = await with_permissions(provider, seen, manifests, lock, target)
     served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))

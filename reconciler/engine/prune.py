@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import reduce
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import instant
+from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Handle, Manifest, RemoteModel, State, Target
-from reconciler.domain.plan import Action, Kept, Plan, Reason, Request
-from reconciler.domain.ports import Clock, ForeignModels, Provider
+from reconciler.domain.plan import Action, KeptGeneration, Plan, Reason, Request
+from reconciler.domain.ports import Clock, Provider, UnmanagedModels
 from reconciler.engine.execute import Publish
 from reconciler.engine.observe import bounded, observe
 from reconciler.engine.recorder import Recorder
@@ -90,7 +90,7 @@ class Pruner:
         return replace(
             made,
             actions=tuple(one for one in made.actions if _identity(one) not in done),
-            notices=tuple(f"{one.key} stays: {one.why}" for one in made.kept if _identity(one) in wanted),
+            notices=tuple(f"{one.key} stays: {one.reason}" for one in made.kept if _identity(one) in wanted),
         )
 
     async def _look(self) -> tuple[Observation, Plan]:
@@ -101,7 +101,7 @@ class Pruner:
         """
         concurrency = self._target.limits.concurrency
         seen = await observe(self._provider, self._recorder.lock, concurrency=concurrency, progress=False)
-        others = await self._provider.others() if isinstance(self._provider, ForeignModels) else ()
+        others = await self._provider.list_unmanaged() if isinstance(self._provider, UnmanagedModels) else ()
         seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
         made = self._plan(seen)
         unrecorded = [one.remote for one in made.actions if one.reason is Reason.ABANDONED]
@@ -191,7 +191,7 @@ def _require_belief(made: Plan) -> None:
 
 
 def _require_unchanged(action: Action, planned: RemoteModel, found: RemoteModel) -> None:
-    same = instant(found.create_time) == instant(planned.create_time)
+    same = parse_time(found.create_time) == parse_time(planned.create_time)
     if not same or found.state is not planned.state or found.mark != planned.mark or found.state is State.CREATING:
         raise ReconcileError(f"{action.remote} stays: it is not what it was when the plan was made", _AGAIN)
 
@@ -206,5 +206,5 @@ def _descendants(action: Action) -> frozenset[str]:
     return action.deletion.descendants if action.deletion else frozenset()
 
 
-def _identity(one: Action | Kept) -> Identity:
+def _identity(one: Action | KeptGeneration) -> Identity:
     return one.name, one.key, one.remote

@@ -9,7 +9,7 @@ from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
 from reconciler.planning.events import observed
-from reconciler.planning.generations import Observation, recorded_generation, satisfies
+from reconciler.planning.generations import Observation, resolve_recorded, satisfies
 
 _UNREADY = {
     State.CREATING: "wait until its training has ended",
@@ -87,7 +87,7 @@ def require_satisfying(one: LockedGeneration, manifest: Manifest, scope: str) ->
     Raises:
         ReconcileError: when it is tuned from something else, or otherwise.
     """
-    if not satisfies(recorded_generation(one, scope, manifest.name, Observation()), manifest):
+    if not satisfies(resolve_recorded(one, scope, manifest.name, Observation()), manifest):
         raise ReconcileError(
             f"{one.remote} is not what {manifest.name} asks for at {manifest.place}",
             "let spec.baseModel, spec.source and spec.hyperparameters say what it was trained with",

@@ -22,7 +22,7 @@ from reconciler.domain.checks import (
     RecordedChecks,
     RecordedMiss,
 )
-from reconciler.domain.identity import with_lf
+from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
 from reconciler.domain.text import shorten
@@ -130,7 +130,9 @@ def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
         chosen = _chosen(check.evaluation)
         for at, example in enumerate(held_out):
             if at in chosen:
-                yield Question(with_lf(example.input), Expectation("equals", (example.output,)), check.candidates)
+                yield Question(
+                    normalize_newlines(example.input), Expectation("equals", (example.output,)), check.candidates
+                )
     elif check.expect:
         yield Question(check.prompt, check.expect, check.candidates)
 
@@ -162,7 +164,7 @@ def passes(expectation: Expectation, text: str) -> bool:
         ExpressionError: what should match is no regular expression; validation lets none through.
     """
     test, answer = _TESTS[expectation.kind], _plain(text)
-    return any(test(answer, with_lf(value)) for value in expectation.values)
+    return any(test(answer, normalize_newlines(value)) for value in expectation.values)
 
 
 def _plain(text: str) -> str:
@@ -170,7 +172,7 @@ def _plain(text: str) -> str:
 
     JSON can spell such halves; neither RE2 nor a file takes them.
     """
-    return with_lf(text).strip().encode(errors="replace").decode()
+    return normalize_newlines(text).strip().encode(errors="replace").decode()
 
 
 def _equals(answer: str, value: str) -> bool:
@@ -280,5 +282,5 @@ def recorded_checks(report: CheckReport) -> RecordedChecks:
 
 def _recorded(check: str, miss: Miss) -> RecordedMiss:
     """Where there is no answer, the reason stands in its place."""
-    answer = miss.answer or f"({miss.why})"
+    answer = miss.answer or f"({miss.reason})"
     return RecordedMiss(check, shorten(miss.prompt, _RECORDED_CHARACTERS), shorten(answer, _RECORDED_CHARACTERS))

@@ -12,7 +12,7 @@ from reconciler.domain.model import Capabilities, Manifest, RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
 from reconciler.planning.diff import content_changes
 from reconciler.planning.generations import ResolvedGeneration, satisfies
-from reconciler.planning.lineage import Parent
+from reconciler.planning.lineage import ParentGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class ReconcileContext:
     scope: str
     locked: LockedModel
     generations: tuple[ResolvedGeneration, ...]
-    doubles: tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]
+    duplicates: tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]
     taken: Mapping[str, RemoteModel]
     untunable: Mapping[str, str]
     request: Request
     capabilities: Capabilities
     now: datetime
-    parent: Parent | None = None
+    parent: ParentGeneration | None = None
     permissions: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 

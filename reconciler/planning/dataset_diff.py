@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Generic, Literal, TypeVar
 
-from reconciler.domain.identity import with_lf
+from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import Conversation, Example, TrainingExample
 
 Use = Literal["training", "validation", "check"]
@@ -128,7 +128,7 @@ def _seen(examples: Iterable[TrainingExample]) -> _Seen:
         if isinstance(one, Conversation):
             times[one] += 1
         else:
-            same = Example(with_lf(one.input), with_lf(one.output))
+            same = Example(normalize_newlines(one.input), normalize_newlines(one.output))
             times[same] += 1
             outputs[same.input][same.output] = None
     return _Seen(times, dict(outputs))
@@ -234,4 +234,6 @@ def _changed(gone: Counter[TrainingExample], fresh: Counter[TrainingExample]) ->
 
 
 def _with_lf(one: TrainingExample) -> TrainingExample:
-    return one if isinstance(one, Conversation) else Example(with_lf(one.input), with_lf(one.output))
+    return (
+        one if isinstance(one, Conversation) else Example(normalize_newlines(one.input), normalize_newlines(one.output))
+    )

@@ -18,7 +18,7 @@ def pinned(manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lo
     """The manifests with the data sets as they were found.
 
     What is gone, or was not looked at, counts as it was last recorded: a data set that is deleted after the training
-    asks for no new one. Without a record it has no digest, and its ``fault`` says why.
+    asks for no new one. Without a record it has no digest, and its ``error`` says why.
     """
     return tuple(_pinned(manifest, found, lock) for manifest in manifests)
 
@@ -26,9 +26,9 @@ def pinned(manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lo
 def loss_notices(manifests: Iterable[Manifest]) -> tuple[str, ...]:
     """Sentences about data sets that are gone while what was trained on them goes on counting."""
     return tuple(
-        f"{manifest.name} still counts as trained on the recorded data: {manifest.dataset.fault}"
+        f"{manifest.name} still counts as trained on the recorded data: {manifest.dataset.error}"
         for manifest in manifests
-        if manifest.dataset.digest and manifest.dataset.fault
+        if manifest.dataset.digest and manifest.dataset.error
     )
 
 
@@ -42,7 +42,7 @@ def _pinned(manifest: Manifest, found: Mapping[str, Dataset], lock: Lock) -> Man
     dataset = _found(manifest.dataset, found)
     if not dataset.digest:
         recorded = _recorded(manifest, lock)
-        dataset = replace(recorded, fault=dataset.fault) if recorded else dataset
+        dataset = replace(recorded, error=dataset.error) if recorded else dataset
     validation = manifest.validation and _found(manifest.validation, found)
     return replace(manifest, dataset=dataset, validation=validation)
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconciler.domain.identity import key_of
-from reconciler.domain.lock import instant
+from reconciler.domain.lock import parse_time
 from reconciler.domain.model import CANCELLED_CODE, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.diff import SOURCE_FIELD
-from reconciler.planning.generations import ResolvedGeneration, choose, content_of, is_exactly
-from reconciler.planning.promotion_gates import failed_notice, qualification, updates
-from reconciler.planning.training_time import training_of
+from reconciler.planning.generations import ResolvedGeneration, choose_generation, desired_content, has_same_content
+from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
+from reconciler.planning.training_time import estimate_training
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
 _UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
@@ -39,16 +39,16 @@ def decide(it: ReconcileContext) -> tuple[Action, ...]:
 
 def _decide(it: ReconcileContext) -> Iterator[Action]:
     yield from _cancellations(it)
-    if it.parent and it.parent.bars:
+    if it.parent and it.parent.blocks_children:
         yield it.action(Kind.HOLD, it.parent.hold or Reason.PARENT_HELD, message=it.parent.message)
-        yield from updates(it)
+        yield from update_actions(it)
         return
     if not it.manifest.dataset.digest:
-        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.fault or _UNSEEN)
+        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.error or _UNSEEN)
         return
     satisfying = it.satisfying
     replacing = it.manifest.name in it.request.replace
-    chosen = choose(satisfying, it.locked.serving, it.locked.rejected, replacing=replacing)
+    chosen = choose_generation(satisfying, it.locked.serving, it.locked.rejected, replacing=replacing)
     wanted = _again(it, satisfying, chosen)
     if wanted:
         yield _create(it, satisfying, wanted)
@@ -59,12 +59,12 @@ def _decide(it: ReconcileContext) -> Iterator[Action]:
     else:
         yield from _ready(it, chosen)
         return
-    yield from updates(it)
+    yield from update_actions(it)
 
 
 def _cancellations(it: ReconcileContext) -> Iterator[Action]:
     """Two runs that could not see each other started one training twice; which one stays is the same for both."""
-    for one, kept in it.doubles:
+    for one, kept in it.duplicates:
         message = f"it doubles {kept.remote}, which another run started, and is cancelled"
         yield it.action(Kind.DELETE, Reason.DUPLICATE, one, message)
 
@@ -102,7 +102,7 @@ def _is_spent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) 
 
 def _is_pending(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
     """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
-    latest = content_of(it.manifest, it.scope, _latest(satisfying)).mark()
+    latest = desired_content(it.manifest, it.scope, _latest(satisfying)).mark()
     return any(one.state is State.INTENDED and one.mark == latest for one in satisfying)
 
 
@@ -115,7 +115,7 @@ def _absent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) ->
     end = _end(failed) if failed else None
     if failed and end and _is_what_failed(it, failed):
         remedy = f"change the inputs, or train it again with --retry {name}"
-        return it.action(Kind.HOLD, end, failed, f"{cause(failed)}; {remedy}")
+        return it.action(Kind.HOLD, end, failed, f"{failure_cause(failed)}; {remedy}")
     return _create(it, satisfying, _why_create(it, satisfying))
 
 
@@ -136,16 +136,16 @@ def _rolled_back(name: str, known: ResolvedGeneration) -> str:
 
 def _is_what_failed(it: ReconcileContext, failed: ResolvedGeneration) -> bool:
     """Whether the manifest still says what failed; to leave a hyperparameter to the service again is a change."""
-    if is_exactly(failed, it.manifest):
+    if has_same_content(failed, it.manifest):
         return True
     return failed.locked is not None and failed.locked.declared.keys() <= it.manifest.hyperparameters.keys()
 
 
 def _age(known: ResolvedGeneration) -> tuple[int, datetime, str]:
-    return known.mark.attempt, known.moment, known.key
+    return known.mark.attempt, known.created_at, known.key
 
 
-def cause(known: ResolvedGeneration) -> str:
+def failure_cause(known: ResolvedGeneration) -> str:
     """Why a training ended badly, without a final stop."""
     if known.state is State.CANCELLED:
         return "the training was cancelled at the service" + (
@@ -172,7 +172,7 @@ def _create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], re
     pending = _is_pending(it, satisfying)
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
     attempt = _latest(satisfying) + (again or _is_spent(it, satisfying))
-    key = key_of(content_of(it.manifest, it.scope, attempt).mark())
+    key = key_of(desired_content(it.manifest, it.scope, attempt).mark())
     obstacle = _obstacle(it, key)
     if obstacle:
         return replace(obstacle, key=key, attempt=attempt)
@@ -184,7 +184,7 @@ def _create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], re
         dataset=it.manifest.dataset,
         validation=it.manifest.validation.path or "inline" if it.manifest.validation else "",
         hyperparameters=it.manifest.hyperparameters,
-        training=training_of(it.manifest, it.capabilities),
+        training=estimate_training(it.manifest, it.capabilities),
         changes=it.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
         after=it.parent.key if it.parent and not it.parent.ready else "",
         checks=len(it.manifest.checks),
@@ -204,7 +204,7 @@ def _obstacle(it: ReconcileContext, key: str) -> Action | None:
             f"delete that model, or rename this manifest"
         )
         return replace(it.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
-    missing = it.manifest.dataset.fault or (it.manifest.validation.fault if it.manifest.validation else "")
+    missing = it.manifest.dataset.error or (it.manifest.validation.error if it.manifest.validation else "")
     if missing:
         return it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
     untunable = it.untunable.get(it.manifest.source.base_model)
@@ -220,8 +220,8 @@ def _adoption(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Actio
 def _in_flight(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     yield from _adoption(it, known)
     timeout = it.manifest.lifecycle.timeout
-    begun = instant(known.live.start_time if known.live else "")
-    started = begun or instant(known.create_time)
+    begun = parse_time(known.live.start_time if known.live else "")
+    started = begun or parse_time(known.create_time)
     passed = it.now - started if started else timedelta()
     queued = "" if begun or passed < _LONG_QUEUE else _queued(known, passed)
     if timeout and passed > timeout:
@@ -246,5 +246,5 @@ def _queued(known: ResolvedGeneration, passed: timedelta) -> str:
 
 
 def _ready(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
-    steps = [*_adoption(it, known), *updates(it, known), *qualification(it, known)]
+    steps = [*_adoption(it, known), *update_actions(it, known), *promotion_actions(it, known)]
     yield from steps or [it.action(Kind.NOOP, Reason.IN_SYNC, known, failed_notice(it, known))]

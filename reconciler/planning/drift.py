@@ -13,19 +13,19 @@ from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
 from reconciler.planning.context import ReconcileContext
-from reconciler.planning.decide import cause, decide
+from reconciler.planning.decide import decide, failure_cause
 from reconciler.planning.generations import (
     EXPECTED_STATES,
     Observation,
     ResolvedGeneration,
-    live_of,
-    marked_by_name,
-    replacements,
+    find_live_model,
+    marked_models,
+    replaced_fields,
     satisfies,
 )
 from reconciler.planning.moved import declared_names, with_carried
-from reconciler.planning.planner import orphans, survey, unclaimed
-from reconciler.planning.promotion_gates import examples, scores
+from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
+from reconciler.planning.promotion_gates import describe_misses, describe_scores
 
 Severity = Literal["drift", "note"]
 
@@ -92,7 +92,7 @@ class Finding:
     since: str = ""
     remedy: str = ""
 
-    def order(self) -> tuple[bool, str, str, int, str, str, str]:
+    def sort_key(self) -> tuple[bool, str, str, int, str, str, str]:
         """Where the finding stands: by manifest, then by class; what has no manifest comes last."""
         return not self.file, self.file, self.name, _ORDER[self.kind], self.key, self.remote, self.field
 
@@ -120,13 +120,13 @@ def drift(
 
     lock = with_carried(lock, manifests)
     found: list[Finding] = []
-    for one in survey(manifests, observed, lock, target, Request(complete=complete), capabilities, now):
-        found += _of_manifest(one.situation, one.actions, observed, lock, command)
+    for one in resolve_manifests(manifests, observed, lock, target, Request(complete=complete), capabilities, now):
+        found += _of_manifest(one.context, one.actions, observed, lock, command)
     if complete:
         found += _orphaned(manifests, observed, lock, target.scope, command)
         found += _others_candidates(manifests, observed, lock, target.scope)
-    found += map(_unmanaged, unclaimed(observed, lock, target.scope))
-    return tuple(sorted(found, key=Finding.order))
+    found += map(_unmanaged, list_unmanaged(observed, lock, target.scope))
+    return tuple(sorted(found, key=Finding.sort_key))
 
 
 def judged(findings: Iterable[Finding], fail_on: frozenset[DriftClass] | None) -> tuple[Finding, ...]:
@@ -223,8 +223,8 @@ def _replaced(case: _Case) -> Iterator[Finding]:
         known, model = case.known[one.key], case.observed.models.get(one.remote)
         if known.locked is not one or model is None or one.state not in EXPECTED_STATES:
             continue
-        ours = live_of(one, case.it.scope, case.it.manifest.name, case.observed) is not None
-        for change in replacements(one, model, case.lock, strict=not ours or case.it.capabilities.caller_chosen_ids):
+        ours = find_live_model(one, case.it.scope, case.it.manifest.name, case.observed) is not None
+        for change in replaced_fields(one, model, case.lock, strict=not ours or case.it.capabilities.caller_chosen_ids):
             serving = case.it.locked.serving
             matters = one.key == serving if serving else satisfies(known, case.it.manifest)
             yield case.finding(
@@ -339,7 +339,7 @@ def _double(case: _Case, action: Action) -> Iterator[Finding]:
 def _failed(case: _Case, action: Action) -> Iterator[Finding]:
     known = case.known[action.key]
     remedy = f"change the inputs and {case.apply()}, or {case.apply('--retry', case.it.manifest.name)}"
-    yield case.finding(DriftClass.FAILED, cause(known), known, since=_ended(known), remedy=remedy)
+    yield case.finding(DriftClass.FAILED, failure_cause(known), known, since=_ended(known), remedy=remedy)
 
 
 def _checks_failed(case: _Case, action: Action) -> Iterator[Finding]:
@@ -350,7 +350,7 @@ def _checks_failed(case: _Case, action: Action) -> Iterator[Finding]:
     serves = f"; {case.serving.key} serves on" if case.serving else "; nothing serves"
     yield case.finding(
         DriftClass.FAILED,
-        f"it was trained, and does not serve: {scores(checks)}{examples(checks)}{serves}",
+        f"it was trained, and does not serve: {describe_scores(checks)}{describe_misses(checks)}{serves}",
         known,
         since=_ended(known),
         remedy=f"correct data or checks and {case.apply()}, or set spec.lifecycle.onFailedChecks to serve",
@@ -434,7 +434,7 @@ def _degraded(case: _Case) -> Iterator[Finding]:
         back = case.command("rollback", case.it.manifest.name, "--reason", "TEXT")
         yield case.finding(
             DriftClass.DEGRADED,
-            f"what serves fails its checks: {scores(checks)}{examples(checks)}",
+            f"what serves fails its checks: {describe_scores(checks)}{describe_misses(checks)}",
             serving,
             remedy=f"{back}, or correct data or checks and {case.apply()}",
         )
@@ -504,11 +504,11 @@ def _retired(case: _Case) -> Iterator[Finding]:
 def _orphaned(
     manifests: Iterable[Manifest], observed: Observation, lock: Lock, scope: str, command: _Command
 ) -> Iterator[Finding]:
-    for action in orphans(lock, declared_names(manifests)):
+    for action in orphan_actions(lock, declared_names(manifests)):
         model = lock.models[action.name]
         if model.generations and all(one.state is State.DELETED for one in model.generations):
             continue
-        alive = sum(live_of(one, scope, action.name, observed) is not None for one in model.generations)
+        alive = sum(find_live_model(one, scope, action.name, observed) is not None for one in model.generations)
         serving = model.generation(model.serving)
         kept = f"no manifest declares it any more; {alive} of its models are at the service"
         forget = command("forget", action.name)
@@ -530,7 +530,7 @@ def _others_candidates(
     """What bears our mark under a name that no manifest here has."""
     declared = declared_names(manifests)
     recorded = {one.remote for model in lock.models.values() for one in model.generations}
-    for name, models in marked_by_name(scope, observed, lock, manifests).items():
+    for name, models in marked_models(scope, observed, lock, manifests).items():
         for live in models if name not in declared else ():
             if live.remote not in recorded:
                 yield Finding(

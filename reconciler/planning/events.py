@@ -368,7 +368,7 @@ def _serving_changed(
 ) -> LockedModel:
     match event:
         case Claimed(_, key, dataset, preamble):
-            told = replace(dataset, fault="")
+            told = replace(dataset, error="")
             return _amended(model, key, dataset=told, preamble=preamble, claimed=not dataset.is_unknown)
         case Published(_, published):
             return replace(model, published=published)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from reconciler.domain.access import Permission
 from reconciler.domain.identity import Content, key_of, same_data, same_number
-from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange
 
@@ -54,12 +54,12 @@ class ResolvedGeneration:
     live: RemoteModel | None
 
     @property
-    def moment(self) -> datetime:
+    def created_at(self) -> datetime:
         """When it was created, for sorting; what was created at an unknown time comes first."""
-        return instant(self.create_time) or EARLIEST
+        return parse_time(self.create_time) or EARLIEST
 
 
-def marked_by_name(
+def marked_models(
     scope: str, observation: Observation, lock: Lock | None = None, manifests: Iterable[Manifest] = ()
 ) -> dict[str, list[RemoteModel]]:
     """The models that bear the mark of this scope, by the name of the manifest that they belong to.
@@ -79,7 +79,7 @@ def marked_by_name(
     return marked
 
 
-def known_generations(
+def resolve_generations(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> tuple[ResolvedGeneration, ...]:
     """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded.
@@ -91,7 +91,7 @@ def known_generations(
     return tuple(one for one in everything if chosen[one.key] is one)
 
 
-def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]:
+def find_duplicates(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]:
     """Trainings that double another one, each with that one, as runs that race can start where nobody chooses ids.
 
     Which of them counts depends on what the service shows alone, so that every run comes to the same result.
@@ -104,12 +104,12 @@ def doubles(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, Re
 def shared_remotes(manifests: Iterable[Manifest], scope: str, lock: Lock, observation: Observation) -> frozenset[str]:
     """The ready models, superseded ones too, whose permissions are declared; those of others are not looked at."""
     manifests = tuple(manifests)
-    marked = marked_by_name(scope, observation, lock, manifests)
+    marked = marked_models(scope, observation, lock, manifests)
     return frozenset(
         one.remote
         for manifest in manifests
         if manifest.access is not None
-        for one in known_generations(
+        for one in resolve_generations(
             manifest.name, scope, lock.models.get(manifest.name), observation, marked.get(manifest.name, ())
         )
         if one.live and one.state is State.ACTIVE
@@ -127,7 +127,7 @@ def _pretenders(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> list[ResolvedGeneration]:
     generations = locked.generations if locked else ()
-    recorded = [recorded_generation(one, scope, name, observation) for one in generations]
+    recorded = [resolve_recorded(one, scope, name, observation) for one in generations]
     remotes = {one.remote for one in recorded if one.live}
     return recorded + [_marked(one, one.mark) for one in marked if one.mark and one.remote not in remotes]
 
@@ -142,17 +142,17 @@ def _precedence(known: ResolvedGeneration) -> tuple[bool, int, bool, bool, datet
     copied = bool(known.live and known.live.chosen_id not in {None, known.key})
     ready = known.locked is not None and known.state is State.ACTIVE
     presence = _PRESENCE.get(known.state, len(_PRESENCE))
-    return copied, presence, known.live is None, not ready, known.moment, known.remote
+    return copied, presence, known.live is None, not ready, known.created_at, known.remote
 
 
-def live_of(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:
+def find_live_model(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:
     """The live model that a recorded generation is: it bears our mark, or was created at the recorded moment."""
     live = observation.models.get(one.remote)
     return live if live and (_is_marked(live, one.mark(scope, name)) or one.is_same(live)) else None
 
 
-def recorded_generation(one: LockedGeneration, scope: str, name: str, observation: Observation) -> ResolvedGeneration:
-    live = live_of(one, scope, name, observation)
+def resolve_recorded(one: LockedGeneration, scope: str, name: str, observation: Observation) -> ResolvedGeneration:
+    live = find_live_model(one, scope, name, observation)
     lost = one.state in EXPECTED_STATES and (one.remote in observation.gone or one.remote in observation.models)
     return ResolvedGeneration(
         key=one.key,
@@ -197,7 +197,7 @@ def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
 
     Data that nobody has at hand is taken for whatever is declared, and the other way round.
     """
-    if is_exactly(known, manifest):
+    if has_same_content(known, manifest):
         return True
     return (
         known.source is not None
@@ -210,13 +210,15 @@ def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
     )
 
 
-def is_exactly(known: ResolvedGeneration, manifest: Manifest) -> bool:
+def has_same_content(known: ResolvedGeneration, manifest: Manifest) -> bool:
     """Whether a generation was made of the very content that the manifest declares, under any name that it had."""
     mark = known.mark
-    return any(mark.spec == content_of(manifest, mark.scope, mark.attempt, name).mark().spec for name in manifest.names)
+    return any(
+        mark.spec == desired_content(manifest, mark.scope, mark.attempt, name).mark().spec for name in manifest.names
+    )
 
 
-def content_of(manifest: Manifest, scope: str, attempt: int, name: str = "") -> Content:
+def desired_content(manifest: Manifest, scope: str, attempt: int, name: str = "") -> Content:
     """The content that a manifest asks for at this attempt, under a ``name`` that it had where that is given."""
     return Content(
         scope=scope,
@@ -228,7 +230,7 @@ def content_of(manifest: Manifest, scope: str, attempt: int, name: str = "") -> 
     )
 
 
-def choose(
+def choose_generation(
     candidates: tuple[ResolvedGeneration, ...],
     serving: str | None,
     rejected: tuple[str, ...],
@@ -248,12 +250,12 @@ def choose(
         later = one.mark.attempt > (served.mark.attempt if served else 0)
         replaces = later and (bool(served) if one.locked else replacing)
         ready = one.state is State.ACTIVE
-        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.moment, one.key
+        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.created_at, one.key
 
     return max(usable, key=rank, default=None)
 
 
-def vanished(lock: Lock, observation: Observation) -> Iterator[tuple[str, LockedGeneration]]:
+def find_vanished(lock: Lock, observation: Observation) -> Iterator[tuple[str, LockedGeneration]]:
     """The recorded generations that should be there and are proved to be gone, with their manifest's name."""
     for name, model in lock.models.items():
         for one in model.generations:
@@ -264,11 +266,11 @@ def vanished(lock: Lock, observation: Observation) -> Iterator[tuple[str, Locked
 def is_suspicious(lock: Lock, observation: Observation) -> bool:
     """Whether so much is gone that a wrong project or wrong credentials are likelier than that many deletions."""
     expected = sum(one.state in EXPECTED_STATES for model in lock.models.values() for one in model.generations)
-    gone = sum(1 for _ in vanished(lock, observation))
+    gone = sum(1 for _ in find_vanished(lock, observation))
     return gone >= SUSPICIOUS_COUNT and gone > SUSPICIOUS_SHARE * expected
 
 
-def replacements(one: LockedGeneration, live: RemoteModel, lock: Lock, *, strict: bool) -> tuple[FieldChange, ...]:
+def replaced_fields(one: LockedGeneration, live: RemoteModel, lock: Lock, *, strict: bool) -> tuple[FieldChange, ...]:
     """In what a live model differs from the generation that was recorded under its remote name.
 
     What was recorded counts as declared. Nothing of it can change in the life of a model. With ``strict`` the content

@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.planning.generations import Observation, ResolvedGeneration, known_generations
+from reconciler.planning.generations import Observation, ResolvedGeneration, resolve_generations
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
 """Actions that say which generation a manifest is about to have; the others keep in order what is there."""
@@ -23,7 +23,7 @@ _PAUSES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class ParentGeneration:
     """The generation of a manifest that its children are tuned from: the one that would serve.
 
     ``key`` is empty where there is none, and ``remote`` where the service does not show it yet. ``ready`` tells that it
@@ -43,7 +43,7 @@ class Parent:
         return Source(tuned_model=self.name, key=self.key, remote=self.remote)
 
     @property
-    def bars(self) -> bool:
+    def blocks_children(self) -> bool:
         """Whether nothing can be said of children, not even which generation of theirs would do."""
         return self.hold is Reason.PARENT_HELD or not self.key
 
@@ -64,9 +64,9 @@ def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def parent_of(
+def resolve_parent(
     generations: Iterable[ResolvedGeneration], serving: str | None, name: str, actions: Sequence[Action]
-) -> Parent:
+) -> ParentGeneration:
     """What the children of a manifest are tuned from, given its generations and what is to be done about it."""
     known = {one.key: one for one in generations if one.state is State.ACTIVE}
     decisive = next((one for one in reversed(actions) if one.kind in _DECISIVE), None)
@@ -75,42 +75,42 @@ def parent_of(
     return _standing(known, serving, name, decisive.key if decisive else serving or "")
 
 
-def _held(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, hold: Action) -> Parent:
+def _held(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, hold: Action) -> ParentGeneration:
     message = f"its parent {name} is held ({hold.reason}): {hold.message}"
     reason = _PAUSES.get(hold.reason, Reason.PARENT_HELD)
     return replace(_standing(known, serving, name, serving or ""), hold=reason, message=message)
 
 
-def _standing(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, key: str) -> Parent:
+def _standing(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, key: str) -> ParentGeneration:
     one = known.get(key)
-    return Parent(name, key, tunable_name(one) if one else "", ready=one is not None and key == serving)
+    return ParentGeneration(name, key, source_name(one) if one else "", ready=one is not None and key == serving)
 
 
-def tunable_name(known: ResolvedGeneration) -> str:
+def source_name(known: ResolvedGeneration) -> str:
     """The name under which a service takes a generation as what to tune further: a job's is that of its model."""
     shown = known.live.resources.model if known.live else ""
     recorded = known.locked.resources.model if known.locked else ""
     return shown or recorded or known.remote
 
 
-def recorded_parent(name: str, scope: str, lock: Lock, observation: Observation) -> Parent:
+def recorded_parent(name: str, scope: str, lock: Lock, observation: Observation) -> ParentGeneration:
     """What children are tuned from when nobody decides about the parent now: the recorded generation that serves."""
     locked = lock.models.get(name)
-    generations = known_generations(name, scope, locked, observation, ()) if locked else ()
+    generations = resolve_generations(name, scope, locked, observation, ()) if locked else ()
     known = {one.key: one for one in generations if one.state is State.ACTIVE}
     serving = locked.serving if locked else None
     if serving in known:
         return _standing(known, serving, name, serving or "")
     message = f"nothing serves its parent {name}, which this run is not about; apply {name} too"
-    return Parent(name, hold=Reason.PARENT_HELD, message=message)
+    return ParentGeneration(name, hold=Reason.PARENT_HELD, message=message)
 
 
-def with_source(manifest: Manifest, parent: Parent | None) -> Manifest:
+def with_source(manifest: Manifest, parent: ParentGeneration | None) -> Manifest:
     """The manifest with the parent generation that it is tuned from; as it is where it has none."""
     return replace(manifest, source=parent.source) if parent else manifest
 
 
-class Descent:
+class Ancestry:
     """Which models are tuned from which, however deep, by remote name.
 
     Lockfiles name a parent by its generation's key, services by its remote name or by that of what its training made:

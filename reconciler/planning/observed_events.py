@@ -21,10 +21,10 @@ from reconciler.planning.generations import (
     EXPECTED_STATES,
     Observation,
     ResolvedGeneration,
-    content_of,
+    desired_content,
     is_suspicious,
-    known_generations,
-    marked_by_name,
+    marked_models,
+    resolve_generations,
 )
 from reconciler.planning.training_time import total_steps
 
@@ -41,9 +41,9 @@ def observed_events(
     """
     if is_suspicious(lock, observation):
         return
-    marked = marked_by_name(scope, observation, lock, manifests.values())
+    marked = marked_models(scope, observation, lock, manifests.values())
     for name, model in lock.models.items():
-        known = known_generations(name, scope, model, observation, marked.get(name, ()))
+        known = resolve_generations(name, scope, model, observation, marked.get(name, ()))
         counting = {one.key: one for one in known}
         for one in model.generations:
             found = counting[one.key]
@@ -92,4 +92,4 @@ def _is_moot(intended: LockedGeneration, manifest: Manifest | None, scope: str, 
         return complete
     if manifest.source.tuned_model and not manifest.source.key:
         return False  # its parent is held, so nobody knows what it will ask for
-    return content_of(manifest, scope, intended.attempt).mark().spec != intended.spec
+    return desired_content(manifest, scope, intended.attempt).mark().spec != intended.spec

@@ -9,18 +9,18 @@ from datetime import datetime
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Target
-from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, guarded, limit_notices
+from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, hold_over_limits, limit_notices
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
 from reconciler.planning.generations import (
     Observation,
-    doubles,
+    find_duplicates,
+    find_vanished,
     is_suspicious,
-    known_generations,
-    marked_by_name,
-    vanished,
+    marked_models,
+    resolve_generations,
 )
-from reconciler.planning.lineage import Parent, parent_of, parents_first, recorded_parent, with_source
+from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.moved import carrying_actions, declared_names, has_content, with_carried
 from reconciler.planning.prune import Pruned, pruned
 
@@ -42,14 +42,14 @@ _TELLING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class ResolvedManifest:
     """One manifest as it stands, and what is to be done about it."""
 
-    situation: ReconcileContext
+    context: ReconcileContext
     actions: tuple[Action, ...]
 
 
-def survey(
+def resolve_manifests(
     desired: Sequence[Manifest],
     observed: Observation,
     lock: Lock,
@@ -57,24 +57,25 @@ def survey(
     request: Request,
     capabilities: Capabilities,
     now: datetime,
-) -> tuple[Surveyed, ...]:
+) -> tuple[ResolvedManifest, ...]:
     """What each manifest is, and what is to be done about it, before anything is weighed against anything else.
 
     Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
     """
     lock = with_carried(lock, desired)
-    marked = marked_by_name(target.scope, observed, lock, desired)
-    taken = {model.chosen_id: model for model in unclaimed(observed, lock, target.scope) if model.chosen_id}
-    parents: dict[str, Parent] = {}
-    surveyed: list[Surveyed] = []
+    by_name = marked_models(target.scope, observed, lock, desired)
+    taken = {model.chosen_id: model for model in list_unmanaged(observed, lock, target.scope) if model.chosen_id}
+    parents: dict[str, ParentGeneration] = {}
+    surveyed: list[ResolvedManifest] = []
     for manifest in parents_first(desired):
+        marked = by_name.get(manifest.name, ())
         parent = _parent(manifest.source.tuned_model, parents, target.scope, lock, observed)
-        situation = ReconcileContext(
+        context = ReconcileContext(
             manifest=with_source(manifest, parent),
             scope=target.scope,
             locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),
-            generations=known_generations(manifest.name, target.scope, locked, observed, marked.get(manifest.name, ())),
-            doubles=doubles(marked.get(manifest.name, ())),
+            generations=resolve_generations(manifest.name, target.scope, locked, observed, marked),
+            duplicates=find_duplicates(marked),
             taken=taken,
             untunable=observed.untunable,
             request=request,
@@ -84,9 +85,9 @@ def survey(
             permissions=observed.permissions,
             unreadable=observed.unreadable,
         )
-        decided = decide(situation)
-        parents[manifest.name] = parent_of(situation.generations, locked.serving, manifest.name, decided)
-        surveyed.append(Surveyed(situation, decided))
+        decided = decide(context)
+        parents[manifest.name] = resolve_parent(context.generations, locked.serving, manifest.name, decided)
+        surveyed.append(ResolvedManifest(context, decided))
     return tuple(surveyed)
 
 
@@ -101,26 +102,28 @@ def plan(
 ) -> Plan:
     """The plan that brings the service to what is declared, as far as nothing holds it back."""
     carrying, lock = tuple(carrying_actions(lock, desired)), with_carried(lock, desired)
-    surveyed = survey(desired, observed, lock, target, request, capabilities, now)
+    surveyed = resolve_manifests(desired, observed, lock, target, request, capabilities, now)
     actions = [action for one in surveyed for action in one.actions]
     declared = declared_names(desired)
-    sources = {one.situation.manifest.name: one.situation.manifest.source for one in surveyed}
-    pruning = pruned([one.situation.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
-    everything = (*carrying, *actions, *(orphans(lock, declared) if request.complete else ()))
+    sources = {one.context.manifest.name: one.context.manifest.source for one in surveyed}
+    pruning = pruned([one.context.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
+    everything = (*carrying, *actions, *(orphan_actions(lock, declared) if request.complete else ()))
     everything = (*_lasting(everything, pruning), *pruning.actions)
     if is_suspicious(lock, observed):
-        everything = _all_held(everything, suspicion(lock, observed), orphans=request.pruning is not None)
+        everything = _all_held(
+            everything, describe_suspicion(lock, observed), include_orphans=request.pruning is not None
+        )
         pruning = Pruned()
-    marked = marked_by_name(target.scope, observed, lock, desired)
+    marked = marked_models(target.scope, observed, lock, desired)
     return Plan(
-        actions=tuple(sorted(guarded(everything, target.limits), key=Action.order)),
+        actions=tuple(sorted(hold_over_limits(everything, target.limits), key=Action.sort_key)),
         notices=(
             *limit_notices(lock, target),
             *_standing(actions),
             *_public(desired),
             *_idle_requests(request, actions),
         ),
-        unmanaged=len(unclaimed(observed, lock, target.scope)),
+        unmanaged=len(list_unmanaged(observed, lock, target.scope)),
         candidates=sum(len(models) for name, models in marked.items() if name not in declared | lock.models.keys()),
         sources=sources,
         kept=pruning.kept,
@@ -137,7 +140,9 @@ def _lasting(actions: Iterable[Action], pruning: Pruned) -> Iterator[Action]:
             yield action
 
 
-def _parent(name: str, parents: Mapping[str, Parent], scope: str, lock: Lock, observed: Observation) -> Parent | None:
+def _parent(
+    name: str, parents: Mapping[str, ParentGeneration], scope: str, lock: Lock, observed: Observation
+) -> ParentGeneration | None:
     if not name:
         return None
     return parents.get(name) or recorded_parent(name, scope, lock, observed)
@@ -172,7 +177,7 @@ def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]
         yield from (f"{option} {name} does nothing: {why}" for name in idle)
 
 
-def unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:
+def list_unmanaged(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:
     """The models that are not ours: without the mark of our scope, and not what a lockfile entry was created as."""
     recorded = {one.remote: one for model in lock.models.values() for one in model.generations}
     return [
@@ -183,7 +188,7 @@ def unclaimed(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel
     ]
 
 
-def orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
+def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
     """What is recorded and no longer declared."""
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
@@ -199,9 +204,9 @@ def orphans(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
         )
 
 
-def suspicion(lock: Lock, observed: Observation) -> str:
+def describe_suspicion(lock: Lock, observed: Observation) -> str:
     """What is to be said where so much is gone that it is not believed, as :func:`is_suspicious` tells."""
-    gone = sorted(one.remote for _, one in vanished(lock, observed))
+    gone = sorted(one.remote for _, one in find_vanished(lock, observed))
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     return (
         f"{len(gone)} recorded models are gone at once ({named}), "
@@ -210,8 +215,8 @@ def suspicion(lock: Lock, observed: Observation) -> str:
     )
 
 
-def _all_held(actions: tuple[Action, ...], message: str, *, orphans: bool) -> tuple[Action, ...]:
-    names = {action.name: action for action in actions if orphans or action.reason is not Reason.ORPHANED}
+def _all_held(actions: tuple[Action, ...], message: str, *, include_orphans: bool) -> tuple[Action, ...]:
+    names = {action.name: action for action in actions if include_orphans or action.reason is not Reason.ORPHANED}
     return tuple(
         Action(name=name, file=action.file, kind=Kind.HOLD, reason=Reason.LISTING_SUSPICIOUS, message=message)
         for name, action in names.items()

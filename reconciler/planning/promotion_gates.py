@@ -15,7 +15,7 @@ from reconciler.planning.diff import mutable_changes
 from reconciler.planning.generations import ResolvedGeneration
 
 
-def updates(it: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
+def update_actions(it: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
     """The patches of what serves and of what is to serve, and the permissions of every ready generation of ours."""
     for known in it.generations:
         if known.live is None or known.state is not State.ACTIVE:
@@ -40,7 +40,7 @@ def _is_open(it: ReconcileContext, known: ResolvedGeneration) -> bool:
     return it.manifest.access is not None and known.live is not None and known.remote not in it.permissions
 
 
-def qualification(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
+def promotion_actions(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
     """Whether a ready generation may serve: its checks, and then its promotion; nothing where it serves already."""
     if not it.serves(known) and _is_open(it, known):
         if known.remote not in it.unreadable:
@@ -61,7 +61,7 @@ def failed_notice(it: ReconcileContext, known: ResolvedGeneration) -> str:
     checks = known.locked.checks if known.locked else None
     if not (it.manifest.checks and checks and checks.failed):
         return ""
-    return f"{it.manifest.name} serves although its checks fail: {scores(checks)}"
+    return f"{it.manifest.name} serves although its checks fail: {describe_scores(checks)}"
 
 
 def _check(it: ReconcileContext, known: ResolvedGeneration, reason: Reason) -> Action:
@@ -73,14 +73,18 @@ def _check(it: ReconcileContext, known: ResolvedGeneration, reason: Reason) -> A
 
 def _promotion(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
     over = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
-    failure = f"{scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve" if checks and checks.failed else ""
+    failure = (
+        f"{describe_scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve"
+        if checks and checks.failed
+        else ""
+    )
     message = "; ".join(filter(None, (over, failure)))
     return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=it.changes())
 
 
 def _failure(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks) -> str:
     """Both scores side by side, and what is to be done."""
-    told = f"{known.key}: {scores(checks)}{examples(checks)}"
+    told = f"{known.key}: {describe_scores(checks)}{describe_misses(checks)}"
     if it.serves(known):
         return f"{told}; it serves on; correct data or checks, or roll it back"
     serving = it.serving
@@ -95,17 +99,17 @@ def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:
     if theirs is None:
         return ", for which no checks were run"
     others = "" if theirs.digest == checks.digest else " of the checks that were declared then"
-    return f": {scores(theirs)}{others}"
+    return f": {describe_scores(theirs)}{others}"
 
 
-def scores(checks: RecordedChecks) -> str:
+def describe_scores(checks: RecordedChecks) -> str:
     """``2 of 3 checks passed``, with the shares of evaluations."""
     total = checks.passed + checks.failed
     shares = "".join(f", {name} {share:.2f}" for name, share in sorted(checks.scores.items()))
     return f"{checks.passed} of {total} checks passed{shares}"
 
 
-def examples(checks: RecordedChecks) -> str:
+def describe_misses(checks: RecordedChecks) -> str:
     """Some of the answers that did not pass, in brackets; empty where none is recorded."""
     told = "; ".join(f"{one.check}: {one.prompt!r} → {one.answer!r}" for one in checks.misses)
     return f" ({told})" if told else ""

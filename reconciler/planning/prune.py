@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from reconciler.domain.lock import EARLIEST, Lock, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Capabilities, Failure, Manifest, Source, State, Target
-from reconciler.domain.plan import Action, Deletion, Kept, Kind, Plan, Pruning, Reason, Request
+from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, Request
 from reconciler.planning.generations import (
     Observation,
     ResolvedGeneration,
-    known_generations,
-    recorded_generation,
+    resolve_generations,
+    resolve_recorded,
     satisfies,
 )
-from reconciler.planning.lineage import Descent
+from reconciler.planning.lineage import Ancestry
 from reconciler.planning.retention import Candidate, PruneContext, reasons_to_keep, retention
 
 NO_MANIFEST: Final = "(no manifest)"
@@ -36,7 +36,7 @@ class Pruned:
     """What pruning comes to: the deletions, or the holds in their place, and what is kept."""
 
     actions: tuple[Action, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptGeneration, ...] = ()
 
 
 def pruned(
@@ -64,7 +64,7 @@ def pruned(
     return Pruned(
         actions=_guarded(_actions(it, doomed), doomed, _managed(it, there), target),
         kept=tuple(
-            Kept(one.name, one.known.key, one.live.remote, kept[one.live.remote])
+            KeptGeneration(one.name, one.known.key, one.live.remote, kept[one.live.remote])
             for one in sorted(there, key=_alphabetically)
             if one.live.remote in kept
         ),
@@ -136,7 +136,7 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
 def _recorded(it: PruneContext) -> Iterator[Candidate]:
     for name, model in it.lock.models.items():
         for one in model.generations:
-            known = recorded_generation(one, it.target.scope, name, it.observed)
+            known = resolve_recorded(one, it.target.scope, name, it.observed)
             if known.live and known.state not in ABSENT:
                 yield Candidate(name, known, known.live, wanted=_is_wanted(it, name, known))
 
@@ -148,7 +148,7 @@ def _unrecorded(it: PruneContext) -> Iterator[Candidate]:
         if live.mark and live.mark.scope == it.target.scope and live.remote not in recorded:
             manifest = it.manifests.get(live.mark.name)
             name = manifest.name if manifest else live.mark.name
-            for known in known_generations(name, it.target.scope, None, it.observed, [live]):
+            for known in resolve_generations(name, it.target.scope, None, it.observed, [live]):
                 yield Candidate(name, known, live, wanted=_is_wanted(it, name, known))
 
 
@@ -164,7 +164,7 @@ def _ranked(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:
     def rank(one: Candidate) -> tuple[bool, bool, bool, float, str]:
         block = it.block(one.name)
         serves = one.known.key == block.serving
-        age = (it.now - one.known.moment).total_seconds()
+        age = (it.now - one.known.created_at).total_seconds()
         return not serves, not one.wanted, _is_spoilt(block, one), age, one.known.key
 
     ordered = sorted(there, key=rank)
@@ -197,9 +197,9 @@ def _ancestors(
     return found
 
 
-def _descent(it: PruneContext, there: Iterable[Candidate]) -> Descent:
+def _descent(it: PruneContext, there: Iterable[Candidate]) -> Ancestry:
     """The lineage of everything that is recorded anywhere, and of everything that shows."""
-    descent = Descent()
+    descent = Ancestry()
     for lock in (it.lock, *it.pruning.others):
         for model in lock.models.values():
             for one in model.generations:
@@ -275,7 +275,7 @@ def _why(it: PruneContext, one: Candidate) -> tuple[Reason, str]:
 
 
 def _deletion(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Deletion:
-    locked, created = one.locked, instant(one.live.create_time)
+    locked, created = one.locked, parse_time(one.live.create_time)
     block = it.block(one.name)
     serves = locked is not None and block.serving == locked.key
     begun = locked.promote_time if locked else ""
@@ -294,11 +294,11 @@ def _deletion(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> 
 
 def _superseded(block: LockedModel, begun: str) -> str:
     """When another one was promoted that had served since ``begun``."""
-    since = instant(begun)
+    since = parse_time(begun)
     if since is None:
         return ""
-    later = [one.promote_time for one in block.generations if (instant(one.promote_time) or EARLIEST) > since]
-    return min(later, key=lambda time: instant(time) or EARLIEST, default="")
+    later = [one.promote_time for one in block.generations if (parse_time(one.promote_time) or EARLIEST) > since]
+    return min(later, key=lambda time: parse_time(time) or EARLIEST, default="")
 
 
 def _managed(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:

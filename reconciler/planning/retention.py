@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, instant
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Source, State, Target
 from reconciler.domain.plan import Pruning
 from reconciler.planning.generations import Observation, ResolvedGeneration
@@ -135,7 +135,7 @@ def _is_unrecorded(it: PruneContext, one: Candidate) -> str:
 def _is_young(it: PruneContext, one: Candidate) -> str:
     if it.pruning.older_than is None:
         return ""
-    created = instant(one.live.create_time)
+    created = parse_time(one.live.create_time)
     if created is None:
         return "nobody knows how old it is"
     return "" if it.now - created > it.pruning.older_than else "it is not older than --older-than"

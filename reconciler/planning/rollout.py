@@ -7,17 +7,23 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, instant
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.generations import Observation, ResolvedGeneration, choose, known_generations, satisfies
+from reconciler.planning.generations import (
+    Observation,
+    ResolvedGeneration,
+    choose_generation,
+    resolve_generations,
+    satisfies,
+)
 from reconciler.planning.lineage import recorded_parent, with_source
 
 _OFFLINE = Observation()
 _ANEW: Final = "change the manifest and run reconcile apply"
 
 
-def rollback_choice(name: str, model: LockedModel, to: str | None) -> LockedGeneration:
+def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGeneration:
     """The generation to go back to from what serves: ``to``, or else what served before.
 
     That is the one of the ready and not rejected ones that was promoted last. Where no promotion is recorded, it is the
@@ -67,7 +73,7 @@ def _served_before(name: str, model: LockedModel, serving: str) -> LockedGenerat
 
 
 def _promoted_at(one: LockedGeneration) -> datetime:
-    return instant(one.promote_time) or EARLIEST
+    return parse_time(one.promote_time) or EARLIEST
 
 
 def _older(model: LockedModel, key: str) -> Iterator[str]:
@@ -76,7 +82,9 @@ def _older(model: LockedModel, key: str) -> Iterator[str]:
     yield from keys[keys.index(key) + 1 :] if key in keys else keys
 
 
-def promote_choice(name: str, lock: Lock, to: str | None, *, scope: str, manifest: Manifest | None) -> LockedGeneration:
+def choose_promotion(
+    name: str, lock: Lock, to: str | None, *, scope: str, manifest: Manifest | None
+) -> LockedGeneration:
     """The generation that is to serve from now on: ``to``, or else a rejected one.
 
     Of those, the one that satisfies the manifest comes first, then the newest that is ready; where nothing is rejected,
@@ -90,7 +98,7 @@ def promote_choice(name: str, lock: Lock, to: str | None, *, scope: str, manifes
     wanted = _with_parent(manifest, scope, lock) if manifest else None
     satisfying = _satisfying(model, wanted, scope) if wanted else ()
     chosen = _rejected(name, model, satisfying) if to is None else _recorded(name, model, to)
-    if serves(model, chosen.key):
+    if is_serving(model, chosen.key):
         return chosen
     _require_ready(model, chosen)
     if wanted:
@@ -99,7 +107,7 @@ def promote_choice(name: str, lock: Lock, to: str | None, *, scope: str, manifes
     return chosen
 
 
-def serves(model: LockedModel, key: str) -> bool:
+def is_serving(model: LockedModel, key: str) -> bool:
     """Whether that generation serves, and nobody has rejected it."""
     return model.serving == key and key not in model.rejected
 
@@ -110,7 +118,7 @@ def _with_parent(manifest: Manifest, scope: str, lock: Lock) -> Manifest:
 
 
 def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[ResolvedGeneration, ...]:
-    known = known_generations(manifest.name, scope, model, _OFFLINE, ())
+    known = resolve_generations(manifest.name, scope, model, _OFFLINE, ())
     return tuple(one for one in known if satisfies(one, manifest))
 
 
@@ -144,14 +152,14 @@ def _instead(model: LockedModel, *keys: str) -> str:
     return f"no other one could serve; {_ANEW}"
 
 
-def unusable(model: LockedModel, key: str, why: str) -> ReconcileError:
+def unusable_error(model: LockedModel, key: str, why: str) -> ReconcileError:
     """That a generation cannot serve, with the others that could."""
     return ReconcileError(f"{key} cannot serve: {why}", _instead(model, key))
 
 
 def _require_ready(model: LockedModel, one: LockedGeneration) -> None:
     if one.state is not State.ACTIVE:
-        raise unusable(model, one.key, f"it was recorded as {one.state}")
+        raise unusable_error(model, one.key, f"it was recorded as {one.state}")
 
 
 def _require_checks(one: LockedGeneration, manifest: Manifest) -> None:
@@ -181,7 +189,7 @@ def _require_lasting(
 ) -> None:
     """Refuse what the next apply would undo."""
     rejected = tuple(key for key in model.rejected if key != one.key)
-    chosen = choose(satisfying, one.key, rejected)
+    chosen = choose_generation(satisfying, one.key, rejected)
     if chosen is None or chosen.key == one.key or chosen.state is not State.ACTIVE or _is_held(chosen.locked, manifest):
         return
     rolls_back = chosen.key == model.serving and one.key not in model.rejected

@@ -22,11 +22,11 @@ class Selection:
     exclude: frozenset[str] = frozenset()
 
     @property
-    def everything(self) -> bool:
+    def selects_all(self) -> bool:
         """Whether nothing is left out."""
         return self == Selection()
 
-    def of(self, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    def select(self, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
         """The chosen manifests.
 
         Raises:
@@ -34,12 +34,12 @@ class Selection:
         """
         check_names("--only", self.only, manifests)
         check_names("--exclude", self.exclude, manifests)
-        chosen = tuple(one for one in manifests if self.chooses(one.name, one.labels))
+        chosen = tuple(one for one in manifests if self.matches(one.name, one.labels))
         if manifests and not chosen:
             raise UsageError("none of the manifests is chosen", "see their metadata.labels, --only and --exclude")
         return chosen
 
-    def chooses(self, name: str, labels: Mapping[str, str]) -> bool:
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether a manifest of this name and with these labels is chosen."""
         return (
             all(labels.get(label) == value for label, value in self.labels)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from reconciler.domain.lock import instant
+from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Capabilities, Hyperparameters, Manifest, RemoteModel
-from reconciler.domain.plan import Training
+from reconciler.domain.plan import TrainingEstimate
 
 
 def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
@@ -18,12 +18,12 @@ def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
     return math.ceil(examples * epochs / batch)
 
 
-def training_of(manifest: Manifest, capabilities: Capabilities) -> Training:
+def estimate_training(manifest: Manifest, capabilities: Capabilities) -> TrainingEstimate:
     """The training that a new generation of this manifest would take."""
     assumed = {**capabilities.defaults, **manifest.hyperparameters}
     steps = total_steps(manifest.dataset.examples, assumed)
     pace = capabilities.seconds_per_step
-    return Training(
+    return TrainingEstimate(
         examples=manifest.dataset.examples,
         epochs=assumed.get("epochCount"),
         batch=assumed.get("batchSize"),
@@ -33,7 +33,7 @@ def training_of(manifest: Manifest, capabilities: Capabilities) -> Training:
     )
 
 
-LOOKS_PER_TRAINING = 20
+POLLS_PER_TRAINING = 20
 SLOWEST_SECONDS = 30.0
 FASTEST_SECONDS = 2.0
 FASTEST_SIMULATED_SECONDS = 0.1
@@ -43,19 +43,19 @@ SLOWEST_SIMULATED_SECONDS = 1.0
 
 def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:
     """The time that a training still needs at its pace so far; ``None`` before its first step, or without a total."""
-    started = since(model)
+    started = training_start(model)
     done = completed_steps(model)
     if not (started and total_steps and done):
         return None
     return max(0.0, (now - started).total_seconds() / done * (total_steps - done))
 
 
-def since(model: RemoteModel) -> datetime | None:
+def training_start(model: RemoteModel) -> datetime | None:
     """When a training began or, until then, was asked for; ``None`` when the service tells neither."""
-    return instant(model.start_time or model.create_time)
+    return parse_time(model.start_time or model.create_time)
 
 
-def tells_progress(model: RemoteModel) -> bool:
+def reports_progress(model: RemoteModel) -> bool:
     """Whether the service tells how far a training is; where it does not, no count of steps says anything."""
     return model.completed_steps is not None or bool(model.snapshots)
 
@@ -77,5 +77,5 @@ def poll_delay(left: float | None, waited: float, capabilities: Capabilities) ->
         if capabilities.simulated
         else (FASTEST_SECONDS, SLOWEST_SECONDS)
     )
-    pause = (waited if left is None else left) / LOOKS_PER_TRAINING
+    pause = (waited if left is None else left) / POLLS_PER_TRAINING
     return min(max(pause, fastest), slowest)

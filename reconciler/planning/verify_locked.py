@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from reconciler.domain.errors import Problem
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, State
-from reconciler.planning.generations import Observation, choose, known_generations, satisfies
-from reconciler.planning.lineage import Parent, parents_first, recorded_parent, tunable_name, with_source
+from reconciler.planning.generations import Observation, choose_generation, resolve_generations, satisfies
+from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
 from reconciler.planning.moved import with_carried
 
 _OFFLINE = Observation()
@@ -16,18 +16,20 @@ _OFFLINE = Observation()
 
 def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfile: str) -> Iterator[Problem]:
     """A problem for each manifest for which the lock names no ready generation with exactly the declared content."""
-    ready: dict[str, Parent] = {}
+    ready: dict[str, ParentGeneration] = {}
     manifests = tuple(manifests)
     lock = with_carried(lock, manifests)
     for declared in parents_first(manifests):
         parent = declared.source.tuned_model
         manifest = with_source(declared, _parent(parent, ready, scope, lock) if parent else None)
         locked = lock.models.get(manifest.name)
-        generations = known_generations(manifest.name, scope, locked, _OFFLINE, ())
+        generations = resolve_generations(manifest.name, scope, locked, _OFFLINE, ())
         satisfying = [one for one in generations if satisfies(one, manifest)]
-        found = choose(tuple(satisfying), locked.serving if locked else None, locked.rejected if locked else ())
+        found = choose_generation(
+            tuple(satisfying), locked.serving if locked else None, locked.rejected if locked else ()
+        )
         if found and found.state is State.ACTIVE:
-            ready[manifest.name] = Parent(manifest.name, found.key, tunable_name(found))
+            ready[manifest.name] = ParentGeneration(manifest.name, found.key, source_name(found))
         states = {one.state for one in satisfying}
         if State.ACTIVE not in states:
             yield Problem(
@@ -38,7 +40,7 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
             )
 
 
-def _parent(name: str, ready: Mapping[str, Parent], scope: str, lock: Lock) -> Parent:
+def _parent(name: str, ready: Mapping[str, ParentGeneration], scope: str, lock: Lock) -> ParentGeneration:
     return ready.get(name) or recorded_parent(name, scope, lock, _OFFLINE)
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final, Literal
 
 from reconciler.domain.errors import UsageError
-from reconciler.domain.plan import HARMLESS_HOLDS
+from reconciler.domain.plan import REQUESTED_HOLDS
 from reconciler.reports.documents.check import passed_text, score_text
 from reconciler.reports.documents.dataset_diff import counts_line, remarks, sample_line
 from reconciler.reports.documents.drift import drift_summary
@@ -185,7 +185,7 @@ def _action_word(one: Document) -> str:
 
 def _action_level(one: Document) -> Level:
     if one["action"] == "hold":
-        return "warning" if one["reason"] in HARMLESS_HOLDS else "failed"
+        return "warning" if one["reason"] in REQUESTED_HOLDS else "failed"
     if one["action"] == "noop":
         return "quiet" if one["reason"] == "InSync" else "note"
     return "note" if one["action"] == "wait" else "change"
@@ -265,7 +265,7 @@ def _result(document: Document) -> ReportSummary:
 
 
 def _outcome(one: Document, root: str, explained: dict[str, str]) -> Entry:
-    harmless = one["state"] == "held" and one.get("reason") in HARMLESS_HOLDS
+    harmless = one["state"] == "held" and one.get("reason") in REQUESTED_HOLDS
     told = outcome_details(one, explained)
     trained = steps_and_loss(one.get("steps"), one.get("finalLoss"))
     details = (

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import EARLIEST, OWNER_FIELDS, Lock, LockedGeneration, LockedModel, LockedTarget, instant
+from reconciler.domain.lock import EARLIEST, OWNER_FIELDS, Lock, LockedGeneration, LockedModel, LockedTarget, parse_time
 from reconciler.domain.model import State
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ def prefer_nonempty(_base: object, ours: _T, theirs: _T) -> _T:
 
 def later(_base: object, ours: str, theirs: str) -> str:
     """The later one of two RFC 3339 times; an empty one is earlier than any."""
-    return max(ours, theirs, key=lambda one: (instant(one) or EARLIEST, one))
+    return max(ours, theirs, key=lambda one: (parse_time(one) or EARLIEST, one))
 
 
 def merge_sets(base: Iterable[str], ours: Iterable[str], theirs: Iterable[str]) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ class _Union:
 
     def _of_model(self, field: str) -> Any:
         if field == "generations":
-            return tuple(sorted(self._generations(), key=lambda one: (one.moment, one.key), reverse=True))
+            return tuple(sorted(self._generations(), key=lambda one: (one.created_at, one.key), reverse=True))
         settled: Mapping[str, Settle] = {
             "rejected": merge_sets,
             "serving": self._promoted_last,
@@ -196,7 +196,7 @@ class _Union:
 
     def _promoted(self, key: str) -> datetime:
         found = (side.generation(key) for side in self._sides)
-        return max((instant(one.promote_time) or EARLIEST for one in found if one), default=EARLIEST)
+        return max((parse_time(one.promote_time) or EARLIEST for one in found if one), default=EARLIEST)
 
     def _serving(self, merged: LockedModel) -> str | None:
         """What serves, of which one side may not know that it was rejected."""
@@ -328,7 +328,7 @@ def _by_field(
 def _is_same_training(one: LockedGeneration, other: LockedGeneration) -> bool:
     if one.remote != other.remote:
         return False
-    return not (one.create_time and other.create_time) or instant(one.create_time) == instant(other.create_time)
+    return not (one.create_time and other.create_time) or parse_time(one.create_time) == parse_time(other.create_time)
 
 
 def _knowledge(one: LockedGeneration) -> tuple[int, bool, str]:
@@ -336,7 +336,7 @@ def _knowledge(one: LockedGeneration) -> tuple[int, bool, str]:
 
 
 def _precedence(one: LockedGeneration) -> tuple[int, datetime, str, str]:
-    return _PRESENCE.index(one.state), one.moment, one.remote, repr(one)
+    return _PRESENCE.index(one.state), one.created_at, one.remote, repr(one)
 
 
 def _worse(base: RecordedChecks | None, ours: RecordedChecks | None, theirs: RecordedChecks | None) -> Any:

@@ -21,7 +21,7 @@ def asked_for(manifest: Manifest, mark: Mark, *, remote: str, state: State) -> L
         origin="created",
         state=state,
         source=replace(manifest.source, remote="") if manifest.source.tuned_model else manifest.source,
-        dataset=replace(manifest.dataset, fault=""),
+        dataset=replace(manifest.dataset, error=""),
         declared=manifest.hyperparameters,
         preamble=manifest.preamble,
     )

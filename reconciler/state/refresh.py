@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Final
 
-from reconciler.domain.lock import Lock, LockedGeneration, locked_target
+from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, RemoteModel, Source, State, Target
 from reconciler.planning.events import (
     Adopted,
@@ -24,9 +24,9 @@ from reconciler.planning.events import (
 from reconciler.planning.generations import (
     Observation,
     ResolvedGeneration,
-    known_generations,
-    live_of,
-    marked_by_name,
+    find_live_model,
+    marked_models,
+    resolve_generations,
     satisfies,
 )
 from reconciler.planning.moved import find_moved
@@ -67,7 +67,7 @@ def refreshed(
 def _declared(lock: Lock, wanted: Mapping[str, Manifest], target: Target) -> Iterator[Event]:
     """Limits that the target has changed since stay unrecorded: the next plan is to tell of them."""
     if lock.target is None:
-        yield Targeted(locked_target(target))
+        yield Targeted(record_target(target))
     for event in find_moved(lock, wanted.values()):
         yield event
         if isinstance(event, Renamed) and not target.publish:
@@ -83,7 +83,7 @@ def _facts(lock: Lock, observation: Observation, scope: str) -> Iterator[Event]:
     """What a service says of trainings that ended as recorded, and the record lacks or has otherwise."""
     for name, model in lock.models.items():
         for one in model.generations:
-            live = live_of(one, scope, name, observation)
+            live = find_live_model(one, scope, name, observation)
             if live and live.state is one.state and live.state in _ENDS and observed(one, live) != one:
                 yield _ENDS[live.state](name, one.key, live)
 
@@ -107,9 +107,9 @@ def _unrecorded(
 ) -> Iterator[tuple[str, ResolvedGeneration]]:
     """The generations that bear our mark and a manifest's name, and that the lock does not hold."""
     manifests = tuple(manifests)
-    marked = marked_by_name(scope, observation, lock, manifests)
+    marked = marked_models(scope, observation, lock, manifests)
     for manifest in manifests:
-        for known in known_generations(
+        for known in resolve_generations(
             manifest.name, scope, lock.models.get(manifest.name), observation, marked.get(manifest.name, ())
         ):
             if known.locked is None:
@@ -165,7 +165,7 @@ def remarks(
     if others:
         yield f"{_named(others)}: left out although it bears our mark, as it may be another branch's"
     declared = {one for manifest in manifests for one in manifest.names} | after.models.keys()
-    strays = [name for name in marked_by_name(scope, observation, after, manifests) if name not in declared]
+    strays = [name for name in marked_models(scope, observation, after, manifests) if name not in declared]
     if strays:
         yield f"{_named(strays)}: models of that name bear our mark, and neither a manifest nor the lockfile knows it"
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from reconciler.domain.errors import Place, ReconcileError, UsageError
-from reconciler.domain.lock import Lock, limits_of
+from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import Manifest, Target
-from reconciler.domain.plan import EFFECTS, FOLLOWING, Kind
+from reconciler.domain.plan import EFFECTS, FOLLOW_UPS, Kind
 from reconciler.manifests.schema_validation import validator
 
 Json = Mapping[str, Any]
@@ -45,7 +45,7 @@ def facts_of(manifests: Sequence[Manifest], target: Target, lock: Lock) -> dict[
     """What a plan follows from besides what the service shows, which its actions tell."""
     names = sorted({name for manifest in manifests for name in manifest.names} & lock.models.keys())
     fields = {name: getattr(target, field) for name, field in _TARGET.items()}
-    limits = {f"limits.{name}": limit for name, limit in limits_of(target).items()}
+    limits = {f"limits.{name}": limit for name, limit in limits_by_name(target).items()}
     return {
         "target": {name: value for name, value in {**fields, **limits}.items() if value not in (None, "")},
         "manifests": {one.name: {"content": _content(one), "data": one.dataset.digest} for one in manifests},
@@ -118,7 +118,10 @@ def changed_decisions(then: Json, now: Json) -> Iterator[str]:
     """
     before, after = _effects(then), _effects(now)
     awaited = {
-        (one.get("key"), kind) for one in then["actions"] if one["action"] == Kind.WAIT for kind in FOLLOWING[Kind.WAIT]
+        (one.get("key"), kind)
+        for one in then["actions"]
+        if one["action"] == Kind.WAIT
+        for kind in FOLLOW_UPS[Kind.WAIT]
     }
     told: set[str] = set()
     for identity in sorted(before.keys() | after.keys(), key=lambda one: (*one[:2], _ORDER[Kind(one[2])], one[3])):

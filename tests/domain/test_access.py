@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.domain.access import EVERYONE, Grantee, Permission, Reached, reached
+from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission, effective_access
 
 ADA, TEAM = "ada@example.com", "nlp@example.com"
 OWNS = Permission(Grantee("user", "owner@example.com"), "owner")
@@ -34,13 +34,13 @@ PROJECT = Permission(Grantee("project", "123"), "reader")
 def test_the_most_is_told_and_what_might_be_more(
     permissions: list[Permission], certain: Permission | None, perhaps: tuple[Permission, ...]
 ) -> None:
-    assert reached(permissions, ADA) == Reached(certain, perhaps)
-    assert reached(reversed(permissions), ADA) == Reached(certain, perhaps)
+    assert effective_access(permissions, ADA) == EffectiveAccess(certain, perhaps)
+    assert effective_access(reversed(permissions), ADA) == EffectiveAccess(certain, perhaps)
 
 
 def test_an_owner_reaches_most() -> None:
-    assert reached([ALL_READ, OWNS], "owner@example.com") == Reached(OWNS, ())
+    assert effective_access([ALL_READ, OWNS], "owner@example.com") == EffectiveAccess(OWNS, ())
 
 
 def test_a_groups_address_is_what_its_members_may() -> None:
-    assert reached([TEAM_WRITES, ALL_READ], TEAM) == Reached(TEAM_WRITES, ())
+    assert effective_access([TEAM_WRITES, ALL_READ], TEAM) == EffectiveAccess(TEAM_WRITES, ())

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from reconciler.domain.identity import (
     NAME_PATTERN,
     Content,
-    as_float32,
     canonical_number,
     dataset_digest,
     key_of,
     object_digest,
+    round_to_float32,
     same_number,
     split_mark,
     with_mark,
@@ -133,17 +133,17 @@ def test_a_key_is_changed_by_every_hyperparameter_and_by_leaving_one_out(
     others = {key: number for key, number in content.hyperparameters.items() if key != name}
     before = content.hyperparameters.get(name)
     assert (replace(content, hyperparameters=others).mark().spec == spec) is (before is None)
-    same = before is not None and as_float32(before) == as_float32(value)
+    same = before is not None and round_to_float32(before) == round_to_float32(value)
     assert (replace(content, hyperparameters={**others, name: value}).mark().spec == spec) is same
 
 
 @given(rates())
 def test_a_canonical_number_is_the_same_float32_and_stays_what_it_is(value: float) -> None:
     canonical = canonical_number(value)
-    assert as_float32(canonical) == as_float32(value)
+    assert round_to_float32(canonical) == round_to_float32(value)
     assert canonical_number(canonical) == canonical
     assert type(canonical_number(canonical)) is type(canonical)
-    assert canonical_number(as_float32(value)) == canonical
+    assert canonical_number(round_to_float32(value)) == canonical
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_beyond_a_float32_there_is_no_canonical_number() -> None:
 @given(rates())
 def test_a_number_is_the_same_after_a_trip_over_the_wire(value: float) -> None:
     assert same_number(value, value)
-    assert same_number(value, as_float32(value))
+    assert same_number(value, round_to_float32(value))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedModel, LockedTarget, check_owner, instant, locked_target
+from reconciler.domain.lock import Lock, LockedModel, LockedTarget, check_owner, parse_time, record_target
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
 from reconciler.state.lockfile import dumps, loads
 from support.core_strategies import generation, locked_models, locks, names
@@ -252,7 +252,7 @@ TARGET = Target("default", "specs/reconcile.yaml", "generativelanguage", "acme/n
     ],
 )
 def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | None, message: str) -> None:
-    lock = Lock(LockedTarget(**{**asdict(locked_target(TARGET)), field: recorded}))
+    lock = Lock(LockedTarget(**{**asdict(record_target(TARGET)), field: recorded}))
     with pytest.raises(ReconcileError) as caught:
         check_owner(lock, TARGET, FILE)
     assert str(caught.value) == (
@@ -263,13 +263,13 @@ def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | Non
 
 def test_a_lockfile_of_this_target_is_taken_whatever_its_limits() -> None:
     check_owner(Lock(), TARGET, FILE)
-    check_owner(Lock(locked_target(TARGET)), replace(TARGET, name="other", limits=Limits(max_creates=1)), FILE)
+    check_owner(Lock(record_target(TARGET)), replace(TARGET, name="other", limits=Limits(max_creates=1)), FILE)
 
 
 def test_of_the_limits_those_that_differ_from_the_defaults_are_recorded() -> None:
     limits = Limits(max_creates=7, requests_per_minute=60)
-    assert locked_target(replace(TARGET, limits=limits)).limits == {"maxCreates": 7, "requestsPerMinute": 60}
-    assert locked_target(TARGET).limits == {}
+    assert record_target(replace(TARGET, limits=limits)).limits == {"maxCreates": 7, "requestsPerMinute": 60}
+    assert record_target(TARGET).limits == {}
 
 
 def test_a_model_is_the_recorded_one_when_it_was_created_at_the_same_moment() -> None:
@@ -283,5 +283,5 @@ def test_a_model_is_the_recorded_one_when_it_was_created_at_the_same_moment() ->
 
 
 def test_nanoseconds_are_cut() -> None:
-    assert instant("2023-09-18T11:06:39.461814784Z") == instant("2023-09-18T11:06:39.461814Z")
-    assert instant("") is None
+    assert parse_time("2023-09-18T11:06:39.461814784Z") == parse_time("2023-09-18T11:06:39.461814Z")
+    assert parse_time("") is None

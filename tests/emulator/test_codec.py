@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict, Parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.domain.identity import as_float32
+from reconciler.domain.identity import round_to_float32
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError
 from reconciler.emulator.generativelanguage import messages
@@ -259,4 +259,4 @@ def in_float32(value: Any) -> Any:
         return {name: in_float32(item) for name, item in value.items()}
     if isinstance(value, list):
         return [in_float32(item) for item in value]
-    return as_float32(value) if isinstance(value, float | int) else value
+    return round_to_float32(value) if isinstance(value, float | int) else value

@@ -138,13 +138,13 @@ class Bucket:
         self.asked.append(uri)
         if uri.startswith("gs://down/"):
             raise ServiceError("GET gs://down got no answer", code="UNREACHABLE")
-        return self.found.get(uri[-1], Dataset(uri, "", 0, fault=f"there is no {uri}"))
+        return self.found.get(uri[-1], Dataset(uri, "", 0, error=f"there is no {uri}"))
 
 
 ADDRESS = Dataset(OBJECT, "", 0)
 PINNED = Dataset(OBJECT, digest_of(1), 0, "1", "AAAAAA==", 1000)
 OVERWRITTEN = Dataset(OBJECT, digest_of(2), 0, "2", "AAAAAA==", 1000)
-GONE = replace(ADDRESS, fault=f"there is no {OBJECT}")
+GONE = replace(ADDRESS, error=f"there is no {OBJECT}")
 
 
 def test_every_address_is_looked_at_once() -> None:
@@ -154,7 +154,7 @@ def test_every_address_is_looked_at_once() -> None:
     found = asyncio.run(pin(bucket, declared, 2))
     assert sorted(bucket.asked) == ["gs://acme/c", OBJECT]
     assert found[OBJECT] == PINNED
-    assert found["gs://acme/c"].fault == "there is no gs://acme/c"
+    assert found["gs://acme/c"].error == "there is no gs://acme/c"
 
 
 def test_a_store_that_cannot_be_reached_ends_the_look() -> None:

@@ -226,4 +226,4 @@ def test_the_embedded_service_knows_what_it_was_trained_on_and_nothing_else(tmp_
     assert small.passed
     assert not letters.passed
     assert (unseen.passes, unseen.answers, unseen.passed) == (15, 20, False)
-    assert [miss.why for miss in unseen.misses] == [f"expected {number}" for number in range(16, 21)]
+    assert [miss.reason for miss in unseen.misses] == [f"expected {number}" for number in range(16, 21)]

@@ -101,7 +101,7 @@ def test_there_is_a_verdict_for_each_answer_that_was_asked_for(check: Check, rep
     found = verdicts(question, reply)
     assert len(found) == check.candidates
     for miss in filter(None, found):
-        assert miss.why
+        assert miss.reason
         assert miss.answer.encode().decode() == miss.answer
 
 

@@ -12,7 +12,7 @@ from reconciler.planning.dataset_versions import addresses, loss_notices, pinned
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"
-GONE = Dataset(OBJECT, "", 0, fault=f"there is no {OBJECT}")
+GONE = Dataset(OBJECT, "", 0, error=f"there is no {OBJECT}")
 OLD, NEW = Made(data=1), Made(data=2)
 DECLARED = manifest(NEW, looked=False)
 LOCAL = manifest(Made(name="local"))
@@ -55,7 +55,7 @@ def test_what_was_pinned_can_be_looked_at_anew() -> None:
 
 def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
     one = only(pinned([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
-    assert one.dataset == replace(OLD.dataset, fault=GONE.fault)
+    assert one.dataset == replace(OLD.dataset, error=GONE.error)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) ->
     unseen = only(pinned([DECLARED], {}, lock))
     assert unseen.dataset == dataset
     gone = only(pinned([DECLARED], {OBJECT: GONE}, lock))
-    assert gone.dataset == replace(dataset, fault=GONE.fault)
+    assert gone.dataset == replace(dataset, error=GONE.error)
 
 
 @pytest.mark.parametrize(

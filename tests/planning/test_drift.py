@@ -63,4 +63,10 @@ def test_what_has_no_manifest_comes_last() -> None:
         Finding(DriftClass.MISSING, "m", "drift", name="b", file="b.yaml"),
         Finding(DriftClass.ORPHANED, "m", "drift", name="a", file="a.yaml"),
     ]
-    assert [one.kind for one in sorted(findings, key=Finding.order)] == ["Orphaned", "Missing", "Modified", "Unmanaged"]
+    ordered = sorted(findings, key=Finding.sort_key)
+    assert [finding.kind for finding in ordered] == [
+        "Orphaned",
+        "Missing",
+        "Modified",
+        "Unmanaged",
+    ]

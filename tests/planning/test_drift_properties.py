@@ -36,7 +36,7 @@ def unasked(world: World) -> World:
 @given(ALL_WORLDS)
 def test_findings_always_exist_are_sorted_and_say_something_of_every_manifest(world: World) -> None:
     findings = found(world)
-    assert list(findings) == sorted(findings, key=Finding.order)
+    assert list(findings) == sorted(findings, key=Finding.sort_key)
     assert {one.name for one in world.manifests} <= {one.name for one in findings}
     assert all(one.message and (one.remedy or one.kind not in FAILING) for one in findings)
     assert len({(one.kind, one.name, one.key, one.remote, one.field) for one in findings}) == len(findings)

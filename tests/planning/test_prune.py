@@ -64,7 +64,7 @@ def deleted(made: Plan) -> dict[str, Reason]:
 
 
 def kept(made: Plan) -> dict[str, str]:
-    return {one.key: one.why for one in made.kept}
+    return {one.key: one.reason for one in made.kept}
 
 
 def test_nothing_is_deleted_that_nobody_asked_to_delete() -> None:

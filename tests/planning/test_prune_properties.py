@@ -84,7 +84,7 @@ def test_every_generation_that_is_there_is_deleted_or_told_why_it_is_kept(world:
     held = {one.remote for one in made.actions if one.deletion}
     kept = {one.remote for one in made.kept}
     assert not held & kept
-    assert all(one.why for one in made.kept)
+    assert all(one.reason for one in made.kept)
     ours = {
         one.remote
         for one in world.observation.models.values()

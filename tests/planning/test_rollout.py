@@ -13,7 +13,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Lifecycle, Manifest, Source, State
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.rollout import alternatives, promote_choice, rollback_choice
+from reconciler.planning.rollout import alternatives, choose_promotion, choose_rollback
 from support.core_cases import SCOPE, Made, at, manifest, recorded
 
 OLD, MIDDLE, NEW = (Made(hyperparameters={"epochCount": epochs}) for epochs in (1, 2, 3))
@@ -47,12 +47,12 @@ def with_checks(made: Made, on_failed_checks: Literal["hold", "serve"] = "hold")
 
 
 def back(locked: LockedModel, to: str | None = None) -> str:
-    return rollback_choice("numbers", locked, to).key
+    return choose_rollback("numbers", locked, to).key
 
 
 def chosen(locked: LockedModel, to: str | None = None, declared: Manifest | None = None, **others: LockedModel) -> str:
     lock = Lock(models={"numbers": locked, **others})
-    return promote_choice("numbers", lock, to, scope=SCOPE, manifest=declared).key
+    return choose_promotion("numbers", lock, to, scope=SCOPE, manifest=declared).key
 
 
 def refusal(act: Callable[[], object]) -> str:

@@ -29,9 +29,9 @@ MANIFESTS = [
     ],
 )
 def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, names: list[str]) -> None:
-    assert [one.name for one in selection.of(MANIFESTS)] == names
-    assert [one.name for one in MANIFESTS if selection.chooses(one.name, one.labels)] == names
-    assert selection.everything is (len(names) == len(MANIFESTS))
+    assert [one.name for one in selection.select(MANIFESTS)] == names
+    assert [one.name for one in MANIFESTS if selection.matches(one.name, one.labels)] == names
+    assert selection.selects_all is (len(names) == len(MANIFESTS))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, nam
 )
 def test_a_name_that_is_not_there_is_refused(selection: Selection, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        selection.of(MANIFESTS)
+        selection.select(MANIFESTS)
     assert str(caught.value) == message
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.domain.plan import Training
-from reconciler.planning.training_time import total_steps, training_of
+from reconciler.domain.plan import TrainingEstimate
+from reconciler.planning.training_time import estimate_training, total_steps
 from support.core_cases import CAPABILITIES, Made, manifest
 
 
@@ -26,14 +26,14 @@ def test_steps_are_unknown_while_epochs_or_batch_are(known: dict[str, int]) -> N
 
 def test_what_is_left_out_is_estimated_from_the_services_defaults() -> None:
     made = manifest(Made(hyperparameters={"epochCount": 3}, examples=15))
-    assert training_of(made, CAPABILITIES) == Training(15, 3, 16, 3, estimated=True, seconds=None)
-    unknown = Training(15, 3, None, None, estimated=True, seconds=None)
-    assert training_of(made, replace(CAPABILITIES, defaults={})) == unknown
+    assert estimate_training(made, CAPABILITIES) == TrainingEstimate(15, 3, 16, 3, estimated=True, seconds=None)
+    unknown = TrainingEstimate(15, 3, None, None, estimated=True, seconds=None)
+    assert estimate_training(made, replace(CAPABILITIES, defaults={})) == unknown
 
 
 def test_time_is_told_where_the_service_tells_its_pace() -> None:
     made = manifest(Made(hyperparameters={"epochCount": 3, "batchSize": 2}, examples=15))
     paced = replace(CAPABILITIES, seconds_per_step=1.65, overhead_seconds=2.0)
-    training = training_of(made, paced)
+    training = estimate_training(made, paced)
     assert (training.steps, training.estimated) == (23, False)
     assert training.seconds == pytest.approx(23 * 1.65 + 2)

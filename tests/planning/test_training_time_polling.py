@@ -7,7 +7,13 @@ from datetime import timedelta
 import pytest
 
 from reconciler.domain.model import Capabilities, RemoteModel, Snapshot, State
-from reconciler.planning.training_time import completed_steps, poll_delay, seconds_left, since, tells_progress
+from reconciler.planning.training_time import (
+    completed_steps,
+    poll_delay,
+    reports_progress,
+    seconds_left,
+    training_start,
+)
 from support.core_cases import START, at
 
 REAL = Capabilities("a service", frozenset())
@@ -46,15 +52,15 @@ def test_the_services_own_count_goes_before_the_curve() -> None:
 
 
 def test_progress_is_told_by_a_count_or_by_a_curve() -> None:
-    assert tells_progress(training(completed_steps=0))
-    assert tells_progress(training(snapshots=(Snapshot(5, 0, 1.0),)))
-    assert not tells_progress(training(total_steps=23))
+    assert reports_progress(training(completed_steps=0))
+    assert reports_progress(training(snapshots=(Snapshot(5, 0, 1.0),)))
+    assert not reports_progress(training(total_steps=23))
 
 
 def test_a_training_counts_from_its_start_or_until_then_from_its_creation() -> None:
-    assert since(training(create_time=at(0), start_time=at(1))) == START + timedelta(minutes=1)
-    assert since(training(create_time=at(0))) == START
-    assert since(training()) is None
+    assert training_start(training(create_time=at(0), start_time=at(1))) == START + timedelta(minutes=1)
+    assert training_start(training(create_time=at(0))) == START
+    assert training_start(training()) is None
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_permissions_that_we_set_are_seen_by_googles_client(service: Process, ve
     ours = run(service, version, reconcile)
     theirs = client(api.PermissionServiceClient, service).list_permissions(parent=model.remote)
     assert {(one.grantee_type.name, one.email_address, one.role.name, one.name) for one in theirs} == {
-        (one.grantee.kind.upper(), one.grantee.who, one.role.upper(), one.name) for one in ours
+        (one.grantee.kind.upper(), one.grantee.identifier, one.role.upper(), one.name) for one in ours
     }
     assert len(ours) == 1 + len(wanted)
 
@@ -108,7 +108,9 @@ def test_permissions_that_googles_client_set_are_seen_changed_and_revoked_by_us(
     changes = access_changes([Grant(ADA, "writer")], live)
     run(service, version, lambda provider: provider.set_access(model.remote, live, changes))
     listed = permissions.list_permissions(parent=model.remote)
-    assert {one.email_address.lower(): one.role for one in listed if one.role != roles.OWNER} == {ADA.who: roles.WRITER}
+    assert {one.email_address.lower(): one.role for one in listed if one.role != roles.OWNER} == {
+        ADA.identifier: roles.WRITER
+    }
 
 
 def test_projects_that_we_let_read_are_seen_by_googles_client(service: Process) -> None:

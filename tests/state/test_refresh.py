@@ -7,27 +7,27 @@ from functools import reduce
 
 from hypothesis import given
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, locked_target
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
 from reconciler.domain.model import Dataset, Manifest, RemoteModel, Snapshot, Source, State, Target
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.events import record
 from reconciler.planning.generations import Observation, is_suspicious
-from reconciler.planning.planner import survey
+from reconciler.planning.planner import resolve_manifests
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.refresh import refreshed, remarks
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, live, manifest, recorded
 from support.core_worlds import World, worlds
 
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
-TARGET_LOCKED = locked_target(TARGET)
+TARGET_LOCKED = record_target(TARGET)
 ONE, OTHER, THIRD = Made(), Made(data="B"), Made(data="C")
 CHILD = Made("leaf", parent=ONE)
 
 
 def resolved(world: World) -> tuple[Manifest, ...]:
     now = START.replace(hour=1)
-    told = survey(world.manifests, world.observation, world.lock, TARGET, world.request, CAPABILITIES, now)
-    return tuple(one.situation.manifest for one in told)
+    told = resolve_manifests(world.manifests, world.observation, world.lock, TARGET, world.request, CAPABILITIES, now)
+    return tuple(resolved.context.manifest for resolved in told)
 
 
 def after(world: World) -> Lock:

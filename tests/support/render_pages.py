@@ -144,7 +144,7 @@ _MORE: Final = tuple(
     replace(IN_SYNC, name=name, file=f"{name}.yaml", key=f"{name}-abcdefgh") for name in ("capitals", "months")
 )
 _PLAN: Final = Plan(
-    actions=tuple(sorted((CREATE, FAILED, _UPDATE, _WAIT, *_MORE), key=Action.order)),
+    actions=tuple(sorted((CREATE, FAILED, _UPDATE, _WAIT, *_MORE), key=Action.sort_key)),
     notices=("limits.maxSteps is 200000 now; it was 100000 when the lockfile was last written",),
     unmanaged=2,
     candidates=1,

@@ -26,7 +26,7 @@ from reconciler.domain.model import (
     State,
     Target,
 )
-from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Training
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -48,7 +48,7 @@ CREATE = Action(
     key=KEY,
     source=Source("models/text-bison-001"),
     dataset=Dataset("datasets/next-number.csv", "sha256:" + "0" * 64, 15),
-    training=Training(examples=15, epochs=3, batch=2, steps=23, estimated=False, seconds=40.0),
+    training=TrainingEstimate(examples=15, epochs=3, batch=2, steps=23, estimated=False, seconds=40.0),
 )
 IN_SYNC = Action(name="words", file="words.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key="words-abcdefgh")
 FAILED = Action(
@@ -161,9 +161,9 @@ resources = st.builds(
 )
 _seconds = st.none() | st.floats(0, 1e9)
 trainings = st.builds(
-    Training, counts, epochs=numbers, batch=numbers, steps=counts, estimated=st.booleans(), seconds=_seconds
+    TrainingEstimate, counts, epochs=numbers, batch=numbers, steps=counts, estimated=st.booleans(), seconds=_seconds
 ) | st.builds(
-    Training,
+    TrainingEstimate,
     counts,
     epochs=st.none() | numbers,
     batch=st.none() | numbers,
@@ -188,7 +188,7 @@ actions = st.builds(
 )
 plans = st.builds(
     Plan,
-    actions=st.lists(actions, max_size=6).map(lambda some: tuple(sorted(some, key=Action.order))),
+    actions=st.lists(actions, max_size=6).map(lambda some: tuple(sorted(some, key=Action.sort_key))),
     notices=st.lists(texts, max_size=2).map(tuple),
     unmanaged=counts,
     candidates=counts,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from reconciler.domain.errors import Problem, ReconcileError
-from reconciler.domain.identity import with_lf
+from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
 from reconciler.manifests.datasets.declarations import LoadContext, Origin, file_at, preamble_of
 from reconciler.manifests.datasets.records import ConversationRow, Fault, Items, Row
@@ -100,7 +100,7 @@ def inputs(source: DatasetSource) -> Iterator[tuple[int, str]]:
     """The numbers and the inputs, without preamble, of the items that have one."""
     for item in source.items():
         if isinstance(item, Row):
-            yield item.number, with_lf(item.input)
+            yield item.number, normalize_newlines(item.input)
         elif isinstance(item, ConversationRow):
             yield from _one_exchange(item)
 
@@ -110,4 +110,4 @@ def _one_exchange(row: ConversationRow) -> Iterator[tuple[int, str]]:
     turns = row.value["contents"]
     parts = turns[0]["parts"]
     if len(turns) == len(("user", "model")) and all("text" in part for part in parts):
-        yield row.number, with_lf("".join(part["text"] for part in parts))
+        yield row.number, normalize_newlines("".join(part["text"] for part in parts))

@@ -13,7 +13,7 @@ from reconciler.domain.access import (
     Permission,
     Role,
     access_changes,
-    changed,
+    apply_access_changes,
 )
 from reconciler.domain.errors import ServiceError
 from reconciler.providers.google.errors import clean
@@ -82,7 +82,7 @@ class Sharing:
                 await self._write(remote, change)
         projects = [change for change in wanted if change.grantee.kind == "project"]
         if projects:
-            await self._write_readers(remote, changed(live, projects))
+            await self._write_readers(remote, apply_access_changes(live, projects))
 
     async def _write(self, remote: str, change: AccessChange) -> None:
         if change.before and change.role:
@@ -124,7 +124,7 @@ class Sharing:
 
     async def _write_readers(self, remote: str, wanted: Iterable[Permission]) -> None:
         """The list of projects has no parts that could be changed alone."""
-        body: Json = {_PROJECTS: [one.grantee.who for one in wanted if one.grantee.kind == "project"]}
+        body: Json = {_PROJECTS: [one.grantee.identifier for one in wanted if one.grantee.kind == "project"]}
         call = Call("PATCH", self._path(remote), {"updateMask": _PROJECTS}, body, _WRITE_REMEDIES)
         await self._client.request(call)
 
@@ -145,7 +145,7 @@ def _read_permission(body: Json) -> Permission | None:
 
 
 def _write_permission(grantee: Grantee, role: Role) -> Json:
-    address = {"emailAddress": grantee.who} if grantee.who else {}
+    address = {"emailAddress": grantee.identifier} if grantee.identifier else {}
     return {"granteeType": grantee.kind.upper(), **address, "role": role.upper()}
 
 

@@ -196,15 +196,15 @@ class Storage(Closing):
         return self._client.decode(call, read_object, body)
 
     async def pin(self, uri: str) -> Dataset:
-        """A data set as it is now; its ``fault`` says why there is none, or none for us."""
+        """A data set as it is now; its ``error`` says why there is none, or none for us."""
         try:
             found = await self.stat(uri)
         except ReconcileError as error:
             if not _blames_the_object(error):
                 raise
-            return Dataset(uri, "", 0, fault=str(error))
+            return Dataset(uri, "", 0, error=str(error))
         if found is None:
-            return Dataset(uri, "", 0, fault=f"there is no object {uri}; correct the address, or upload it")
+            return Dataset(uri, "", 0, error=f"there is no object {uri}; correct the address, or upload it")
         generation = str(found.generation)
         checksum = found.crc32c or found.md5
         digest = object_digest(uri, generation, checksum)

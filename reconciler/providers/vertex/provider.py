@@ -17,7 +17,7 @@ from urllib.parse import quote
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.inference import Prompt, Reply
-from reconciler.domain.lock import EARLIEST, instant
+from reconciler.domain.lock import EARLIEST, parse_time
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -32,7 +32,7 @@ from reconciler.domain.model import (
     Update,
 )
 from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
-from reconciler.planning.generations import doubles
+from reconciler.planning.generations import find_duplicates
 from reconciler.providers.google import storage as cloud_storage
 from reconciler.providers.google.api_versions import VERTEX, vertex_endpoint
 from reconciler.providers.google.errors import VERTEX as SERVICE
@@ -162,7 +162,7 @@ class Vertex(Closing):
         jobs = await self._labelled(SCOPE, scope_label(scope))
         return tuple(job for job in jobs if job.mark and job.mark.scope == scope)
 
-    async def others(self) -> tuple[RemoteModel, ...]:
+    async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
         """The tuning jobs of the project in the target's location that do not bear our mark and scope."""
         jobs = await list_models(self._client, Call("GET", self._jobs, {"pageSize": _PAGE_SIZE}), wire.read_page)
         return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
@@ -285,7 +285,7 @@ class Vertex(Closing):
         try:
             seen = {job.remote: job} | {one.remote: one for one in await self._marked(mark)}
             kept = _first(seen.values()) or job
-            for double, _ in doubles(seen.values()):
+            for double, _ in find_duplicates(seen.values()):
                 await self.cancel(Handle(double.remote))
         except ReconcileError as error:
             _LOG.warning("the next run looks again whether other jobs double %s: %s", clean(kept.remote), error)
@@ -346,10 +346,10 @@ def _without_permissions(remote: str) -> ServiceError:
 
 
 def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
-    """Return the job that counts among those with one mark (see :func:`~reconciler.planning.generations.doubles`)."""
+    """Return the job that counts among those with one mark, as :mod:`reconciler.planning.generations` finds it."""
     standing = (job for job in jobs if job.state is not State.CANCELLED)
     return min(standing, key=_rank, default=None)
 
 
 def _rank(job: RemoteModel) -> tuple[int, datetime, str]:
-    return _PRESENCE.get(job.state, len(_PRESENCE)), instant(job.create_time) or EARLIEST, job.remote
+    return _PRESENCE.get(job.state, len(_PRESENCE)), parse_time(job.create_time) or EARLIEST, job.remote

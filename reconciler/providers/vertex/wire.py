@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from reconciler.domain.identity import quoted, with_lf
+from reconciler.domain.identity import encode_string, normalize_newlines
 from reconciler.domain.model import (
     Checkpoint,
     CreateRequest,
@@ -230,7 +230,7 @@ def write_example(example: TrainingExample) -> bytes:
     if not isinstance(example, Example):
         return example.line.encode()
     turns = ",".join(
-        f'{{"role":"{role}","parts":[{{"text":{quoted(with_lf(said))}}}]}}'
+        f'{{"role":"{role}","parts":[{{"text":{encode_string(normalize_newlines(said))}}}]}}'
         for role, said in (("user", example.input), ("model", example.output))
     )
     return f'{{"contents":[{turns}]}}'.encode()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from reconciler import __version__
 from reconciler.domain.errors import ExitStatus
-from reconciler.domain.lock import as_time
+from reconciler.domain.lock import format_time
 from reconciler.domain.model import RemoteModel
 from reconciler.planning.events import (
     Adopted,
@@ -34,7 +34,7 @@ from reconciler.planning.events import (
     Unserved,
     Updated,
 )
-from reconciler.planning.training_time import completed_steps, tells_progress
+from reconciler.planning.training_time import completed_steps, reports_progress
 from reconciler.reports.documents.plan_and_result import DOCUMENT_VERSION, Document, checks_report, filled, number
 
 
@@ -43,7 +43,7 @@ def events_header(command: str, now: datetime) -> Document:
     return {
         "version": DOCUMENT_VERSION,
         "kind": "Events",
-        "time": as_time(now),
+        "time": format_time(now),
         "command": command,
         "reconciler": __version__,
     }
@@ -84,7 +84,7 @@ def broken_off_line(message: str, status: ExitStatus, now: datetime) -> Document
 
 
 def _line(word: str, now: datetime) -> Document:
-    return {"time": as_time(now), "event": word}
+    return {"time": format_time(now), "event": word}
 
 
 def _nothing(_event: Event) -> Document:
@@ -98,7 +98,7 @@ def _generation(event: Started | Adopted) -> Document:
 
 def _progress(event: Progressed) -> Document:
     model, total = event.model, event.total_steps
-    done = completed_steps(model) if tells_progress(model) else None
+    done = completed_steps(model) if reports_progress(model) else None
     last = model.snapshots[-1] if model.snapshots else None
     return {
         "remote": model.remote,

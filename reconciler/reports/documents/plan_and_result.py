@@ -17,7 +17,7 @@ from reconciler.domain.access import AccessChange
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
 from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.model import Capabilities, Source, Target
-from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, Reason, Training
+from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, Reason, TrainingEstimate
 from reconciler.state.lockfile import source_json
 
 DOCUMENT_VERSION: Final = 1
@@ -184,7 +184,7 @@ def _mark(name: str, places: Places) -> Document:
     return {"line": place.line, "column": place.column} if place else {}
 
 
-def _training(training: Training) -> Document:
+def _training(training: TrainingEstimate) -> Document:
     return filled(
         {
             "examples": training.examples,
@@ -362,4 +362,4 @@ def _check_result(one: CheckResult) -> Document:
 
 
 def _miss(miss: Miss) -> Document:
-    return {"prompt": miss.prompt, "answer": miss.answer, "why": miss.why}
+    return {"prompt": miss.prompt, "answer": miss.answer, "why": miss.reason}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.domain.access import Permission, Reached
+from reconciler.domain.access import EffectiveAccess, Permission
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
-from reconciler.planning.training_time import completed_steps, tells_progress
+from reconciler.planning.training_time import completed_steps, reports_progress
 from reconciler.reports.documents.plan_and_result import Document, envelope, filled, number
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Style, told
@@ -30,7 +30,7 @@ class Reach:
     """What an address may do with each generation; ``None`` stands for one that is gone."""
 
     address: str
-    found: tuple[tuple[Shared, Reached | None], ...]
+    found: tuple[tuple[Shared, EffectiveAccess | None], ...]
 
 
 def access_document(reach: Reach) -> Document:
@@ -138,7 +138,7 @@ def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedMo
             "rejection": one.rejection,
             "phase": live.phase if live else "",
             "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
-            "progress": _progress(one, live) if live and state is State.CREATING and tells_progress(live) else None,
+            "progress": _progress(one, live) if live and state is State.CREATING and reports_progress(live) else None,
         }
     )
 

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from reconciler.domain.identity import same_number
-from reconciler.domain.lock import instant
+from reconciler.domain.lock import parse_time
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.format import Role, counted, elapsed, loss, share, value
@@ -395,7 +395,7 @@ def _happenings(one: Document) -> Iterator[Happening]:
 def _seconds(time: str) -> float:
     """Seconds since 1970, and minus infinity for a time that is unknown or none."""
     try:
-        moment = instant(time)
+        moment = parse_time(time)
     except ValueError:
         moment = None
     return moment.timestamp() if moment and moment.tzinfo else float("-inf")

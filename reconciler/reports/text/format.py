@@ -188,4 +188,4 @@ def _reliance(interval: tuple[float, float], leaked: int) -> str:
 
 
 def _miss(miss: Miss) -> str:
-    return f"{miss.why}, got {shorten(miss.answer, _SHOWN_CHARACTERS)}" if miss.answer else miss.why
+    return f"{miss.reason}, got {shorten(miss.answer, _SHOWN_CHARACTERS)}" if miss.answer else miss.reason

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.domain.model import RemoteModel
-from reconciler.planning.training_time import completed_steps, seconds_left, since, tells_progress
+from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
@@ -76,11 +76,11 @@ def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curv
     snapshots = model.snapshots
     return Curve(
         seen=now,
-        done=completed_steps(model) if tells_progress(model) else None,
+        done=completed_steps(model) if reports_progress(model) else None,
         total=total_steps,
         epoch=snapshots[-1].epoch if snapshots else None,
         losses=tuple(snapshot.loss for snapshot in snapshots),
         left_then=seconds_left(model, total_steps, now),
         phase=model.phase,
-        since=since(model),
+        since=training_start(model),
     )

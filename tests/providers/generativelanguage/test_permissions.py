@@ -171,8 +171,8 @@ def test_whatever_a_service_shows_is_a_sound_permission_or_a_service_error(body:
     except ServiceError as caught:
         assert "was answered with a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
         return
-    assert all((one.grantee.who != "") == (one.grantee.kind != "everyone") and one.name for one in found)
-    assert all((one.grantee.who + one.name).encode() or True for one in found)
+    assert all((one.grantee.identifier != "") == (one.grantee.kind != "everyone") and one.name for one in found)
+    assert all((one.grantee.identifier + one.name).encode() or True for one in found)
 
 
 @pytest.mark.parametrize("name", ["", "models/x", "tunedModels/../x"])
@@ -219,7 +219,7 @@ def test_a_permission_is_revoked_also_when_it_is_gone_already(answers: list[Resp
 
 
 def test_what_is_revoked_goes_first() -> None:
-    group = Grantee("group", ADA.who)
+    group = Grantee("group", ADA.identifier)
     lines = change(script(OK), AccessChange(group, None, "reader"), AccessChange(ADA, READS, None), live=[READS])
     assert lines == [f"DELETE /v1beta3/{PERMISSIONS}/2", f"POST /v1beta3/{PERMISSIONS}"]
 

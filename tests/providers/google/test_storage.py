@@ -160,7 +160,7 @@ def test_a_data_set_is_pinned_by_generation_and_checksum() -> None:
     again = with_storage(script(resource(DATA, 8)), lambda storage: storage.pin(URI))
     assert (found.path, found.generation, found.checksum, found.size) == (URI, "7", "AAAAAA==", len(DATA))
     assert found.digest.startswith("sha256:")
-    assert found.fault == ""
+    assert found.error == ""
     assert again.digest != found.digest
 
 
@@ -179,13 +179,13 @@ def test_where_one_checksum_is_not_told_the_other_pins() -> None:
 )
 def test_a_data_set_that_is_not_there_has_a_fault(answer: Response, fault: str) -> None:
     found = with_storage(script(answer), lambda storage: storage.pin(URI))
-    assert found.fault.endswith(fault)
-    assert found == Dataset(URI, "", 0, fault=found.fault)
+    assert found.error.endswith(fault)
+    assert found == Dataset(URI, "", 0, error=found.error)
 
 
 def test_an_address_that_is_none_is_a_fault() -> None:
     found = with_storage(script(NO_OBJECT), lambda storage: storage.pin("gs://x"))
-    assert found.fault == "'gs://x' is no address of an object in Cloud Storage; write gs://bucket/object"
+    assert found.error == "'gs://x' is no address of an object in Cloud Storage; write gs://bucket/object"
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_the_models_of_others_are_every_job_that_is_not_ours() -> None:
         JSONResponse({"tuningJobs": [body_of(1), body_of(2, wanted=stranger)], "nextPageToken": "t"}),
         jobs({**body_of(3), "labels": {}}),
     )
-    found = act(app, lambda provider: provider.others())
+    found = act(app, lambda provider: provider.list_unmanaged())
     assert [model.remote for model in found] == [name_of(2), name_of(3)]
     assert [seen.query for seen in app.seen] == [{"pageSize": "100"}, {"pageSize": "100", "pageToken": "t"}]
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import CreateRequest, Dataset, Example, Handle, Source
 from reconciler.domain.ports import Created, Exists
-from reconciler.planning.generations import doubles
+from reconciler.planning.generations import find_duplicates
 from reconciler.providers.vertex.wire import read_job
 from support.provider_contract import TARGET, EmbeddedVertex
 from support.provider_samples import EXAMPLES, generation
@@ -208,9 +208,9 @@ def test_what_a_create_keeps_is_what_every_later_run_keeps(states: list[str], se
     app = script(NONE, STORED, job(1), jobs(*there), *[JSONResponse({}) for _ in there])
     answer = create(app)
     models = [read_job(body) for body in there]
-    assert app.lines[4:] == [f"POST /v1/{double.remote}:cancel" for double, _ in doubles(models)]
+    assert app.lines[4:] == [f"POST /v1/{double.remote}:cancel" for double, _ in find_duplicates(models)]
     told = answer.handle.remote if isinstance(answer, Created) else answer.remote
-    assert all(kept.remote == told for _, kept in doubles(models))
+    assert all(kept.remote == told for _, kept in find_duplicates(models))
 
 
 def test_a_job_that_somebody_cancelled_at_once_wins_no_race() -> None:

@@ -7,7 +7,7 @@ from textwrap import dedent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.access import EVERYONE, Grantee, Permission, Reached
+from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.documents.status import Reach, Shared, status_document
@@ -27,7 +27,7 @@ def shared(name: str, *, serving: bool = True) -> Shared:
     return Shared(name, f"{name}-2222", f"tunedModels/{name}-2222", serving)
 
 
-def status(*found: tuple[Shared, Reached | None], address: str = ADA) -> Document:
+def status(*found: tuple[Shared, EffectiveAccess | None], address: str = ADA) -> Document:
     document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, reach=Reach(address, found))
     return held_to("status", document)
 
@@ -39,9 +39,9 @@ def told(document: Document) -> str:
 
 def test_what_is_sure_and_what_is_not() -> None:
     document = status(
-        (shared("words"), Reached(READS, (TEAM_WRITES,))),
-        (shared("letters", serving=False), Reached(ALL_READ, ())),
-        (shared("digits"), Reached(None, ())),
+        (shared("words"), EffectiveAccess(READS, (TEAM_WRITES,))),
+        (shared("letters", serving=False), EffectiveAccess(ALL_READ, ())),
+        (shared("digits"), EffectiveAccess(None, ())),
         (shared("gone"), None),
     )
     assert told(document) == dedent(
@@ -66,7 +66,7 @@ def test_what_is_sure_and_what_is_not() -> None:
 
 
 def test_who_can_reach_nothing() -> None:
-    document = status((shared("words"), Reached(None, ())))
+    document = status((shared("words"), EffectiveAccess(None, ())))
     assert told(document).splitlines()[0] == "ada@example.com can reach none of 1 ready models."
 
 
@@ -78,14 +78,14 @@ permissions = st.builds(Permission, st.builds(Grantee, st.sampled_from(["user", 
 found = st.lists(
     st.tuples(
         st.builds(Shared, some, some, some, st.booleans()),
-        st.none() | st.builds(Reached, st.none() | permissions, st.lists(permissions, max_size=2).map(tuple)),
+        st.none() | st.builds(EffectiveAccess, st.none() | permissions, st.lists(permissions, max_size=2).map(tuple)),
     ),
     max_size=3,
 )
 
 
 @given(some, found)
-def test_everything_can_be_drawn(address: str, found: list[tuple[Shared, Reached | None]]) -> None:
+def test_everything_can_be_drawn(address: str, found: list[tuple[Shared, EffectiveAccess | None]]) -> None:
     document = status(*found, address=address)
     text = status_text(document)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock
-from reconciler.domain.plan import Action, Deletion, Kept, Kind, Plan, Reason
+from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
 from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
 from reconciler.reports.documents.outcomes import Outcomes
 from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
@@ -38,10 +38,12 @@ DELETE = Action(
     message="spec.lifecycle.retain keeps 2 ready generations, and others come first",
     deletion=RETIREMENT,
 )
-KEPT = Kept("words", "words-33333333", "tunedModels/words-33333333", "it serves; it is what the manifest asks for")
+KEPT = KeptGeneration(
+    "words", "words-33333333", "tunedModels/words-33333333", "it serves; it is what the manifest asks for"
+)
 
 
-def planned(*actions: Action, kept: tuple[Kept, ...] = (KEPT,)) -> Document:
+def planned(*actions: Action, kept: tuple[KeptGeneration, ...] = (KEPT,)) -> Document:
     return held_to("plan", plan_document(Plan(actions, kept=kept), TARGET, SIMULATED, LOCKFILE, deletions_alone=True))
 
 
@@ -95,7 +97,7 @@ def test_why_the_others_stay_is_said_when_more_is_to_be_said() -> None:
         ((KEPT,), "Nothing is to be deleted: 1 generation is kept."),
     ],
 )
-def test_that_nothing_is_to_be_deleted_is_said(kept: tuple[Kept, ...], line: str) -> None:
+def test_that_nothing_is_to_be_deleted_is_said(kept: tuple[KeptGeneration, ...], line: str) -> None:
     assert plan_text(planned(kept=kept)).splitlines()[-1] == line
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import locked_target
+from reconciler.domain.lock import record_target
 from reconciler.domain.model import Failure, RemoteModel, State
 from reconciler.planning.events import (
     Adopted,
@@ -110,7 +110,7 @@ def test_a_training_of_an_earlier_run_has_its_line_once_it_is_adopted() -> None:
 
 def test_a_ready_model_that_is_adopted_or_updated_trains_nothing() -> None:
     text = watched(
-        Targeted(locked_target(TARGET)), Adopted(NAME, "n.yaml", ACTIVE), Updated(NAME, KEY, ("description",))
+        Targeted(record_target(TARGET)), Adopted(NAME, "n.yaml", ACTIVE), Updated(NAME, KEY, ("description",))
     )
     assert "step" not in text
     assert f"{NAME}  updated: description\n" in text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.model import Capabilities
-from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Training
+from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
 from reconciler.reports.documents.plan_and_result import plan_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
@@ -179,14 +179,18 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
     ("training", "said", "total"),
     [
         (
-            Training(15, 10, 16, 10, estimated=True, seconds=None),
+            TrainingEstimate(15, 10, 16, 10, estimated=True, seconds=None),
             "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses what is not declared)",
             "About 10 training steps.",
         ),
-        (Training(1, None, 4, None, estimated=True, seconds=None), "the service chooses how many steps", "delete."),
+        (
+            TrainingEstimate(1, None, 4, None, estimated=True, seconds=None),
+            "the service chooses how many steps",
+            "delete.",
+        ),
     ],
 )
-def test_a_training_that_the_service_sizes(training: Training, said: str, total: str) -> None:
+def test_a_training_that_the_service_sizes(training: TrainingEstimate, said: str, total: str) -> None:
     text = drawn(replace(CREATE, training=training, dataset=None))
     assert f"      training           {said}\n" in text
     assert text.endswith(total)
@@ -194,7 +198,7 @@ def test_a_training_that_the_service_sizes(training: Training, said: str, total:
 
 
 def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
-    unsized = Training(15, 3, None, None, estimated=True, seconds=None)
+    unsized = TrainingEstimate(15, 3, None, None, estimated=True, seconds=None)
     declared = {"epochCount": 3, "adapterSize": 4, "learningRateMultiplier": 0.5}
     text = drawn(replace(CREATE, training=unsized, hyperparameters=declared, validation="datasets/held-out.csv"))
     assert "      validation         datasets/held-out.csv\n" in text

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.domain.errors import ReconcileError, ServiceError
-from reconciler.domain.lock import locked_target
+from reconciler.domain.lock import record_target
 from reconciler.domain.model import Failure, RemoteModel, State
 from reconciler.planning.events import (
     Adopted,
@@ -95,7 +95,7 @@ def test_every_other_change_is_a_line(event: Event, line: str) -> None:
 def test_what_changes_nothing_is_not_told() -> None:
     unknown_length = Progressed(NAME, KEY, replace(training_model(9, 5.0), total_steps=None), None)
     started = Progressed(NAME, KEY, training_model(0), 23)
-    silent = (Targeted(locked_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started)
+    silent = (Targeted(record_target(TARGET)), Declared(NAME, "n.yaml", protect=False), unknown_length, started)
     assert told(*silent, Promoted(NAME, KEY, REMOTE), Published(NAME, KEY)) == []
 
 
