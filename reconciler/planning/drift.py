@@ -41,7 +41,7 @@ class DriftClass(StrEnum):
     MODIFIED = "Modified"
     ORPHANED = "Orphaned"
     PINNED = "Pinned"
-    IN_FLIGHT = "InFlight"
+    IN_PROGRESS = "InProgress"
     CANDIDATE = "Candidate"
     UNVERIFIABLE = "Unverifiable"
     BASE_MODEL_RETIRED = "BaseModelRetired"
@@ -310,7 +310,7 @@ def _in_flight(case: _Case, action: Action) -> Iterator[Finding]:
         return
     meanwhile = f"; {case.serving.key} serves meanwhile" if case.serving else ""
     message = action.message or f"it is training{meanwhile}"
-    yield case.finding(DriftClass.IN_FLIGHT, message, known, since=_begun(known), remedy=case.command("wait"))
+    yield case.finding(DriftClass.IN_PROGRESS, message, known, since=_begun(known), remedy=case.command("wait"))
 
 
 def _ready(case: _Case, action: Action) -> Iterator[Finding]:
@@ -333,7 +333,9 @@ def _ready(case: _Case, action: Action) -> Iterator[Finding]:
 
 
 def _double(case: _Case, action: Action) -> Iterator[Finding]:
-    yield case.finding(DriftClass.IN_FLIGHT, action.message, key=action.key, remote=action.remote, remedy=case.apply())
+    yield case.finding(
+        DriftClass.IN_PROGRESS, action.message, key=action.key, remote=action.remote, remedy=case.apply()
+    )
 
 
 def _failed(case: _Case, action: Action) -> Iterator[Finding]:
@@ -471,7 +473,7 @@ def _strays(case: _Case) -> Iterator[Finding]:
         elif known.state is State.CREATING:
             message = "it is training, and the manifest asks for something else by now"
             remedy = case.command("cancel", case.it.manifest.name)
-            yield case.finding(DriftClass.IN_FLIGHT, message, known, since=_begun(known), remedy=remedy)
+            yield case.finding(DriftClass.IN_PROGRESS, message, known, since=_begun(known), remedy=remedy)
 
 
 def _candidate(live: RemoteModel) -> str:

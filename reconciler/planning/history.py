@@ -12,7 +12,7 @@ from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Number, State, TrainingExample
 from reconciler.planning.dataset_diff import ExampleChanges, compare, without_preamble
 
-Standing: TypeAlias = Literal["serving", "rejected", "held", ""]
+GenerationRole: TypeAlias = Literal["serving", "rejected", "held", ""]
 """What a generation is to those who ask which one serves; ``held`` are those whose checks failed, until one serves."""
 Examples = Callable[[], Iterator[TrainingExample]]
 """Reads the examples of a data set afresh."""
@@ -49,7 +49,7 @@ class Entry:
     """A generation in the history of its manifest; the oldest one has no ``changes``."""
 
     generation: LockedGeneration
-    standing: Standing
+    role: GenerationRole
     changes: Changes | None = None
 
 
@@ -57,12 +57,12 @@ def history_of(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[En
     """All recorded generations, newest first; ``examples`` are those of the data sets at hand, by digest."""
     steps = (_changes(older, newer, examples) for newer, older in pairwise(model.generations))
     return tuple(
-        Entry(one, _standing(model, position), changes)
+        Entry(one, _role(model, position), changes)
         for position, (one, changes) in enumerate(zip_longest(model.generations, steps))
     )
 
 
-def _standing(model: LockedModel, position: int) -> Standing:
+def _role(model: LockedModel, position: int) -> GenerationRole:
     one = model.generations[position]
     if one.key == model.serving:
         return "serving"

@@ -379,8 +379,8 @@ def _history(document: Document) -> ReportSummary:
     entries = [
         Entry(
             one["key"],
-            one.get("standing", "superseded"),
-            "failed" if one["state"] in {"FAILED", "CANCELLED"} else _STANDINGS.get(one.get("standing", ""), "note"),
+            one.get("role", "superseded"),
+            "failed" if one["state"] in {"FAILED", "CANCELLED"} else _STANDINGS.get(one.get("role", ""), "note"),
             generation_state(one),
             details=tuple(generation_details(one)),
             file=_shown_file(document["manifest"], root),

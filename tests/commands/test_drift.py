@@ -309,10 +309,10 @@ def test_what_trains_is_in_flight(reconcile: Cli, slow: World, target: str) -> N
     declare(reconcile)
     apply(reconcile, target, "--no-wait")
     document, text = drift(reconcile, target, status=0)
-    assert classes(document) == ["InFlight"]
+    assert classes(document) == ["InProgress"]
     (one,) = document["findings"]
     assert one["since"].startswith("2026-01-01T12:00")
-    assert text.endswith("No drift: 0 models are in sync. Noted: 1 InFlight.\n")
+    assert text.endswith("No drift: 0 models are in sync. Noted: 1 InProgress.\n")
 
 
 @EVERY
@@ -517,7 +517,7 @@ def test_what_counts_can_be_chosen(reconcile: Cli, world: World) -> None:
     assert drift(reconcile, "", "--fail-on", "Modified", "--fail-on", "Missing")[0]["drifted"]
     apply(reconcile, "", "--no-wait")
     drift(reconcile, "", status=0)
-    assert drift(reconcile, "", "--fail-on", "InFlight")[1].endswith("Drift: 1 InFlight.\n")
+    assert drift(reconcile, "", "--fail-on", "InProgress")[1].endswith("Drift: 1 InProgress.\n")
 
 
 @pytest.mark.parametrize(
@@ -525,7 +525,10 @@ def test_what_counts_can_be_chosen(reconcile: Cli, world: World) -> None:
     [
         ("Modifed", "did you mean Modified?"),
         ("Missing,orphans", "did you mean Orphaned?"),
-        ("", "the classes are: Missing, Replaced, Failed, Degraded, Outdated, Modified, Orphaned, Pinned, InFlight, "),
+        (
+            "",
+            "the classes are: Missing, Replaced, Failed, Degraded, Outdated, Modified, Orphaned, Pinned, InProgress, ",
+        ),
         ("InSync", "the classes are: "),
     ],
 )

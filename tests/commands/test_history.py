@@ -83,7 +83,7 @@ def test_a_revert_and_an_uncommitted_training_are_told(reconcile: Cli, repositor
     assert "changes" not in oldest
     repository("checkout", "--quiet", "HEAD~1", "--", "specs/adder.csv", "specs/adder.yaml")
     applied(reconcile)
-    assert [one.get("standing") for one in told(reconcile)] == [None, None, "serving"]
+    assert [one.get("role") for one in told(reconcile)] == [None, None, "serving"]
 
 
 def test_a_renamed_data_set_file(reconcile: Cli, repository: Repository) -> None:
@@ -190,5 +190,5 @@ def test_a_rollback_is_told_with_its_reason(reconcile: Cli) -> None:
 
     newest, oldest = told(reconcile)
 
-    assert (newest["standing"], newest["rejection"], oldest["standing"]) == ("rejected", "says twenty", "serving")
+    assert (newest["role"], newest["rejection"], oldest["role"]) == ("rejected", "says twenty", "serving")
     assert "ACTIVE, rejected: says twenty" in reconcile("history", "adder").out

@@ -11,7 +11,7 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Example, Source, State
 from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import Changes, Standing, history_of
+from reconciler.planning.history import Changes, GenerationRole, history_of
 from support.core_strategies import DIGEST, generation, locked_models
 
 OTHER = "sha256:" + "1" * 64
@@ -86,10 +86,10 @@ def test_the_same_data_under_another_name_is_no_change() -> None:
     assert not changes({}, {"dataset": Dataset("renamed.csv", DIGEST, 15)}).dataset
 
 
-def standings(*generations: LockedGeneration, serving: str | None = None, rejected: str = "") -> list[Standing]:
+def standings(*generations: LockedGeneration, serving: str | None = None, rejected: str = "") -> list[GenerationRole]:
     """What each generation is to those who ask which one serves."""
     model = LockedModel("m.yaml", serving, (rejected,) if rejected else (), generations=generations)
-    return [entry.standing for entry in history_of(model, {})]
+    return [entry.role for entry in history_of(model, {})]
 
 
 def test_serving_and_rejected_generations_are_told() -> None:

@@ -135,7 +135,7 @@ def test_drift_is_one_case_a_manifest() -> None:
     document = drift(
         {"class": "Modified", "field": "description", "declared": "a", "live": "b", "line": 3, "column": 1},
         {"class": "Outdated", "message": "the data changed", "remedy": "run reconcile apply"},
-        {"class": "InFlight", "severity": "note", "name": "numbers", "file": "specs/n.yaml"},
+        {"class": "InProgress", "severity": "note", "name": "numbers", "file": "specs/n.yaml"},
     )
     assert endings(document) == {"words": "failure", "numbers": "passed"}
     failure = parsed(document).find(".//failure")

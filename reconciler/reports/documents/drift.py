@@ -149,7 +149,7 @@ def _lines(text: str, width: int | None) -> Iterator[str]:
 
 
 def drift_summary(document: Document) -> str:
-    """What a Drift document comes to, as in ``Drift: 1 Missing, 2 Modified. Noted: 1 InFlight.``, in one line."""
+    """What a Drift document comes to, as in ``Drift: 1 Missing, 2 Modified. Noted: 1 InProgress.``, in one line."""
     counts = {severity: _counts(document, severity) for severity in ("drift", "note")}
     noted = f" Noted: {counts['note']}." if counts["note"] else ""
     if counts["drift"]:

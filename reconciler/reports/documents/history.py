@@ -47,7 +47,7 @@ def _entry(entry: Entry) -> Document:
             "key": one.key,
             "remote": one.remote,
             "state": one.state.value,
-            "standing": entry.standing,
+            "role": entry.role,
             "rejection": one.rejection,
             "origin": one.origin,
             "createTime": one.create_time,
@@ -164,7 +164,7 @@ def _plain_lines(text: str, width: int | None) -> Iterator[str]:
 
 
 def _generation(one: Document, width: int | None, style: Style, *, verbose: bool) -> Iterator[str]:
-    sign, role = _SIGNS[one.get("standing", "")]
+    sign, role = _SIGNS[one.get("role", "")]
     head = f"  {sign} {terminal_safe(one['key']):<{_LABEL_WIDTH - 2}}  "
     for margin, line in told(head, generation_state(one), width):
         yield f"{style(role, margin) if margin.strip() else margin}{line}".rstrip()
@@ -175,7 +175,7 @@ def _generation(one: Document, width: int | None, style: Style, *, verbose: bool
 
 def generation_state(one: Document) -> str:
     """How a generation of a History document stands, in a few words."""
-    standing = one.get("standing", "")
+    standing = one.get("role", "")
     if standing == "serving":
         since = f" since {_minute(one['promoteTime'])}" if "promoteTime" in one else ""
         return f"{one['state']}, serving{since}"
@@ -209,7 +209,7 @@ def _origin(one: Document) -> str:
     created = _minute(one["createTime"]) if "createTime" in one else "at an unknown time"
     promoted = f", last promoted {_minute(one['promoteTime'])}" if "promoteTime" in one else ""
     attempt = f", attempt {one['attempt']}" if one["attempt"] else ""
-    return f"{created}{promoted if one.get('standing') != 'serving' else ''}{attempt}"
+    return f"{created}{promoted if one.get('role') != 'serving' else ''}{attempt}"
 
 
 def _minute(time: str) -> str:

@@ -110,7 +110,7 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Do
         "manifest": model.manifest,
         **({"serving": {"key": serving.key, "remote": serving.remote}} if serving else {}),
         "protect": model.protect,
-        "inFlight": any(one["state"] == State.CREATING for one in generations),
+        "inProgress": any(one["state"] == State.CREATING for one in generations),
         "generations": generations,
     }
 

@@ -155,7 +155,7 @@ def _portraits(document: Document) -> list[Document]:
 
 def _from_history(document: Document) -> Document:
     generations = [_from_entry(one) for one in document["generations"]]
-    serving = next((one["key"] for one in generations if one.get("standing") == "serving"), "")
+    serving = next((one["key"] for one in generations if one.get("role") == "serving"), "")
     return {
         "name": document["name"],
         "manifest": document["manifest"],
@@ -165,7 +165,7 @@ def _from_history(document: Document) -> Document:
 
 
 def _from_entry(entry: Document) -> Document:
-    rejected = {"rejected": True} if entry.get("standing") == "rejected" else {}
+    rejected = {"rejected": True} if entry.get("role") == "rejected" else {}
     return {**entry, "hyperparameters": {"effective": entry.get("hyperparameters", {})}, **rejected}
 
 

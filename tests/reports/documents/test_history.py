@@ -114,7 +114,7 @@ def test_the_document_holds_what_is_recorded() -> None:
     rejected = newer(rejection="too wordy", attempt=1, origin="adopted", preamble="Say: ")
     shown = document(rejected, OLDEST, rejected=(rejected.key,))
     first, last = shown["generations"]
-    assert (first["standing"], first["rejection"], first["attempt"], first["origin"]) == (
+    assert (first["role"], first["rejection"], first["attempt"], first["origin"]) == (
         "rejected",
         "too wordy",
         1,

@@ -38,7 +38,7 @@ def test_the_record_alone_tells_what_serves() -> None:
     model = status(LockedModel("number-generator.yaml", serving=KEY, protect=True, generations=(ACTIVE,)))
     assert model["serving"] == {"key": KEY, "remote": REMOTE}
     assert model["protect"] is True
-    assert model["inFlight"] is False
+    assert model["inProgress"] is False
     assert model["generations"][0]["finalLoss"] == 3.8
     assert model["generations"][0]["completeTime"] == "2026-11-22T19:17:30.123456789Z"
 
@@ -52,7 +52,7 @@ def test_a_document_says_whether_the_service_was_asked() -> None:
 def test_a_training_under_way_shows_its_progress() -> None:
     creating = replace(ACTIVE, state=State.CREATING, final_loss=None, complete_time="")
     model = status(LockedModel("n.yaml", generations=(creating,)), training_model(16, 7.21, 5.14))
-    assert model["inFlight"] is True
+    assert model["inProgress"] is True
     assert "serving" not in model
     assert model["generations"][0]["progress"] == {
         "completedSteps": 16,

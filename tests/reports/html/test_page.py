@@ -130,9 +130,9 @@ def test_a_status_of_the_record_alone_says_so() -> None:
 def test_drift_tells_findings_before_notes_with_place_values_and_remedy() -> None:
     root = drawn("drift")
     overview = rows(root.one("table", **{"class": "overview"}))
-    assert [row[0] for row in overview] == ["! Modifieddrift", "! Faileddrift", "i InFlightnote", "i Unmanagednote"]
+    assert [row[0] for row in overview] == ["! Modifieddrift", "! Faileddrift", "i InProgressnote", "i Unmanagednote"]
     verdict = root.one("p", **{"class": "verdict hold"})
-    assert words(verdict) == "1 Failed, 1 Modified. Noted: 1 InFlight, 1 Unmanaged."
+    assert words(verdict) == "1 Failed, 1 Modified. Noted: 1 InProgress, 1 Unmanaged."
     modified = overview[0]
     assert 'declared "Says the next word.", live "changed by hand"' in modified[2]
     assert "run reconcile apply, or declare what is there" in modified[2]
