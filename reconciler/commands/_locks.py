@@ -14,7 +14,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import Root, target_files
 from reconciler.manifests.target import read_target
 from reconciler.providers.registry import connect_storage
-from reconciler.state.lock_store import DiscreetLock, LockFile
+from reconciler.state.lock_store import LockFile, RedactedLockStore
 from reconciler.state.lockfile import loads
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def lock_store(env: Environment, workspace: Workspace, allow_endpoints: frozense
     kept: LockStore = LockFile(workspace.lockfile)
     if target.lock:
         kept = bucket_text(env, target, target.lock, allow_endpoints, "the lockfile")
-    return kept if target.show_examples else DiscreetLock(kept)
+    return kept if target.show_examples else RedactedLockStore(kept)
 
 
 def bucket_text(

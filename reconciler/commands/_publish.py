@@ -16,7 +16,13 @@ from reconciler.manifests.discovery import absolute
 from reconciler.manifests.paths import find_place, repository_of
 from reconciler.reports.documents.serving import resolve_document
 from reconciler.state.lock_store import LockFile
-from reconciler.state.published_pointer import Entry, newly_published, read_pointer, require_ours, serving_keys
+from reconciler.state.published_pointer import (
+    PublishedModel,
+    newly_published,
+    read_pointer,
+    require_unchanged,
+    serving_keys,
+)
 
 if TYPE_CHECKING:
     from reconciler.commands._project import Project
@@ -85,7 +91,7 @@ class Publisher:
             return None
         before = {} if found is None else read_pointer(found, self._target, self.shown)
         if found is not None:
-            require_ours(before, lock, self.shown)
+            require_unchanged(before, lock, self.shown)
         entries = (
             resolved(self._target, name, serving, self._sampled(name, key, before))
             for name, key in serving_now.items()
@@ -94,7 +100,7 @@ class Publisher:
         document = resolve_document(entries, self._target, self._capabilities)
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
-    def _sampled(self, name: str, key: str, before: Mapping[str, Entry]) -> Sampling:
+    def _sampled(self, name: str, key: str, before: Mapping[str, PublishedModel]) -> Sampling:
         told = before.get(name)
         kept = told.sampling if told and told.key == key else Sampling()
         return self._sampling.get(name, kept)

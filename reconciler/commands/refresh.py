@@ -32,9 +32,10 @@ from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.state.conflict_markers import has_markers, sides_of
+from reconciler.state.conflict_markers import has_conflict_markers, split_sides
+from reconciler.state.json_reader import UPGRADE
 from reconciler.state.lock_store import LockFile
-from reconciler.state.lockfile import UPGRADE, dumps, loads
+from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import Merged, merge
 from reconciler.state.refresh import refreshed, remarks
 
@@ -73,10 +74,10 @@ class _Reader:
 
     def _read(self, store: LockStore, text: str, shown: str) -> _Found:
         sides = unmerged(self._file.path, self._environ) if store is self._file else None
-        if sides and (has_markers(text) or _lines(text) == _lines(sides.ours)):
+        if sides and (has_conflict_markers(text) or _lines(text) == _lines(sides.ours)):
             return _united(text, sides, shown)
-        if has_markers(text):
-            told = sides_of(text, shown)
+        if has_conflict_markers(text):
+            told = split_sides(text, shown)
             return _united(text, Unmerged(told.base, told.ours, told.theirs), shown)
         return _Found(text, loads(text, shown))
 

@@ -1,4 +1,4 @@
-"""A text in which git left the conflict markers of a merge, taken apart into the sides that it was made from."""
+"""Split a text with git's conflict markers into the sides of the merge."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Final, Literal
 
 from reconciler.domain.errors import ReconcileError
 
-_Part = Literal["ours", "base", "theirs"]
-_PARTS: Final[tuple[_Part, ...]] = ("ours", "base", "theirs")
-_BEGIN: Final = re.compile(r"<{7,}(?=[ \r\n]|$)")
-_STEPS: Final[Mapping[tuple[_Part | None, str], _Part | None]] = {
+_Side = Literal["ours", "base", "theirs"]
+_SIDES: Final[tuple[_Side, ...]] = ("ours", "base", "theirs")
+_FIRST_MARKER: Final = re.compile(r"<{7,}(?=[ \r\n]|$)")
+_NEXT_SIDE: Final[Mapping[tuple[_Side | None, str], _Side | None]] = {
     (None, "<"): "ours",
     ("ours", "|"): "base",
     ("ours", "="): "theirs",
     ("base", "="): "theirs",
     ("theirs", ">"): None,
 }
-"""Which part of a conflict begins with which marker; after the last one comes what both sides have."""
+"""The side that begins at a marker, by the side before it; ``None`` is text that all sides share."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """The texts of both sides of a merge; ``base`` is ``None`` where the markers do not tell what both began with.
+class MergeSides:
+    """The texts of both sides of a merge; ``base`` is ``None`` where the markers do not contain the ancestor.
 
-    With the style ``zdiff3`` the base holds what both sides added alike, too.
+    In the style ``zdiff3``, ``base`` also has the lines that both sides added.
     """
 
     ours: str
@@ -34,42 +34,42 @@ class Sides:
     base: str | None = None
 
 
-def has_markers(text: str) -> bool:
-    """Whether a text holds conflict markers; lines of JSON never begin like them."""
+def has_conflict_markers(text: str) -> bool:
+    """Whether a text has conflict markers; no line of JSON begins with one."""
     return bool(re.search(r"^(<{7,}|>{7,})( |\r?$)", text, re.MULTILINE))
 
 
-def sides_of(text: str, file: str) -> Sides:
-    """Take a text with markers apart: git's default style, ``diff3`` and ``zdiff3``. ``file`` names it in messages.
+def split_sides(text: str, file: str) -> MergeSides:
+    """Split a text with markers of git's default style, ``diff3`` or ``zdiff3``; ``file`` is its name in messages.
 
     Raises:
-        ReconcileError: when the markers do not pair up.
+        ReconcileError: the markers do not pair up.
     """
-    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # str.splitlines would cut texts inside of JSON, too
-    size = next((len(found[0]) for line in lines if (found := _BEGIN.match(line))), 0)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # str.splitlines also splits inside JSON strings
+    size = next((len(first[0]) for line in lines if (first := _FIRST_MARKER.match(line))), 0)
     marker = re.compile(rf"([<|=>])\1{{{max(size - 1, 6)}}}( |$)")
-    texts: dict[_Part, list[str]] = {part: [] for part in _PARTS}
-    part: _Part | None = None
+    texts: dict[_Side, list[str]] = {side: [] for side in _SIDES}
+    current: _Side | None = None
     conflicts = bases = 0
     for number, line in enumerate(lines, start=1):
-        found = marker.match(line.rstrip("\r\n"))
-        if found is None:
-            for one in (part,) if part else _PARTS:
-                texts[one].append(line)
+        match = marker.match(line.rstrip("\r\n"))
+        if match is None:
+            for side in (current,) if current else _SIDES:
+                texts[side].append(line)
             continue
-        if (part, found[1]) not in _STEPS:
-            raise _odd(file, f"the one in line {number} belongs to no other")
-        part = _STEPS[part, found[1]]
-        conflicts += found[1] == "<"
-        bases += found[1] == "|"
-    if part:
-        raise _odd(file, "the last conflict has no end")
+        if (current, match[1]) not in _NEXT_SIDE:
+            raise _unpaired(file, f"line {number} has an unexpected marker")
+        current = _NEXT_SIDE[current, match[1]]
+        conflicts += match[1] == "<"
+        bases += match[1] == "|"
+    if current:
+        raise _unpaired(file, "the last conflict has no end marker")
     base = "".join(texts["base"]) if bases == conflicts else None
-    return Sides("".join(texts["ours"]), "".join(texts["theirs"]), base)
+    return MergeSides("".join(texts["ours"]), "".join(texts["theirs"]), base)
 
 
-def _odd(file: str, why: str) -> ReconcileError:
+def _unpaired(file: str, detail: str) -> ReconcileError:
     return ReconcileError(
-        f"{file} holds conflict markers that do not pair up: {why}",
-        f"have git write it anew (git checkout --merge {file}), and run reconcile refresh",
+        f"{file}: the conflict markers do not pair up: {detail}",
+        f"run git checkout --merge {file}, then reconcile refresh",
     )

@@ -1,4 +1,4 @@
-"""The lockfile as a file: whole or not at all. What its text means is the core's affair."""
+"""Store the text of a lockfile in a file; writes are atomic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,14 @@ _NEW_FILE_MODE = 0o644
 
 
 class LockFile:
-    """A lockfile; a path that is a symbolic link stands for the file that it points at."""
+    """A lockfile on disk; a symbolic link is followed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> str | None:
-        """The text of the lockfile, or ``None`` when there is none; raises ReconcileError when it cannot be read."""
-        with _explained(self.path, "read"):
+        """Return the text, or ``None`` when the file does not exist; raises ReconcileError when it cannot be read."""
+        with _os_errors(self.path, "read"):
             try:
                 _require_regular(self.path)
                 return self.path.read_bytes().decode()
@@ -40,12 +40,13 @@ class LockFile:
                 return None
             except UnicodeDecodeError as error:
                 raise ReconcileError(
-                    f"{self.path} is not UTF-8 text", "restore it from version control, or delete it: it is rebuilt"
+                    f"{self.path} is not UTF-8 text",
+                    "restore it from version control, or delete it and run reconcile refresh",
                 ) from error
 
     def write(self, text: str) -> bool:
-        """Replace the text at once, if it differs; whether it did. Raises ReconcileError when that cannot be done."""
-        with _explained(self.path, "written"):
+        """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""
+        with _os_errors(self.path, "written"):
             real = Path(os.path.realpath(self.path))
             _require_regular(real)
             data = text.encode()
@@ -55,8 +56,8 @@ class LockFile:
             return True
 
     def check_writable(self) -> None:
-        """Raise the ReconcileError that :meth:`write` would, as far as that can be told without writing."""
-        with _explained(self.path, "written"):
+        """Raise the ReconcileError that :meth:`write` would raise for missing folders and permissions."""
+        with _os_errors(self.path, "written"):
             real = Path(os.path.realpath(self.path))
             _require_regular(real)
             if not stat.S_ISDIR(real.parent.stat().st_mode):
@@ -65,12 +66,12 @@ class LockFile:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def lease(self) -> AbstractContextManager[None]:
-        """Nothing to keep: a file belongs to one checkout."""
+        """Return a context manager that does nothing: a file belongs to one checkout."""
         return nullcontext()
 
 
 def _require_regular(path: Path) -> None:
-    """Refuse what is there and no file: to open a pipe would wait for its other end, maybe for ever."""
+    """Raise OSError for a path that exists and is not a regular file: opening a pipe can block forever."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
@@ -95,43 +96,34 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _explained(path: Path, verb: str) -> Iterator[None]:
+def _os_errors(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "see to the permissions of the file and its folder, and to the space on the disk"
+        remedy = "check the permissions of the file and its folder, and the free disk space"
         raise ReconcileError(f"{path} cannot be {verb}: {error.strerror}", remedy) from error
 
 
-class DiscreetLock:
-    """A lock store that gives the failures of checks to nobody: an earlier policy may have let some in."""
+class RedactedLockStore:
+    """A lock store without the prompts and answers of failed checks, which an earlier policy may have recorded."""
 
     def __init__(self, store: LockStore) -> None:
         self._store = store
+        self.write = store.write
+        self.check_writable = store.check_writable
+        self.lease = store.lease
 
     @property
     def path(self) -> object:
-        """What names the store in messages."""
+        """The name of the store in messages."""
         return self._store.path
 
     def read(self) -> str | None:
-        """The text without them; one that cannot be read is left to whoever takes it apart."""
+        """Return the redacted text; an invalid text is returned as it is, and its reader reports the error."""
         text = self._store.read()
         try:
             lock = loads(text or "", str(self.path))
         except ReconcileError:
             return text
-        discreet = discreet_lock(lock)
-        return text if discreet is lock else dumps(discreet)
-
-    def write(self, text: str) -> bool:
-        """Replace the text, in which there are none; whether it differed."""
-        return self._store.write(text)
-
-    def check_writable(self) -> None:
-        """Raise the ReconcileError that :meth:`write` would."""
-        self._store.check_writable()
-
-    def lease(self) -> AbstractContextManager[object]:
-        """Keep other runs from changing things meanwhile."""
-        return self._store.lease()
+        redacted = discreet_lock(lock)
+        return text if redacted is lock else dumps(redacted)

@@ -1,4 +1,4 @@
-"""What applications are told of what serves, and whether somebody else has told them something different meanwhile."""
+"""The published pointer: read it, and compare it with the serving generations of a lock."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import OWNER_FIELDS, Lock
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
-from reconciler.state.json_reader import DecodeError, JsonReader
+from reconciler.state.json_reader import DecodeError, JsonReader, check_version
 
 POINTER_VERSION: Final = 1
 _KIND: Final = "Resolve"
-_OWNERS: Final = ("name", *OWNER_FIELDS)
-"""What of a target says whose pointer it is."""
-_ANEW: Final = "the next apply writes it anew"
-_NAMED: Final = 3
-"""How many models a message tells of."""
+_TARGET_FIELDS: Final = ("name", *OWNER_FIELDS)
+"""The fields of a target that identify whose pointer it is."""
+_NEXT_APPLY: Final = "the next apply writes a new one"
+_MOST_LISTED: Final = 3
+"""How many models a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a pointer says of one model: the key and remote name of what serves, and how it is to be sampled."""
+class PublishedModel:
+    """A model in a pointer: the key, remote name and sampling parameters of its serving generation."""
 
     key: str
     remote: str = ""
@@ -32,42 +32,42 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """A model of which a pointer says something that this lock never told, and is not about to tell.
+class PointerConflict:
+    """A model whose key in the pointer is neither the last one written by this lock nor the serving one.
 
-    ``says`` is the key in the pointer, ``wrote`` the one that was last written, ``serves`` the one to write now;
-    ``None`` where there is none.
+    ``found`` is the key in the pointer, ``written`` the last one written, ``serving`` the one to write now; ``None``
+    where there is none.
     """
 
     name: str
-    says: str | None
-    wrote: str | None
-    serves: str | None
+    found: str | None
+    written: str | None
+    serving: str | None
 
 
 def serving_keys(lock: Lock) -> dict[str, str]:
-    """What a pointer is to say: the key of each model that serves; one that was lost serves nobody."""
+    """Return the key to publish of each model; a serving generation that is not ready is not published."""
     ready = (
-        (name, one.key)
+        (name, generation.key)
         for name, model in lock.models.items()
-        if (one := model.generation(model.serving)) and one.state is State.ACTIVE
+        if (generation := model.generation(model.serving)) and generation.state is State.ACTIVE
     )
     return dict(sorted(ready))
 
 
-def conflicts(pointer: Mapping[str, str], lock: Lock) -> tuple[Conflict, ...]:
-    """Where a pointer (keys by model) says neither what it was last told nor what it is about to be told."""
+def find_conflicts(pointer: Mapping[str, str], lock: Lock) -> tuple[PointerConflict, ...]:
+    """Return the models whose key in a pointer (keys by model) is neither the last one written nor the serving one."""
     serving = serving_keys(lock)
-    wrote = {name: model.published for name, model in lock.models.items()}
-    told = (
-        Conflict(name, pointer.get(name), wrote.get(name), serving.get(name))
+    written = {name: model.published for name, model in lock.models.items()}
+    models = (
+        PointerConflict(name, pointer.get(name), written.get(name), serving.get(name))
         for name in sorted(pointer.keys() | lock.models.keys())
     )
-    return tuple(one for one in told if one.says not in {one.wrote, one.serves})
+    return tuple(model for model in models if model.found not in {model.written, model.serving})
 
 
 def newly_published(lock: Lock) -> tuple[Published, ...]:
-    """What applications learn from a pointer that is written now, by model."""
+    """Return an event for each model whose key in a pointer that is written now differs from the last one written."""
     serving = serving_keys(lock)
     return tuple(
         Published(name, serving.get(name))
@@ -76,101 +76,104 @@ def newly_published(lock: Lock) -> tuple[Published, ...]:
     )
 
 
-def require_ours(pointer: Mapping[str, Entry], lock: Lock, shown: str) -> None:
-    """Refuse to write over what somebody else told applications; ``shown`` names the pointer.
+def require_unchanged(pointer: Mapping[str, PublishedModel], lock: Lock, shown: str) -> None:
+    """Refuse to overwrite a pointer that something else has changed; ``shown`` is its name in messages.
 
     Raises:
-        ReconcileError: naming the models, what the pointer says of them and what it was last told.
+        ReconcileError: with the models, their keys in the pointer and the keys that were last written.
     """
-    found = [*map(_told, conflicts({name: entry.key for name, entry in pointer.items()}, lock))]
+    found = [*map(_describe, find_conflicts({name: model.key for name, model in pointer.items()}, lock))]
     found += [
-        f"it gives {name} another remote name than was written, {entry.remote}"
-        for name, entry in sorted(pointer.items())
-        if _is_redirected(name, entry, lock)
+        f"{name} has the remote name {model.remote}, which was not written by this project"
+        for name, model in sorted(pointer.items())
+        if _is_redirected(name, model, lock)
     ]
     if found:
-        told = "; ".join(found[:_NAMED])
-        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        listed = "; ".join(found[:_MOST_LISTED])
+        more = f"; and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
         raise ReconcileError(
-            f"{shown} was changed by somebody else, and is left as it is: {told}{more}",
-            f"see who did that; then delete it, or move it away: {_ANEW}",
+            f"{shown}: changed out-of-band, not overwritten: {listed}{more}",
+            f"find out what changed it, then delete it or move it away: {_NEXT_APPLY}",
         )
 
 
-def _is_redirected(name: str, entry: Entry, lock: Lock) -> bool:
-    """Whether prompts are sent elsewhere under a recorded key; an endpoint may have been recorded only later."""
+def _is_redirected(name: str, published: PublishedModel, lock: Lock) -> bool:
+    """Whether a recorded key has another remote name, so prompts go elsewhere.
+
+    The endpoint also counts as the remote name, as it can be recorded after the pointer was written.
+    """
     model = lock.models.get(name)
-    one = model.generation(entry.key) if model else None
-    return one is not None and bool(entry.remote) and entry.remote not in {one.remote, one.resources.endpoint}
+    recorded = model.generation(published.key) if model else None
+    if recorded is None or not published.remote:
+        return False
+    return published.remote not in {recorded.remote, recorded.resources.endpoint}
 
 
-def _told(one: Conflict) -> str:
-    says = f"it says that {one.says} serves {one.name}" if one.says else f"it does not name {one.name} any more"
-    wrote = f"where {one.wrote} was last written" if one.wrote else "where nothing was written from here"
-    serves = f"{one.serves} serves now" if one.serves else "nothing serves now"
-    return f"{says}, {wrote} and {serves}"
+def _describe(conflict: PointerConflict) -> str:
+    found = f"{conflict.name} has {conflict.found}" if conflict.found else f"{conflict.name} is missing"
+    written = f"last written was {conflict.written or 'nothing'}"
+    serving = f"{conflict.serving} is serving" if conflict.serving else "no generation is serving"
+    return f"{found} ({written}, {serving})"
 
 
-def read_pointer(text: str, target: Target, shown: str) -> dict[str, Entry]:
-    """What a pointer says, by model; ``shown`` names it in messages.
+def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedModel]:
+    """Parse a pointer, and return its models by name; ``shown`` is the name of the pointer in messages.
 
     Raises:
-        ReconcileError: for a truncated file, foreign JSON, a newer version, or the pointer of another target.
+        ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target.
     """
-    document = _parsed(text, shown)
+    document = _parse(text, shown)
     version = document.get("version")
     if document.get("kind") != _KIND or type(version) is not int:
-        raise _foreign(shown, "it is JSON of another kind")
-    if version > POINTER_VERSION:
-        message = f"{shown} has version {version}, and this reconcile reads up to {POINTER_VERSION}"
-        raise ReconcileError(message, "upgrade reconcile")
-    root = JsonReader("", document)
+        raise _not_a_pointer(shown, "other JSON")
+    check_version(version, POINTER_VERSION, shown)
+    reader = JsonReader("", document)
     try:
-        _require_target(root.block("target"), target, shown)
-        return _entries(root.blocks("models"))
+        _require_target(reader.child("target"), target, shown)
+        return _models(reader.children("models"))
     except DecodeError as error:
-        raise _foreign(shown, str(error)) from error
+        raise _not_a_pointer(shown, str(error)) from error
 
 
-def _parsed(text: str, shown: str) -> dict[str, Any]:
+def _parse(text: str, shown: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _foreign(shown, f"it is no complete JSON ({error})") from error
+        raise _not_a_pointer(shown, f"invalid JSON: {error}") from error
     if not isinstance(document, dict):
-        raise _foreign(shown, "it is JSON of another kind")
+        raise _not_a_pointer(shown, "other JSON")
     return document
 
 
-def _foreign(shown: str, why: str) -> ReconcileError:
+def _not_a_pointer(shown: str, detail: str) -> ReconcileError:
     return ReconcileError(
-        f"{shown} is not what reconcile publishes, and is left as it is: {why}",
-        f"see what it is; then delete it, or move it away: {_ANEW}",
+        f"{shown}: not a published pointer, not overwritten: {detail}",
+        f"check the file, then delete it or move it away: {_NEXT_APPLY}",
     )
 
 
-def _require_target(block: JsonReader, target: Target, shown: str) -> None:
-    for name in _OWNERS:
-        says, wanted = block.find(name, str), getattr(target, name) or None
-        if says != wanted:
+def _require_target(reader: JsonReader, target: Target, shown: str) -> None:
+    for name in _TARGET_FIELDS:
+        found, expected = reader.get(name, str), getattr(target, name) or None
+        if found != expected:
             raise ReconcileError(
-                f"{shown} belongs to another target, and is left as it is: its {name} is {says or 'none'}, that of"
-                f" {target.file} {wanted or 'none'}",
-                f"give each target a spec.publish of its own; or delete the file, or move it away: {_ANEW}",
+                f"{shown}: belongs to another target, not overwritten: {name} is {found or 'none'}, but "
+                f"{expected or 'none'} in {target.file}",
+                f"set another spec.publish for each target, or delete the file or move it away: {_NEXT_APPLY}",
             )
 
 
-def _entries(blocks: Iterable[JsonReader]) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for block in blocks:
-        name = block.need("name", str)
-        if name in entries:
-            raise DecodeError(f"{block.where} is a second entry of {name}")
-        entries[name] = Entry(
-            block.need("key", str), block.find("remote", str) or "", _sampling(block.block("sampling"))
+def _models(readers: Iterable[JsonReader]) -> dict[str, PublishedModel]:
+    models: dict[str, PublishedModel] = {}
+    for reader in readers:
+        name = reader.require("name", str)
+        if name in models:
+            raise DecodeError(f"{reader.path}: duplicate model {name}")
+        models[name] = PublishedModel(
+            reader.require("key", str), reader.get("remote", str) or "", _sampling(reader.child("sampling"))
         )
-    return entries
+    return models
 
 
-def _sampling(block: JsonReader) -> Sampling:
-    return Sampling(block.find("temperature", float), block.find("topP", float), block.find("topK", int))
+def _sampling(reader: JsonReader) -> Sampling:
+    return Sampling(reader.get("temperature", float), reader.get("topP", float), reader.get("topK", int))

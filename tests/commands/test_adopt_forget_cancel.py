@@ -136,7 +136,7 @@ def test_a_pointer_that_was_changed_stops_it(reconcile: Cli, world: World) -> No
     remote = orphaned(reconcile, "gl")
     pointer = reconcile.specs / "serving.json"
     pointer.write_text(pointer.read_text().replace('"key": "adder-', '"key": "other-'))
-    assert "was changed by somebody else" in refused(reconcile, "forget", "adder", "--yes")
+    assert "changed out-of-band" in refused(reconcile, "forget", "adder", "--yes")
     assert MARK in world.ask("GET", f"/v1beta/{remote}")["description"]
 
 

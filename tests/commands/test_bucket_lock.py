@@ -206,7 +206,7 @@ def test_something_else_in_the_place_of_the_lockfile_is_told(reconcile: Cli, buc
     bucket.put("prod.json", {"rows": 3})
     answer = reconcile("apply", "--yes")
     assert answer.status == 1
-    assert f"Error: {LOCK} is JSON, but no lockfile of reconcile; " in answer.err
+    assert f"Error: {LOCK}: not a lockfile; " in answer.err
     bucket.put("prod.json", b"\xff")
     answer = reconcile("plan")
     assert answer.status == 1

@@ -160,9 +160,7 @@ def test_markers_are_resolved_by_refresh(
     assert not bring_together(repository, way)
     refused = reconcile("status", "specs/mean.yaml")
     assert refused.status == 1
-    assert refused.err == (
-        f"Error: {LOCK} holds the conflict markers of a merge; run reconcile refresh, which unites both sides\n"
-    )
+    assert refused.err == (f"Error: {LOCK}: contains git conflict markers; run reconcile refresh to merge both sides\n")
     reconcile.manifest("adder", epochs=4)
 
     looked = reconcile("refresh", "--check", "--format", "json")
@@ -209,8 +207,8 @@ def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Reposit
     ("change", "told"),
     [
         (("embedded", "vertex"), "the sides of this merge belong to another provider each: embedded and vertex; take"),
-        (('"version": 1', '"version": 2'), "and this reconcile reads up to 1; upgrade reconcile\n"),
-        (('"models"', '"modles"'), "is JSON, but no lockfile of reconcile; take the other side (git checkout --ours"),
+        (('"version": 1', '"version": 2'), "this reconcile reads up to version 1; upgrade reconcile\n"),
+        (('"models"', '"modles"'), ": not a lockfile; take the other side (git checkout --ours"),
     ],
 )
 def test_sides_that_cannot_be_united_are_told_and_left(
@@ -257,10 +255,10 @@ def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
         (
             2,
             ('"version": 1', '"version": 2'),
-            "the side theirs has version 2, and this reconcile reads up to 1; upgrade",
+            "the side theirs: unsupported version 2: this reconcile reads up to version 1; upgrade",
         ),
-        (1, ('"models"', ""), "the side ours is no complete JSON ("),
-        (0, ('"models"', '"modles"'), "the common ancestor is JSON, but no lockfile of reconcile; take the other side"),
+        (1, ('"models"', ""), "the side ours: invalid JSON: "),
+        (0, ('"models"', '"modles"'), "the common ancestor: not a lockfile; take the other side"),
     ],
 )
 def test_what_cannot_be_merged_is_told_and_nothing_is_written(

@@ -122,7 +122,7 @@ def test_applications_are_told_that_an_orphan_serves_no_longer_before_it_is_dele
     pointer.write_text(told.replace("adder-", "adder-x"))
     refused = reconcile("prune", "--yes")
     assert refused.status == 1
-    assert "was changed by somebody else" in refused.out
+    assert "changed out-of-band" in refused.out
     assert keys(reconcile, "adder", "ACTIVE")
 
     pointer.write_text(told)
@@ -245,7 +245,7 @@ def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: 
     for command in (["prune", "--yes"], ["apply", "--prune", "--yes"]):
         refused = reconcile(*command)
         assert refused.status == 1
-        assert "reconcile.old.lock.json is no complete JSON" in refused.err
+        assert "reconcile.old.lock.json: invalid JSON" in refused.err
         assert refused.err.endswith("; nobody knows what it relies on, so nothing is deleted\n")
     assert len(keys(reconcile, "adder", "ACTIVE")) == 3
 

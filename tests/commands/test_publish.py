@@ -188,21 +188,23 @@ def test_what_is_no_pointer_of_ours_is_left_as_it_is(file: Path, content: str) -
     file.write_text(content, encoding="utf-8")
     ours = publisher(LockFile(file))
     for act in (ours.publish, ours.check):
-        assert failure(lambda act=act: act(lock(words=served(K1)))).message.startswith("serving.json ")
+        assert failure(lambda act=act: act(lock(words=served(K1)))).message.startswith("serving.json")
     assert file.read_text(encoding="utf-8") == content
 
 
 def test_bytes_that_are_no_text_are_left_as_they_are(file: Path) -> None:
     file.write_bytes(b"\xff")
     caught = failure(lambda: publisher(LockFile(file)).publish(lock(words=served(K1))))
-    assert str(caught) == f"{file} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
+    assert str(caught) == (
+        f"{file} is not UTF-8 text; restore it from version control, or delete it and run reconcile refresh"
+    )
 
 
 def test_the_pointer_of_another_target_is_left_as_it_is(file: Path) -> None:
     publisher(LockFile(file), target=replace(TARGET, scope="theirs")).publish(lock(words=served(K1)))
     before = file.read_bytes()
     caught = failure(lambda: publisher(LockFile(file)).publish(lock(words=served(K1))))
-    assert "its scope is theirs, that of reconcile.yaml demo" in caught.message
+    assert "scope is theirs, but demo in reconcile.yaml" in caught.message
     assert file.read_bytes() == before
 
 
@@ -214,9 +216,8 @@ def test_what_somebody_else_wrote_is_told_and_nothing_is_lost(file: Path) -> Non
     moved = lock(words=replace(served(K2), published=after.models["words"].published))
     for act in (ours.publish, ours.check):
         assert str(failure(lambda act=act: act(moved))) == (
-            f"serving.json was changed by somebody else, and is left as it is: it says that {K3} serves words, where"
-            f" {K1} was last written and {K2} serves now; see who did that; then delete it, or move it away: the next"
-            " apply writes it anew"
+            f"serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
+            "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
         )
     assert file.read_text(encoding="utf-8") == theirs
     file.rename(file.with_name("theirs.json"))
@@ -237,7 +238,7 @@ def test_a_folder_that_is_read_only(file: Path) -> None:
     for act in (ours.publish, ours.check):
         caught = failure(lambda act=act: act(lock(words=served(K2, K1))))
         assert caught.message == f"{file} cannot be written: Permission denied"
-        assert caught.remedy.startswith("see to the permissions of the file and its folder")
+        assert caught.remedy.startswith("check the permissions of the file and its folder")
     assert file.read_bytes() == before
 
 
@@ -295,7 +296,7 @@ def test_who_loses_a_race_reads_again_and_decides_again() -> None:
     assert store.text == text_of(ours)
     theirs = text_of(lock(words=served(K3)))
     store = Contested(theirs)
-    assert "was changed by somebody else" in failure(lambda: publisher(store).publish(ours)).message
+    assert "changed out-of-band" in failure(lambda: publisher(store).publish(ours)).message
     assert store.text == theirs
 
 
@@ -350,7 +351,7 @@ def test_an_object_is_written_with_compare_and_swap(cloud: Cloud) -> None:
     assert first.publish(lock(words=served(K1))) == (Published("words", K1),)
     assert second.publish(lock(words=served(K2, K1))) == (Published("words", K2),)
     caught = failure(lambda: first.publish(lock(words=served(K3, K1))))
-    assert caught.message.startswith(f"{ADDRESS} was changed by somebody else, and is left as it is: it says that {K2}")
+    assert caught.message.startswith(f"{ADDRESS}: changed out-of-band, not overwritten: words has {K2}")
     assert json.loads(cloud.store().read() or "")["models"][0]["key"] == K2
 
 
@@ -370,7 +371,7 @@ def test_of_many_that_write_an_object_at_once_one_wins_and_the_others_are_told(c
         outcomes = list(pool.map(work, wanted))
     (winner,) = [one for one in outcomes if one in wanted]
     assert json.loads(cloud.store().read() or "")["models"][0]["key"] == winner
-    assert all(f"it says that {winner} serves words" in one for one in outcomes if one != winner)
+    assert all(f"words has {winner} (" in one for one in outcomes if one != winner)
 
 
 def test_a_bucket_that_is_out_of_reach_is_told(cloud: Cloud) -> None:

@@ -66,7 +66,7 @@ def test_a_way_round_leads_to_the_same_pointer(reconcile: Cli) -> None:
     assert "  published   specs/serving.json\n" in rolled.out
     assert keys(read(reconcile.specs / "serving.json")) == {"adder": first}
     (reconcile.specs / "serving.json").write_text("{}")
-    assert "is not what reconcile publishes" in reconcile("promote", "adder").err
+    assert "not a published pointer" in reconcile("promote", "adder").err
 
 
 def test_a_run_that_changes_nothing_leaves_the_pointer_alone(reconcile: Cli, pointer: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_pointer_that_somebody_else_changed_keeps_serving_from_moving_by_hand(
 
     assert (answer.status, answer.out) == (1, "")
     assert answer.err == (
-        "Error: specs/serving.json was changed by somebody else, and is left as it is: it says that adder-22222222 "
-        f"serves adder, where {second} was last written and {first} serves now; see who did that; then delete it, or "
-        "move it away: the next apply writes it anew\n"
+        "Error: specs/serving.json: changed out-of-band, not overwritten: adder has adder-22222222 (last written was "
+        f"{second}, {first} is serving); find out what changed it, then delete it or move it away: the next apply "
+        "writes a new one\n"
     )
     assert reconcile.lock_file.read_bytes() == before
     assert pointer.read_text(encoding="utf-8") == theirs
@@ -110,7 +110,7 @@ def test_a_pointer_that_somebody_else_changed_is_told_by_apply_and_written_anew_
 
     assert answer.status == 1
     told = answer.out + answer.err
-    assert "specs/serving.json was changed by somebody else, and is left as it is: it says that adder-22222222" in told
+    assert "specs/serving.json: changed out-of-band, not overwritten: adder has adder-22222222" in told
     second = reconcile.lock["adder"]["serving"]
     assert second != first
     assert reconcile.lock["adder"]["published"] == first
@@ -126,9 +126,7 @@ def test_something_else_in_its_place_is_told(reconcile: Cli, pointer: Path) -> N
     reconcile.manifest("adder")
     answer = reconcile("apply", "--yes")
     assert answer.status == 1
-    assert "specs/serving.json is not what reconcile publishes, and is left as it is: it is JSON of another" in (
-        answer.out + answer.err
-    )
+    assert "specs/serving.json: not a published pointer, not overwritten: other JSON" in (answer.out + answer.err)
     assert pointer.read_text(encoding="utf-8") == '{"rows": 3}'
     assert reconcile.lock["adder"]["serving"], "it serves all the same"
 
@@ -153,7 +151,7 @@ def test_an_older_checkout_writes_over_nothing_newer(reconcile: Cli, pointer: Pa
     reconcile.manifest("adder", epochs=2)
     answer = reconcile("apply", "--yes")
     assert answer.status == 1
-    assert f"it says that {second} serves adder" in answer.out + answer.err
+    assert f"adder has {second} (" in answer.out + answer.err
     assert keys(read(pointer)) == {"adder": second}
 
 
@@ -217,7 +215,7 @@ def test_an_object_that_somebody_else_changed_is_left_as_it_is(reconcile: Cli, b
     before = lock_of(reconcile, "vertex")
     answer = on(reconcile, "rollback", "adder", *WHY)
     assert answer.status == 1
-    assert f"{ADDRESS} was changed by somebody else, and is left as it is: it says that adder-22222222" in answer.err
+    assert f"{ADDRESS}: changed out-of-band, not overwritten: adder has adder-22222222" in answer.err
     assert bucket.read(f"{OBJECTS}/serving.json") == theirs
     assert lock_of(reconcile, "vertex") == before
 

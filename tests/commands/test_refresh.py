@@ -247,10 +247,13 @@ def test_where_there_is_nothing_nothing_is_written(reconcile: Cli) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('{"version": 2, "models": {}}', "has version 2, and this reconcile reads up to 1; upgrade reconcile"),
-        ('{"lockfileVersion": 3}', "is JSON, but no lockfile of reconcile; restore specs/reconcile.lock.json from git"),
-        ('{"version": 1, "mod', "is no complete JSON (Unterminated string starting at: line 1 column 16 (char 15))"),
-        ("<<<<<<< a\n", "holds conflict markers that do not pair up: the last conflict has no end"),
+        (
+            '{"version": 2, "models": {}}',
+            "unsupported version 2: this reconcile reads up to version 1; upgrade",
+        ),
+        ('{"lockfileVersion": 3}', "not a lockfile; restore it from git"),
+        ('{"version": 1, "mod', "invalid JSON: Unterminated string starting at: line 1 column 16 (char 15)"),
+        ("<<<<<<< a\n", "the conflict markers do not pair up: the last conflict has no end marker"),
     ],
 )
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["--dry-run"]])
@@ -259,7 +262,7 @@ def test_what_cannot_be_read_is_told_and_never_written_over(
 ) -> None:
     reconcile.manifest("adder")
     reconcile.lock_file.write_text(text)
-    assert refused(reconcile, *arguments).startswith(f"Error: specs/reconcile.lock.json {told}")
+    assert refused(reconcile, *arguments).startswith(f"Error: specs/reconcile.lock.json: {told}")
 
 
 def test_a_lockfile_of_another_target_is_refused(reconcile: Cli) -> None:

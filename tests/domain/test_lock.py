@@ -22,7 +22,7 @@ from support.core_strategies import generation, locked_models, locks, names
 SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 FILE = "specs/reconcile.lock.json"
-RESTORE = f"restore {FILE} from git, or move it away: reconcile refresh rebuilds it"
+RESTORE = "restore it from git, or move it away and run reconcile refresh"
 FULL = Lock(
     LockedTarget("default", "embedded", "acme/nlp", "p", None, {"maxCreates": 5}),
     {
@@ -156,67 +156,73 @@ def drop(*path: str | int) -> str:
 ONE = ("models", "numbers", "generations", 0)
 AT = "models.numbers.generations[0]"
 UNREADABLE = {
-    "truncated": (dumps(FULL)[:200], "is no complete JSON (Unterminated string starting at: line 9 column 23"),
-    "empty": ("", "is no complete JSON (Expecting value: line 1 column 1 (char 0))"),
-    "deeply nested": ("[" * 100_000, "is no complete JSON (maximum recursion depth exceeded"),
-    "not a number of JSON": (put(*ONE, "finalLoss", value=float("nan")), "is no complete JSON (NaN is no JSON number)"),
-    "a list": ("[]", "is JSON, but no lockfile of reconcile"),
-    "another tool's": ('{"lockfileVersion": 3, "packages": {}}', "is JSON, but no lockfile of reconcile"),
-    "models of another kind": ('{"version": 1, "models": []}', "is JSON, but no lockfile of reconcile"),
-    "a version that is none": ('{"version": true, "models": {}}', "is JSON, but no lockfile of reconcile"),
-    "version zero": ('{"version": 0, "models": {}}', "is JSON, but no lockfile of reconcile"),
-    "missing field": (drop(*ONE, "remote"), f": {AT} lacks remote"),
-    "missing digest": (drop(*ONE, "dataset"), f": {AT}.dataset lacks digest"),
-    "null": (put(*ONE, "key", value=None), f": {AT} lacks key"),
-    "no manifest": (drop("models", "numbers", "manifest"), ": models.numbers lacks manifest"),
-    "no scope": (drop("target", "scope"), ": target lacks scope"),
-    "target of another type": (put("target", value=7), ": target is no object"),
-    "model of another type": (put("models", "numbers", value=[]), ": models.numbers is no object"),
-    "generations of another type": (put("models", "numbers", "generations", value={}), "generations is no list"),
-    "generation of another type": (put(*ONE, value="x"), f": {AT} is no object"),
-    "rejected of another type": (put("models", "numbers", "rejected", value=[1]), "models.numbers.rejected is no text"),
+    "truncated": (dumps(FULL)[:200], "invalid JSON: Unterminated string starting at: line 9 column 23"),
+    "empty": ("", "invalid JSON: Expecting value: line 1 column 1 (char 0)"),
+    "deeply nested": ("[" * 100_000, "invalid JSON: maximum recursion depth exceeded"),
+    "not a number of JSON": (put(*ONE, "finalLoss", value=float("nan")), "invalid JSON: NaN is not a JSON number"),
+    "a list": ("[]", ": not a lockfile"),
+    "another tool's": ('{"lockfileVersion": 3, "packages": {}}', ": not a lockfile"),
+    "models of another kind": ('{"version": 1, "models": []}', ": not a lockfile"),
+    "a version that is none": ('{"version": true, "models": {}}', ": not a lockfile"),
+    "version zero": ('{"version": 0, "models": {}}', ": not a lockfile"),
+    "missing field": (drop(*ONE, "remote"), f": {AT}.remote: missing"),
+    "missing digest": (drop(*ONE, "dataset"), f": {AT}.dataset.digest: missing"),
+    "null": (put(*ONE, "key", value=None), f": {AT}.key: missing"),
+    "no manifest": (drop("models", "numbers", "manifest"), ": models.numbers.manifest: missing"),
+    "no scope": (drop("target", "scope"), ": target.scope: missing"),
+    "target of another type": (put("target", value=7), ": target: expected an object"),
+    "model of another type": (put("models", "numbers", value=[]), ": models.numbers: expected an object"),
+    "generations of another type": (put("models", "numbers", "generations", value={}), "generations: expected a list"),
+    "generation of another type": (put(*ONE, value="x"), f": {AT}: expected an object"),
+    "rejected of another type": (
+        put("models", "numbers", "rejected", value=[1]),
+        "models.numbers.rejected: expected a string",
+    ),
     "protect of another type": (
         put("models", "numbers", "protect", value="no"),
-        "models.numbers.protect is no boolean",
+        "models.numbers.protect: expected a boolean",
     ),
-    "attempt of another type": (put(*ONE, "attempt", value="0"), f": {AT}.attempt is no whole number"),
-    "a boolean for a number": (put(*ONE, "attempt", value=True), f": {AT}.attempt is no whole number"),
+    "attempt of another type": (put(*ONE, "attempt", value="0"), f": {AT}.attempt: expected an integer"),
+    "a boolean for a number": (put(*ONE, "attempt", value=True), f": {AT}.attempt: expected an integer"),
     "odd state": (
         put(*ONE, "state", value="DONE"),
-        f": {AT}.state is none of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, DELETED",
+        f": {AT}.state: expected one of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, DELETED",
     ),
-    "odd digest": (put(*ONE, "spec", value="sha256:xyz"), f": {AT}.spec is no sha256 digest"),
-    "odd time": (put(*ONE, "createTime", value="yesterday"), f": {AT}.createTime is no RFC 3339 time"),
+    "odd digest": (put(*ONE, "spec", value="sha256:xyz"), f": {AT}.spec: expected a sha256 digest"),
+    "odd time": (
+        put(*ONE, "createTime", value="yesterday"),
+        f": {AT}.createTime: expected an RFC 3339 time",
+    ),
     "time without zone": (
         put(*ONE, "createTime", value="2026-01-01T00:00:00"),
-        f": {AT}.createTime is no RFC 3339 time",
+        f": {AT}.createTime: expected an RFC 3339 time",
     ),
     "odd hyperparameter": (
         put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
-        f": {AT}.hyperparameters.declared.batchSize is no number",
+        f": {AT}.hyperparameters.declared.batchSize: expected a number",
     ),
-    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss is no number"),
+    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss: expected a number"),
     "an infinite number": (
         put(*ONE, "finalLoss", value="").replace('"finalLoss": ""', '"finalLoss": 1e999'),
-        f": {AT}.finalLoss is no number",
+        f": {AT}.finalLoss: expected a number",
     ),
     "no remote although it was begun": (
         edited(lambda document: document["models"]["numbers"]["generations"][0].update(state="CREATING", remote=None)),
-        f": {AT} lacks remote",
+        f": {AT}.remote: missing",
     ),
     "checkpoint without id": (
         put(*ONE, "resources", value={"checkpoints": [{"epoch": 1}]}),
-        f": {AT}.resources.checkpoints[0] lacks checkpointId",
+        f": {AT}.resources.checkpoints[0].checkpointId: missing",
     ),
-    "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job is no text"),
-    "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes is no whole number"),
-    "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error lacks message"),
-    "odd limit": (put("target", "limits", "maxCreates", value=1.5), ": target.limits.maxCreates is no whole number"),
+    "odd resource": (put(*ONE, "resources", value={"job": 7}), f": {AT}.resources.job: expected a string"),
+    "odd size of a data set": (put(*ONE, "dataset", "bytes", value="7"), f": {AT}.dataset.bytes: expected an integer"),
+    "odd error": (put(*ONE, "error", value={"code": 3}), f": {AT}.error.message: missing"),
+    "odd limit": (put("target", "limits", "maxCreates", value=1.5), ": target.limits.maxCreates: expected an integer"),
 }
 
 
 @pytest.mark.parametrize(("text", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_what_cannot_be_read_is_told_with_its_place_and_a_remedy(text: str, message: str) -> None:
+def test_errors_name_the_field_and_the_remedy(text: str, message: str) -> None:
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)
     assert caught.value.message.startswith(FILE)
@@ -224,19 +230,19 @@ def test_what_cannot_be_read_is_told_with_its_place_and_a_remedy(text: str, mess
     assert caught.value.remedy == RESTORE
 
 
-def test_conflict_markers_are_told_as_such() -> None:
+def test_conflict_markers_are_reported() -> None:
     text = dumps(FULL).replace('  "target"', '<<<<<<< HEAD\n  "target"')
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)
-    assert str(caught.value) == (
-        f"{FILE} holds the conflict markers of a merge; run reconcile refresh, which unites both sides"
-    )
+    assert str(caught.value) == (f"{FILE}: contains git conflict markers; run reconcile refresh to merge both sides")
 
 
 def test_a_newer_version_is_refused() -> None:
     with pytest.raises(ReconcileError) as caught:
         loads('{"version": 2, "models": {}}', FILE)
-    assert str(caught.value) == f"{FILE} has version 2, and this reconcile reads up to 1; upgrade reconcile"
+    assert (
+        str(caught.value) == f"{FILE}: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
+    )
 
 
 TARGET = Target("default", "specs/reconcile.yaml", "generativelanguage", "acme/nlp", project="p")

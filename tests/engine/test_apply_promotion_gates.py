@@ -187,11 +187,11 @@ def test_applications_are_told_after_what_serves_is_on_disk(world: World) -> Non
 
 def test_what_cannot_be_published_serves_and_fails_the_run(world: World) -> None:
     def publish(_lock: Lock) -> Iterable[Published]:
-        raise ReconcileError("serving.json was changed by somebody else", "move it away")
+        raise ReconcileError("serving.json: changed out-of-band", "move it away")
 
     world.publish = publish
     ran = world.run(manifest())
     assert ran.outcome.exit_status is ExitStatus.ERROR
-    assert str(ran.outcome.unpublished) == "serving.json was changed by somebody else; move it away"
+    assert str(ran.outcome.unpublished) == "serving.json: changed out-of-band; move it away"
     assert block(world).serving
     assert block(world).published is None

@@ -1,4 +1,4 @@
-"""The lockfile is there whole or not at all."""
+"""Writing lockfiles atomically, and reporting why a file cannot be read or written."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.state.lock_store import LockFile
 
-_REMEDY = "see to the permissions of the file and its folder, and to the space on the disk"
+_REMEDY = "check the permissions of the file and its folder, and the free disk space"
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_text_is_read_again(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     assert lock.read() is None
     assert lock.write("é\r\n")
     assert lock.read() == "é\r\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
 
 
 def test_an_equal_text_is_not_written(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real/lock.json").read_text() == "a"
 
 
-def test_a_folder_in_its_place(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_lockfile(tmp_path: Path) -> None:
     lock = LockFile(tmp_path)
     with pytest.raises(ReconcileError) as caught:
         lock.read()
@@ -63,19 +63,19 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
         lock.write("a")
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "nowhere" / "lock.json")
     with pytest.raises(ReconcileError) as caught:
         lock.write("a")
     assert str(caught.value) == f"{lock.path} cannot be written: No such file or directory; {_REMEDY}"
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+def test_a_read_only_folder(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     lock.write("a")
     tmp_path.chmod(0o500)
     if os.access(tmp_path, os.W_OK):
-        pytest.skip("this user may write everywhere")
+        pytest.skip("this user can write everywhere")
     with pytest.raises(ReconcileError, match="cannot be written: Permission denied"):
         lock.write("b")
     assert lock.read() == "a"
@@ -94,29 +94,29 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     assert done.stderr.endswith(f"ReconcileError: {lock.path} cannot be written: File too large; {_REMEDY}\n")
     assert lock.read() == "a"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     lock.path.write_bytes(b"\xff")
     with pytest.raises(ReconcileError) as caught:
         lock.read()
     assert str(caught.value) == (
-        f"{lock.path} is not UTF-8 text; restore it from version control, or delete it: it is rebuilt"
+        f"{lock.path} is not UTF-8 text; restore it from version control, or delete it and run reconcile refresh"
     )
 
 
-def test_what_can_be_written_may_be(tmp_path: Path) -> None:
+def test_check_writable_writes_nothing(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     lock.check_writable()
     lock.write("a")
     lock.check_writable()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["lock.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
     assert lock.read() == "a"
 
 
-def _said(action: Callable[[], object]) -> str:
+def error_of(action: Callable[[], object]) -> str:
     with pytest.raises(ReconcileError) as caught:
         action()
     return str(caught.value)
@@ -133,25 +133,25 @@ def _said(action: Callable[[], object]) -> str:
         ("pipe", "Not a regular file"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_as_it_is_told_by_writing(tmp_path: Path, name: str, reason: str) -> None:
+def test_check_writable_raises_the_error_of_write(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere/lock.json")
     os.mkfifo(tmp_path / "pipe")
     lock = LockFile(tmp_path / name)
-    assert _said(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {_REMEDY}"
-    assert _said(lambda: lock.write("a")) == _said(lock.check_writable)
+    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {_REMEDY}"
+    assert error_of(lambda: lock.write("a")) == error_of(lock.check_writable)
 
 
-def test_a_closed_folder_is_told_before(tmp_path: Path) -> None:
+def test_check_writable_reports_a_read_only_folder(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     tmp_path.chmod(0o500)
     if os.access(tmp_path, os.W_OK):
-        pytest.skip("this user may write everywhere")
-    assert _said(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_REMEDY}"
+        pytest.skip("this user can write everywhere")
+    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_REMEDY}"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     os.mkfifo(lock.path)
-    assert _said(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_REMEDY}"
+    assert error_of(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_REMEDY}"

@@ -1,4 +1,4 @@
-"""What a published pointer says, and who may have written that."""
+"""Reading a published pointer, and refusing to overwrite one that something else changed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import record
 from reconciler.state.published_pointer import (
-    Conflict,
-    Entry,
-    conflicts,
+    PointerConflict,
+    PublishedModel,
+    find_conflicts,
     newly_published,
     read_pointer,
-    require_ours,
+    require_unchanged,
     serving_keys,
 )
 from support.core_strategies import generation
@@ -42,11 +42,11 @@ def lock(**models: LockedModel) -> Lock:
 
 
 locks = st.dictionaries(names, st.builds(locked, st.none() | keys, st.none() | keys)).map(
-    lambda found: Lock(None, found)
+    lambda models: Lock(None, models)
 )
 
 
-def refusal(text: str, target: Target = TARGET) -> str:
+def read_error(text: str, target: Target = TARGET) -> str:
     with pytest.raises(ReconcileError) as caught:
         read_pointer(text, target, POINTER)
     assert caught.value.remedy
@@ -60,15 +60,15 @@ def pointer(*models: dict[str, Any], **changes: Any) -> str:
     )
 
 
-def test_what_serves_is_what_is_ready_and_serves() -> None:
-    everything = lock(
+def test_only_ready_serving_generations_are_published() -> None:
+    models = lock(
         words=locked(K1), numbers=locked(None), letters=locked(K2, state=State.MISSING), odd=LockedModel("odd.yaml", K3)
     )
-    assert serving_keys(everything) == {"words": K1}
+    assert serving_keys(models) == {"words": K1}
 
 
 @pytest.mark.parametrize(
-    ("says", "model", "ours"),
+    ("pointer_keys", "model", "unchanged"),
     [
         ({}, locked(K1), True),
         ({"words": K1}, locked(K2, K1), True),
@@ -81,85 +81,79 @@ def test_what_serves_is_what_is_ready_and_serves() -> None:
         ({"words": K1}, locked(None), False),
     ],
     ids=[
-        "never told",
-        "moves",
-        "told by a run that died",
-        "stops",
-        "told that it stopped by a run that died",
+        "not published yet",
+        "another generation is promoted",
+        "published by an interrupted run",
+        "no longer serving",
+        "removed by an interrupted run",
         "another key",
         "deleted",
-        "never written, other key",
-        "never written, nothing serves",
+        "never written, another key",
+        "never written, nothing is serving",
     ],
 )
-def test_a_pointer_says_what_it_was_told_or_is_about_to_be(
-    says: dict[str, str], model: LockedModel, *, ours: bool
+def test_a_pointer_has_the_written_or_the_serving_key(
+    pointer_keys: dict[str, str], model: LockedModel, *, unchanged: bool
 ) -> None:
-    assert (conflicts(says, lock(words=model)) == ()) is ours
+    assert (find_conflicts(pointer_keys, lock(words=model)) == ()) is unchanged
 
 
-def test_a_model_that_nobody_here_knows_is_somebody_elses_word() -> None:
-    assert conflicts({"alien": K1}, lock(words=locked(K2, K2))) == (
-        Conflict("alien", K1, None, None),
-        Conflict("words", None, K2, K2),
+def test_an_unrecorded_model_is_a_conflict() -> None:
+    assert find_conflicts({"alien": K1}, lock(words=locked(K2, K2))) == (
+        PointerConflict("alien", K1, None, None),
+        PointerConflict("words", None, K2, K2),
     )
 
 
 @given(locks)
-def test_what_was_told_is_no_conflict_and_no_news(before: Lock) -> None:
+def test_a_published_key_is_neither_a_conflict_nor_published_again(before: Lock) -> None:
     after = reduce(record, newly_published(before), before)
     assert newly_published(after) == ()
-    assert conflicts(serving_keys(before), after) == ()
-    assert conflicts(serving_keys(before), before) == (), "a run may die between the pointer and the lockfile"
+    assert find_conflicts(serving_keys(before), after) == ()
+    assert find_conflicts(serving_keys(before), before) == (), "a run can end between both writes"
 
 
 @given(locks, names, keys)
-def test_whatever_else_is_said_is_a_conflict(before: Lock, name: str, key: str) -> None:
-    says = serving_keys(before) | {name: key}
+def test_any_other_key_is_a_conflict(before: Lock, name: str, key: str) -> None:
+    pointer_keys = serving_keys(before) | {name: key}
     model = before.models.get(name, LockedModel(""))
     expected = key not in {model.published, serving_keys(before).get(name)}
-    assert [one.name for one in conflicts(says, before)] == [name] * expected
+    assert [conflict.name for conflict in find_conflicts(pointer_keys, before)] == [name] * expected
 
 
-def test_a_conflict_tells_pointer_model_both_keys_and_the_remedy() -> None:
+def test_a_conflict_names_pointer_model_both_keys_and_the_remedy() -> None:
     with pytest.raises(ReconcileError) as caught:
-        require_ours({"words": Entry(K3)}, lock(words=locked(K2, K1)), POINTER)
+        require_unchanged({"words": PublishedModel(K3)}, lock(words=locked(K2, K1)), POINTER)
     assert str(caught.value) == (
-        f"specs/serving.json was changed by somebody else, and is left as it is: it says that {K3} serves words, where "
-        f"{K1} was last written and {K2} serves now; see who did that; then delete it, or move it away: the next apply "
-        "writes it anew"
+        f"specs/serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
+        "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
     )
 
 
-def test_of_many_conflicts_a_few_are_told() -> None:
+def test_an_error_lists_a_few_of_many_conflicts() -> None:
     models = {f"m{number}": locked(K2, K1) for number in range(4)}
-    says = {"alien": Entry(K3)} | {name: Entry(K3) for name in models}
+    published = {"alien": PublishedModel(K3)} | {name: PublishedModel(K3) for name in models}
     with pytest.raises(ReconcileError) as caught:
-        require_ours(says, Lock(models=models), POINTER)
-    assert (
-        "it says that words-33333333 serves alien, where nothing was written from here and nothing serves now; "
-        in str(caught.value)
-    )
-    assert "; and 2 more; see who did that" in str(caught.value)
+        require_unchanged(published, Lock(models=models), POINTER)
+    assert f"alien has {K3} (last written was nothing, no generation is serving); " in str(caught.value)
+    assert "; and 2 more; find out what changed it" in str(caught.value)
 
 
-def test_a_model_that_was_taken_out_of_the_pointer_is_told() -> None:
+def test_a_model_that_was_removed_from_the_pointer_is_a_conflict() -> None:
     with pytest.raises(ReconcileError) as caught:
-        require_ours({}, lock(words=locked(K2, K1)), POINTER)
-    assert f"it does not name words any more, where {K1} was last written" in caught.value.message
+        require_unchanged({}, lock(words=locked(K2, K1)), POINTER)
+    assert f"words is missing (last written was {K1}, {K2} is serving)" in caught.value.message
 
 
-def test_a_pointer_that_sends_prompts_elsewhere_is_told() -> None:
-    ours = lock(words=locked(K1, K1))
-    require_ours({"words": Entry(K1, f"tunedModels/{K1}")}, ours, POINTER)
+def test_another_remote_name_of_a_recorded_key_is_a_conflict() -> None:
+    recorded = lock(words=locked(K1, K1))
+    require_unchanged({"words": PublishedModel(K1, f"tunedModels/{K1}")}, recorded, POINTER)
     with pytest.raises(ReconcileError) as caught:
-        require_ours({"words": Entry(K1, "tunedModels/evil")}, ours, POINTER)
-    assert "it gives words another remote name than was written, tunedModels/evil; see who did that" in str(
-        caught.value
-    )
+        require_unchanged({"words": PublishedModel(K1, "tunedModels/evil")}, recorded, POINTER)
+    assert "words has the remote name tunedModels/evil, which was not written by this project" in str(caught.value)
 
 
-def test_a_pointer_is_read_by_model() -> None:
+def test_a_pointer_is_read_as_models_by_name() -> None:
     models = [
         {
             "name": "words",
@@ -170,54 +164,54 @@ def test_a_pointer_is_read_by_model() -> None:
         {"name": "numbers", "key": K2, "remote": "tunedModels/n"},
     ]
     assert read_pointer(pointer(*models), TARGET, POINTER) == {
-        "words": Entry(K1, "tunedModels/w", Sampling(0.5, 1, 40)),
-        "numbers": Entry(K2, "tunedModels/n"),
+        "words": PublishedModel(K1, "tunedModels/w", Sampling(0.5, 1, 40)),
+        "numbers": PublishedModel(K2, "tunedModels/n"),
     }
     assert read_pointer(pointer(), TARGET, POINTER) == {}
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "detail"),
     [
-        ("", "it is no complete JSON ("),
-        (pointer()[:-20], "it is no complete JSON ("),
-        ("[" * 100_000, "it is no complete JSON ("),
-        ("[]", "it is JSON of another kind"),
-        ('{"rows": 3}', "it is JSON of another kind"),
-        (pointer(kind="Status"), "it is JSON of another kind"),
-        (pointer(version="1"), "it is JSON of another kind"),
-        (pointer(version=True), "it is JSON of another kind"),
-        (pointer(models={}), "models is no list"),
-        (pointer("words"), "models[0] is no object"),
-        (pointer({"name": "words"}), "models[0] lacks key"),
-        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "models[1] is a second entry of w"),
-        (pointer({"name": "w", "key": K1, "sampling": {"topK": "40"}}), "models[0].sampling.topK is no whole number"),
+        ("", "invalid JSON: "),
+        (pointer()[:-20], "invalid JSON: "),
+        ("[" * 100_000, "invalid JSON: "),
+        ("[]", "other JSON"),
+        ('{"rows": 3}', "other JSON"),
+        (pointer(kind="Status"), "other JSON"),
+        (pointer(version="1"), "other JSON"),
+        (pointer(version=True), "other JSON"),
+        (pointer(models={}), "models: expected a list"),
+        (pointer("words"), "models[0]: expected an object"),
+        (pointer({"name": "words"}), "models[0].key: missing"),
+        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "models[1]: duplicate model w"),
+        (pointer({"name": "w", "key": K1, "sampling": {"topK": "40"}}), "models[0].sampling.topK: expected an integer"),
     ],
 )
-def test_what_is_no_pointer_is_left_alone(text: str, why: str) -> None:
-    told = refusal(text)
-    assert told.startswith(f"specs/serving.json is not what reconcile publishes, and is left as it is: {why}")
-    assert told.endswith("; see what it is; then delete it, or move it away: the next apply writes it anew")
+def test_a_file_that_is_not_a_pointer_is_not_overwritten(text: str, detail: str) -> None:
+    message = read_error(text)
+    assert message.startswith(f"specs/serving.json: not a published pointer, not overwritten: {detail}")
+    assert message.endswith("; check the file, then delete it or move it away: the next apply writes a new one")
 
 
-def test_a_newer_pointer_needs_a_newer_reconcile() -> None:
-    assert refusal(pointer(version=2)) == (
-        "specs/serving.json has version 2, and this reconcile reads up to 1; upgrade reconcile"
+def test_a_newer_version_is_not_read() -> None:
+    assert read_error(pointer(version=2)) == (
+        "specs/serving.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
     )
 
 
 @pytest.mark.parametrize(
-    ("field", "says", "shown"),
+    ("field", "value", "detail"),
     [
-        ("scope", "theirs", "its scope is theirs, that of specs/reconcile.yaml demo"),
-        ("name", "production", "its name is production, that of specs/reconcile.yaml default"),
-        ("provider", "vertex", "its provider is vertex, that of specs/reconcile.yaml embedded"),
-        ("project", "p", "its project is p, that of specs/reconcile.yaml none"),
+        ("scope", "theirs", "scope is theirs, but demo in specs/reconcile.yaml"),
+        ("name", "production", "name is production, but default in specs/reconcile.yaml"),
+        ("provider", "vertex", "provider is vertex, but embedded in specs/reconcile.yaml"),
+        ("project", "p", "project is p, but none in specs/reconcile.yaml"),
     ],
 )
-def test_the_pointer_of_another_target_is_left_alone(field: str, says: str, shown: str) -> None:
-    target = {"name": "default", "provider": "embedded", "scope": "demo", field: says}
-    assert refusal(pointer(target=target)) == (
-        f"specs/serving.json belongs to another target, and is left as it is: {shown}; give each target a spec.publish "
-        "of its own; or delete the file, or move it away: the next apply writes it anew"
+def test_the_pointer_of_another_target_is_not_overwritten(field: str, value: str, detail: str) -> None:
+    target = {"name": "default", "provider": "embedded", "scope": "demo", field: value}
+    assert read_error(pointer(target=target)) == (
+        f"specs/serving.json: belongs to another target, not overwritten: {detail}; set another spec.publish for each "
+        "target, or delete the file or move it away: the next apply writes a new one"
     )

@@ -299,7 +299,7 @@ def test_something_else_in_its_place(cloud: Cloud) -> None:
     cloud.put(PATH, b'{"rows": 3}')
     lock = cloud.lock()
     caught = failure(lambda: loads(lock.read() or "", lock.path))
-    assert caught.message == f"{PATH} is JSON, but no lockfile of reconcile"
+    assert caught.message == f"{PATH}: not a lockfile"
 
 
 def test_an_address_that_is_none() -> None:
