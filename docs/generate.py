@@ -1,6 +1,6 @@
-"""Writes the reference parts of these pages: the commands from the command line, the fields from the JSON Schemas.
+"""Write the generated parts of pages and schemas: commands, fields of manifests and targets, drift classes.
 
-Run ``python docs/generate.py``; a test fails while the pages differ from what this would write.
+Run ``python docs/generate.py``; a test fails if a file differs from what this writes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from typing import Any
 import click
 
 from reconciler.commands.main import cli
+from reconciler.domain.drift import DriftClass
 from reconciler.manifests.schema_validation import schema_text
 
 FOLDER = Path(__file__).parent
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+_DRIFT_SCHEMA = FOLDER.parent / "schemas" / "drift.schema.json"
+_CLASSES_IN_SCHEMA = re.compile(r'(?<="oneOf": )\[[^\]]*\](?=\s*\}\s*\}\s*\}\s*\Z)')
 Schema = Mapping[str, Any]
 
 
 def pages() -> dict[Path, str]:
-    """Every page that has a generated part, with the text it should have."""
+    """Return each page and schema that has a generated part, with the text that it should have."""
     texts = {page: page.read_text(encoding="utf-8") for page in sorted(FOLDER.glob("*.md"))}
-    return {page: _PART.sub(_filled, text) for page, text in texts.items() if _PART.search(text)}
+    filled = {page: _PART.sub(_filled, text) for page, text in texts.items() if _PART.search(text)}
+    return {**filled, _DRIFT_SCHEMA: _drift_schema(_DRIFT_SCHEMA.read_text(encoding="utf-8"))}
 
 
 def _filled(part: re.Match[str]) -> str:
@@ -107,8 +111,23 @@ def _meaning(field: Schema) -> str:
     return _cell(f"{field['description']}{default}{example}")
 
 
+def _drift_classes() -> str:
+    rows = [
+        f"| `{kind}` | {2 if kind.severity == 'drift' else 0} | {_cell(kind.meaning)} | {_cell(kind.remedy)} |"
+        for kind in DriftClass
+    ]
+    return "\n".join(["| class | exit status | meaning | remedy |", "|---|---|---|---|", *rows, ""])
+
+
+def _drift_schema(text: str) -> str:
+    rows = [json.dumps({"const": kind, "title": kind, "description": kind.meaning}) for kind in DriftClass]
+    listed = ",\n        ".join(rows)
+    return _CLASSES_IN_SCHEMA.sub(lambda _: f"[\n        {listed}\n      ]", text)
+
+
 _PARTS: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
+    "drift classes": _drift_classes,
     "fields of TunedModel": lambda: _fields("TunedModel"),
     "fields of Target": lambda: _fields("Target"),
 }

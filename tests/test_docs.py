@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
+import json
 import random
 import re
 import shlex
@@ -19,11 +20,11 @@ import pytest
 import yaml
 
 from reconciler.commands.main import main
+from reconciler.domain.drift import DriftClass
 from reconciler.emulator.app import create_app
 from reconciler.environment import Environment
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse
-from reconciler.planning.drift import FAILING, DriftClass
 from support.cli_world import Clock
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +91,12 @@ def test_references_are_as_generated() -> None:
 
 
 def test_the_references_are_there() -> None:
-    assert {page.name for page in generator().pages()} == {"commands.md", "manifests.md"}
+    assert {page.name for page in generator().pages()} == {
+        "commands.md",
+        "drift.md",
+        "drift.schema.json",
+        "manifests.md",
+    }
 
 
 def test_every_console_example_of_the_readme_is_real(project: Path) -> None:
@@ -145,10 +151,22 @@ def test_how_examples_are_compared(*, shown: str, real: str, agreed: bool) -> No
     assert agrees(shown, real) is agreed
 
 
-def test_the_page_about_drift_tells_every_class_as_it_is() -> None:
+def test_the_page_about_drift_has_every_class() -> None:
     page = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d) \| .+ \| .+ \|$", page, re.MULTILINE)
-    assert rows == [(str(one), "2" if one in FAILING else "0") for one in DriftClass]
+    assert rows == [(str(kind), "2" if kind.severity == "drift" else "0") for kind in DriftClass]
+
+
+def test_the_drift_schema_has_every_class() -> None:
+    schema = json.loads((ROOT / "schemas" / "drift.schema.json").read_text(encoding="utf-8"))
+    described = [(one["const"], one["description"]) for one in schema["$defs"]["driftClass"]["oneOf"]]
+    assert described == [(str(kind), kind.meaning) for kind in DriftClass]
+
+
+def test_the_help_of_drift_names_every_class_that_it_accepts() -> None:
+    text = str(generator().pages()[ROOT / "docs" / "commands.md"])
+    (row,) = re.findall(r"^\| `--fail-on .*$", text, re.MULTILINE)
+    assert [kind for kind in DriftClass if kind not in row] == [DriftClass.IN_SYNC]
 
 
 def test_the_example_on_the_page_about_drift_is_real(project: Path) -> None:

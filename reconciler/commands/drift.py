@@ -15,11 +15,12 @@ from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._runner import EventLoop
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
 from reconciler.planning.dataset_versions import loss_notices
-from reconciler.planning.drift import DriftClass, Finding, drift, judged
+from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import Observation, is_suspicious
 from reconciler.planning.planner import describe_suspicion
 from reconciler.providers.registry import connect
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 
 UnmanagedDetail = Literal["all", "none", "summary"]
-CLASSES: Final = tuple(one for one in DriftClass if one is not DriftClass.IN_SYNC)
-"""What a run can be told to fail on."""
+CLASSES: Final = tuple(kind for kind in DriftClass if kind is not DriftClass.IN_SYNC)
+"""The classes that ``--fail-on`` accepts."""
+_DEFAULT_CLASSES: Final = ", ".join(kind for kind in CLASSES if kind.severity == "drift")
+_OTHER_CLASSES: Final = ", ".join(kind for kind in CLASSES if kind.severity == "note")
 _STDIN: Final = "-"
 
 
@@ -83,7 +86,7 @@ def find_drift(env: Environment, what: CommandInput, judgement: DriftOptions) ->
         complete=project.complete,
         where=_where(what),
     )
-    findings = judged(_wanted(everything, judgement.unmanaged), judgement.fail_on)
+    findings = with_severities(_wanted(everything, judgement.unmanaged), judgement.fail_on)
     foreign = sum(one.kind is DriftClass.UNMANAGED for one in everything)
     document = drift_document(
         findings,
@@ -139,8 +142,8 @@ def _notices(project: Project) -> tuple[str, ...]:
     "--fail-on",
     multiple=True,
     metavar="CLASS,...",
-    help="What counts as drift, in place of Missing, Replaced, Failed, Degraded, Outdated, Modified and Orphaned; "
-    "repeatable.",
+    help=f"The classes of findings that exit with 2; repeatable. Default: {_DEFAULT_CLASSES}. Other classes: "
+    f"{_OTHER_CLASSES}.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option(

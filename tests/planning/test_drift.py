@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.planning.drift import FAILING, DriftClass, Finding, judged
+from reconciler.domain.drift import DriftClass, Finding
+from reconciler.planning.drift import with_severities
 from support.drift_cases import DriftCase, cases, facts
 
 CASES = cases()
@@ -29,7 +30,7 @@ def test_every_finding_says_what_it_is_about_and_what_to_do() -> None:
             assert one.message
             assert not one.message.endswith("."), name
             assert one.name or one.kind is DriftClass.UNMANAGED
-            assert one.remedy or one.kind not in FAILING, name
+            assert one.remedy or one.kind.severity == "note", name
 
 
 def test_findings_about_manifests_are_placed() -> None:
@@ -49,11 +50,11 @@ def test_every_manifest_is_told_of_and_notes_do_not_hide_that_it_is_in_sync() ->
 
 def test_what_counts_can_be_chosen() -> None:
     found = CASES["standing: another branch's generation"].findings()
-    assert judged(found, None) == found
-    chosen = judged(found, frozenset({DriftClass.CANDIDATE}))
+    assert with_severities(found, None) == found
+    chosen = with_severities(found, frozenset({DriftClass.CANDIDATE}))
     assert [(one.kind, one.severity) for one in chosen] == [("Candidate", "drift"), ("InSync", "note")]
     gone = CASES["standing: what serves is gone"].findings()
-    assert [one.severity for one in judged(gone, frozenset())] == ["note"]
+    assert [one.severity for one in with_severities(gone, frozenset())] == ["note"]
 
 
 def test_what_has_no_manifest_comes_last() -> None:

@@ -23,8 +23,9 @@ from typing import Any
 
 import yaml
 
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.model import Target
-from reconciler.planning.drift import FAILING, DriftClass, Finding, drift
+from reconciler.planning.drift import drift
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Case, at, digest_of, job, manifest
 
 CASES = Path(__file__).parent.parent / "planning" / "drift_cases"
@@ -63,7 +64,7 @@ class DriftCase(Case):
         remote = job(one["number"]) if "number" in one else one.get("remote", made.remote if made else "")
         return {
             "kind": kind,
-            "severity": one.get("severity", "drift" if DriftClass(kind) in FAILING else "note"),
+            "severity": one.get("severity", DriftClass(kind).severity),
             "name": one.get("name", made.name if made else ""),
             "key": one.get("key", made.key if made else ""),
             "remote": remote,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Capabilities, Target
-from reconciler.planning.drift import DriftClass, Finding
 from reconciler.reports.documents.plan_and_result import Document, envelope, filled
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Role, Style, counted, folded, minute, plain, told, value

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reconciler.domain.drift import DriftClass
 from reconciler.domain.errors import UsageError
-from reconciler.planning.drift import DriftClass
 from reconciler.reports.documents.check import passed_text
 from reconciler.reports.documents.dataset_diff import counts_line, remarks, sample_line
 from reconciler.reports.documents.drift import drift_summary

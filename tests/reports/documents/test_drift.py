@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
-from reconciler.planning.drift import DriftClass, Finding
 from reconciler.reports.documents.drift import drift_document, drift_summary, drift_text
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
@@ -38,14 +38,14 @@ ABOUT: dict[str, Any] = {"name": "numbers", "file": "numbers.yaml", "place": PLA
 
 def modified(field: str, declared: object, live: object, **fields: Any) -> Finding:
     told = {"since": "2026-01-01T13:00:00Z", "remedy": "reconcile apply", **ABOUT, **fields}
-    message = f"{KEY} is at the service not what is declared"
+    message = f"{KEY} differs from the manifest"
     return Finding(DriftClass.MODIFIED, message, "drift", field=field, declared=declared, live=live, **told)
 
 
 IN_SYNC = Finding(DriftClass.IN_SYNC, "it is as declared", "note", since="2026-01-01T12:00:00Z", **ABOUT)
 ORPHANED = Finding(
     DriftClass.ORPHANED,
-    "no manifest declares it any more, and nothing of it is left at the service",
+    "no manifest declares it; none of its generations still exists",
     "drift",
     name="words",
     file="words.yaml",
@@ -53,7 +53,7 @@ ORPHANED = Finding(
 )
 FOREIGN = Finding(
     DriftClass.UNMANAGED,
-    "Poems is nobody's here, and stays as it is",
+    "Poems is not managed by this project",
     "note",
     remote="tunedModels/poems",
     field="baseModel",
@@ -85,18 +85,18 @@ def test_findings_that_differ_in_their_fields_alone_are_told_as_one() -> None:
         """
         specs/numbers.yaml
           ! numbers              Modified since 2026-01-01 13:00
-              why                number-generator-3kq7w2ma is at the service not what is declared
+              why                number-generator-3kq7w2ma differs from the manifest
               generation         number-generator-3kq7w2ma
               differs            displayName: "not mine", declared counter
                                  sampling.topK: unset, declared 40
               remedy             reconcile apply
         specs/words.yaml
           ! words                Orphaned
-              why                no manifest declares it any more, and nothing of it is left at the service
+              why                no manifest declares it; none of its generations still exists
               remedy             reconcile forget words
         without a manifest in specs
           i tunedModels/poems    Unmanaged since 2026-01-01 11:00
-              why                Poems is nobody's here, and stays as it is
+              why                Poems is not managed by this project
               differs            baseModel: models/text-bison-001
         Note: the data is gone
         1 foreign model is unmanaged and stays untouched.
@@ -137,7 +137,7 @@ def test_the_document_says_where_and_whether_it_counts() -> None:
         "declared": "counter",
         "live": "mine",
         "since": "2026-01-01T13:00:00Z",
-        "message": f"{KEY} is at the service not what is declared",
+        "message": f"{KEY} differs from the manifest",
         "remedy": "reconcile apply",
     }
     assert (document["exitStatus"], document["drifted"]) == (2, True)
