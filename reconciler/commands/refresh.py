@@ -36,8 +36,8 @@ from reconciler.state.conflict_markers import has_conflict_markers, split_sides
 from reconciler.state.json_reader import UPGRADE
 from reconciler.state.lock_store import LockFile
 from reconciler.state.lockfile import dumps, loads
-from reconciler.state.merge import Merged, merge
-from reconciler.state.refresh import refreshed, remarks
+from reconciler.state.merge import MergeResult, merge
+from reconciler.state.refresh import refresh_events, refresh_notices
 
 if TYPE_CHECKING:
     from reconciler.domain.model import Manifest, Target
@@ -159,8 +159,8 @@ async def _rebuilt(env: Environment, what: CommandInput, project: Project) -> tu
         raise ReconcileError(describe_suspicion(lock, seen))
     manifests = _resolved(env, project, seen)
     complete = project.complete and not project.workspace.errors
-    after = reduce(record, refreshed(lock, seen, manifests, target, complete=complete), lock)
-    return after, tuple(remarks(lock, after, seen, manifests, target.scope))
+    after = reduce(record, refresh_events(lock, seen, manifests, target, complete=complete), lock)
+    return after, tuple(refresh_notices(lock, after, seen, manifests, target.scope))
 
 
 def _resolved(env: Environment, project: Project, seen: Observation) -> tuple[Manifest, ...]:
@@ -178,7 +178,7 @@ def _save(project: Project, before: str | None, text: str) -> None:
     project.store.write(text)
 
 
-def merge_files(base: Path, ours: Path, theirs: Path) -> Merged:
+def merge_files(base: Path, ours: Path, theirs: Path) -> MergeResult:
     """Git's merge driver: unite three versions of a lockfile, and write the result over ``ours``.
 
     An empty ``base`` is none. Neither target nor manifests are read, and no service is asked.

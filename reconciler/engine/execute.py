@@ -40,7 +40,7 @@ from reconciler.planning.events import (
     Withdrawn,
 )
 from reconciler.planning.generations import EXPECTED_STATES, Observation, desired_content
-from reconciler.state.record import asked_for, taken_up
+from reconciler.state.generation_record import adopted_generation, requested_generation
 
 _REFUSALS = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
@@ -149,7 +149,7 @@ class Executor:
         mark = desired_content(manifest, self._target.scope, action.attempt).mark()
         answer = await self._ask(manifest, mark)
         if isinstance(answer, Created):
-            locked = asked_for(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
+            locked = requested_generation(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
             operation, steps = answer.handle.operation, answer.total_steps
             locked = replace(locked, operation=operation, total_steps=steps)
             self.started.add(locked.remote)
@@ -181,7 +181,7 @@ class Executor:
 
     def _intend(self, manifest: Manifest, mark: Mark) -> None:
         """On disk before the service hears of it: a run that is cut off now leaves a trace, as no id will."""
-        locked = asked_for(manifest, mark, remote="", state=State.INTENDED)
+        locked = requested_generation(manifest, mark, remote="", state=State.INTENDED)
         self._found(manifest, Intended(manifest.name, manifest.file, locked))
         self._recorder.flush()
 
@@ -225,7 +225,7 @@ class Executor:
         mark = model.mark
         if mark is None:
             raise AssertionError("only what bears our mark is adopted")
-        self._found(manifest, Adopted(manifest.name, manifest.file, taken_up(manifest, mark, model)))
+        self._found(manifest, Adopted(manifest.name, manifest.file, adopted_generation(manifest, mark, model)))
 
     def _found(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
         """The first generation of a manifest opens its block in the lock, which then takes what was declared."""

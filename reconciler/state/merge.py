@@ -1,7 +1,7 @@
-"""Uniting two lockfiles that grew apart, by what they mean: what either side learnt is kept.
+"""Merge two versions of a lockfile value by value, and keep what either side recorded.
 
-Each value is merged on its own: the side that changed it relative to the common ancestor wins, and only where both
-changed it differently there is something to decide. The decisions do not depend on which side is which.
+The side that changed a value relative to the common ancestor wins; where both changed it, a rule decides. No rule
+depends on which side is ours.
 """
 
 from __future__ import annotations
@@ -17,47 +17,45 @@ from reconciler.domain.lock import EARLIEST, OWNER_FIELDS, Lock, LockedGeneratio
 from reconciler.domain.model import State
 
 _T = TypeVar("_T")
-Settle = Callable[[Any, Any, Any], Any]
-"""From the ancestor's value and two different ones to the one that counts, whichever order the two come in."""
+Rule = Callable[[Any, Any, Any], Any]
+"""From the ancestor's value and two different values to the merged one; symmetric in the last two."""
 
 ABSENT: Final = object()
-"""The ancestor's value where it has none: it equals nothing."""
+"""The ancestor's value where there is no ancestor; equal to no value."""
 
 
-def pick_changed(base: Any, ours: _T, theirs: _T, settle: Settle) -> _T:
-    """The value that was changed, where only one side did that."""
+def pick_changed(base: Any, ours: _T, theirs: _T, rule: Rule) -> _T:
+    """Return the value of the side that changed it; the rule decides where both did."""
     if theirs in (ours, base):
         return ours
-    settled: _T = theirs if ours == base else settle(base, ours, theirs)
-    return settled
+    merged: _T = theirs if ours == base else rule(base, ours, theirs)
+    return merged
 
 
 def prefer_nonempty(_base: object, ours: _T, theirs: _T) -> _T:
-    """The value that says more; of two that say as much always the same one."""
-    return max(ours, theirs, key=lambda one: (one not in (None, "", (), {}), len(repr(one)), repr(one)))
+    """Return the value that is not empty; of two such values the longer one."""
+    return max(ours, theirs, key=lambda value: (value not in (None, "", (), {}), len(repr(value)), repr(value)))
 
 
-def later(_base: object, ours: str, theirs: str) -> str:
-    """The later one of two RFC 3339 times; an empty one is earlier than any."""
-    return max(ours, theirs, key=lambda one: (parse_time(one) or EARLIEST, one))
+def latest(_base: object, ours: str, theirs: str) -> str:
+    """Return the later of two RFC 3339 times; an empty one is the earliest."""
+    return max(ours, theirs, key=lambda time: (parse_time(time) or EARLIEST, time))
 
 
 def merge_sets(base: Iterable[str], ours: Iterable[str], theirs: Iterable[str]) -> tuple[str, ...]:
-    """A set as both sides changed it: what either added, without what either removed."""
-    before, one, other = set(base), set(ours), set(theirs)
-    kept = (one & other) | ((one ^ other) - before)
+    """Return the set with what either side added, and without what either side removed."""
+    before, left, right = set(base), set(ours), set(theirs)
+    kept = (left & right) | ((left ^ right) - before)
     return (*(key for key in base if key in kept), *sorted(kept - before))
 
 
-def joined(_base: object, ours: str, theirs: str) -> str:
-    """Both reasons, where neither holds the other."""
-    short, long = sorted((ours, theirs), key=lambda one: (len(one), one))
+def join_reasons(_base: object, ours: str, theirs: str) -> str:
+    """Return both texts, or the longer one where it contains the other."""
+    short, long = sorted((ours, theirs), key=lambda text: (len(text), text))
     return long if short in long else "; ".join(sorted((ours, theirs)))
 
 
-_NEW: Final = LockedModel("")
-"""What both sides began with where the ancestor does not hold a model."""
-_COURSE: Final = (
+_BY_PROGRESS: Final = (
     State.INTENDED,
     State.CREATING,
     State.ACTIVE,
@@ -66,9 +64,8 @@ _COURSE: Final = (
     State.FAILED,
     State.DELETED,
 )
-"""The states of one training, those last that are known last; what failed may be swept away, and goes on holding its
-manifest."""
-_PRESENCE: Final = (
+"""The states of one training, the last known last. A failure outlives the model: it holds the manifest."""
+_BY_PRECEDENCE: Final = (
     State.ACTIVE,
     State.CREATING,
     State.FAILED,
@@ -77,57 +74,58 @@ _PRESENCE: Final = (
     State.DELETED,
     State.INTENDED,
 )
-"""Which of two trainings of one key counts, the first of them, as it does when a service shows both."""
+"""Of two trainings with one key the first of these states is kept, as when the service lists both."""
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
-    """The lock that holds what both sides say, and sentences about what had to be decided."""
+class MergeResult:
+    """The merged lock, and a note about each conflict that a rule decided."""
 
     lock: Lock
     notes: tuple[str, ...] = ()
 
 
-def merge(base: Lock | None, ours: Lock, theirs: Lock) -> Merged:
-    """Both sides as one lock; ``base`` is their common ancestor, ``None`` where nobody knows it.
+def merge(base: Lock | None, ours: Lock, theirs: Lock) -> MergeResult:
+    """Merge two locks; ``base`` is their common ancestor, ``None`` where it is unknown.
 
-    Without it nothing can be told to have been removed, so what one side alone holds is kept.
+    Without an ancestor nothing counts as removed, so everything that either side has is kept.
 
     Raises:
-        ReconcileError: when the sides belong to different providers, projects, locations or scopes.
+        ReconcileError: the sides belong to different providers, projects, locations or scopes.
     """
-    _require_one_owner(ours, theirs)
-    before = base if base and _strangers(base, ours) is None and _strangers(base, theirs) is None else Lock()
+    _require_same_owner(ours, theirs)
+    related = base and not _differing_owner_field(base, ours) and not _differing_owner_field(base, theirs)
+    ancestor = base if base and related else Lock()
     models: dict[str, LockedModel] = {}
     notes: list[str] = []
     for name in sorted(ours.models.keys() | theirs.models.keys()):
-        found, told = _model(name, *(lock.models.get(name) for lock in (before, ours, theirs)))
-        notes += told
-        if found:
-            models[name] = found
-    target = pick_changed(before.target, ours.target, theirs.target, _target)
-    return Merged(Lock(target, models), tuple(notes))
+        model = _merge_model(name, notes, *(lock.models.get(name) for lock in (ancestor, ours, theirs)))
+        if model:
+            models[name] = model
+    target = pick_changed(ancestor.target, ours.target, theirs.target, _merge_target)
+    return MergeResult(Lock(target, models), tuple(notes))
 
 
-def _require_one_owner(ours: Lock, theirs: Lock) -> None:
-    name = _strangers(ours, theirs)
+def _require_same_owner(ours: Lock, theirs: Lock) -> None:
+    name = _differing_owner_field(ours, theirs)
     if name:
-        sides = sorted(str(getattr(lock.target, name)) for lock in (ours, theirs))
+        values = sorted(str(getattr(lock.target, name)) for lock in (ours, theirs))
         raise ReconcileError(
-            f"the sides of this merge belong to another {name} each: {sides[0]} and {sides[1]}",
-            "take the side of the target that is meant (git checkout --ours FILE, or --theirs, then git add FILE), "
-            "and run reconcile refresh",
+            f"the sides of this merge differ in the {name} of their target: {values[0]} and {values[1]}",
+            "choose one side (git checkout --ours FILE, or --theirs, then git add FILE), and run reconcile refresh",
         )
 
 
-def _strangers(one: Lock, other: Lock) -> str | None:
-    """The first field by which two locks belong to different targets; ``None`` where they belong together."""
-    if one.target is None or other.target is None:
+def _differing_owner_field(left: Lock, right: Lock) -> str | None:
+    """Return the first field by which two locks belong to different targets, or ``None``."""
+    if left.target is None or right.target is None:
         return None
-    return next((name for name in OWNER_FIELDS if getattr(one.target, name) != getattr(other.target, name)), None)
+    return next((name for name in OWNER_FIELDS if getattr(left.target, name) != getattr(right.target, name)), None)
 
 
-def _target(base: LockedTarget | None, ours: LockedTarget | None, theirs: LockedTarget | None) -> LockedTarget | None:
+def _merge_target(
+    base: LockedTarget | None, ours: LockedTarget | None, theirs: LockedTarget | None
+) -> LockedTarget | None:
     if ours is None or theirs is None:
         return ours or theirs
     before = base.limits if base else {}
@@ -143,26 +141,24 @@ def _target(base: LockedTarget | None, ours: LockedTarget | None, theirs: Locked
 
 
 def _lower(_base: object, ours: int | None, theirs: int | None) -> int | None:
-    """A plan says so when a limit was raised; what was lifted on one side only counts as the other has it."""
+    """Return the lower limit: a later plan reports that a limit was raised."""
     return ours if theirs is None else theirs if ours is None else min(ours, theirs)
 
 
-def _model(
-    name: str, base: LockedModel | None, ours: LockedModel | None, theirs: LockedModel | None
-) -> tuple[LockedModel | None, list[str]]:
-    notes: list[str] = []
-
-    def settle(before: LockedModel | None, one: LockedModel | None, other: LockedModel | None) -> LockedModel | None:
-        if one is None or other is None:
+def _merge_model(
+    name: str, notes: list[str], base: LockedModel | None, ours: LockedModel | None, theirs: LockedModel | None
+) -> LockedModel | None:
+    def rule(base: LockedModel | None, ours: LockedModel | None, theirs: LockedModel | None) -> LockedModel | None:
+        if ours is None or theirs is None:
             notes.append(f"{name} was removed from the lockfile on one side and changed on the other: it is kept")
-            return one or other
-        return _Union(name, before or _NEW, one, other, notes).model()
+            return ours or theirs
+        return _ModelMerge(name, base or LockedModel(""), ours, theirs, notes).merge()
 
-    return pick_changed(base, ours, theirs, settle), notes
+    return pick_changed(base, ours, theirs, rule)
 
 
-class _Union:
-    """One model that both sides changed, or that both of them added."""
+class _ModelMerge:
+    """The merge of one model that both sides changed or added."""
 
     def __init__(self, name: str, base: LockedModel, ours: LockedModel, theirs: LockedModel, notes: list[str]) -> None:
         self._name = name
@@ -170,180 +166,178 @@ class _Union:
         self._sides = (ours, theirs)
         self._notes = notes
 
-    def model(self) -> LockedModel:
-        merged = LockedModel(**{one.name: self._of_model(one.name) for one in fields(LockedModel)})
-        merged = replace(merged, generations=tuple(self._explained(one, merged) for one in merged.generations))
+    def merge(self) -> LockedModel:
+        merged = LockedModel(**{field.name: self._merge_field(field.name) for field in fields(LockedModel)})
+        generations = tuple(self._without_stale_reason(generation, merged) for generation in merged.generations)
+        merged = replace(merged, generations=generations)
         serving = self._serving(merged)
-        self._tell_of_loss(merged, serving)
+        self._note_lost(merged, serving)
         return replace(merged, serving=serving)
 
-    def _of_model(self, field: str) -> Any:
-        if field == "generations":
-            return tuple(sorted(self._generations(), key=lambda one: (one.created_at, one.key), reverse=True))
-        settled: Mapping[str, Settle] = {
+    def _merge_field(self, name: str) -> Any:
+        if name == "generations":
+            return tuple(
+                sorted(
+                    self._generations(), key=lambda generation: (generation.created_at, generation.key), reverse=True
+                )
+            )
+        rules: Mapping[str, Rule] = {
             "rejected": merge_sets,
             "serving": self._promoted_last,
             "published": self._promoted_last,
         }
-        ours, theirs = (getattr(side, field) for side in self._sides)
-        return pick_changed(getattr(self._base, field), ours, theirs, settled.get(field, prefer_nonempty))
+        ours, theirs = (getattr(side, name) for side in self._sides)
+        return pick_changed(getattr(self._base, name), ours, theirs, rules.get(name, prefer_nonempty))
 
-    # what serves
+    def _note(self, text: str) -> None:
+        self._notes.append(f"{self._name}: {text}")
+
+    # the serving generation
 
     def _promoted_last(self, _base: str | None, ours: str | None, theirs: str | None) -> str | None:
-        keys = (key for key in (ours, theirs) if key)
-        return max(keys, key=lambda key: (self._promoted(key), key), default=None)
+        return self._latest_promotion(key for key in (ours, theirs) if key)
 
-    def _promoted(self, key: str) -> datetime:
-        found = (side.generation(key) for side in self._sides)
-        return max((parse_time(one.promote_time) or EARLIEST for one in found if one), default=EARLIEST)
+    def _latest_promotion(self, keys: Iterable[str]) -> str | None:
+        return max(keys, key=lambda key: (self._promote_time(key), key), default=None)
+
+    def _promote_time(self, key: str) -> datetime:
+        recorded = (side.generation(key) for side in self._sides)
+        times = (parse_time(generation.promote_time) or EARLIEST for generation in recorded if generation)
+        return max(times, default=EARLIEST)
 
     def _serving(self, merged: LockedModel) -> str | None:
-        """What serves, of which one side may not know that it was rejected."""
-        chosen = merged.serving
-        if chosen in merged.rejected and not any(_serves_rejected(side, chosen) for side in self._sides):
-            others = {side.serving for side in (*self._sides, self._base)} - {None, *merged.rejected}
-            left = [one.key for one in merged.generations if one.key in others]
-            chosen = max(left, key=lambda key: (self._promoted(key), key), default=None)
-            self._notes.append(
-                f"{self._name}: {merged.serving} does not serve, as it was rejected on one side; "
-                f"{chosen or 'nothing'} serves"
+        """Return the serving key; one that only the other side rejected is replaced."""
+        key = merged.serving
+        if key in merged.rejected and not any(side.serving == key and key in side.rejected for side in self._sides):
+            candidates = {side.serving for side in (*self._sides, self._base)} - {None, *merged.rejected}
+            key = self._latest_promotion(
+                generation.key for generation in merged.generations if generation.key in candidates
             )
-            return chosen
+            self._note(
+                f"{merged.serving} is not serving because one side rejected it; "
+                f"{f'{key} is serving' if key else 'no generation is serving'}"
+            )
+            return key
         ours, theirs = (side.serving for side in self._sides)
         if ours != theirs and self._base.serving not in (ours, theirs):
-            self._notes.append(self._decision(ours, theirs, chosen))
-        return chosen
+            self._note_promotions(ours, theirs, key)
+        return key
 
-    def _decision(self, ours: str | None, theirs: str | None, chosen: str | None) -> str:
+    def _note_promotions(self, ours: str | None, theirs: str | None, key: str | None) -> None:
         if ours is None or theirs is None:
-            return f"{self._name}: one side lets {chosen} serve, and the other nothing any more; {chosen} serves"
-        told = " and ".join(map(self._dated, sorted((ours, theirs))))
-        return f"{self._name}: both sides let another generation serve, {told}; {chosen} serves, as the later one"
+            self._note(f"one side promoted {key}, and on the other no generation is serving; {key} is serving")
+        else:
+            promoted = " and ".join(map(self._dated, sorted((ours, theirs))))
+            self._note(f"the sides promoted different generations, {promoted}; {key} is serving as the later one")
 
     def _dated(self, key: str) -> str:
-        moment = self._promoted(key)
-        return key if moment == EARLIEST else f"{key} (since {moment:%Y-%m-%d %H:%M:%S})"
+        time = self._promote_time(key)
+        return key if time == EARLIEST else f"{key} (since {time:%Y-%m-%d %H:%M:%S})"
 
-    def _tell_of_loss(self, merged: LockedModel, serving: str | None) -> None:
-        one = merged.generation(serving)
-        known = (side.generation(serving) for side in self._sides if side.serving == serving)
-        if one and one.state is not State.ACTIVE and any(it and it.state is State.ACTIVE for it in known):
-            self._notes.append(
-                f"{self._name}: {serving} serves on one side, and the other records it as {one.state}; "
-                "run reconcile apply to mend that"
+    def _note_lost(self, merged: LockedModel, key: str | None) -> None:
+        generation = merged.generation(key)
+        recorded = (side.generation(key) for side in self._sides if side.serving == key)
+        was_ready = any(version.state is State.ACTIVE for version in recorded if version)
+        if generation and generation.state is not State.ACTIVE and was_ready:
+            self._note(
+                f"{key} is serving on one side and {generation.state} on the other; run reconcile apply to fix this"
             )
 
     # generations
 
     def _generations(self) -> Iterator[LockedGeneration]:
         ours, theirs = self._sides
-        keys = dict.fromkeys(one.key for side in self._sides for one in side.generations)
-        for key in keys:
-            found = pick_changed(
-                self._base.generation(key), ours.generation(key), theirs.generation(key), self._one_generation
+        for key in dict.fromkeys(generation.key for side in self._sides for generation in side.generations):
+            merged = pick_changed(
+                self._base.generation(key), ours.generation(key), theirs.generation(key), self._merge_generation
             )
-            if found or (found := self._begun_to_serve(key)):
-                yield found
+            if merged or (merged := self._newly_serving(key)):
+                yield merged
 
-    def _begun_to_serve(self, key: str) -> LockedGeneration | None:
-        """What one side removed, and the other lets serve."""
-        return next(
-            (side.generation(key) for side in self._sides if side.serving == key and self._base.serving != key), None
-        )
+    def _newly_serving(self, key: str) -> LockedGeneration | None:
+        """Return the generation of that key if one side promoted it; the other side removed it."""
+        sides = (side for side in self._sides if side.serving == key and self._base.serving != key)
+        return next((side.generation(key) for side in sides), None)
 
-    def _one_generation(
+    def _merge_generation(
         self, base: LockedGeneration | None, ours: LockedGeneration | None, theirs: LockedGeneration | None
     ) -> LockedGeneration | None:
         if ours is None or theirs is None:
             kept = ours or theirs
             if base and kept:
-                self._notes.append(
-                    f"{self._name}: {kept.key} was removed on one side and changed on the other: it is kept"
-                )
+                self._note(f"{kept.key} was removed on one side and changed on the other: it is kept")
             return kept
         if not _is_same_training(ours, theirs):
-            return self._one_training(base, ours, theirs)
-        leader = max(ours, theirs, key=_knowledge)
-        merged = _by_field(base, ours, theirs, _GENERATION)
+            return self._pick_training(base, ours, theirs)
+        merged = _merge_fields(base, ours, theirs)
+        last = max(ours, theirs, key=_progress)
         state, failure = pick_changed(
             (base.state, base.failure) if base else ABSENT,
             (ours.state, ours.failure),
             (theirs.state, theirs.failure),
-            lambda *_: (leader.state, leader.failure),
+            lambda *_: (last.state, last.failure),
         )
-        if ours.checks and theirs.checks and merged.checks and not _is_settled(base, ours, theirs, "checks"):
-            self._notes.append(
-                f"{self._name}: the checks of {merged.key} went otherwise on each side; {merged.checks.failed} of "
-                f"{merged.checks.passed + merged.checks.failed} failed by the result that is kept"
-            )
+        before = base.checks if base else ABSENT
+        if ours.checks != theirs.checks and before not in (ours.checks, theirs.checks):
+            self._note_checks(ours, theirs, merged)
         return replace(merged, state=state, failure=failure)
 
-    def _one_training(
+    def _note_checks(self, ours: LockedGeneration, theirs: LockedGeneration, merged: LockedGeneration) -> None:
+        if ours.checks and theirs.checks and merged.checks:
+            failed, total = merged.checks.failed, merged.checks.passed + merged.checks.failed
+            self._note(
+                f"the results of the checks of {merged.key} differ; the result with {failed} of {total} failed is kept"
+            )
+
+    def _pick_training(
         self, base: LockedGeneration | None, ours: LockedGeneration, theirs: LockedGeneration
     ) -> LockedGeneration:
-        """Of two trainings under one key the one that was begun since, or else the one that every run would keep."""
-        begun = [one for one in (ours, theirs) if base is None or not _is_same_training(base, one)]
-        kept = min(begun, key=_precedence)
-        remotes = sorted({one.remote for one in begun if one.remote})
+        """Return the training that is newer than the ancestor; of two such the one that every run would keep."""
+        new = [generation for generation in (ours, theirs) if base is None or not _is_same_training(base, generation)]
+        kept = min(new, key=_precedence)
+        remotes = sorted({generation.remote for generation in new if generation.remote})
         if len(remotes) > 1:
-            self._notes.append(
-                f"{self._name}: {kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} counts"
-            )
-        rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, joined)
+            self._note(f"{kept.key} was trained on both sides, as {' and '.join(remotes)}; {kept.remote} is kept")
+        rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, join_reasons)
         return replace(kept, rejection=rejection)
 
-    def _explained(self, one: LockedGeneration, merged: LockedModel) -> LockedGeneration:
-        """Without the reason of a rejection that one side has taken back."""
-        restored = one.key not in merged.rejected and any(one.key in side.rejected for side in self._sides)
-        return replace(one, rejection="") if restored else one
+    def _without_stale_reason(self, generation: LockedGeneration, merged: LockedModel) -> LockedGeneration:
+        """Remove the reason of a rejection that one side revoked."""
+        key = generation.key
+        revoked = key not in merged.rejected and any(key in side.rejected for side in self._sides)
+        return replace(generation, rejection="") if revoked else generation
 
 
-def _serves_rejected(model: LockedModel, key: str | None) -> bool:
-    return key is not None and model.serving == key and key in model.rejected
-
-
-def _is_settled(base: object, ours: object, theirs: object, field: str) -> bool:
-    """Whether at most one side changed a field."""
-    before, one, other = (getattr(it, field, ABSENT) for it in (base, ours, theirs))
-    return one == other or before in (one, other)
-
-
-def _by_field(
-    base: LockedGeneration | None, ours: LockedGeneration, theirs: LockedGeneration, settle: Mapping[str, Settle]
-) -> LockedGeneration:
-    names = [one.name for one in fields(LockedGeneration)]
+def _merge_fields(base: LockedGeneration | None, ours: LockedGeneration, theirs: LockedGeneration) -> LockedGeneration:
+    rules: Mapping[str, Rule] = {"promote_time": latest, "rejection": join_reasons, "checks": _worse_checks}
     values = {
         name: pick_changed(
             getattr(base, name) if base else ABSENT,
             getattr(ours, name),
             getattr(theirs, name),
-            settle.get(name, prefer_nonempty),
+            rules.get(name, prefer_nonempty),
         )
-        for name in names
+        for name in (field.name for field in fields(LockedGeneration))
     }
     return LockedGeneration(**values)
 
 
-def _is_same_training(one: LockedGeneration, other: LockedGeneration) -> bool:
-    if one.remote != other.remote:
+def _is_same_training(left: LockedGeneration, right: LockedGeneration) -> bool:
+    if left.remote != right.remote:
         return False
-    return not (one.create_time and other.create_time) or parse_time(one.create_time) == parse_time(other.create_time)
+    return not (left.create_time and right.create_time) or parse_time(left.create_time) == parse_time(right.create_time)
 
 
-def _knowledge(one: LockedGeneration) -> tuple[int, bool, str]:
-    return _COURSE.index(one.state), one.failure is not None, repr(one.failure)
+def _progress(generation: LockedGeneration) -> tuple[int, bool, str]:
+    return _BY_PROGRESS.index(generation.state), generation.failure is not None, repr(generation.failure)
 
 
-def _precedence(one: LockedGeneration) -> tuple[int, datetime, str, str]:
-    return _PRESENCE.index(one.state), one.created_at, one.remote, repr(one)
+def _precedence(generation: LockedGeneration) -> tuple[int, datetime, str, str]:
+    return _BY_PRECEDENCE.index(generation.state), generation.created_at, generation.remote, repr(generation)
 
 
-def _worse(base: RecordedChecks | None, ours: RecordedChecks | None, theirs: RecordedChecks | None) -> Any:
-    """The result of checks that the ancestor did not know, and of two such the worse."""
-    known = base.digest if isinstance(base, RecordedChecks) else ""
-    results = [one for one in (ours, theirs) if one]
-    return max(results, key=lambda one: (one.digest != known, one.failed, repr(one)), default=None)
-
-
-_GENERATION: Final[Mapping[str, Settle]] = {"promote_time": later, "rejection": joined, "checks": _worse}
+def _worse_checks(base: RecordedChecks | None, ours: RecordedChecks | None, theirs: RecordedChecks | None) -> Any:
+    """Return the result of checks that the ancestor does not have; of two such the one with more failures."""
+    before = base.digest if isinstance(base, RecordedChecks) else ""
+    results = [checks for checks in (ours, theirs) if checks]
+    return max(results, key=lambda checks: (checks.digest != before, checks.failed, repr(checks)), default=None)

@@ -1,13 +1,14 @@
-"""Rebuilding a lock from manifests and service: what it is brought up to date with, and what nobody can tell."""
+"""Rebuild or update a lock from manifests and live state, and report what could not be rebuilt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Final
 
 from reconciler.domain.lock import Lock, LockedGeneration, record_target
-from reconciler.domain.model import Manifest, RemoteModel, Source, State, Target
+from reconciler.domain.model import Manifest, Source, State, Target
+from reconciler.domain.text import join_names
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -31,149 +32,155 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
-from reconciler.state.record import pieced_together, taken_up
+from reconciler.state.generation_record import adopted_generation, outdated_generation
 
-_ENDS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
+_END_EVENTS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
     State.ACTIVE: Completed,
     State.FAILED: Failed,
     State.CANCELLED: Cancelled,
 }
-_SOME: Final = 3
-"""How many names a sentence tells."""
+_MOST_NAMES: Final = 3
+"""How many names a notice lists."""
 
 
-def refreshed(
+def refresh_events(
     lock: Lock, observation: Observation, manifests: Iterable[Manifest], target: Target, *, complete: bool
 ) -> tuple[Event, ...]:
-    """The events that bring a lock in line with manifests and service; none of them lets anything serve.
+    """Return the events that bring a lock in line with manifests and live state; none promotes a generation.
 
-    ``manifests`` name the parent generations that they are tuned from. A manifest without a record gets every
-    generation that bears its mark. To one with a record only what it asks for is added: other generations of ours may
-    belong to another branch.
+    The manifests must name their parent generations. A manifest without a record gets every generation with its mark.
+    One with a record gets only the generations that match it: others can belong to another branch. ``complete`` means
+    that all manifests of the root were read.
     """
-    wanted = {manifest.name: manifest for manifest in manifests}
+    by_name = {manifest.name: manifest for manifest in manifests}
     events: tuple[Event, ...] = ()
     steps: tuple[Callable[[Lock], Iterator[Event]], ...] = (
-        lambda now: _declared(now, wanted, target),
-        lambda now: observed_events(now, observation, target.scope, wanted, complete=complete),
-        lambda now: _facts(now, observation, target.scope),
-        lambda now: _found(now, observation, wanted, target.scope),
+        lambda current: _manifest_events(current, by_name, target),
+        lambda current: observed_events(current, observation, target.scope, by_name, complete=complete),
+        lambda current: _completed_records(current, observation, target.scope),
+        lambda current: _adoptions(current, observation, by_name, target.scope),
     )
     for step in steps:
         events += tuple(step(reduce(record, events, lock)))
     return events
 
 
-def _declared(lock: Lock, wanted: Mapping[str, Manifest], target: Target) -> Iterator[Event]:
-    """Limits that the target has changed since stay unrecorded: the next plan is to tell of them."""
+def _manifest_events(lock: Lock, manifests: Mapping[str, Manifest], target: Target) -> Iterator[Event]:
+    """Yield events for the target, renames and declarations; changed limits are left for the next plan to report."""
     if lock.target is None:
         yield Targeted(record_target(target))
-    for event in find_moved(lock, wanted.values()):
+    for event in find_moved(lock, manifests.values()):
         yield event
         if isinstance(event, Renamed) and not target.publish:
-            yield Published(event.former, None)  # nobody is left to be told
-    yield from map(_declaration, wanted.values())
+            yield Published(event.former, None)  # no pointer has the old name
+    yield from map(_declaration, manifests.values())
 
 
 def _declaration(manifest: Manifest) -> Declared:
     return Declared(manifest.name, manifest.file, manifest.lifecycle.protect)
 
 
-def _facts(lock: Lock, observation: Observation, scope: str) -> Iterator[Event]:
-    """What a service says of trainings that ended as recorded, and the record lacks or has otherwise."""
+def _completed_records(lock: Lock, observation: Observation, scope: str) -> Iterator[Event]:
+    """Yield events for trainings that ended as recorded, but whose record lacks details that the service returns."""
     for name, model in lock.models.items():
-        for one in model.generations:
-            live = find_live_model(one, scope, name, observation)
-            if live and live.state is one.state and live.state in _ENDS and observed(one, live) != one:
-                yield _ENDS[live.state](name, one.key, live)
+        for generation in model.generations:
+            live = find_live_model(generation, scope, name, observation)
+            if live is None or live.state is not generation.state or live.state not in _END_EVENTS:
+                continue
+            if observed(generation, live) != generation:
+                yield _END_EVENTS[live.state](name, generation.key, live)
 
 
-def _found(lock: Lock, observation: Observation, wanted: Mapping[str, Manifest], scope: str) -> Iterator[Event]:
-    parents = dict(_keys_by_remote(lock, observation, wanted.values(), scope))
-    for name, known in _unrecorded(lock, observation, wanted.values(), scope):
-        manifest = wanted[name]
-        one = _recorded(known, manifest, parents)
-        if one and (satisfies(known, manifest) or _is_without_record(lock, name)):
-            yield Adopted(name, manifest.file, one)
+def _adoptions(lock: Lock, observation: Observation, manifests: Mapping[str, Manifest], scope: str) -> Iterator[Event]:
+    unrecorded = tuple(_unrecorded(lock, observation, manifests.values(), scope))
+    parents = _sources_by_remote(lock, unrecorded)
+    for name, known in unrecorded:
+        manifest = manifests[name]
+        generation = _adopted(known, manifest, parents)
+        if generation and (satisfies(known, manifest) or _has_no_record(lock, name)):
+            yield Adopted(name, manifest.file, generation)
             yield _declaration(manifest)
 
 
-def _is_without_record(lock: Lock, name: str) -> bool:
+def _has_no_record(lock: Lock, name: str) -> bool:
     return name not in lock.models or not lock.models[name].generations
 
 
 def _unrecorded(
-    lock: Lock, observation: Observation, manifests: Iterable[Manifest], scope: str
+    lock: Lock, observation: Observation, manifests: Collection[Manifest], scope: str
 ) -> Iterator[tuple[str, ResolvedGeneration]]:
-    """The generations that bear our mark and a manifest's name, and that the lock does not hold."""
-    manifests = tuple(manifests)
+    """Yield the live generations with the mark of a manifest that the lock does not have."""
     marked = marked_models(scope, observation, lock, manifests)
     for manifest in manifests:
-        for known in resolve_generations(
-            manifest.name, scope, lock.models.get(manifest.name), observation, marked.get(manifest.name, ())
-        ):
+        name = manifest.name
+        for known in resolve_generations(name, scope, lock.models.get(name), observation, marked.get(name, ())):
             if known.locked is None:
-                yield manifest.name, known
+                yield name, known
 
 
-def _recorded(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str, Source]) -> LockedGeneration | None:
-    """``None`` where the service does not say what a generation was tuned from, which every record does."""
+def _adopted(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str, Source]) -> LockedGeneration | None:
+    """Return the record, or ``None`` where the service does not return the source of the generation."""
     if known.live is None:
         return None
     if satisfies(known, manifest):
-        return taken_up(manifest, known.mark, known.live)
+        return adopted_generation(manifest, known.mark, known.live)
     source = parents.get(known.source.remote, known.source) if known.source else None
-    return pieced_together(known.mark, source, known.live) if source else None
+    return outdated_generation(known.mark, source, known.live) if source else None
 
 
-def _keys_by_remote(
-    lock: Lock, observation: Observation, manifests: Iterable[Manifest], scope: str
-) -> Iterator[tuple[str, Source]]:
-    """What a service calls the parent of a child, as the lock calls it."""
-    for name, known in _unrecorded(lock, observation, manifests, scope):
-        yield from ((remote, Source(tuned_model=name, key=known.key)) for remote in _remotes(known.remote, known.live))
-    for name, model in lock.models.items():
-        for one in model.generations:
-            remotes = {one.remote, one.resources.model} - {""}
-            yield from ((remote, Source(tuned_model=name, key=one.key)) for remote in remotes)
+def _sources_by_remote(lock: Lock, unrecorded: Iterable[tuple[str, ResolvedGeneration]]) -> dict[str, Source]:
+    """Return the source that a child of each remote model has."""
+    generations = [
+        *(
+            (name, known.key, known.remote, known.live.resources.model if known.live else "")
+            for name, known in unrecorded
+        ),
+        *(
+            (name, generation.key, generation.remote, generation.resources.model)
+            for name, model in lock.models.items()
+            for generation in model.generations
+        ),
+    ]
+    return {
+        remote: Source(tuned_model=name, key=key) for name, key, *remotes in generations for remote in remotes if remote
+    }
 
 
-def _remotes(remote: str, live: RemoteModel | None) -> set[str]:
-    return {remote, live.resources.model if live else ""} - {""}
-
-
-def remarks(
+def refresh_notices(
     before: Lock, after: Lock, observation: Observation, manifests: Iterable[Manifest], scope: str
 ) -> Iterator[str]:
-    """Sentences about what a refresh could not bring back, has left alone, or found lost."""
+    """Yield notices about records that a refresh could not rebuild, models that it skipped, and lost models."""
     manifests = tuple(manifests)
-    rebuilt = [name for name in after.models if _is_without_record(before, name) and after.models[name].generations]
+    rebuilt = [name for name in after.models if _has_no_record(before, name) and after.models[name].generations]
     if rebuilt:
         yield (
-            f"{_named(rebuilt)}: found by the marks; what served, what was rolled back and how checks went is recorded "
-            "nowhere else, so nothing serves until reconcile apply, or reconcile promote NAME --to KEY; if there is an "
-            "older lockfile somewhere, such as in git, rather restore that"
+            f"{_names(rebuilt)}: rebuilt from the marks; no generation is serving, because promotions, rollbacks and "
+            "check results are recorded only in the lockfile; restore an older lockfile, for example from git, or run "
+            "reconcile apply, or reconcile promote NAME --to KEY"
         )
-    bare = [one.key for name in rebuilt for one in after.models[name].generations if _is_bare(one)]
-    if bare:
-        yield f"{_named(bare)}: no manifest asks for it any more, so where its data was and its preamble are unknown"
+    incomplete = [
+        generation.key
+        for name in rebuilt
+        for generation in after.models[name].generations
+        if not generation.dataset.path and not generation.dataset.examples
+    ]
+    if incomplete:
+        yield f"{_names(incomplete)}: no manifest matches, so the path of the data set and the preamble are unknown"
     for name, model in after.models.items():
         serving = model.generation(model.serving)
         if serving and serving.state is State.MISSING:
-            yield f"{serving.key}, which serves {name}, is gone from the service; run reconcile apply to mend that"
-    others = [known.key for _, known in _unrecorded(after, observation, manifests, scope)]
-    if others:
-        yield f"{_named(others)}: left out although it bears our mark, as it may be another branch's"
-    declared = {one for manifest in manifests for one in manifest.names} | after.models.keys()
-    strays = [name for name in marked_models(scope, observation, after, manifests) if name not in declared]
-    if strays:
-        yield f"{_named(strays)}: models of that name bear our mark, and neither a manifest nor the lockfile knows it"
+            yield (
+                f"{serving.key}, the serving generation of {name}, was not found at the service; run reconcile apply "
+                "to fix this"
+            )
+    skipped = [known.key for _, known in _unrecorded(after, observation, manifests, scope)]
+    if skipped:
+        yield f"{_names(skipped)}: has the mark of this scope, but is not recorded: it can belong to another branch"
+    declared = {name for manifest in manifests for name in manifest.names} | after.models.keys()
+    unknown = [name for name in marked_models(scope, observation, after, manifests) if name not in declared]
+    if unknown:
+        yield f"{_names(unknown)}: models with the mark of this scope, but neither a manifest nor a record"
 
 
-def _is_bare(one: LockedGeneration) -> bool:
-    return not one.dataset.path and not one.dataset.examples
-
-
-def _named(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join([*ordered[:_SOME], *([f"{len(ordered) - _SOME} more"] if len(ordered) > _SOME else [])])
+def _names(names: Iterable[str]) -> str:
+    return join_names(sorted(names), _MOST_NAMES)

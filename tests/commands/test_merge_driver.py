@@ -122,7 +122,7 @@ def test_the_driver_tells_what_it_decided_and_asks_for_no_target(reconcile: Cli,
     driver.commit()
     with pytest.raises(subprocess.CalledProcessError) as caught:
         driver("merge", "theirs")
-    assert "note: adder: both sides let another generation serve, adder-" in caught.value.stdout + caught.value.stderr
+    assert "note: adder: the sides promoted different generations, adder-" in caught.value.stdout + caught.value.stderr
     assert LOCK not in driver("diff", "--name-only", "--diff-filter=U")
 
 
@@ -171,7 +171,7 @@ def test_markers_are_resolved_by_refresh(
     assert (told["merged"], told["written"], told["models"]) == (True, False, [])
     assert answer.status == 0, answer.err
     assert f"{LOCK}: both sides of a merge are united; git add {LOCK}. Since then, 0 models changed.\n" in answer.out
-    assert "note: adder: both sides let another generation serve, adder-" in answer.out
+    assert "note: adder: the sides promoted different generations, adder-" in answer.out
     everything_is_there(reconcile, repository)
 
 
@@ -206,7 +206,10 @@ def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Reposit
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("embedded", "vertex"), "the sides of this merge belong to another provider each: embedded and vertex; take"),
+        (
+            ("embedded", "vertex"),
+            "the sides of this merge differ in the provider of their target: embedded and vertex; choose",
+        ),
         (('"version": 1', '"version": 2'), "this reconcile reads up to version 1; upgrade reconcile\n"),
         (('"models"', '"modles"'), ": not a lockfile; take the other side (git checkout --ours"),
     ],
@@ -243,7 +246,7 @@ def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
     base.write_text("")  # as git has it where both sides added the file
     answer = reconcile("refresh", "--merge", str(base), str(ours), str(theirs))
     assert (answer.status, answer.out) == (0, "")
-    assert answer.err.startswith("note: adder: both sides let another generation serve, ")
+    assert answer.err.startswith("note: adder: the sides promoted different generations, ")
     assert set(json.loads(ours.read_text())["models"]) == {"adder", "lips", "mean", "nose"}
     assert reconcile("refresh", "-q", "--merge", str(base), str(ours), str(theirs)).err == ""
 
@@ -251,7 +254,11 @@ def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
 @pytest.mark.parametrize(
     ("broken", "change", "told"),
     [
-        (2, ("embedded", "vertex"), "the sides of this merge belong to another provider each: embedded and vertex; "),
+        (
+            2,
+            ("embedded", "vertex"),
+            "the sides of this merge differ in the provider of their target: embedded and vertex; ",
+        ),
         (
             2,
             ('"version": 1', '"version": 2'),

@@ -97,7 +97,8 @@ def test_what_is_gone_becomes_missing_and_goes_on_being_named(reconcile: Cli, wo
 
     assert f"      ~ {second}  ACTIVE → MISSING\n" in answer.out
     assert answer.out.endswith(
-        f"note: {second}, which serves adder, is gone from the service; run reconcile apply to mend that\n"
+        f"note: {second}, the serving generation of adder, was not found at the service; run reconcile apply to fix "
+        "this\n"
     )
     found = generations(reconcile, "gl")
     assert (found[first]["state"], found[second]["state"]) == ("ACTIVE", "MISSING")
@@ -159,7 +160,7 @@ def test_what_a_manifest_asks_for_is_taken_up_and_another_branchs_is_left_out(re
     assert list(generations(reconcile, "gl")) == [third, first]
     assert lock_of(reconcile, "gl")["adder"]["serving"] == first
     assert f"      + {third}  ACTIVE\n" in answer.out
-    assert f"note: {second}: left out although it bears our mark, as it may be another branch's\n" in answer.out
+    assert f"note: {second}: has the mark of this scope, but is not recorded: it can belong" in answer.out
     assert trainings(world, reconcile, "gl") == 3
 
 
@@ -169,9 +170,7 @@ def test_what_belongs_to_no_manifest_is_named(reconcile: Cli, world: World) -> N
     lock_file(reconcile, "gl").unlink()
     (reconcile.specs / "adder.yaml").unlink()
     answer = refreshed(reconcile, "specs", target="gl")
-    assert answer.out.endswith(
-        "note: adder: models of that name bear our mark, and neither a manifest nor the lockfile knows it\n"
-    )
+    assert answer.out.endswith("note: adder: models with the mark of this scope, but neither a manifest nor a record\n")
     assert not lock_file(reconcile, "gl").exists()
 
 
@@ -198,13 +197,11 @@ def test_a_lost_lockfile_comes_back_but_for_what_nobody_else_knows(reconcile: Cl
     assert " is written, with 1 model changed\n  + adder\n" in answer.out
     first, second = (line for line in answer.out.splitlines() if line.startswith("note: "))
     assert first == (
-        "note: adder: found by the marks; what served, what was rolled back and how checks went is recorded nowhere "
-        "else, so nothing serves until reconcile apply, or reconcile promote NAME --to KEY; if there is an older "
-        "lockfile somewhere, such as in git, rather restore that"
+        "note: adder: rebuilt from the marks; no generation is serving, because promotions, rollbacks and check "
+        "results are recorded only in the lockfile; restore an older lockfile, for example from git, or run reconcile "
+        "apply, or reconcile promote NAME --to KEY"
     )
-    assert second == (
-        f"note: {older}: no manifest asks for it any more, so where its data was and its preamble are unknown"
-    )
+    assert second == (f"note: {older}: no manifest matches, so the path of the data set and the preamble are unknown")
     count = trainings(world, reconcile, target)
     applied = reconcile("apply", "--yes", *chosen(target))
     assert applied.status == 0, applied.err

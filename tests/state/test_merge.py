@@ -1,4 +1,4 @@
-"""Two lockfiles that grew apart, united by what they mean."""
+"""Merging two versions of a lockfile."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def model(lock: Lock, name: str = "numbers") -> LockedModel:
 
 
 def keys(lock: Lock, name: str = "numbers") -> list[str]:
-    return [one.key for one in lock.models[name].generations]
+    return keys_of(lock.models[name])
+
+
+def keys_of(model: LockedModel) -> list[str]:
+    return [generation.key for generation in model.generations]
 
 
 # arbitrary histories
@@ -59,8 +63,8 @@ def moment(number: int) -> str:
 
 
 @st.composite
-def happenings(draw: st.DrawFn) -> Event:
-    """Something that a run records of one of a few generations."""
+def recorded_events(draw: st.DrawFn) -> Event:
+    """An event about one of a few generations."""
     name = draw(st.sampled_from(NAMES))
     key = f"{name}-{draw(st.sampled_from('abc')) * 8}"
     minute = draw(st.integers(0, 5))
@@ -84,16 +88,20 @@ def happenings(draw: st.DrawFn) -> Event:
     )
 
 
-def pruned(lock: Lock, names: frozenset[str], gone: frozenset[str]) -> Lock:
-    """The lock without models of these names, and without generations of these keys that do not serve."""
+def without(lock: Lock, names: frozenset[str], keys: frozenset[str]) -> Lock:
+    """The lock without models of these names, and without generations of these keys that are not serving."""
     return Lock(
         lock.target,
         {
             name: replace(
-                one,
-                generations=tuple(it for it in one.generations if it.key not in gone or it.key == one.serving),
+                model,
+                generations=tuple(
+                    generation
+                    for generation in model.generations
+                    if generation.key not in keys or generation.key == model.serving
+                ),
             )
-            for name, one in lock.models.items()
+            for name, model in lock.models.items()
             if name not in names
         },
     )
@@ -101,77 +109,79 @@ def pruned(lock: Lock, names: frozenset[str], gone: frozenset[str]) -> Lock:
 
 @st.composite
 def sides(draw: st.DrawFn) -> tuple[Lock | None, Lock, Lock]:
-    """An ancestor, perhaps unknown, and what two branches made of it."""
-    base = after(Lock(TARGET), *draw(st.lists(happenings(), max_size=8)))
+    """A common ancestor, sometimes unknown, and two locks that grew from it."""
+    base = after(Lock(TARGET), *draw(st.lists(recorded_events(), max_size=8)))
 
     def branch() -> Lock:
-        grown = after(base, *draw(st.lists(happenings(), max_size=6)))
+        grown = after(base, *draw(st.lists(recorded_events(), max_size=6)))
         names = st.frozensets(st.sampled_from(NAMES), max_size=1)
-        every = sorted({one.key for it in grown.models.values() for one in it.generations})
-        gone = draw(st.frozensets(st.sampled_from(every), max_size=1)) if every else frozenset()
-        return pruned(grown, draw(st.just(frozenset()) | names), gone)
+        recorded = sorted({generation.key for model in grown.models.values() for generation in model.generations})
+        removed = draw(st.frozensets(st.sampled_from(recorded), max_size=1)) if recorded else frozenset()
+        return without(grown, draw(st.just(frozenset()) | names), removed)
 
     return draw(st.sampled_from([base, base, None])), branch(), branch()
 
 
-EVERY = sides() | st.tuples(*[locks().map(lambda lock: replace(lock, target=TARGET))] * 3)
+LOCKS = sides() | st.tuples(*[locks().map(lambda lock: replace(lock, target=TARGET))] * 3)
 
 
-@given(EVERY)
-def test_what_one_side_alone_changed_is_taken_as_it_is(three: tuple[Lock | None, Lock, Lock]) -> None:
-    base, one, other = three
-    assert merge(base, one, one).lock == one
-    assert merge(one, one, other).lock == other
-    assert merge(one, other, one).lock == other
+@given(LOCKS)
+def test_a_change_on_one_side_is_taken(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    base, ours, theirs = merge_input
+    assert merge(base, ours, ours).lock == ours
+    assert merge(ours, ours, theirs).lock == theirs
+    assert merge(ours, theirs, ours).lock == theirs
 
 
-@given(EVERY)
-def test_no_side_is_preferred(three: tuple[Lock | None, Lock, Lock]) -> None:
-    base, one, other = three
-    merged, mirrored = merge(base, one, other), merge(base, other, one)
+@given(LOCKS)
+def test_the_order_of_the_sides_does_not_matter(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    base, ours, theirs = merge_input
+    merged, mirrored = merge(base, ours, theirs), merge(base, theirs, ours)
     assert dumps(merged.lock) == dumps(mirrored.lock)
     assert merged.notes == mirrored.notes
 
 
-@given(EVERY)
-def test_merging_again_changes_nothing_and_the_result_can_be_read(three: tuple[Lock | None, Lock, Lock]) -> None:
-    base, one, other = three
-    merged = merge(base, one, other).lock
+@given(LOCKS)
+def test_merging_again_changes_nothing_and_the_result_is_valid(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    base, ours, theirs = merge_input
+    merged = merge(base, ours, theirs).lock
     assert merge(base, merged, merged).lock == merged
     assert loads(dumps(merged), "x") == merged
 
 
-@given(EVERY)
-def test_nothing_that_either_side_added_is_lost(three: tuple[Lock | None, Lock, Lock]) -> None:
-    base, *both = three
+@given(LOCKS)
+def test_additions_of_both_sides_are_kept(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    base, *both = merge_input
     merged = merge(base, *both).lock
     for side in both:
-        for name, one in side.models.items():
+        for name, changed in side.models.items():
             before = (base or Lock()).models.get(name, LockedModel(""))
-            added = {it.key for it in one.generations} - {it.key for it in before.generations}
-            rejected = set(one.rejected) - set(before.rejected)
-            assert added <= {it.key for it in merged.models[name].generations} if added else True
-            assert rejected <= set(merged.models[name].rejected) if rejected else True
-            assert merged.models[name].protect if one.protect and not before.protect else True
+            added = set(keys_of(changed)) - set(keys_of(before))
+            rejected = set(changed.rejected) - set(before.rejected)
+            if added or rejected or (changed.protect and not before.protect):
+                result = merged.models[name]
+                assert added <= set(keys_of(result))
+                assert rejected <= set(result.rejected)
+                assert result.protect or not changed.protect or before.protect
 
 
 @given(sides())
-def test_what_serves_is_recorded_and_never_rejected(three: tuple[Lock | None, Lock, Lock]) -> None:
-    base, *both = three
+def test_the_serving_generation_is_recorded_and_not_rejected(merge_input: tuple[Lock | None, Lock, Lock]) -> None:
+    base, *both = merge_input
     merged = merge(base, *both).lock
-    odd = {
+    invalid = {
         name
         for side in (*both, base or Lock())
-        for name, one in side.models.items()
-        if one.serving in one.rejected or (one.serving and not one.generation(one.serving))
+        for name, found in side.models.items()
+        if found.serving in found.rejected or (found.serving and not found.generation(found.serving))
     }
-    for name in merged.models.keys() - odd:
-        one = merged.models[name]
-        assert one.serving is None or one.generation(one.serving)
-        assert one.serving not in one.rejected
+    for name in merged.models.keys() - invalid:
+        found = merged.models[name]
+        assert found.serving is None or found.generation(found.serving)
+        assert found.serving not in found.rejected
 
 
-# what is decided, case by case
+# conflicts that a rule decides
 
 BASE = lock_of(generation(A, create_time=moment(0), promote_time=moment(1)), serving=A)
 
@@ -180,7 +190,7 @@ def begun(key: str, minute: int, **fields: object) -> Started:
     return Started("numbers", "numbers.yaml", generation(key, create_time=moment(minute), **fields))
 
 
-def test_two_branches_that_each_trained_something() -> None:
+def test_each_side_trained_a_generation() -> None:
     ours = after(BASE, begun(B, 5))
     theirs = after(BASE, begun(C, 3), Started("words", "words.yaml", generation("words-dddddddd")))
     merged = merge(BASE, ours, theirs)
@@ -189,54 +199,56 @@ def test_two_branches_that_each_trained_something() -> None:
     assert (model(merged.lock).serving, merged.notes) == (A, ())
 
 
-def test_the_later_promotion_serves_and_it_is_told() -> None:
+def test_the_later_promotion_is_kept_and_noted() -> None:
     ours = after(BASE, begun(B, 5), Promoted("numbers", B, "", moment(8)))
     theirs = after(BASE, begun(C, 3), Promoted("numbers", C, "", moment(7)))
     merged = merge(BASE, ours, theirs)
     assert model(merged.lock).serving == B
     (note,) = merged.notes
     assert note == (
-        f"numbers: both sides let another generation serve, {B} (since 2026-01-01 00:08:00) and {C} (since 2026-01-01"
-        f" 00:07:00); {B} serves, as the later one"
+        f"numbers: the sides promoted different generations, {B} (since 2026-01-01 00:08:00) and {C} (since 2026-01-01"
+        f" 00:07:00); {B} is serving as the later one"
     )
 
 
-def test_what_one_side_rejected_does_not_serve_because_the_other_promoted_it() -> None:
+def test_a_promoted_generation_that_the_other_side_rejected_is_not_serving() -> None:
     base = after(BASE, begun(B, 5))
     ours = after(base, Promoted("numbers", B, "", moment(8)))
     theirs = after(ours, Rejected("numbers", B, "slow"), Promoted("numbers", A, "", moment(1)))
     merged = merge(base, ours, theirs)
     assert (model(merged.lock).serving, model(merged.lock).rejected) == (A, (B,))
-    assert merged.notes == (f"numbers: {B} does not serve, as it was rejected on one side; {A} serves",)
+    assert merged.notes == (f"numbers: {B} is not serving because one side rejected it; {A} is serving",)
     alone = merge(lock_of(generation(B)), lock_of(generation(B), serving=B), lock_of(generation(B), rejected=(B,)))
     assert (model(alone.lock).serving, alone.notes) == (
         None,
-        (f"numbers: {B} does not serve, as it was rejected on one side; nothing serves",),
+        (f"numbers: {B} is not serving because one side rejected it; no generation is serving",),
     )
 
 
-def test_a_promotion_beats_that_nothing_serves() -> None:
+def test_a_promotion_wins_over_a_rejection_without_replacement() -> None:
     ours, theirs = (
         after(BASE, Rejected("numbers", A, "slow")),
         after(BASE, begun(B, 5), Promoted("numbers", B, "", moment(8))),
     )
     merged = merge(BASE, ours, theirs)
     assert (model(merged.lock).serving, model(merged.lock).rejected) == (B, (A,))
-    assert merged.notes == (f"numbers: one side lets {B} serve, and the other nothing any more; {B} serves",)
+    assert merged.notes == (
+        f"numbers: one side promoted {B}, and on the other no generation is serving; {B} is serving",
+    )
 
 
-def test_what_serves_and_is_lost_on_the_other_side_is_told() -> None:
+def test_a_promoted_generation_that_is_missing_on_the_other_side_is_noted() -> None:
     base = after(BASE, begun(B, 5))
     ours = after(base, Promoted("numbers", B, "", moment(8)))
     theirs = after(base, Disappeared("numbers", B))
     merged = merge(base, ours, theirs)
     assert model(merged.lock).serving == B
     assert merged.notes == (
-        f"numbers: {B} serves on one side, and the other records it as MISSING; run reconcile apply to mend that",
+        f"numbers: {B} is serving on one side and MISSING on the other; run reconcile apply to fix this",
     )
 
 
-def test_a_rejection_that_was_taken_back_leaves_no_reason() -> None:
+def test_a_revoked_rejection_leaves_no_reason() -> None:
     base = after(BASE, begun(B, 5), Rejected("numbers", B, "slow"))
     ours = after(base, Restored("numbers", B))
     theirs = after(base, Disappeared("numbers", B))
@@ -249,11 +261,11 @@ def test_a_rejection_that_was_taken_back_leaves_no_reason() -> None:
 
 def test_two_reasons_for_one_rejection_are_both_kept() -> None:
     base = after(BASE, begun(B, 5))
-    ours, theirs = (after(base, Rejected("numbers", B, why)) for why in ("too slow", "it is rude"))
+    ours, theirs = (after(base, Rejected("numbers", B, reason)) for reason in ("too slow", "it is rude"))
     merged = merge(base, ours, theirs).lock
-    one = model(merged).generation(B)
-    assert one
-    assert one.rejection == "it is rude; too slow"
+    rejected = model(merged).generation(B)
+    assert rejected
+    assert rejected.rejection == "it is rude; too slow"
     assert merge(base, merged, theirs).lock == merged
 
 
@@ -262,7 +274,7 @@ CREATING = generation(A, state=State.CREATING, create_time=moment(0), operation=
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "state"),
+    ("ours", "theirs", "state"),
     [
         (State.CREATING, State.ACTIVE, State.ACTIVE),
         (State.INTENDED, State.CREATING, State.CREATING),
@@ -273,49 +285,49 @@ CREATING = generation(A, state=State.CREATING, create_time=moment(0), operation=
         (State.FAILED, State.DELETED, State.DELETED),
     ],
 )
-def test_the_later_state_of_one_training_counts(one: State, other: State, state: State) -> None:
-    merged = merge(None, lock_of(replace(CREATING, state=one)), lock_of(replace(ACTIVE, state=other))).lock
+def test_the_later_state_of_one_training_counts(ours: State, theirs: State, state: State) -> None:
+    merged = merge(None, lock_of(replace(CREATING, state=ours)), lock_of(replace(ACTIVE, state=theirs))).lock
     (found,) = model(merged).generations
     assert (found.state, found.operation, found.final_loss) == (state, "operations/1", 3.5)
 
 
-def test_what_failed_keeps_its_reason() -> None:
+def test_a_failed_training_keeps_its_reason() -> None:
     failed = replace(CREATING, state=State.FAILED, failure=Failure(3, "no"))
     gone = replace(CREATING, state=State.MISSING, complete_time=moment(3))
     (found,) = model(merge(lock_of(CREATING), lock_of(failed), lock_of(gone)).lock).generations
     assert (found.state, found.failure, found.complete_time) == (State.FAILED, Failure(3, "no"), moment(3))
 
 
-def test_a_model_that_was_found_again_is_there() -> None:
+def test_a_model_that_was_found_again_is_ready() -> None:
     lost = replace(ACTIVE, state=State.MISSING)
     (found,) = model(merge(lock_of(lost), lock_of(ACTIVE), lock_of(replace(lost, preamble="x"))).lock).generations
     assert (found.state, found.preamble) == (State.ACTIVE, "x")
 
 
-def test_an_adopted_record_learns_what_the_creator_knew() -> None:
+def test_an_adopted_record_gets_the_values_of_the_created_one() -> None:
     adopted = replace(ACTIVE, origin="adopted", dataset=Dataset("", DIGEST, 0), declared={})
     created = replace(ACTIVE, declared={"epochCount": 3}, preamble="Say: ")
     (found,) = model(merge(None, lock_of(adopted), lock_of(created)).lock).generations
     assert found == created
 
 
-def test_what_was_trained_anew_on_one_side_counts() -> None:
+def test_a_new_training_on_one_side_is_kept() -> None:
     lost = replace(ACTIVE, state=State.MISSING)
-    anew = replace(CREATING, remote="jobs/2", create_time=moment(9))
+    newer = replace(CREATING, remote="jobs/2", create_time=moment(9))
     touched = replace(lost, checks=RecordedChecks(DIGEST, 1, 0))
-    assert model(merge(lock_of(lost), lock_of(anew), lock_of(touched)).lock).generations == (anew,)
+    assert model(merge(lock_of(lost), lock_of(newer), lock_of(touched)).lock).generations == (newer,)
 
 
-def test_of_two_trainings_of_one_key_the_earlier_counts_and_it_is_told() -> None:
+def test_of_two_trainings_with_one_key_the_earlier_is_kept_and_noted() -> None:
     first, second = (replace(CREATING, remote=f"jobs/{number}", create_time=moment(number)) for number in (1, 2))
     merged = merge(None, lock_of(second), lock_of(first))
     assert model(merged.lock).generations == (first,)
-    assert merged.notes == (f"numbers: {A} was trained on both sides, as jobs/1 and jobs/2; jobs/1 counts",)
+    assert merged.notes == (f"numbers: {A} was trained on both sides, as jobs/1 and jobs/2; jobs/1 is kept",)
     ready = replace(second, state=State.ACTIVE)
     assert model(merge(None, lock_of(first), lock_of(ready)).lock).generations == (ready,)
 
 
-def test_an_intent_becomes_the_training_that_the_other_side_knows() -> None:
+def test_an_intent_becomes_the_training_of_the_other_side() -> None:
     intent = replace(CREATING, remote="", create_time="", operation=None, state=State.INTENDED)
     merged = merge(lock_of(intent), lock_of(replace(intent, rejection="slow")), lock_of(CREATING))
     assert model(merged.lock).generations == (replace(CREATING, rejection="slow"),)
@@ -326,7 +338,7 @@ OLD, NEW = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "kept"),
+    ("ours", "theirs", "kept"),
     [
         (RecordedChecks(OLD, 1, 1), RecordedChecks(NEW, 2, 0), RecordedChecks(NEW, 2, 0)),
         (RecordedChecks(NEW, 1, 1), RecordedChecks(NEW, 2, 0), RecordedChecks(NEW, 1, 1)),
@@ -335,18 +347,17 @@ OLD, NEW = "sha256:" + "1" * 64, "sha256:" + "2" * 64
     ids=["the newer checks", "the worse result", "the only result"],
 )
 def test_which_result_of_checks_is_kept(
-    one: RecordedChecks | None, other: RecordedChecks, kept: RecordedChecks
+    ours: RecordedChecks | None, theirs: RecordedChecks, kept: RecordedChecks
 ) -> None:
     base = lock_of(replace(ACTIVE, checks=RecordedChecks(OLD, 2, 0)))
-    merged = merge(base, lock_of(replace(ACTIVE, checks=one)), lock_of(replace(ACTIVE, checks=other)))
+    merged = merge(base, lock_of(replace(ACTIVE, checks=ours)), lock_of(replace(ACTIVE, checks=theirs)))
     (found,) = model(merged.lock).generations
     assert found.checks == kept
-    failed = f"{kept.failed} of 2 failed by the result that is kept"
-    told = (f"numbers: the checks of {A} went otherwise on each side; {failed}",)
-    assert merged.notes == (told if one else ())
+    note = f"numbers: the results of the checks of {A} differ; the result with {kept.failed} of 2 failed is kept"
+    assert merged.notes == ((note,) if ours else ())
 
 
-def test_what_was_removed_on_one_side_stays_removed_unless_it_was_changed() -> None:
+def test_a_removed_generation_stays_removed_unless_the_other_side_changed_it() -> None:
     base = lock_of(ACTIVE, replace(ACTIVE, key=B), replace(ACTIVE, key=C))
     ours = lock_of(replace(ACTIVE, preamble="changed"), replace(ACTIVE, key=C))
     theirs = lock_of(replace(ACTIVE, key=B))
@@ -355,7 +366,7 @@ def test_what_was_removed_on_one_side_stays_removed_unless_it_was_changed() -> N
     assert merged.notes == (f"numbers: {A} was removed on one side and changed on the other: it is kept",)
 
 
-def test_a_model_that_was_forgotten_stays_so_unless_the_other_side_changed_it() -> None:
+def test_a_forgotten_model_stays_forgotten_unless_the_other_side_changed_it() -> None:
     forgotten = Lock(TARGET)
     assert merge(BASE, forgotten, BASE).lock == forgotten
     grown = after(BASE, begun(B, 5))
@@ -365,7 +376,7 @@ def test_a_model_that_was_forgotten_stays_so_unless_the_other_side_changed_it() 
     assert merge(None, forgotten, BASE).lock == BASE
 
 
-def test_what_serves_on_one_side_is_kept_although_the_other_removed_it() -> None:
+def test_a_promoted_generation_is_kept_although_the_other_side_removed_it() -> None:
     base = lock_of(ACTIVE, replace(ACTIVE, key=B), serving=A)
     ours = lock_of(ACTIVE, replace(ACTIVE, key=B), serving=B)
     merged = merge(base, ours, lock_of(ACTIVE, serving=A, protect=True)).lock
@@ -380,7 +391,7 @@ def test_rejected_protect_and_published() -> None:
     assert (merged.rejected, merged.published, merged.protect) == ((C, "numbers-x", "numbers-y"), B, False)
 
 
-def test_limits_are_merged_one_by_one() -> None:
+def test_each_limit_is_merged_alone() -> None:
     base, ours, theirs = (
         Lock(replace(TARGET, limits=limits))
         for limits in ({"maxCreates": 5, "maxSteps": 7}, {"maxCreates": 6, "concurrency": 3}, {"maxCreates": 4})
@@ -392,18 +403,17 @@ def test_limits_are_merged_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("field", ["provider", "project", "location", "scope"])
-def test_the_sides_of_different_targets_are_refused(field: str) -> None:
+def test_locks_of_different_targets_are_not_merged(field: str) -> None:
     other = Lock(replace(TARGET, **{field: "other"}))
     with pytest.raises(ReconcileError) as caught:
         merge(None, Lock(TARGET), other)
     first = str(getattr(TARGET, field))
     assert str(caught.value) == (
-        f"the sides of this merge belong to another {field} each: {' and '.join(sorted((first, 'other')))}; take the "
-        "side of the target that is meant (git checkout --ours FILE, or --theirs, then git add FILE), and run "
-        "reconcile refresh"
+        f"the sides of this merge differ in the {field} of their target: {' and '.join(sorted((first, 'other')))}; "
+        "choose one side (git checkout --ours FILE, or --theirs, then git add FILE), and run reconcile refresh"
     )
 
 
-def test_an_ancestor_of_another_target_says_nothing() -> None:
+def test_an_ancestor_of_another_target_is_ignored() -> None:
     base = Lock(replace(TARGET, scope="other"), BASE.models)
     assert merge(base, BASE, Lock(TARGET)).lock == BASE
