@@ -1,4 +1,4 @@
-"""Write the generated parts of pages and schemas: commands, fields of manifests and targets, drift classes.
+"""Write the generated parts of pages and schemas: commands, fields, drift classes, reasons, exit statuses.
 
 Run ``python docs/generate.py``; a test fails if a file differs from what this writes.
 """
@@ -15,20 +15,39 @@ import click
 
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
+from reconciler.domain.errors import ExitStatus
+from reconciler.domain.plan import Reason
 from reconciler.manifests.schema_validation import schema_text
 
 FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-_DRIFT_SCHEMA = FOLDER.parent / "schemas" / "drift.schema.json"
-_CLASSES_IN_SCHEMA = re.compile(r'(?<="oneOf": )\[[^\]]*\](?=\s*\}\s*\}\s*\}\s*\Z)')
+_CHOICE = re.compile(
+    r'"title": "(?P<title>[\w ]+)",\n(?P<indent> *)"description": "[^"]*",\n *"oneOf": (?=\[)(?P<rows>\[[^\]]*\])'
+)
 Schema = Mapping[str, Any]
 
 
 def pages() -> dict[Path, str]:
     """Return each page and schema that has a generated part, with the text that it should have."""
-    texts = {page: page.read_text(encoding="utf-8") for page in sorted(FOLDER.glob("*.md"))}
-    filled = {page: _PART.sub(_filled, text) for page, text in texts.items() if _PART.search(text)}
-    return {**filled, _DRIFT_SCHEMA: _drift_schema(_DRIFT_SCHEMA.read_text(encoding="utf-8"))}
+    files = (ROOT / "README.md", *sorted(FOLDER.glob("*.md")), *sorted(ROOT.glob("schemas/*.json")))
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    return {
+        file: _CHOICE.sub(_listed, _PART.sub(_filled, text))
+        for file, text in texts.items()
+        if _PART.search(text) or any(choice["title"] in _TABLES for choice in _CHOICE.finditer(text))
+    }
+
+
+def _listed(choice: re.Match[str]) -> str:
+    """Return a node of a schema with the rows of its table as choices; as it is if it has no table."""
+    table = _TABLES.get(choice["title"])
+    if table is None:
+        return choice.group()
+    rows = [json.dumps({"const": row.value, "description": row.meaning}) for row in table]
+    line = f"\n{choice['indent']}"
+    before = choice.group()[: choice.start("rows") - choice.start()]
+    return f"{before}[{line}  {f',{line}  '.join(rows)}{line}]"
 
 
 def _filled(part: re.Match[str]) -> str:
@@ -119,17 +138,29 @@ def _drift_classes() -> str:
     return "\n".join(["| class | exit status | meaning | remedy |", "|---|---|---|---|", *rows, ""])
 
 
-def _drift_schema(text: str) -> str:
-    rows = [json.dumps({"const": kind, "title": kind, "description": kind.meaning}) for kind in DriftClass]
-    listed = ",\n        ".join(rows)
-    return _CLASSES_IN_SCHEMA.sub(lambda _: f"[\n        {listed}\n      ]", text)
+def _reasons() -> str:
+    rows = [f"| `{row}` | {', '.join(f'`{kind}`' for kind in row.kinds)} | {row.meaning} |" for row in Reason]
+    return "\n".join(["| reason | action | meaning |", "|---|---|---|", *rows, ""])
 
 
+def _exit_statuses() -> str:
+    rows = [f"| {row.value} | {row.meaning} |" for row in ExitStatus]
+    return "\n".join(["| exit status | meaning |", "|---|---|", *rows, ""])
+
+
+_TABLES: Mapping[str, type[DriftClass | Reason | ExitStatus]] = {
+    "Drift class": DriftClass,
+    "Reason": Reason,
+    "Process exit status": ExitStatus,
+}
+"""The tables of values and meanings, by the title of the nodes in schemas that list them."""
 _PARTS: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "drift classes": _drift_classes,
     "fields of TunedModel": lambda: _fields("TunedModel"),
     "fields of Target": lambda: _fields("Target"),
+    "reasons": _reasons,
+    "exit statuses": _exit_statuses,
 }
 
 if __name__ == "__main__":

@@ -92,10 +92,15 @@ def test_references_are_as_generated() -> None:
 
 def test_the_references_are_there() -> None:
     assert {page.name for page in generator().pages()} == {
+        "README.md",
         "commands.md",
         "drift.md",
         "drift.schema.json",
+        "events.schema.json",
         "manifests.md",
+        "plan.schema.json",
+        "plans.md",
+        "result.schema.json",
     }
 
 

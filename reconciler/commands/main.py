@@ -52,6 +52,12 @@ _VERBS = (
 """The commands in the order of ``--help``. Each is a module of this package, imported only when it is asked for."""
 
 
+_EXIT_STATUSES = "\b\n" + "\n".join(
+    ["Exit status:", *(f"  {status.value:<5}{status.meaning.replace('`', '')}" for status in ExitStatus)]
+)
+"""The end of ``--help``; click leaves a paragraph that begins with a backspace as it is."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -73,6 +79,7 @@ class _Commands(click.Group):
         "auto_envvar_prefix": "RECONCILE",
         "max_content_width": 100,
     },
+    epilog=_EXIT_STATUSES,
 )
 @click.version_option(__version__, prog_name="reconcile")
 def cli() -> None:
@@ -80,9 +87,6 @@ def cli() -> None:
 
     People commit manifests that say which tuned models should exist; reconcile compares them with what the tuning
     service lists, creates what is missing, waits for the training and records what it did in a lockfile.
-
-    Exit status: 0 done or nothing to do, 1 an error or held, 2 changes (plan --detailed-exitcode), 3 not authenticated
-    or not allowed, 4 still training when the time ran out, 64 wrong usage, 130 interrupted.
     """
 
 

@@ -47,6 +47,11 @@ def test_five_thousand_manifests_against_five_thousand_models_are_planned_in_sec
     assert len(made.actions) == 5000
 
 
+def test_reasons_belong_to_the_kinds_of_action_that_their_table_lists() -> None:
+    actions = [action for case in CASES.values() for action in case.planned().actions]
+    assert [action for action in actions if action.kind not in action.reason.kinds] == []
+
+
 def test_a_create_describes_what_it_would_train() -> None:
     made = CASES["creating: first run"].planned()
     (action,) = made.of_kind(Kind.CREATE)
