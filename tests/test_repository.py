@@ -71,13 +71,13 @@ def test_every_run_time_dependency_has_a_lower_bound_alone() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", requirement) for requirement in PROJECT["dependencies"])
 
 
-def test_every_decision_says_why_what_and_at_what_cost() -> None:
+def test_every_decision_says_why_what_and_with_what_consequences() -> None:
     assert DECISIONS
     for number, page in enumerate(DECISIONS, start=1):
         text = page.read_text(encoding="utf-8")
         assert text.startswith(f"# {number:04}: "), page.name
         assert page.name.startswith(f"{number:04}-"), page.name
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Choice", "What was given up"], page.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], page.name
 
 
 def test_the_quick_start_is_two_lines() -> None:
