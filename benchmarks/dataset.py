@@ -41,7 +41,7 @@ def _csv(text: TextIO, size: int) -> None:
 
 
 def _examples() -> Iterator[tuple[str, str]]:
-    """Ever more inputs of some 700 characters and outputs of some 250, of which none is there twice."""
+    """Yield distinct examples: inputs of about 700 characters and outputs of about 250."""
     chance = random.Random(1)  # noqa: S311 - the same text at every run, not secrets
     words = _TEXT.split(" ")
     phrases = [" ".join(chance.choices(words, k=12)) for _ in range(_PHRASES)]

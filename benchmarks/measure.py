@@ -1,4 +1,4 @@
-"""Running commands and telling what they took."""
+"""Run commands and measure their time and memory."""
 
 from __future__ import annotations
 

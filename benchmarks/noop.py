@@ -1,8 +1,8 @@
-"""What an apply costs that has nothing to do, over ever more models at the service.
+"""Measure an apply without changes, with an increasing number of models at the service.
 
 Run ``python benchmarks/noop.py [MODELS…]``.
 
-Ten manifests are in sync; all other models are foreign, and come from a world file.
+Ten manifests are in sync; all other models are unmanaged, and come from a world file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUICK = TARGET + "  embedded: {stepSeconds: 0.001, world: world.json}\n"
 
 
 def main(sizes: list[int]) -> None:
-    """Print a line a size; fail when a run sends another number of requests than the pages of the list."""
+    """Print one line for each size; fail if the number of requests differs from the number of list pages."""
     print(f"{'models':>7} {'requests':>9} {'floor':>6} {'seconds':>8} {'ratio':>6} {'peak MiB':>9}")
     first = 0.0
     for size in sizes:
@@ -38,24 +38,24 @@ def main(sizes: list[int]) -> None:
 
 
 def noop(size: int) -> Run:
-    """The best of three applies that have nothing to do, with that many models at the service."""
+    """Return the fastest of three applies without changes, with this number of models at the service."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder, MANIFESTS, QUICK)
-        (folder / "world.json").write_text(json.dumps({"tunedModels": [foreign(n) for n in range(size - MANIFESTS)]}))
+        (folder / "world.json").write_text(json.dumps({"tunedModels": [unmanaged_model(n) for n in range(size - MANIFESTS)]}))
         apply = [RECONCILE, "apply", ".", "--yes"]
         run(apply, folder)
-        return min((run(apply, folder) for _ in range(3)), key=lambda one: one.seconds)
+        return min((run(apply, folder) for _ in range(3)), key=lambda run: run.seconds)
 
 
-def foreign(number: int) -> dict[str, object]:
-    """A model of somebody else, with a loss curve, as the service lists it: some 2 KB."""
+def unmanaged_model(number: int) -> dict[str, object]:
+    """Return an unmanaged model with a loss curve, as the service lists it: about 2 KB."""
     moment = "2026-01-01T00:00:00Z"
     snapshots = [{"step": n, "epoch": n // 8, "meanLoss": 5 / n, "computeTime": moment} for n in range(1, 21)]
     return {
-        "name": f"tunedModels/foreign-{number}",
-        "displayName": f"foreign {number}",
-        "description": "Somebody else's.",
+        "name": f"tunedModels/unmanaged-{number}",
+        "displayName": f"unmanaged {number}",
+        "description": "Not managed by reconcile.",
         "baseModel": "models/text-bison-001",
         "state": "ACTIVE",
         "createTime": moment,
