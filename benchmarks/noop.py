@@ -42,7 +42,8 @@ def noop(size: int) -> Run:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder, MANIFESTS, QUICK)
-        (folder / "world.json").write_text(json.dumps({"tunedModels": [unmanaged_model(n) for n in range(size - MANIFESTS)]}))
+        models = [unmanaged_model(number) for number in range(size - MANIFESTS)]
+        (folder / "world.json").write_text(json.dumps({"tunedModels": models}))
         apply = [RECONCILE, "apply", ".", "--yes"]
         run(apply, folder)
         return min((run(apply, folder) for _ in range(3)), key=lambda run: run.seconds)

@@ -13,10 +13,7 @@ from support.prose import ROOT, covered_files, find_phrases, read_passages, read
 RULES = read_rules()
 GLOSSARY = ROOT / "docs" / "glossary.md"
 # Files and folders that are still to be rewritten; nothing may be added.
-PENDING = tuple(
-    ROOT / name
-    for name in ("reconciler", "docs/commands.md")
-)
+PENDING = tuple(ROOT / name for name in ("reconciler", "docs/commands.md"))
 
 
 def found(table: str) -> list[str]:
