@@ -10,15 +10,8 @@ from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import Request
 from reconciler.planning.selection import Selection
-from reconciler.state.saved_plan import (
-    SAVED_PLAN,
-    VERSION,
-    changed_decisions,
-    changed_facts,
-    facts_of,
-    is_plan,
-    read_saved_plan,
-)
+from reconciler.state.document_files import SAVED_PLAN, VERSION, is_plan, read_saved_plan
+from reconciler.state.stale_plan import action_changes, fact_changes, plan_facts
 
 if TYPE_CHECKING:
     from reconciler.commands._project import CommandInput, Project
@@ -68,9 +61,9 @@ class SavedPlan:
         Raises:
             StalePlan: naming everything that has changed.
         """
-        facts = facts_of(project.manifests, project.target, project.lock)
-        told = list(changed_facts(self.document["facts"], facts))
-        told = told or list(changed_decisions(self.document["plan"], plan))
+        facts = plan_facts(project.manifests, project.target, project.lock)
+        told = list(fact_changes(self.document["facts"], facts))
+        told = told or list(action_changes(self.document["plan"], plan))
         if self.document["reconciler"] != __version__:
             told.insert(0, f"it was made by reconcile {self.document['reconciler']}, and this is {__version__}")
         if told:
@@ -115,6 +108,6 @@ def saved_document(
             "retry": sorted(request.retry),
             "replace": sorted(request.replace),
         },
-        "facts": facts_of(project.manifests, project.target, project.lock),
+        "facts": plan_facts(project.manifests, project.target, project.lock),
         "plan": {name: part for name, part in plan.items() if name != "portraits"},
     }

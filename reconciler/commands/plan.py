@@ -31,7 +31,7 @@ from reconciler.providers.registry import connect
 from reconciler.reports.documents.dataset_diff import with_data_changes
 from reconciler.reports.documents.plan_and_result import Document, plan_document
 from reconciler.reports.text.plan import plan_text
-from reconciler.state.saved_plan import check_place, write_saved_plan
+from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
     from reconciler.planning.dataset_diff import DataChanges
@@ -56,7 +56,7 @@ def plan(
         UsageError: when git does not know ``base``, or nothing can be saved in ``out``.
     """
     if out:
-        check_place(env.cwd / out, out)
+        check_plan_output(env.cwd / out, out)
     project = open_project(env, what)
     request = checked(request, project)
     seen = Observation()

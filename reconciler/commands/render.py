@@ -11,7 +11,7 @@ from reconciler.commands._options import output_of
 from reconciler.commands._project import CommandResult
 from reconciler.environment import Environment
 from reconciler.reports.text.documents import KINDS, text_of
-from reconciler.state.saved_documents import read_document
+from reconciler.state.document_files import read_document
 
 if TYPE_CHECKING:
     from reconciler.environment import Environment

@@ -77,7 +77,7 @@ def test_what_is_no_document_is_refused(reconcile: Cli) -> None:
 
     assert answer.status == 1
     assert answer.err == (
-        "Error: x.json is JSON, and no document of reconcile; name a file that --report x.json or --format json wrote\n"
+        "Error: x.json: not a document of reconcile; name a file that --report x.json or --format json wrote\n"
     )
     assert answer.out == ""
 

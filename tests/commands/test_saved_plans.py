@@ -90,7 +90,7 @@ def test_it_is_carried_out_once(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     applied(reconcile, "plan.json")
-    stale(reconcile, f"{key(reconcile)} serves adder now, not nothing")
+    stale(reconcile, f"the serving generation of adder changed from none to {key(reconcile)}")
 
 
 def test_a_training_that_ended_meanwhile_is_no_surprise(reconcile: Cli) -> None:
@@ -107,7 +107,7 @@ def test_a_training_that_is_gone_meanwhile_is_not_begun_again(reconcile: Cli) ->
     applied(reconcile, "--yes", "--no-wait")
     planned(reconcile)
     (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
-    stale(reconcile, f"a model of adder is gone: {key(reconcile)} would be created")
+    stale(reconcile, f"a model of adder is missing: {key(reconcile)} would be trained")
 
 
 def test_changed_manifests_are_named(reconcile: Cli) -> None:
@@ -121,10 +121,10 @@ def test_changed_manifests_are_named(reconcile: Cli) -> None:
     reconcile.manifest("doubler", examples=EXAMPLES[1:])
     stale(
         reconcile,
-        "the manifest adder was changed",
-        "the data set of doubler was changed",
-        "the manifest gone is gone",
-        "the manifest new is new",
+        "manifest adder changed",
+        "the data set of doubler changed",
+        "manifest gone was removed",
+        "manifest new was added",
     )
 
 
@@ -142,7 +142,7 @@ def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
         ("spec:\n", "spec:\n  access: [{role: reader, everyone: true}]\n"),
     ):
         file.write_text(text.replace(old, new))
-        stale(reconcile, "the manifest adder was changed")
+        stale(reconcile, "manifest adder changed")
     file.write_text(f"# a comment\n{text}")
     applied(reconcile, "plan.json")
 
@@ -153,9 +153,9 @@ def test_changes_of_the_target_are_named(reconcile: Cli) -> None:
     reconcile.target("  limits: {maxCreates: 50}\n  publish: serving.json\n  policy: {publicAccess: deny}\n")
     stale(
         reconcile,
-        "the target's limits.maxCreates was 20, and is 50",
-        "the target's policy.publicAccess was true, and is false",
-        "the target's publish was undeclared, and is serving.json",
+        "limits.maxCreates of the target changed from 20 to 50",
+        "policy.publicAccess of the target changed from true to false",
+        "publish of the target changed from none to serving.json",
     )
 
 
@@ -164,7 +164,7 @@ def test_a_model_that_was_created_meanwhile_is_named(reconcile: Cli) -> None:
     document = planned(reconcile)
     applied(reconcile, "--yes", "--no-wait")
     reconcile.lock_file.unlink()
-    stale(reconcile, f"the model {document['plan']['actions'][0]['key']} was created meanwhile")
+    stale(reconcile, f"model {document['plan']['actions'][0]['key']} was already created")
 
 
 def test_what_serves_and_what_is_rejected_may_not_have_moved(reconcile: Cli) -> None:
@@ -177,8 +177,8 @@ def test_what_serves_and_what_is_rejected_may_not_have_moved(reconcile: Cli) -> 
     assert reconcile("rollback", "adder", "--reason", "worse").status == 0
     stale(
         reconcile,
-        f"{first} serves adder now, not {key(reconcile)}",
-        "other generations of adder are rejected than before",
+        f"the serving generation of adder changed from {key(reconcile)} to {first}",
+        "the rejected generations of adder changed",
     )
 
 
@@ -208,12 +208,12 @@ def test_a_model_that_was_changed_meanwhile_is_named(reconcile: Cli) -> None:
     stranger = Stranger(reconcile)
     planned(reconcile)
     stranger.renames(reconcile, "adder", "mine")
-    stale(reconcile, f"{key(reconcile)} was changed meanwhile: displayName")
+    stale(reconcile, f"{key(reconcile)} changed: displayName")
     planned(reconcile)
     stranger.renames(reconcile, "adder", "ours")
-    stale(reconcile, f"{key(reconcile)} was changed meanwhile: displayName")
+    stale(reconcile, f"{key(reconcile)} changed: displayName")
     stranger.renames(reconcile, "adder", "sums")
-    stale(reconcile, f"{key(reconcile)} was updated meanwhile")
+    stale(reconcile, f"{key(reconcile)} was already updated")
     stranger.renames(reconcile, "adder", "mine")
     applied(reconcile, "plan.json")
     assert reconcile("plan", "--detailed-exitcode").status == 0
@@ -244,14 +244,14 @@ def test_a_model_that_is_gone_is_told(reconcile: Cli) -> None:
     applied(reconcile, "--yes")
     planned(reconcile)
     (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
-    stale(reconcile, f"a model of adder is gone: {key(reconcile)} would be created")
+    stale(reconcile, f"a model of adder is missing: {key(reconcile)} would be trained")
 
 
 def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     reconcile.target("  limits: {maxCreates: 0}\n")
-    stale(reconcile, "the target's limits.maxCreates was 20, and is 0")
+    stale(reconcile, "limits.maxCreates of the target changed from 20 to 0")
 
 
 @pytest.mark.parametrize(
@@ -297,25 +297,22 @@ def test_nothing_else_can_be_asked_for(reconcile: Cli, arguments: list[str], mes
         (
             lambda text: text[: len(text) // 2],
             1,
-            "plan.json is no complete JSON (",
+            "plan.json: truncated JSON; ",
         ),
         (
             lambda text: text.replace('"version": 1', '"version": 2', 1),
             1,
-            "plan.json has version 2, and this reconcile reads up to 1; upgrade reconcile",
+            "plan.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
         ),
         (
             lambda text: text.replace('"facts"', '"fakes"'),
             1,
-            "plan.json is no saved plan of reconcile: $ is odd; make it anew with reconcile plan --out",
+            "plan.json: $: does not match the schema of SavedPlan; write it again with reconcile plan --out",
         ),
         (
             lambda text: json.dumps(json.loads(text)["plan"]),
             64,
-            (
-                "plan.json is a report of a plan, which says too little to be carried out;"
-                " make it anew with reconcile plan --out"
-            ),
+            "plan.json: a report of a plan cannot be applied; write it again with reconcile plan --out",
         ),
         (
             lambda text: text.replace(f'"reconciler": "{__version__}"', '"reconciler": "0.0.1"'),
@@ -349,10 +346,13 @@ def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere/plan.json"], "--out nowhere/plan.json cannot be written; name a file in a folder that is there and"),
-        (["specs"], "--out specs cannot be written; name a file in a folder that is there and writable"),
-        (["plan.yaml"], "--out plan.yaml has the name of a manifest; name a file that ends in .json"),
-        (["specs/adder.csv"], "--out specs/adder.csv would write over a file that is no plan; name another file"),
+        (
+            ["nowhere/plan.json"],
+            "--out nowhere/plan.json: cannot be written; name a file in an existing, writable directory",
+        ),
+        (["specs"], "--out specs: cannot be written; name a file in an existing, writable"),
+        (["plan.yaml"], "--out plan.yaml: .yaml is the extension of manifests; name a file with .json"),
+        (["specs/adder.csv"], "--out specs/adder.csv: the existing file is not a plan; name another file"),
         (["plan.json", "--offline"], "--offline asks no service, so there is nothing that --out could save; leave one"),
         (
             ["p.json", "--report", "./p.json"],

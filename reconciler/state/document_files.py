@@ -1,0 +1,145 @@
+"""Read and write the JSON documents that commands save: reports and saved plans."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Final
+
+from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, validator
+from reconciler.state.json_reader import check_version
+
+VERSION: Final = 1
+SAVED_PLAN: Final = "SavedPlan"
+_MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
+_PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
+_MAX_BYTES: Final = 2**28
+"""The largest file that is read; a document of a thousand models is less than a twentieth of that."""
+_NAME_DOCUMENT: Final = "name a file that --report x.json or --format json wrote"
+_WRITE_AGAIN: Final = "write it again with --report x.json"
+_PLAN_AGAIN: Final = "write it again with reconcile plan --out"
+
+
+def read_document(path: Path, shown: str, kinds: Collection[str]) -> dict[str, Any]:
+    """Return the document of one of these kinds in a file, checked against its schema.
+
+    Of a saved plan it is the plan. ``shown`` is the name of the file in messages.
+
+    Raises:
+        ReconcileError: the file cannot be read, is truncated, or contains another document or a newer version.
+    """
+    document = _read_json(path, shown, _WRITE_AGAIN)
+    kind = _kind_of(document, shown)
+    check_version(document["version"], VERSION, shown)
+    if kind not in {*kinds, SAVED_PLAN} or kind not in SCHEMA_KINDS:
+        expected = ", ".join(sorted({*kinds, SAVED_PLAN}))
+        raise ReconcileError(f"{shown}: invalid kind {kind}: expected one of {expected}", _NAME_DOCUMENT)
+    _require_valid(document, kind, shown, _WRITE_AGAIN)
+    if kind != SAVED_PLAN:
+        return document
+    plan: dict[str, Any] = document["plan"]
+    _require_valid(plan, "Plan", shown, _WRITE_AGAIN)
+    return plan
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a path is a file with a plan, complete or not; a manifest in JSON is not a plan."""
+    if path.suffix in _MANIFEST_SUFFIXES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(2**10)
+    except OSError:
+        return False
+    return start.lstrip().startswith(b"{") and _PLAN_KIND.search(start) is not None
+
+
+def read_saved_plan(path: Path, shown: str) -> dict[str, Any]:
+    """Return the document of a saved plan, checked against its schema; ``shown`` is its name in messages.
+
+    Raises:
+        UsageError: it is a report of a plan, which has too few details to apply.
+        ReconcileError: it cannot be read, is truncated, or is another document or a newer version.
+    """
+    document = _read_json(path, shown, _PLAN_AGAIN)
+    if document.get("kind") == "Plan":
+        raise UsageError(f"{shown}: a report of a plan cannot be applied", _PLAN_AGAIN)
+    version = document.get("version")
+    if isinstance(version, int):
+        check_version(version, VERSION, shown)
+    _require_valid(document, SAVED_PLAN, shown, _PLAN_AGAIN)
+    _require_valid(document["plan"], "Plan", shown, _PLAN_AGAIN)
+    return document
+
+
+def check_plan_output(path: Path, shown: str) -> None:
+    """Check that a plan can be saved to a path, before it is made.
+
+    Raises:
+        UsageError: the path is not writable, or is a manifest or another file.
+    """
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--out {shown}: cannot be written", "name a file in an existing, writable directory")
+    if path.suffix in _MANIFEST_SUFFIXES:
+        raise UsageError(f"--out {shown}: {path.suffix} is the extension of manifests", "name a file with .json")
+    if path.is_file() and path.stat().st_size and not is_plan(path):
+        raise UsageError(f"--out {shown}: the existing file is not a plan", "name another file")
+
+
+def write_saved_plan(path: Path, shown: str, document: dict[str, Any]) -> None:
+    """Write a saved plan; raises ReconcileError when writing fails."""
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ReconcileError(f"--out {shown}: cannot be written: {error.strerror}", "name another file") from error
+
+
+def _read_json(path: Path, shown: str, remedy: str) -> dict[str, Any]:
+    text = _read_text(path, shown)
+    if not text.strip():
+        raise ReconcileError(f"{shown}: empty file", remedy)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            raise ReconcileError(f"{shown}: truncated JSON", remedy) from error
+        raise ReconcileError(
+            f"{shown}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}", _NAME_DOCUMENT
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ReconcileError(f"{shown}: invalid JSON: {error}", _NAME_DOCUMENT) from error
+    if not isinstance(document, dict):
+        raise ReconcileError(f"{shown}: not a document of reconcile", _NAME_DOCUMENT)
+    return document
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", _NAME_DOCUMENT) from error
+    if len(content) > _MAX_BYTES:
+        raise ReconcileError(f"{shown}: larger than {_MAX_BYTES} bytes, the limit for documents", _NAME_DOCUMENT)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReconcileError(f"{shown} is not UTF-8 text", _NAME_DOCUMENT) from error
+
+
+def _kind_of(document: dict[str, Any], shown: str) -> str:
+    if {"version", "target", "models"} <= document.keys() and "kind" not in document:
+        raise ReconcileError(f"{shown}: is a lockfile", "run reconcile status to show its records")
+    if not isinstance(document.get("kind"), str) or not isinstance(document.get("version"), int):
+        raise ReconcileError(f"{shown}: not a document of reconcile", _NAME_DOCUMENT)
+    return str(document["kind"])
+
+
+def _require_valid(document: Any, kind: str, shown: str, remedy: str) -> None:
+    error = next(validator(kind).iter_errors(document), None)
+    if error:
+        raise ReconcileError(f"{shown}: {error.json_path}: does not match the schema of {kind}", remedy)

@@ -1,0 +1,85 @@
+"""Reading saved documents, and the errors for files that are not valid documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.plan import Plan
+from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.state.document_files import read_document
+from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
+
+PLAN = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
+TEXT = json.dumps(PLAN, indent=2)
+NAME = "name a file that --report x.json or --format json wrote"
+AGAIN = "write it again with --report x.json"
+
+
+def read(folder: Path, content: str | bytes) -> dict[str, Any]:
+    file = folder / "plan.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_document(file, "plan.json", ("Plan", "Status"))
+
+
+@pytest.mark.parametrize("content", [TEXT, "\ufeff" + TEXT, TEXT + "\n\n", TEXT.encode()])
+def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | bytes) -> None:
+    assert read(tmp_path, content) == PLAN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", f"plan.json: empty file; {AGAIN}"),
+        (TEXT[:400], f"plan.json: truncated JSON; {AGAIN}"),
+        (TEXT[:-2], f"plan.json: truncated JSON; {AGAIN}"),
+        (TEXT[: TEXT.index("embedded") + 3], f"plan.json: truncated JSON; {AGAIN}"),
+        ("kind: Plan\n", f"plan.json:1:1: invalid JSON: Expecting value; {NAME}"),
+        ("[" * 100_000, f"plan.json: invalid JSON: *; {NAME}"),
+        ('{"a": ' + "9" * 5_000 + "}", f"plan.json: invalid JSON: *; {NAME}"),
+        (b"\xff\xfe\x00", f"plan.json is not UTF-8 text; {NAME}"),
+        ("[1]", f"plan.json: not a document of reconcile; {NAME}"),
+        ('{"name": "x"}', f"plan.json: not a document of reconcile; {NAME}"),
+        ('{"kind": "Plan"}', f"plan.json: not a document of reconcile; {NAME}"),
+        (
+            '{"version": 1, "target": {}, "models": {}}',
+            "plan.json: is a lockfile; run reconcile status to show its records",
+        ),
+        (
+            json.dumps({**PLAN, "version": 2}),
+            "plan.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
+        ),
+        (
+            '{"version": 1, "kind": "Target"}',
+            f"plan.json: invalid kind Target: expected one of Plan, SavedPlan, Status; {NAME}",
+        ),
+        (
+            json.dumps({**PLAN, "kind": "Status"}),
+            f"plan.json: $: does not match the schema of Status; {AGAIN}",
+        ),
+        (
+            json.dumps({**PLAN, "unmanaged": -1}),
+            f"plan.json: $.unmanaged: does not match the schema of Plan; {AGAIN}",
+        ),
+        (
+            json.dumps({**PLAN, "unmanaged": float("nan")}),
+            f"plan.json: $.unmanaged: does not match the schema of Plan; {AGAIN}",
+        ),
+    ],
+)
+def test_invalid_files_are_errors(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(ReconcileError) as caught:
+        read(tmp_path, content)
+    before, _, after = message.partition("*")
+    assert str(caught.value).startswith(before)
+    assert str(caught.value).endswith(after)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ReconcileError) as caught:
+        read_document(tmp_path / "x.json", "x.json", ("Plan",))
+    assert str(caught.value) == f"x.json cannot be read: No such file or directory; {NAME}"
