@@ -256,7 +256,7 @@ async def _granted(storage: Storage, name: str, wanted: tuple[str, ...]) -> bool
 
 
 async def _looked(storage: Storage, name: str, examination: ServiceChecks) -> CheckResult:
-    from reconciler.providers.google.errors import ForbiddenError
+    from reconciler.domain.errors import ForbiddenError
 
     granted = await _granted(storage, name, _UPLOADING)
     may = "objects may be created there" if granted else "whether objects may be created there is not told"

@@ -15,12 +15,10 @@ from reconciler.commands._output import Output
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
-from reconciler.planning.events import Event
+from reconciler.planning.events import Event, EventSink
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.text.escape import terminal_safe
-
-Sink = Callable[[Event], None]
 
 events = click.option(
     "--events", metavar="FILE", help="Also write what happens to FILE while it happens, as JSON lines."
@@ -113,7 +111,7 @@ def event_log(env: Environment, output: Output, file: str | None, command: str) 
 
 
 @contextmanager
-def watched(progress: AbstractContextManager[Sink], log: EventLog) -> Iterator[Sink]:
+def watched(progress: AbstractContextManager[EventSink], log: EventLog) -> Iterator[EventSink]:
     """The progress, of which the log is told too."""
     with progress as sink:
 

@@ -18,7 +18,7 @@ import click
 from reconciler.commands._github import runner
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
-from reconciler.planning.events import Event
+from reconciler.planning.events import Event, EventSink
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encoded, face_of
@@ -149,12 +149,9 @@ def _write_report(report: str, document: Mapping[str, Any]) -> None:
         raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error
 
 
-Sink = Callable[[Event], None]
-
-
 def progress(
     env: Environment, output: Output, names: Iterable[str], *, simulated: bool
-) -> AbstractContextManager[Sink]:
+) -> AbstractContextManager[EventSink]:
     """A sink of events about the models of these names, to be entered while the command works."""
     if output.quiet:
         return nullcontext(_ignore)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
-from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import Request
 from reconciler.planning.selection import Selection
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from reconciler.commands._project import CommandInput, Project
     from reconciler.environment import Environment
     from reconciler.reports.documents.plan_and_result import Document
-
-
-class StalePlan(ReconcileError):  # noqa: N818 - the world has moved on, which is no mistake
-    """What a saved plan was made from is not so any more; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)

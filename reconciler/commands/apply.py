@@ -35,7 +35,7 @@ from reconciler.domain.plan import Pruning, Request
 from reconciler.engine.apply import Options, Outcome, Reconciler
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
-from reconciler.planning.events import Event
+from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.outcomes import Outcomes
@@ -43,10 +43,9 @@ from reconciler.reports.documents.plan_and_result import Document, result_docume
 from reconciler.reports.text.documents import result_text
 from reconciler.reports.text.plan import notices_text, plan_text
 
-Sink = Callable[[Event], None]
 Approve = Callable[[Document, tuple[Problem, ...]], bool]
 """Shows a Plan document and the input's warnings, and says whether to go on."""
-Progress = Callable[[Document], AbstractContextManager[Sink]]
+Progress = Callable[[Document], AbstractContextManager[EventSink]]
 """Takes the Plan document, and is entered while the run goes on; what it gives takes every event."""
 
 
@@ -105,7 +104,7 @@ class _Run:
         self._options = options
         self._began = env.clock()
         self._project = project
-        self._watchers: list[Sink] = []
+        self._watchers: list[EventSink] = []
         self._recorder = Recorder(project.lock, project.store, env.clock, self._watchers)
         self._outcomes = Outcomes(lambda: self._recorder.lock)
         self._watchers.append(self._outcomes)
@@ -154,7 +153,7 @@ class _Run:
         )
 
     def _run(
-        self, session: EventLoop, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[Sink]
+        self, session: EventLoop, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[EventSink]
     ) -> Outcome:
         try:
             with progress as sink:
@@ -277,7 +276,7 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
     return confirm("Apply this plan?", yes=yes)
 
 
-def show_progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:
+def show_progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[EventSink]:
     names = {action["name"] for action in document["actions"]}
     return progress(env, output, names, simulated=bool(document["simulated"]))
 

@@ -35,7 +35,7 @@ from reconciler.engine.check import Checker, Subject
 from reconciler.engine.observe import bounded
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
-from reconciler.planning.events import Event
+from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name, connect
 from reconciler.reports.documents.check import Examined, check_document, check_text
 
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-Sink = Callable[[Event], None]
-Progress = Callable[[frozenset[str], bool], AbstractContextManager[Sink]]
+Progress = Callable[[frozenset[str], bool], AbstractContextManager[EventSink]]
 """Takes the names of the models that are checked, and whether their training is simulated; entered meanwhile."""
 
 
@@ -113,7 +112,7 @@ def _unserved(project: Project) -> tuple[str, ...]:
 def _run(
     env: Environment, what: CommandInput, project: Project, trials: list[_Trial], progress: Progress
 ) -> list[Examined]:
-    watchers: list[Sink] = []
+    watchers: list[EventSink] = []
     recorder = Recorder(project.lock, project.store, env.clock, watchers)
     project.store.check_writable()
     if not project.target.show_examples:

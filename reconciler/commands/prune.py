@@ -19,13 +19,14 @@ from reconciler.commands._output import Output, confirm, progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._publish import publisher_of
 from reconciler.commands._runner import EventLoop
-from reconciler.commands.apply import Approve, Progress, Sink
+from reconciler.commands.apply import Approve, Progress
 from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, Place, Problem, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.engine.apply import Outcome
 from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
+from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_alone
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.outcomes import Outcomes
@@ -76,7 +77,7 @@ class _Run:
         self._project = project
         self._request = request
         self._unprotect = tuple(unprotect)
-        self._watchers: list[Sink] = []
+        self._watchers: list[EventSink] = []
         self._recorder = Recorder(project.lock, project.store, env.clock, self._watchers)
         self._outcomes = Outcomes(lambda: self._recorder.lock)
         self._watchers.append(self._outcomes)
@@ -114,7 +115,7 @@ class _Run:
         )
 
     def _carried_out(
-        self, session: EventLoop, pruner: Pruner, made: Plan, progress: AbstractContextManager[Sink]
+        self, session: EventLoop, pruner: Pruner, made: Plan, progress: AbstractContextManager[EventSink]
     ) -> Outcome:
         if not (made.changes or self._unprotect):
             return Outcome(made)
@@ -251,7 +252,7 @@ def _approve(output: Output, document: Document, warnings: tuple[Problem, ...], 
     return confirm("Delete these generations? This cannot be undone.", yes=yes)
 
 
-def _progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[Sink]:
+def _progress(env: Environment, output: Output, document: Document) -> AbstractContextManager[EventSink]:
     names = {action["name"] for action in document["actions"]}
     return progress(env, output, names, simulated=bool(document["simulated"]))
 

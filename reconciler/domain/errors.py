@@ -1,4 +1,4 @@
-"""Everything that can be wrong, as values and as errors with an exit status."""
+"""Problems of the input, and every error that a user can see, with its exit status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where in a file something stands; line and column count from 1, as editors do."""
+    """A position in a file; line and column count from 1, as in editors."""
 
     file: str
     line: int = 1
@@ -48,10 +48,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong in the input: its place, its field, what is wrong and what to do.
+    """One problem of the input, printed as ``PLACE: FIELD: PROBLEM; REMEDY``.
 
-    ``path`` is the dotted path of the field (``spec.dataset.path``), empty when the whole file is meant.
-    A ``warning`` is reported and stops nothing.
+    ``path`` is the dotted path of the field (``spec.dataset.path``), empty for the whole file. A ``warning`` is
+    printed and stops nothing.
     """
 
     place: Place
@@ -67,9 +67,9 @@ class Problem:
 
 
 class ReconcileError(Exception):
-    """An error whose message a user reads as it is: what happened, and what to do.
+    """The base of all errors that a user reads.
 
-    ``message`` is a sentence without the final stop; ``remedy`` says what to do, or is empty.
+    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
@@ -84,21 +84,37 @@ class ReconcileError(Exception):
 
 
 class UsageError(ReconcileError):
-    """The command was asked for in a way that cannot be carried out."""
+    """The arguments or options are invalid or contradict each other."""
 
     exit_status = ExitStatus.USAGE
 
 
+class InvalidInput(ReconcileError):  # noqa: N818 - the name of its content
+    """Manifests, targets or data sets are invalid; ``problems`` has every problem."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
 class AccessError(ReconcileError):
-    """Not authenticated (no or bad credentials), or not allowed (HTTP 401 and 403)."""
+    """The credentials are missing or invalid (HTTP 401), or lack a permission (HTTP 403)."""
 
     exit_status = ExitStatus.ACCESS
 
 
-class ServiceError(ReconcileError):
-    """The service refused a request, or could not be reached.
+class ForbiddenError(AccessError):
+    """HTTP 403; ``resource`` is true if the resource may be inaccessible or missing, rather than the whole project."""
 
-    ``code`` is the google.rpc status name (``NOT_FOUND``), or ``UNREACHABLE`` when no answer came.
+    def __init__(self, message: str, remedy: str, *, resource: bool) -> None:
+        super().__init__(message, remedy)
+        self.resource = resource
+
+
+class ServiceError(ReconcileError):
+    """The service rejected a request or could not be reached.
+
+    ``code`` is the google.rpc status name (``NOT_FOUND``), or ``UNREACHABLE`` without a response.
     """
 
     def __init__(self, message: str, remedy: str = "", *, code: str) -> None:
@@ -106,33 +122,33 @@ class ServiceError(ReconcileError):
         self.code = code
 
 
-class Declined(ReconcileError):  # noqa: N818 - declining is not a fault
+class PreconditionError(ServiceError):
+    """HTTP 412: the object is not in the state that the request requires."""
+
+
+class LockConflict(ReconcileError):  # noqa: N818 - the run that was first made no error
+    """Another run has saved the lockfile since it was read; read it again."""
+
+
+class StalePlan(ReconcileError):  # noqa: N818 - the plan was correct when it was made
+    """A saved plan differs from what would be planned now; nothing was changed."""
+
+
+class Declined(ReconcileError):  # noqa: N818 - declining is not an error of the program
     """The prompt for approval was declined; nothing was changed."""
 
     def __init__(self) -> None:
         super().__init__("not approved; nothing was changed")
 
 
-class LockConflict(ReconcileError):  # noqa: N818 - somebody else was faster, which is no mistake
-    """Another run has saved the lockfile since it was read; read it again."""
-
-
-class InvalidInput(ReconcileError):  # noqa: N818 - it carries problems rather than being one
-    """The manifests, targets or data sets have problems; every one of them is in ``problems``."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
-
-
-class InterruptedRun(ReconcileError):  # noqa: N818 - an interruption is no error of the program
-    """Somebody ended the run with SIGINT or SIGTERM; what was recorded is saved."""
+class InterruptedRun(ReconcileError):  # noqa: N818 - interrupting is not an error of the program
+    """SIGINT or SIGTERM ended the run; the lockfile has everything that was recorded."""
 
     exit_status = ExitStatus.INTERRUPTED
 
     def __init__(
         self,
-        message: str = "interrupted; the lockfile is saved, and trainings go on",
-        remedy: str = "run the same command again to resume, or reconcile wait",
+        message: str = "interrupted; the lockfile is saved, and trainings continue",
+        remedy: str = "run the same command again to resume, or run reconcile wait",
     ) -> None:
         super().__init__(message, remedy)

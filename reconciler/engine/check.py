@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from reconciler.domain.checks import Check, CheckReport
@@ -20,7 +20,7 @@ from reconciler.planning.check_evaluation import (
     questions,
     verdicts,
 )
-from reconciler.planning.events import Checked, Checking, Event
+from reconciler.planning.events import Checked, Checking, EventSink
 from reconciler.planning.redaction import discreet_report
 
 
@@ -49,7 +49,7 @@ class _Task:
 class Checker:
     """Puts the questions of checks to models, with at most so many under way at once over all manifests together."""
 
-    def __init__(self, provider: Provider, examples: Examples, emit: Callable[[Event], None], target: Target) -> None:
+    def __init__(self, provider: Provider, examples: Examples, emit: EventSink, target: Target) -> None:
         """``examples`` reads held-out data sets when they are asked about; ``emit`` is told of the progress.
 
         Of a ``target`` that shows no examples, reports hold the counts alone.
@@ -107,7 +107,7 @@ class Checker:
 class _Tally:
     """The verdicts on one generation as they come in, in whatever order."""
 
-    def __init__(self, manifest: Manifest, key: str, emit: Callable[[Event], None]) -> None:
+    def __init__(self, manifest: Manifest, key: str, emit: EventSink) -> None:
         self._manifest = manifest
         self._key = key
         self._emit = emit

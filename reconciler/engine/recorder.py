@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from functools import reduce
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, check_same_owner
 from reconciler.domain.ports import Clock, LockStore
-from reconciler.planning.events import Event, record
+from reconciler.planning.events import Event, EventSink, record
 from reconciler.state.lockfile import dumps, loads
 
 SAVE_INTERVAL = timedelta(seconds=1)
@@ -25,9 +25,7 @@ class Recorder:
     Another run may have saved in between: then this run's events are folded into what that one left.
     """
 
-    def __init__(
-        self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[Callable[[Event], None]] = ()
-    ) -> None:
+    def __init__(self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[EventSink] = ()) -> None:
         """``sinks`` are called with every event, after it was recorded."""
         self.lock = lock
         self._store = store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -282,6 +283,8 @@ Event = (
     | Ended
     | Refused
 )
+EventSink = Callable[[Event], None]
+"""Takes each event of a run as it happens."""
 
 
 def record(lock: Lock, event: Event) -> Lock:

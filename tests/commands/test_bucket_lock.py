@@ -264,7 +264,7 @@ def test_a_signal_ends_promptly_saves_the_lockfile_and_gives_the_lease_back(
     _out, err = process.communicate(timeout=20)
 
     assert process.returncode == 130
-    assert "interrupted; the lockfile is saved, and trainings go on" in err
+    assert "interrupted; the lockfile is saved, and trainings continue" in err
     assert "Traceback" not in err
     assert real.get(_LOCK)["models"]["adder"]["generations"][0]["state"] == "CREATING"
     assert real.get(_LEASE) is None

@@ -102,7 +102,7 @@ def test_a_signal_ends_promptly_with_a_valid_lockfile(reconcile: Cli, number: si
     _out, err = process.communicate(timeout=20)
 
     assert process.returncode == 130
-    assert "interrupted; the lockfile is saved, and trainings go on" in err
+    assert "interrupted; the lockfile is saved, and trainings continue" in err
     assert "Traceback" not in err
     assert json.loads(reconcile.lock_file.read_text())["models"]["adder"]["generations"][0]["state"] == "CREATING"
 

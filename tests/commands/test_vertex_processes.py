@@ -83,7 +83,7 @@ def test_a_process_that_ends_while_it_waits_is_gone_on_with(
 
     if number is signal.SIGINT:
         assert process.returncode == 130
-        assert "interrupted; the lockfile is saved, and trainings go on" in err
+        assert "interrupted; the lockfile is saved, and trainings continue" in err
     _goes_on(reconcile, world, target)
 
 

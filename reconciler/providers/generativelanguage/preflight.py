@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.domain.errors import ServiceError
-from reconciler.providers.google.errors import ForbiddenError, clean
+from reconciler.domain.errors import ForbiddenError, ServiceError
+from reconciler.providers.google.errors import clean
 from reconciler.providers.google.http import Call, Client, Json
 from reconciler.providers.google.proto_json import list_models, resource_name, text
 

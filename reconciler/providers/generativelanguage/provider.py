@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.errors import ServiceError
+from reconciler.domain.errors import ForbiddenError, ServiceError
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
@@ -27,7 +27,6 @@ from reconciler.providers.generativelanguage import wire
 from reconciler.providers.generativelanguage.permissions import Sharing
 from reconciler.providers.generativelanguage.preflight import BaseModels
 from reconciler.providers.google.api_versions import VERSIONS
-from reconciler.providers.google.errors import ForbiddenError
 from reconciler.providers.google.http import Call, Client, Json
 from reconciler.providers.google.inference import WAYS, ask
 from reconciler.providers.google.network import Closing

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from threading import Thread, current_thread
 from typing import Any, TypeVar
 
-from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, LockConflict, PreconditionError, ReconcileError, ServiceError
 from reconciler.domain.ports import Clock, Sleeper
-from reconciler.providers.google.errors import PreconditionError, clean
+from reconciler.providers.google.errors import clean
 from reconciler.providers.google.storage import Storage
 
 DURATION = timedelta(minutes=5)

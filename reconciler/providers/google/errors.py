@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ForbiddenError, PreconditionError, ReconcileError, ServiceError
 
 # The canonical HTTP mapping of google/rpc/code.proto, for answers that name no status themselves.
 _STATUS_NAMES: Mapping[int, str] = {
@@ -34,18 +34,6 @@ _STATUS_NAMES: Mapping[int, str] = {
 _MAX_TEXT = 600
 _MAX_DETAILS = 3
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
-
-
-class ForbiddenError(AccessError):
-    """HTTP 403; ``resource`` tells that it may be about the resource alone, which may not even exist."""
-
-    def __init__(self, message: str, remedy: str, *, resource: bool) -> None:
-        super().__init__(message, remedy)
-        self.resource = resource
-
-
-class PreconditionError(ServiceError):
-    """HTTP 412: what was asked for is not as the request said that it must be."""
 
 
 class TransientError(Exception):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import ForbiddenError, PreconditionError, ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import object_digest
 from reconciler.domain.model import Dataset
 from reconciler.domain.ports import Clock, Random, Sleeper
-from reconciler.providers.google.errors import STORAGE, ForbiddenError, PreconditionError, clean
+from reconciler.providers.google.errors import STORAGE, clean
 from reconciler.providers.google.http import Call, Client, Json
 from reconciler.providers.google.network import Closing
 from reconciler.providers.google.upload import ResumableUpload, Spool

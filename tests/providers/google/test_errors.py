@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
-from reconciler.providers.google.errors import ForbiddenError, clean
+from reconciler.domain.errors import AccessError, ExitStatus, ForbiddenError, ReconcileError, ServiceError
+from reconciler.providers.google.errors import clean
 from reconciler.providers.google.http import Call
 from support.provider_service import Time, client_of, error, script
 

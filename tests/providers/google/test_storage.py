@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import AccessError, PreconditionError, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Dataset
 from reconciler.domain.ports import Objects
-from reconciler.providers.google.errors import PreconditionError
 from reconciler.providers.google.storage import WHOLE, Bucket, ObjectInfo, Storage
 from support.provider_service import Script, Time, error, script
 from support.provider_storage import (
