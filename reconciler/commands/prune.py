@@ -27,7 +27,7 @@ from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.planning.prune import approved_alone
+from reconciler.planning.prune import approved_only
 from reconciler.providers.registry import connect
 from reconciler.reports.documents.outcomes import Outcomes
 from reconciler.reports.documents.plan_and_result import Document, plan_document, result_document
@@ -129,7 +129,7 @@ class _Run:
                 "interrupted; the lockfile is saved, and what is not deleted stays",
                 "run the same command again to go on",
             ) from None
-        left = approved_alone(left, made)
+        left = approved_only(left, made)
         return Outcome(left, refused=pruner.refused, unfinished=left.changes)
 
     def _planned(self, made: Plan) -> Document:

@@ -23,7 +23,7 @@ from reconciler.planning.generations import Observation, resolve_recorded, satis
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
-from reconciler.planning.prune import only_pruning, without_pruning
+from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import poll_delay, seconds_left
 
 LONGEST_OUTAGE = timedelta(minutes=15)
@@ -180,7 +180,7 @@ class Reconciler:
         if self._request.pruning is None:
             return current
         if not any(one.prunes for one in approved.actions):
-            return without_pruning(current, only_pruning(current))
+            return without_deletions(current, deletions_only(current))
         pruner = Pruner(
             provider=self._provider,
             manifests=tuple(self._manifests.values()),
@@ -192,7 +192,7 @@ class Reconciler:
         )
         left = await pruner.run(approved)
         self._executor.refused.update(pruner.refused)
-        return without_pruning(current, left)
+        return without_deletions(current, left)
 
     def _save(self) -> None:
         """What cannot be saved now can be saved later; the end of the run does not forgive that."""

@@ -19,7 +19,7 @@ from reconciler.planning.events import Deleted, Ended, Published, Refused, Unpro
 from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
-from reconciler.planning.prune import is_over, only_pruning
+from reconciler.planning.prune import deletions_only, is_over
 
 _AGAIN = "run reconcile prune again, and look at what it shows"
 Identity = tuple[str, str, str]
@@ -110,7 +110,7 @@ class Pruner:
         if remnants:
             seen = replace(seen, models={name: one for name, one in seen.models.items() if name not in remnants})
             made = self._plan(seen)
-        return seen, only_pruning(made)
+        return seen, deletions_only(made)
 
     def _plan(self, seen: Observation) -> Plan:
         return plan(

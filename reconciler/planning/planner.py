@@ -22,7 +22,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.moved import carrying_actions, declared_names, has_content, with_carried
-from reconciler.planning.prune import Pruned, pruned
+from reconciler.planning.prune import PruneDecisions, plan_prune
 
 _NAMED = 3
 """How many of the vanished models a message names."""
@@ -106,14 +106,14 @@ def plan(
     actions = [action for one in surveyed for action in one.actions]
     declared = declared_names(desired)
     sources = {one.context.manifest.name: one.context.manifest.source for one in surveyed}
-    pruning = pruned([one.context.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
+    pruning = plan_prune([one.context.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
     everything = (*carrying, *actions, *(orphan_actions(lock, declared) if request.complete else ()))
     everything = (*_lasting(everything, pruning), *pruning.actions)
     if is_suspicious(lock, observed):
         everything = _all_held(
             everything, describe_suspicion(lock, observed), include_orphans=request.pruning is not None
         )
-        pruning = Pruned()
+        pruning = PruneDecisions()
     marked = marked_models(target.scope, observed, lock, desired)
     return Plan(
         actions=tuple(sorted(hold_over_limits(everything, target.limits), key=Action.sort_key)),
@@ -130,7 +130,7 @@ def plan(
     )
 
 
-def _lasting(actions: Iterable[Action], pruning: Pruned) -> Iterator[Action]:
+def _lasting(actions: Iterable[Action], pruning: PruneDecisions) -> Iterator[Action]:
     """The actions but those that say nothing, or write in vain, because what they are about is deleted."""
     orphaned = {action.name for action in pruning.actions if action.reason is Reason.ORPHANED_MODEL}
     remotes = {action.remote for action in pruning.actions if action.prunes}

@@ -1,7 +1,6 @@
-"""Which generations may be deleted, and why each other one stays where it is.
+"""Plan the deletions of ``prune``, and give the reasons for each generation that is kept.
 
-Whatever speaks for a generation keeps it, so the rules need no order of importance: one that is deleted has passed all
-of them.
+A generation is deleted only if ``retention`` has no reason to keep it and no kept generation descends from it.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.lineage import Ancestry
-from reconciler.planning.retention import Candidate, PruneContext, reasons_to_keep, retention
+from reconciler.planning.retention import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
 
 NO_MANIFEST: Final = "(no manifest)"
-"""What stands for the manifest's path where neither a manifest nor the lockfile knows a name."""
+"""Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""
 MANAGED_BEFORE_LIMIT: Final = 10
-"""From how many managed models on limits.maxDeletePercent counts."""
-_ENDED_BADLY: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
+"""The least number of managed models to which limits.maxDeletePercent applies."""
+_UNSUCCESSFUL: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """What pruning comes to: the deletions, or the holds in their place, and what is kept."""
+class PruneDecisions:
+    """The deletions, or the holds in their place, and the generations that are kept."""
 
     actions: tuple[Action, ...] = ()
     kept: tuple[KeptGeneration, ...] = ()
 
 
-def pruned(
+def plan_prune(
     desired: Iterable[Manifest],
     observed: Observation,
     lock: Lock,
@@ -47,54 +46,56 @@ def pruned(
     request: Request,
     capabilities: Capabilities,
     now: datetime,
-) -> Pruned:
-    """The generations that are deleted as the request asks, and those that are not; nothing where it does not ask.
+) -> PruneDecisions:
+    """Return the deletions that the request allows, and the generations that are kept.
 
-    The sources of the ``desired`` manifests name the generations that were chosen. The caller sees to it that an
-    observation which is not to be believed deletes nothing.
+    The sources of the ``desired`` manifests name the chosen parent generations. The caller must refuse suspicious
+    observations.
     """
     if request.pruning is None:
-        return Pruned()
+        return PruneDecisions()
     manifests = tuple(desired)
-    it = _surroundings(manifests, observed, lock, target, request, capabilities, now, request.pruning)
-    there = _ranked(it, [*_recorded(it), *_unrecorded(it)])
-    kept = {one.live.remote: why for one in there if (why := "; ".join(reasons_to_keep(it, one)))}
-    kept |= _ancestors(it, there, kept, manifests)
-    doomed = [one for one in there if one.live.remote not in kept]
-    return Pruned(
-        actions=_guarded(_actions(it, doomed), doomed, _managed(it, there), target),
+    context = _context(manifests, observed, lock, target, request, capabilities, now, request.pruning)
+    existing = _ranked(context, [*_recorded(context), *_unrecorded(context)])
+    kept = {live.remote: reason for live in existing if (reason := "; ".join(reasons_to_keep(context, live)))}
+    kept |= _kept_ancestors(context, existing, kept, manifests)
+    deleted = [live for live in existing if live.remote not in kept]
+    return PruneDecisions(
+        actions=_limited(_deletions(context, deleted), deleted, _managed(context, existing), target),
         kept=tuple(
-            KeptGeneration(one.name, one.known.key, one.live.remote, kept[one.live.remote])
-            for one in sorted(there, key=_alphabetically)
-            if one.live.remote in kept
+            KeptGeneration(live.name, live.key, live.remote, kept[live.remote])
+            for live in sorted(existing, key=lambda live: (live.name, live.key, live.remote))
+            if live.remote in kept
         ),
     )
 
 
-def only_pruning(made: Plan) -> Plan:
-    """The plan with its deletions alone, and with what holds them back."""
+def deletions_only(plan: Plan) -> Plan:
+    """Return the plan with its deletions and their holds only."""
     suspicious = Reason.LISTING_SUSPICIOUS
-    deletions = tuple(one for one in made.actions if one.deletion or one.reason is suspicious)
-    return replace(made, actions=deletions, notices=())
+    deletions = tuple(action for action in plan.actions if action.deletion or action.reason is suspicious)
+    return replace(plan, actions=deletions, notices=())
 
 
-def approved_alone(left: Plan, approved: Plan) -> Plan:
-    """What is left of a plan of deletions, without what came up since; holds stay."""
-    known = {(one.name, one.key, one.remote) for one in approved.actions}
-    actions = tuple(one for one in left.actions if not one.prunes or (one.name, one.key, one.remote) in known)
-    return replace(left, actions=actions)
+def approved_only(current: Plan, approved: Plan) -> Plan:
+    """Return the current plan without the deletions that the approved plan does not have; holds stay."""
+    known = {(action.name, action.key, action.remote) for action in approved.actions}
+    actions = tuple(
+        action for action in current.actions if not action.prunes or (action.name, action.key, action.remote) in known
+    )
+    return replace(current, actions=actions)
 
 
-def without_pruning(made: Plan, left: Plan) -> Plan:
-    """The plan without its deletions; of those that are ``left``, and of what else pruning has to say, it is noted."""
-    count = sum(one.prunes for one in left.actions)
-    what = "1 more generation" if count == 1 else f"{count} more generations"
-    notices = (f"{what} may be deleted: see reconcile prune",) if count else ()
-    others = tuple(one for one in made.actions if not one.prunes)
-    return replace(made, actions=others, notices=(*made.notices, *left.notices, *notices), kept=())
+def without_deletions(plan: Plan, remaining: Plan) -> Plan:
+    """Return the plan without deletions, with the notices of ``remaining`` and the number of its deletions."""
+    count = sum(action.prunes for action in remaining.actions)
+    more = "1 more generation" if count == 1 else f"{count} more generations"
+    notices = (f"{more} can be deleted; run reconcile prune",) if count else ()
+    actions = tuple(action for action in plan.actions if not action.prunes)
+    return replace(plan, actions=actions, notices=(*plan.notices, *remaining.notices, *notices), kept=())
 
 
-def _surroundings(
+def _context(
     manifests: Sequence[Manifest],
     observed: Observation,
     lock: Lock,
@@ -104,260 +105,268 @@ def _surroundings(
     now: datetime,
     pruning: Pruning,
 ) -> PruneContext:
-    others = [one for one in pruning.others if one.target is None or one.target.provider == target.provider]
+    same_provider = [other for other in pruning.others if not other.target or other.target.provider == target.provider]
     return PruneContext(
         manifests={name: manifest for manifest in manifests for name in manifest.names}
         | {manifest.name: manifest for manifest in manifests},
         observed=observed,
         lock=lock,
         target=target,
-        pruning=replace(pruning, others=tuple(others)),
+        pruning=replace(pruning, others=tuple(same_provider)),
         complete=request.complete,
         capabilities=capabilities,
         now=now,
-        relied_on_elsewhere={remote: told for other in others for remote, told in _relied_on(other)},
-        recorded_elsewhere=frozenset(
-            one.remote for other in others for model in other.models.values() for one in model.generations
-        ),
+        relied_on_elsewhere=dict(pair for other in same_provider for pair in _relied_on(other)),
+        recorded_elsewhere=frozenset().union(*map(_recorded_remotes, same_provider)),
     )
+
+
+def _recorded_remotes(lock: Lock) -> frozenset[str]:
+    return frozenset(generation.remote for model in lock.models.values() for generation in model.generations)
 
 
 def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
-    """What another lockfile of the root protects, publishes or serves, by remote name, with words for it."""
-    where = f"the lockfile of target {other.target.name if other.target else 'nobody'}"
+    """Return the models that another lockfile protects, publishes or serves, by remote name, with the reason."""
+    lockfile = f"the lockfile of target {other.target.name}" if other.target else "another lockfile"
     for model in other.models.values():
-        yield from ((one.remote, f"{where} protects it") for one in model.generations if model.protect)
-        for key, told in ((model.published, "publishes"), (model.serving, "serves")):
-            one = model.generation(key)
-            if one:
-                yield one.remote, f"{where} {told} it"
+        if model.protect:
+            yield from ((generation.remote, f"{lockfile} protects it") for generation in model.generations)
+        for key, use in ((model.published, "published"), (model.serving, "serving")):
+            generation = model.generation(key)
+            if generation:
+                yield generation.remote, f"{lockfile} records it as {use}"
 
 
-def _recorded(it: PruneContext) -> Iterator[Candidate]:
-    for name, model in it.lock.models.items():
-        for one in model.generations:
-            known = resolve_recorded(one, it.target.scope, name, it.observed)
-            if known.live and known.state not in ABSENT:
-                yield Candidate(name, known, known.live, wanted=_is_wanted(it, name, known))
+def _recorded(context: PruneContext) -> Iterator[LiveGeneration]:
+    for name, model in context.lock.models.items():
+        for recorded in model.generations:
+            generation = resolve_recorded(recorded, context.target.scope, name, context.observed)
+            if generation.live and generation.state not in ABSENT:
+                wanted = _is_wanted(context, name, generation)
+                yield LiveGeneration(name, generation, generation.live, wanted=wanted)
 
 
-def _unrecorded(it: PruneContext) -> Iterator[Candidate]:
-    """What bears the mark of our scope and stands nowhere in this lockfile."""
-    recorded = {one.remote for model in it.lock.models.values() for one in model.generations}
-    for live in it.observed.models.values():
-        if live.mark and live.mark.scope == it.target.scope and live.remote not in recorded:
-            manifest = it.manifests.get(live.mark.name)
+def _unrecorded(context: PruneContext) -> Iterator[LiveGeneration]:
+    """Return the models with the mark of this scope that this lockfile does not record."""
+    scope, recorded = context.target.scope, _recorded_remotes(context.lock)
+    for live in context.observed.models.values():
+        if live.mark and live.mark.scope == scope and live.remote not in recorded:
+            manifest = context.manifests.get(live.mark.name)
             name = manifest.name if manifest else live.mark.name
-            for known in resolve_generations(name, it.target.scope, None, it.observed, [live]):
-                yield Candidate(name, known, live, wanted=_is_wanted(it, name, known))
+            for generation in resolve_generations(name, scope, None, context.observed, [live]):
+                yield LiveGeneration(name, generation, live, wanted=_is_wanted(context, name, generation))
 
 
-def _is_wanted(it: PruneContext, name: str, known: ResolvedGeneration) -> bool:
-    manifest = it.manifests.get(name)
-    rejected = known.key in it.block(name).rejected
-    return bool(manifest and not rejected and known.state is State.ACTIVE and satisfies(known, manifest))
+def _is_wanted(context: PruneContext, name: str, generation: ResolvedGeneration) -> bool:
+    manifest = context.manifests.get(name)
+    usable = generation.state is State.ACTIVE and generation.key not in context.block(name).rejected
+    return bool(manifest and usable and satisfies(generation, manifest))
 
 
-def _ranked(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:
-    """With their places: what serves, what is asked for, what could serve, and then the newest come first."""
+def _ranked(context: PruneContext, existing: Iterable[LiveGeneration]) -> list[LiveGeneration]:
+    """Return the generations with their ranks: serving, wanted, and usable ones first, then the newest."""
 
-    def rank(one: Candidate) -> tuple[bool, bool, bool, float, str]:
-        block = it.block(one.name)
-        serves = one.known.key == block.serving
-        age = (it.now - one.known.created_at).total_seconds()
-        return not serves, not one.wanted, _is_spoilt(block, one), age, one.known.key
+    def order(live: LiveGeneration) -> tuple[bool, bool, bool, float, str]:
+        block = context.block(live.name)
+        age = (context.now - live.resolved.created_at).total_seconds()
+        return live.key != block.serving, not live.wanted, _is_unusable(block, live), age, live.key
 
-    ordered = sorted(there, key=rank)
-    places: dict[str, int] = {}
+    counts: dict[str, int] = {}
     ranked = []
-    for one in ordered:
-        ranked.append(replace(one, place=places.setdefault(one.name, 0)))
-        if one.locked and one.known.state is State.ACTIVE:
-            places[one.name] += 1
+    for live in sorted(existing, key=order):
+        ranked.append(replace(live, rank=counts.setdefault(live.name, 0)))
+        if live.locked and live.resolved.state is State.ACTIVE:
+            counts[live.name] += 1
     return ranked
 
 
-def _is_spoilt(block: LockedModel, one: Candidate) -> bool:
-    """Whether nobody would go back to it: it was rejected, or failed its checks and never served."""
-    checks = one.locked.checks if one.locked else None
-    failed = bool(checks and checks.failed and one.locked and not one.locked.promote_time)
-    return one.known.key in block.rejected or failed
+def _is_unusable(block: LockedModel, live: LiveGeneration) -> bool:
+    """Return whether no rollback would promote it: it was rejected, or failed its checks and was never promoted."""
+    checks = live.locked.checks if live.locked else None
+    failed = bool(checks and checks.failed and live.locked and not live.locked.promote_time)
+    return live.key in block.rejected or failed
 
 
-def _ancestors(
-    it: PruneContext, there: Sequence[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
+def _kept_ancestors(
+    context: PruneContext,
+    existing: Sequence[LiveGeneration],
+    kept: Mapping[str, str],
+    manifests: Iterable[Manifest],
 ) -> dict[str, str]:
-    """What something descends from that stays, whatever that is, with words for it, by remote name."""
-    descent = _descent(it, there)
-    found: dict[str, str] = {}
-    for who, sources in _staying(it, there, kept, manifests):
-        for remote in descent.ancestors(sources):
-            if remote not in kept:
-                found.setdefault(remote, f"{who} is tuned from it")
-    return found
+    """Return the ancestors of everything that is kept, by remote name, with the reason."""
+    ancestry = _ancestry(context, existing)
+    reasons: dict[str, str] = {}
+    for descendant, sources in _kept_descendants(context, existing, kept, manifests):
+        for remote in ancestry.ancestors(sources) - kept.keys():
+            reasons.setdefault(remote, f"{descendant} is tuned from it")
+    return reasons
 
 
-def _descent(it: PruneContext, there: Iterable[Candidate]) -> Ancestry:
-    """The lineage of everything that is recorded anywhere, and of everything that shows."""
-    descent = Ancestry()
-    for lock in (it.lock, *it.pruning.others):
-        for model in lock.models.values():
-            for one in model.generations:
-                descent.add(one.remote, (one.key, one.resources.model), (one.source,))
-    for live in it.observed.models.values():
-        descent.add(live.remote, (live.resources.model,), (live.source,) if live.source else ())
-    for here in there:
-        descent.add(here.live.remote, (here.known.key,), here.sources)
-    return descent
-
-
-def _staying(
-    it: PruneContext, there: Iterable[Candidate], kept: Mapping[str, str], manifests: Iterable[Manifest]
-) -> Iterator[tuple[str, tuple[Source, ...]]]:
-    """What is not deleted in this run, with what it is tuned from."""
-    doomed = {one.live.remote for one in there} - kept.keys()
-    for manifest in manifests:
-        yield f"the manifest {manifest.name}", (manifest.source,)
-    for one in there:
-        if one.live.remote in kept:
-            yield one.known.key, one.sources
-    for live in it.observed.models.values():
-        if live.remote not in doomed and live.source:
-            yield live.remote, (live.source,)
-    for lock in (it.lock, *it.pruning.others):
+def _ancestry(context: PruneContext, existing: Iterable[LiveGeneration]) -> Ancestry:
+    """Return the ancestry of all recorded and live models."""
+    ancestry = Ancestry()
+    for lock in (context.lock, *context.pruning.others):
         for model in lock.models.values():
             for recorded in model.generations:
-                if recorded.state in {State.INTENDED, State.CREATING, State.ACTIVE} and recorded.remote not in doomed:
+                ancestry.add(recorded.remote, (recorded.key, recorded.resources.model), (recorded.source,))
+    for live in context.observed.models.values():
+        ancestry.add(live.remote, (live.resources.model,), (live.source,) if live.source else ())
+    for generation in existing:
+        ancestry.add(generation.remote, (generation.key,), generation.sources)
+    return ancestry
+
+
+def _kept_descendants(
+    context: PruneContext,
+    existing: Iterable[LiveGeneration],
+    kept: Mapping[str, str],
+    manifests: Iterable[Manifest],
+) -> Iterator[tuple[str, tuple[Source, ...]]]:
+    """Return everything that is not deleted in this run, with its sources."""
+    deleted = {generation.remote for generation in existing} - kept.keys()
+    for manifest in manifests:
+        yield f"the manifest {manifest.name}", (manifest.source,)
+    for generation in existing:
+        if generation.remote in kept:
+            yield generation.key, generation.sources
+    for live in context.observed.models.values():
+        if live.remote not in deleted and live.source:
+            yield live.remote, (live.source,)
+    for lock in (context.lock, *context.pruning.others):
+        for model in lock.models.values():
+            for recorded in model.generations:
+                if recorded.state in {State.INTENDED, State.CREATING, State.ACTIVE} and recorded.remote not in deleted:
                     yield recorded.key, (recorded.source,)
 
 
-def _actions(it: PruneContext, doomed: Sequence[Candidate]) -> tuple[Action, ...]:
-    descent = _descent(it, doomed)
-    remotes = {one.live.remote for one in doomed}
-    descendants: dict[str, set[str]] = {remote: set() for remote in remotes}
-    for one in doomed:
-        for remote in remotes & descent.ancestors(one.sources) - {one.live.remote}:
-            descendants[remote].add(one.live.remote)
-    return tuple(_action(it, one, frozenset(descendants[one.live.remote])) for one in doomed)
-
-
-def _action(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Action:
-    reason, message = _why(it, one)
-    return Action(
-        name=one.name,
-        file=it.block(one.name).manifest or NO_MANIFEST,
-        kind=Kind.DELETE,
-        reason=reason,
-        key=one.known.key,
-        remote=one.live.remote,
-        attempt=one.known.mark.attempt,
-        message=message,
-        deletion=_deletion(it, one, descendants),
+def _deletions(context: PruneContext, deleted: Sequence[LiveGeneration]) -> tuple[Action, ...]:
+    ancestry = _ancestry(context, deleted)
+    descendants: dict[str, set[str]] = {generation.remote: set() for generation in deleted}
+    for generation in deleted:
+        for remote in ancestry.ancestors(generation.sources) & descendants.keys() - {generation.remote}:
+            descendants[remote].add(generation.remote)
+    return tuple(
+        _deletion_action(context, generation, frozenset(descendants[generation.remote])) for generation in deleted
     )
 
 
-def _why(it: PruneContext, one: Candidate) -> tuple[Reason, str]:
-    if one.locked is None:
-        return Reason.ABANDONED, "it bears the mark of this scope, and this lockfile does not record it"
-    block, known = it.block(one.name), one.known
-    if it.is_orphan(one.name):
-        serving = known.key == block.serving
-        standing = "; the lockfile says that it serves, and it is taken out of service first" if serving else ""
-        return Reason.ORPHANED_MODEL, f"no manifest declares {one.name} any more{standing}"
-    if known.state in _ENDED_BADLY:
-        why = known.failure.message.rstrip(".") if known.failure else "the service does not tell why"
-        return _ENDED_BADLY[known.state], why
-    rule = f"{retention(it.manifests[one.name])}, and others come first"
-    if known.key in block.rejected:
-        rejection = f": {one.locked.rejection.rstrip('.')}" if one.locked.rejection else ""
+def _deletion_action(context: PruneContext, generation: LiveGeneration, descendants: frozenset[str]) -> Action:
+    reason, message = _reason(context, generation)
+    return Action(
+        name=generation.name,
+        file=context.block(generation.name).manifest or NO_MANIFEST,
+        kind=Kind.DELETE,
+        reason=reason,
+        key=generation.key,
+        remote=generation.remote,
+        attempt=generation.resolved.mark.attempt,
+        message=message,
+        deletion=_deletion(context, generation, descendants),
+    )
+
+
+def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, str]:
+    locked, resolved, name = generation.locked, generation.resolved, generation.name
+    if locked is None:
+        return Reason.ABANDONED, "it has the mark of this scope, and this lockfile does not record it"
+    block = context.block(name)
+    if context.is_orphan(name):
+        serving = (
+            "; it is recorded as serving, and is taken out of service first" if locked.key == block.serving else ""
+        )
+        return Reason.ORPHANED_MODEL, f"no manifest declares {name}{serving}"
+    if resolved.state in _UNSUCCESSFUL:
+        cause = resolved.failure.message.rstrip(".") if resolved.failure else "the service reports no reason"
+        return _UNSUCCESSFUL[resolved.state], cause
+    rule = f"{describe_retention(context.manifests[name])}, and others come first"
+    if locked.key in block.rejected:
+        rejection = f": {locked.rejection.rstrip('.')}" if locked.rejection else ""
         return Reason.SUPERSEDED, f"it was rejected{rejection}; {rule}"
     return Reason.SUPERSEDED, rule
 
 
-def _deletion(it: PruneContext, one: Candidate, descendants: frozenset[str]) -> Deletion:
-    locked, created = one.locked, parse_time(one.live.create_time)
-    block = it.block(one.name)
+def _deletion(context: PruneContext, generation: LiveGeneration, descendants: frozenset[str]) -> Deletion:
+    locked, created = generation.locked, parse_time(generation.live.create_time)
+    block = context.block(generation.name)
     serves = locked is not None and block.serving == locked.key
-    begun = locked.promote_time if locked else ""
+    promote_time = locked.promote_time if locked else ""
     return Deletion(
-        create_time=one.live.create_time,
-        age=it.now - created if created else None,
-        served_from=begun,
-        served_until="" if serves else _superseded(block, begun),
+        create_time=generation.live.create_time,
+        age=context.now - created if created else None,
+        served_from=promote_time,
+        served_until="" if serves else _next_promotion(block, promote_time),
         serves=serves,
         examples=locked.dataset.examples if locked else 0,
         size=locked.dataset.size if locked else 0,
-        checkpoints=len(one.live.resources.checkpoints),
+        checkpoints=len(generation.live.resources.checkpoints),
         descendants=descendants,
     )
 
 
-def _superseded(block: LockedModel, begun: str) -> str:
-    """When another one was promoted that had served since ``begun``."""
-    since = parse_time(begun)
+def _next_promotion(block: LockedModel, promote_time: str) -> str:
+    """Return the time of the first promotion after ``promote_time``, empty if there is none."""
+    since = parse_time(promote_time)
     if since is None:
         return ""
-    later = [one.promote_time for one in block.generations if (parse_time(one.promote_time) or EARLIEST) > since]
-    return min(later, key=lambda time: parse_time(time) or EARLIEST, default="")
+    times = {recorded.promote_time: parse_time(recorded.promote_time) or EARLIEST for recorded in block.generations}
+    return min((time for time in times if times[time] > since), key=times.__getitem__, default="")
 
 
-def _managed(it: PruneContext, there: Iterable[Candidate]) -> list[Candidate]:
-    """What a share of deletions is a share of: what this run could delete."""
-    return [one for one in there if it.has_model(one) and (one.locked or it.pruning.older_than is not None)]
+def _managed(context: PruneContext, existing: Iterable[LiveGeneration]) -> set[str]:
+    """Return the remote names of the models that this run could delete."""
+    unrecorded = context.pruning.older_than is not None
+    return {live.remote for live in existing if context.has_model(live) and (live.locked or unrecorded)}
 
 
-def _guarded(
-    actions: tuple[Action, ...], doomed: Sequence[Candidate], managed: Sequence[Candidate], target: Target
+def _limited(
+    actions: tuple[Action, ...], deleted: Sequence[LiveGeneration], managed: set[str], target: Target
 ) -> tuple[Action, ...]:
-    """The actions, each held when together they are over the limit: all or nothing."""
-    percent, deleted = target.limits.max_delete_percent, len(set(map(_remote, doomed)) & set(map(_remote, managed)))
-    if len(managed) < MANAGED_BEFORE_LIMIT or 100 * deleted <= percent * len(managed):
+    """Return the actions, all held if together they exceed limits.maxDeletePercent."""
+    percent, count = target.limits.max_delete_percent, len({live.remote for live in deleted} & managed)
+    if len(managed) < MANAGED_BEFORE_LIMIT or 100 * count <= percent * len(managed):
         return actions
     message = (
-        f"{deleted} of {len(managed)} managed models would be deleted, over the target's limits.maxDeletePercent of"
-        f" {percent}, so nothing is; raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l"
+        f"{count} of {len(managed)} managed models would be deleted, over the target's limits.maxDeletePercent of"
+        f" {percent}, so none is; raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l"
         " or --older-than"
     )
-    return tuple(replace(one, kind=Kind.HOLD, reason=Reason.GUARDED, message=message) for one in actions)
-
-
-def _remote(one: Candidate) -> str:
-    return one.live.remote
-
-
-def _alphabetically(one: Candidate) -> tuple[str, str, str]:
-    return one.name, one.known.key, one.live.remote
+    return tuple(replace(action, kind=Kind.HOLD, reason=Reason.GUARDED, message=message) for action in actions)
 
 
 ABSENT: Final = frozenset({State.MISSING, State.DELETED})
-"""States of generations that are at the service no longer."""
-_FAILED: Final = frozenset({State.FAILED, State.CANCELLED})
-_LEFT: Final = 10
-"""How many generations of a model stay recorded although they are gone."""
-_UNTOLD: Final = {
-    State.FAILED: Failure(2, "the training failed; the service did not tell why"),
-    State.CANCELLED: Failure(CANCELLED_CODE, "the training was cancelled"),
+"""States of generations that no longer exist at the service."""
+_DELETED_RECORDS: Final = 10
+"""How many deleted, failed and missing generations of a model stay in the lockfile."""
+_UNKNOWN_FAILURES: Final = {
+    State.FAILED: Failure(2, "the training failed; the service reported no reason"),
+    State.CANCELLED: Failure(CANCELLED_CODE, "the training was canceled"),
 }
-"""What is recorded of a training that ended badly and is deleted, where nothing else is: it holds its manifest on."""
+"""Recorded for a deleted training without a recorded failure, so that the same content is not trained again."""
 
 
 def is_over(model: LockedModel) -> bool:
-    """Whether nothing that a block of the lockfile records is at the service any more, nor decides anything."""
-    return not (model.protect or model.rejected) and all(one.state in ABSENT for one in model.generations)
+    """Return whether nothing that a model records exists at the service, and none of it affects later decisions."""
+    absent = all(generation.state in ABSENT for generation in model.generations)
+    return absent and not (model.protect or model.rejected)
 
 
 def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
-    """The block of the lockfile after a generation was deleted: it stays as provenance, until ten later ones are gone.
+    """Return the model with a generation as deleted, without the oldest deleted ones beyond ten.
 
-    What serves, is rejected, or is not known to be gone is never left out.
+    Generations that are serving, rejected or not known to be gone are not removed.
     """
-    one = model.generation(key)
-    if one is None or one.remote != remote:
+    deleted = model.generation(key)
+    if deleted is None or deleted.remote != remote:
         return model
-    failure = one.failure or _UNTOLD.get(one.state)
-    model = model.with_generation(replace(one, state=State.DELETED, failure=failure))
-    standing = {model.serving, *model.rejected}
-    gone = [each for each in model.generations if each.state in ABSENT and each.key not in standing]
-    failed = sum(each.state in _FAILED for each in model.generations)
-    spare = {each.key for each in gone[max(0, _LEFT - failed) :]}
-    return replace(model, generations=tuple(each for each in model.generations if each.key not in spare))
+    failure = deleted.failure or _UNKNOWN_FAILURES.get(deleted.state)
+    model = model.with_generation(replace(deleted, state=State.DELETED, failure=failure))
+    required = {model.serving, *model.rejected}
+    absent = [
+        generation.key
+        for generation in model.generations
+        if generation.state in ABSENT and generation.key not in required
+    ]
+    failed = sum(generation.state in _UNSUCCESSFUL for generation in model.generations)
+    for surplus in absent[max(0, _DELETED_RECORDS - failed) :]:
+        model = model.without_generation(surplus)
+    return model

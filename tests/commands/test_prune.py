@@ -42,7 +42,7 @@ def test_what_would_be_deleted_is_shown_and_nothing_changes(reconcile: Cli) -> N
     assert created.startswith("      created            2026-01-01 12:0")
     assert served.startswith("      served             from 2026-01-01 12:0")
     assert shown.out.count("frees              the model that was trained on 20 examples\n") == 2
-    assert f"{fourth} of adder is kept: it serves; it is what the manifest asks for\n" in shown.out
+    assert f"{fourth} of adder is kept: it is serving; it matches the manifest\n" in shown.out
     assert (
         f"{third} of adder is kept: spec.lifecycle.retain keeps 2 ready generations, and it is one of them" in shown.out
     )
@@ -236,7 +236,7 @@ def test_what_another_lockfile_of_the_root_relies_on_is_kept(reconcile: Cli) -> 
     other_lock(reconcile, "old", serving=first)
     shown = reconcile("prune", "--dry-run", "-v")
     assert "Nothing is to be deleted: 3 generations are kept." in shown.out
-    assert f"{first} of adder is kept: the lockfile of target old serves it" in shown.out
+    assert f"{first} of adder is kept: the lockfile of target old records it as serving" in shown.out
 
 
 def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: Cli) -> None:

@@ -142,7 +142,7 @@ def test_what_serves_again_by_now_is_not_deleted(tmp_path: Path) -> None:
     ran = prune(world, latest(2), meanwhile=roll_back)
     assert [one.key for one in ran.approved.actions] == [first]
     assert (ran.deleted, ids(world)) == ([], {first, second})
-    assert any(notice.startswith(f"{first} stays: it serves") for notice in ran.left.notices)
+    assert any(notice.startswith(f"{first} stays: it is serving") for notice in ran.left.notices)
 
 
 def test_what_came_up_since_the_plan_is_left_to_another_run(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_apply_deletes_last_and_only_what_its_plan_showed(tmp_path: Path) -> Non
     assert "Promoted" in ran.happened
     assert states(world) == [State.DELETED, State.ACTIVE, State.ACTIVE]
     assert (ran.outcome.exit_status, ran.outcome.plan.of_kind(Kind.DELETE)) == (ExitStatus.OK, ())
-    assert "1 more generation may be deleted: see reconcile prune" in ran.outcome.plan.notices
+    assert "1 more generation can be deleted; run reconcile prune" in ran.outcome.plan.notices
     assert second in ids(world)
 
 

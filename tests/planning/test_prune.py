@@ -22,7 +22,7 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
 from reconciler.planning.generations import Observation
-from reconciler.planning.prune import only_pruning
+from reconciler.planning.prune import deletions_only
 from support.core_cases import SCOPE, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 
@@ -77,7 +77,7 @@ def test_what_is_superseded_goes_beyond_what_is_to_be_retained() -> None:
     assert deleted(made) == {FIRST.key: Reason.SUPERSEDED, SECOND.key: Reason.SUPERSEDED}
     assert kept(made) == {
         THIRD.key: "spec.lifecycle.retain keeps 2 ready generations, and it is one of them",
-        FOURTH.key: "it serves; it is what the manifest asks for",
+        FOURTH.key: "it is serving; it matches the manifest",
     }
     assert {one.message for one in made.actions if one.prunes} == {
         "spec.lifecycle.retain keeps 2 ready generations, and others come first"
@@ -134,8 +134,8 @@ def test_what_the_manifest_asks_for_is_kept_although_it_does_not_serve_yet() -> 
     lock = Lock(models={"numbers": block(*map(recorded_at, (3, 2, 1, 0)), serving=FIRST.key)})
     made = world(lock=lock, manifests=(asking(retain=1),)).plan()
     assert kept(made) == {
-        FIRST.key: "it serves; spec.lifecycle.retain keeps 1 ready generation, and it is one of them",
-        FOURTH.key: "it is what the manifest asks for",
+        FIRST.key: "it is serving; spec.lifecycle.retain keeps 1 ready generation, and it is one of them",
+        FOURTH.key: "it matches the manifest",
     }
 
 
@@ -143,8 +143,8 @@ def test_what_the_manifest_asks_for_is_kept_although_it_does_not_serve_yet() -> 
     ("state", "failure", "message"),
     [
         ("FAILED", Failure(3, "The loss is not a number."), "The loss is not a number"),
-        ("FAILED", None, "the service does not tell why"),
-        ("CANCELLED", None, "the service does not tell why"),
+        ("FAILED", None, "the service reports no reason"),
+        ("CANCELLED", None, "the service reports no reason"),
     ],
 )
 def test_what_ended_badly_goes(state: str, failure: Failure | None, message: str) -> None:
@@ -162,7 +162,7 @@ def test_a_recorded_model_that_trains_is_left_alone(state: str) -> None:
     made = world(
         lock=lock, observation=shown(live(FIRST, state="CREATING"), live(FOURTH)), manifests=(asking(retain=1),)
     ).plan()
-    assert kept(made)[FIRST.key] == "it is training"
+    assert kept(made)[FIRST.key] == "its training is in progress"
 
 
 @pytest.mark.parametrize(
@@ -183,14 +183,14 @@ def test_protection_outlives_the_manifest() -> None:
     protected = replace(before.lock.models["numbers"], protect=True)
     made = replace(before, lock=Lock(models={"numbers": protected})).plan()
     assert deleted(made) == {}
-    assert set(kept(made).values()) == {"numbers is protected, as it was recorded"}
+    assert set(kept(made).values()) == {"numbers is recorded as protected"}
 
 
 def test_an_orphan_goes_whole_and_what_serves_of_it_is_said_to() -> None:
     made = world(manifests=()).plan()
     assert set(deleted(made).values()) == {Reason.ORPHANED_MODEL}
     (serving,) = (one for one in made.actions if one.key == FOURTH.key)
-    assert "no manifest declares numbers any more; the lockfile says that it serves" in serving.message
+    assert "no manifest declares numbers; it is recorded as serving" in serving.message
     assert serving.file == "numbers.yaml"
     assert not [one for one in made.actions if one.reason is Reason.ORPHANED]
 
@@ -198,7 +198,7 @@ def test_an_orphan_goes_whole_and_what_serves_of_it_is_said_to() -> None:
 def test_there_are_no_orphans_where_not_everything_was_read() -> None:
     made = world(manifests=(), request=Request(complete=False, pruning=Pruning())).plan()
     assert deleted(made) == {}
-    assert "only a run over the whole root knows orphans" in kept(made)[FIRST.key]
+    assert "only a run over the whole root finds orphans" in kept(made)[FIRST.key]
 
 
 def test_what_a_manifest_was_called_before_is_no_orphan() -> None:
@@ -209,8 +209,8 @@ def test_what_a_manifest_was_called_before_is_no_orphan() -> None:
 @pytest.mark.parametrize(
     ("provider", "fields", "why"),
     [
-        ("embedded", {"serving": FIRST.key}, "the lockfile of target prod serves it"),
-        ("embedded", {"published": FIRST.key}, "the lockfile of target prod publishes it"),
+        ("embedded", {"serving": FIRST.key}, "the lockfile of target prod records it as serving"),
+        ("embedded", {"published": FIRST.key}, "the lockfile of target prod records it as published"),
         ("embedded", {"protect": True}, "the lockfile of target prod protects it"),
         ("vertex", {"serving": FIRST.key}, ""),
     ],
@@ -225,14 +225,14 @@ def test_what_applications_were_told_of_is_kept() -> None:
     before = world()
     told = replace(before.lock.models["numbers"], published=FIRST.key)
     made = replace(before, lock=Lock(models={"numbers": told})).plan()
-    assert kept(made)[FIRST.key] == "it is what applications were told of"
+    assert kept(made)[FIRST.key] == "the published pointer names it"
 
 
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (live(FIRST, created=9), "it was created at another moment than the recorded one"),
-        (live(replace(FIRST, scope="theirs"), under=FIRST.key), "it bears the mark of the scope theirs"),
+        (live(FIRST, created=9), "its creation time differs from the recorded one"),
+        (live(replace(FIRST, scope="theirs"), under=FIRST.key), "it has the mark of the scope theirs"),
     ],
 )
 def test_what_is_not_the_recorded_one_is_kept(model: RemoteModel, why: str) -> None:
@@ -267,7 +267,7 @@ def test_of_a_job_that_failed_unrecorded_there_is_nothing_to_delete() -> None:
     old = Request(pruning=Pruning(older_than=timedelta(0)))
     observation = shown(live(FIRST, number=1, state="FAILED"))
     made = PruningWorld((asking(),), observation, Lock(), old, ids=False).plan()
-    assert kept(made) == {FIRST.key: "it is the record of a job, and there is no model to delete"}
+    assert kept(made) == {FIRST.key: "it is the record of a job without a model"}
 
 
 # lineage
@@ -337,13 +337,13 @@ def crowd(count: int, superseded: int) -> PruningWorld:
 def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
     count: int, gone: int, *, allowed: bool
 ) -> None:
-    made = only_pruning(crowd(count, gone).plan())
+    made = deletions_only(crowd(count, gone).plan())
     assert {one.kind for one in made.actions} == {Kind.DELETE if allowed else Kind.HOLD}
     assert len(made.actions) == gone
     if not allowed:
         assert {one.reason for one in made.failing} == {Reason.GUARDED}
         assert made.actions[0].message == (
-            "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30, so nothing is; "
+            "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30, so none is; "
             "raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l or --older-than"
         )
 
@@ -352,7 +352,7 @@ def test_when_much_has_vanished_nothing_is_deleted_and_that_is_said_of_orphans_t
     before = world(manifests=())
     models = {FIRST.remote: before.observation.models[FIRST.remote]}
     gone = frozenset(one.remote for one in EVERY[1:])
-    made = only_pruning(replace(before, observation=Observation(models, gone)).plan())
+    made = deletions_only(replace(before, observation=Observation(models, gone)).plan())
     assert [(one.kind, one.reason, one.name) for one in made.actions] == [
         (Kind.HOLD, Reason.LISTING_SUSPICIOUS, "numbers")
     ]

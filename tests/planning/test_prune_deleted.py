@@ -34,8 +34,8 @@ def test_what_was_deleted_stays_as_provenance() -> None:
     ("state", "failure", "kept"),
     [
         (State.FAILED, Failure(3, "No."), Failure(3, "No.")),
-        (State.FAILED, None, Failure(2, "the training failed; the service did not tell why")),
-        (State.CANCELLED, None, Failure(1, "the training was cancelled")),
+        (State.FAILED, None, Failure(2, "the training failed; the service reported no reason")),
+        (State.CANCELLED, None, Failure(1, "the training was canceled")),
         (State.ACTIVE, None, None),
     ],
 )

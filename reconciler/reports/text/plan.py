@@ -217,7 +217,7 @@ def _remarks(document: Document, width: int | None, style: Style, *, verbose: bo
         yield notices_text(document, width=width, style=style)
     if verbose:
         for one in document.get("kept", ()):
-            why = f"{one['key']} of {one['name']} is kept: {one['why']}"
+            why = f"{one['key']} of {one['name']} is kept: {one['reason']}"
             yield from (style("muted", line) for _, line in folded("", terminal_safe(why), width))
     for sentence in left_alone(document):
         yield from (style("muted", line) for _, line in folded("", sentence, width))

@@ -38,9 +38,7 @@ DELETE = Action(
     message="spec.lifecycle.retain keeps 2 ready generations, and others come first",
     deletion=RETIREMENT,
 )
-KEPT = KeptGeneration(
-    "words", "words-33333333", "tunedModels/words-33333333", "it serves; it is what the manifest asks for"
-)
+KEPT = KeptGeneration("words", "words-33333333", "tunedModels/words-33333333", "it is serving; it matches the manifest")
 
 
 def planned(*actions: Action, kept: tuple[KeptGeneration, ...] = (KEPT,)) -> Document:
@@ -85,7 +83,7 @@ def test_only_what_is_known_is_said(changes: dict[str, Any], line: str) -> None:
 
 
 def test_why_the_others_stay_is_said_when_more_is_to_be_said() -> None:
-    why = "words-33333333 of words is kept: it serves; it is what the manifest asks for"
+    why = "words-33333333 of words is kept: it is serving; it matches the manifest"
     assert why not in plan_text(planned(DELETE))
     assert why in plan_text(planned(DELETE), verbose=True).splitlines()
 
