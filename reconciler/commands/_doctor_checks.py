@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from reconciler.commands._event_loop import EventLoop
 from reconciler.commands._project import CommandInput
-from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.environment import Environment
@@ -65,7 +65,7 @@ class ServiceChecks:
         if self._service:
             self.session.run(self._service.aclose())
 
-    def credentials(self) -> CheckResult:
+    def credentials(self) -> Diagnosis:
         """Whose the token is, and whether its scopes are enough."""
         from reconciler.providers.google.identity import whoami
 
@@ -80,7 +80,7 @@ class ServiceChecks:
         )
         return describe_credentials(identity, self._known_service())
 
-    def reachable(self) -> CheckResult:
+    def reachable(self) -> Diagnosis:
         """Whether anything answers at the service's address."""
         from reconciler.providers.google.credentials import in_daemon
         from reconciler.providers.google.network import reach
@@ -89,51 +89,51 @@ class ServiceChecks:
         reached = self.session.run(in_daemon(lambda: reach(address, service)))
         way = f" through the proxy {reached.proxy}" if reached.proxy else ""
         if reached.status >= _SERVER_ERROR:
-            return CheckResult(f"{address} answers{way}, but with {reached.status}", "try again later", "warning")
-        return CheckResult(f"{address} answers{way}")
+            return Diagnosis(f"{address} answers{way}, but with {reached.status}", "try again later", "warning")
+        return Diagnosis(f"{address} answers{way}")
 
-    def store(self) -> CheckResult:
+    def store(self) -> Diagnosis:
         """Where the embedded service keeps its models."""
         root, folder = self.workspace.root, self._kept.parent
         if not os.access(folder if folder.exists() else root, os.W_OK | os.X_OK):
             raise ReconcileError(f"the embedded service cannot keep its models in {folder}", "make the folder writable")
         shown = Path(os.path.relpath(self._kept, self.env.cwd)).as_posix()
         later = "" if self._kept.is_file() else ", once there are any"
-        return CheckResult(f"the embedded service keeps its models in {shown}{later}")
+        return Diagnosis(f"the embedded service keeps its models in {shown}{later}")
 
-    def embedded_list(self) -> CheckResult:
+    def embedded_list(self) -> Diagnosis:
         """The models of the embedded service, which is not begun for this."""
-        return self.list() if self._kept.is_file() else CheckResult("nothing was trained here yet", status="skipped")
+        return self.list() if self._kept.is_file() else Diagnosis("nothing was trained here yet", status="skipped")
 
-    def list(self) -> CheckResult:
+    def list(self) -> Diagnosis:
         """What the service lists."""
         target = self.workspace.target
         self.models = self._ask(lambda service: service.list(progress=False))
         if target.provider == VERTEX_AI:  # jobs of other scopes are not asked for
-            return CheckResult(f"{counted(len(self.models), 'tuning job')} of the scope {target.scope} listed")
+            return Diagnosis(f"{counted(len(self.models), 'tuning job')} of the scope {target.scope} listed")
         ours = sum(1 for model in self.models if model.mark and model.mark.scope == target.scope)
         listed = counted(len(self.models), "tuned model is", "tuned models are")
-        return CheckResult(f"{listed} listed, {ours} of them of the scope {target.scope}")
+        return Diagnosis(f"{listed} listed, {ours} of them of the scope {target.scope}")
 
-    def base_models(self) -> CheckResult:
+    def base_models(self) -> Diagnosis:
         """Whether the base models of the manifests can be tuned."""
         if self.workspace.target.provider == EMBEDDED and not self._kept.is_file():
-            return CheckResult("the embedded service simulates them", status="skipped")
+            return Diagnosis("the embedded service simulates them", status="skipped")
         from reconciler.providers.generativelanguage.preflight import RETIRED
 
         wanted = frozenset(manifest.source.base_model for manifest in self.workspace.manifests)
         tunable = self._ask(_tunable)
         if tunable is None:
-            return CheckResult("the service does not tell which base models can be tuned", status="skipped")
+            return Diagnosis("the service does not tell which base models can be tuned", status="skipped")
         if not tunable:
             message, _, remedy = RETIRED.partition("\n")
-            return CheckResult(message, remedy, "failed")
+            return Diagnosis(message, remedy, "failed")
         obstacles = self._ask(lambda service: service.preflight(wanted))
         if obstacles:
             names = ", ".join(sorted(obstacles))
-            return CheckResult(f"manifests name what cannot be tuned: {names}", "\n".join(obstacles.values()), "failed")
+            return Diagnosis(f"manifests name what cannot be tuned: {names}", "\n".join(obstacles.values()), "failed")
         more = f" and {len(tunable) - _NAMED} more" if len(tunable) > _NAMED else ""
-        return CheckResult(f"{', '.join(tunable[:_NAMED])}{more} can be tuned")
+        return Diagnosis(f"{', '.join(tunable[:_NAMED])}{more} can be tuned")
 
     @property
     def _kept(self) -> Path:
@@ -164,7 +164,7 @@ async def _tunable(service: Service) -> tuple[str, ...] | None:
     return await service.tunable()
 
 
-def describe_credentials(identity: Identity, service: errors.Service) -> CheckResult:
+def describe_credentials(identity: Identity, service: errors.Service) -> Diagnosis:
     """What to say of credentials that are to be used with a service."""
     from reconciler.providers.google.identity import USER_LOGIN
 
@@ -175,11 +175,11 @@ def describe_credentials(identity: Identity, service: errors.Service) -> CheckRe
     )
     missing = [scope for scope in service.scopes if identity.scopes and scope not in identity.scopes]
     if missing:
-        return CheckResult(message, service.remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
+        return Diagnosis(message, service.remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
     if identity.kind == USER_LOGIN and not identity.quota_project:
         remedy = "name the project whose quota is to be used in spec.project of the target"
-        return CheckResult(message, remedy, "warning")
-    return CheckResult(message)
+        return Diagnosis(message, remedy, "warning")
+    return Diagnosis(message)
 
 
 _UPLOADING = ("storage.objects.create", "storage.objects.get")
@@ -187,23 +187,23 @@ _LOCKING = (*_UPLOADING, "storage.objects.delete")  # to replace an object is to
 _NUMBERED = re.compile(r"projects/(\d+)/")
 
 
-def region(examination: ServiceChecks) -> CheckResult:
+def region(examination: ServiceChecks) -> Diagnosis:
     """Whether Google documents the target's location as one that tunes."""
     from reconciler.providers.vertex.locations import TUNING_REGIONS
 
     location = examination.workspace.target.location or ""
     if location in TUNING_REGIONS:
-        return CheckResult(f"{location} is a region in which Google documents tuning")
+        return Diagnosis(f"{location} is a region in which Google documents tuning")
     near = difflib.get_close_matches(location, sorted(TUNING_REGIONS), n=1)
     meant = f"did you mean {near[0]}? " if near else ""
-    return CheckResult(
+    return Diagnosis(
         f"{location} is not among the regions in which Google documents tuning",
         f"{meant}spec.location of the target may be us-central1 or europe-west4, for example",
         "warning",
     )
 
 
-def bucket(examination: ServiceChecks) -> CheckResult:
+def bucket(examination: ServiceChecks) -> Diagnosis:
     """Whether data sets can be uploaded to the target's bucket, and whether that is near and of the same project."""
     target = examination.workspace.target
     return _asked(examination, lambda storage: _looked(storage, _bucket_of(target.bucket), examination))
@@ -255,7 +255,7 @@ async def _granted(storage: Storage, name: str, wanted: tuple[str, ...]) -> bool
     return held is not None
 
 
-async def _looked(storage: Storage, name: str, examination: ServiceChecks) -> CheckResult:
+async def _looked(storage: Storage, name: str, examination: ServiceChecks) -> Diagnosis:
     from reconciler.domain.errors import ForbiddenError
 
     granted = await _granted(storage, name, _UPLOADING)
@@ -263,13 +263,13 @@ async def _looked(storage: Storage, name: str, examination: ServiceChecks) -> Ch
     try:
         found = await storage.bucket(name)
     except ForbiddenError as error:
-        return CheckResult(f"gs://{name}: {may}; where it is and whose is not told", error.remedy, "warning")
+        return Diagnosis(f"gs://{name}: {may}; where it is and whose is not told", error.remedy, "warning")
     doubts = list(_doubts(found, examination))
     message = f"gs://{name} is in {found.location}; {may}"
     if doubts:
         remedy = "name a bucket of this project, near the target's location, in spec.bucket"
-        return CheckResult("\n".join([message, *doubts]), remedy, "warning")
-    return CheckResult(message)
+        return Diagnosis("\n".join([message, *doubts]), remedy, "warning")
+    return Diagnosis(message)
 
 
 def _doubts(found: Bucket, examination: ServiceChecks) -> Iterator[str]:
@@ -284,7 +284,7 @@ def _doubts(found: Bucket, examination: ServiceChecks) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class Diagnosis:
     """What a check has to say when it ran to its end; what it raises instead is a failure."""
 
     message: str

@@ -1,4 +1,4 @@
-"""``--events FILE``: what happens, as JSON lines, while it happens."""
+"""``--events FILE``: write events as JSON lines while they happen."""
 
 from __future__ import annotations
 
@@ -18,55 +18,54 @@ from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
 from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.text.escape import terminal_safe
 
-events = click.option(
-    "--events", metavar="FILE", help="Also write what happens to FILE while it happens, as JSON lines."
-)
+events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
+
+_MAX_HEADER_BYTES = 2**12
 
 
 class EventLog:
-    """Writes a line an event, each at once. What cannot be written any more is told once, and ends nothing."""
+    """Writes one line for each event, immediately. After an error in writing it warns once and stops writing."""
 
-    def __init__(self, stream: IO[str], file: str, clock: Clock, complain: Callable[[str], None]) -> None:
+    def __init__(self, stream: IO[str], file: str, clock: Clock, warn: Callable[[str], None]) -> None:
         self._stream = stream
         self._file = file
         self._clock = clock
-        self._complain = complain
+        self._warn = warn
         self._broken = False
-        self._shares: dict[str, int] = {}
+        self._percents: dict[str, int] = {}
 
     def begin(self, command: str) -> None:
         """Write the first line."""
         self._write(events_header(command, self._clock()))
 
     def planned(self, plan: Document) -> None:
-        """Write what a Plan document says."""
+        """Write the line for a Plan document."""
         self._write(planned_line(plan, self._clock()))
 
     def __call__(self, event: Event) -> None:
-        """Write what happened."""
+        """Write the line for an event."""
         line = event_line(event, self._clock())
-        if line and self._is_news(line):
+        if line and self._is_progress(line):
             self._write(line)
 
     def ended(self, result: Document) -> None:
         """Write the last line."""
         self._write(summary_line(result, self._clock()))
 
-    def broke_off(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """Write the last line of a command that an error ends."""
-        status, message = _end(error)
+        status, message = _status_and_message(error)
         self._write(broken_off_line(message, status, self._clock()))
 
-    def _is_news(self, line: Document) -> bool:
-        """Of checks with many prompts each further percent is."""
+    def _is_progress(self, line: Document) -> bool:
+        """Return whether to write a line: for checks with many prompts, once for each percent."""
         if line["event"] != "checking":
             return True
-        asked = line["checks"]
-        percent: int = 100 * asked["answered"] // max(1, asked["prompts"])
+        checks = line["checks"]
+        percent: int = 100 * checks["answered"] // max(1, checks["prompts"])
         key: str = line["key"]
-        before, self._shares[key] = self._shares.get(key), percent
+        before, self._percents[key] = self._percents.get(key), percent
         return before is None or percent != before
 
     def _write(self, line: Document) -> None:
@@ -77,79 +76,73 @@ class EventLog:
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._broken = True
-            why = error.strerror if isinstance(error, OSError) else "it is closed"
-            self._complain(f"--events {self._file} cannot be written any more: {why}; the run goes on without it")
+            cause = error.strerror if isinstance(error, OSError) else "it is closed"
+            self._warn(f"--events {self._file} cannot be written: {cause}; the run continues without it")
 
 
-def _end(error: BaseException) -> tuple[ExitStatus, str]:
+def _status_and_message(error: BaseException) -> tuple[ExitStatus, str]:
     if isinstance(error, ReconcileError):
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return ExitStatus.INTERRUPTED, "interrupted"
-    return ExitStatus.ERROR, f"broken off: {type(error).__name__}"
+    return ExitStatus.ERROR, f"internal error: {type(error).__name__}"
 
 
 @contextmanager
-def event_log(env: Environment, output: Output, file: str | None, command: str) -> Iterator[EventLog]:
-    """The log of a command, which it gives what it plans, and at the end its document; without a file nobody reads it.
+def event_log(environment: Environment, output: Output, file: str | None, command: str) -> Iterator[EventLog]:
+    """Return the log of a command, to which the command passes its plan and its result; without a file, discard it.
 
     Raises:
-        UsageError: when the file cannot be written, or holds something else.
+        UsageError: when the file cannot be written, or is not an event log.
     """
-    stream = _opened(file or os.devnull, env.cwd)
+    stream = _open(file or os.devnull, environment.cwd)
     try:
-        log = EventLog(stream, file or "", env.clock, lambda text: _warn(output, text))
+        log = EventLog(stream, file or "", environment.clock, output.warning)
         log.begin(command)
         try:
             yield log
         except BaseException as error:
-            log.broke_off(error)
+            log.failed(error)
             raise
     finally:
-        with suppress(OSError):  # it was told of when it was written
+        with suppress(OSError):  # reported when the line was written
             stream.close()
 
 
 @contextmanager
-def watched(progress: AbstractContextManager[EventSink], log: EventLog) -> Iterator[EventSink]:
-    """The progress, of which the log is told too."""
-    with progress as sink:
+def logged(progress: AbstractContextManager[EventSink], log: EventLog) -> Iterator[EventSink]:
+    """Return the sink of the progress, preceded by the log."""
+    with progress as show:
 
-        def tell(event: Event) -> None:
+        def write_and_show(event: Event) -> None:
             log(event)
-            sink(event)
+            show(event)
 
-        yield tell
-
-
-def _warn(output: Output, text: str) -> None:
-    output.say(lambda style, _: f"{style('warning', 'warning:')} {terminal_safe(text)}")
+        yield write_and_show
 
 
-def _opened(file: str, cwd: Path) -> IO[str]:
+def _open(file: str, cwd: Path) -> IO[str]:
     if file == "-":
-        raise UsageError("--events -: standard output carries the result", "name a file, or a pipe such as /dev/fd/3")
+        raise UsageError(
+            "--events - is not supported: standard output has the result", "name a file, or a pipe such as /dev/fd/3"
+        )
     path = cwd / file
     try:
-        if path.is_file() and not _is_ours(path):
-            raise UsageError(f"--events {file} would write over a file that is no log of events", "name another file")
+        if path.is_file() and not _is_event_log(path):
+            raise UsageError(f"--events {file} would overwrite a file that is not an event log", "name another file")
         return path.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
         raise UsageError(
-            f"--events {file} cannot be written: {error.strerror}", "name a file in a folder that is there and writable"
+            f"--events {file} cannot be written: {error.strerror}", "name a file in an existing, writable directory"
         ) from error
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is empty, or an earlier log."""
+def _is_event_log(path: Path) -> bool:
+    """Return whether a file is empty or an earlier log."""
     with path.open("rb") as stream:
-        first = stream.readline(_LONGEST)
+        first = stream.readline(_MAX_HEADER_BYTES)
     try:
-        found: Any = json.loads(first or '{"kind": "Events"}')
+        header: Any = json.loads(first or '{"kind": "Events"}')
     except ValueError:
         return False
-    return isinstance(found, dict) and found.get("kind") == "Events"
-
-
-_LONGEST = 2**12
-"""Bytes of a first line of ours, at most."""
+    return isinstance(header, dict) and header.get("kind") == "Events"

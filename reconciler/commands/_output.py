@@ -1,4 +1,4 @@
-"""Where output goes: the result to standard output, everything else to standard error."""
+"""Print the result to standard output and everything else to standard error; ask for approval; show progress."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from typing import Any, Literal, TextIO
 
 import click
 
-from reconciler.commands._github import runner
+from reconciler.commands._github_actions import current_runner
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
-from reconciler.planning.events import Event, EventSink
+from reconciler.planning.events import EventSink
+from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encoded, face_of
 
 Color = Literal["auto", "always", "never"]
+Draw = Callable[[Style, int | None], str]
+"""Returns text for a style and a width in columns, ``None`` for any width."""
+Progress = Callable[[Document], AbstractContextManager[EventSink]]
+"""Returns a context in which the events of a run are shown, for a Plan document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a command speaks: its format, color, and how much it says on standard error."""
+    """The format, the color and the verbosity of a command, and the reports that it writes."""
 
     form: Literal["text", "json"] = "text"
     color: Color = "auto"
@@ -37,18 +42,18 @@ class Output:
     reports: tuple[str, ...] = ()
 
     def style(self, stream: TextIO) -> Style:
-        """Color for that stream, or none."""
+        """Return the style for a stream: with color, or plain."""
         return ansi if self.wants_color(stream) else plain
 
     def wants_color(self, stream: TextIO) -> bool:
-        """Whether to color a stream; NO_COLOR and FORCE_COLOR count when they are not empty (no-color.org)."""
+        """Return whether to use color on a stream; empty NO_COLOR and FORCE_COLOR do not count (no-color.org)."""
         if self.color != "auto":
             return self.color == "always"
         if os.environ.get("NO_COLOR"):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, document: Mapping[str, Any], text: Callable[[Style, int | None], str]) -> None:
+    def result(self, document: Mapping[str, Any], text: Draw) -> None:
         """Print the result, as text or as the JSON document, and write the reports."""
         if self.form == "json":
             click.echo(json.dumps(document, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
@@ -56,25 +61,28 @@ class Output:
             _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
         for report in self.reports:
             _write_report(report, document)
-        current = runner()
-        trouble = current.tell(dict(document)) if current else ""
-        if trouble:
-            self.say(lambda style, _: f"{style('warning', 'warning:')} {terminal_safe(trouble)}")
+        runner = current_runner()
+        problem = runner.add_document(dict(document)) if runner else ""
+        if problem:
+            self.warning(problem)
 
-    def say(self, text: Callable[[Style, int | None], str]) -> None:
-        """Print something for people, on standard error."""
+    def say(self, text: Draw) -> None:
+        """Print a message on standard error, unless quiet."""
         if not self.quiet:
             _print(text(self.style(sys.stderr), width_of(sys.stderr)), sys.stderr)
+
+    def warning(self, text: str) -> None:
+        """Print a warning."""
+        self.say(lambda style, _: f"{style('warning', 'warning:')} {terminal_safe(text)}")
 
     def warn(self, problems: Iterable[Problem]) -> None:
         """Print warnings about the input."""
         problems = tuple(problems)
-        current = runner()
-        if current:
-            current.problems(problems)
-        lines = [terminal_safe(str(problem)) for problem in problems]
-        if lines:
-            self.say(lambda style, _: "\n".join(f"{style('warning', 'warning:')} {line}" for line in lines))
+        runner = current_runner()
+        if runner:
+            runner.add_problems(problems)
+        for problem in problems:
+            self.warning(str(problem))
 
 
 def confirm(question: str, *, yes: bool) -> bool:
@@ -100,36 +108,37 @@ def _is_unicode(stream: TextIO) -> bool:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """The columns of a terminal; ``None`` where the stream is none, so that lines in pipes and files stay whole."""
+    """Return the columns of a terminal; ``None`` for pipes and files, whose lines stay whole."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | None = None) -> tuple[str, ...]:
-    """The reports' files, before any work is done for them; raises UsageError when one could not be written.
+    """Return the report files after checking that each can be written.
 
-    ``beside`` are other options that write a file, and the files: none of them is a report's.
+    ``beside`` maps other options that write a file to their files; a report must not have the same file.
+
+    Raises:
+        UsageError: when a report cannot be written.
     """
-    files = {Path(file).resolve(): f"{option} {file}" for option, file in (beside or {}).items() if file}
+    options = {Path(file).resolve(): f"{option} {file}" for option, file in (beside or {}).items() if file}
     checked = []
     for report in reports:
         face_of(report)
         path = Path(report)
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(
-                f"--report {report} cannot be written", "name a file in a folder that is there and writable"
-            )
+            raise UsageError(f"--report {report} cannot be written", "name a file in an existing, writable directory")
         if path.suffix.lower() == ".json" and path.is_file() and not _holds_report(path):
-            raise UsageError(f"--report {report} would write over a file that is no report", "name another file")
+            raise UsageError(f"--report {report} would overwrite a file that is not a report", "name another file")
         place = path.resolve()
-        if place in files:
-            raise UsageError(f"{files[place]} and --report {report} are one file", "name two files, or leave one out")
-        files[place] = f"--report {report}"
+        if place in options:
+            raise UsageError(f"{options[place]} and --report {report} are the same file", "name two files")
+        options[place] = f"--report {report}"
         checked.append(report)
     return tuple(checked)
 
 
 def _holds_report(path: Path) -> bool:
-    """Whether a file holds a report in JSON, whole or not, or nothing; lockfiles, data and saved plans are none."""
+    """Return whether a file is empty or begins like a JSON report; lockfiles, data and saved plans do not."""
     from reconciler.reports.text.documents import KINDS
 
     try:
@@ -149,24 +158,26 @@ def _write_report(report: str, document: Mapping[str, Any]) -> None:
         raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error
 
 
+def show_progress(environment: Environment, output: Output, document: Document) -> AbstractContextManager[EventSink]:
+    """Return a context in which events about the models of a Plan document are shown."""
+    names = {action["name"] for action in document["actions"]}
+    return progress(environment, output, names, simulated=bool(document["simulated"]))
+
+
 def progress(
-    env: Environment, output: Output, names: Iterable[str], *, simulated: bool
+    environment: Environment, output: Output, names: Iterable[str], *, simulated: bool
 ) -> AbstractContextManager[EventSink]:
-    """A sink of events about the models of these names, to be entered while the command works."""
+    """Return a context in which events about the models of these names are shown."""
     if output.quiet:
-        return nullcontext(_ignore)
+        return nullcontext(lambda _event: None)
     if sys.stderr.isatty():
         from rich.console import Console
 
         from reconciler.reports.text.live import LiveProgress
 
         console = Console(stderr=True, no_color=not output.wants_color(sys.stderr), highlight=False)
-        return LiveProgress(console, clock=env.clock, names=names, simulated=simulated)
+        return LiveProgress(console, clock=environment.clock, names=names, simulated=simulated)
     from reconciler.reports.text.progress import PlainProgress
 
     style = output.style(sys.stderr)
-    return PlainProgress(sys.stderr, clock=env.clock, names=names, simulated=simulated, style=style)
-
-
-def _ignore(_event: Event) -> None:
-    """Quiet means that nobody watches."""
+    return PlainProgress(sys.stderr, clock=environment.clock, names=names, simulated=simulated, style=style)

@@ -1,18 +1,19 @@
-"""The input of a command, read and checked."""
+"""Read the input of a command: manifests, target and lockfile, and what the lockfile records of a model."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.commands._locks import lock_store
-from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
+from reconciler.commands._session import Session
+from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
+from reconciler.domain.plan import Request
 from reconciler.domain.ports import LockStore, Objects
+from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.workspace import Workspace, load
 from reconciler.planning.dataset_versions import addresses, pinned
@@ -24,85 +25,216 @@ from reconciler.state.lockfile import loads
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
+    from reconciler.domain.model import RemoteModel
+    from reconciler.domain.plan import Plan
+    from reconciler.engine.recorder import Recorder
+    from reconciler.planning.events import EventSink
+    from reconciler.planning.generations import Observation
     from reconciler.providers.registry import Service
 
 
-EVERYTHING = Selection()
 ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
 @dataclass(frozen=True, slots=True)
 class CommandInput:
-    """What every command is about: paths, the target's name, which manifests, and further hosts that may see tokens.
+    """What the shared options select: paths, the target's name, manifests, and hosts that credentials may be sent to.
 
-    ``model_details`` asks for details of each recorded model in the document, which costs a longer list.
+    ``model_details`` adds details of each recorded model to the document, for which the service lists more.
     """
 
     paths: tuple[str, ...] = ()
     target: str | None = None
-    selection: Selection = EVERYTHING
+    selection: Selection = field(default_factory=Selection)
     allow_endpoints: frozenset[str] = frozenset()
     model_details: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
-    """Valid input.
+class CommandResult:
+    """A versioned document, the exit status, and the warnings about the input."""
 
-    Data sets in Cloud Storage are those that the lockfile records, until they are looked at. ``complete`` says that
-    this is all there is in the root; ``store`` keeps the lockfile, and ``lockfile`` is its path as shown.
+    document: Document
+    exit_status: ExitStatus = ExitStatus.OK
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Valid manifests, a target and its lockfile.
+
+    Attributes:
+        input: The options that selected the manifests.
+        session: Reaches the target's service, storage and lockfile.
+        manifests: The selected manifests. A data set in Cloud Storage is the recorded one until :func:`pin_datasets`.
+        complete: Whether the manifests are all manifests of the root.
+        store: Reads and writes the lockfile.
+        lockfile: The lockfile's path or address, as messages show it.
+        lock: The recorded state.
     """
 
-    workspace: Workspace
+    input: CommandInput
+    session: Session
     manifests: tuple[Manifest, ...]
     complete: bool
-    capabilities: Capabilities
-    cwd: Path
     store: LockStore
     lockfile: str
     lock: Lock
 
     @property
+    def workspace(self) -> Workspace:
+        """Everything read from the files, the manifests that are not selected included."""
+        return self.session.workspace
+
+    @property
     def target(self) -> Target:
         """The target that the command works on."""
-        return self.workspace.target
+        return self.session.target
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the target's service supports."""
+        return capabilities_of(self.target)
 
     @property
     def root(self) -> str:
-        """The root as shown, empty for the working folder."""
-        return shown_root(self.workspace.root, self.cwd)
+        """The root as messages show it, empty for the working directory."""
+        return display_root(self.workspace.root, self.session.environment.cwd)
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where each selected manifest is, by name."""
+        return {manifest.name: manifest.place for manifest in self.manifests}
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return the selected manifest of that name."""
+        return next((manifest for manifest in self.manifests if manifest.name == name), None)
+
+    def reread_lock(self) -> Project:
+        """Return the project with its lockfile as it is now.
+
+        Raises:
+            ReconcileError: when the lockfile cannot be read, or belongs to another target.
+        """
+        return replace(self, lock=read_lock(self.store, self.target, self.lockfile))
+
+    def recorder(self, sinks: Sequence[EventSink] = ()) -> Recorder:
+        """Return a recorder of events for this lockfile; ``sinks`` receive each event as well."""
+        from reconciler.engine.recorder import Recorder
+
+        return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
+
+    def plan(self, observation: Observation, request: Request | None = None, lock: Lock | None = None) -> Plan:
+        """Return the plan for an observation; by default for the recorded state, without further trainings."""
+        from reconciler.planning.planner import plan
+
+        return plan(
+            self.manifests,
+            observation,
+            self.lock if lock is None else lock,
+            self.target,
+            request or Request(complete=self.complete),
+            self.capabilities,
+            self.session.environment.clock(),
+        )
+
+    def recorded_model(self, name: str) -> LockedModel:
+        """Return what is recorded under a manifest's name.
+
+        Raises:
+            ReconcileError: when nothing is recorded.
+        """
+        model = self.lock.models.get(name)
+        if model is None:
+            raise self._no_serving_generation(name)
+        return model
+
+    def serving_generation(self, name: str) -> LockedGeneration:
+        """Return the serving generation of a manifest, in any recorded state.
+
+        Raises:
+            ReconcileError: when the name is unknown, or there is no serving generation.
+        """
+        model = self.lock.models.get(name)
+        serving = model.generation(model.serving) if model else None
+        if serving is None:
+            raise self._no_serving_generation(name)
+        return serving
+
+    def recorded_generation(self, name: str, key: str) -> LockedGeneration:
+        """Return the recorded generation of a manifest with that key.
+
+        Raises:
+            ReconcileError: when nothing is recorded under that name.
+            UsageError: when no recorded generation has that key.
+        """
+        model = self.recorded_model(name)
+        generation = model.generation(key)
+        if generation is None:
+            keys = [generation.key for generation in model.generations]
+            remedy = suggest(key, keys, cutoff=0.8, otherwise=f"recorded generations: {join_names(keys)}")
+            raise UsageError(f"{name} has no recorded generation {key}", remedy)
+        return generation
+
+    def unknown_name(self, name: str) -> ReconcileError:
+        """Return the error for a name that is neither declared nor recorded."""
+        names = sorted(self._known_names())
+        remedy = suggest(name, names, otherwise=f"known names: {join_names(names)}")
+        return ReconcileError(f"{name} not found: no manifest and no model in {self.lockfile} has this name", remedy)
+
+    def _known_names(self) -> set[str]:
+        return {manifest.name for manifest in self.manifests} | self.lock.models.keys()
+
+    def _no_serving_generation(self, name: str) -> ReconcileError:
+        if name not in self._known_names():
+            return self.unknown_name(name)
+        cause, remedy = _missing_promotion(name, self.lock.models.get(name))
+        return ReconcileError(f"{name} has no serving generation: {cause}", remedy)
 
 
-def read_workspace(env: Environment, what: CommandInput) -> Workspace:
-    """Everything that stands in the files, its problems included; what the service cannot do, of the chosen manifests.
+def _missing_promotion(name: str, model: LockedModel | None) -> tuple[str, str]:
+    """Return why a known manifest has no serving generation, and the remedy."""
+    if model is None:
+        return "it was never applied", "run reconcile apply"
+    newest = model.generations[0] if model.generations else None
+    if newest and newest.key in model.rejected:
+        return f"{newest.key} was rolled back", f"run reconcile promote {name} to promote it again"
+    if newest and newest.checks and newest.checks.failed:
+        checks = counted(newest.checks.failed, "check")
+        return f"{newest.key} failed {checks}", f"see reconcile history {name}; change the inputs or the checks"
+    return "none of its generations has been promoted yet", "run reconcile apply"
+
+
+def read_workspace(environment: Environment, command_input: CommandInput) -> Workspace:
+    """Read all files; problems become part of the result. Provider limits are checked for selected manifests only.
 
     Raises:
         UsageError: when there is no target.
     """
     return load(
-        what.paths,
-        target=what.target,
-        cwd=env.cwd,
-        stdin=env.stdin,
-        environ=env.environ,
+        command_input.paths,
+        target=command_input.target,
+        cwd=environment.cwd,
+        stdin=environment.stdin,
+        environ=environment.environ,
         capabilities=capabilities_of,
-        selected=what.selection.matches,
+        selected=command_input.selection.matches,
     )
 
 
-def open_project(env: Environment, what: CommandInput, *, strict: bool = True) -> Project:
-    """Read manifests, target and lockfile; without ``strict``, manifests with problems are merely left out.
+def open_project(environment: Environment, command_input: CommandInput, *, strict: bool = True) -> Project:
+    """Read manifests, target and lockfile; without ``strict``, skip manifests that have errors.
 
     Raises:
         InvalidInput: with every problem of every file.
-        UsageError: when there is no target, or a name that no manifest bears.
-        ReconcileError: when the lockfile cannot be read, or belongs to something else.
+        UsageError: when there is no target, or no manifest has a selected name.
+        ReconcileError: when the lockfile cannot be read, or belongs to another target.
     """
-    return load_project(env, read_workspace(env, what), what, strict=strict)
+    return load_project(environment, read_workspace(environment, command_input), command_input, strict=strict)
 
 
 def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
-    """What a lockfile records, which messages call ``shown``; nothing where there is none.
+    """Read a lockfile, which messages call ``shown``; return an empty lock if there is none.
 
     Raises:
         ReconcileError: when it cannot be read, or belongs to another target.
@@ -114,139 +246,68 @@ def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
 
 
 def load_project(
-    env: Environment, workspace: Workspace, what: CommandInput, *, strict: bool = True, read: ReadLock = read_lock
+    environment: Environment,
+    workspace: Workspace,
+    command_input: CommandInput,
+    *,
+    strict: bool = True,
+    read: ReadLock = read_lock,
 ) -> Project:
-    """The project in a workspace, with its lockfile as ``read`` reads it; raises as :func:`open_project` does."""
+    """Return the project of a workspace; ``read`` reads its lockfile. Raises as :func:`open_project` does."""
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
-    store = lock_store(env, workspace, what.allow_endpoints)
-    shown = workspace.target.lock or shown_path(workspace.lockfile, env.cwd)
+    session = Session(environment, workspace, command_input.allow_endpoints)
+    store = session.lock_store()
+    shown = workspace.target.lock or display_path(workspace.lockfile, environment.cwd)
     lock = read(store, workspace.target, shown)
     return Project(
-        workspace=workspace,
-        manifests=pinned(what.selection.select(workspace.manifests), {}, lock),
-        complete=workspace.complete and what.selection.selects_all,
-        capabilities=capabilities_of(workspace.target),
-        cwd=env.cwd,
+        input=command_input,
+        session=session,
+        manifests=pinned(command_input.selection.select(workspace.manifests), {}, lock),
+        complete=workspace.complete and command_input.selection.selects_all,
         store=store,
         lockfile=shown,
         lock=lock,
     )
 
 
-def reread_project(project: Project) -> Project:
-    """The project with its lockfile as it is now, which another run may have saved meanwhile.
-
-    Raises:
-        ReconcileError: when the lockfile cannot be read, or belongs to something else by now.
-    """
-    return replace(project, lock=read_lock(project.store, project.target, project.lockfile))
-
-
-def shown_root(root: Path, cwd: Path) -> str:
-    """A root as the user would write it, empty for the working folder."""
-    shown = shown_path(root, cwd)
-    return "" if shown == "." else shown
-
-
-def shown_path(path: Path, cwd: Path) -> str:
-    """A path as the user would write it."""
-    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)
-
-
-def recorded_model(project: Project, name: str) -> LockedModel:
-    """What is recorded under a manifest's name.
-
-    Raises:
-        ReconcileError: when nothing is.
-    """
-    locked = project.lock.models.get(name)
-    if locked is None:
-        raise _unserved(project, name)
-    return locked
-
-
-def serving_generation(project: Project, name: str) -> LockedGeneration:
-    """The generation that serves a manifest, in whatever state it was recorded.
-
-    Raises:
-        ReconcileError: when nothing serves it, or nobody knows that name.
-    """
-    locked = project.lock.models.get(name)
-    serving = locked.generation(locked.serving) if locked else None
-    if serving is None:
-        raise _unserved(project, name)
-    return serving
-
-
-def recorded_generation(project: Project, name: str, key: str) -> LockedGeneration:
-    """The generation of a manifest that was recorded under that key.
-
-    Raises:
-        ReconcileError: when nothing is recorded under that name.
-        UsageError: when no generation of it has that key; naming those that there are.
-    """
-    locked = recorded_model(project, name)
-    found = locked.generation(key)
-    if found is None:
-        raise UsageError(f"{name} has no recorded generation {key}", _others(locked, key))
-    return found
-
-
-def _others(locked: LockedModel, key: str) -> str:
-    keys = [one.key for one in locked.generations]
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
-    return f"did you mean {near[0]}?" if near else f"the recorded ones are: {', '.join(keys) or 'none'}"
-
-
-def _unserved(project: Project, name: str) -> ReconcileError:
-    if name not in _known(project):
-        return unknown_name(project, name, f"nothing serves {name}")
-    why, remedy = _reason(name, project.lock.models.get(name))
-    return ReconcileError(f"nothing serves {name}: {why}", remedy)
-
-
-def unknown_name(project: Project, name: str, what: str) -> ReconcileError:
-    """The error of a name that neither a manifest nor the lockfile knows; ``what`` says what comes of it."""
-    known = sorted(_known(project))
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"the names are: {', '.join(known) or 'none'}"
-    return ReconcileError(f"{what}: neither a manifest nor {project.lockfile} knows that name", remedy)
-
-
-def _known(project: Project) -> set[str]:
-    return {one.name for one in project.manifests} | project.lock.models.keys()
-
-
-def _reason(name: str, locked: LockedModel | None) -> tuple[str, str]:
-    """Why nothing serves a known manifest, and what to do about it."""
-    if locked is None:
-        return "it was never applied", "run reconcile apply first"
-    newest = locked.generations[0] if locked.generations else None
-    if newest and newest.key in locked.rejected:
-        return f"{newest.key} was rolled back", f"reconcile promote {name} lets it serve again"
-    if newest and newest.checks and newest.checks.failed:
-        checks = counted(newest.checks.failed, "check")
-        return f"{newest.key} failed {checks}", f"see reconcile history {name}; change the inputs or the checks"
-    return "none of its generations has been promoted yet", "run reconcile apply first"
-
-
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """The result of a command: a versioned document, the status to exit with, and the warnings about the input."""
-
-    document: Document
-    exit_status: ExitStatus = ExitStatus.OK
-    warnings: tuple[Problem, ...] = ()
-
-
 async def pin_datasets(project: Project, service: Service) -> Project:
-    """The project with its data sets in Cloud Storage as they are now; nothing is asked where there are none."""
+    """Return the project with its data sets in Cloud Storage as they are now; without any, send no request."""
     if not addresses(project.manifests):
         return project
     if not isinstance(service, Objects):
-        raise TypeError("validation refuses data sets in Cloud Storage where a service cannot read them")
+        raise TypeError("validation rejects data sets in Cloud Storage for services that cannot read them")
     from reconciler.engine.observe import pin
 
-    found = await pin(service, project.manifests, project.target.limits.concurrency)
-    return replace(project, manifests=pinned(project.manifests, found, project.lock))
+    datasets = await pin(service, project.manifests, project.target.limits.concurrency)
+    return replace(project, manifests=pinned(project.manifests, datasets, project.lock))
+
+
+def add_model_details(document: Document, lock: Lock, scope: str, observation: Observation) -> Document:
+    """Return the document with details of each recorded model."""
+    from reconciler.reports.documents.model_details import model_details
+
+    return {**document, "portraits": model_details(lock, live_models(lock, scope, observation))}
+
+
+def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:
+    """Return the recorded models that the service lists, by remote name; another model may have the name today."""
+    from reconciler.planning.generations import find_live_model
+
+    models = (
+        find_live_model(generation, scope, name, observation)
+        for name, model in lock.models.items()
+        for generation in model.generations
+    )
+    return {model.remote: model for model in models if model}
+
+
+def display_root(root: Path, cwd: Path) -> str:
+    """Return a root as the user would write it, empty for the working directory."""
+    path = display_path(root, cwd)
+    return "" if path == "." else path
+
+
+def display_path(path: Path, cwd: Path) -> str:
+    """Return a path as the user would write it."""
+    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)

@@ -1,4 +1,4 @@
-"""Telling applications what serves: the published pointer, for those that have no checkout."""
+"""Write the published pointer: the serving generations, for applications without a checkout."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from reconciler.commands._locks import bucket_text
-from reconciler.commands._project import shown_path
+from reconciler.commands._project import display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
@@ -29,19 +28,18 @@ if TYPE_CHECKING:
     from reconciler.domain.lock import Lock
     from reconciler.domain.model import Capabilities, Target
     from reconciler.domain.ports import LockStore
-    from reconciler.environment import Environment
     from reconciler.planning.events import Published
 
 
-_RIVALS = 5
-"""How many times in a row others may be faster at writing; each of them wrote something, which is looked at anew."""
+_MAX_CONFLICTS = 5
+"""Writes lost to other runs before an error; each of those runs completed a write."""
 
 
 class Publisher:
-    """Keeps the pointer of a target: which generation serves each model, and how it is asked.
+    """Writes the pointer of a target: the serving generation of each model, and how to send prompts to it.
 
-    It writes over nothing that it cannot account for. Of a model whose manifest was not read, the pointer goes on
-    saying how it is sampled, as long as the same generation serves.
+    It never overwrites changes that this project did not make. For a model whose manifest was not read, it keeps the
+    published sampling while the same generation is serving.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class Publisher:
         store: LockStore | None,
         shown: str,
     ) -> None:
-        """``manifests`` are all that were read. ``store`` keeps the pointer, if there is one; ``shown`` names it."""
+        """Take all manifests that were read, the store of the pointer, if any, and its name in messages."""
         self.shown = shown
         self._target = target
         self._capabilities = capabilities
@@ -60,64 +58,64 @@ class Publisher:
         self._store = store
 
     def check(self, lock: Lock) -> None:
-        """Raise the ReconcileError that :meth:`publish` would, as far as that can be told without writing."""
+        """Raise the ReconcileError that :meth:`publish` would, if it can be found without writing."""
         if self._store:
             self._store.check_writable()
             self._text(lock, self._store)
 
     def publish(self, lock: Lock) -> tuple[Published, ...]:
-        """Write what serves by this lock, if the pointer does not say so yet; the models of which it is news.
+        """Write the serving generations of the lock, unless the pointer has them; return events for those that changed.
 
         Raises:
-            ReconcileError: when the pointer says what was never written from here, when it is none or another
-                target's, or cannot be read or written; it is left as it is then.
+            ReconcileError: when the pointer has changes that this project did not make, is invalid or another
+                target's, or cannot be read or written; it is not changed then.
         """
         if self._store is None:
             return ()
-        for _ in range(_RIVALS):
+        for _ in range(_MAX_CONFLICTS):
             with suppress(LockConflict):
                 text = self._text(lock, self._store)
                 if text is not None:
                     self._store.write(text)
                 return newly_published(lock)
         raise LockConflict(
-            f"{self.shown} cannot be written: {_RIVALS} times in a row another run was faster", "run the command again"
+            f"{self.shown} cannot be written: other runs wrote it {_MAX_CONFLICTS} times in a row",
+            "run the command again",
         )
 
     def _text(self, lock: Lock, store: LockStore) -> str | None:
-        """What the pointer should say, after it was found to be ours; ``None`` where none is needed yet."""
-        found, serving_now = store.read(), serving_keys(lock)
-        if found is None and not serving_now:
+        """Return the new text of the pointer after checking the current one; ``None`` if no pointer is needed yet."""
+        current, serving_now = store.read(), serving_keys(lock)
+        if current is None and not serving_now:
             return None
-        before = {} if found is None else read_pointer(found, self._target, self.shown)
-        if found is not None:
-            require_unchanged(before, lock, self.shown)
+        published = {} if current is None else read_pointer(current, self._target, self.shown)
+        if current is not None:
+            require_unchanged(published, lock, self.shown)
         entries = (
-            resolved(self._target, name, serving, self._sampled(name, key, before))
+            resolved(self._target, name, serving, self._sampling_of(name, key, published))
             for name, key in serving_now.items()
             if (serving := lock.models[name].generation(key))
         )
         document = resolve_document(entries, self._target, self._capabilities)
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
-    def _sampled(self, name: str, key: str, before: Mapping[str, PublishedModel]) -> Sampling:
-        told = before.get(name)
-        kept = told.sampling if told and told.key == key else Sampling()
+    def _sampling_of(self, name: str, key: str, published: Mapping[str, PublishedModel]) -> Sampling:
+        former = published.get(name)
+        kept = former.sampling if former and former.key == key else Sampling()
         return self._sampling.get(name, kept)
 
 
-def publisher_of(env: Environment, project: Project, allow_endpoints: frozenset[str]) -> Publisher:
-    """What keeps the pointer of a project's target; it does nothing where the target names none."""
-    target = project.target
-    store, shown = _store(env, project, allow_endpoints)
-    return Publisher(target, project.capabilities, project.workspace.manifests, store, shown)
+def publisher_of(project: Project) -> Publisher:
+    """Return the publisher of a project's target; it does nothing if the target has no ``publish``."""
+    store, shown = _pointer_store(project)
+    return Publisher(project.target, project.capabilities, project.workspace.manifests, store, shown)
 
 
-def _store(env: Environment, project: Project, allow_endpoints: frozenset[str]) -> tuple[LockStore | None, str]:
-    target, root = project.target, project.workspace.root
-    if not target.publish:
+def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
+    address, root = project.target.publish, project.workspace.root
+    if not address:
         return None, ""
-    if target.publish.startswith(REMOTE_SCHEME):
-        return bucket_text(env, target, target.publish, allow_endpoints, "the published pointer"), target.publish
-    path = find_place(target.publish, root, repository_of(root))
-    return LockFile(path), shown_path(absolute(target.publish, root), project.cwd)
+    if address.startswith(REMOTE_SCHEME):
+        return project.session.object_store(address, "the published pointer"), address
+    path = find_place(address, root, repository_of(root))
+    return LockFile(path), display_path(absolute(address, root), project.session.environment.cwd)

@@ -1,4 +1,4 @@
-"""What rollback and promote share: change the serving generation, and publish it."""
+"""Change the serving generation and publish it, for rollback and promote."""
 
 from __future__ import annotations
 
@@ -6,63 +6,54 @@ from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    recorded_model,
-    reread_project,
-)
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._publish import Publisher, publisher_of
-from reconciler.commands._runner import EventLoop
 from reconciler.domain.access import access_changes
 from reconciler.domain.errors import InterruptedRun, InvalidInput, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import Handle, Manifest, State
-from reconciler.domain.plan import Action, Reason, Request
-from reconciler.engine.recorder import Recorder
+from reconciler.domain.model import Manifest, State
+from reconciler.domain.plan import Action, Reason
+from reconciler.engine.observe import observe_generation
 from reconciler.planning.events import Disappeared, Event, Promoted, record
-from reconciler.planning.generations import Observation, find_live_model
+from reconciler.planning.generations import Observation
 from reconciler.planning.lineage import descendants
-from reconciler.planning.planner import plan
 from reconciler.planning.rollout import unusable_error
-from reconciler.providers.registry import callable_name, connect
-from reconciler.reports.documents.serving import Moved, serving_document
+from reconciler.providers.registry import callable_name
+from reconciler.reports.documents.serving import Moved, serving_document, serving_text
 
 if TYPE_CHECKING:
+    from reconciler.commands._output import Output
     from reconciler.domain.ports import Provider
+    from reconciler.engine.recorder import Recorder
     from reconciler.environment import Environment
 
 
-Decide = Callable[[Lock, str, Manifest | None], tuple[LockedGeneration, tuple[Event, ...]]]
-"""From the lock, the scope and the manifest, if there is one, to what is to serve and the events that say so.
+Choose = Callable[[Lock, str, Manifest | None], tuple[LockedGeneration, tuple[Event, ...]]]
+"""Takes the lock, the scope and the manifest, if any; returns the generation to promote, and the events to record.
 
-There are none where it serves already.
+There are no events if the generation is serving already.
 """
 
 
-def promotion(env: Environment, name: str, chosen: LockedGeneration) -> Promoted:
-    return Promoted(name, chosen.key, chosen.remote, format_time(env.clock()))
-
-
-def move(env: Environment, what: CommandInput, name: str, decide: Decide, reason: str = "") -> CommandResult:
-    project = open_project(env, what, strict=False)
-    recorded_model(project, name)
+def change_serving(
+    environment: Environment, command_input: CommandInput, name: str, choose: Choose, reason: str = ""
+) -> CommandResult:
+    """Promote the chosen generation of a model, grant its declared permissions, and publish it."""
+    project = open_project(environment, command_input, strict=False)
+    project.recorded_model(name)
     manifest = _manifest(project, name)
-    publisher = publisher_of(env, project, what.allow_endpoints)
-    with EventLoop() as session, project.store.lease():
-        project = reread_project(project)
-        before = recorded_model(project, name).serving
-        chosen, events = decide(project.lock, project.target.scope, manifest)
-        recorder = Recorder(project.lock, project.store, env.clock)
+    publisher = publisher_of(project)
+    with project.session.event_loop() as loop, project.store.lease():
+        project = project.reread_lock()
+        before = project.recorded_model(name).serving
+        chosen, events = choose(project.lock, project.target.scope, manifest)
+        recorder = project.recorder()
         if events:
             project.store.check_writable()
             publisher.check(reduce(record, events, project.lock))
-        shared_by = manifest if events else None  # where nothing moves, nothing is shared anew either
-        session.run(_prepared(env, what, project, recorder, name, shared_by, chosen))
+        loop.run(_prepare(project, recorder, name, manifest if events else None, chosen))
         if events:
-            _carried_out(project, recorder, publisher, name, chosen, events)
+            _record_and_publish(project, recorder, publisher, name, chosen, events)
     moved = Moved(
         name=name,
         model=recorder.lock.models[name],
@@ -72,64 +63,59 @@ def move(env: Environment, what: CommandInput, name: str, decide: Decide, reason
         changed=bool(events),
         reason=reason,
         published=publisher.shown,
-        next=_next(env, project, recorder.lock, name),
+        next=_next_actions(project, recorder.lock, name),
     )
     return CommandResult(serving_document(moved, project.target, project.capabilities, root=project.root))
 
 
+def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:
+    """Return the event that makes a generation the serving one."""
+    return Promoted(name, generation.key, generation.remote, format_time(environment.clock()))
+
+
+def print_serving(output: Output, result: CommandResult) -> int:
+    """Print the result of a rollback or a promotion and return the exit status."""
+    output.result(result.document, lambda style, width: serving_text(result.document, width=width, style=style))
+    return result.exit_status
+
+
 def _manifest(project: Project, name: str) -> Manifest | None:
-    """The manifest of that name, if there is one anywhere; what stands in it must be known before anything moves."""
-    manifest = next((one for one in project.workspace.manifests if one.name == name), None)
+    """Return the manifest of that name; ``None`` only if no manifest of the root can have it."""
+    manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)
     if manifest is None:
         if project.workspace.errors:
             raise InvalidInput(project.workspace.problems)
         if not project.complete:
             raise UsageError(
-                f"no manifest {name} is in these paths, and there may be one elsewhere",
-                f"add the path of its manifest; or, if it has none any more, name the whole of {project.root or '.'}",
+                f"no manifest {name} in these paths; other paths may have one",
+                f"add the path of its manifest, or, if it has none, name the whole root {project.root or '.'}",
             )
         return None
     if manifest.lifecycle.suspend:
         raise ReconcileError(
-            f"{name} is suspended, and what serves stays: spec.lifecycle.suspend in {manifest.place.file} blocks every"
-            " write",
-            "take it out first",
+            f"{name} is suspended, and its serving generation is not changed",
+            f"remove spec.lifecycle.suspend in {manifest.place.file}",
         )
-    return next(one for one in project.manifests if one.name == name)  # with its data set as it is recorded
+    return project.manifest(name)  # with the recorded data set
 
 
-async def _prepared(
-    env: Environment,
-    what: CommandInput,
-    project: Project,
-    recorder: Recorder,
-    name: str,
-    manifest: Manifest | None,
-    chosen: LockedGeneration,
+async def _prepare(
+    project: Project, recorder: Recorder, name: str, manifest: Manifest | None, chosen: LockedGeneration
 ) -> None:
-    """Make sure that what is to serve is there, and is shared as declared; its loss is recorded."""
-    async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-        state = await _state(service, project, name, chosen)
-        if state is State.ACTIVE:
-            await _share(service, manifest, chosen)
+    """Check that the chosen generation is ready, and grant its declared permissions; record it if it is gone."""
+    async with project.session.connect() as service:
+        live = await observe_generation(service, chosen, project.target.scope, name)
+        if live and live.state is State.ACTIVE:
+            await _grant_access(service, manifest, chosen)
             return
-    if state is None:
+    if live is None:
         recorder.emit(Disappeared(name, chosen.key))
         recorder.flush()
-    why = "the service shows it no more, which is recorded" if state is None else f"the service shows it as {state}"
-    raise unusable_error(recorder.lock.models[name], chosen.key, why)
+    cause = f"the service reports it as {live.state}" if live else "the service no longer has it, which is now recorded"
+    raise unusable_error(recorder.lock.models[name], chosen.key, cause)
 
 
-async def _state(service: Provider, project: Project, name: str, chosen: LockedGeneration) -> State | None:
-    """The state of a recorded generation as the service shows it; under its remote name another model may be by now."""
-    found = await service.observe(Handle(chosen.remote))
-    seen = Observation({chosen.remote: found} if found else {})
-    live = find_live_model(chosen, project.target.scope, name, seen)
-    return live.state if live else None
-
-
-async def _share(service: Provider, manifest: Manifest | None, chosen: LockedGeneration) -> None:
-    """Give a generation the permissions that its manifest declares, before it serves."""
+async def _grant_access(service: Provider, manifest: Manifest | None, chosen: LockedGeneration) -> None:
     if manifest is None or manifest.access is None:
         return
     live = await service.access(chosen.remote)
@@ -138,7 +124,7 @@ async def _share(service: Provider, manifest: Manifest | None, chosen: LockedGen
         await service.set_access(chosen.remote, live, changes)
 
 
-def _carried_out(
+def _record_and_publish(
     project: Project,
     recorder: Recorder,
     publisher: Publisher,
@@ -146,32 +132,30 @@ def _carried_out(
     chosen: LockedGeneration,
     events: tuple[Event, ...],
 ) -> None:
-    """Record what serves, and then tell applications."""
     try:
         recorder.emit(*events)
         recorder.flush()
-        _tell(recorder, publisher, chosen)
+        _publish(recorder, publisher, chosen)
     except KeyboardInterrupt:
         raise InterruptedRun(
-            f"interrupted; {project.lockfile} may say already that {chosen.key} serves {name}",
-            f"see reconcile resolve {name}; the next apply tells applications what serves",
+            f"interrupted; {project.lockfile} may already record {chosen.key} as the serving generation of {name}",
+            f"see reconcile resolve {name}; the next apply publishes the serving generation",
         ) from None
 
 
-def _tell(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration) -> None:
+def _publish(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration) -> None:
     try:
-        told = publisher.publish(recorder.lock)
+        published = publisher.publish(recorder.lock)
     except ReconcileError as error:
-        error.remedy = f"{error.remedy}; {chosen.key} serves by the lockfile, and the next apply tries again"
+        error.remedy = f"{error.remedy}; the lockfile records {chosen.key} as serving, and the next apply publishes it"
         raise
-    recorder.emit(*told)
+    recorder.emit(*published)
     recorder.flush()
 
 
-def _next(env: Environment, project: Project, lock: Lock, name: str) -> list[Action]:
-    """What the next apply would do about the manifest and what is tuned from it, as far as the lockfile tells."""
-    request = Request(complete=project.complete)
-    made = plan(project.manifests, Observation(), lock, project.target, request, project.capabilities, env.clock())
+def _next_actions(project: Project, lock: Lock, name: str) -> list[Action]:
+    """Return what the next apply would do about the manifest and its children, according to the lockfile."""
+    plan = project.plan(Observation(), lock=lock)
     family = descendants(project.manifests, name)
-    mine = [action for action in made.actions if action.name == name]
-    return mine + [one for one in made.actions if one.name in family and one.reason is not Reason.IN_SYNC]
+    own = [action for action in plan.actions if action.name == name]
+    return own + [action for action in plan.actions if action.name in family and action.reason is not Reason.IN_SYNC]

@@ -1,4 +1,4 @@
-"""Plans that are saved, looked at, and carried out as they are or not at all."""
+"""Saved plans: read one, and check that it is still what apply would do."""
 
 from __future__ import annotations
 
@@ -27,76 +27,74 @@ class SavedPlan:
     document: Document = field(repr=False)
 
     def input(self, given: CommandInput) -> CommandInput:
-        """What the plan is about; the rest is as ``given``.
+        """Return the paths, target and selection of the plan; the rest is as ``given``.
 
         Raises:
-            UsageError: when something else is asked for as well.
+            UsageError: when ``given`` selects manifests or another target.
         """
-        made = self.document["input"]
-        if given.selection != Selection() or (given.target or made["target"]) != made["target"]:
+        saved = self.document["input"]
+        if given.selection != Selection() or (given.target or saved["target"]) != saved["target"]:
             raise UsageError(
-                f"{self.file} says already which target and manifests it is about",
-                f"leave out -l, --only and --exclude, and any target but {made['target']}",
+                f"{self.file} already selects a target and manifests",
+                f"remove -l, --only and --exclude, and any target except {saved['target']}",
             )
         selection = Selection(
-            labels=tuple((label["name"], label["value"]) for label in made["labels"]),
-            only=frozenset(made["only"]),
-            exclude=frozenset(made["exclude"]),
+            labels=tuple((label["name"], label["value"]) for label in saved["labels"]),
+            only=frozenset(saved["only"]),
+            exclude=frozenset(saved["exclude"]),
         )
-        return replace(given, paths=tuple(made["paths"]), target=made["target"], selection=selection)
+        return replace(given, paths=tuple(saved["paths"]), target=saved["target"], selection=selection)
 
     @property
     def request(self) -> Request:
-        """The trainings that were asked for when it was made."""
-        made = self.document["input"]
-        return Request(retry=frozenset(made["retry"]), replace=frozenset(made["replace"]))
+        """The trainings that were requested with the plan."""
+        saved = self.document["input"]
+        return Request(retry=frozenset(saved["retry"]), replace=frozenset(saved["replace"]))
 
     def check(self, project: Project, plan: Document) -> None:
-        """Hold it to the facts as they are, and to the plan that follows from them.
+        """Compare the saved facts with the current ones, and the saved plan with the current ``plan``.
 
         Raises:
-            StalePlan: naming everything that has changed.
+            StalePlan: with every change.
         """
         facts = plan_facts(project.manifests, project.target, project.lock)
-        told = list(fact_changes(self.document["facts"], facts))
-        told = told or list(action_changes(self.document["plan"], plan))
+        changes = list(fact_changes(self.document["facts"], facts))
+        changes = changes or list(action_changes(self.document["plan"], plan))
         if self.document["reconciler"] != __version__:
-            told.insert(0, f"it was made by reconcile {self.document['reconciler']}, and this is {__version__}")
-        if told:
-            raise self.stale("; ".join(told))
+            changes.insert(0, f"it was made by reconcile {self.document['reconciler']}, and this is {__version__}")
+        if changes:
+            raise self.stale("; ".join(changes))
 
-    def stale(self, why: str) -> StalePlan:
-        """The error of a plan that is not carried out."""
-        return StalePlan(f"{self.file} is stale, and nothing was changed: {why}", "plan again, and look at that")
+    def stale(self, changes: str) -> StalePlan:
+        """Return the error for a plan that is not carried out."""
+        return StalePlan(f"{self.file} is stale, and nothing was changed: {changes}", "plan again and review the plan")
 
 
-def saved_plan(env: Environment, paths: tuple[str, ...]) -> SavedPlan | None:
-    """The saved plan that the paths of a command name; ``None`` where they name manifests.
+def saved_plan(environment: Environment, paths: tuple[str, ...]) -> SavedPlan | None:
+    """Return the saved plan that the paths of a command name; ``None`` if they name manifests.
 
     Raises:
         UsageError: when there are other paths beside it, or it is another document about a plan.
         ReconcileError: when it cannot be read.
     """
-    plans = [path for path in paths if is_plan(env.cwd / path)]
+    plans = [path for path in paths if is_plan(environment.cwd / path)]
     if not plans:
         return None
     if len(paths) > 1:
-        raise UsageError(f"{plans[0]} is a plan, which stands alone", "name either it or manifests")
-    return SavedPlan(plans[0], read_saved_plan(env.cwd / plans[0], plans[0]))
+        raise UsageError(f"{plans[0]} is a saved plan, which excludes other paths", "name the plan or the manifests")
+    return SavedPlan(plans[0], read_saved_plan(environment.cwd / plans[0], plans[0]))
 
 
-def saved_document(
-    env: Environment, what: CommandInput, request: Request, project: Project, plan: Document
-) -> dict[str, Any]:
-    """A plan with all that is needed to carry it out later (schema: saved-plan)."""
-    selection = what.selection
+def saved_document(request: Request, project: Project, plan: Document) -> dict[str, Any]:
+    """Return a plan with everything that is needed to carry it out later (schema: saved-plan)."""
+    selection = project.input.selection
     return {
         "version": VERSION,
         "kind": SAVED_PLAN,
-        "time": format_time(env.clock()),
+        "time": format_time(project.session.environment.clock()),
         "reconciler": __version__,
         "input": {
-            "paths": list(what.paths),
+            "paths": list(project.input.paths),
             "target": project.target.name,
             "labels": [{"name": name, "value": value} for name, value in selection.labels],
             "only": sorted(selection.only),

@@ -1,180 +1,179 @@
-"""``reconcile adopt``: take over a model that was not made from a manifest."""
+"""``reconcile adopt``: start to manage a model that was not made from a manifest."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._locks import other_locks
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, reread_project, shown_path
-from reconciler.commands._runner import EventLoop
-from reconciler.commands.forget import tell
+from reconciler.commands._project import CommandInput, CommandResult, Project, display_path, open_project
+from reconciler.commands.forget import print_change
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
-from reconciler.domain.lock import Lock, LockedGeneration, record_target
+from reconciler.domain.lock import LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, RemoteModel
-from reconciler.domain.plan import Action, Request
-from reconciler.engine.recorder import Recorder
+from reconciler.domain.plan import Action
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_place, manifest_text, write_manifest
 from reconciler.planning.adopt import adopted, require_adoptable, require_satisfying
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.generations import Observation
 from reconciler.planning.moved import has_content
-from reconciler.planning.planner import plan
-from reconciler.providers.registry import connect
 from reconciler.reports.documents.change import Change, change_document
 
 if TYPE_CHECKING:
-    from reconciler.environment import Environment
+    from reconciler.providers.registry import Service
+
+_CHOOSE_ANOTHER = "choose another name"
 
 
-_ANOTHER = "choose another name"
+def adopt(
+    environment: Environment, command_input: CommandInput, name: str, remote: str, *, file: str | None = None
+) -> CommandResult:
+    """Write a manifest for a live model, to ``file`` or beside the target, and record the model as its generation.
 
-
-def adopt(env: Environment, what: CommandInput, name: str, remote: str, *, file: str | None = None) -> CommandResult:
-    """Write a manifest for a live model, to ``file`` or beside the target, and record it as a generation of that.
-
-    Nothing is trained, and nothing is changed at the service; the next apply lets it serve. Where a manifest of that
-    name is there already, which says that its data is not at hand, and nothing is recorded of it, that one stands.
+    Nothing is trained or changed at the service; the next apply promotes the model. An existing manifest of that name
+    is kept if its data set is unknown and nothing is recorded for it.
 
     Raises:
-        InvalidInput: with every problem of the files, or with what a manifest cannot say of that model.
-        UsageError: for a name or a file that is none, a model that is none here, or paths that may not be all there is.
-        ReconcileError: when the name is in use, or the model is gone, not ready or managed already.
+        InvalidInput: with every problem of the files, or with fields of the model that a manifest cannot declare.
+        UsageError: for an invalid name or file, a model of another target, or paths that are not the whole root.
+        ReconcileError: when the name is in use, or the model is gone, not ready or already managed.
     """
-    project = open_project(env, what)
-    _require_form(project, name, remote)
-    manifest = _declared(project, name)
-    path = None if manifest else manifest_place(file, name, project.workspace.root, project.target.name, env.cwd)
-    live = _live(env, what, project, remote)
+    project = open_project(environment, command_input)
+    _require_valid_names(project, name, remote)
+    manifest = _require_available(project, name)
+    root = project.workspace.root
+    path = None if manifest else manifest_place(file, name, root, project.target.name, environment.cwd)
+    live = _live_model(project, remote)
     with project.store.lease():
-        project = reread_project(project)
-        _require_unrecorded(project, name)
-        require_adoptable(live, project.target.scope, project.lock, _others(project))
-        one = adopted(name, project.target.scope, live)
-        if manifest:
-            require_satisfying(one, manifest, project.target.scope)
+        project = project.reread_lock()
+        generation = _require_adoptable(project, name, live, manifest)
         project.store.check_writable()
         if path:
             write_manifest(path, manifest_text(name, live, project.capabilities))
-        shown = manifest.file if manifest else str(path and path.relative_to(project.workspace.root).as_posix())
-        _record(env, project, name, shown, one)
+        _record(project, name, _manifest_file(manifest, path, root), generation)
     change = Change(
         command="adopt",
         name=name,
         outcome="done",
         lockfile=project.lockfile,
-        generations=(one,),
-        manifest=shown_path(path, env.cwd) if path else "",
+        generations=(generation,),
+        manifest=display_path(path, environment.cwd) if path else "",
         notes=_notes(project),
-        next=_next(env, what, name, live),
+        next=_next_actions(environment, command_input, name, live),
     )
     return CommandResult(change_document(change, project.target, project.capabilities, root=project.root))
 
 
-def _require_form(project: Project, name: str, remote: str) -> None:
+def _require_valid_names(project: Project, name: str, remote: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(
-            f"{name} is no name of a manifest", "use 1 to 31 lower-case letters, digits and hyphens, a letter first"
+            f"invalid name {name!r}: expected 1 to 31 lower-case letters, digits and hyphens, beginning with a letter",
+            _CHOOSE_ANOTHER,
         )
-    able = project.capabilities
-    if not re.fullmatch(able.remote_pattern, remote):
-        raise UsageError(f"{remote} is no model of {able.label}", f"write it as in {able.remote_example}")
+    capabilities = project.capabilities
+    if not re.fullmatch(capabilities.remote_pattern, remote):
+        raise UsageError(
+            f"invalid model {remote!r} of {capabilities.label}", f"write it like {capabilities.remote_example}"
+        )
     if not project.workspace.complete:
-        raise UsageError(f"a manifest {name} may stand outside these paths", f"name the whole of {project.root or '.'}")
+        raise UsageError(
+            f"a manifest outside these paths may have the name {name}", f"name the whole root {project.root or '.'}"
+        )
 
 
-def _declared(project: Project, name: str) -> Manifest | None:
-    """The manifest of that name, where it stands for a model whose data is not at hand."""
+def _require_available(project: Project, name: str) -> Manifest | None:
+    """Return the manifest of that name, which must have an unknown data set; ``None`` if the name is not in use."""
     for manifest in project.manifests:
         if name in manifest.formerly:
-            raise ReconcileError(f"{name} is a former name of {manifest.name}, at {manifest.place}", _ANOTHER)
+            raise ReconcileError(f"{name} is a former name of {manifest.name}, at {manifest.place}", _CHOOSE_ANOTHER)
         if manifest.name == name:
             if not manifest.dataset.is_unknown:
-                raise ReconcileError(f"{name} is the name of a manifest, at {manifest.place}", _ANOTHER)
+                raise ReconcileError(f"{name} is the name of a manifest, at {manifest.place}", _CHOOSE_ANOTHER)
             return manifest
     return None
 
 
-def _require_unrecorded(project: Project, name: str) -> None:
-    model = project.lock.models.get(name)
-    if model and has_content(model):
-        raise ReconcileError(
-            f"{project.lockfile} records generations of {name} already",
-            f"{_ANOTHER}, or let them go with reconcile forget {name}",
-        )
+def _live_model(project: Project, remote: str) -> RemoteModel:
+    async def observe(service: Service) -> RemoteModel | None:
+        return await service.observe(Handle(remote))
 
-
-def _live(env: Environment, what: CommandInput, project: Project, remote: str) -> RemoteModel:
-    async def look() -> RemoteModel | None:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            return await service.observe(Handle(remote))
-
-    with EventLoop() as session:
-        try:
-            live = session.run(look())
-        except ServiceError as error:
-            if error.code != "INVALID_ARGUMENT":
-                raise
-            example = f"it must lie in {project.target.location}" if project.target.location else "see its name"
-            raise UsageError(error.message, f"name a model of this target; {example}") from error
+    try:
+        live = project.session.query(observe)
+    except ServiceError as error:
+        if error.code != "INVALID_ARGUMENT":
+            raise
+        location = project.target.location
+        remedy = "name a model of this target" + (f", which is in {location}" if location else "")
+        raise UsageError(error.message, remedy) from error
     if live is None:
         raise ReconcileError(
-            f"the service knows no {remote}, or does not show it to us",
-            "see to its name, and to the project and the credentials: reconcile doctor",
+            f"{remote} not found, or you do not have access",
+            "check its name, the project and the credentials: run reconcile doctor",
         )
     return live
 
 
-def _others(project: Project) -> list[Lock]:
-    return list(other_locks(project.workspace.root, project.workspace.lockfile))
+def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest: Manifest | None) -> LockedGeneration:
+    """Return the generation for a live model, which must be ready, unmanaged, and as the manifest declares."""
+    model = project.lock.models.get(name)
+    if model and has_content(model):
+        raise ReconcileError(
+            f"{project.lockfile} already records generations of {name}",
+            f"{_CHOOSE_ANOTHER}, or run reconcile forget {name} first",
+        )
+    scope = project.target.scope
+    require_adoptable(live, scope, project.lock, list(project.session.readable_locks()))
+    generation = adopted(name, scope, live)
+    if manifest:
+        require_satisfying(generation, manifest, scope)
+    return generation
 
 
-def _record(env: Environment, project: Project, name: str, file: str, one: LockedGeneration) -> None:
-    recorder = Recorder(project.lock, project.store, env.clock)
+def _manifest_file(manifest: Manifest | None, path: Path | None, root: Path) -> str:
+    """Return the path of the manifest, existing or written, below the root."""
+    return manifest.file if manifest else str(path and path.relative_to(root).as_posix())
+
+
+def _record(project: Project, name: str, file: str, generation: LockedGeneration) -> None:
+    recorder = project.recorder()
     recorder.emit(
-        Targeted(record_target(project.target)), Adopted(name, file, one), Declared(name, file, protect=False)
+        Targeted(record_target(project.target)), Adopted(name, file, generation), Declared(name, file, protect=False)
     )
     recorder.flush()
 
 
 def _notes(project: Project) -> tuple[str, ...]:
-    unmarked = (
-        f"{project.capabilities.label} takes no mark on what is there: the lockfile alone knows that it is ours",
-    )
-    declare = (
-        "declare what it was trained on in the place of spec.dataset.unknown: that is recorded, and trains nothing"
-    )
-    return (declare,) if "description" in project.capabilities.mutable else (*unmarked, declare)
+    claim = "replace spec.dataset.unknown by the data set it was trained on: that is recorded, and nothing is trained"
+    if "description" in project.capabilities.mutable:
+        return (claim,)
+    label = project.capabilities.label
+    return (f"{label} cannot mark an existing model: only the lockfile records that it is managed", claim)
 
 
-def _next(env: Environment, what: CommandInput, name: str, live: RemoteModel) -> list[Action]:
-    """What the next apply does about it, by the files as they are now."""
-    project = open_project(env, what)
-    seen = Observation({live.remote: live})
-    request = Request(complete=project.complete)
-    made = plan(project.manifests, seen, project.lock, project.target, request, project.capabilities, env.clock())
-    return [action for action in made.actions if action.name == name]
+def _next_actions(environment: Environment, command_input: CommandInput, name: str, live: RemoteModel) -> list[Action]:
+    """Return what the next apply would do about the model, with the files as they are now."""
+    plan = open_project(environment, command_input).plan(Observation({live.remote: live}))
+    return [action for action in plan.actions if action.name == name]
 
 
 @click.command("adopt")
 @click.argument("name")
 @click.argument("remote")
 @_options.model_options
-@click.option(
-    "--file", metavar="FILE", help="Where to write the manifest; by default NAME.yaml beside the target file."
-)
+@click.option("--file", metavar="FILE", help="File for the manifest. Default: NAME.yaml beside the target file.")
 @_options.environment
-def command(env: Environment, /, name: str, remote: str, *, file: str | None, **values: Any) -> int:
-    """Take over the model REMOTE, which was not made from a manifest: write one, called NAME, and record it.
+def command(environment: Environment, /, name: str, remote: str, *, file: str | None, **values: Any) -> int:
+    """Start to manage an existing model.
 
-    Trains nothing, and changes nothing at the service; the next apply lets it serve. What it was trained on is unknown:
-    the first data set that the manifest declares is recorded as that, and later changes of it train.
+    Writes a manifest called NAME for the model REMOTE, and records the model in the lockfile. Trains nothing, and
+    changes nothing at the service; the next apply promotes the model. Its training data is unknown: the first data set
+    that you declare is recorded as its data, and later changes of the data set start trainings.
     """
     output = output_of(values)
-    return tell(output, adopt(env, input_of(values), name, remote, file=file))
+    return print_change(output, adopt(environment, input_of(values), name, remote, file=file))

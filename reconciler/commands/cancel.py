@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,50 +10,41 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    recorded_generation,
-    recorded_model,
-    reread_project,
-)
-from reconciler.commands._runner import EventLoop
-from reconciler.commands.forget import Approve, ask, shown_now, tell
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands.forget import ApproveChange, approve_change, print_change
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Handle, RemoteModel, State
-from reconciler.engine.observe import bounded
-from reconciler.engine.recorder import Recorder
+from reconciler.engine.observe import bounded, observe_generation
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
 from reconciler.planning.forget import cancelling_notes, in_flight, require_cancellable
-from reconciler.providers.registry import connect
 from reconciler.reports.documents.change import Change, change_document
 
 if TYPE_CHECKING:
+    from reconciler.commands._event_loop import EventLoop
     from reconciler.domain.ports import Provider
-    from reconciler.environment import Environment
 
 
-def cancel(env: Environment, what: CommandInput, name: str, *, key: str | None, approve: Approve) -> CommandResult:
-    """Stop the trainings of a model that are in flight, or the one of the generation ``key``.
+def cancel(
+    environment: Environment, command_input: CommandInput, name: str, *, key: str | None, approve: ApproveChange
+) -> CommandResult:
+    """Stop the trainings of a model that are in progress, or only that of the generation ``key``.
 
-    What is stopped is recorded as cancelled, and held until its inputs change or somebody retries.
+    A stopped training is recorded as canceled, and held until its inputs change or ``--retry`` names the model.
 
     Raises:
-        Declined: when ``approve`` says no.
+        Declined: when ``approve`` returns false.
         UsageError: when ``key`` is not recorded.
-        ReconcileError: when nothing is recorded, the manifest is suspended, or it is protected where stopping a
-            training deletes the model; and when the service refuses.
+        ReconcileError: when nothing is recorded, the manifest is suspended, or the model is protected and stopping its
+            training deletes it; and when the service refuses.
         InterruptedRun: when a signal ended the command.
     """
-    project = open_project(env, what, strict=False)
-    model = recorded_model(project, name)
+    project = open_project(environment, command_input, strict=False)
+    model = project.recorded_model(name)
     if key:
-        recorded_generation(project, name, key)
-    manifest = next((one for one in project.workspace.manifests if one.name == name), None)
+        project.recorded_generation(name, key)
+    manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)
     chosen = in_flight(model, key)
     change = Change("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
@@ -64,80 +54,75 @@ def cancel(env: Environment, what: CommandInput, name: str, *, key: str | None, 
     change = replace(change, notes=tuple(cancelling_notes(name, project.capabilities)))
     if not approve(document(change)):
         raise Declined
-    with EventLoop() as session, project.store.lease():
-        project = reread_project(project)
+    with project.session.event_loop() as loop, project.store.lease():
+        project = project.reread_lock()
         project.store.check_writable()
-        stopped, over = _stopped(env, what, session, project, name, chosen)
-    notes = (*over, *change.notes) if stopped else over
-    done = replace(change, outcome="done" if stopped else "unchanged", generations=stopped, notes=notes)
-    return CommandResult(document(done))
+        stopped, ended = _stop(loop, project, name, chosen)
+    notes = (*ended, *change.notes) if stopped else ended
+    change = replace(change, outcome="done" if stopped else "unchanged", generations=stopped, notes=notes)
+    return CommandResult(document(change))
 
 
-def _stopped(
-    env: Environment,
-    what: CommandInput,
-    session: EventLoop,
-    project: Project,
-    name: str,
-    chosen: tuple[LockedGeneration, ...],
+def _stop(
+    loop: EventLoop, project: Project, name: str, chosen: tuple[LockedGeneration, ...]
 ) -> tuple[tuple[LockedGeneration, ...], tuple[str, ...]]:
-    """Stop trainings and record that; those that were stopped, and what is to be said of the others."""
-    recorder = Recorder(project.lock, project.store, env.clock)
-    scope = project.target.scope
+    """Stop and record trainings; return the stopped generations, and notes about those that had ended before."""
+    recorder = project.recorder()
 
-    async def stop() -> list[RemoteModel]:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            return await bounded(partial(stop_one, service), chosen, project.target.limits.concurrency)
+    async def stop_all() -> list[RemoteModel]:
+        async with project.session.connect() as service:
+            return await bounded(partial(stop, service), chosen, project.target.limits.concurrency)
 
-    async def stop_one(service: Provider, one: LockedGeneration) -> RemoteModel:
-        ended = await _end(service, one, scope, name)
-        if ended.state is State.CANCELLED:
-            recorder.emit(Cancelled(name, one.key, ended))
-        return ended
+    async def stop(service: Provider, generation: LockedGeneration) -> RemoteModel:
+        model = await _stop_training(service, generation, project.target.scope, name)
+        if model.state is State.CANCELLED:
+            recorder.emit(Cancelled(name, generation.key, model))
+        return model
 
     try:
-        ends = session.run(stop())
+        models = loop.run(stop_all())
     except KeyboardInterrupt:
         raise InterruptedRun(
-            "interrupted; what was stopped by then is recorded", "run the same command again to stop the others"
+            "interrupted; the trainings stopped before that are recorded",
+            "run the same command again to stop the others",
         ) from None
     finally:
         recorder.flush()
-    states = {one.key: end.state for one, end in zip(chosen, ends, strict=True)}
+    states = {generation.key: model.state for generation, model in zip(chosen, models, strict=True)}
     recorded = recorder.lock.models[name].generations
-    return tuple(one for one in recorded if states.get(one.key) is State.CANCELLED), tuple(_over(states))
+    stopped = tuple(generation for generation in recorded if states.get(generation.key) is State.CANCELLED)
+    ended = tuple(
+        f"{key} ended as {state} before it could be stopped; the next apply records that"
+        for key, state in states.items()
+        if state is not State.CANCELLED
+    )
+    return stopped, ended
 
 
-async def _end(service: Provider, one: LockedGeneration, scope: str, name: str) -> RemoteModel:
-    """Stop one training, and give it as it is then; what is gone was stopped."""
-    live = await shown_now(service, one, scope, name)
-    gone = RemoteModel(one.remote, State.CANCELLED)
+async def _stop_training(service: Provider, generation: LockedGeneration, scope: str, name: str) -> RemoteModel:
+    """Stop one training and return the model as it is then; a model that is gone counts as stopped."""
+    live = await observe_generation(service, generation, scope, name)
     if live is None or live.state is not State.CREATING:
-        return live or gone
-    await service.cancel(Handle(one.remote, one.operation))
-    after = await shown_now(service, one, scope, name)
+        return live or RemoteModel(generation.remote, State.CANCELLED)
+    await service.cancel(Handle(generation.remote, generation.operation))
+    after = await observe_generation(service, generation, scope, name)
     if after and after.state not in {State.CREATING, State.CANCELLED}:
-        return after  # it ended by itself before it could be stopped
+        return after  # it ended before the request
     return replace(after or live, state=State.CANCELLED)
-
-
-def _over(states: Mapping[str, State]) -> Iterator[str]:
-    for key, state in states.items():
-        if state is not State.CANCELLED:
-            yield f"{key} had ended before it could be stopped, as {state}; the next apply records that"
 
 
 @click.command("cancel")
 @click.argument("name")
 @_options.model_options
 @_options.yes
-@click.option("--generation", metavar="KEY", help="Stop the training of this generation alone.")
+@click.option("--generation", metavar="KEY", help="Stop only the training of this generation.")
 @_options.environment
-def command(env: Environment, /, name: str, *, yes: bool, generation: str | None, **values: Any) -> int:
-    """Stop what is training for NAME. It is held then, until its inputs change or somebody says apply --retry.
+def command(environment: Environment, /, name: str, *, yes: bool, generation: str | None, **values: Any) -> int:
+    """Stop the trainings of NAME that are in progress.
 
-    The Generative Language API knows no way to stop a training but to delete the model that it makes.
+    The model is held until its inputs change or you run apply --retry NAME. With the Generative Language API, the only
+    way to stop a training is to delete its model.
     """
     output = output_of(values)
-    approve = partial(ask, output, f"Cancel the training of {name}?", yes=yes)
-    return tell(output, cancel(env, input_of(values), name, key=generation, approve=approve))
+    approve = partial(approve_change, output, f"Cancel the training of {name}?", yes=yes)
+    return print_change(output, cancel(environment, input_of(values), name, key=generation, approve=approve))

@@ -1,4 +1,4 @@
-"""The command that runs checks at any time."""
+"""``reconcile check``: run the checks of manifests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._event_log import event_log, events, watched
+from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    recorded_generation,
-    serving_generation,
-)
-from reconciler.commands._runner import EventLoop
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.domain.errors import (
     AccessError,
     ExitStatus,
@@ -33,125 +25,116 @@ from reconciler.domain.errors import (
 from reconciler.domain.model import Manifest, State
 from reconciler.engine.check import Checker, Subject
 from reconciler.engine.observe import bounded
-from reconciler.engine.recorder import Recorder
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.providers.registry import callable_name, connect
+from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import Examined, check_document, check_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
-    from reconciler.domain.ports import Provider
-    from reconciler.environment import Environment
 
-
-Progress = Callable[[frozenset[str], bool], AbstractContextManager[EventSink]]
-"""Takes the names of the models that are checked, and whether their training is simulated; entered meanwhile."""
+CheckProgress = Callable[[frozenset[str], bool], AbstractContextManager[EventSink]]
+"""Takes the names of the models and whether their training is simulated; returns a context that shows events."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
+    """A generation to run the checks of a manifest against."""
+
     manifest: Manifest
     generation: LockedGeneration
-    serves: bool
+    serving: bool
 
 
 def check(
-    env: Environment, what: CommandInput, name: str | None, *, key: str | None, progress: Progress
+    environment: Environment, command_input: CommandInput, name: str | None, *, key: str | None, progress: CheckProgress
 ) -> CommandResult:
-    """Run the checks of a manifest, or of all that declare some, and record how the generations did.
+    """Run the checks of one manifest, or of every manifest that has checks, and record the results.
 
-    The serving generations are checked, or the one of ``key``. Nothing is changed at the service.
+    Checks the serving generations, or the generation ``key``. Changes nothing at the service.
 
     Raises:
-        UsageError: when ``key`` is not recorded, or comes without a name.
-        ReconcileError: when ``name`` is not known, declares no checks, or what should be checked is not ready.
-        InterruptedRun: when a signal ended the run; what was checked so far is recorded.
+        UsageError: when ``key`` is not recorded, or is given without a name.
+        ReconcileError: when ``name`` is unknown or has no checks, or the generation is not ready.
+        InterruptedRun: when a signal ended the run; the completed checks are recorded.
     """
     if key and not name:
-        raise UsageError("--generation asks for the NAME of its manifest", "name it")
-    project = open_project(env, what)
-    trials = [_trial(project, name, key)] if name else list(_all_trials(project))
-    examined = _run(env, what, project, trials, progress) if trials else []
-    document = check_document(
-        examined, _unserved(project) if not name else (), project.target, project.capabilities, root=project.root
-    )
+        raise UsageError("--generation needs NAME", "add the name of its manifest")
+    project = open_project(environment, command_input)
+    unserved: tuple[str, ...] = ()
+    if name:
+        trials = [_trial(project, name, key)]
+    else:
+        names = [manifest.name for manifest in project.manifests if manifest.checks]
+        trials = [_trial(project, name, None) for name in names if _is_serving(project, name)]
+        unserved = tuple(name for name in names if not _is_serving(project, name))
+    examined = _run(project, trials, progress) if trials else []
+    document = check_document(examined, unserved, project.target, project.capabilities, root=project.root)
     return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
 
 def _trial(project: Project, name: str, key: str | None) -> _Trial:
-    serving = project.lock.models[name].serving if name in project.lock.models else None
-    generation = recorded_generation(project, name, key) if key else serving_generation(project, name)
-    manifest = next((one for one in project.manifests if one.name == name), None)
+    model = project.lock.models.get(name)
+    generation = project.recorded_generation(name, key) if key else project.serving_generation(name)
+    manifest = project.manifest(name)
     if manifest is None:
-        raise ReconcileError(f"no manifest declares {name}, so there are no checks of it", "name one that is declared")
+        raise ReconcileError(f"no manifest declares {name}, so it has no checks", "name a declared model")
     if not manifest.checks:
-        raise ReconcileError(f"{name} declares no checks", "add some under spec.checks")
+        raise ReconcileError(f"{name} has no checks", "add some under spec.checks")
     if generation.state is not State.ACTIVE:
         raise ReconcileError(
-            f"{generation.key} cannot be checked: it was recorded as {generation.state}",
-            "run reconcile apply, or choose another one with --generation",
+            f"{generation.key} is not ready: it was recorded as {generation.state}",
+            "run reconcile apply, or name another generation with --generation",
         )
-    return _Trial(manifest, generation, generation.key == serving)
+    return _Trial(manifest, generation, model is not None and generation.key == model.serving)
 
 
-def _all_trials(project: Project) -> list[_Trial]:
-    return [_trial(project, one.name, None) for one in project.manifests if one.checks and _serves(project, one.name)]
-
-
-def _serves(project: Project, name: str) -> bool:
-    locked = project.lock.models.get(name)
-    serving = locked.generation(locked.serving) if locked else None
+def _is_serving(project: Project, name: str) -> bool:
+    model = project.lock.models.get(name)
+    serving = model.generation(model.serving) if model else None
     return serving is not None and serving.state is State.ACTIVE
 
 
-def _unserved(project: Project) -> tuple[str, ...]:
-    return tuple(one.name for one in project.manifests if one.checks and not _serves(project, one.name))
-
-
-def _run(
-    env: Environment, what: CommandInput, project: Project, trials: list[_Trial], progress: Progress
-) -> list[Examined]:
-    watchers: list[EventSink] = []
-    recorder = Recorder(project.lock, project.store, env.clock, watchers)
+def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[Examined]:
+    sinks: list[EventSink] = []
+    recorder = project.recorder(sinks)
     project.store.check_writable()
     if not project.target.show_examples:
-        recorder.rewrite()  # what an earlier policy let in goes
+        recorder.rewrite()  # removes examples that an earlier policy allowed
 
     async def work() -> list[Examined]:
-        concurrency = project.target.limits.concurrency
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
+        async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
-            return await bounded(lambda trial: _examined(service, checker, trial), trials, concurrency)
+            return await bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)
-    with EventLoop() as session, progress(names, project.capabilities.simulated) as sink:
-        watchers.append(sink)
+    with project.session.event_loop() as loop, progress(names, project.capabilities.simulated) as sink:
+        sinks.append(sink)
         try:
-            return session.run(work())
+            return loop.run(work())
         except KeyboardInterrupt:
             raise InterruptedRun(
-                "interrupted; the checks that were finished are recorded", "run the same command again"
+                "interrupted; the completed checks are recorded", "run the same command again"
             ) from None
         finally:
             recorder.flush()
 
 
-async def _examined(_service: Provider, checker: Checker, trial: _Trial) -> Examined:
-    """How one generation does; what cannot be checked does not keep the others from it."""
-    one = trial.generation
-    remote = callable_name(one.remote, one.resources)
-    told = Examined(trial.manifest.name, one.key, remote, serves=trial.serves, before=one.checks)
+async def _examine(checker: Checker, trial: _Trial) -> Examined:
+    """Check one generation; an error becomes part of the result, so that the other checks run."""
+    generation = trial.generation
+    remote = callable_name(generation.remote, generation.resources)
+    examined = Examined(trial.manifest.name, generation.key, remote, serves=trial.serving, before=generation.checks)
     try:
-        report = await checker.check(trial.manifest, Subject(one.key, remote, one.preamble))
+        report = await checker.check(trial.manifest, Subject(generation.key, remote, generation.preamble))
     except ServiceError as error:
         gone = error.code == "NOT_FOUND"
-        return told.refused(
-            ReconcileError(f"{one.key} is gone from the service", "run reconcile apply") if gone else error
+        return examined.refused(
+            ReconcileError(f"{generation.key} is gone from the service", "run reconcile apply") if gone else error
         )
     except AccessError as error:
-        return told.refused(error)
-    return told.with_report(report)
+        return examined.refused(error)
+    return examined.with_report(report)
 
 
 @click.command("check")
@@ -164,24 +147,24 @@ async def _examined(_service: Provider, checker: Checker, trial: _Trial) -> Exam
 @_options.output_options
 @_options.reports
 @events
-@click.option("--generation", metavar="KEY", help="Check this generation of NAME instead of the one that serves.")
+@click.option("--generation", metavar="KEY", help="Generation of NAME to check instead of the serving one.")
 @_options.environment
-def command(env: Environment, /, name: str | None, *, generation: str | None, **values: Any) -> int:
-    """Run the checks of NAME, or of every manifest that has some, and record how the models did.
+def command(environment: Environment, /, name: str | None, *, generation: str | None, **values: Any) -> int:
+    """Run the checks of NAME, or of every manifest that has checks.
 
-    The generations that serve are checked. What used to pass and does not any more is told. Trains nothing, and changes
-    the lockfile alone.
+    Checks the serving generations, records the results, and reports checks that passed before and fail now. Trains
+    nothing, and changes only the lockfile.
     """
     output = output_of(values)
-    with event_log(env, output, values.pop("events"), "check") as log:
-        answer = check(
-            env,
+    with event_log(environment, output, values.pop("events"), "check") as log:
+        result = check(
+            environment,
             input_of(values),
             name,
             key=generation,
-            progress=lambda names, simulated: watched(progress(env, output, names, simulated=simulated), log),
+            progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )
-        log.ended(answer.document)
-    output.warn(answer.warnings)
-    output.result(answer.document, lambda style, width: check_text(answer.document, width=width, style=style))
-    return answer.exit_status
+        log.ended(result.document)
+    output.warn(result.warnings)
+    output.result(result.document, lambda style, width: check_text(result.document, width=width, style=style))
+    return result.exit_status

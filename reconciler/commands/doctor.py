@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._doctor_checks import CheckResult, ServiceChecks, bucket, held_lease, may_lock, region
+from reconciler.commands._doctor_checks import Diagnosis, ServiceChecks, bucket, held_lease, may_lock, region
+from reconciler.commands._event_loop import EventLoop
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace, shown_root
-from reconciler.commands._runner import EventLoop
+from reconciler.commands._project import CommandInput, CommandResult, display_root, load_project, read_workspace
 from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
@@ -32,19 +32,19 @@ class Report:
         self.exit_status = ExitStatus.OK
         self._pointless: dict[Check, Check] = {}
 
-    def check(self, name: Check, examine: Callable[[], CheckResult], after: tuple[Check, ...] = ()) -> None:
+    def check(self, name: Check, examine: Callable[[], Diagnosis], after: tuple[Check, ...] = ()) -> None:
         """Examine something, unless a check failed that it builds on."""
         cause = next((self._pointless[one] for one in after if one in self._pointless), None)
         if cause:
             self._pointless[name] = cause
-            self._add(name, CheckResult(f"not looked at, because of what failed above: {cause}", status="skipped"))
+            self._add(name, Diagnosis(f"not looked at, because of what failed above: {cause}", status="skipped"))
             return
         try:
             said = examine()
         except ReconcileError as error:
             access = isinstance(error, AccessError)
             self._fail(name, ExitStatus.ACCESS if access else ExitStatus.ERROR)
-            said = CheckResult(error.message if error.remedy else str(error), error.remedy, "failed")
+            said = Diagnosis(error.message if error.remedy else str(error), error.remedy, "failed")
         else:
             if said.status == "failed":
                 self._fail(name, ExitStatus.ERROR)
@@ -54,11 +54,11 @@ class Report:
         self.exit_status = self.exit_status or status
         self._pointless[name] = name
 
-    def _add(self, name: Check, said: CheckResult) -> None:
+    def _add(self, name: Check, said: Diagnosis) -> None:
         self.findings.append(Finding(name, said.status, said.message, said.remedy))
 
 
-Row: TypeAlias = tuple[Check, Callable[[], CheckResult], tuple[Check, ...]]
+Row: TypeAlias = tuple[Check, Callable[[], Diagnosis], tuple[Check, ...]]
 """A check, and those whose failure makes it pointless."""
 
 _LATER: tuple[Check, ...] = ("manifests", "credentials", "service", "list", "lockfile")
@@ -86,7 +86,7 @@ def doctor(env: Environment, what: CommandInput) -> CommandResult:
                 report.check(name, examine, after)
         finally:
             examination.close()
-    examined = Examined(workspace.target, capabilities_of(workspace.target), shown_root(workspace.root, env.cwd))
+    examined = Examined(workspace.target, capabilities_of(workspace.target), display_root(workspace.root, env.cwd))
     return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
 
 
@@ -95,8 +95,8 @@ def _of_target(problems: tuple[Problem, ...], what: CommandInput) -> tuple[Probl
     return tuple(one for one in problems if Path(one.place.file).name == name) or problems
 
 
-def _unreadable(problems: Iterable[Problem]) -> CheckResult:
-    return CheckResult("\n".join(map(str, problems)), "correct the target's file", "failed")
+def _unreadable(problems: Iterable[Problem]) -> Diagnosis:
+    return Diagnosis("\n".join(map(str, problems)), "correct the target's file", "failed")
 
 
 def _rows(env: Environment, what: CommandInput, workspace: Workspace, examination: ServiceChecks) -> tuple[Row, ...]:
@@ -143,30 +143,30 @@ _ROWS: Mapping[str, Callable[[ServiceChecks], tuple[Row, ...]]] = {
 }
 
 
-def _target(workspace: Workspace) -> CheckResult:
+def _target(workspace: Workspace) -> Diagnosis:
     file = workspace.target.file
     own = [problem for problem in workspace.errors if problem.place.file == file]
-    return _unreadable(own) if own else CheckResult(f"{file} is valid")
+    return _unreadable(own) if own else Diagnosis(f"{file} is valid")
 
 
-def _manifests(workspace: Workspace) -> CheckResult:
+def _manifests(workspace: Workspace) -> Diagnosis:
     wrong = [problem for problem in workspace.errors if problem.place.file != workspace.target.file]
     if wrong:
-        return CheckResult(f"validate shows {counted(len(wrong), 'problem')}", "run reconcile validate", "warning")
-    return CheckResult(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
+        return Diagnosis(f"validate shows {counted(len(wrong), 'problem')}", "run reconcile validate", "warning")
+    return Diagnosis(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 
-def _lockfile(env: Environment, what: CommandInput, examination: ServiceChecks) -> CheckResult:
+def _lockfile(env: Environment, what: CommandInput, examination: ServiceChecks) -> Diagnosis:
     project = load_project(env, examination.workspace, what, strict=False)
     project.store.check_writable()
     if project.target.lock:
         may_lock(examination)
         held = held_lease(examination)
         if held:
-            return CheckResult(held.message, held.remedy, "warning")
+            return Diagnosis(held.message, held.remedy, "warning")
     if project.lock.target is None:
-        return CheckResult(f"{project.lockfile} is not there yet; the first apply writes it")
-    return CheckResult(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
+        return Diagnosis(f"{project.lockfile} is not there yet; the first apply writes it")
+    return Diagnosis(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
 
 
 @click.command("doctor")

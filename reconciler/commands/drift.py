@@ -1,33 +1,37 @@
-"""The command that tells drift. It reads, and writes nothing anywhere."""
+"""``reconcile drift``: report differences between desired, live and recorded state. Changes nothing."""
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
-from reconciler.commands._runner import EventLoop
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    add_model_details,
+    open_project,
+    pin_datasets,
+)
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
+from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
 from reconciler.planning.dataset_versions import loss_notices
 from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import Observation, is_suspicious
 from reconciler.planning.planner import describe_suspicion
-from reconciler.providers.registry import connect
 from reconciler.reports.documents.drift import drift_document, drift_text
 
 if TYPE_CHECKING:
-    from reconciler.environment import Environment
+    from reconciler.providers.registry import Service
 
 
 UnmanagedDetail = Literal["all", "none", "summary"]
@@ -40,9 +44,9 @@ _STDIN: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class DriftOptions:
-    """What counts: ``fail_on`` in place of what does by default, and ``exit_zero`` whatever is found.
+    """``fail_on`` replaces the default classes that fail; ``exit_zero`` ignores them for the exit status.
 
-    ``unmanaged`` says what is told of foreign models: each of them, nothing, or how many there are.
+    ``unmanaged`` selects whether unmanaged models are listed, omitted or counted.
     """
 
     fail_on: frozenset[DriftClass] | None = None
@@ -51,85 +55,82 @@ class DriftOptions:
 
 
 def class_of(text: str) -> DriftClass:
-    """The class of that name, in whatever case.
+    """Return the class of that name, without regard to case.
 
     Raises:
-        UsageError: naming the nearest class, or all of them.
+        UsageError: when there is no such class.
     """
-    by_name = {one.lower(): one for one in CLASSES}
-    found = by_name.get(text.strip().lower())
-    if found is None:
-        near = difflib.get_close_matches(text.strip().lower(), by_name, n=1)
-        remedy = f"did you mean {by_name[near[0]]}?" if near else f"the classes are: {', '.join(CLASSES)}"
-        raise UsageError(f"--fail-on {text}: no class of that name", remedy)
-    return found
+    by_name = {kind.lower(): kind for kind in CLASSES}
+    name = text.strip().lower()
+    if name not in by_name:
+        remedy = suggest(name.capitalize(), CLASSES, otherwise=f"expected one of {join_names(CLASSES)}")
+        raise UsageError(f"--fail-on {text}: unknown drift class", remedy)
+    return by_name[name]
 
 
-def find_drift(env: Environment, what: CommandInput, judgement: DriftOptions) -> CommandResult:
-    """What has changed behind the manifests' back, and where they are ahead.
+def find_drift(environment: Environment, command_input: CommandInput, options: DriftOptions) -> CommandResult:
+    """Return all differences between desired, live and recorded state.
 
     Raises:
         InvalidInput: for problems of the input.
-        ReconcileError: when so much is gone at once that it is not believed.
+        ReconcileError: when so many models are gone at once that the project or the credentials are probably wrong.
     """
-    project = open_project(env, what)
-    project, seen = _looked(env, project, what, foreign=judgement.unmanaged != "none")
-    if is_suspicious(project.lock, seen):
-        raise ReconcileError(describe_suspicion(project.lock, seen))
-    everything = drift(
+    project = open_project(environment, command_input)
+    progress = command_input.model_details
+    project, observation = _observe(project, progress=progress, unmanaged=options.unmanaged != "none")
+    if is_suspicious(project.lock, observation):
+        raise ReconcileError(describe_suspicion(project.lock, observation))
+    findings = drift(
         project.manifests,
-        seen,
+        observation,
         project.lock,
         project.target,
         project.capabilities,
-        env.clock(),
+        environment.clock(),
         complete=project.complete,
-        where=_where(what),
+        where=_command_arguments(command_input),
     )
-    findings = with_severities(_wanted(everything, judgement.unmanaged), judgement.fail_on)
-    foreign = sum(one.kind is DriftClass.UNMANAGED for one in everything)
+    unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
     document = drift_document(
-        findings,
+        with_severities(_reported(findings, options.unmanaged), options.fail_on),
         project.target,
         project.capabilities,
         project.lockfile,
-        unmanaged=None if judgement.unmanaged == "none" else foreign,
+        unmanaged=None if options.unmanaged == "none" else unmanaged,
         notices=_notices(project),
-        exit_zero=judgement.exit_zero,
+        exit_zero=options.exit_zero,
         root=project.root,
     )
-    if what.model_details:
-        document = add_model_details(document, project.lock, project.target.scope, seen)
+    if command_input.model_details:
+        document = add_model_details(document, project.lock, project.target.scope, observation)
     return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
 
 
-def _looked(env: Environment, project: Project, what: CommandInput, *, foreign: bool) -> tuple[Project, Observation]:
-    async def work() -> tuple[Project, Observation]:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            pinned = await pin_datasets(project, service)
-            seen = await observe_all(
-                service, pinned.manifests, pinned.lock, pinned.target, progress=what.model_details, foreign=foreign
-            )
-            return pinned, seen
+def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:
+    async def work(service: Service) -> tuple[Project, Observation]:
+        pinned = await pin_datasets(project, service)
+        observation = await observe_all(
+            service, pinned.manifests, pinned.lock, pinned.target, progress=progress, foreign=unmanaged
+        )
+        return pinned, observation
 
-    with EventLoop() as session:
-        return session.run(work())
+    return project.session.query(work)
 
 
-def _wanted(findings: Iterable[Finding], unmanaged: UnmanagedDetail) -> Iterable[Finding]:
-    return (one for one in findings if unmanaged == "all" or one.kind is not DriftClass.UNMANAGED)
+def _reported(findings: Iterable[Finding], unmanaged: UnmanagedDetail) -> Iterable[Finding]:
+    return (finding for finding in findings if unmanaged == "all" or finding.kind is not DriftClass.UNMANAGED)
 
 
-def _where(what: CommandInput) -> str:
-    """What further commands need to be about the same paths and target."""
-    paths = [path for path in what.paths if path != _STDIN]
-    return shlex.join([*paths, *(("--target", what.target) if what.target else ())])
+def _command_arguments(command_input: CommandInput) -> str:
+    """Return the arguments with which further commands select the same paths and target."""
+    paths = [path for path in command_input.paths if path != _STDIN]
+    return shlex.join([*paths, *(("--target", command_input.target) if command_input.target else ())])
 
 
 def _notices(project: Project) -> tuple[str, ...]:
     partial = (
-        "only a part of the manifests was read, so nobody can tell what is Orphaned, or another branch's; "
-        f"name the whole of {project.root or '.'}, without labels, to see that"
+        "only some of the manifests were read, so orphans and candidates are not reported; "
+        f"to include them, name the whole root {project.root or '.'} without labels"
     )
     return (*loss_notices(project.manifests), *(() if project.complete else (partial,)))
 
@@ -142,36 +143,32 @@ def _notices(project: Project) -> tuple[str, ...]:
     "--fail-on",
     multiple=True,
     metavar="CLASS,...",
-    help=f"The classes of findings that exit with 2; repeatable. Default: {_DEFAULT_CLASSES}. Other classes: "
+    help=f"Classes of findings that exit with status 2. Repeatable. Default: {_DEFAULT_CLASSES}. Other classes: "
     f"{_OTHER_CLASSES}.",
 )
-@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option("--exit-zero", is_flag=True, help="Exit with status 0 even if there is drift.")
 @click.option(
     "--unmanaged",
     type=click.Choice(["all", "none", "summary"]),
     default="summary",
     show_default=True,
-    help="What to tell of foreign models: each, nothing, or how many there are.",
+    help="Unmanaged models: list all, report none, or count them.",
 )
 @_options.environment
-def command(env: Environment, /, *, fail_on: tuple[str, ...], exit_zero: bool, unmanaged: Any, **values: Any) -> int:
-    """Show what has changed behind the manifests' back, and where they are ahead. Changes nothing anywhere.
+def command(
+    environment: Environment, /, *, fail_on: tuple[str, ...], exit_zero: bool, unmanaged: Any, **values: Any
+) -> int:
+    """Report differences between manifests, lockfile and service.
 
-    Exit status 2 says that there is drift.
+    Finds out-of-band changes, and manifests that are not applied. Changes nothing. Exit status 2 means drift.
     """
     output = output_of(values)
-    judgement = DriftOptions(fail_on=_classes(fail_on), exit_zero=exit_zero, unmanaged=unmanaged)
-    what = replace(input_of(values), model_details=bool(output.reports))
-    answer = find_drift(env, what, judgement)
-    output.warn(answer.warnings)
+    classes = frozenset(class_of(name) for text in fail_on for name in text.split(",")) or None
+    options = DriftOptions(fail_on=classes, exit_zero=exit_zero, unmanaged=unmanaged)
+    result = find_drift(environment, input_of(values, model_details=bool(output.reports)), options)
+    output.warn(result.warnings)
     output.result(
-        answer.document,
-        lambda style, width: drift_text(answer.document, width=width, verbose=output.verbose > 0, style=style),
+        result.document,
+        lambda style, width: drift_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
-    return answer.exit_status
-
-
-def _classes(texts: tuple[str, ...]) -> frozenset[DriftClass] | None:
-    if not texts:
-        return None
-    return frozenset(class_of(name) for text in texts for name in text.split(","))
+    return result.exit_status

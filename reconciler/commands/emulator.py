@@ -12,31 +12,38 @@ from reconciler.providers import registry
 
 
 @click.command("emulator")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
-@click.option("--store", type=click.Path(path_type=Path), metavar="FILE", help="Keep the models in this SQLite file.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 selects a free port.")
+@click.option("--store", type=click.Path(path_type=Path), metavar="FILE", help="Store the models in this SQLite file.")
 @click.option(
     "--world",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Start with these models: a saved tunedModels list.",
+    help="Start with the models of this file, a saved tunedModels list.",
 )
 @click.option(
     "--step-seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="How long one simulated training step takes.",
+    help="Duration of a simulated training step.",
 )
 @_options.environment
 def command(
-    env: Environment, /, *, host: str, port: int, store: Path | None, world: Path | None, step_seconds: float | None
+    environment: Environment,
+    /,
+    *,
+    host: str,
+    port: int,
+    store: Path | None,
+    world: Path | None,
+    step_seconds: float | None,
 ) -> None:
-    """Serve the embedded service on a port, for any client. Its training is simulated.
+    """Serve the embedded service on a port.
 
-    Without --store the models are kept in memory, and are gone when it ends.
+    Any client can connect. Trainings are simulated. Without --store, the models are in memory and lost at the end.
     """
     registry.serve(
-        env,
+        environment,
         registry.Served(store=store, world=world, step_seconds=step_seconds),
         host=host,
         port=port,

@@ -12,137 +12,119 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output, confirm
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    recorded_model,
-    reread_project,
-)
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._publish import Publisher, publisher_of
-from reconciler.commands._runner import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
-from reconciler.domain.model import Handle, RemoteModel, Update
-from reconciler.engine.observe import bounded
-from reconciler.engine.recorder import Recorder
+from reconciler.domain.model import Update
+from reconciler.engine.observe import bounded, observe_generation
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forgetting_notes, keeps_marks, require_forgettable
-from reconciler.planning.generations import Observation, find_live_model
-from reconciler.providers.registry import connect
 from reconciler.reports.documents.change import Change, change_document, change_text
 from reconciler.reports.documents.plan_and_result import Document
 
 if TYPE_CHECKING:
     from reconciler.domain.ports import Provider
-    from reconciler.environment import Environment
+
+ApproveChange = Callable[[Document], bool]
+"""Takes a Change document and returns whether to make the change."""
 
 
-Approve = Callable[[Document], bool]
-"""Shows a Change document of what would be done, and says whether to go on."""
+def forget(
+    environment: Environment, command_input: CommandInput, name: str, *, keep_marks: bool, approve: ApproveChange
+) -> CommandResult:
+    """Stop managing a model, and leave it at the service.
 
-
-def forget(env: Environment, what: CommandInput, name: str, *, keep_marks: bool, approve: Approve) -> CommandResult:
-    """Manage a model no longer, which goes on at the service as it is.
-
-    The marks are taken out of what the service shows, where it lets them be changed, unless ``keep_marks`` says no.
+    Removes the marks from its descriptions if the service can change them, unless ``keep_marks``.
 
     Raises:
-        Declined: when ``approve`` says no.
-        UsageError: when it cannot be told whether there is a manifest.
-        ReconcileError: when a manifest declares it, nothing is recorded, it is protected, or what may be training is
-            unknown; and when the service refuses.
+        Declined: when ``approve`` returns false.
+        UsageError: when the paths may not include its manifest.
+        ReconcileError: when a manifest declares it, nothing is recorded, it is protected, or it may have an unknown
+            training; and when the service refuses.
     """
-    project = open_project(env, what, strict=False)
+    project = open_project(environment, command_input, strict=False)
     _require_undeclared(project, name)
-    model = recorded_model(project, name)
+    model = project.recorded_model(name)
     require_forgettable(name, model)
-    marked = keep_marks or keeps_marks(project.capabilities)
+    keeps = keep_marks or keeps_marks(project.capabilities)
     change = Change(
         command="forget",
         name=name,
         outcome="planned",
         lockfile=project.lockfile,
         generations=model.generations,
-        notes=tuple(forgetting_notes(name, project.lock, marked=marked)),
+        notes=tuple(forgetting_notes(name, project.lock, marked=keeps)),
     )
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not approve(document(change)):
         raise Declined
-    publisher = publisher_of(env, project, what.allow_endpoints)
-    with EventLoop() as session, project.store.lease():
-        project = _unchanged(project, name, model)
+    publisher = publisher_of(project)
+    with project.session.event_loop() as loop, project.store.lease():
+        project = _require_unchanged(project, name, model)
         project.store.check_writable()
         publisher.check(record(project.lock, Forgotten(name)))
-        if not marked:
-            session.run(_unmarked(env, what, project, name, model))
-        _forgotten(env, project, publisher, name)
-    return CommandResult(
-        document(replace(change, outcome="done", published=publisher.shown if model.published else ""))
-    )
+        if not keeps:
+            loop.run(_remove_marks(project, name, model))
+        _record(project, publisher, name)
+    published = publisher.shown if model.published else ""
+    return CommandResult(document(replace(change, outcome="done", published=published)))
 
 
 def _require_undeclared(project: Project, name: str) -> None:
-    """Refuse what a manifest declares, wherever it is: the next apply would take it up again."""
+    """Refuse a model that a manifest declares: the next apply would manage it again."""
     for manifest in project.workspace.manifests:
         if name in manifest.names:
             raise ReconcileError(
-                f"{name} cannot be forgotten: the manifest {manifest.name} at {manifest.place} has it managed",
+                f"{name} cannot be forgotten: the manifest {manifest.name} at {manifest.place} declares it",
                 "delete that manifest first",
             )
     if project.workspace.errors:
         raise InvalidInput(project.workspace.problems)
     if not project.workspace.complete:
         raise UsageError(
-            f"no manifest {name} is in these paths, and there may be one elsewhere",
-            f"name the whole of {project.root or '.'}",
+            f"no manifest {name} in these paths; other paths may have one", f"name the whole root {project.root or '.'}"
         )
 
 
-def _unchanged(project: Project, name: str, model: LockedModel) -> Project:
-    """The project as it is now; somebody was asked about what was recorded, and that must still be so."""
-    now = reread_project(project)
-    if now.lock.models.get(name) != model:
+def _require_unchanged(project: Project, name: str, model: LockedModel) -> Project:
+    """Return the project with its current lockfile, which must still record the model as it was approved."""
+    current = project.reread_lock()
+    if current.lock.models.get(name) != model:
         raise ReconcileError(
-            f"another run has changed what {project.lockfile} records of {name}", "look at it, and run again"
+            f"another run has changed the generations of {name} in {project.lockfile}", "review them, and run again"
         )
-    return now
+    return current
 
 
-async def _unmarked(env: Environment, what: CommandInput, project: Project, name: str, model: LockedModel) -> None:
+async def _remove_marks(project: Project, name: str, model: LockedModel) -> None:
     scope, concurrency = project.target.scope, project.target.limits.concurrency
 
-    async def unmark(service: Provider, one: LockedGeneration) -> None:
-        live = await shown_now(service, one, scope, name)
-        if live and live.mark == one.mark(scope, name):
+    async def remove_mark(service: Provider, generation: LockedGeneration) -> None:
+        live = await observe_generation(service, generation, scope, name)
+        if live and live.mark == generation.mark(scope, name):
             await service.update(live.remote, Update(mark=None, description=live.description))
 
+    generations = [generation for generation in model.generations if generation.remote]
     try:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            await bounded(partial(unmark, service), [one for one in model.generations if one.remote], concurrency)
+        async with project.session.connect() as service:
+            await bounded(partial(remove_mark, service), generations, concurrency)
     except (AccessError, ServiceError) as error:
-        error.remedy = f"{error.remedy}; or leave the marks where they are, with --keep-marks"
+        error.remedy = f"{error.remedy}; or pass --keep-marks to leave the marks as they are"
         raise
 
 
-async def shown_now(service: Provider, one: LockedGeneration, scope: str, name: str) -> RemoteModel | None:
-    """A recorded generation as the service shows it; under its remote name another model may be by now."""
-    found = await service.observe(Handle(one.remote))
-    return find_live_model(one, scope, name, Observation({one.remote: found})) if found else None
-
-
-def _forgotten(env: Environment, project: Project, publisher: Publisher, name: str) -> None:
-    recorder = Recorder(project.lock, project.store, env.clock)
+def _record(project: Project, publisher: Publisher, name: str) -> None:
+    recorder = project.recorder()
     recorder.emit(Forgotten(name))
     if not project.target.publish:
-        recorder.emit(Published(name, None))  # nobody is left to be told
+        recorder.emit(Published(name, None))  # without a pointer, there is nothing to update
     recorder.flush()
     try:
         recorder.emit(*publisher.publish(recorder.lock))
     except ReconcileError as error:
-        error.remedy = f"{error.remedy}; {name} is forgotten, and the next apply tells applications"
+        error.remedy = f"{error.remedy}; {name} is forgotten, and the next apply updates the pointer"
         raise
     recorder.flush()
 
@@ -151,27 +133,27 @@ def _forgotten(env: Environment, project: Project, publisher: Publisher, name: s
 @click.argument("name")
 @_options.model_options
 @_options.yes
-@click.option("--keep-marks", is_flag=True, help="Change nothing at the service, where the models say whose they are.")
+@click.option("--keep-marks", is_flag=True, help="Leave the marks in the descriptions at the service.")
 @_options.environment
-def command(env: Environment, /, name: str, *, yes: bool, keep_marks: bool, **values: Any) -> int:
-    """Manage the models of NAME no longer, whose manifest is gone. Deletes nothing.
+def command(environment: Environment, /, name: str, *, yes: bool, keep_marks: bool, **values: Any) -> int:
+    """Stop managing a model without deleting it.
 
-    They are taken out of the lockfile, and the mark out of their descriptions, where the service can do that: then they
-    are foreign.
+    Delete the manifest NAME first. Removes its models from the lockfile, and the marks from their descriptions if the
+    service can change those. Afterwards the models are unmanaged.
     """
     output = output_of(values)
-    approve = partial(ask, output, f"Stop managing {name}?", yes=yes)
-    return tell(output, forget(env, input_of(values), name, keep_marks=keep_marks, approve=approve))
+    approve = partial(approve_change, output, f"Stop managing {name}?", yes=yes)
+    return print_change(output, forget(environment, input_of(values), name, keep_marks=keep_marks, approve=approve))
 
 
-def ask(output: Output, question: str, document: Document, *, yes: bool) -> bool:
-    """Show the change and return whether the user approves it; ``yes`` approves without output or prompt."""
+def approve_change(output: Output, question: str, document: Document, *, yes: bool) -> bool:
+    """Print the change and return whether the user approves it; ``yes`` approves without output or prompt."""
     if not yes:
         output.say(lambda style, width: change_text(document, width=width, style=style))
     return confirm(question, yes=yes)
 
 
-def tell(output: Output, answer: CommandResult) -> int:
-    document = answer.document
-    output.result(document, lambda style, width: change_text(document, width=width, style=style))
-    return answer.exit_status
+def print_change(output: Output, result: CommandResult) -> int:
+    """Print the result of adopt, forget or cancel and return the exit status."""
+    output.result(result.document, lambda style, width: change_text(result.document, width=width, style=style))
+    return result.exit_status

@@ -1,38 +1,28 @@
-"""The command that draws what is tuned from what."""
+"""``reconcile graph``: draw which model is tuned from which."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
-from reconciler.domain.plan import Kind, Request
+from reconciler.domain.plan import Kind
 from reconciler.environment import Environment
 from reconciler.planning.generations import Observation
-from reconciler.planning.planner import plan
 from reconciler.reports.documents.graph import Lineage, graph_document, graph_mermaid, graph_text
 
-if TYPE_CHECKING:
-    from reconciler.environment import Environment
 
-
-def graph(env: Environment, what: CommandInput) -> CommandResult:
-    """Every model below what it is tuned from, as manifests and lockfile tell it; asks no service.
-
-    What holds a model is what an offline plan says.
+def graph(environment: Environment, command_input: CommandInput) -> CommandResult:
+    """Return every model below its parent, according to manifests and lockfile, with the holds of an offline plan.
 
     Raises:
         InvalidInput: with every problem of every file.
     """
-    project = open_project(env, what)
-    request = Request(complete=project.complete)
-    made = plan(
-        project.manifests, Observation(), project.lock, project.target, request, project.capabilities, env.clock()
-    )
-    holds = {action.name: action for action in made.of_kind(Kind.HOLD)}
+    project = open_project(environment, command_input)
+    holds = {action.name: action for action in project.plan(Observation()).of_kind(Kind.HOLD)}
     lineage = Lineage(project.manifests, project.lock, project.lockfile, holds)
     return CommandResult(graph_document(lineage, project.target, project.capabilities, root=project.root))
 
@@ -45,18 +35,15 @@ def graph(env: Environment, what: CommandInput) -> CommandResult:
     type=click.Choice(["text", "mermaid", "json"]),
     default="text",
     show_default=True,
-    help="How to print; GitHub, GitLab and many wikis draw mermaid.",
+    help="Output format. GitHub, GitLab and many wikis draw mermaid.",
 )
 @_options.output_options
 @_options.environment
-def command(env: Environment, /, **values: Any) -> int:
-    """Draw which model is tuned from which, and how each stands. Asks no service."""
-    form = values["format"]
+def command(environment: Environment, /, **values: Any) -> int:
+    """Draw which model is tuned from which, and the state of each. Offline."""
+    mermaid = values["format"] == "mermaid"
     output = output_of(values)
-    answer = graph(env, input_of(values))
-    document = answer.document
-    output.result(
-        document,
-        lambda style, _: graph_mermaid(document) if form == "mermaid" else graph_text(document, style=style),
-    )
-    return answer.exit_status
+    result = graph(environment, input_of(values))
+    document = result.document
+    output.result(document, lambda style, _: graph_mermaid(document) if mermaid else graph_text(document, style=style))
+    return result.exit_status

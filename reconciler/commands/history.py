@@ -1,4 +1,4 @@
-"""The command that tells what became of a manifest over time. It reads files and git, and asks no service."""
+"""``reconcile history``: show the generations of a model and what changed between them. Reads files and git only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, open_project, unknown_name
+from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
@@ -17,26 +17,32 @@ from reconciler.planning.redaction import discreet_entry
 from reconciler.reports.documents.history import History, history_document, history_text
 
 
-def history(env: Environment, what: CommandInput, name: str) -> CommandResult:
-    """Every recorded generation of a manifest, and what changed from each to the next.
+def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult:
+    """Return every recorded generation of a manifest, and what changed from each to the next.
 
     Raises:
-        ReconcileError: when neither a manifest nor the lockfile knows that name.
+        ReconcileError: when the name is neither declared nor recorded.
     """
-    project = open_project(env, what, strict=False)
-    declared = next((one.file for one in project.manifests if one.name == name), None)
+    project = open_project(environment, command_input, strict=False)
+    manifest = project.manifest(name)
+    declared = manifest.file if manifest else None
     model = project.lock.models.get(name) or (LockedModel(declared) if declared else None)
     if model is None:
-        raise unknown_name(project, name, f"{name} has no history")
+        raise project.unknown_name(name)
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
     recorded = Recorded(project.workspace.root, name, files, model.generations)
-    with examples_at_hand(recorded, env.environ) as examples:
-        entries = history_of(model, examples)
-        shown = entries if project.target.show_examples else tuple(map(discreet_entry, entries))
-        told = History(name, declared or model.manifest, shown)
-    return CommandResult(
-        history_document(told, project.target, project.capabilities, project.lockfile, root=project.root)
-    )
+    with examples_at_hand(recorded, environment.environ) as examples:
+        generations = history_of(model, examples)
+        if not project.target.show_examples:
+            generations = tuple(map(discreet_entry, generations))
+        document = history_document(
+            History(name, declared or model.manifest, generations),
+            project.target,
+            project.capabilities,
+            project.lockfile,
+            root=project.root,
+        )
+    return CommandResult(document)
 
 
 @click.command("history")
@@ -47,16 +53,16 @@ def history(env: Environment, what: CommandInput, name: str) -> CommandResult:
 @_options.format_option
 @_options.output_options
 @_options.environment
-def command(env: Environment, /, name: str, **values: Any) -> int:
-    """Show the generations of NAME, newest first, and what changed between them. Asks no service.
+def command(environment: Environment, /, name: str, **values: Any) -> int:
+    """Show the generations of NAME, and what changed. Offline.
 
-    Examples that were added, removed and changed are counted where the old data set still stands in the files or in the
-    git history; -v shows some of them.
+    The newest generation comes first. Counts added, removed and changed examples if the files or the git history still
+    have the old data set. With -v, shows some of these examples.
     """
     output = output_of(values)
-    answer = history(env, input_of(values), name)
+    result = history(environment, input_of(values), name)
     output.result(
-        answer.document,
-        lambda style, width: history_text(answer.document, width=width, verbose=output.verbose > 0, style=style),
+        result.document,
+        lambda style, width: history_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
-    return answer.exit_status
+    return result.exit_status

@@ -1,4 +1,4 @@
-"""The command that makes a project, and what runs it in CI."""
+"""``reconcile init``: write a project, and the pull-request workflow for CI."""
 
 from __future__ import annotations
 
@@ -20,57 +20,60 @@ from reconciler.manifests.workflows import Platform, Workflows, workflows
 from reconciler.reports.text.escape import terminal_safe
 
 
-def scaffold(env: Environment, *, data: Path | None, name: str | None) -> Scaffold:
-    """Write a target and a first manifest into the working folder; nothing that is there is overwritten.
+def scaffold(environment: Environment, *, data: Path | None, name: str | None) -> Scaffold:
+    """Write a target and a first manifest into the working directory; overwrite nothing.
 
     Raises:
         InvalidInput: for problems of the data set.
-        ReconcileError: when a file is there already or cannot be written.
-        UsageError: when ``name`` is no legal name.
+        ReconcileError: when a file exists or cannot be written.
+        UsageError: when ``name`` is invalid.
     """
-    return init(env.cwd, data=env.cwd / data if data else None, name=name)
+    return init(environment.cwd, data=environment.cwd / data if data else None, name=name)
 
 
 def scaffold_flow(
-    env: Environment, platform: Platform, *, target: str | None, data: Path | None, name: str | None
+    environment: Environment, platform: Platform, *, target: str | None, data: Path | None, name: str | None
 ) -> Scaffold:
-    """Write the pull-request flow for a target that is there, or for a project that is made first.
+    """Write the pull-request workflow for an existing target, or for a project that is written first.
 
     Raises:
         InvalidInput: for problems of the target file or the data set.
-        ReconcileError: when a file is there already or cannot be written.
-        UsageError: when there is no such target, its lockfile is in a bucket, or a project is to be made where one is.
+        ReconcileError: when a file exists or cannot be written.
+        UsageError: when there is no such target, its lockfile is in a bucket, or ``data`` or ``name`` are given for an
+            existing project.
     """
-    made = None
-    if target is None and not _has_target(env):
-        made = scaffold(env, data=data, name=name)
+    project = None
+    if target is None and not _has_target(environment):
+        project = scaffold(environment, data=data, name=name)
     elif data or name:
-        raise UsageError("--from and --name are for a new project, and there is one", "leave them out")
-    written = init_flow(env.cwd, _flow(env, platform, target or DEFAULT))
-    return (
-        replace(written, created=(*made.created, *written.created), next_command=made.next_command) if made else written
-    )
+        raise UsageError("--from and --name need a new project, but a target exists", "remove them")
+    flow = init_flow(environment.cwd, _flow(environment, platform, target or DEFAULT))
+    if project is None:
+        return flow
+    return replace(flow, created=(*project.created, *flow.created), next_command=project.next_command)
 
 
-def _has_target(env: Environment) -> bool:
+def _has_target(environment: Environment) -> bool:
     try:
-        find_root(_specs(env), DEFAULT, env.cwd)
+        find_root(_default_path(environment), DEFAULT, environment.cwd)
     except UsageError:
         return False
     return True
 
 
-def _flow(env: Environment, platform: Platform, name: str) -> Workflows:
-    root = find_root(_specs(env), name, env.cwd)
-    read = read_target(root, os.path.relpath(root.folder / target_file_name(name), env.cwd), env.environ)
-    if read.target is None:
-        raise InvalidInput(read.problems)
-    return workflows(platform, root, read.target, env.cwd, _specs(env))
+def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
+    path = _default_path(environment)
+    root = find_root(path, name, environment.cwd)
+    file = os.path.relpath(root.folder / target_file_name(name), environment.cwd)
+    result = read_target(root, file, environment.environ)
+    if result.target is None:
+        raise InvalidInput(result.problems)
+    return workflows(platform, root, result.target, environment.cwd, path)
 
 
-def _specs(env: Environment) -> str:
-    """What commands take without paths."""
-    return "specs" if (env.cwd / "specs").is_dir() else "."
+def _default_path(environment: Environment) -> str:
+    """Return the path that commands read by default."""
+    return "specs" if (environment.cwd / "specs").is_dir() else "."
 
 
 @click.command("init")
@@ -80,32 +83,37 @@ def _specs(env: Environment) -> str:
     envvar="RECONCILE_INIT_FROM",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A data set to start from (.csv .tsv .jsonl .json); its fields are guessed. Without it, a sample is written.",
+    help="Data set (.csv .tsv .jsonl .json); its fields are detected. Default: write a sample.",
 )
-@click.option("--name", metavar="NAME", help="The model's name; by default that of the data set.")
+@click.option("--name", metavar="NAME", help="Name of the model. Default: the name of the data set.")
 @click.option(
     "--ci",
     "platform",
     envvar="RECONCILE_INIT_CI",
     type=click.Choice(["github", "gitlab"]),
-    help="Write the pull-request flow for this platform, too; where there is a target already, that alone.",
+    help="Write the pull-request workflow for this platform: to a new project, or for an existing target.",
 )
 @_options.target
 @_options.environment
-def command(env: Environment, /, *, data: Path | None, name: str | None, platform: Any, target: str | None) -> None:
-    """Write a target and a first manifest here, and say what to do next. Overwrites nothing."""
+def command(
+    environment: Environment, /, *, data: Path | None, name: str | None, platform: Any, target: str | None
+) -> None:
+    """Write a target and a first manifest here.
+
+    Prints the next steps. Overwrites nothing.
+    """
     if not platform and click.get_current_context().get_parameter_source("target") is ParameterSource.COMMANDLINE:
-        raise UsageError("--target chooses the target of --ci", "leave it out, or say --ci github or --ci gitlab")
-    made = (
-        scaffold_flow(env, platform, target=target, data=data, name=name)
+        raise UsageError("--target needs --ci", "remove it, or add --ci github or --ci gitlab")
+    result = (
+        scaffold_flow(environment, platform, target=target, data=data, name=name)
         if platform
-        else scaffold(env, data=data, name=name)
+        else scaffold(environment, data=data, name=name)
     )
-    for file in made.created:
+    for file in result.created:
         click.echo(f"wrote {terminal_safe(file)}")
-    if made.next_command:
-        click.echo(f"Next: {made.next_command}")
-    if made.steps:
-        click.echo("To set up, each explained in docs/ci.md of reconcile:")
-    for number, step in enumerate(made.steps, start=1):
+    if result.next_command:
+        click.echo(f"Next: {result.next_command}")
+    if result.steps:
+        click.echo("To set up, see docs/ci.md of reconcile:")
+    for number, step in enumerate(result.steps, start=1):
         click.echo(f"{number}. {terminal_safe(step)}")

@@ -1,4 +1,4 @@
-"""The command ``reconcile``: the group, and what becomes of errors."""
+"""The command ``reconcile``: its subcommands, and how errors become messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from reconciler import __version__
-from reconciler.commands._github import on_actions, runner
+from reconciler.commands._github_actions import current_runner, github_actions
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.reports.text.escape import terminal_safe
 
@@ -23,33 +23,15 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-_VERBS = (
-    "init",
-    "validate",
-    "plan",
-    "apply",
-    "wait",
-    "check",
-    "status",
-    "drift",
-    "resolve",
-    "prompt",
-    "graph",
-    "history",
-    "rollback",
-    "promote",
-    "prune",
-    "refresh",
-    "adopt",
-    "forget",
-    "cancel",
-    "render",
-    "doctor",
-    "schema",
-    "emulator",
-    "completion",
-)
-"""The commands in the order of ``--help``. Each is a module of this package, imported only when it is asked for."""
+_SECTIONS: Final = {
+    "Projects": ("init", "validate", "doctor", "schema"),
+    "Plan and apply": ("plan", "apply", "wait", "check"),
+    "Inspect": ("status", "drift", "resolve", "prompt", "graph", "history", "render"),
+    "Generations and lockfile": ("rollback", "promote", "prune", "adopt", "forget", "cancel", "refresh"),
+    "Tools": ("emulator", "completion"),
+}
+"""The commands by section of ``--help``. Each is a module of this package, and imported only when it is used."""
+_NAMES: Final = tuple(name for names in _SECTIONS.values() for name in names)
 
 
 _EXIT_STATUSES = "\b\n" + "\n".join(
@@ -60,16 +42,23 @@ _EXIT_STATUSES = "\b\n" + "\n".join(
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_VERBS)
+        return list(_NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if cmd_name not in _VERBS:
+        if cmd_name not in _NAMES:
             return None
-        module = importlib.import_module(f"reconciler.commands.{cmd_name}")
-        command = module.command
+        command = importlib.import_module(f"reconciler.commands.{cmd_name}").command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{cmd_name} is no command")
+            raise TypeError(f"reconciler.commands.{cmd_name} has no command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of commands for each section."""
+        room = formatter.width - 6 - max(map(len, _NAMES))
+        for section, names in _SECTIONS.items():
+            commands = [(name, command) for name in names if (command := self.get_command(ctx, name))]
+            with formatter.section(section):
+                formatter.write_dl([(name, command.get_short_help_str(room)) for name, command in commands])
 
 
 @click.group(
@@ -83,59 +72,57 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="reconcile")
 def cli() -> None:
-    """Bring tuned models to what the manifests declare.
+    """Manage tuned models with manifests.
 
-    People commit manifests that say which tuned models should exist; reconcile compares them with what the tuning
-    service lists, creates what is missing, waits for the training and records what it did in a lockfile.
+    Manifests declare which tuned models exist. reconcile compares them with the tuning service, trains and updates what
+    differs, waits for the trainings, and records the result in a lockfile.
     """
 
 
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
-    """Run a command and return its exit status; every error becomes a message on standard error."""
+    """Run a command and return its exit status; print errors to standard error."""
     _prepare_streams()
     environ, cwd = (environment.environ, environment.cwd) if environment else (os.environ, None)
-    with on_actions(environ, cwd):
-        return _ended(arguments, environment)
+    with github_actions(environ, cwd):
+        return _exit_status(arguments, environment)
 
 
-def _ended(arguments: Sequence[str] | None, environment: Environment | None) -> int:
-    current = runner()
+def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
+    runner = current_runner()
     try:
-        with _terminable():
+        with _with_sigterm():
             return _run(arguments, environment)
     except InvalidInput as error:
-        if current:
-            current.problems(error.problems)
-        return _fail(ExitStatus.ERROR, *map(_shown, error.problems))
+        if runner:
+            runner.add_problems(error.problems)
+        return _fail(ExitStatus.ERROR, *map(_format_problem, error.problems))
     except ReconcileError as error:
-        if current:
-            current.error(str(error))
+        if runner:
+            runner.add_error(str(error))
         return _fail(error.exit_status, f"Error: {error}")
     except BrokenPipeError:
-        # Whoever read our output is gone; the interpreter must not stumble over it again at exit.
+        # The reader of the output is gone; without this, the interpreter would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.ERROR
     except OSError as error:
-        return _fail(
-            ExitStatus.ERROR, f"Error: {error.strerror or error}; see to the disk and to where the output goes"
-        )
+        return _fail(ExitStatus.ERROR, f"Error: {error.strerror or error}; check the disk and the output file")
 
 
 def _prepare_streams() -> None:
-    """A closed stream takes and gives nothing; a terminal that lacks a character gets a stand-in, never an error."""
+    """Replace closed streams by the null device, and characters that a terminal lacks by a substitute."""
     if sys.stdin is None:
-        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - it lasts as long as we do
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - open until the process ends
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as we do
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a command as SIGINT does, wherever it is; other threads than the first have no say in that."""
+def _with_sigterm() -> Iterator[None]:
+    """Make SIGTERM end a command as SIGINT does; only the main thread can set this."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,7 +133,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _shown(problem: Problem) -> str:
+def _format_problem(problem: Problem) -> str:
     return f"warning: {problem}" if problem.severity == "warning" else str(problem)
 
 

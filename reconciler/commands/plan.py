@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._locks import other_locks
-from reconciler.commands._model_details import add_model_details
 from reconciler.commands._options import input_of, output_of, request_of
 from reconciler.commands._project import (
     CommandInput,
     CommandResult,
     Project,
+    add_model_details,
     open_project,
     pin_datasets,
 )
@@ -25,9 +24,7 @@ from reconciler.environment import Environment
 from reconciler.planning.cross_target import moving_notices
 from reconciler.planning.dataset_versions import loss_notices
 from reconciler.planning.generations import Observation
-from reconciler.planning.planner import plan as make_plan
 from reconciler.planning.selection import check_names
-from reconciler.providers.registry import connect
 from reconciler.reports.documents.dataset_diff import with_data_changes
 from reconciler.reports.documents.plan_and_result import Document, plan_document
 from reconciler.reports.text.plan import plan_text
@@ -35,11 +32,12 @@ from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
     from reconciler.planning.dataset_diff import DataChanges
+    from reconciler.providers.registry import Service
 
 
 def plan(
-    env: Environment,
-    what: CommandInput,
+    environment: Environment,
+    command_input: CommandInput,
     request: Request,
     *,
     offline: bool,
@@ -47,102 +45,101 @@ def plan(
     base: str | None = None,
     out: str | None = None,
 ) -> CommandResult:
-    """What apply would do; ``offline`` believes the lockfile, ``detailed`` tells changes by the exit status.
+    """Return what apply would do; ``offline`` trusts the lockfile, ``detailed`` reports changes in the exit status.
 
-    ``base`` is a commit, of which it is told how the data sets have changed since. ``out`` is a file to save the plan
-    in, which apply can carry out.
+    With ``base``, a commit, the result shows how the data sets have changed since. ``out`` is the file of a
+    saved plan.
 
     Raises:
-        UsageError: when git does not know ``base``, or nothing can be saved in ``out``.
+        UsageError: when git has no commit ``base``, or no plan can be saved in ``out``.
     """
     if out:
-        check_plan_output(env.cwd / out, out)
-    project = open_project(env, what)
-    request = checked(request, project)
-    seen = Observation()
+        check_plan_output(environment.cwd / out, out)
+    project = open_project(environment, command_input)
+    request = complete_request(request, project)
+    observation = Observation()
     if offline:
-        made = make_plan(
-            project.manifests, seen, project.lock, project.target, request, project.capabilities, env.clock()
-        )
+        planned = project.plan(observation, request)
     else:
-        project, seen, made = _looked(env, project, what, request)
-    status = ExitStatus.CHANGES if detailed and made.changes else ExitStatus.OK
-    document = documented(project, made)
-    if what.model_details:
-        document = add_model_details(document, project.lock, project.target.scope, seen)
+        project, observation, planned = observe_and_plan(project, request, progress=command_input.model_details)
+    document = document_of(project, planned)
+    if command_input.model_details:
+        document = add_model_details(document, project.lock, project.target.scope, observation)
     if base is not None:
-        document = with_data_changes(document, _data_changes(env, project, base))
+        document = with_data_changes(document, _data_changes(project, base))
     if out:
-        write_saved_plan(env.cwd / out, out, saved_document(env, what, request, project, document))
-    return CommandResult(document, ExitStatus.ERROR if made.failing else status, project.workspace.problems)
+        saved = saved_document(request, project, document)
+        write_saved_plan(environment.cwd / out, out, saved)
+    status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
+    return CommandResult(document, ExitStatus.ERROR if planned.failing else status, project.workspace.problems)
 
 
-def _data_changes(env: Environment, project: Project, base: str) -> DataChanges:
+def _data_changes(project: Project, base: str) -> DataChanges:
     from reconciler.manifests.dataset_changes import data_changes
 
-    found = data_changes(project.workspace, project.manifests, base, project.capabilities, env.environ)
+    environ = project.session.environment.environ
+    report = data_changes(project.workspace, project.manifests, base, project.capabilities, environ)
     if project.target.show_examples:
-        return found
-    return replace(found, changes=tuple(one.without_samples for one in found.changes))
+        return report
+    return replace(report, changes=tuple(change.without_samples for change in report.changes))
 
 
-def checked(request: Request, project: Project) -> Request:
-    """The request as it applies to this project; raises UsageError for names that no manifest bears."""
+def complete_request(request: Request, project: Project) -> Request:
+    """Return the request for this project; raise UsageError for names that no manifest has."""
     check_names("--retry", request.retry, project.manifests)
     check_names("--replace", request.replace, project.manifests)
     return Request(request.retry, request.replace, complete=project.complete)
 
 
-def documented(project: Project, made: Plan) -> Document:
-    """The plan as a document, with what only the whole project can tell about it."""
-    others = other_locks(project.workspace.root, project.workspace.lockfile)
+def document_of(project: Project, planned: Plan) -> Document:
+    """Return the Plan document, with notices about other targets and lost data sets."""
     notices = (
-        *made.notices,
-        *moving_notices(made, project.target.provider, others),
+        *planned.notices,
+        *moving_notices(planned, project.target.provider, project.session.readable_locks()),
         *loss_notices(project.manifests),
     )
-    noted = replace(made, notices=notices)
     return plan_document(
-        noted,
+        replace(planned, notices=notices),
         project.target,
         project.capabilities,
         project.lockfile,
         root=project.root,
-        places={manifest.name: manifest.place for manifest in project.manifests},
+        places=project.places,
     )
 
 
-def _looked(
-    env: Environment, project: Project, what: CommandInput, request: Request
-) -> tuple[Project, Observation, Plan]:
-    from reconciler.commands._runner import EventLoop
+def observe_and_plan(project: Project, request: Request, *, progress: bool) -> tuple[Project, Observation, Plan]:
+    """Return the project with its current data sets, the live state and the plan; ``progress`` includes loss curves."""
     from reconciler.engine.observe import look
 
-    async def work() -> tuple[Project, Observation, Plan]:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            found = await pin_datasets(project, service)
-            curves = what.model_details
-            seen, made = await look(
-                service, found.manifests, found.lock, found.target, request, env.clock, progress=curves
-            )
-            return found, seen, made
+    async def work(service: Service) -> tuple[Project, Observation, Plan]:
+        pinned = await pin_datasets(project, service)
+        observation, planned = await look(
+            service,
+            pinned.manifests,
+            pinned.lock,
+            pinned.target,
+            request,
+            pinned.session.environment.clock,
+            progress=progress,
+        )
+        return pinned, observation, planned
 
-    with EventLoop() as session:
-        return session.run(work())
+    return project.session.query(work)
 
 
 @click.command("plan")
 @_options.run_options
 @_options.training_options
-@click.option("--offline", is_flag=True, help="Take the lockfile for what is there, and ask no service.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
+@click.option("--offline", is_flag=True, help="Plan from the lockfile, without contacting the service.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there are changes.")
 @click.option(
-    "--base", metavar="REF", help="Also show how the data sets have changed since that commit of git, like origin/main."
+    "--base", metavar="REF", help="Also show how the data sets have changed since this git commit, like origin/main."
 )
-@click.option("--out", metavar="FILE", help="Also save the plan in FILE, which apply FILE carries out as it is.")
+@click.option("--out", metavar="FILE", help="Save the plan to FILE, to carry it out with apply FILE.")
 @_options.environment
 def command(
-    env: Environment,
+    environment: Environment,
     /,
     *,
     offline: bool,
@@ -151,17 +148,18 @@ def command(
     out: str | None,
     **values: Any,
 ) -> int:
-    """Show what apply would do, and why. Changes nothing."""
+    """Show what apply would do, and why. Changes nothing.
+
+    Exit status 2 means changes, with --detailed-exitcode.
+    """
     output, request = output_of(values, out), request_of(values)
     if out and offline:
-        raise UsageError(
-            "--offline asks no service, so there is nothing that --out could save", "leave one of them out"
-        )
-    what = replace(input_of(values), model_details=bool(output.reports))
-    answer = plan(env, what, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
-    output.warn(answer.warnings)
+        raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
+    command_input = input_of(values, model_details=bool(output.reports))
+    result = plan(environment, command_input, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
+    output.warn(result.warnings)
     output.result(
-        answer.document,
-        lambda style, width: plan_text(answer.document, width=width, verbose=output.verbose > 0, style=style),
+        result.document,
+        lambda style, width: plan_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
-    return answer.exit_status
+    return result.exit_status

@@ -1,4 +1,4 @@
-"""The command that asks a model."""
+"""``reconcile prompt``: send a prompt to a model and print the answer."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    recorded_generation,
-    serving_generation,
-)
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, ServiceError, UsageError
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.environment import Environment
-from reconciler.providers.registry import VERTEX_AI, callable_name, connect
+from reconciler.providers.registry import VERTEX_AI, callable_name
 from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
-    from reconciler.environment import Environment
-
+    from reconciler.providers.registry import Service
 
 STDIN: Final = "-"
+_NOT_READY: Final[Mapping[State, str]] = {
+    State.INTENDED: "run reconcile wait",
+    State.CREATING: "run reconcile wait",
+    State.MISSING: "run reconcile apply to train it again",
+}
+"""Remedies for generations that cannot answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """What somebody wants to know of a manifest's model: of the serving generation, or of the one with this ``key``.
+    """A prompt for the serving generation of a manifest, or for the generation ``key``.
 
-    What ``sampling`` leaves open is the model's own.
+    The model's own values apply for unset fields of ``sampling``.
     """
 
     name: str
@@ -50,130 +48,103 @@ class PromptRequest:
     max_tokens: int | None = None
 
 
-def read_text(env: Environment) -> str:
-    """The text on standard input, without the line break at its end.
+def prompt(environment: Environment, command_input: CommandInput, request: PromptRequest) -> CommandResult:
+    """Return a model's answer. Changes nothing.
 
     Raises:
-        UsageError: when it is no text in UTF-8.
+        UsageError: when the text is empty or not Unicode, or ``request.key`` is not recorded.
+        ReconcileError: when there is no serving generation, or the generation is not ready or gone.
     """
-    try:
-        text = env.stdin.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the prompt on standard input is no UTF-8: byte {error.start} is odd", "convert it to UTF-8"
-        ) from error
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def prompt(env: Environment, what: CommandInput, question: PromptRequest) -> CommandResult:
-    """What a model answers. Nothing is changed anywhere.
-
-    Raises:
-        UsageError: when the text is empty or no Unicode, or ``question.key`` is not recorded.
-        ReconcileError: when nothing serves, or what should be asked is not ready or gone.
-    """
-    _check(question.text)
-    project = open_project(env, what, strict=False)
-    name = question.name
-    chosen = recorded_generation(project, name, question.key) if question.key else serving_generation(project, name)
-    remote = _address(project, chosen, name)
-    manifest = next((one for one in project.manifests if one.name == name), None)
-    asked = Prompt(
-        text=chosen.preamble + question.text,
-        sampling=_sampling(project, manifest, question.sampling),
-        candidates=question.candidates,
-        max_tokens=question.max_tokens,
+    _require_text(request.text)
+    project = open_project(environment, command_input, strict=False)
+    name = request.name
+    generation = project.recorded_generation(name, request.key) if request.key else project.serving_generation(name)
+    remote = _callable_name(project, generation, name)
+    manifest = project.manifest(name)
+    sent = Prompt(
+        text=generation.preamble + request.text,
+        sampling=_sampling(project, manifest, request.sampling),
+        candidates=request.candidates,
+        max_tokens=request.max_tokens,
     )
-    reply = _ask(env, what, project, chosen, remote, asked)
+    reply = _send(project, generation, remote, sent)
     document = prompt_document(
-        Asked(name, chosen.key, remote, chosen.preamble, question.text, asked),
+        Asked(name, generation.key, remote, generation.preamble, request.text, sent),
         reply,
         project.target,
         project.capabilities,
         root=project.root,
     )
-    return CommandResult(document, ExitStatus(document["exitStatus"]), tuple(_warnings(manifest, chosen)))
+    return CommandResult(document, ExitStatus(document["exitStatus"]), tuple(_warnings(manifest, generation)))
 
 
-def _check(text: str) -> None:
+def _require_text(text: str) -> None:
     if not text:
-        raise UsageError("the prompt is empty", "give a text, or write one to standard input")
+        raise UsageError("the prompt is empty", "pass TEXT, or write the prompt to standard input")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError("the prompt is no Unicode text", "write it in UTF-8") from None
+        raise UsageError("the prompt is not Unicode text", "write it in UTF-8") from None
 
 
-_UNREADY: Final[Mapping[State, str]] = {
-    State.INTENDED: "reconcile wait waits for it",
-    State.CREATING: "reconcile wait waits for it",
-    State.MISSING: "run reconcile apply to make it anew",
-}
-
-
-def _address(project: Project, chosen: LockedGeneration, name: str) -> str:
-    """What is to be asked for a generation's answers; raises ReconcileError where there is no such thing."""
-    if chosen.state is not State.ACTIVE:
-        remedy = _UNREADY.get(chosen.state, f"see reconcile status; --generation asks another one of {name}")
-        raise ReconcileError(f"{chosen.key} cannot be asked: it was recorded as {chosen.state}", remedy)
-    if project.target.provider == VERTEX_AI and not chosen.resources.endpoint:
+def _callable_name(project: Project, generation: LockedGeneration, name: str) -> str:
+    """Return the name that prompts are sent to; raise ReconcileError for a generation that cannot answer."""
+    if generation.state is not State.ACTIVE:
+        remedy = f"see reconcile status; name another generation of {name} with --generation"
         raise ReconcileError(
-            f"{chosen.key} has no endpoint that could be asked: {project.lockfile} records none",
-            "deploy its model to an endpoint in Vertex AI; the next reconcile apply records that",
+            f"{generation.key} is not ready: it was recorded as {generation.state}",
+            _NOT_READY.get(generation.state, remedy),
         )
-    return callable_name(chosen.remote, chosen.resources)
+    if project.target.provider == VERTEX_AI and not generation.resources.endpoint:
+        raise ReconcileError(
+            f"{generation.key} has no endpoint in {project.lockfile}",
+            "deploy its model to an endpoint in Vertex AI, and run reconcile apply to record the endpoint",
+        )
+    return callable_name(generation.remote, generation.resources)
 
 
-def _sampling(project: Project, manifest: Manifest | None, wanted: Sampling) -> Sampling:
-    """Services that keep a model's sampling know it already; to others the caller has to say it each time."""
+def _sampling(project: Project, manifest: Manifest | None, requested: Sampling) -> Sampling:
+    """Return the sampling to send: with the declared values, unless the service stores them with the model."""
     if manifest is None or "sampling" in project.capabilities.mutable:
-        return wanted
+        return requested
     declared = manifest.sampling
     return replace(
-        wanted,
-        temperature=declared.temperature if wanted.temperature is None else wanted.temperature,
-        top_p=declared.top_p if wanted.top_p is None else wanted.top_p,
-        top_k=declared.top_k if wanted.top_k is None else wanted.top_k,
+        requested,
+        temperature=declared.temperature if requested.temperature is None else requested.temperature,
+        top_p=declared.top_p if requested.top_p is None else requested.top_p,
+        top_k=declared.top_k if requested.top_k is None else requested.top_k,
     )
 
 
-def _ask(
-    env: Environment, what: CommandInput, project: Project, chosen: LockedGeneration, remote: str, asked: Prompt
-) -> Reply:
-    from reconciler.commands._runner import EventLoop
+def _send(project: Project, generation: LockedGeneration, remote: str, sent: Prompt) -> Reply:
+    async def infer(service: Service) -> Reply:
+        return await service.infer(remote, sent)
 
-    async def work() -> Reply:
-        async with connect(env, project.target, project.workspace.root, what.allow_endpoints) as service:
-            return await service.infer(remote, asked)
-
-    with EventLoop() as session:
-        try:
-            return session.run(work())
-        except ServiceError as error:
-            if error.code != "NOT_FOUND":
-                raise
-            raise ReconcileError(
-                f"{chosen.key} is gone from the service: it knows no {remote}",
-                "was it deleted by hand? reconcile apply trains it again",
-            ) from error
+    try:
+        return project.session.query(infer)
+    except ServiceError as error:
+        if error.code != "NOT_FOUND":
+            raise
+        raise ReconcileError(
+            f"{generation.key} is gone: the service has no {remote}", "run reconcile apply to train it again"
+        ) from error
 
 
-def _warnings(manifest: Manifest | None, chosen: LockedGeneration) -> list[Problem]:
-    if manifest is None or manifest.preamble == chosen.preamble:
+def _warnings(manifest: Manifest | None, generation: LockedGeneration) -> list[Problem]:
+    if manifest is None or manifest.preamble == generation.preamble:
         return []
-    message = f"is not the one that {chosen.key} was trained with, which is put before the prompt here"
-    return [
-        Problem(manifest.place, "spec.dataset.preamble", message, "reconcile apply trains with the new one", "warning")
-    ]
+    message = f"differs from the preamble that {generation.key} was trained with, which precedes the prompt"
+    remedy = "run reconcile apply to train with the new preamble"
+    return [Problem(manifest.place, "spec.dataset.preamble", message, remedy, "warning")]
 
 
-class _Range(click.FloatRange):
-    """A range that takes no NaN either, which is neither below nor above anything."""
+class _FiniteRange(click.FloatRange):
+    """A range that rejects NaN, which is neither below nor above any number."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value!r} is no number.", param, ctx)
+            self.fail(f"{value!r} is not a number.", param, ctx)
         return number
 
 
@@ -185,48 +156,55 @@ class _Range(click.FloatRange):
 @_options.allow_endpoint
 @_options.format_option
 @_options.output_options
-@click.option("--generation", metavar="KEY", help="Ask this generation instead of the one that serves.")
-@click.option("--temperature", type=_Range(0, 2), help="0 gives the likeliest answer, more a more varied one.")
-@click.option("--top-p", type=_Range(0, 1), help="Choose among the likeliest tokens that together are so likely.")
-@click.option("--top-k", type=click.IntRange(1, 2**31 - 1), help="Choose among so many of the likeliest tokens.")
+@click.option("--generation", metavar="KEY", help="Generation to use instead of the serving one.")
+@click.option("--temperature", type=_FiniteRange(0, 2), help="0 gives the most likely answer, higher values vary more.")
+@click.option("--top-p", type=_FiniteRange(0, 1), help="Sample from the likeliest tokens with this total probability.")
+@click.option("--top-k", type=click.IntRange(1, 2**31 - 1), help="Sample from this number of likeliest tokens.")
 @click.option(
-    "--candidates", type=click.IntRange(1, 100), default=1, show_default=True, help="How many answers to ask for."
+    "--candidates", type=click.IntRange(1, 100), default=1, show_default=True, help="Number of answers to request."
 )
-@click.option("--max-tokens", type=click.IntRange(1, 2**31 - 1), help="Cut an answer short after so many tokens.")
+@click.option("--max-tokens", type=click.IntRange(1, 2**31 - 1), help="Longest answer, in tokens.")
 @_options.environment
-def command(env: Environment, /, name: str, text: str | None, **values: Any) -> int:
-    """Ask the model that serves NAME, and print its answer alone.
+def command(environment: Environment, /, name: str, text: str | None, **values: Any) -> int:
+    """Send a prompt to the serving generation of NAME.
 
-    Without TEXT, or with - for it, the prompt is read from standard input. The preamble that the model was trained
-    with is put before it.
+    Prints only the answer. Without TEXT, or if TEXT is -, the prompt is read from standard input. The preamble that the
+    model was trained with precedes the prompt.
 
-    Exit status 1 says that the service gave no answer.
+    Exit status 1 means that the service gave no answer.
     """
     output = output_of(values)
     sampling = Sampling(values.pop("temperature"), values.pop("top_p"), values.pop("top_k"))
-    question = PromptRequest(
+    request = PromptRequest(
         name=name,
-        text=_from_stdin(env, output, values["paths"]) if text in {None, STDIN} else str(text),
+        text=_from_stdin(environment, output, values["paths"]) if text in {None, STDIN} else str(text),
         key=values.pop("generation"),
         sampling=sampling,
         candidates=values.pop("candidates"),
         max_tokens=values.pop("max_tokens"),
     )
-    answer = prompt(env, input_of(values), question)
-    document = answer.document
-    output.warn(answer.warnings)
+    result = prompt(environment, input_of(values), request)
+    document = result.document
+    output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
     output.result(document, lambda _style, _width: prompt_text(document))
     if "message" in document:
         raise ReconcileError(document["message"])
-    return answer.exit_status
+    return result.exit_status
 
 
-def _from_stdin(env: Environment, output: Output, paths: tuple[str, ...]) -> str:
+def _from_stdin(environment: Environment, output: Output, paths: tuple[str, ...]) -> str:
+    """Read the prompt from standard input, without the line break at its end."""
     if STDIN in paths:
-        raise UsageError("standard input cannot be both the prompt and a manifest", "give the prompt as TEXT")
-    if env.stdin.isatty():
+        raise UsageError("standard input cannot be both the prompt and a manifest", "pass the prompt as TEXT")
+    if environment.stdin.isatty():
         output.say(
             lambda style, _: style("muted", "Type the prompt, and end it with Ctrl-D (on Windows Ctrl-Z, Enter).")
         )
-    return read_text(env)
+    try:
+        text = environment.stdin.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the prompt on standard input is not UTF-8: invalid byte at position {error.start}", "convert it to UTF-8"
+        ) from error
+    return text.removesuffix("\n").removesuffix("\r")

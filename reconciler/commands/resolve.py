@@ -8,13 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    Project,
-    open_project,
-    serving_generation,
-)
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Sampling, State, Target
@@ -24,30 +18,32 @@ from reconciler.reports.documents.serving import Resolved, resolve_document
 from reconciler.reports.text.documents import resolve_text
 
 
-def resolve(env: Environment, what: CommandInput, name: str | None) -> CommandResult:
-    """Which remote model serves: of one manifest, or of all that the lockfile holds. Nothing is asked of the service.
+def resolve(environment: Environment, command_input: CommandInput, name: str | None) -> CommandResult:
+    """Return the recorded serving generation of one manifest, or of every model in the lockfile.
 
     Raises:
-        ReconcileError: when ``name`` has no serving generation.
+        ReconcileError: when ``name`` has no serving generation, or it is not ready.
     """
-    project = open_project(env, what, strict=False)
-    names = [name] if name else sorted(one for one, model in project.lock.models.items() if model.serving)
-    entries = [_serving(project, one) for one in names]
-    return CommandResult(resolve_document(entries, project.target, project.capabilities, root=project.root))
+    project = open_project(environment, command_input, strict=False)
+    names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving)
+    generations = [resolve_serving(project, name) for name in names]
+    return CommandResult(resolve_document(generations, project.target, project.capabilities, root=project.root))
 
 
-def _serving(project: Project, name: str) -> Resolved:
-    serving = serving_generation(project, name)
+def resolve_serving(project: Project, name: str) -> Resolved:
+    """Return the serving generation of a manifest; raise ReconcileError if there is none, or it is not ready."""
+    serving = project.serving_generation(name)
     if serving.state is not State.ACTIVE:
         raise ReconcileError(
-            f"nothing serves {name}: {serving.key} was recorded as {serving.state}", "run reconcile apply to mend that"
+            f"the serving generation of {name} is not ready: {serving.key} was recorded as {serving.state}",
+            "run reconcile apply",
         )
-    manifest = next((one for one in project.manifests if one.name == name), None)
+    manifest = project.manifest(name)
     return resolved(project.target, name, serving, manifest.sampling if manifest else Sampling())
 
 
 def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sampling) -> Resolved:
-    """The generation that serves the manifest of that name, which declares this sampling."""
+    """Return how applications call the serving generation of a manifest that declares this sampling."""
     remote = callable_name(serving.remote, serving.resources)
     return Resolved(
         name=name,
@@ -70,9 +66,12 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
 @_options.format_option
 @_options.output_options
 @_options.environment
-def command(env: Environment, /, name: str | None, **values: Any) -> int:
-    """Print the remote name of the model that serves NAME, or of all. Asks no service."""
+def command(environment: Environment, /, name: str | None, **values: Any) -> int:
+    """Print the remote name of a serving generation. Offline.
+
+    Without NAME, prints those of all models in the lockfile.
+    """
     output = output_of(values)
-    answer = resolve(env, input_of(values), name)
-    output.result(answer.document, lambda _style, _width: resolve_text(answer.document, bare=name is not None))
-    return answer.exit_status
+    result = resolve(environment, input_of(values), name)
+    output.result(result.document, lambda _style, _width: resolve_text(result.document, bare=name is not None))
+    return result.exit_status

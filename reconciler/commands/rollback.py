@@ -1,87 +1,71 @@
-"""``reconcile rollback``: reject the serving generation, and restore an earlier one."""
+"""``reconcile rollback``: reject the serving generation, and promote an earlier one."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._output import Output
 from reconciler.commands._project import CommandInput, CommandResult
-from reconciler.commands._rollout import move, promotion
+from reconciler.commands._rollout import change_serving, print_serving, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
 from reconciler.planning.rollout import choose_rollback
-from reconciler.reports.documents.serving import serving_text
 
-if TYPE_CHECKING:
-    from reconciler.environment import Environment
-
-
-_LONGEST_REASON: Final = 500
+_MAX_REASON_LENGTH: Final = 500
+_LINE_BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that a line of text cannot have: control characters, half surrogate pairs, line ends."""
 
 
-_NO_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Categories of characters that one line of text has none of: control characters, half surrogate pairs, line ends."""
-
-
-def rollback(env: Environment, what: CommandInput, name: str, *, to: str | None, reason: str) -> CommandResult:
-    """Reject what serves, and let what served before serve again, or the generation of the key ``to``.
+def rollback(
+    environment: Environment, command_input: CommandInput, name: str, *, to: str | None, reason: str
+) -> CommandResult:
+    """Reject the serving generation, and promote the one that was serving before, or the generation ``to``.
 
     Raises:
-        ReconcileError: when there is nothing to go back to, it is not ready or gone, the manifest is suspended, or the
-            published pointer was changed by somebody else; nothing moves then.
-        UsageError: when it cannot be told whether there is a manifest.
+        ReconcileError: when there is no such generation, it is not ready, the manifest is suspended, or the published
+            pointer was changed out-of-band; nothing is changed then.
+        UsageError: when the paths may not include the manifest.
     """
 
-    def decide(lock: Lock, _scope: str, _manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
+    def choose(lock: Lock, _scope: str, _manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
         model = lock.models[name]
         chosen = choose_rollback(name, model, to)
-        return chosen, (Rejected(name, model.serving or "", reason), promotion(env, name, chosen))
+        return chosen, (Rejected(name, model.serving or "", reason), promotion(environment, name, chosen))
 
-    return move(env, what, name, decide, reason)
+    return change_serving(environment, command_input, name, choose, reason)
 
 
 def reason_of(text: str) -> str:
-    """A reason, without white space at its ends; what is none is a usage error."""
+    """Return a reason without whitespace around it, after checking that it is one line of text."""
     reason = text.strip()
     if not reason:
-        raise click.BadParameter("it is blank; say why, for whoever reads the lockfile.")
-    if len(reason) > _LONGEST_REASON:
-        raise click.BadParameter(f"it has {len(reason)} characters; use at most {_LONGEST_REASON}.")
-    if any(unicodedata.category(character) in _NO_LINE for character in reason):
-        raise click.BadParameter("it is more than one line of text; leave line breaks and control characters out.")
+        raise click.BadParameter("the reason is blank; state it for readers of the lockfile.")
+    if len(reason) > _MAX_REASON_LENGTH:
+        raise click.BadParameter(f"the reason has {len(reason)} characters; use at most {_MAX_REASON_LENGTH}.")
+    if any(unicodedata.category(character) in _LINE_BREAKING for character in reason):
+        raise click.BadParameter("the reason has line breaks or control characters; write it on one line.")
     return reason
 
 
 @click.command("rollback")
 @click.argument("name")
 @_options.model_options
-@click.option("--to", metavar="KEY", help="The generation to go back to; by default the one that served before.")
+@click.option("--to", metavar="KEY", help="Generation to promote. Default: the one that was serving before.")
 @click.option(
-    "--reason",
-    type=reason_of,
-    required=True,
-    metavar="TEXT",
-    help="Why, on one line; it is recorded in the lockfile.",
+    "--reason", type=reason_of, required=True, metavar="TEXT", help="Reason, on one line. The lockfile records it."
 )
 @_options.environment
-def command(env: Environment, /, name: str, *, to: str | None, reason: str, **values: Any) -> int:
-    """Reject what serves NAME, and let an earlier generation serve again.
+def command(environment: Environment, /, name: str, *, to: str | None, reason: str, **values: Any) -> int:
+    """Reject the serving generation, and promote an earlier one.
 
-    What is rejected never serves until promote lets it; no training is repeated because of it. Changes the lockfile and
-    the published pointer, and permissions where spec.access declares them.
+    A rejected generation is not promoted again until you run promote, and is not trained again. Changes the lockfile,
+    the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)
-    return tell(output, rollback(env, input_of(values), name, to=to, reason=reason))
-
-
-def tell(output: Output, answer: CommandResult) -> int:
-    document = answer.document
-    output.result(document, lambda style, width: serving_text(document, width=width, style=style))
-    return answer.exit_status
+    return print_serving(output, rollback(environment, input_of(values), name, to=to, reason=reason))

@@ -10,5 +10,8 @@ from reconciler.manifests.schema_validation import SCHEMA_KINDS, schema_text
 @click.command("schema")
 @click.argument("kind", required=False)
 def command(kind: str | None) -> None:
-    """Print the JSON Schema of a KIND of document; without KIND, the kinds."""
+    """Print the JSON Schema of a kind of document.
+
+    Without KIND, lists the kinds.
+    """
     click.echo(schema_text(kind).rstrip() if kind else "\n".join(SCHEMA_KINDS))

@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import (
-    CommandInput,
-    CommandResult,
-    load_project,
-    read_workspace,
-)
+from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem
 from reconciler.environment import Environment
 from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.plan_and_result import validation_document
 from reconciler.reports.text.documents import validation_text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
-
-def validate(env: Environment, what: CommandInput, *, locked: bool) -> CommandResult:
-    """Every problem of the input; with ``locked`` also what the lockfile does not promise yet."""
+def validate(environment: Environment, command_input: CommandInput, *, locked: bool) -> CommandResult:
+    """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation."""
     try:
-        workspace = read_workspace(env, what)
+        workspace = read_workspace(environment, command_input)
     except InvalidInput as error:
         return CommandResult(validation_document(error.problems, 0, 0), ExitStatus.ERROR)
     if workspace.errors:
-        return CommandResult(
-            validation_document(workspace.problems, workspace.files, len(workspace.manifests)), ExitStatus.ERROR
-        )
-    chosen = what.selection.select(workspace.manifests)
+        document = validation_document(workspace.problems, workspace.files, len(workspace.manifests))
+        return CommandResult(document, ExitStatus.ERROR)
+    selected = command_input.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
-        project = load_project(env, workspace, what)
+        project = load_project(environment, workspace, command_input)
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
-    document = validation_document([*workspace.problems, *unready], workspace.files, len(chosen))
+    document = validation_document([*workspace.problems, *unready], workspace.files, len(selected))
     return CommandResult(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 
 
 @click.command("validate")
 @_options.manifest_options
 @_options.output_options
-@click.option(
-    "--locked", is_flag=True, help="Also fail unless the lockfile names a ready generation for each manifest."
-)
+@click.option("--locked", is_flag=True, help="Also fail if the lockfile lacks a ready generation for a manifest.")
 @_options.environment
-def command(env: Environment, /, *, locked: bool, **values: Any) -> int:
-    """Report every problem of the manifests, the target and the data sets. Asks no service."""
+def command(environment: Environment, /, *, locked: bool, **values: Any) -> int:
+    """Check manifests, target and data sets. Offline.
+
+    Reports every problem at once.
+    """
     output = output_of(values)
-    answer = validate(env, input_of(values), locked=locked)
-    output.result(answer.document, lambda style, _: validation_text(answer.document, style=style))
-    return answer.exit_status
+    result = validate(environment, input_of(values), locked=locked)
+    output.result(result.document, lambda style, _: validation_text(result.document, style=style))
+    return result.exit_status

@@ -14,7 +14,7 @@ from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Stat
 from reconciler.domain.plan import Kind, Plan, Request
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
 from reconciler.planning.dataset_versions import addresses
-from reconciler.planning.generations import EXPECTED_STATES, Observation, shared_remotes
+from reconciler.planning.generations import EXPECTED_STATES, Observation, find_live_model, shared_remotes
 from reconciler.planning.planner import plan
 
 PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
@@ -148,6 +148,14 @@ async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int)
     """
     uris = sorted(addresses(manifests))
     return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
+
+
+async def observe_generation(
+    provider: Provider, generation: LockedGeneration, scope: str, name: str
+) -> RemoteModel | None:
+    """Return the live model of a recorded generation; ``None`` if it is gone, or another model has its remote name."""
+    live = await provider.observe(Handle(generation.remote))
+    return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
 
 
 async def observe_all(

@@ -252,8 +252,8 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     (reconcile.specs / "adder.yaml").unlink()
     assert refused(reconcile, "adder", remote) == (
-        "Error: specs/reconcile.gl.lock.json records generations of adder already; choose another name, or let them go "
-        "with reconcile forget adder\n"
+        "Error: specs/reconcile.gl.lock.json already records generations of adder; choose another name, or run "
+        "reconcile forget adder first\n"
     )
 
 
@@ -263,12 +263,12 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
         (
             "gl",
             "tunedModels/nobodys",
-            "the service knows no tunedModels/nobodys, or does not show it to us; see to its",
+            "tunedModels/nobodys not found, or you do not have access; check its",
         ),
         (
             "vertex",
             "projects/my-project/locations/europe-west4/tuningJobs/7",
-            "the service knows no projects/my-project/locations/europe-west4/tuningJobs/7, or does not show it to us",
+            "projects/my-project/locations/europe-west4/tuningJobs/7 not found, or you do not have access",
         ),
     ],
 )
@@ -286,14 +286,14 @@ def test_a_model_that_is_not_there_is_refused(
             "gl",
             "adder",
             "theirs",
-            "theirs is no model of Generative Language API v1beta; write it as in tunedModels/nu",
+            "invalid model 'theirs' of Generative Language API v1beta; write it like tunedModels/nu",
         ),
-        ("gl", "Adder", THEIRS, "Adder is no name of a manifest; use 1 to 31 lower-case letters"),
+        ("gl", "Adder", THEIRS, "invalid name 'Adder': expected 1 to 31 lower-case letters"),
         (
             "vertex",
             "adder",
             "projects/my-project/locations/europe-west4/models/1@1",
-            "projects/my-project/locations/europe-west4/models/1@1 is no model of Vertex AI; write it as in projects/",
+            "invalid model 'projects/my-project/locations/europe-west4/models/1@1' of Vertex AI; write",
         ),
         (
             "vertex",
@@ -382,7 +382,7 @@ def test_all_manifests_must_be_known_and_right(reconcile: Cli, world: World) -> 
     remote = foreign(reconcile, world)
     reconcile.manifest("other", base=BASE)
     assert refused(reconcile, "adder", remote, "specs/other.yaml", status=64) == (
-        "Error: a manifest adder may stand outside these paths; name the whole of specs\n"
+        "Error: a manifest outside these paths may have the name adder; name the whole root specs\n"
     )
     (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
     assert "specs/other.yaml:1:1: apiVersion: is missing" in refused(reconcile, "adder", remote)

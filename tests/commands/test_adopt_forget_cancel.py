@@ -145,14 +145,12 @@ def test_what_a_manifest_declares_is_not_forgotten(reconcile: Cli, world: World)
     manifest(reconcile)
     applied(reconcile, "gl")
     assert refused(reconcile, "forget", "adder", "--yes") == (
-        "Error: adder cannot be forgotten: the manifest adder at specs/adder.yaml:3:18 has it managed; delete that "
+        "Error: adder cannot be forgotten: the manifest adder at specs/adder.yaml:3:18 declares it; delete that "
         "manifest first\n"
     )
     file = reconcile.specs / "adder.yaml"
     file.write_text(file.read_text().replace("{name: adder}", "{name: summer, formerly: [adder]}"))
-    assert "the manifest summer at specs/adder.yaml:3:18 has it managed" in refused(
-        reconcile, "forget", "adder", "--yes"
-    )
+    assert "the manifest summer at specs/adder.yaml:3:18 declares it" in refused(reconcile, "forget", "adder", "--yes")
     file.write_text("kind: Nonsense\n")
     assert "apiVersion: is missing" in refused(reconcile, "forget", "adder", "--yes")
 
@@ -163,7 +161,7 @@ def test_there_must_be_something_to_forget(reconcile: Cli, world: World) -> None
     assert "did you mean adder?" in refused(reconcile, "forget", "ader", "--yes")
     manifest(reconcile, "other")
     assert refused(reconcile, "forget", "adder", "specs/other.yaml", "--yes", status=64) == (
-        "Error: no manifest adder is in these paths, and there may be one elsewhere; name the whole of specs\n"
+        "Error: no manifest adder in these paths; other paths may have one; name the whole root specs\n"
     )
 
 
@@ -212,7 +210,7 @@ def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, world: World) -
     orphaned(reconcile, "gl")
     world.front = closed("PATCH")
     told = refused(reconcile, "forget", "adder", "--yes", status=3)
-    assert told.endswith("; or leave the marks where they are, with --keep-marks\n")
+    assert told.endswith("; or pass --keep-marks to leave the marks as they are\n")
 
 
 def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, world: World) -> None:
@@ -287,7 +285,7 @@ def test_a_training_that_has_ended_meanwhile_is_left_as_it_is(reconcile: Cli, sl
     reconcile.clock.now = reconcile.clock.now.replace(hour=15)
     answer = reconcile("cancel", "adder", "--yes", *chosen(target))
     assert answer.status == 0
-    assert f"  note        {one['key']} had ended before it could be stopped, as ACTIVE; the next apply" in answer.out
+    assert f"  note        {one['key']} ended as ACTIVE before it could be stopped; the next apply" in answer.out
     applied(reconcile, target)
     assert serving(reconcile, target)["key"] == one["key"]
 
@@ -382,4 +380,4 @@ def test_without_a_record_there_is_nothing_to_stop(reconcile: Cli, world: World)
     manifest(reconcile)
     answer = reconcile("cancel", "adder", "--yes", *chosen("gl"))
     assert answer.status == 1
-    assert "it was never applied; run reconcile apply first" in answer.err
+    assert "it was never applied; run reconcile apply\n" in answer.err

@@ -359,7 +359,7 @@ def test_a_report_writes_over_reports_alone(reconcile: Cli) -> None:
     for file in (str(reconcile.lock_file), saved, data):
         before = Path(file).read_bytes()
         answer = reconcile("drift", "--report", file)
-        told = f"--report {file} would write over a file that is no report; name another file"
+        told = f"--report {file} would overwrite a file that is not a report; name another file"
         assert (answer.status, answer.err) == (64, f"Error: {told}\n")
         assert Path(file).read_bytes() == before
 
@@ -370,7 +370,7 @@ def test_two_reports_in_one_file_are_refused_before_the_training(reconcile: Cli)
     answer = reconcile("apply", "--yes", "--report", "x.md", "--report", "specs/../x.md")
 
     assert answer.status == 64
-    assert "--report x.md and --report specs/../x.md are one file; name two files, or leave one out" in answer.err
+    assert "--report x.md and --report specs/../x.md are the same file; name two files" in answer.err
     assert not reconcile.lock_file.exists()
 
 
@@ -463,7 +463,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_training(reconcile: 
     answer = reconcile("apply", "--yes", "--report", str(reconcile.folder / "nowhere" / "x.json"))
 
     assert answer.status == 64
-    assert "cannot be written; name a file in a folder that is there and writable" in answer.err
+    assert "cannot be written; name a file in an existing, writable directory" in answer.err
     assert not reconcile.lock_file.exists()
 
 

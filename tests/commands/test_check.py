@@ -57,12 +57,12 @@ def test_another_generation_is_checked_without_serving(served: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["addr"], 1, "Error: nothing serves addr: neither a manifest nor specs/reconcile.lock.json knows that name; "),
-        (["plain"], 1, "Error: plain declares no checks; add some under spec.checks"),
-        (["later"], 1, "Error: nothing serves later: it was never applied; run reconcile apply first"),
-        (["gone"], 1, "Error: no manifest declares gone, so there are no checks of it; name one that is declared"),
+        (["addr"], 1, "Error: addr not found: no manifest and no model in specs/reconcile.lock.json has this name; "),
+        (["plain"], 1, "Error: plain has no checks; add some under spec.checks"),
+        (["later"], 1, "Error: later has no serving generation: it was never applied; run reconcile apply"),
+        (["gone"], 1, "Error: no manifest declares gone, so it has no checks; name a declared model"),
         (["adder", "--generation", "adder-x"], 64, "Error: adder has no recorded generation adder-x; "),
-        (["--generation", "adder-x"], 64, "Error: --generation asks for the NAME of its manifest; name it"),
+        (["--generation", "adder-x"], 64, "Error: --generation needs NAME; add the name of its manifest"),
     ],
 )
 def test_what_cannot_be_checked(served: Cli, arguments: list[str], status: int, message: str) -> None:
@@ -81,7 +81,7 @@ def test_a_generation_that_is_not_ready_is_told(served: Cli) -> None:
     served.lock_file.write_text(text)
     done = served("check", "adder")
     assert done.status == 1
-    assert "cannot be checked: it was recorded as MISSING; run reconcile apply, or choose another one" in done.err
+    assert "is not ready: it was recorded as MISSING; run reconcile apply, or name another generation" in done.err
 
 
 def test_a_serving_generation_that_was_deleted_by_hand_is_told_and_nothing_is_lost(served: Cli) -> None:

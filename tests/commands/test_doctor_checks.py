@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.commands._doctor_checks import CheckResult, describe_credentials
+from reconciler.commands._doctor_checks import Diagnosis, describe_credentials
 from reconciler.providers.google.errors import GENERATIVE_LANGUAGE, SCOPES, VERTEX
 from reconciler.providers.google.identity import USER_LOGIN, Identity
 
@@ -15,7 +15,7 @@ LOGIN = Identity(USER_LOGIN, "adc.json", "ana@example.com", frozenset(SCOPES), "
 
 
 def test_good_credentials_are_described_without_a_remedy() -> None:
-    assert describe_credentials(LOGIN, GENERATIVE_LANGUAGE) == CheckResult(
+    assert describe_credentials(LOGIN, GENERATIVE_LANGUAGE) == Diagnosis(
         "user login from adc.json: account ana@example.com; scopes cloud-platform, generative-language.tuning; "
         "quota project mine"
     )

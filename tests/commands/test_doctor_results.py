@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.commands._doctor_checks import CheckResult
+from reconciler.commands._doctor_checks import Diagnosis
 from reconciler.commands.doctor import Report
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
 from reconciler.reports.documents.doctor import Finding
 
 
-def fine() -> CheckResult:
-    return CheckResult("fine")
+def fine() -> Diagnosis:
+    return Diagnosis("fine")
 
 
-def doubtful() -> CheckResult:
-    return CheckResult("so so", "look at it", "warning")
+def doubtful() -> Diagnosis:
+    return Diagnosis("so so", "look at it", "warning")
 
 
-def wrong() -> CheckResult:
-    return CheckResult("wrong", "mend it", "failed")
+def wrong() -> Diagnosis:
+    return Diagnosis("wrong", "mend it", "failed")
 
 
-def forbidden() -> CheckResult:
+def forbidden() -> Diagnosis:
     raise AccessError("not for you", "log in")
 
 
-def broken() -> CheckResult:
+def broken() -> Diagnosis:
     raise ReconcileError("broken")
 
 
-def never() -> CheckResult:
+def never() -> Diagnosis:
     raise AssertionError("it must not be looked at")
 
 

@@ -126,7 +126,7 @@ def test_an_interrupted_run_says_so(reconcile: Cli, log: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("-", "--events -: standard output carries the result; name a file, or a pipe such as /dev/fd/3"),
+        ("-", "--events - is not supported: standard output has the result; name a file, or a pipe such as /dev/fd/3"),
         (
             "nowhere/events.jsonl",
             f"--events nowhere/events.jsonl cannot be written: {os.strerror(2)}; {WRITABLE}",
@@ -137,7 +137,7 @@ def test_an_interrupted_run_says_so(reconcile: Cli, log: Path) -> None:
         ),
         (
             "specs/adder.yaml",
-            "--events specs/adder.yaml would write over a file that is no log of events; name another file",
+            "--events specs/adder.yaml would overwrite a file that is not an event log; name another file",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_report_in_the_file_of_the_events_is_refused_before_anything_else(reco
     reconcile.manifest("adder")
     for command in (["apply", "--yes"], ["wait"], ["check"]):
         done = reconcile(*command, "--events", "x.json", "--report", "specs/../x.json")
-        told = "--events x.json and --report specs/../x.json are one file; name two files, or leave one out"
+        told = "--events x.json and --report specs/../x.json are the same file; name two files"
         assert (done.status, done.err) == (64, f"Error: {told}\n")
     assert not (reconcile.folder / "x.json").exists()
     assert not reconcile.lock_file.exists()
@@ -166,9 +166,7 @@ def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli)
     done = reconcile("apply", "--yes", "--events", "/dev/full")
     assert done.status == 0, done.err
     told = [line for line in done.err.splitlines() if "--events" in line]
-    assert told == [
-        f"warning: --events /dev/full cannot be written any more: {os.strerror(28)}; the run goes on without it"
-    ]
+    assert told == [f"warning: --events /dev/full cannot be written: {os.strerror(28)}; the run continues without it"]
 
 
 def test_the_schema_and_the_page_know_every_word() -> None:

@@ -164,5 +164,5 @@ def test_a_full_summary_is_left_as_it_is(actions: Cli) -> None:
     answer = actions("plan")
 
     assert answer.status == 0
-    assert "warning: the summary of this step is full, and holds nothing of this command" in answer.err
+    assert "warning: the summary of this step is full; the result of this command is not in it" in answer.err
     assert file.stat().st_size == 1024 * 1024

@@ -162,10 +162,10 @@ def test_an_unknown_name_and_one_without_generations(reconcile: Cli) -> None:
     unknown = reconcile("history", "addr")
     assert (unknown.status, unknown.out) == (1, "")
     assert unknown.err == (
-        "Error: addr has no history: neither a manifest nor specs/reconcile.lock.json knows that name;"
+        "Error: addr not found: no manifest and no model in specs/reconcile.lock.json has this name;"
         " did you mean adder?\n"
     )
-    assert "the names are: adder" in reconcile("history", "words").err
+    assert "known names: adder" in reconcile("history", "words").err
     assert "No generation of adder is recorded yet; run reconcile apply first." in reconcile("history", "adder").out
     assert told(reconcile, "specs") == []
     assert reconcile("history").status == 64

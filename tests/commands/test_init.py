@@ -47,7 +47,7 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
     assert added == workflows | {".github/reconcile.txt"}
     assert {name: _files(reconcile.folder)[name] for name in before} == before
     assert made.out.endswith(
-        "To set up, each explained in docs/ci.md of reconcile:\n"
+        "To set up, see docs/ci.md of reconcile:\n"
         "1. Write into .github/reconcile.txt what pip is to install reconcile from, pinned.\n"
         "2. Make the environment reconcile-train, with the reviewers who approve spending.\n"
         "3. Make the environment reconcile, for the branch main alone.\n"
@@ -90,9 +90,9 @@ _NO_PROD = "there is no target prod: neither specs nor a folder above it holds r
     [
         (
             ["--ci", "github", "--name", "x"],
-            "--from and --name are for a new project, and there is one; leave them out",
+            "--from and --name need a new project, but a target exists; remove them",
         ),
-        (["--target", "prod"], "--target chooses the target of --ci; leave it out, or say --ci github or --ci gitlab"),
+        (["--target", "prod"], "--target needs --ci; remove it, or add --ci github or --ci gitlab"),
         (["--ci", "github", "--target", "prod"], f"{_NO_PROD}; choose one that is there with --target: default"),
     ],
 )

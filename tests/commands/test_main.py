@@ -45,8 +45,8 @@ def test_help_lists_every_command(reconcile: Cli) -> None:
     [
         (["bogus"], "No such command 'bogus'"),
         (["plan", "--bogus"], "No such option"),
-        (["apply", "--timeout", "soon"], "'soon' is no duration; write it like 90s, 30m or 1h30m."),
-        (["plan", "-l", "team"], "'team' is no label; write it like team=demo."),
+        (["apply", "--timeout", "soon"], "invalid duration 'soon': expected a value like 90s, 30m or 1h30m."),
+        (["plan", "-l", "team"], "invalid label 'team': expected a value like team=demo."),
         (["plan", "nowhere"], "nowhere"),
         (["schema", "Tuned"], "there is no schema of the kind Tuned"),
     ],

@@ -186,7 +186,7 @@ def test_markers_are_read_where_git_is_not_there_to_ask(
     reconcile.manifest("adder", epochs=4)
     answer = reconcile("refresh")
     assert answer.status == 0, answer.err
-    unknown = "note: what both sides began with is not known, so what one of them removed is there again\n"
+    unknown = "note: the common ancestor is unknown, so models that one side removed are restored\n"
     assert (unknown in answer.out) == (style != "diff3")
     assert set(models(reconcile)) == {"adder", "lips", "mean", "nose"}
 
@@ -211,7 +211,7 @@ def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Reposit
             "the sides of this merge differ in the provider of their target: embedded and vertex; choose",
         ),
         (('"version": 1', '"version": 2'), "this reconcile reads up to version 1; upgrade reconcile\n"),
-        (('"models"', '"modles"'), ": not a lockfile; take the other side (git checkout --ours"),
+        (('"models"', '"modles"'), ": not a lockfile; take one side (`git checkout --ours"),
     ],
 )
 def test_sides_that_cannot_be_united_are_told_and_left(
@@ -262,10 +262,10 @@ def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
         (
             2,
             ('"version": 1', '"version": 2'),
-            "the side theirs: unsupported version 2: this reconcile reads up to version 1; upgrade",
+            "the other version: unsupported version 2: this reconcile reads up to version 1; upgrade",
         ),
-        (1, ('"models"', ""), "the side ours: invalid JSON: "),
-        (0, ('"models"', '"modles"'), "the common ancestor: not a lockfile; take the other side"),
+        (1, ('"models"', ""), "the current version: invalid JSON: "),
+        (0, ('"models"', '"modles"'), "the common ancestor: not a lockfile; take one side"),
     ],
 )
 def test_what_cannot_be_merged_is_told_and_nothing_is_written(
@@ -285,7 +285,7 @@ def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
     file = str(reconcile.specs / "reconcile.yaml")
     answer = reconcile("refresh", "--merge", file, file, file, *more)
     assert answer.status == 64
-    assert "--merge takes three files and nothing else; leave --check, --dry-run and PATHS out" in answer.err
+    assert "--merge excludes --check, --dry-run and PATHS; remove them" in answer.err
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(reconcile: Cli) -> None:

@@ -147,7 +147,7 @@ def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     untrained = reconcile("resolve", "adder")
     assert untrained.status == 1
-    assert "nothing serves adder: it was never applied; run reconcile apply first" in untrained.err
+    assert "adder has no serving generation: it was never applied; run reconcile apply" in untrained.err
     reconcile("apply", "--yes", "--no-wait")
     assert "none of its generations has been promoted yet" in reconcile("resolve", "adder").err
     reconcile("wait")
@@ -159,8 +159,8 @@ def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:
     assert document["models"][0]["remote"] == remote
     nobody = reconcile("resolve", "nobody")
     assert nobody.status == 1
-    assert "neither a manifest nor specs/reconcile.lock.json knows that name; the names are: adder" in nobody.err
-    assert "knows that name; did you mean adder?" in reconcile("resolve", "ader").err
+    assert "no manifest and no model in specs/reconcile.lock.json has this name; known names: adder" in nobody.err
+    assert "has this name; did you mean adder?" in reconcile("resolve", "ader").err
 
 
 def test_no_target_names_the_way_out(reconcile: Cli) -> None:

@@ -179,12 +179,12 @@ def test_values_that_no_service_takes_are_wrong_usage(adder: Cli, arguments: tup
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [
-        ((), b"", "the prompt is empty; give a text, or write one to standard input"),
-        ((), b"\n", "the prompt is empty; give a text, or write one to standard input"),
-        (("",), b"", "the prompt is empty; give a text, or write one to standard input"),
-        ((), b"ab\xff", "the prompt on standard input is no UTF-8: byte 2 is odd; convert it to UTF-8"),
-        (("\udcff",), b"", "the prompt is no Unicode text; write it in UTF-8"),
-        (("-", "-"), b"7", "standard input cannot be both the prompt and a manifest; give the prompt as TEXT"),
+        ((), b"", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
+        ((), b"\n", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
+        (("",), b"", "the prompt is empty; pass TEXT, or write the prompt to standard input"),
+        ((), b"ab\xff", "the prompt on standard input is not UTF-8: invalid byte at position 2; convert it to UTF-8"),
+        (("\udcff",), b"", "the prompt is not Unicode text; write it in UTF-8"),
+        (("-", "-"), b"7", "standard input cannot be both the prompt and a manifest; pass the prompt as TEXT"),
     ],
 )
 def test_a_prompt_that_is_none(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
@@ -198,14 +198,14 @@ def test_standard_input_that_is_closed_is_empty(adder: Cli) -> None:
         ["/bin/sh", "-c", command, sys.executable], cwd=adder.folder, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (64, "")
-    assert ended.stderr == "Error: the prompt is empty; give a text, or write one to standard input\n"
+    assert ended.stderr == "Error: the prompt is empty; pass TEXT, or write the prompt to standard input\n"
 
 
 def test_a_name_that_nobody_knows(adder: Cli) -> None:
     answer = adder("prompt", "addr", "7")
     assert answer.status == 1
     assert answer.err == (
-        "Error: nothing serves addr: neither a manifest nor specs/reconcile.lock.json knows that name; did you mean"
+        "Error: addr not found: no manifest and no model in specs/reconcile.lock.json has this name; did you mean"
         " adder?\n"
     )
 
@@ -215,7 +215,7 @@ def test_a_manifest_that_was_never_applied(adder: Cli) -> None:
     answer = adder("prompt", "other", "7")
     assert (answer.status, answer.err) == (
         1,
-        "Error: nothing serves other: it was never applied; run reconcile apply first\n",
+        "Error: other has no serving generation: it was never applied; run reconcile apply\n",
     )
 
 
@@ -227,11 +227,11 @@ def test_nothing_serves_while_the_first_generation_trains(reconcile: Cli) -> Non
     answer = reconcile(*ADDER, "7")
     assert answer.status == 1
     assert answer.err == (
-        "Error: nothing serves adder: none of its generations has been promoted yet; run reconcile apply first\n"
+        "Error: adder has no serving generation: none of its generations has been promoted yet; run reconcile apply\n"
     )
     answer = reconcile(*ADDER, "7", "--generation", key)
     assert answer.status == 1
-    assert answer.err == (f"Error: {key} cannot be asked: it was recorded as CREATING; reconcile wait waits for it\n")
+    assert answer.err == (f"Error: {key} is not ready: it was recorded as CREATING; run reconcile wait\n")
 
 
 def test_a_generation_that_was_rolled_back(adder: Cli) -> None:
@@ -244,7 +244,8 @@ def test_a_generation_that_was_rolled_back(adder: Cli) -> None:
     answer = adder(*ADDER, "7")
     assert answer.status == 1
     assert answer.err == (
-        f"Error: nothing serves adder: {key} was rolled back; reconcile promote adder lets it serve again\n"
+        f"Error: adder has no serving generation: {key} was rolled back; run reconcile promote adder"
+        " to promote it again\n"
     )
     assert adder(*ADDER, "7", "--temperature", "0", "--generation", key).out == "8\n"
 
@@ -252,19 +253,19 @@ def test_a_generation_that_was_rolled_back(adder: Cli) -> None:
 @pytest.mark.parametrize(
     ("state", "remedy"),
     [
-        ("MISSING", "run reconcile apply to make it anew"),
-        ("FAILED", "see reconcile status; --generation asks another one of adder"),
+        ("MISSING", "run reconcile apply to train it again"),
+        ("FAILED", "see reconcile status; name another generation of adder with --generation"),
     ],
 )
 def test_a_generation_that_is_not_ready(adder: Cli, state: str, remedy: str) -> None:
     edit(adder, state=state)
     answer = adder(*ADDER, "7")
     assert answer.status == 1
-    assert answer.err == f"Error: {key_of(adder)} cannot be asked: it was recorded as {state}; {remedy}\n"
+    assert answer.err == f"Error: {key_of(adder)} is not ready: it was recorded as {state}; {remedy}\n"
 
 
 @pytest.mark.parametrize(
-    ("asked", "remedy"), [("adder-zzzzzzzz", "the recorded ones are: {key}"), ("{key}x", "did you mean {key}?")]
+    ("asked", "remedy"), [("adder-zzzzzzzz", "recorded generations: {key}"), ("{key}x", "did you mean {key}?")]
 )
 def test_a_generation_that_was_never_recorded(adder: Cli, asked: str, remedy: str) -> None:
     key = key_of(adder)
@@ -280,8 +281,7 @@ def test_a_model_that_was_deleted_by_hand(adder: Cli) -> None:
     answer = adder(*ADDER, "7")
     assert (answer.status, answer.out) == (1, "")
     assert answer.err == (
-        f"Error: {key} is gone from the service: it knows no tunedModels/{key}; was it deleted by hand? reconcile"
-        " apply trains it again\n"
+        f"Error: {key} is gone: the service has no tunedModels/{key}; run reconcile apply to train it again\n"
     )
 
 
@@ -300,8 +300,8 @@ def test_the_generations_own_preamble_is_put_before_the_prompt(reconcile: Cli) -
     assert (document["preamble"], document["text"]) == ("after ", "7")
     assert document["candidates"] == [{"text": "8"}], "the whole input of a training example is answered exactly"
     assert answer.err.splitlines()[0] == (
-        f"warning: specs/adder.yaml:3:18: spec.dataset.preamble: is not the one that {document['key']} was trained"
-        " with, which is put before the prompt here; reconcile apply trains with the new one"
+        f"warning: specs/adder.yaml:3:18: spec.dataset.preamble: differs from the preamble that {document['key']}"
+        " was trained with, which precedes the prompt; run reconcile apply to train with the new preamble"
     )
 
 
@@ -395,8 +395,8 @@ def test_a_model_without_an_endpoint_is_told(reconcile: Cli, vertex: World) -> N
 
     assert answer.status == 1
     assert answer.err == (
-        f"Error: {generation['key']} has no endpoint that could be asked: specs/reconcile.vertex.lock.json records"
-        " none; deploy its model to an endpoint in Vertex AI; the next reconcile apply records that\n"
+        f"Error: {generation['key']} has no endpoint in specs/reconcile.vertex.lock.json; deploy"
+        " its model to an endpoint in Vertex AI, and run reconcile apply to record the endpoint\n"
     )
     assert len(vertex.lines) == asked
 
@@ -406,8 +406,8 @@ def test_an_endpoint_that_is_gone_is_told(reconcile: Cli, vertex: World) -> None
     vertex.front = refusing(refusal(404, "NOT_FOUND", "Endpoint not found."), prefix)
     answer = ask(reconcile, "7")
     assert answer.status == 1
-    assert "is gone from the service: it knows no projects/my-project/" in answer.err
-    assert answer.err.endswith("was it deleted by hand? reconcile apply trains it again\n")
+    assert "is gone: the service has no projects/my-project/" in answer.err
+    assert answer.err.endswith("run reconcile apply to train it again\n")
 
 
 def test_who_may_not_ask_is_told(reconcile: Cli, vertex: World) -> None:

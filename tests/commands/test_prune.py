@@ -141,12 +141,12 @@ def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> 
     kept = reconcile("prune", "--yes", "-v")
     assert (kept.status, kept.out) == (0, "Nothing was deleted.\n")
     shown = reconcile("prune", "--dry-run", "--unprotect", "adder")
-    assert "Note: adder is protected no longer\n" in shown.out
+    assert "Note: adder is no longer protected\n" in shown.out
     assert reconcile.lock["adder"]["protect"] is True
 
     ran = reconcile("prune", "--unprotect", "adder", "--yes")
     assert ran.status == 0
-    assert ran.out.endswith("Note: adder is protected no longer\n")
+    assert ran.out.endswith("Note: adder is no longer protected\n")
     assert reconcile.lock == {}
 
 
@@ -154,16 +154,16 @@ def test_lifting_a_protection_is_recorded_also_where_nothing_is_to_be_deleted(re
     trained(reconcile, 1, more="  lifecycle: {protect: true}\n")
     reconcile.manifest("adder", epochs=1)
     ran = reconcile("prune", "--unprotect", "adder", "--yes")
-    assert (ran.status, ran.out) == (0, "Nothing was deleted.\nNote: adder is protected no longer\n")
+    assert (ran.status, ran.out) == (0, "Nothing was deleted.\nNote: adder is no longer protected\n")
     assert "protect" not in reconcile.lock["adder"]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ader", "records no model of that name; did you mean adder?"),
-        ("nothing", "records no model of that name; see what specs/reconcile.lock.json records: reconcile status"),
-        ("adder", "does not record it as protected; leave it out"),
+        ("ader", "not found in specs/reconcile.lock.json; did you mean adder?"),
+        ("nothing", "not found in specs/reconcile.lock.json; run reconcile status to list the recorded models"),
+        ("adder", "does not record it as protected; remove the option"),
     ],
 )
 def test_only_what_is_protected_can_be_unprotected(reconcile: Cli, name: str, message: str) -> None:
@@ -180,7 +180,7 @@ def test_unprotecting_needs_the_whole_root(reconcile: Cli) -> None:
     refused = reconcile("prune", "specs/words.yaml", "--unprotect", "adder")
     assert (refused.status, refused.err) == (
         64,
-        "Error: --unprotect adder: its manifest may be elsewhere, and protect it; name the whole of specs\n",
+        "Error: --unprotect adder: a manifest outside these paths may protect it; name the whole root specs\n",
     )
 
 
@@ -204,7 +204,7 @@ def test_only_what_is_old_enough_is_deleted(reconcile: Cli, age: str, gone: int)
 def test_an_age_is_written_in_days_hours_and_minutes(reconcile: Cli, age: str) -> None:
     refused = reconcile("prune", "--older-than", age)
     assert refused.status == 64
-    assert f"{age!r} is no age; write it like 14d, 36h or 1d12h." in refused.err
+    assert f"invalid age {age!r}: expected a value like 14d, 36h or 1d12h." in refused.err
 
 
 def test_of_another_branchs_candidates_only_old_ones_go(reconcile: Cli) -> None:
@@ -246,7 +246,7 @@ def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: 
         refused = reconcile(*command)
         assert refused.status == 1
         assert "reconcile.old.lock.json: invalid JSON" in refused.err
-        assert refused.err.endswith("; nobody knows what it relies on, so nothing is deleted\n")
+        assert refused.err.endswith("; nothing is deleted, because the models that it relies on are unknown\n")
     assert len(keys(reconcile, "adder", "ACTIVE")) == 3
 
 
@@ -258,7 +258,7 @@ def test_a_target_file_of_the_root_that_cannot_be_read_stops_everything(reconcil
     refused = reconcile("prune", "--yes")
     assert refused.status == 1
     assert "reconcile.prod.yaml:" in refused.err
-    assert "nobody knows what its lockfile relies on, so nothing is deleted" in refused.err
+    assert "fix the target file: nothing is deleted, because the models that it relies on are unknown" in refused.err
 
 
 def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
@@ -306,5 +306,5 @@ def test_apply_deletes_nothing_in_a_run_that_only_trains(reconcile: Cli) -> None
     refused = reconcile("apply", "--prune", "--train-only", "--yes")
     assert (refused.status, refused.err) == (
         64,
-        "Error: --train-only deletes nothing, which --prune asks for; leave one of them out\n",
+        "Error: --train-only excludes --prune; remove one of them\n",
     )

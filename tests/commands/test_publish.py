@@ -304,7 +304,7 @@ def test_who_loses_again_and_again_gives_up() -> None:
     ours = lock(words=served(K1))
     store = Contested(*[text_of(ours)] * 9)
     assert str(failure(lambda: publisher(store).publish(ours))) == (
-        "serving.json cannot be written: 5 times in a row another run was faster; run the command again"
+        "serving.json cannot be written: other runs wrote it 5 times in a row; run the command again"
     )
 
 

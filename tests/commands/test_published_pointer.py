@@ -229,7 +229,7 @@ def test_a_bucket_that_may_not_be_written_is_told_after_serving_moved(reconcile:
 
     assert answer.status == 3
     assert f"Error: the published pointer {ADDRESS} cannot be saved: " in answer.err
-    assert answer.err.endswith(f"; {first} serves by the lockfile, and the next apply tries again\n")
+    assert answer.err.endswith(f"; the lockfile records {first} as serving, and the next apply publishes it\n")
     assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
     assert keys(stored(bucket)) == {"adder": second}
     bucket.front = lambda app: app
@@ -251,8 +251,8 @@ def test_who_is_interrupted_while_publishing_is_told_what_serves(
     _out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.endswith(
-        f"Error: interrupted; specs/reconcile.vertex.lock.json may say already that {first} serves adder; see"
-        " reconcile resolve adder; the next apply tells applications what serves\n"
+        f"Error: interrupted; specs/reconcile.vertex.lock.json may already record {first} as the serving"
+        " generation of adder; see reconcile resolve adder; the next apply publishes the serving generation\n"
     )
     assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
     bucket.front = lambda app: app

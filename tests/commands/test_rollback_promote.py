@@ -210,8 +210,8 @@ def test_what_no_longer_exists_is_recorded_and_the_others_are_named(
 
     assert answer.status == 1
     assert answer.err == (
-        f"Error: {second} cannot serve: the service shows it no more, which is recorded; name another one with --to: "
-        f"{first}\n"
+        f"Error: {second} cannot serve: the service no longer has it, which is now recorded; name another one with"
+        f" --to: {first}\n"
     )
     assert serving(reconcile, "gl") == third
     assert recorded(reconcile, second, "gl")["state"] == "MISSING"
@@ -234,7 +234,7 @@ def test_what_serves_already_is_asked_for_too_and_told_when_it_is_gone(reconcile
         answer = reconcile("promote", "adder", *arguments, "--target", "gl")
         assert (answer.status, answer.out) == (1, "")
         assert answer.err == (
-            f"Error: {second} cannot serve: the service shows it no more, which is recorded; name another one with"
+            f"Error: {second} cannot serve: the service no longer has it, which is now recorded; name another one with"
             f" --to: {first}\n"
         )
         assert recorded(reconcile, second, "gl")["state"] == "MISSING"
@@ -246,7 +246,7 @@ def test_what_is_not_ready_at_the_service_does_not_serve(reconcile: Cli, world: 
     created = recorded(reconcile, first, "gl")["createTime"]
     world.front = showing(first, lambda model: {**model, "state": "FAILED", "createTime": created})
     assert refused(reconcile, "rollback", "adder", *WHY, target="gl") == (
-        f"Error: {first} cannot serve: the service shows it as FAILED; no other one could serve; change the manifest"
+        f"Error: {first} cannot serve: the service reports it as FAILED; no other one could serve; change the manifest"
         " and run reconcile apply\n"
     )
 
@@ -270,8 +270,8 @@ def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> No
     file.write_text(file.read_text() + "  lifecycle: {suspend: true}\n")
     for command in (["rollback", "adder", *WHY], ["promote", "adder"]):
         assert refused(reconcile, *command) == (
-            "Error: adder is suspended, and what serves stays: spec.lifecycle.suspend in specs/adder.yaml blocks every "
-            "write; take it out first\n"
+            "Error: adder is suspended, and its serving generation is not changed; remove spec.lifecycle.suspend in "
+            "specs/adder.yaml\n"
         )
 
 
@@ -290,8 +290,8 @@ def test_paths_that_may_not_be_all_there_is_are_not_enough_for_an_orphan(reconci
         version(reconcile, epochs)
     reconcile.manifest("other")
     assert refused(reconcile, "rollback", "adder", "specs/other.yaml", *WHY, status=64) == (
-        "Error: no manifest adder is in these paths, and there may be one elsewhere; add the path of its manifest; or, "
-        "if it has none any more, name the whole of specs\n"
+        "Error: no manifest adder in these paths; other paths may have one; add the path of its manifest, or, if "
+        "it has none, name the whole root specs\n"
     )
 
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
         assert "nothing serves other: it was never applied; run reconcile apply first" in refused(
             reconcile, *command, "other"
         )
-        assert "knows that name; did you mean adder?" in refused(reconcile, *command, "ader")
+        assert "has this name; did you mean adder?" in refused(reconcile, *command, "ader")
         assert "adder has no recorded generation adder-x; name one with --to; the recorded ones are: " in refused(
             reconcile, *command, "adder", "--to", "adder-x"
         )
@@ -329,13 +329,13 @@ def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
-        ("", "it is blank; say why, for whoever reads the lockfile."),
-        ("  ", "it is blank; say why, for whoever reads the lockfile."),
+        ("", "the reason is blank; state it for readers of the lockfile."),
+        ("  ", "the reason is blank; state it for readers of the lockfile."),
         ("x" * 501, "it has 501 characters; use at most 500."),
-        ("one\ntwo", "it is more than one line of text; leave line breaks and control characters out."),
-        ("one\u2028two", "it is more than one line of text"),
-        ("\x1b[31mred", "it is more than one line of text"),
-        ("half \udc80", "it is more than one line of text"),
+        ("one\ntwo", "the reason has line breaks or control characters; write it on one line."),
+        ("one\u2028two", "the reason has line breaks or control characters"),
+        ("\x1b[31mred", "the reason has line breaks or control characters"),
+        ("half \udc80", "the reason has line breaks or control characters"),
     ],
 )
 def test_a_reason_is_one_line(reconcile: Cli, reason: str, message: str) -> None:

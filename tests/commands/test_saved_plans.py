@@ -35,7 +35,7 @@ def stale(reconcile: Cli, *reasons: str) -> None:
     lock = reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b""
     models = reconcile("plan", "--format", "json").document
     done = reconcile("apply", "plan.json", "--yes")
-    assert (done.status, done.err) == (1, f"{STALE}{'; '.join(reasons)}; plan again, and look at that\n")
+    assert (done.status, done.err) == (1, f"{STALE}{'; '.join(reasons)}; plan again and review the plan\n")
     assert (reconcile.lock_file.read_bytes() if reconcile.lock_file.exists() else b"") == lock
     assert reconcile("plan", "--format", "json").document == models
 
@@ -257,28 +257,25 @@ def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["specs"], "plan.json is a plan, which stands alone; name either it or manifests"),
+        (["specs"], "plan.json is a saved plan, which excludes other paths; name the plan or the manifests"),
         (
             ["--only", "adder"],
             (
-                "plan.json says already which target and manifests it is about;"
-                " leave out -l, --only and --exclude, and any target but default"
+                "plan.json already selects a target and manifests;"
+                " remove -l, --only and --exclude, and any target except default"
             ),
         ),
         (
             ["--target", "other"],
             (
-                "plan.json says already which target and manifests it is about;"
-                " leave out -l, --only and --exclude, and any target but default"
+                "plan.json already selects a target and manifests;"
+                " remove -l, --only and --exclude, and any target except default"
             ),
         ),
         *(
             (
                 [*asked, "--yes"],
-                (
-                    "plan.json says already what is to be done;"
-                    " leave out --locked, --train-only, --prune, --retry and --replace"
-                ),
+                ("plan.json already decides what to do; remove --locked, --train-only, --prune, --retry and --replace"),
             )
             for asked in (["--locked"], ["--train-only"], ["--retry", "adder"], ["--replace", "adder"])
         ),
@@ -319,7 +316,7 @@ def test_nothing_else_can_be_asked_for(reconcile: Cli, arguments: list[str], mes
             1,
             (
                 "plan.json is stale, and nothing was changed: it was made by reconcile 0.0.1, and this is"
-                f" {__version__}; plan again, and look at that"
+                f" {__version__}; plan again and review the plan"
             ),
         ),
     ],
@@ -353,10 +350,10 @@ def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
         (["specs"], "--out specs: cannot be written; name a file in an existing, writable"),
         (["plan.yaml"], "--out plan.yaml: .yaml is the extension of manifests; name a file with .json"),
         (["specs/adder.csv"], "--out specs/adder.csv: the existing file is not a plan; name another file"),
-        (["plan.json", "--offline"], "--offline asks no service, so there is nothing that --out could save; leave one"),
+        (["plan.json", "--offline"], "--out needs a plan from the live state, which --offline does not read; remove"),
         (
             ["p.json", "--report", "./p.json"],
-            "--out p.json and --report ./p.json are one file; name two files, or leave",
+            "--out p.json and --report ./p.json are the same file; name two files",
         ),
     ],
 )
@@ -387,5 +384,5 @@ def test_a_plan_that_was_saved_from_elsewhere_is_refused(reconcile: Cli, tmp_pat
     done = reconcile("apply", str(file))
     assert done.status == 1
     assert done.err == (
-        f"Error: {file} is stale, and nothing was changed: specs does not exist; plan again, and look at that\n"
+        f"Error: {file} is stale, and nothing was changed: specs does not exist; plan again and review the plan\n"
     )

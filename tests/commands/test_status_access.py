@@ -123,14 +123,14 @@ def test_nobody_is_asked_before_anything_is_recorded(reconcile: Cli) -> None:
 def test_an_address_that_is_none_is_wrong_usage(reconcile: Cli, address: str) -> None:
     answer = reconcile("status", "--access", address)
     assert answer.status == 64
-    assert f"Error: Invalid value for '--access': {address!r} is no e-mail address; write it like" in answer.err
+    assert f"Error: Invalid value for '--access': invalid email address {address!r}: expected" in answer.err
 
 
 def test_on_vertex_ai_iam_is_named(reconcile: Cli, world: World) -> None:
     answer = reconcile("status", "--access", ADA, "--target", "vertex")
     assert answer.status == 64
     assert answer.err == (
-        "Error: --access: Vertex AI knows no permissions of single models; IAM says who may use them; see gcloud"
+        "Error: --access is not supported: in Vertex AI, IAM grants access to all models of a project; see gcloud"
         " projects get-iam-policy my-project\n"
     )
     assert world.lines == []

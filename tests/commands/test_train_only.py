@@ -96,4 +96,4 @@ def test_it_contradicts_locked(reconcile: Cli) -> None:
     answer = reconcile("apply", "--yes", "--train-only", "--locked")
 
     assert answer.status == 64
-    assert answer.err == ("Error: --locked forbids training, and --train-only all else; leave one of them out\n")
+    assert answer.err == ("Error: --locked excludes --train-only; remove one of them\n")

@@ -84,7 +84,7 @@ def test_a_token_that_expires_while_we_wait(reconcile: Cli, slow: World) -> None
     assert answer.status == 3
     assert "adder  training started: adder-" in answer.err
     assert "log in with `gcloud auth application-default login" in answer.err
-    assert answer.err.endswith("; the trainings go on, and reconcile wait resumes the waiting\n")
+    assert answer.err.endswith("; the trainings continue: run reconcile wait to wait for them\n")
     assert states(reconcile) == ["CREATING"]
     goes_on(reconcile, slow)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.commands._github_runner import Defused
+from reconciler.commands._github_actions import Defused
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.plan_and_result import plan_document, validation_document

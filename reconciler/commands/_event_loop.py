@@ -1,4 +1,4 @@
-"""Running coroutines until somebody interrupts."""
+"""Run coroutines until a signal interrupts them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _T = TypeVar("_T")
 
 
 class EventLoop(AbstractContextManager["EventLoop"]):
-    """Runs coroutines one after another in one event loop, so that people can be asked in between.
+    """Runs coroutines one after another in one event loop, with prompts for the user between them.
 
-    SIGINT and SIGTERM cancel what runs, and it cleans up.
+    SIGINT and SIGTERM cancel the running coroutine, which then cleans up.
     """
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class EventLoop(AbstractContextManager["EventLoop"]):
         self._runner.__exit__(kind, error, trace)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of a coroutine; raises KeyboardInterrupt when a signal ended it."""
+        """Return the result of a coroutine; raise KeyboardInterrupt when a signal canceled it."""
         try:
-            return self._runner.run(_terminable(work))
+            return self._runner.run(_with_sigterm(work))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
 
-async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
-    """Let SIGTERM do what asyncio's runner lets SIGINT do; other threads than the first get no signals."""
+async def _with_sigterm(work: Coroutine[Any, Any, _T]) -> _T:
+    """Make SIGTERM cancel the coroutine as asyncio's runner makes SIGINT do; only the main thread gets signals."""
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("a coroutine runs in a task")
@@ -49,7 +49,7 @@ async def _terminable(work: Coroutine[Any, Any, _T]) -> _T:
         task.cancel()
         loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits for the network
 
-    # The loop's own handlers run when the loop does; this one also while the lockfile is saved, which blocks the loop.
+    # asyncio's own handlers run only when the loop does. This one also runs while a save of the lockfile blocks it.
     try:
         before = signal.signal(signal.SIGTERM, cancel)
     except ValueError:

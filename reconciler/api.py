@@ -1,0 +1,143 @@
+"""The Python API, which ``reconciler`` exports: load a project, plan, and apply the plan.
+
+The functions run the code of the commands, without output and without prompts. They use an event loop of their own:
+call them from a thread in which no event loop is running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from reconciler.commands import apply as apply_command
+from reconciler.commands import plan as plan_command
+from reconciler.commands._project import CommandInput, Project, open_project
+from reconciler.commands._saved_plan import SavedPlan, saved_document
+from reconciler.commands.resolve import resolve_serving
+from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, StalePlan
+from reconciler.domain.plan import Action, Kind, Reason, Request
+from reconciler.engine.apply import Options
+from reconciler.environment import Environment
+from reconciler.planning.events import Event, EventSink
+
+__all__ = [
+    "Action",
+    "ExitStatus",
+    "InvalidInput",
+    "Kind",
+    "Problem",
+    "Project",
+    "ProjectPlan",
+    "Reason",
+    "ReconcileError",
+    "Result",
+    "StalePlan",
+    "apply",
+    "load",
+    "plan",
+    "resolve",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPlan:
+    """What :func:`apply` would do about a project. The package exports it as ``reconciler.Plan``.
+
+    Attributes:
+        project: The project, with its data sets as they were planned.
+        actions: One or more actions for each manifest, those that change nothing included.
+        changes: Whether an action changes something.
+        document: The Plan document, as ``reconcile plan --format json`` prints it.
+    """
+
+    project: Project
+    actions: tuple[Action, ...]
+    changes: bool
+    document: Mapping[str, Any] = field(repr=False)
+    saved: Mapping[str, Any] = field(repr=False)
+    """The saved plan, as ``reconcile plan --out`` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        exit_status: The status with which ``reconcile apply`` would exit; ``ExitStatus.OK`` means success.
+        document: The Result document, as ``reconcile apply --format json`` prints it.
+    """
+
+    exit_status: ExitStatus
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything is done, and nothing is held."""
+        return self.exit_status is ExitStatus.OK
+
+
+def load(path: str | Path = ".", target: str = "default") -> Project:
+    """Read and check the manifests in a directory, their target and its lockfile.
+
+    Raises:
+        InvalidInput: for invalid manifests, with every problem in ``problems``.
+        ReconcileError: when there is no such target, or the lockfile cannot be read.
+    """
+    return open_project(Environment(), CommandInput(paths=(str(path),), target=target))
+
+
+def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] = ()) -> ProjectPlan:
+    """Compare the project with the live and the recorded state. Changes nothing.
+
+    ``retry`` and ``replace`` name models to train again, like the options of ``reconcile plan``.
+
+    Raises:
+        ReconcileError: when the service cannot be reached or refuses, or a name is unknown.
+    """
+    request = plan_command.complete_request(Request(frozenset(retry), frozenset(replace)), project)
+    project, _, planned = plan_command.observe_and_plan(project.reread_lock(), request, progress=False)
+    document = plan_command.document_of(project, planned)
+    saved = saved_document(request, project, document)
+    return ProjectPlan(project, planned.actions, planned.changes, document, saved)
+
+
+def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = None) -> Result:
+    """Carry out exactly this plan, and wait for its trainings, at most for ``timeout``.
+
+    Failed trainings and held actions do not raise: see :attr:`Result.exit_status`.
+
+    Raises:
+        StalePlan: when the manifests, the lockfile or the live state have changed since the plan; nothing is changed.
+        ReconcileError: when the service cannot be reached or refuses.
+    """
+    result = apply_command.apply(
+        plan.project.session.environment,
+        plan.project.input,
+        Options(wait=wait, timeout=timeout),
+        locked=False,
+        approve=lambda _document, _warnings: True,
+        progress=lambda _document: _no_progress(),
+        saved=SavedPlan("the plan", dict(plan.saved)),
+    )
+    return Result(result.exit_status, result.document)
+
+
+def resolve(project: Project, name: str) -> str:
+    """Return the remote name of the serving generation of a manifest, according to the lockfile.
+
+    Raises:
+        ReconcileError: when there is no serving generation, or it is not ready.
+    """
+    return resolve_serving(project.reread_lock(), name).remote
+
+
+@contextmanager
+def _no_progress() -> Iterator[EventSink]:
+    def ignore(_event: Event) -> None:
+        """Show nothing."""
+
+    yield ignore

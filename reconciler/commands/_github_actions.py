@@ -1,0 +1,145 @@
+"""GitHub Actions: annotations, the step summary, and streams on which no other text is a workflow command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from reconciler.reports.text.escape import encodable
+
+if TYPE_CHECKING:
+    from reconciler.domain.errors import Problem
+    from reconciler.reports.documents.plan_and_result import Document
+    from reconciler.reports.github_annotations import Annotation
+
+# The imports in functions are slow, and needed on GitHub Actions only.
+
+_SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check"})
+"""Kinds of documents that become annotations and a summary."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """Collects annotations until the command ends, and adds documents to the summary of the step.
+
+    ``summary`` is the file of the step's summary, empty if there is none.
+    """
+
+    cwd: Path
+    summary: str = ""
+    _annotations: list[Annotation] = field(default_factory=list)
+
+    def add_document(self, document: Document) -> str:
+        """Add a document; return why its summary could not be written, or an empty text."""
+        from reconciler.reports.github_annotations import annotated
+
+        if document["kind"] not in _SUMMARIZED:
+            return ""
+        self._annotations += annotated(document, self._repository_path)
+        return self._summarize(document) if self.summary else ""
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Add problems of the input."""
+        from reconciler.reports.documents.plan_and_result import validation_document
+        from reconciler.reports.github_annotations import annotated
+
+        self._annotations += annotated(validation_document(problems, 0, 0), self._repository_path)
+
+    def add_error(self, message: str) -> None:
+        """Add the error that ended the command."""
+        from reconciler.reports.github_annotations import Annotation
+
+        self._annotations.append(Annotation("error", message, title="reconcile"))
+
+    def commands(self) -> Iterator[str]:
+        """Return the workflow commands for the annotations."""
+        from reconciler.reports.github_annotations import commands
+
+        return commands(self._annotations)
+
+    def _repository_path(self, file: str) -> str:
+        """Return a path from the top of the repository, which annotations need."""
+        from reconciler.manifests.paths import repository_of
+
+        path = self.cwd / file
+        folder = path.parent.resolve()
+        top = repository_of(folder)
+        return (folder / path.name).relative_to(top).as_posix() if (top / ".git").exists() else file
+
+    def _summarize(self, document: Document) -> str:
+        from reconciler.reports.github_annotations import SUMMARY
+        from reconciler.reports.markdown import Limit, markdown
+
+        path = Path(self.summary)
+        try:
+            used = path.stat().st_size if path.exists() else 0
+            limit = Limit(SUMMARY.size - used - 1, SUMMARY.measure, SUMMARY.holder)
+            text = ("\n" if used else "") + markdown(document, limit)
+            if SUMMARY.measure(text) + used > SUMMARY.size:
+                return "the summary of this step is full; the result of this command is not in it"
+            with path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+        except OSError as error:
+            return f"the summary of this step cannot be written: {error.strerror}"
+        return ""
+
+
+_CURRENT: ContextVar[Runner | None] = ContextVar("runner", default=None)
+
+
+def current_runner() -> Runner | None:
+    """Return the runner of this command, or ``None`` outside GitHub Actions."""
+    return _CURRENT.get()
+
+
+class Defused:
+    """A stream on which no text is a workflow command; write our own commands to ``stream`` directly."""
+
+    buffer = None
+    """Absent, so that no text bypasses this stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write a text; a command that is completed by it is found too, if it began earlier on the line."""
+        from reconciler.reports.github_annotations import defused
+
+        whole = defused(self._line + text)
+        self.stream.write(whole[len(self._line) :])
+        self._line = whole[max(whole.rfind("\n"), whole.rfind("\r")) + 1 :]
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write the lines."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def github_actions(environ: Mapping[str, str], cwd: Path | None) -> Iterator[None]:
+    """On GitHub Actions, disarm workflow commands in the output, and print annotations at the end."""
+    if environ.get("GITHUB_ACTIONS") != "true":
+        yield
+        return
+    streams = sys.stdout, sys.stderr
+    runner = Runner(cwd or Path(), environ.get("GITHUB_STEP_SUMMARY", ""))
+    token = _CURRENT.set(runner)
+    sys.stdout, sys.stderr = (cast("TextIO", Defused(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        _CURRENT.reset(token)
+        with suppress(OSError):
+            sys.stderr.writelines(f"{encodable(line, sys.stderr.encoding)}\n" for line in runner.commands())
+            sys.stderr.flush()

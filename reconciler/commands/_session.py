@@ -1,0 +1,146 @@
+"""The session of a command: its environment, its target, and connections to service, storage and lockfiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Target
+from reconciler.environment import Environment
+from reconciler.manifests.discovery import Root, target_files
+from reconciler.manifests.target import read_target
+from reconciler.providers import registry
+from reconciler.state.lock_store import LockFile, RedactedLockStore
+from reconciler.state.lockfile import loads
+
+if TYPE_CHECKING:
+    from reconciler.commands._event_loop import EventLoop
+    from reconciler.domain.ports import LockStore
+    from reconciler.manifests.workspace import Workspace
+    from reconciler.providers.google.storage import Storage
+    from reconciler.providers.registry import Service
+
+
+_T = TypeVar("_T")
+
+_RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL")
+"""Variables with which CI systems name a run."""
+_DELETES_NOTHING = "nothing is deleted, because the models that it relies on are unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One target, and how a command reaches it.
+
+    ``allow_endpoints`` are hosts that credentials may be sent to, besides ``*.googleapis.com`` and this machine.
+    """
+
+    environment: Environment
+    workspace: Workspace
+    allow_endpoints: frozenset[str]
+
+    @property
+    def target(self) -> Target:
+        """The target that the command works on."""
+        return self.workspace.target
+
+    def connect(self) -> Service:
+        """Return a client of the target's service, an async context manager."""
+        return registry.connect(self.environment, self.target, self.workspace.root, self.allow_endpoints)
+
+    def connect_storage(self) -> Storage:
+        """Return a client of Cloud Storage, an async context manager."""
+        return registry.connect_storage(self.environment, self.target, self.allow_endpoints)
+
+    def event_loop(self) -> EventLoop:
+        """Return an event loop, a context manager; asyncio is imported only by commands that need it."""
+        from reconciler.commands._event_loop import EventLoop
+
+        return EventLoop()
+
+    def query(self, work: Callable[[Service], Awaitable[_T]]) -> _T:
+        """Return what ``work`` returns for a client, in an event loop of its own."""
+
+        async def connected() -> _T:
+            async with self.connect() as service:
+                return await work(service)
+
+        with self.event_loop() as loop:
+            return loop.run(connected())
+
+    def lock_store(self) -> LockStore:
+        """Return the store of the target's lockfile: beside the target file, or in a bucket."""
+        address = self.target.lock
+        store = self.object_store(address, "the lockfile") if address else LockFile(self.workspace.lockfile)
+        return store if self.target.show_examples else RedactedLockStore(store)
+
+    def object_store(self, address: str, called: str) -> LockStore:
+        """Return a store for the text at a ``gs://`` address; messages call it ``called``."""
+        from reconciler.providers.google.bucket_lock import BucketLock
+
+        return BucketLock(
+            address,
+            self.connect_storage,
+            clock=self.environment.clock,
+            sleep=self.environment.sleeper,
+            holder=self._lease_holder(),
+            called=called,
+        )
+
+    def _lease_holder(self) -> str:
+        """Name this run for users who find its lease."""
+        import socket
+
+        environ = self.environment.environ
+        run = [environ[name] for name in _RUN_VARIABLES if environ.get(name)]
+        return " ".join([f"process {os.getpid()} on {socket.gethostname()}", *run])
+
+    def readable_locks(self) -> Iterator[Lock]:
+        """Yield the lockfiles of the other targets beside this one; skip those that cannot be read."""
+        for path in self._sibling_lockfiles():
+            try:
+                text = LockFile(path).read()
+                yield Lock() if text is None else loads(text, path.name)
+            except ReconcileError:
+                continue  # reported by the commands for that target
+
+    def all_locks(self) -> tuple[Lock, ...]:
+        """Return the lockfiles of all other targets of the root, in files and in buckets.
+
+        Raises:
+            ReconcileError: when a lockfile, or a target file that may name one, cannot be read.
+        """
+        stores = [
+            self.object_store(target.lock, "the lockfile")
+            for target in self._other_targets()
+            if target.lock and target.lock != self.target.lock
+        ]
+        return tuple(_require_lock(store) for store in (*map(LockFile, self._sibling_lockfiles()), *stores))
+
+    def _sibling_lockfiles(self) -> list[Path]:
+        own = self.workspace.lockfile
+        return [path for path in sorted(own.parent.glob("reconcile*.lock.json")) if path != own]
+
+    def _other_targets(self) -> Iterator[Target]:
+        root = self.workspace.root
+        for file in target_files(root):
+            if file.with_suffix(".lock.json") == self.workspace.lockfile:
+                continue
+            result = read_target(Root(root, file), file.name, self.environment.environ)
+            if result.target is None:
+                raise ReconcileError(f"{result.problems[0]}", f"fix the target file: {_DELETES_NOTHING}")
+            yield result.target
+
+
+def _require_lock(store: LockStore) -> Lock:
+    try:
+        text = store.read()
+        return Lock() if text is None else loads(text, str(store.path))
+    except ReconcileError as error:
+        error.remedy = f"{error.remedy}; {_DELETES_NOTHING}"
+        raise
