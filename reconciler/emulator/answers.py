@@ -29,7 +29,7 @@ Finish = Literal["STOP", "MAX_TOKENS", "SAFETY", "OTHER"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParameters:
     """How answers are picked, and where they end: after ``max_tokens``, or before the first of the ``stops``.
 
     With a ``seed`` the same request is answered alike.
@@ -45,7 +45,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class GeneratedAnswer:
     """One answer and why it ended; the text of one that was withheld is ``None``."""
 
     text: str | None
@@ -53,10 +53,10 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GeneratedReply:
     """All answers to a prompt: as many as were wanted, or none where the prompt was blocked."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[GeneratedAnswer, ...]
 
     @property
     def blocked(self) -> bool:
@@ -78,17 +78,19 @@ def with_inherited(own: Sequence[JsonObject], inherited: Sequence[JsonObject]) -
     return [*own, *(example for example in inherited if example.get("textInput") not in known)]
 
 
-def reply_to(prompt: str, examples: Sequence[JsonObject], sampling: Sampling, random: Random) -> Reply:
+def reply_to(
+    prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random
+) -> GeneratedReply:
     """The answers of a model that knows these examples; of equally similar ones the first comes first."""
     if BLOCKED_PROMPT in prompt:
-        return Reply(())
+        return GeneratedReply(())
     withheld = next((finish for marker, finish in _WITHHELD.items() if marker in prompt), None)
     if withheld:
-        return Reply((Candidate(None, withheld),) * sampling.candidates)
-    return Reply(tuple(_ended(text, sampling) for text in _picked(prompt, examples, sampling, random)))
+        return GeneratedReply((GeneratedAnswer(None, withheld),) * sampling.candidates)
+    return GeneratedReply(tuple(_ended(text, sampling) for text in _picked(prompt, examples, sampling, random)))
 
 
-def _picked(prompt: str, examples: Sequence[JsonObject], sampling: Sampling, random: Random) -> list[str]:
+def _picked(prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random) -> list[str]:
     """As many outputs as candidates are wanted; without temperature always that of the most similar example."""
     ranked = _ranked(prompt, examples, sampling.top_k) or [(_EXACT, _UNTRAINED)]
     if sampling.temperature == 0:
@@ -122,12 +124,12 @@ def _ranked(prompt: str, examples: Sequence[JsonObject], limit: int) -> list[tup
     return [*equal, *others][:limit]
 
 
-def _ended(text: str, sampling: Sampling) -> Candidate:
+def _ended(text: str, sampling: SamplingParameters) -> GeneratedAnswer:
     stops = [text.find(stop) for stop in sampling.stops if stop and stop in text]
     text = text[: min(stops, default=None)]
     if sampling.max_tokens is None:
-        return Candidate(text, "STOP")
+        return GeneratedAnswer(text, "STOP")
     ends = [word.end() for word in itertools.islice(re.finditer(r"\S+", text), sampling.max_tokens + 1)]
     if len(ends) <= sampling.max_tokens:
-        return Candidate(text, "STOP")
-    return Candidate(text[: ends[-2]], "MAX_TOKENS")
+        return GeneratedAnswer(text, "STOP")
+    return GeneratedAnswer(text[: ends[-2]], "MAX_TOKENS")

@@ -16,14 +16,13 @@ from starlette.routing import Route
 from reconciler.domain.ports import Clock
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError, Code, json_response
-from reconciler.emulator.generativelanguage.calls import CALLS, Entry
-from reconciler.emulator.generativelanguage.catalog import Api
+from reconciler.emulator.generativelanguage.calls import CALLS
+from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.partial import parse_fields, select
-from reconciler.emulator.service import Call, Service
-from reconciler.emulator.storage.objects import Objects
+from reconciler.emulator.service import Api, ApiCall, Method, Service
 from reconciler.emulator.storage.routes import storage_routes
 from reconciler.emulator.store import Store
-from reconciler.emulator.training import DEFAULT_SETTINGS, Settings
+from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
 from reconciler.emulator.vertex.calls import VERTEX_CALLS
 from reconciler.emulator.world import load_world
 
@@ -44,7 +43,7 @@ def create_app(
     store: Path | None,
     clock: Clock,
     random: random_module.Random,
-    settings: Settings = DEFAULT_SETTINGS,
+    settings: TrainingPace = DEFAULT_PACE,
     world: Path | None = None,
 ) -> Starlette:
     """The embedded service over the SQLite file ``store`` (``None``: in memory), ready without a lifespan.
@@ -54,7 +53,7 @@ def create_app(
     be used, or the world file is malformed.
     """
     database = Store(store)
-    service = Service(database, Objects(database, store), clock, random, settings)
+    service = Service(database, ObjectStore(database, store), clock, random, settings)
     if world is not None:
         load_world(service, world)
 
@@ -75,7 +74,7 @@ def create_app(
     return app
 
 
-def _route(service: Service, api: Api, entry: Entry) -> Route:
+def _route(service: Service, api: Api, entry: Method) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             return _answer(service, api, entry, request, await _body(request))
@@ -95,10 +94,10 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _answer(service: Service, api: Api, entry: Entry, request: Request, body: bytes) -> Response:
+def _answer(service: Service, api: Api, entry: Method, request: Request, body: bytes) -> Response:
     system, parameters = _split(request)
     selection = parse_fields(system.get("fields", ""), entry.response(api))
-    call = Call(
+    call = ApiCall(
         api=api,
         path=request.path_params,
         query=decode_query(entry.query(api), parameters),

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from reconciler.domain.identity import canonical_number
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, malformed
-from reconciler.emulator.generativelanguage.messages import Field, Message, snake_case
+from reconciler.emulator.proto import Field, Message, snake_case
 
 _PREFIX = "Invalid JSON payload received. "
 _ZERO = ("int64", "0")

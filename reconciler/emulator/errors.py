@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
+
+from reconciler.emulator.proto import snake_case
 
 JsonObject = dict[str, Any]
 
@@ -91,3 +93,21 @@ def json_response(content: JsonObject, status: int = 200, headers: Mapping[str, 
     """A JSON body as Google's services send it."""
     body = json.dumps(content, separators=(",", ":"))
     return Response(body, status, {**HEADERS, **(headers or {})}, "application/json; charset=UTF-8")
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def find_violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> list[Violation]:
+    """The fields that break their rule."""
+    return [
+        Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {_shown(fields[name])}")
+        for name, (holds, rule) in rules.items()
+        if name in fields and not holds(fields[name])
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return f"{len(value)} characters long" if isinstance(value, str) else str(value)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.emulator.errors import ApiError, Code, Violation
-from reconciler.emulator.generativelanguage.messages import Message
+from reconciler.emulator.proto import Message
 
 Selection = Mapping[str, "Selection | None"]
 """The selected fields by JSON name with what is selected inside each; ``None`` selects everything."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import random
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
-from reconciler.emulator.generativelanguage.catalog import Api
+from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.partial import Selection, includes
-from reconciler.emulator.storage.objects import Objects
+from reconciler.emulator.proto import EMPTY, Message
 from reconciler.emulator.store import Store
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 1000
@@ -27,10 +27,10 @@ class Service:
     """What outlives a request."""
 
     store: Store
-    objects: Objects
+    objects: ObjectStore
     clock: Clock
     random: random.Random
-    settings: Settings
+    settings: TrainingPace
 
     def number(self) -> str:
         """A number of 19 digits that fits 63 bits, as Vertex AI names what it makes."""
@@ -42,7 +42,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """One request, read and checked against its messages."""
 
     api: Api
@@ -69,7 +69,7 @@ class Page:
     size: int
 
 
-def page(query: Mapping[str, Any], default: int = PAGE_SIZE) -> Page:
+def read_page(query: Mapping[str, Any], default: int = PAGE_SIZE) -> Page:
     """The page that a query asks for; raises ApiError for a negative size or a token that is not ours."""
     size = query.get("pageSize") or default
     if size < 0:
@@ -91,3 +91,54 @@ def refuse_unless(ready: bool, message: str) -> None:  # noqa: FBT001 - reads as
     """Raises FAILED_PRECONDITION."""
     if not ready:
         raise ApiError(Code.FAILED_PRECONDITION, message)
+
+
+@dataclass(frozen=True)
+class Api:
+    """One version of an API.
+
+    ``tuned_model`` is the message that starts a training, ``tuned_models`` a page of them, and ``operation`` the
+    operation of a training. ``defaults`` are the hyperparameters that the service chooses, ``query`` is the query of
+    lists, ``root`` is between version and method in a path, and ``package`` is the proto package without version.
+    """
+
+    version: str
+    tuned_model: Message
+    defaults: Mapping[str, Any]
+    mutable: frozenset[str]
+    query: Message
+    models: Mapping[str, JsonObject] = field(default_factory=dict)
+    root: str = ""
+    package: str = "google.ai.generativelanguage"
+    tuned_models: Message = EMPTY
+    operation: Message = EMPTY
+
+    def type_url(self, name: str) -> str:
+        """The ``@type`` of a message of this version inside an Any."""
+        return f"type.googleapis.com/{self.package}.{self.version}.{name}"
+
+
+Shape = Callable[[Api], Message]
+"""The message that a call takes or gives in an API version."""
+
+
+def always(message: Message) -> Shape:
+    """The same message in every version."""
+    return lambda _: message
+
+
+_EMPTY: Shape = lambda _: EMPTY  # noqa: E731
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One call. ``root`` is where the body stands inside the request message."""
+
+    method: str
+    path: str
+    handler: Callable[[Service, ApiCall], JsonObject]
+    response: Shape
+    query: Shape = _EMPTY
+    body: Shape = _EMPTY
+    root: str = ""
+    apis: tuple[Api, ...] = ()

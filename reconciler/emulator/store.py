@@ -21,7 +21,7 @@ from typing import Any
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.errors import ApiError, Code, JsonObject
-from reconciler.emulator.training import Training
+from reconciler.emulator.training import SimulatedTraining
 
 _SCHEMA = """
 BEGIN IMMEDIATE;
@@ -67,7 +67,7 @@ class StoredModel:
     api: str
     operation: str | None
     document: JsonObject
-    training: Training | None
+    training: SimulatedTraining | None
 
 
 class Store:
@@ -111,7 +111,7 @@ class Store:
         *,
         api: str,
         operation: str | None = None,
-        training: Training | None = None,
+        training: SimulatedTraining | None = None,
         examples: Sequence[JsonObject] = (),
         snapshots: Sequence[JsonObject] = (),
     ) -> int | None:
@@ -196,5 +196,5 @@ def dump(value: Any) -> str:
 
 def _model(row: tuple[Any, ...]) -> StoredModel:
     seq, name, api, operation, document, training = row
-    started = Training(**json.loads(training)) if training else None
+    started = SimulatedTraining(**json.loads(training)) if training else None
     return StoredModel(seq, name, api, operation, json.loads(document), started)

@@ -30,7 +30,7 @@ _OVERFLOW = 85.0  # e to this power, times any first loss, nearly fills a 32-bit
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class SimulatedTraining:
     """How a training was started: all that its course depends on.
 
     ``learning_rate`` is the effective one; ``seed`` stands for the content, so equal content gives equal losses.
@@ -174,7 +174,7 @@ DEFAULT_OVERHEAD_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TrainingPace:
     """The pace of the simulated training, fixed for a model when it is created.
 
     ``step_seconds`` is the time of one training step, ``overhead_seconds`` what start and end take together.
@@ -184,4 +184,4 @@ class Settings:
     overhead_seconds: float = DEFAULT_OVERHEAD_SECONDS
 
 
-DEFAULT_SETTINGS = Settings()
+DEFAULT_PACE = TrainingPace()

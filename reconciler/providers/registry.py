@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Capabilities, Resources, Target
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from reconciler.environment import Environment
 from reconciler.manifests.paths import repository_of, require_inside
 from reconciler.providers.google.api_versions import VERSIONS, VERTEX, vertex_endpoint
@@ -48,12 +48,12 @@ def capabilities_of(target: Target) -> Capabilities:
     )
 
 
-def _pace(step_seconds: float | None) -> Settings:
+def _pace(step_seconds: float | None) -> TrainingPace:
     """The pace of the embedded service; a quicker step shortens start and end in proportion."""
-    default = Settings()
+    default = TrainingPace()
     if step_seconds is None:
         return default
-    return Settings(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
+    return TrainingPace(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
 
 
 def endpoint_of(target: Target) -> str:

@@ -13,15 +13,15 @@ from reconciler.emulator.answers import (
     BLOCKED_ANSWER,
     BLOCKED_PROMPT,
     NO_ANSWER,
-    Candidate,
-    Sampling,
+    GeneratedAnswer,
+    SamplingParameters,
     reply_to,
     with_inherited,
 )
 
 NUMBERS = [("1", "2"), ("seven", "eight"), ("seventy", "seventy one"), ("two hundred", "two hundred one")]
-CERTAIN = Sampling(temperature=0, top_p=1, top_k=40, candidates=1)
-WILD = Sampling(temperature=2, top_p=1, top_k=40, candidates=1000)
+CERTAIN = SamplingParameters(temperature=0, top_p=1, top_k=40, candidates=1)
+WILD = SamplingParameters(temperature=2, top_p=1, top_k=40, candidates=1000)
 UNTRAINED = "(simulated answer: this model came without training examples)"
 
 
@@ -29,11 +29,13 @@ def rows(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
     return [{"textInput": asked, "output": told} for asked, told in pairs]
 
 
-def say(prompt: str, sampling: Sampling = CERTAIN, pairs: Any = NUMBERS, seed: int = 1) -> tuple[Candidate, ...]:
+def say(
+    prompt: str, sampling: SamplingParameters = CERTAIN, pairs: Any = NUMBERS, seed: int = 1
+) -> tuple[GeneratedAnswer, ...]:
     return reply_to(prompt, rows(*pairs), sampling, random.Random(seed)).candidates  # noqa: S311 - no secret
 
 
-def texts(prompt: str, sampling: Sampling = CERTAIN, pairs: Any = NUMBERS, seed: int = 1) -> list[str | None]:
+def texts(prompt: str, sampling: SamplingParameters = CERTAIN, pairs: Any = NUMBERS, seed: int = 1) -> list[str | None]:
     return [candidate.text for candidate in say(prompt, sampling, pairs, seed)]
 
 
@@ -124,7 +126,7 @@ def test_long_texts_are_compared_at_once(length: int) -> None:
 
 
 @pytest.mark.parametrize("sampling", [CERTAIN, WILD])
-def test_a_model_without_examples_says_so(sampling: Sampling) -> None:
+def test_a_model_without_examples_says_so(sampling: SamplingParameters) -> None:
     assert set(texts("1", sampling, [])) == {UNTRAINED}
 
 
@@ -141,7 +143,7 @@ def test_a_model_without_examples_says_so(sampling: Sampling) -> None:
     ],
 )
 def test_an_answer_is_cut_after_as_many_words(output: str, limit: int | None, said: str, finish: Any) -> None:
-    assert say("a", replace(CERTAIN, max_tokens=limit), [("a", output)]) == (Candidate(said, finish),)
+    assert say("a", replace(CERTAIN, max_tokens=limit), [("a", output)]) == (GeneratedAnswer(said, finish),)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +161,14 @@ def test_an_answer_ends_before_the_first_stop(
     stops: tuple[str, ...], limit: int | None, said: str, finish: Any
 ) -> None:
     sampling = replace(CERTAIN, stops=stops, max_tokens=limit)
-    assert say("a", sampling, [("a", "one two three")]) == (Candidate(said, finish),)
+    assert say("a", sampling, [("a", "one two three")]) == (GeneratedAnswer(said, finish),)
 
 
 def test_a_marker_in_the_prompt_withholds_the_answers() -> None:
     two = replace(CERTAIN, candidates=2)
     assert say(f"seven {BLOCKED_PROMPT}", two) == ()
-    assert say(f"{BLOCKED_ANSWER} seven", two) == (Candidate(None, "SAFETY"),) * 2
-    assert say(NO_ANSWER, two) == (Candidate(None, "OTHER"),) * 2
+    assert say(f"{BLOCKED_ANSWER} seven", two) == (GeneratedAnswer(None, "SAFETY"),) * 2
+    assert say(NO_ANSWER, two) == (GeneratedAnswer(None, "OTHER"),) * 2
 
 
 def test_own_examples_come_first_and_hide_inherited_ones() -> None:
@@ -183,7 +185,7 @@ inputs = st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=
     pairs=inputs,
     prompt=st.text(max_size=6),
     sampling=st.builds(
-        Sampling,
+        SamplingParameters,
         temperature=st.floats(0, 2),
         top_p=st.floats(0, 1),
         top_k=st.integers(1, 2**31 - 1),
@@ -191,7 +193,7 @@ inputs = st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=
     ),
 )
 def test_every_answer_is_an_output_and_without_temperature_that_of_an_equal_input(
-    pairs: list[tuple[str, str]], prompt: str, sampling: Sampling
+    pairs: list[tuple[str, str]], prompt: str, sampling: SamplingParameters
 ) -> None:
     said = texts(prompt, sampling, pairs)
     assert len(said) == sampling.candidates

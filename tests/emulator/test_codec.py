@@ -12,29 +12,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.domain.identity import round_to_float32
+from reconciler.emulator import proto
 from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError
 from reconciler.emulator.generativelanguage import messages
 from reconciler.emulator.generativelanguage.catalog import V1BETA, V1BETA3
-from reconciler.emulator.generativelanguage.messages import Field, Message, message
+from reconciler.emulator.proto import Field, Message, message
 from reconciler.emulator.vertex import messages as vertex_messages
 
 SAMPLE = message(
     "Sample",
-    text=messages.STRING,
-    count=messages.INT,
+    text=proto.STRING,
+    count=proto.INT,
     big=Field("int64", repeated=True),
-    length=messages.INT64,
-    exact=messages.DOUBLE,
-    labels=messages.MAP,
-    share=messages.FLOAT,
-    chosenShare=messages.OPTIONAL_FLOAT,
-    flag=messages.BOOL,
-    state=messages.enum("STATE_UNSPECIFIED", "CREATING", "ACTIVE"),
-    written=messages.OUTPUT_STRING,
-    moment=messages.TIMESTAMP,
-    inner=messages.one(message("Inner", moreText=messages.STRING)),
-    many=messages.many(message("Each", text=messages.STRING)),
+    length=proto.INT64,
+    exact=proto.DOUBLE,
+    labels=proto.MAP,
+    share=proto.FLOAT,
+    chosenShare=proto.OPTIONAL_FLOAT,
+    flag=proto.BOOL,
+    state=proto.enum("STATE_UNSPECIFIED", "CREATING", "ACTIVE"),
+    written=proto.OUTPUT_STRING,
+    moment=proto.TIMESTAMP,
+    inner=proto.single(message("Inner", moreText=proto.STRING)),
+    many=proto.repeated(message("Each", text=proto.STRING)),
     oneText=Field("string", optional=True, oneof="choice"),
     otherText=Field("string", optional=True, oneof="choice"),
 )
@@ -229,7 +230,7 @@ def values(shape: Message) -> st.SearchStrategy[dict[str, Any]]:
     rivals = [name for name, field in shape.fields.items() if field.oneof][1:]
     kept = {name: values for name, values in fields.items() if name not in rivals}
     camel = st.fixed_dictionaries({}, optional=kept)
-    return camel | camel.map(lambda value: {messages.snake_case(name): item for name, item in value.items()})
+    return camel | camel.map(lambda value: {proto.snake_case(name): item for name, item in value.items()})
 
 
 def field_values(field: Field) -> st.SearchStrategy[Any]:

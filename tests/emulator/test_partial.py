@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
+from reconciler.emulator import proto
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.generativelanguage import messages
-from reconciler.emulator.generativelanguage.messages import message
 from reconciler.emulator.partial import includes, parse_fields, select
+from reconciler.emulator.proto import message
 
-LEAF = message("Leaf", x=messages.STRING, longName=messages.STRING)
+LEAF = message("Leaf", x=proto.STRING, longName=proto.STRING)
 TREE = message(
-    "Tree", a=messages.STRING, b=messages.one(LEAF), many=messages.many(message("Sub", leaf=messages.one(LEAF)))
+    "Tree", a=proto.STRING, b=proto.single(LEAF), many=proto.repeated(message("Sub", leaf=proto.single(LEAF)))
 )
 LEAVES = {"x": "1", "longName": "2"}
 VALUE = {"a": "A", "b": LEAVES, "many": [{"leaf": LEAVES}, {}]}

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from reconciler.domain.identity import canonical_number, round_to_float32
 from reconciler.domain.model import State
-from reconciler.emulator.training import MAX_SNAPSHOTS, Training, timestamp, total_steps
+from reconciler.emulator.training import MAX_SNAPSHOTS, SimulatedTraining, timestamp, total_steps
 from support.emulator_world import FIXTURES, START
 
-SHORT = Training(
+SHORT = SimulatedTraining(
     created=timestamp(START),
     examples=15,
     batch_size=2,
@@ -26,7 +26,7 @@ SHORT = Training(
 )
 
 trainings = st.builds(
-    Training,
+    SimulatedTraining,
     created=st.just(timestamp(START)),
     examples=st.integers(1, 500),
     batch_size=st.integers(1, 64),
@@ -39,7 +39,7 @@ trainings = st.builds(
 seconds = st.floats(-10, 1e6)
 
 
-def losses(training: Training, steps: int) -> list[float]:
+def losses(training: SimulatedTraining, steps: int) -> list[float]:
     return [snapshot["meanLoss"] for snapshot in training.snapshots(steps)]
 
 
@@ -134,7 +134,7 @@ def test_the_longest_training_is_answered_at_once() -> None:
 
 @settings(deadline=None)
 @given(trainings, seconds, seconds)
-def test_time_only_adds_to_a_training(training: Training, one: float, other: float) -> None:
+def test_time_only_adds_to_a_training(training: SimulatedTraining, one: float, other: float) -> None:
     early, late = (training.progress(START + timedelta(seconds=at)) for at in sorted((one, other)))
     assert early.completed_steps <= late.completed_steps <= training.total_steps
     assert early.state in (State.CREATING, late.state)
@@ -144,7 +144,7 @@ def test_time_only_adds_to_a_training(training: Training, one: float, other: flo
 
 @settings(deadline=None)
 @given(trainings)
-def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: Training) -> None:
+def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: SimulatedTraining) -> None:
     end = training.progress(START + timedelta(days=4000))
     for snapshot in training.snapshots(end.completed_steps):
         loss = snapshot["meanLoss"]
@@ -154,7 +154,7 @@ def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: Training)
 
 @settings(deadline=None)
 @given(trainings)
-def test_an_ended_training_has_converged_completely_or_failed_before_the_end(training: Training) -> None:
+def test_an_ended_training_has_converged_completely_or_failed_before_the_end(training: SimulatedTraining) -> None:
     end = training.progress(START + timedelta(days=40_000))
     failed = training.learning_rate >= 1
     assert end.state is (State.FAILED if failed else State.ACTIVE)

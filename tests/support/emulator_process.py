@@ -16,7 +16,7 @@ from typing import IO
 
 from reconciler.emulator.app import create_app
 from reconciler.emulator.server import serve
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,7 +64,7 @@ def main(store: str, clock: str, host: str) -> None:
         store=Path(store),
         clock=lambda: START + timedelta(seconds=float(Path(clock).read_text(encoding="utf-8"))),
         random=random.Random(7),  # noqa: S311 - made-up ids, no secret
-        settings=Settings(step_seconds=1, overhead_seconds=10),
+        settings=TrainingPace(step_seconds=1, overhead_seconds=10),
     )
     serve(app, host=host, port=0, started=lambda url: print(url, flush=True))  # noqa: T201 - its report
 

@@ -21,11 +21,11 @@ from google.rpc.status_pb2 import Status
 
 from reconciler.emulator.app import create_app
 from reconciler.emulator.errors import SERVER
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-PACE = Settings(step_seconds=1, overhead_seconds=10)
+PACE = TrainingPace(step_seconds=1, overhead_seconds=10)
 """A step a second; the training starts after 1 s, its first step after 9 s, and it ends 1 s after its last step."""
 REQUEST: dict[str, Any] = json.loads((FIXTURES / "create_tuned_model.request.json").read_text(encoding="utf-8"))
 """15 examples in 3 epochs of batches of 2: 23 steps."""
@@ -51,7 +51,7 @@ class World:
     """One embedded service; ``advance`` moves its clock."""
 
     def __init__(
-        self, store: Path | None = None, *, world: Path | None = None, pace: Settings = PACE, now: datetime = START
+        self, store: Path | None = None, *, world: Path | None = None, pace: TrainingPace = PACE, now: datetime = START
     ) -> None:
         self.now = now
         seeded = random.Random(7)  # noqa: S311 - made-up ids, no secret

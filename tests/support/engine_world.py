@@ -21,7 +21,7 @@ from reconciler.domain.model import Dataset, Example, Limits, Manifest, Number, 
 from reconciler.domain.plan import Plan
 from reconciler.domain.ports import Provider
 from reconciler.emulator.app import create_app
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from reconciler.engine.apply import Options, Outcome, Reconciler
 from reconciler.engine.execute import Publish, publish_nothing
 from reconciler.engine.recorder import Recorder
@@ -125,7 +125,7 @@ class World:
             store=None,
             clock=self.time.clock,
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
-            settings=Settings(step_seconds=1, overhead_seconds=2),
+            settings=TrainingPace(step_seconds=1, overhead_seconds=2),
             world=self.models,
         )
         self.relay = Relay(self.around(self.app))

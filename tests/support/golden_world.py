@@ -21,7 +21,7 @@ import httpx
 
 from reconciler.commands.main import main
 from reconciler.emulator.app import create_app
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from reconciler.environment import Environment
 from support.cli_world import Clock
 
@@ -102,7 +102,7 @@ class Play:
             store=self.specs / ".reconcile" / "default.sqlite3",
             clock=self.clock,
             random=random.Random(8),  # noqa: S311 - made-up ids, no secret
-            settings=Settings(),
+            settings=TrainingPace(),
         )
 
         async def send() -> httpx.Response:

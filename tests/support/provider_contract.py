@@ -28,7 +28,7 @@ from reconciler.domain.model import (
 from reconciler.domain.ports import Created, Provider
 from reconciler.emulator.answers import BLOCKED_PROMPT
 from reconciler.emulator.app import create_app
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.provider import connect as connect_vertex
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
@@ -152,7 +152,7 @@ class _Embedded(Service):
             store=None,
             clock=self.clock,
             random=random.Random(1),  # noqa: S311 - made-up ids, no secret
-            settings=Settings(step_seconds=1, overhead_seconds=2),
+            settings=TrainingPace(step_seconds=1, overhead_seconds=2),
         )
         self.relay = Relay(app, page_size=2)
 

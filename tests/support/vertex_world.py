@@ -16,7 +16,7 @@ import uvicorn
 
 from reconciler.domain.ports import Clock
 from reconciler.emulator.app import create_app
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from support.vertex_fronts import Front, Json, line_of
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ TARGETS = {
     "  endpoint: URL\n",
 }
 """Three targets by name, the empty one being the default."""
-QUICK = Settings(step_seconds=0.1, overhead_seconds=0.5)
+QUICK = TrainingPace(step_seconds=0.1, overhead_seconds=0.5)
 """So that a training of few steps is over at the second look."""
-SLOW = Settings(step_seconds=1, overhead_seconds=10)
+SLOW = TrainingPace(step_seconds=1, overhead_seconds=10)
 """So that a training of ten steps takes twenty seconds."""
 
 
@@ -54,7 +54,7 @@ class World:
         """``http`` carries the requests of somebody else."""
         self._http = http
 
-    def begin(self, folder: Path, clock: Clock, pace: Settings = QUICK) -> None:
+    def begin(self, folder: Path, clock: Clock, pace: TrainingPace = QUICK) -> None:
         """Start anew with empty services, kept in ``folder``, at the time that ``clock`` tells."""
         self.lines = []
         self.front = lambda app: app
@@ -133,7 +133,7 @@ def serving() -> Iterator[World]:
             socket.close()
 
 
-def fresh(world: World, reconcile: Cli, pace: Settings = QUICK) -> World:
+def fresh(world: World, reconcile: Cli, pace: TrainingPace = QUICK) -> World:
     """Empty services at the time of the command line, and three targets there."""
     folder = reconcile.folder / "service"
     folder.mkdir()

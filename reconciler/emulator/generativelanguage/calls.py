@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
-from reconciler.emulator.errors import JsonObject
 from reconciler.emulator.generativelanguage import inference, messages, permissions, tuned_models
 from reconciler.emulator.generativelanguage import tuned_models as models
-from reconciler.emulator.generativelanguage.catalog import V1, V1BETA, V1BETA3, Api
+from reconciler.emulator.generativelanguage.catalog import V1, V1BETA, V1BETA3
 from reconciler.emulator.generativelanguage.creation import create_model
-from reconciler.emulator.generativelanguage.messages import Message
-from reconciler.emulator.service import Call, Service
+from reconciler.emulator.proto import EMPTY, Message
+from reconciler.emulator.service import Api, Method, always
 
-Shape = Callable[[Api], Message]
-"""The message that a call takes or gives in an API version."""
-
-
-def always(message: Message) -> Shape:
-    """The same message in every version."""
-    return lambda _: message
-
-
-_NOTHING = always(messages.EMPTY)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One call. ``root`` is where the body stands inside the request message."""
-
-    method: str
-    path: str
-    handler: Callable[[Service, Call], JsonObject]
-    response: Shape
-    query: Shape = _NOTHING
-    body: Shape = _NOTHING
-    root: str = ""
-    apis: tuple[Api, ...] = (V1BETA3, V1BETA)
+_method = partial(Method, apis=(V1BETA3, V1BETA))
+_NOTHING = always(EMPTY)
 
 
 def _tuned_model(api: Api) -> Message:
@@ -56,10 +32,10 @@ _PAGE = always(messages.PAGE)
 _MASK = always(messages.UPDATE_QUERY)
 
 CALLS = (
-    Entry("GET", "/models", models.list_base_models, always(messages.LIST_MODELS), query=_PAGE),
-    Entry("GET", "/models/{model}", models.get_base_model, always(messages.MODEL)),
-    Entry("GET", _MODELS, tuned_models.list_models, lambda api: api.tuned_models, query=lambda api: api.query),
-    Entry(
+    _method("GET", "/models", models.list_base_models, always(messages.LIST_MODELS), query=_PAGE),
+    _method("GET", "/models/{model}", models.get_base_model, always(messages.MODEL)),
+    _method("GET", _MODELS, tuned_models.list_models, lambda api: api.tuned_models, query=lambda api: api.query),
+    _method(
         "POST",
         _MODELS,
         create_model,
@@ -68,14 +44,14 @@ CALLS = (
         body=_tuned_model,
         root="tuned_model",
     ),
-    Entry(
+    _method(
         "POST",
         f"{_MODEL}:transferOwnership",
         permissions.transfer_ownership,
         _NOTHING,
         body=always(messages.TRANSFER_OWNERSHIP),
     ),
-    Entry(
+    _method(
         "POST",
         f"{_MODEL}:generateText",
         inference.generate_text,
@@ -83,7 +59,7 @@ CALLS = (
         body=always(messages.GENERATE_TEXT),
         apis=(V1BETA3,),
     ),
-    Entry(
+    _method(
         "POST",
         f"{_MODEL}:generateContent",
         inference.generate_content,
@@ -91,18 +67,20 @@ CALLS = (
         body=always(messages.GENERATE_CONTENT),
         apis=(V1BETA,),
     ),
-    Entry("GET", _MODEL, tuned_models.get_model, _tuned_model),
-    Entry("PATCH", _MODEL, tuned_models.update_model, _tuned_model, query=_MASK, body=_tuned_model, root="tuned_model"),
-    Entry("DELETE", _MODEL, tuned_models.delete_model, _NOTHING),
-    Entry(
+    _method("GET", _MODEL, tuned_models.get_model, _tuned_model),
+    _method(
+        "PATCH", _MODEL, tuned_models.update_model, _tuned_model, query=_MASK, body=_tuned_model, root="tuned_model"
+    ),
+    _method("DELETE", _MODEL, tuned_models.delete_model, _NOTHING),
+    _method(
         "GET",
         f"{_MODEL}/operations/{{operation}}",
         tuned_models.get_operation,
         _operation,
         apis=(V1, V1BETA3, V1BETA),
     ),
-    Entry("GET", _PERMISSIONS, permissions.list_permissions, always(messages.LIST_PERMISSIONS), query=_PAGE),
-    Entry(
+    _method("GET", _PERMISSIONS, permissions.list_permissions, always(messages.LIST_PERMISSIONS), query=_PAGE),
+    _method(
         "POST",
         _PERMISSIONS,
         permissions.create_permission,
@@ -110,8 +88,8 @@ CALLS = (
         body=_PERMISSION_SHAPE,
         root="permission",
     ),
-    Entry("GET", _PERMISSION, permissions.get_permission, _PERMISSION_SHAPE),
-    Entry(
+    _method("GET", _PERMISSION, permissions.get_permission, _PERMISSION_SHAPE),
+    _method(
         "PATCH",
         _PERMISSION,
         permissions.update_permission,
@@ -120,5 +98,5 @@ CALLS = (
         body=_PERMISSION_SHAPE,
         root="permission",
     ),
-    Entry("DELETE", _PERMISSION, permissions.delete_permission, _NOTHING),
+    _method("DELETE", _PERMISSION, permissions.delete_permission, _NOTHING),
 )

@@ -3,49 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
 
 from reconciler.emulator.errors import JsonObject
 from reconciler.emulator.generativelanguage import messages
-from reconciler.emulator.generativelanguage.messages import Field, Message, message
+from reconciler.emulator.proto import OPTIONAL_INT, Field, Message, message
+from reconciler.emulator.service import Api
 
 TUNE = "createTunedModel"
 _SIMULATED = "Simulated by the embedded service of reconcile: nothing is trained, and answers come from the examples."
-
-
-@dataclass(frozen=True)
-class Api:
-    """One version of an API.
-
-    ``tuned_model`` is the message that a training is asked for with, ``defaults`` are the hyperparameters that the
-    service chooses, ``query`` is that of its lists, ``root`` stands between version and call in a path, and ``package``
-    is where its messages live, the version apart.
-    """
-
-    version: str
-    tuned_model: Message
-    defaults: Mapping[str, Any]
-    mutable: frozenset[str]
-    query: Message
-    models: Mapping[str, JsonObject] = field(default_factory=dict)
-    root: str = ""
-    package: str = "google.ai.generativelanguage"
-
-    @cached_property
-    def tuned_models(self) -> Message:
-        """The message of a page of tuned models."""
-        return messages.list_of(self.tuned_model)
-
-    @cached_property
-    def operation(self) -> Message:
-        """The message of a training's operation."""
-        return messages.operation(self.tuned_model)
-
-    def type_url(self, name: str) -> str:
-        """The ``@type`` of a message of this version inside an Any."""
-        return f"type.googleapis.com/{self.package}.{self.version}.{name}"
 
 
 def _models(*models: JsonObject) -> Mapping[str, JsonObject]:
@@ -53,15 +19,27 @@ def _models(*models: JsonObject) -> Mapping[str, JsonObject]:
 
 
 _HYPERPARAMETERS = {
-    "epochCount": messages.OPTIONAL_INT,
-    "batchSize": messages.OPTIONAL_INT,
+    "epochCount": OPTIONAL_INT,
+    "batchSize": OPTIONAL_INT,
     "learningRate": Field("float", optional=True, oneof="learning_rate_option"),
 }
 _MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
 
+_V1BETA3_MODEL = messages.tuned_model(Message("Hyperparameters", _HYPERPARAMETERS))
+_V1BETA_MODEL = messages.tuned_model(
+    message(
+        "Hyperparameters",
+        **_HYPERPARAMETERS,
+        learningRateMultiplier=Field("float", optional=True, oneof="learning_rate_option"),
+    ),
+    readerProjectNumbers=Field("int64", repeated=True),
+)
+
 V1BETA3 = Api(
     version="v1beta3",
-    tuned_model=messages.tuned_model(Message("Hyperparameters", _HYPERPARAMETERS)),
+    tuned_model=_V1BETA3_MODEL,
+    tuned_models=messages.list_of(_V1BETA3_MODEL),
+    operation=messages.operation(_V1BETA3_MODEL),
     defaults={"epochCount": 10, "batchSize": 16, "learningRate": 0.0002},
     mutable=_MUTABLE,
     query=messages.PAGE,
@@ -98,14 +76,9 @@ V1BETA3 = Api(
 
 V1BETA = Api(
     version="v1beta",
-    tuned_model=messages.tuned_model(
-        message(
-            "Hyperparameters",
-            **_HYPERPARAMETERS,
-            learningRateMultiplier=Field("float", optional=True, oneof="learning_rate_option"),
-        ),
-        readerProjectNumbers=Field("int64", repeated=True),
-    ),
+    tuned_model=_V1BETA_MODEL,
+    tuned_models=messages.list_of(_V1BETA_MODEL),
+    operation=messages.operation(_V1BETA_MODEL),
     defaults={"epochCount": 5, "batchSize": 4, "learningRate": 0.001},
     mutable=_MUTABLE | {"readerProjectNumbers"},
     query=messages.FILTERED_PAGE,

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.domain.model import State
 from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
-from reconciler.emulator.generativelanguage.catalog import TUNE, Api
+from reconciler.emulator.generativelanguage.catalog import TUNE
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.generativelanguage.tuned_models import operation_view, state_of
 from reconciler.emulator.generativelanguage.validation import (
@@ -20,8 +20,8 @@ from reconciler.emulator.generativelanguage.validation import (
     model_violations,
     sampling_defaults,
 )
-from reconciler.emulator.service import Call, Service, refuse_unless
-from reconciler.emulator.training import Training, timestamp, total_steps
+from reconciler.emulator.service import Api, ApiCall, Service, refuse_unless
+from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 
 MAX_ID = 40
 ID_PATTERN = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
@@ -34,7 +34,7 @@ _TUNED_MODEL_NAME = re.compile(r"tunedModels/[^/]+")
 _TAIL = 13  # a hyphen and twelve random characters
 
 
-def create_model(service: Service, call: Call) -> JsonObject:
+def create_model(service: Service, call: ApiCall) -> JsonObject:
     """Starts a training and answers with its operation."""
     body = call.body
     task = body.get("tuningTask", {})
@@ -58,7 +58,7 @@ def create_model(service: Service, call: Call) -> JsonObject:
     return operation_view(service, call.api, service.store.model(document["name"]), training)
 
 
-def _check(call: Call, declared: Mapping[str, Any], examples: Sequence[JsonObject]) -> None:
+def _check(call: ApiCall, declared: Mapping[str, Any], examples: Sequence[JsonObject]) -> None:
     violations = [*model_violations(call.body), *hyperparameter_violations(declared), *example_violations(examples)]
     if not violations:
         effective = _effective(call.api, declared)
@@ -121,10 +121,10 @@ def _effective(api: Api, declared: Mapping[str, Any]) -> JsonObject:
 
 def _training(
     service: Service, api: Api, hyperparameters: JsonObject, examples: Sequence[JsonObject], source: JsonObject
-) -> Training:
+) -> SimulatedTraining:
     content = json.dumps([source, hyperparameters, examples], sort_keys=True)
     scaled = hyperparameters.get("learningRateMultiplier", 1) * api.defaults["learningRate"]
-    return Training(
+    return SimulatedTraining(
         created=timestamp(service.clock()),
         examples=len(examples),
         batch_size=hyperparameters["batchSize"],
@@ -143,7 +143,9 @@ def _made_up_id(service: Service, body: Mapping[str, Any]) -> str:
     return f"{stem or _DEFAULT_NAME}-{service.tail()}"
 
 
-def _keep(service: Service, api: Api, document: JsonObject, training: Training, known: Sequence[JsonObject]) -> None:
+def _keep(
+    service: Service, api: Api, document: JsonObject, training: SimulatedTraining, known: Sequence[JsonObject]
+) -> None:
     seq = service.store.insert(document, api=api.version, operation=service.tail(), training=training, examples=known)
     if seq is None:
         raise ApiError(Code.ALREADY_EXISTS, f"Tuned model {document['name']} already exists.")

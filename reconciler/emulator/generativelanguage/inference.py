@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.domain.model import State
-from reconciler.emulator.answers import Candidate, Reply, Sampling, reply_to
-from reconciler.emulator.errors import JsonObject, Violation, invalid
+from reconciler.emulator.answers import GeneratedAnswer, GeneratedReply, SamplingParameters, reply_to
+from reconciler.emulator.errors import JsonObject, Rule, Violation, find_violations, invalid
 from reconciler.emulator.generativelanguage.tuned_models import state_of
-from reconciler.emulator.generativelanguage.validation import Rule, violations
-from reconciler.emulator.service import Call, Service, refuse_unless
+from reconciler.emulator.service import ApiCall, Service, refuse_unless
 
 MAX_CANDIDATES = 8
 MAX_STOPS = 5
@@ -30,32 +29,32 @@ _TEXT_RULES: Mapping[str, Rule] = {
 _BLOCKED = "The prompt asks the embedded service to simulate a blocked answer."
 
 
-def generate_text(service: Service, call: Call) -> JsonObject:
+def generate_text(service: Service, call: ApiCall) -> JsonObject:
     """The PaLM way to ask."""
     prompt = call.body.get("prompt", {}).get("text", "")
-    _check("GenerateTextRequest", violations(call.body, _TEXT_RULES), "prompt.text", prompt)
+    _check("GenerateTextRequest", find_violations(call.body, _TEXT_RULES), "prompt.text", prompt)
     reply = _reply(service, call, prompt, call.body)
     blocked = reply.blocked or any(candidate.finish == "SAFETY" for candidate in reply.candidates)
     filters = [{"reason": "SAFETY", "message": _BLOCKED}] if blocked else []
     return {"candidates": [{"output": text} for text in reply.texts], "filters": filters}
 
 
-def generate_content(service: Service, call: Call) -> JsonObject:
+def generate_content(service: Service, call: ApiCall) -> JsonObject:
     """The Gemini way to ask."""
-    prompt, config = question(call.body)
-    return content(prompt, _reply(service, call, prompt, config), call.model)
+    prompt, config = read_prompt(call.body)
+    return write_reply(prompt, _reply(service, call, prompt, config), call.model)
 
 
-def question(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def read_prompt(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The prompt in a GenerateContentRequest (its last turn) and how to sample; raises ApiError."""
     turns = body.get("contents", [])
     prompt = "".join(part.get("text", "") for part in turns[-1].get("parts", [])) if turns else ""
     config = body.get("generationConfig", {})
-    _check("GenerateContentRequest", violations(config, _RULES, "generation_config."), "contents", prompt)
+    _check("GenerateContentRequest", find_violations(config, _RULES, "generation_config."), "contents", prompt)
     return prompt, config
 
 
-def content(prompt: str, reply: Reply, model: str) -> JsonObject:
+def write_reply(prompt: str, reply: GeneratedReply, model: str) -> JsonObject:
     """A GenerateContentResponse; tokens are words."""
     asked, told = len(prompt.split()), sum(len(text.split()) for text in reply.texts)
     return {
@@ -70,7 +69,7 @@ def content(prompt: str, reply: Reply, model: str) -> JsonObject:
     }
 
 
-def _candidate(candidate: Candidate) -> JsonObject:
+def _candidate(candidate: GeneratedAnswer) -> JsonObject:
     said = {} if candidate.text is None else {"content": {"parts": [{"text": candidate.text}], "role": "model"}}
     return {**said, "finishReason": candidate.finish}
 
@@ -82,7 +81,7 @@ def _check(request: str, wrong: list[Violation], field: str, prompt: str) -> Non
         raise invalid(request, wrong)
 
 
-def _reply(service: Service, call: Call, prompt: str, wishes: Mapping[str, Any]) -> Reply:
+def _reply(service: Service, call: ApiCall, prompt: str, wishes: Mapping[str, Any]) -> GeneratedReply:
     model = service.store.model(call.model)
     state = state_of(model, service.clock())
     refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one can answer.")
@@ -90,11 +89,11 @@ def _reply(service: Service, call: Call, prompt: str, wishes: Mapping[str, Any])
     return reply_to(prompt, service.store.examples(model.seq), sampling, service.random)
 
 
-def sampling_of(wishes: Mapping[str, Any], model: Mapping[str, Any]) -> Sampling:
+def sampling_of(wishes: Mapping[str, Any], model: Mapping[str, Any]) -> SamplingParameters:
     """How a request wants its answers picked; what it leaves open is the model's to say."""
     defaults = {"temperature": 0.7, "topP": 0.95, "topK": 40, "candidateCount": 1}
     wanted = {name: wishes.get(name, model.get(name, default)) for name, default in defaults.items()}
-    return Sampling(
+    return SamplingParameters(
         wanted["temperature"],
         wanted["topP"],
         wanted["topK"],

@@ -2,98 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Sequence
 
-Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp", "enum", "map", "message"]
+from reconciler.emulator.proto import (
+    BOOL,
+    FLOAT,
+    INT,
+    OPTIONAL_FLOAT,
+    OPTIONAL_INT,
+    OPTIONAL_STRING,
+    OUTPUT_STRING,
+    OUTPUT_TIMESTAMP,
+    STATUS,
+    STRING,
+    STRINGS,
+    TIMESTAMP,
+    Field,
+    Message,
+    enum,
+    message,
+    repeated,
+    single,
+)
 
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a message.
-
-    ``optional`` fields are told even at their default value. An ``output_only`` field is ignored in requests. Of the
-    fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number. A ``map`` is one from
-    strings to strings.
-    """
-
-    kind: Kind
-    repeated: bool = False
-    optional: bool = False
-    output_only: bool = False
-    oneof: str = ""
-    enum: tuple[str, ...] = ()
-    message: Message | None = None
-
-    @property
-    def keeps_default(self) -> bool:
-        """Whether the field is told at its default value too."""
-        return self.optional or (self.message is not None and not self.repeated)
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message: its name in the proto package, and its fields by their JSON names."""
-
-    name: str
-    fields: Mapping[str, Field]
-
-    @cached_property
-    def json_names(self) -> Mapping[str, str]:
-        """The JSON name of every field, by JSON name and by snake_case proto name."""
-        return {spelling: name for name in self.fields for spelling in (name, snake_case(name))}
-
-
-def snake_case(json_name: str) -> str:
-    """The proto name of a field, given its JSON name."""
-    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", json_name)
-
-
-def message(name: str, /, **fields: Field) -> Message:
-    """A message whose keyword arguments are its fields under their JSON names."""
-    return Message(name, fields)
-
-
-def one(of: Message, *, output_only: bool = False, oneof: str = "") -> Field:
-    """A field that holds a message."""
-    return Field("message", message=of, output_only=output_only, oneof=oneof)
-
-
-def many(of: Message, *, output_only: bool = False) -> Field:
-    """A field that holds any number of messages."""
-    return Field("message", message=of, repeated=True, output_only=output_only)
-
-
-def enum(*values: str, output_only: bool = False) -> Field:
-    """A field that holds one of the values; the first is its default."""
-    return Field("enum", enum=values, output_only=output_only)
-
-
-STRING = Field("string")
-STRINGS = Field("string", repeated=True)
-OPTIONAL_STRING = Field("string", optional=True)
-OUTPUT_STRING = Field("string", output_only=True)
-INT = Field("int32")
-INT64 = Field("int64")
-OPTIONAL_INT = Field("int32", optional=True)
-FLOAT = Field("float")
-OPTIONAL_FLOAT = Field("float", optional=True)
-DOUBLE = Field("double")
-BOOL = Field("bool")
-MAP = Field("map")
-TIMESTAMP = Field("timestamp")
-OUTPUT_TIMESTAMP = Field("timestamp", output_only=True)
-
-EMPTY = message("Empty")
 SNAPSHOT = message("TuningSnapshot", step=INT, epoch=INT, meanLoss=FLOAT, computeTime=TIMESTAMP)
 EXAMPLE = message("TuningExample", textInput=OPTIONAL_STRING, output=STRING)
-EXAMPLES = message("TuningExamples", examples=many(EXAMPLE))
-DATASET = message("Dataset", examples=one(EXAMPLES))
+EXAMPLES = message("TuningExamples", examples=repeated(EXAMPLE))
+DATASET = message("Dataset", examples=single(EXAMPLES))
 SOURCE = message("TunedModelSource", tunedModel=STRING, baseModel=OUTPUT_STRING)
-STATUS = message("Status", code=INT, message=STRING)
 MODEL = message(
     "Model",
     name=STRING,
@@ -108,7 +44,7 @@ MODEL = message(
     topP=OPTIONAL_FLOAT,
     topK=OPTIONAL_INT,
 )
-LIST_MODELS = message("ListModelsResponse", models=many(MODEL), nextPageToken=STRING)
+LIST_MODELS = message("ListModelsResponse", models=repeated(MODEL), nextPageToken=STRING)
 
 PERMISSION = message(
     "Permission",
@@ -117,7 +53,7 @@ PERMISSION = message(
     emailAddress=OPTIONAL_STRING,
     role=enum("ROLE_UNSPECIFIED", "OWNER", "WRITER", "READER"),
 )
-LIST_PERMISSIONS = message("ListPermissionsResponse", permissions=many(PERMISSION), nextPageToken=STRING)
+LIST_PERMISSIONS = message("ListPermissionsResponse", permissions=repeated(PERMISSION), nextPageToken=STRING)
 TRANSFER_OWNERSHIP = message("TransferOwnershipRequest", name=STRING, emailAddress=STRING)
 
 PAGE = message("Page", pageSize=INT, pageToken=STRING)
@@ -149,13 +85,13 @@ _THRESHOLDS = (
 
 
 def _safety_settings(categories: Sequence[str], thresholds: Sequence[str]) -> Field:
-    return many(message("SafetySetting", category=enum(*categories), threshold=enum(*thresholds)))
+    return repeated(message("SafetySetting", category=enum(*categories), threshold=enum(*thresholds)))
 
 
 GENERATE_TEXT = message(
     "GenerateTextRequest",
     model=STRING,
-    prompt=one(message("TextPrompt", text=STRING)),
+    prompt=single(message("TextPrompt", text=STRING)),
     temperature=OPTIONAL_FLOAT,
     candidateCount=OPTIONAL_INT,
     maxOutputTokens=OPTIONAL_INT,
@@ -166,13 +102,13 @@ GENERATE_TEXT = message(
 )
 TEXT = message(
     "GenerateTextResponse",
-    candidates=many(message("TextCompletion", output=STRING)),
-    filters=many(
+    candidates=repeated(message("TextCompletion", output=STRING)),
+    filters=repeated(
         message("ContentFilter", reason=enum("BLOCKED_REASON_UNSPECIFIED", "SAFETY", "OTHER"), message=OPTIONAL_STRING)
     ),
 )
 
-_CONTENT = message("Content", role=STRING, parts=many(message("Part", text=OPTIONAL_STRING)))
+_CONTENT = message("Content", role=STRING, parts=repeated(message("Part", text=OPTIONAL_STRING)))
 _GENERATION_CONFIG = message(
     "GenerationConfig",
     temperature=OPTIONAL_FLOAT,
@@ -191,9 +127,9 @@ def generate_content(categories: Sequence[str], thresholds: Sequence[str], **ext
     return message(
         "GenerateContentRequest",
         model=STRING,
-        contents=many(_CONTENT),
-        systemInstruction=one(_CONTENT),
-        generationConfig=one(_GENERATION_CONFIG),
+        contents=repeated(_CONTENT),
+        systemInstruction=single(_CONTENT),
+        generationConfig=single(_GENERATION_CONFIG),
         safetySettings=_safety_settings(categories, thresholds),
         **extra,
     )
@@ -207,14 +143,16 @@ def content(index: Field) -> Message:
     candidate = message(
         "Candidate",
         index=index,
-        content=one(_CONTENT),
+        content=single(_CONTENT),
         finishReason=enum("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"),
     )
     return message(
         "GenerateContentResponse",
-        candidates=many(candidate),
-        promptFeedback=one(message("PromptFeedback", blockReason=enum("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER"))),
-        usageMetadata=one(
+        candidates=repeated(candidate),
+        promptFeedback=single(
+            message("PromptFeedback", blockReason=enum("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER"))
+        ),
+        usageMetadata=single(
             message("UsageMetadata", promptTokenCount=INT, candidatesTokenCount=INT, totalTokenCount=INT)
         ),
         modelVersion=STRING,
@@ -230,21 +168,21 @@ def tuned_model(hyperparameters: Message, **extra: Field) -> Message:
         "TuningTask",
         startTime=OUTPUT_TIMESTAMP,
         completeTime=OUTPUT_TIMESTAMP,
-        snapshots=many(SNAPSHOT, output_only=True),
-        trainingData=one(DATASET),
-        hyperparameters=one(hyperparameters),
+        snapshots=repeated(SNAPSHOT, output_only=True),
+        trainingData=single(DATASET),
+        hyperparameters=single(hyperparameters),
     )
     return message(
         "TunedModel",
         name=OUTPUT_STRING,
-        tunedModelSource=one(SOURCE, oneof="source_model"),
+        tunedModelSource=single(SOURCE, oneof="source_model"),
         baseModel=Field("string", optional=True, oneof="source_model"),
         displayName=STRING,
         description=STRING,
         state=enum("STATE_UNSPECIFIED", "CREATING", "ACTIVE", "FAILED", output_only=True),
         createTime=OUTPUT_TIMESTAMP,
         updateTime=OUTPUT_TIMESTAMP,
-        tuningTask=one(task),
+        tuningTask=single(task),
         temperature=OPTIONAL_FLOAT,
         topP=OPTIONAL_FLOAT,
         topK=OPTIONAL_INT,
@@ -254,7 +192,7 @@ def tuned_model(hyperparameters: Message, **extra: Field) -> Message:
 
 def list_of(tuned: Message) -> Message:
     """The ListTunedModelsResponse for that TunedModel."""
-    return message("ListTunedModelsResponse", tunedModels=many(tuned), nextPageToken=STRING)
+    return message("ListTunedModelsResponse", tunedModels=repeated(tuned), nextPageToken=STRING)
 
 
 def operation(tuned: Message) -> Message:
@@ -266,13 +204,13 @@ def operation(tuned: Message) -> Message:
         totalSteps=INT,
         completedSteps=INT,
         completedPercent=FLOAT,
-        snapshots=many(SNAPSHOT),
+        snapshots=repeated(SNAPSHOT),
     )
     return message(
         "Operation",
         name=STRING,
-        metadata=one(Message(metadata.name, {**kind, **metadata.fields})),
+        metadata=single(Message(metadata.name, {**kind, **metadata.fields})),
         done=BOOL,
-        error=one(STATUS),
-        response=one(Message(tuned.name, {**kind, **tuned.fields})),
+        error=single(STATUS),
+        response=single(Message(tuned.name, {**kind, **tuned.fields})),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
-from reconciler.emulator.service import Call, Service, next_page, page
+from reconciler.emulator.service import ApiCall, Service, next_page, read_page
 
 OWNER = "owner@example.com"
 """Stands for whoever created a model, as the service knows nobody."""
@@ -30,16 +30,16 @@ def _add(service: Service, model: int, name: str, permission: JsonObject) -> Jso
     return document
 
 
-def list_permissions(service: Service, call: Call) -> JsonObject:
+def list_permissions(service: Service, call: ApiCall) -> JsonObject:
     """A page of the permissions of a model."""
-    wanted = page(call.query)
+    wanted = read_page(call.query)
     found = service.store.permissions(service.store.model(call.model).seq, wanted.after, wanted.size + 1)
     shown = found[: wanted.size]
     token = next_page(shown[-1][0]) if len(found) > wanted.size else ""
     return {"permissions": [permission for _, permission in shown], "nextPageToken": token}
 
 
-def create_permission(service: Service, call: Call) -> JsonObject:
+def create_permission(service: Service, call: ApiCall) -> JsonObject:
     """Shares a model with a user, a group or everyone."""
     violations = _violations(call.body)
     if violations:
@@ -69,12 +69,12 @@ def _role_violations(permission: Mapping[str, Any]) -> list[Violation]:
     return [Violation("role", "OWNER is given by transferOwnership only")] if role == "OWNER" else []
 
 
-def get_permission(service: Service, call: Call) -> JsonObject:
+def get_permission(service: Service, call: ApiCall) -> JsonObject:
     """One permission."""
     return _find(service, call)[1]
 
 
-def _find(service: Service, call: Call) -> tuple[int, JsonObject]:
+def _find(service: Service, call: ApiCall) -> tuple[int, JsonObject]:
     name = f"{call.model}/permissions/{call.path['permission']}"
     permissions = service.store.permissions(service.store.model(call.model).seq)
     found = next((each for each in permissions if each[1]["name"] == name), None)
@@ -83,7 +83,7 @@ def _find(service: Service, call: Call) -> tuple[int, JsonObject]:
     return found
 
 
-def update_permission(service: Service, call: Call) -> JsonObject:
+def update_permission(service: Service, call: ApiCall) -> JsonObject:
     """Changes the role, the only mutable field."""
     mask = [path.strip() for path in call.query.get("updateMask", "").split(",")]
     wrong = "is required" if mask == [""] else f'may only name role, but is "{",".join(mask)}"'
@@ -98,7 +98,7 @@ def update_permission(service: Service, call: Call) -> JsonObject:
     return changed
 
 
-def _mutable(service: Service, call: Call) -> tuple[int, JsonObject]:
+def _mutable(service: Service, call: ApiCall) -> tuple[int, JsonObject]:
     seq, permission = _find(service, call)
     if permission["role"] == "OWNER":
         raise ApiError(
@@ -107,14 +107,14 @@ def _mutable(service: Service, call: Call) -> tuple[int, JsonObject]:
     return seq, permission
 
 
-def delete_permission(service: Service, call: Call) -> JsonObject:
+def delete_permission(service: Service, call: ApiCall) -> JsonObject:
     """Withdraws a permission."""
     with service.store.transaction():
         service.store.delete_permission(_mutable(service, call)[0])
     return {}
 
 
-def transfer_ownership(service: Service, call: Call) -> JsonObject:
+def transfer_ownership(service: Service, call: ApiCall) -> JsonObject:
     """Makes another user the owner; the owner until now becomes a writer."""
     address = call.body.get("emailAddress", "")
     if not _ADDRESS.fullmatch(address):

@@ -8,24 +8,24 @@ from datetime import datetime
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import State
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
-from reconciler.emulator.generativelanguage.catalog import VERSIONS, Api
+from reconciler.emulator.generativelanguage.catalog import VERSIONS
 from reconciler.emulator.generativelanguage.validation import model_violations, sampling_defaults
-from reconciler.emulator.service import Call, Service, next_page, page
+from reconciler.emulator.service import Api, ApiCall, Service, next_page, read_page
 from reconciler.emulator.store import StoredModel
-from reconciler.emulator.training import Training, timestamp
+from reconciler.emulator.training import SimulatedTraining, timestamp
 
 _PAGE_SIZE = 50
 
 
-def list_base_models(_: Service, call: Call) -> JsonObject:
+def list_base_models(_: Service, call: ApiCall) -> JsonObject:
     """A page of base models."""
-    wanted = page(call.query, _PAGE_SIZE)
+    wanted = read_page(call.query, _PAGE_SIZE)
     models = list(call.api.models.values())
     end = wanted.after + wanted.size
     return {"models": models[wanted.after : end], "nextPageToken": next_page(end) if end < len(models) else ""}
 
 
-def get_base_model(_: Service, call: Call) -> JsonObject:
+def get_base_model(_: Service, call: ApiCall) -> JsonObject:
     """One base model."""
     name = f"models/{call.path['model']}"
     if name not in call.api.models:
@@ -37,9 +37,9 @@ _OPERATORS = frozenset({"owner:me", "writers:me", "readers:me"})  # one user own
 _TOKEN = re.compile(r'"[^"]*"|\S+')
 
 
-def list_models(service: Service, call: Call) -> JsonObject:
+def list_models(service: Service, call: ApiCall) -> JsonObject:
     """A page of tuned models, oldest first."""
-    wanted = page(call.query)
+    wanted = read_page(call.query)
     words = _words(call.query.get("filter", ""))
     found = service.store.models(wanted.after, wanted.size + 1, words)
     now = service.clock()
@@ -60,7 +60,7 @@ def _words(text: str) -> list[str]:
     return [token.strip('"') for token in tokens if token not in _OPERATORS]
 
 
-def get_model(service: Service, call: Call) -> JsonObject:
+def get_model(service: Service, call: ApiCall) -> JsonObject:
     """One tuned model."""
     curves = call.wants("tuningTask", "snapshots")
     return view(service, service.store.model(call.model), service.clock(), curves=curves)
@@ -95,7 +95,7 @@ def state_of(model: StoredModel, now: datetime) -> str:
     return model.training.progress(now).state.value if model.training else str(model.document.get("state", ""))
 
 
-def update_model(service: Service, call: Call) -> JsonObject:
+def update_model(service: Service, call: ApiCall) -> JsonObject:
     """Sets the fields that the update mask names; what the body lacks of them goes back to its default."""
     mask = _mask(call)
     changes = {name: value for name, value in call.body.items() if name in mask}
@@ -111,7 +111,7 @@ def update_model(service: Service, call: Call) -> JsonObject:
     return get_model(service, call)
 
 
-def _mask(call: Call) -> frozenset[str]:
+def _mask(call: ApiCall) -> frozenset[str]:
     """The fields that the mask of an update names, by JSON name; raises ApiError."""
     known = call.api.tuned_model.json_names
     paths = [path.strip() for path in call.query.get("updateMask", "").split(",") if path.strip()]
@@ -128,14 +128,14 @@ def _mask(call: Call) -> frozenset[str]:
     return frozenset(fields.values())
 
 
-def delete_model(service: Service, call: Call) -> JsonObject:
+def delete_model(service: Service, call: ApiCall) -> JsonObject:
     """Removes a tuned model for good, whether it trains or not."""
     with service.store.transaction():
         service.store.delete(service.store.model(call.model).seq)
     return {}
 
 
-def get_operation(service: Service, call: Call) -> JsonObject:
+def get_operation(service: Service, call: ApiCall) -> JsonObject:
     """The operation that made a tuned model; under ``/v1`` it speaks the version that the model was created with."""
     model = service.store.model(call.model)
     if model.training is None or model.operation != call.path["operation"]:
@@ -144,7 +144,7 @@ def get_operation(service: Service, call: Call) -> JsonObject:
     return operation_view(service, api, model, model.training)
 
 
-def operation_view(service: Service, api: Api, model: StoredModel, training: Training) -> JsonObject:
+def operation_view(service: Service, api: Api, model: StoredModel, training: SimulatedTraining) -> JsonObject:
     """The operation of a model that was created here, as it is now."""
     now = service.clock()
     progress = training.progress(now)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.emulator.errors import JsonObject, Violation
+from reconciler.emulator.errors import JsonObject, Rule, Violation, _shown, find_violations
 from reconciler.emulator.generativelanguage.catalog import VERSIONS
-from reconciler.emulator.generativelanguage.messages import snake_case
+from reconciler.emulator.proto import snake_case
 
 MAX_DISPLAY_NAME = 40
 
@@ -20,9 +20,6 @@ MAX_OUTPUT = 5_000
 
 MAX_DATASET_BYTES = 4 * 1024 * 1024
 """Inputs and outputs in UTF-8; the guides say 4 MB and leave open how they count."""
-
-
-Rule = tuple[Callable[[Any], bool], str]
 
 
 _SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
@@ -53,29 +50,14 @@ _HYPERPARAMETER_RULES: Mapping[str, Rule] = {
 _EXAMPLE_LIMITS = {"textInput": MAX_INPUT, "output": MAX_OUTPUT}
 
 
-def violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> list[Violation]:
-    """The fields that break their rule."""
-    return [
-        Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {_shown(fields[name])}")
-        for name, (holds, rule) in rules.items()
-        if name in fields and not holds(fields[name])
-    ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return f"{len(value)} characters long" if isinstance(value, str) else str(value)
-
-
 def model_violations(document: Mapping[str, Any]) -> list[Violation]:
     """What is wrong with the display name and the sampling of a model."""
-    return violations(document, _MODEL_RULES)
+    return find_violations(document, _MODEL_RULES)
 
 
 def hyperparameter_violations(hyperparameters: Mapping[str, Any]) -> list[Violation]:
     """What is wrong with declared hyperparameters."""
-    return violations(hyperparameters, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters.")
+    return find_violations(hyperparameters, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters.")
 
 
 def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:

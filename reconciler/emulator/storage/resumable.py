@@ -13,11 +13,26 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from reconciler.emulator.errors import HEADERS, JsonObject
+from reconciler.emulator.objects import (
+    ObjectContent,
+    Query,
+    StorageError,
+    StoredObject,
+    check_resource,
+    invalid,
+    not_found,
+    receive,
+    whole_number,
+)
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage.content import Content, receive
-from reconciler.emulator.storage.objects import Query, StoredObject, check_resource
-from reconciler.emulator.storage.responses import StorageError, invalid, not_found, whole_number
-from reconciler.emulator.storage.uploads import checksums, description, read_resource, small_body, store, told
+from reconciler.emulator.storage.uploads import (
+    checksums,
+    read_description,
+    read_resource,
+    small_body,
+    store,
+    upload_response,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,38 +42,38 @@ _RANGE = re.compile(r"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P
 
 
 @dataclass(slots=True)
-class Session:
+class UploadSession:
     """An upload that is under way, or done. ``total`` is the length of the object once it was told."""
 
     bucket: str
     described: JsonObject
     query: Query
-    content: Content
+    content: ObjectContent
     total: int | None
     done: StoredObject | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Sessions:
+class UploadSessions:
     """The sessions of one service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, UploadSession] = {}
 
     async def start(self, request: Request) -> Response:
         """Opens a session and tells its URL."""
         bucket, service = request.path_params["bucket"], self._service
         described = {
             "contentType": request.headers.get("x-upload-content-type", "application/octet-stream"),
-            **description(read_resource(await small_body(request)), request),
+            **read_description(read_resource(await small_body(request)), request),
         }
         check_resource(bucket, described)
         service.objects.check(bucket, described["name"], request.query_params)
         length = request.headers.get("x-upload-content-length")
         total = whole_number("X-Upload-Content-Length", length) if length else None
         key = service.tail() + service.tail()
-        self._sessions[key] = Session(
+        self._sessions[key] = UploadSession(
             bucket, described, dict(request.query_params), service.objects.new_content(), total
         )
         url = f"{request.base_url}upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={key}"
@@ -83,16 +98,16 @@ class Sessions:
                     raise invalid(f"The upload has more than the {session.total} bytes that were told.")
                 if size == session.total:
                     await self._finish(session, rest, request)
-            return told(session.done, request) if session.done else _incomplete(session)
+            return upload_response(session.done, request) if session.done else _incomplete(session)
 
-    async def _take(self, session: Session, request: Request) -> bytearray:
+    async def _take(self, session: UploadSession, request: Request) -> bytearray:
         try:
             return await _take(session, request)
         except OSError:  # what is stored is less than what was counted
             self._forget(request, session)
             raise
 
-    async def _finish(self, session: Session, rest: bytearray, request: Request) -> None:
+    async def _finish(self, session: UploadSession, rest: bytearray, request: Request) -> None:
         session.content.write(rest)
         described = {**session.described, **checksums(request)}
         try:
@@ -101,19 +116,19 @@ class Sessions:
             self._forget(request, session)
             raise
 
-    def _session(self, request: Request) -> Session:
+    def _session(self, request: Request) -> UploadSession:
         session = self._sessions.get(request.query_params.get("upload_id", ""))
         if session is None:
             raise not_found("No such upload: it was cancelled or refused, or the service was started anew since.")
         return session
 
-    def _forget(self, request: Request, session: Session) -> None:
+    def _forget(self, request: Request, session: UploadSession) -> None:
         if session.done is None:
             session.content.discard()
         self._sessions.pop(request.query_params["upload_id"], None)
 
 
-async def _take(session: Session, request: Request) -> bytearray:
+async def _take(session: UploadSession, request: Request) -> bytearray:
     """Takes in what a request brings, and returns what can only be kept if it is the end; raises StorageError."""
     header = request.headers.get("content-range")
     match = _RANGE.fullmatch(header) if header else None
@@ -140,6 +155,6 @@ def _check_length(request: Request, length: int) -> None:
         raise invalid(f"Content-Range tells of {length} bytes, but the body has {told}.")
 
 
-def _incomplete(session: Session) -> Response:
+def _incomplete(session: UploadSession) -> Response:
     size = session.content.size
     return Response(status_code=308, headers={**HEADERS, **({"range": f"bytes=0-{size - 1}"} if size else {})})

@@ -15,12 +15,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from reconciler.emulator.errors import HEADERS, JsonObject, json_response
+from reconciler.emulator.objects import (
+    StorageError,
+    StoredObject,
+    bucket_resource,
+    check_bucket,
+    chunks_of,
+    invalid,
+    object_resource,
+    whole_number,
+)
 from reconciler.emulator.service import Service
 from reconciler.emulator.storage import uploads
-from reconciler.emulator.storage.content import chunks_of
-from reconciler.emulator.storage.objects import StoredObject, bucket_resource, check_bucket, object_resource
-from reconciler.emulator.storage.responses import StorageError, invalid, whole_number
-from reconciler.emulator.storage.resumable import Sessions
+from reconciler.emulator.storage.resumable import UploadSessions
 from reconciler.emulator.storage.uploads import read_resource, small_body
 from reconciler.emulator.store import dump
 from reconciler.emulator.training import timestamp
@@ -101,7 +108,7 @@ _OBJECT = f"{_OBJECTS}/{{object:path}}"
 
 def storage_routes(service: Service) -> list[Route]:
     """The routes of Cloud Storage."""
-    sessions = Sessions(service)
+    sessions = UploadSessions(service)
     kinds: dict[str, Handler] = {
         "media": partial(uploads.upload_media, service),
         "multipart": partial(uploads.upload_multipart, service),

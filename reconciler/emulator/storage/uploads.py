@@ -10,10 +10,16 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 from reconciler.emulator.errors import JsonObject, json_response
+from reconciler.emulator.objects import (
+    ObjectContent,
+    Query,
+    StorageError,
+    StoredObject,
+    invalid,
+    object_resource,
+    receive,
+)
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage.content import Content, receive
-from reconciler.emulator.storage.objects import Query, StoredObject, object_resource
-from reconciler.emulator.storage.responses import StorageError, invalid
 from reconciler.emulator.store import dump
 
 if TYPE_CHECKING:
@@ -28,24 +34,28 @@ _FIELDS = {"md5": "md5Hash", "crc32c": "crc32c"}
 
 async def upload_media(service: Service, request: Request) -> Response:
     """The body is the content; the query names the object."""
-    described = description({}, request)
+    described = read_description({}, request)
     content = service.objects.new_content()
-    with kept(content):
+    with discard_on_error(content):
         content.write(await receive(request.stream(), content))
-    return told(store(service, request.path_params["bucket"], described, content, request.query_params), request)
+    return upload_response(
+        store(service, request.path_params["bucket"], described, content, request.query_params), request
+    )
 
 
 async def upload_multipart(service: Service, request: Request) -> Response:
     """The body holds the object's resource and its content."""
     resource, media_type, media = _parts(request, await small_body(request))
-    described = {"contentType": media_type, **description(resource, request)}
+    described = {"contentType": media_type, **read_description(resource, request)}
     content = service.objects.new_content()
-    with kept(content):
+    with discard_on_error(content):
         content.write(media)
-    return told(store(service, request.path_params["bucket"], described, content, request.query_params), request)
+    return upload_response(
+        store(service, request.path_params["bucket"], described, content, request.query_params), request
+    )
 
 
-def told(stored: StoredObject, request: Request) -> Response:
+def upload_response(stored: StoredObject, request: Request) -> Response:
     """The response to an upload that is complete."""
     return json_response(object_resource(stored, request))
 
@@ -74,7 +84,7 @@ def read_resource(body: bytes) -> JsonObject:
     return resource
 
 
-def description(resource: Mapping[str, Any], request: Request) -> JsonObject:
+def read_description(resource: Mapping[str, Any], request: Request) -> JsonObject:
     """What a request tells about the object: its resource, the name in the query, and checksums in headers."""
     named = {"name": request.query_params["name"]} if "name" in request.query_params else {}
     kind = request.headers.get("content-type", "")
@@ -103,15 +113,15 @@ def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
     return read_resource(resource[2]), kind[1].decode("latin-1") if kind else "application/octet-stream", media[2]
 
 
-def store(service: Service, bucket: str, described: JsonObject, content: Content, query: Query) -> StoredObject:
+def store(service: Service, bucket: str, described: JsonObject, content: ObjectContent, query: Query) -> StoredObject:
     """Makes a complete content an object; raises StorageError and discards it when that is refused."""
-    with kept(content):
+    with discard_on_error(content):
         found = content.checksums(described)
         return service.objects.put(bucket, described, content, found, query, service.clock())
 
 
 @contextmanager
-def kept(content: Content) -> Iterator[None]:
+def discard_on_error(content: ObjectContent) -> Iterator[None]:
     """Discards the content when something goes wrong inside."""
     try:
         yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from reconciler.emulator.generativelanguage import messages
-from reconciler.emulator.generativelanguage.calls import Entry, always
+from reconciler.emulator.proto import EMPTY
+from reconciler.emulator.service import Method, always
 from reconciler.emulator.vertex import creation, jobs, models
 from reconciler.emulator.vertex.catalog import VERTEX_V1, VERTEX_V1BETA1
 from reconciler.emulator.vertex.messages import (
@@ -20,7 +20,7 @@ from reconciler.emulator.vertex.messages import (
     list_of,
 )
 
-_vertex = partial(Entry, apis=(VERTEX_V1, VERTEX_V1BETA1))
+_vertex = partial(Method, apis=(VERTEX_V1, VERTEX_V1BETA1))
 _JOBS, _MODELS, _ENDPOINTS = "/tuningJobs", "/models", "/endpoints"
 _JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOINTS}/{{endpoint}}"
 _VERSIONS = always(list_of("modelVersions", MODEL, "models"))
@@ -29,7 +29,7 @@ _JOB_SHAPE, _OPERATION_SHAPE, _PAGE = always(TUNING_JOB), always(OPERATION), alw
 VERTEX_CALLS = (
     _vertex("GET", _JOBS, jobs.list_jobs, always(list_of("tuningJobs", TUNING_JOB)), query=_PAGE),
     _vertex("POST", _JOBS, creation.create_job, _JOB_SHAPE, body=_JOB_SHAPE, root="tuning_job"),
-    _vertex("POST", f"{_JOB}:cancel", jobs.cancel_job, always(messages.EMPTY)),
+    _vertex("POST", f"{_JOB}:cancel", jobs.cancel_job, always(EMPTY)),
     _vertex("GET", _JOB, jobs.get_job, _JOB_SHAPE),
     _vertex("GET", _MODELS, models.list_models, always(list_of("models", MODEL)), query=_PAGE),
     _vertex("GET", f"{_MODEL}:listVersions", models.list_versions, _VERSIONS, query=_PAGE),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.emulator.errors import ApiError, Code
-from reconciler.emulator.generativelanguage.catalog import Api
-from reconciler.emulator.service import Call, Service
+from reconciler.emulator.service import Api, ApiCall, Service
 from reconciler.emulator.vertex.messages import LIST, TUNING_JOB
 from reconciler.emulator.vertex.store import is_taken
 
@@ -74,7 +73,7 @@ VERTEX_V1 = Api(
 VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1")
 
 
-def parent_of(call: Call) -> str:
+def parent_of(call: ApiCall) -> str:
     """The project and location that a call is about; raises ApiError where nothing is tuned."""
     location = call.path["location"]
     if location not in REGIONS:

@@ -10,16 +10,21 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.emulator.answers import with_inherited
-from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
-from reconciler.emulator.generativelanguage.messages import snake_case
-from reconciler.emulator.generativelanguage.validation import Rule, violations
-from reconciler.emulator.service import Call, Service
-from reconciler.emulator.training import Training, timestamp
+from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid
+from reconciler.emulator.proto import snake_case
+from reconciler.emulator.service import ApiCall, Service
+from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.catalog import BASE_MODELS, new_name, parent_of
-from reconciler.emulator.vertex.dataset import MAX_VALIDATION_EXAMPLES, URI, Dataset, FaultyDatasetError, read_dataset
-from reconciler.emulator.vertex.jobs import Course, Fault, job_view
-from reconciler.emulator.vertex.models import checkpoints_of, products_of
+from reconciler.emulator.vertex.dataset import (
+    MAX_VALIDATION_EXAMPLES,
+    URI,
+    FaultyDatasetError,
+    TuningData,
+    read_dataset,
+)
+from reconciler.emulator.vertex.jobs import JobError, JobTimeline, job_view
+from reconciler.emulator.vertex.models import checkpoints_of, resources_of_job
 
 MAX_DISPLAY_NAME = 128
 MAX_EPOCHS = 100
@@ -48,7 +53,7 @@ def check_job(job: Mapping[str, Any]) -> None:
 
 
 def _violations(job: Mapping[str, Any]) -> Iterator[Violation]:
-    yield from violations(job, _JOB_RULES)
+    yield from find_violations(job, _JOB_RULES)
     yield from _label_violations(job.get("labels", {}))
     if "baseModel" not in job and "preTunedModel" not in job:
         yield Violation("base_model", "either base_model or pre_tuned_model is required")
@@ -76,14 +81,14 @@ def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
     hyperparameters = dict(spec.get("hyperParameters", {}))
     if "epochCount" in hyperparameters:
         hyperparameters["epochCount"] = int(hyperparameters["epochCount"])
-    yield from violations(hyperparameters, _HYPERPARAMETER_RULES, f"{prefix}hyper_parameters.")
+    yield from find_violations(hyperparameters, _HYPERPARAMETER_RULES, f"{prefix}hyper_parameters.")
 
 
 _STEPS_AN_EPOCH = 100
 """The service doubles its batches until an epoch has no more steps than that."""
 
 
-def create_job(service: Service, call: Call) -> JsonObject:
+def create_job(service: Service, call: ApiCall) -> JsonObject:
     """Starts a training and answers with its job."""
     parent = parent_of(call)
     check_job(call.body)
@@ -93,18 +98,18 @@ def create_job(service: Service, call: Call) -> JsonObject:
     spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
     dataset, fault = _data(service, spec)
     with service.store.transaction():
-        course = Course(_training(service, call, {**source, **spec}, dataset, now), fault)
+        course = JobTimeline(_training(service, call, {**source, **spec}, dataset, now), fault)
         job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
         known = with_inherited(dataset.examples, inherited)
         seq = store.insert(service.store, job, now, course=course.dump(), examples=known)
         if course.succeeds:
             end = course.training.end_time
-            for product in products_of(service, job, job["tunedModel"], timestamp(end)):
+            for product in resources_of_job(service, job, job["tunedModel"], timestamp(end)):
                 store.insert(service.store, product, end, origin=seq)
     return job_view(store.get(service.store, job["name"], now), now)
 
 
-def _source(service: Service, call: Call, now: datetime) -> JsonObject:
+def _source(service: Service, call: ApiCall, now: datetime) -> JsonObject:
     """The baseModel or the complete preTunedModel of a new job; raises ApiError when it cannot be tuned."""
     if "preTunedModel" in call.body:
         return {"preTunedModel": _pre_tuned(service, call, now)}
@@ -117,7 +122,7 @@ def _source(service: Service, call: Call, now: datetime) -> JsonObject:
     return {}
 
 
-def _pre_tuned(service: Service, call: Call, now: datetime) -> JsonObject:
+def _pre_tuned(service: Service, call: ApiCall, now: datetime) -> JsonObject:
     asked = call.body["preTunedModel"]
     name = _plain(asked.get("tunedModelName", ""))
     if "/models/" not in name:
@@ -147,7 +152,7 @@ def _inherited(service: Service, source: JsonObject, now: datetime) -> list[Json
     return store.examples_of(service.store, store.get(service.store, parent, now))
 
 
-def _effective(call: Call) -> JsonObject:
+def _effective(call: ApiCall) -> JsonObject:
     """The declared hyperparameters and the defaults for the rest."""
     declared = call.body["supervisedTuningSpec"].get("hyperParameters", {})
     defaults = {
@@ -158,7 +163,7 @@ def _effective(call: Call) -> JsonObject:
     return {**defaults, **declared}
 
 
-def _data(service: Service, spec: Mapping[str, Any]) -> tuple[Dataset, Fault | None]:
+def _data(service: Service, spec: Mapping[str, Any]) -> tuple[TuningData, JobError | None]:
     """What there is to train on, or nothing and the reason."""
     try:
         dataset = read_dataset(service.objects, spec["trainingDatasetUri"])
@@ -167,19 +172,21 @@ def _data(service: Service, spec: Mapping[str, Any]) -> tuple[Dataset, Fault | N
             count = read_dataset(service.objects, uri).count
             if count > MAX_VALIDATION_EXAMPLES:
                 message = f"The validation data set {uri} has {count} examples, more than {MAX_VALIDATION_EXAMPLES}."
-                return Dataset(), Fault(Code.INVALID_ARGUMENT, message)
+                return TuningData(), JobError(Code.INVALID_ARGUMENT, message)
     except FaultyDatasetError as error:
-        return Dataset(), error.fault
+        return TuningData(), error.fault
     return dataset, None
 
 
-def _training(service: Service, call: Call, content: JsonObject, dataset: Dataset, now: datetime) -> Training:
+def _training(
+    service: Service, call: ApiCall, content: JsonObject, dataset: TuningData, now: datetime
+) -> SimulatedTraining:
     hyperparameters = content["hyperParameters"]
     batch_size = call.api.defaults["batchSize"]
     while dataset.count > batch_size * _STEPS_AN_EPOCH:
         batch_size *= 2
     seed = json.dumps([content, dataset.count, dataset.examples], sort_keys=True)
-    return Training(
+    return SimulatedTraining(
         created=timestamp(now),
         examples=dataset.count,
         batch_size=batch_size,
@@ -191,7 +198,7 @@ def _training(service: Service, call: Call, content: JsonObject, dataset: Datase
     )
 
 
-def _document(service: Service, parent: str, asked: JsonObject, course: Course) -> JsonObject:
+def _document(service: Service, parent: str, asked: JsonObject, course: JobTimeline) -> JsonObject:
     """All of the job that does not depend on the time; what it tells only at its end is there already."""
     name, training = new_name(service, f"{parent}/tuningJobs"), course.training
     last_only = asked["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from reconciler.emulator.errors import Code, JsonObject
-from reconciler.emulator.storage.objects import Objects
-from reconciler.emulator.storage.responses import StorageError
-from reconciler.emulator.vertex.jobs import Fault
+from reconciler.emulator.objects import ObjectStore, StorageError
+from reconciler.emulator.vertex.jobs import JobError
 
 URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+\.jsonl)")
 MAX_BYTES = 2**30
@@ -35,18 +34,18 @@ class FaultyDatasetError(Exception):
 
     def __init__(self, message: str, code: Code = Code.INVALID_ARGUMENT) -> None:
         super().__init__(message)
-        self.fault = Fault(code, message)
+        self.fault = JobError(code, message)
 
 
 @dataclass(slots=True)
-class Dataset:
+class TuningData:
     """What was read: some examples as pairs of input and output, and how many there are in all."""
 
     examples: list[JsonObject] = field(default_factory=list)
     count: int = 0
 
 
-def read_dataset(objects: Objects, uri: str) -> Dataset:
+def read_dataset(objects: ObjectStore, uri: str) -> TuningData:
     """The data set in an object; raises FaultyDatasetError."""
     place = URI.fullmatch(uri)
     if place is None:
@@ -64,8 +63,8 @@ def read_dataset(objects: Objects, uri: str) -> Dataset:
     return dataset
 
 
-def _read(file: IO[bytes], uri: str) -> Dataset:
-    dataset, kept = Dataset(), 0
+def _read(file: IO[bytes], uri: str) -> TuningData:
+    dataset, kept = TuningData(), 0
     for number, line in enumerate(_lines(file), 1):
         try:
             example = _example(line)

@@ -10,8 +10,8 @@ from typing import Any
 
 from reconciler.domain.model import State
 from reconciler.emulator.errors import Code, JsonObject, Violation, invalid
-from reconciler.emulator.service import Call, Service, next_page, page, refuse_unless
-from reconciler.emulator.training import Training, timestamp
+from reconciler.emulator.service import ApiCall, Service, next_page, read_page, refuse_unless
+from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.catalog import parent_of
 from reconciler.emulator.vertex.store import Resource
@@ -21,7 +21,7 @@ SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_S
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class JobError:
     """Why a job ends without a training: a google.rpc code and a message."""
 
     code: Code
@@ -29,14 +29,14 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class JobTimeline:
     """All that a job's state depends on; ``cancelled`` is the time at which that was asked for, or empty.
 
     With a ``fault`` the job fails when its training, which has no steps then, is over.
     """
 
-    training: Training
-    fault: Fault | None = None
+    training: SimulatedTraining
+    fault: JobError | None = None
     cancelled: str = ""
 
     @property
@@ -49,12 +49,12 @@ class Course:
         return asdict(self)
 
     @staticmethod
-    def load(stored: Mapping[str, Any]) -> Course:
+    def load(stored: Mapping[str, Any]) -> JobTimeline:
         """The course that was dumped."""
         fault = stored["fault"]
-        return Course(
-            Training(**stored["training"]),
-            Fault(Code(fault["code"]), fault["message"]) if fault else None,
+        return JobTimeline(
+            SimulatedTraining(**stored["training"]),
+            JobError(Code(fault["code"]), fault["message"]) if fault else None,
             stored["cancelled"],
         )
 
@@ -78,7 +78,7 @@ class Course:
             return {"error": {"code": Code.CANCELLED, "message": "The tuning job was cancelled."}}
         if state != FAILED:
             return {}
-        fault = self.fault or Fault(Code.INVALID_ARGUMENT, self.training.failure)
+        fault = self.fault or JobError(Code.INVALID_ARGUMENT, self.training.failure)
         return {"error": {"code": fault.code, "message": fault.message}}
 
 
@@ -86,20 +86,20 @@ _PAGE_SIZE = 100
 _TERM = re.compile(r'labels\.(?P<key>[a-z][a-z0-9_-]*)\s*=\s*(?P<quote>"?)(?P<value>[a-z0-9_-]*)(?P=quote)')
 
 
-def get_job(service: Service, call: Call) -> JsonObject:
+def get_job(service: Service, call: ApiCall) -> JsonObject:
     """One job."""
     now = service.clock()
     return job_view(_job(service, call, now), now)
 
 
-def list_jobs(service: Service, call: Call) -> JsonObject:
+def list_jobs(service: Service, call: ApiCall) -> JsonObject:
     """A page of jobs, the newest first."""
     return list_page(service, call, "tuningJobs", job_view)
 
 
-def list_page(service: Service, call: Call, collection: str, view: store.View) -> JsonObject:
+def list_page(service: Service, call: ApiCall, collection: str, view: store.View) -> JsonObject:
     """A page of any collection, the newest first, perhaps of those with certain labels only."""
-    now, wanted = service.clock(), page(call.query, _PAGE_SIZE)
+    now, wanted = service.clock(), read_page(call.query, _PAGE_SIZE)
     found = store.newest(
         service.store,
         f"{parent_of(call)}/{collection}",
@@ -127,12 +127,12 @@ def _labels(text: str) -> dict[str, str]:
     return labels
 
 
-def cancel_job(service: Service, call: Call) -> JsonObject:
+def cancel_job(service: Service, call: ApiCall) -> JsonObject:
     """Ends a job that is not done yet; what it would have made is never made."""
     with service.store.transaction():
         now = service.clock()
         job = _job(service, call, now)
-        course = Course.load(job.course or {})
+        course = JobTimeline.load(job.course or {})
         state = course.at(now)["state"]
         refuse_unless(
             state in (PENDING, RUNNING), f"The tuning job {job.name} cannot be cancelled: it is {state} already."
@@ -142,13 +142,13 @@ def cancel_job(service: Service, call: Call) -> JsonObject:
     return {}
 
 
-def _job(service: Service, call: Call, now: datetime) -> Resource:
+def _job(service: Service, call: ApiCall, now: datetime) -> Resource:
     return store.get(service.store, f"{parent_of(call)}/tuningJobs/{call.path['job']}", now)
 
 
 def job_view(job: Resource, now: datetime) -> JsonObject:
     """A job as it is at an instant."""
-    course = Course.load(job.course or {})
+    course = JobTimeline.load(job.course or {})
     moving = course.at(now)
     hidden = set() if moving["state"] == SUCCEEDED else {"tunedModel"}
     if course.fault or "startTime" not in moving:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.emulator.generativelanguage.messages import (
+from reconciler.emulator.generativelanguage.messages import content, generate_content
+from reconciler.emulator.proto import (
     BOOL,
     DOUBLE,
     INT,
@@ -16,12 +17,10 @@ from reconciler.emulator.generativelanguage.messages import (
     TIMESTAMP,
     Field,
     Message,
-    content,
     enum,
-    generate_content,
-    many,
     message,
-    one,
+    repeated,
+    single,
 )
 
 _HYPERPARAMETERS = message(
@@ -42,7 +41,7 @@ _SPEC = message(
     "SupervisedTuningSpec",
     trainingDatasetUri=STRING,
     validationDatasetUri=STRING,
-    hyperParameters=one(_HYPERPARAMETERS),
+    hyperParameters=single(_HYPERPARAMETERS),
     exportLastCheckpointOnly=BOOL,
 )
 _CHECKPOINT = message("TunedModelCheckpoint", checkpointId=STRING, epoch=INT64, step=INT64, endpoint=STRING)
@@ -58,11 +57,11 @@ ENCRYPTION_SPEC = message("EncryptionSpec", kmsKeyName=STRING)
 TUNING_JOB = message(
     "TuningJob",
     baseModel=Field("string", optional=True, oneof="source_model"),
-    preTunedModel=one(
+    preTunedModel=single(
         message("PreTunedModel", tunedModelName=STRING, checkpointId=STRING, baseModel=OUTPUT_STRING),
         oneof="source_model",
     ),
-    supervisedTuningSpec=one(_SPEC, oneof="tuning_spec"),
+    supervisedTuningSpec=single(_SPEC, oneof="tuning_spec"),
     name=OUTPUT_STRING,
     tunedModelDisplayName=STRING,
     description=STRING,
@@ -81,14 +80,14 @@ TUNING_JOB = message(
     startTime=OUTPUT_TIMESTAMP,
     endTime=OUTPUT_TIMESTAMP,
     updateTime=OUTPUT_TIMESTAMP,
-    error=one(STATUS, output_only=True),
+    error=single(STATUS, output_only=True),
     labels=MAP,
     experiment=OUTPUT_STRING,
-    tunedModel=one(
-        message("TunedModel", model=STRING, endpoint=STRING, checkpoints=many(_CHECKPOINT)), output_only=True
+    tunedModel=single(
+        message("TunedModel", model=STRING, endpoint=STRING, checkpoints=repeated(_CHECKPOINT)), output_only=True
     ),
-    tuningDataStats=one(message("TuningDataStats", supervisedTuningDataStats=one(_STATS)), output_only=True),
-    encryptionSpec=one(ENCRYPTION_SPEC),
+    tuningDataStats=single(message("TuningDataStats", supervisedTuningDataStats=single(_STATS)), output_only=True),
+    encryptionSpec=single(ENCRYPTION_SPEC),
     serviceAccount=STRING,
 )
 
@@ -103,16 +102,16 @@ MODEL = message(
     description=STRING,
     createTime=TIMESTAMP,
     updateTime=TIMESTAMP,
-    deployedModels=many(message("DeployedModelRef", endpoint=STRING, deployedModelId=STRING)),
+    deployedModels=repeated(message("DeployedModelRef", endpoint=STRING, deployedModelId=STRING)),
     labels=MAP,
-    encryptionSpec=one(ENCRYPTION_SPEC),
+    encryptionSpec=single(ENCRYPTION_SPEC),
 )
 ENDPOINT = message(
     "Endpoint",
     name=STRING,
     displayName=STRING,
     description=STRING,
-    deployedModels=many(
+    deployedModels=repeated(
         message(
             "DeployedModel",
             id=STRING,
@@ -126,14 +125,14 @@ ENDPOINT = message(
     labels=MAP,
     createTime=TIMESTAMP,
     updateTime=TIMESTAMP,
-    encryptionSpec=one(ENCRYPTION_SPEC),
+    encryptionSpec=single(ENCRYPTION_SPEC),
 )
 
 
 def list_of(collection: str, of: Message, field: str = "") -> Message:
     """The response to a list of a collection; ``field`` is where it stands, where that is called otherwise."""
     name = f"List{collection[0].upper()}{collection[1:]}Response"
-    return message(name, **{field or collection: many(of), "nextPageToken": STRING})
+    return message(name, **{field or collection: repeated(of), "nextPageToken": STRING})
 
 
 LIST = message("ListRequest", filter=STRING, pageSize=INT, pageToken=STRING)
@@ -143,17 +142,19 @@ _TYPE = {"@type": STRING}
 OPERATION = message(
     "Operation",
     name=STRING,
-    metadata=one(
+    metadata=single(
         Message(
             "OperationMetadata",
             {
                 **_TYPE,
-                "genericMetadata": one(message("GenericOperationMetadata", createTime=TIMESTAMP, updateTime=TIMESTAMP)),
+                "genericMetadata": single(
+                    message("GenericOperationMetadata", createTime=TIMESTAMP, updateTime=TIMESTAMP)
+                ),
             },
         )
     ),
     done=BOOL,
-    response=one(Message("Response", _TYPE)),
+    response=single(Message("Response", _TYPE)),
 )
 
 GENERATE_CONTENT = generate_content(

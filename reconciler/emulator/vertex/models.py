@@ -8,9 +8,9 @@ from typing import Any
 
 from reconciler.emulator.answers import reply_to
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
-from reconciler.emulator.generativelanguage.inference import content, question, sampling_of
-from reconciler.emulator.service import Call, Service, refuse_unless
-from reconciler.emulator.training import Training, timestamp, total_steps
+from reconciler.emulator.generativelanguage.inference import read_prompt, sampling_of, write_reply
+from reconciler.emulator.service import ApiCall, Service, refuse_unless
+from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.catalog import new_name, parent_of
 from reconciler.emulator.vertex.jobs import list_page
@@ -21,7 +21,7 @@ MAX_CHECKPOINTS = 10
 _COPIED = ("description", "labels", "encryptionSpec")
 
 
-def checkpoints_of(service: Service, parent: str, training: Training, *, last_only: bool) -> list[JsonObject]:
+def checkpoints_of(service: Service, parent: str, training: SimulatedTraining, *, last_only: bool) -> list[JsonObject]:
     """The checkpoints of a training, each with a new endpoint: one an epoch, and at most ten evenly spread ones."""
     shown = 1 if last_only else min(training.epochs, MAX_CHECKPOINTS)
     epochs = [training.epochs * number // shown for number in range(1, shown + 1)]
@@ -36,7 +36,9 @@ def checkpoints_of(service: Service, parent: str, training: Training, *, last_on
     ]
 
 
-def products_of(service: Service, job: Mapping[str, Any], made: Mapping[str, Any], time: str) -> Iterator[JsonObject]:
+def resources_of_job(
+    service: Service, job: Mapping[str, Any], made: Mapping[str, Any], time: str
+) -> Iterator[JsonObject]:
     """The model and the endpoints that a job makes at a time, given what it tells of them (its ``tunedModel``)."""
     model = made["model"].rpartition("@")[0]
     common = {
@@ -70,38 +72,38 @@ def products_of(service: Service, job: Mapping[str, Any], made: Mapping[str, Any
 _VERSIONS = ("", "1", "default")  # a model has one version here
 
 
-def list_models(service: Service, call: Call) -> JsonObject:
+def list_models(service: Service, call: ApiCall) -> JsonObject:
     """A page of models, the newest first."""
     return list_page(service, call, "models", _document)
 
 
-def get_model(service: Service, call: Call) -> JsonObject:
+def get_model(service: Service, call: ApiCall) -> JsonObject:
     """One model."""
     return _model(service, call).document
 
 
-def list_versions(service: Service, call: Call) -> JsonObject:
+def list_versions(service: Service, call: ApiCall) -> JsonObject:
     """The versions of a model: the one that there is."""
     return {"models": [_model(service, call).document]}
 
 
-def delete_version(service: Service, call: Call) -> JsonObject:
+def delete_version(service: Service, call: ApiCall) -> JsonObject:
     """Refuses: the only version of a model goes with the model."""
     name = _model(service, call).name
     raise ApiError(Code.FAILED_PRECONDITION, f"{name} has no other version: delete the model instead.")
 
 
-def list_endpoints(service: Service, call: Call) -> JsonObject:
+def list_endpoints(service: Service, call: ApiCall) -> JsonObject:
     """A page of endpoints, the newest first."""
     return list_page(service, call, "endpoints", _document)
 
 
-def get_endpoint(service: Service, call: Call) -> JsonObject:
+def get_endpoint(service: Service, call: ApiCall) -> JsonObject:
     """One endpoint."""
     return _endpoint(service, call).document
 
 
-def get_operation(service: Service, call: Call) -> JsonObject:
+def get_operation(service: Service, call: ApiCall) -> JsonObject:
     """One operation."""
     made = "/".join(f"{kind}s/{call.path[kind]}" for kind in ("model", "endpoint") if kind in call.path)
     name = f"{parent_of(call)}/{made}/operations/{call.path['operation']}"
@@ -112,30 +114,30 @@ def _document(resource: Resource, _: datetime) -> JsonObject:
     return resource.document
 
 
-def _model(service: Service, call: Call) -> Resource:
+def _model(service: Service, call: ApiCall) -> Resource:
     plain, _, version = call.path["model"].partition("@")
     if version not in _VERSIONS:
         raise not_found(f"{parent_of(call)}/models/{call.path['model']}")
     return store.get(service.store, f"{parent_of(call)}/models/{plain}", service.clock())
 
 
-def _endpoint(service: Service, call: Call) -> Resource:
+def _endpoint(service: Service, call: ApiCall) -> Resource:
     return store.get(service.store, f"{parent_of(call)}/endpoints/{call.path['endpoint']}", service.clock())
 
 
-def delete_model(service: Service, call: Call) -> JsonObject:
+def delete_model(service: Service, call: ApiCall) -> JsonObject:
     """Removes a model that is deployed nowhere."""
     with service.store.transaction():
         return _delete(service, call, _model(service, call), "Undeploy it from all endpoints first.")
 
 
-def delete_endpoint(service: Service, call: Call) -> JsonObject:
+def delete_endpoint(service: Service, call: ApiCall) -> JsonObject:
     """Removes an endpoint that nothing is deployed to."""
     with service.store.transaction():
         return _delete(service, call, _endpoint(service, call), "Undeploy all models from it first.")
 
 
-def _delete(service: Service, call: Call, resource: Resource, remedy: str) -> JsonObject:
+def _delete(service: Service, call: ApiCall, resource: Resource, remedy: str) -> JsonObject:
     free = not resource.document.get("deployedModels")
     refuse_unless(free, f"{resource.name} cannot be deleted: it is part of a deployment. {remedy}")
     store.delete(service.store, resource)
@@ -144,7 +146,7 @@ def _delete(service: Service, call: Call, resource: Resource, remedy: str) -> Js
     )
 
 
-def undeploy_model(service: Service, call: Call) -> JsonObject:
+def undeploy_model(service: Service, call: ApiCall) -> JsonObject:
     """Takes a model off an endpoint."""
     wanted = call.body.get("deployedModelId", "")
     with service.store.transaction():
@@ -168,7 +170,7 @@ def _take_off(service: Service, endpoint: Resource, here: JsonObject) -> None:
         store.update(service.store, resource, document)
 
 
-def _operation(service: Service, call: Call, about: str, metadata: str, response: str) -> JsonObject:
+def _operation(service: Service, call: ApiCall, about: str, metadata: str, response: str) -> JsonObject:
     """An operation that is done; its metadata are a message of the API, its response the URL of an empty one."""
     now = service.clock()
     time = timestamp(now)
@@ -185,12 +187,12 @@ def _operation(service: Service, call: Call, about: str, metadata: str, response
     return operation
 
 
-def generate_content(service: Service, call: Call) -> JsonObject:
+def generate_content(service: Service, call: ApiCall) -> JsonObject:
     """Answers as the model does that is deployed to an endpoint."""
-    prompt, config = question(call.body)
+    prompt, config = read_prompt(call.body)
     endpoint = _endpoint(service, call)
     deployed = endpoint.document.get("deployedModels")
     refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so nothing can answer.")
     examples = store.examples_of(service.store, endpoint)
     reply = reply_to(prompt, examples, sampling_of(config, {}), service.random)
-    return content(prompt, reply, endpoint.document["deployedModels"][0]["model"])
+    return write_reply(prompt, reply, endpoint.document["deployedModels"][0]["model"])

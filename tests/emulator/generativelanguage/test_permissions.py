@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from reconciler.emulator.generativelanguage.permissions import OWNER
-from reconciler.emulator.service import Page, page
+from reconciler.emulator.service import Page, read_page
 from support.emulator_world import World
 
 MODEL = "/v1beta3/tunedModels/m"
@@ -82,7 +82,7 @@ def test_pages_are_of_the_size_that_is_asked_for(world: World, size: int, pages:
 
 
 def test_a_page_has_at_most_a_thousand() -> None:
-    assert page({"pageSize": 1000}) == page({"pageSize": 1001}) == Page(0, 1000)
+    assert read_page({"pageSize": 1000}) == read_page({"pageSize": 1001}) == Page(0, 1000)
 
 
 def test_a_negative_page_is_refused(world: World) -> None:

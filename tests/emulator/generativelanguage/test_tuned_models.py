@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator.training import Settings
+from reconciler.emulator.training import TrainingPace
 from support.emulator_world import DONE, FIXTURES, REQUEST, World, training
 
 MODEL = "/v1beta3/tunedModels/m"
@@ -379,7 +379,7 @@ def test_an_unknown_operation_is_not_found(world: World) -> None:
 
 
 def test_the_pace_of_a_training_is_that_of_its_creation(tmp_path: Any) -> None:
-    World(tmp_path / "store", pace=Settings(step_seconds=1, overhead_seconds=10)).create()
-    later = World(tmp_path / "store", pace=Settings(step_seconds=1000, overhead_seconds=0))
+    World(tmp_path / "store", pace=TrainingPace(step_seconds=1, overhead_seconds=10)).create()
+    later = World(tmp_path / "store", pace=TrainingPace(step_seconds=1000, overhead_seconds=0))
     later.advance(DONE)
     assert later.ok("GET", MODEL)["state"] == "ACTIVE"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.emulator.storage.content import QUANTUM
+from emulator.storage.test_routes_client import QUANTUM
 from support.emulator_process import running
 from support.emulator_vertex import Vertex
 

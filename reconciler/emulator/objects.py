@@ -1,25 +1,30 @@
 """Buckets and objects: what is known about them is in the store, their contents are files in a folder beside it."""
 
+# google-crc32c ships its own types, but leaves the methods of Checksum without:
+# mypy: untyped-calls-exclude="google_crc32c"
+
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import google_crc32c
+
 from reconciler.emulator.errors import JsonObject
-from reconciler.emulator.storage.content import Content
-from reconciler.emulator.storage.responses import condition_not_met, invalid, not_found, whole_number
 from reconciler.emulator.store import Store, dump
 from reconciler.emulator.training import microseconds, timestamp
 
@@ -53,14 +58,14 @@ class StoredObject:
         return int(self.document["size"])
 
 
-class Objects:
+class ObjectStore:
     """All objects of a store. Every bucket of a legal name is there."""
 
     def __init__(self, store: Store, path: Path | None) -> None:
         """Keeps contents in a folder named after the store file; without one, in a temporary folder."""
         self._store = store
         self._folder = Path(f"{path}-objects") if path else None
-        self._cleaner: weakref.finalize[..., Objects] | None = None
+        self._cleaner: weakref.finalize[..., ObjectStore] | None = None
 
     def close(self) -> None:
         """Removes the contents of a world in memory; without this they go when the process ends of itself."""
@@ -74,11 +79,11 @@ class Objects:
         self._folder.mkdir(exist_ok=True)
         return self._folder
 
-    def new_content(self) -> Content:
+    def new_content(self) -> ObjectContent:
         """An empty content, to be written and then put or discarded."""
         descriptor, name = tempfile.mkstemp(dir=self._contents())
         os.close(descriptor)
-        return Content(Path(name))
+        return ObjectContent(Path(name))
 
     def check(self, bucket: str, name: str, query: Query) -> None:
         """Raises StorageError when a precondition for writing an object does not hold."""
@@ -88,7 +93,7 @@ class Objects:
         self,
         bucket: str,
         described: JsonObject,
-        content: Content,
+        content: ObjectContent,
         checksums: Mapping[str, str],
         query: Query,
         now: datetime,
@@ -217,3 +222,141 @@ def bucket_resource(document: JsonObject, request: Request) -> JsonObject:
     """A bucket, with a link to the host that was asked."""
     name = document["name"]
     return {"kind": "storage#bucket", "id": name, "selfLink": f"{request.base_url}storage/v1/b/{name}", **document}
+
+
+MAX_BYTES = 5 * 1024**3
+"""The largest object here; the real service takes 5 TiB."""
+
+
+_CHUNK = 1024 * 1024
+
+
+class ObjectContent:
+    """A file that is written from start to end, with its length and checksums. It is open only during a write."""
+
+    def __init__(self, path: Path) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc32c = google_crc32c.Checksum()
+        self.path = path
+        self.size = 0
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Appends; raises StorageError when the object gets too large."""
+        self._grow(len(data))
+        self._md5.update(data)
+        self._crc32c.update(bytes(data))
+        self._append(data)
+
+    def write_in_threads(self, data: bytes) -> asyncio.Future[list[None]]:
+        """Append in threads, one for each checksum and one for the disk; await the result before the next write."""
+        self._grow(len(data))
+        work = (self._md5.update, self._crc32c.update, self._append)
+        return asyncio.gather(*(asyncio.to_thread(step, data) for step in work))
+
+    def _append(self, data: bytes | bytearray) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
+
+    def _grow(self, length: int) -> None:
+        if self.size + length > MAX_BYTES:
+            raise invalid(f"The object is larger than the limit of this service: {MAX_BYTES} bytes.")
+        self.size += length
+
+    def checksums(self, expected: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the checksums in base64; raises StorageError when the expected ones differ."""
+        found = {
+            "md5Hash": base64.b64encode(self._md5.digest()).decode(),
+            "crc32c": base64.b64encode(self._crc32c.digest()).decode(),
+        }
+        for name, value in found.items():
+            if expected.get(name, value) != value:
+                raise invalid(f'Provided {name} "{expected[name]}" doesn\'t match calculated {name} "{value}".')
+        return found
+
+    def discard(self) -> None:
+        """Removes the file."""
+        self.path.unlink(missing_ok=True)
+
+
+def chunks_of(file: IO[bytes], length: int) -> Iterator[bytes]:
+    """The next ``length`` bytes of a file, in chunks."""
+    while length > 0 and (chunk := file.read(min(_CHUNK, length))):
+        length -= len(chunk)
+        yield chunk
+
+
+QUANTUM = 256 * 1024
+"""Chunks of a resumable upload are multiples of this; so is what is kept of one that was cut off."""
+
+
+_BATCH = 16 * QUANTUM
+
+
+async def receive(stream: AsyncIterator[bytes], content: ObjectContent, *, skip: int = 0) -> bytearray:
+    """Appends a body to the content, apart from its first ``skip`` bytes and its last ones after a whole quantum.
+
+    Returns those last bytes. What breaks the stream is raised when the whole quanta have been written.
+    """
+    waiting = bytearray()
+    writing: asyncio.Future[list[None]] | None = None
+    try:
+        async for chunk in stream:
+            waiting += chunk[skip:]
+            skip = max(0, skip - len(chunk))
+            if len(waiting) >= _BATCH:
+                if writing:
+                    await writing
+                writing = content.write_in_threads(_whole_quanta(waiting))
+    finally:
+        if writing:
+            await writing
+        content.write(_whole_quanta(waiting))
+    return waiting
+
+
+def _whole_quanta(waiting: bytearray) -> bytes:
+    """Takes as much as can be kept from the front."""
+    length = len(waiting) - len(waiting) % QUANTUM
+    taken = bytes(memoryview(waiting)[:length])
+    del waiting[:length]
+    return taken
+
+
+_INT64 = re.compile(r"[0-9]{1,19}")
+
+
+class StorageError(Exception):
+    """A refusal that becomes an error body of Cloud Storage; ``reason`` is one of its own."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    def body(self) -> JsonObject:
+        """The JSON body of the error response."""
+        entry = {"message": self.message, "domain": "global", "reason": self.reason}
+        return {"error": {"code": self.status, "message": self.message, "errors": [entry]}}
+
+
+def invalid(message: str) -> StorageError:
+    """The refusal of a request that cannot be carried out as it stands."""
+    return StorageError(400, "invalid", message)
+
+
+def whole_number(name: str, text: str) -> int:
+    """The number (an int64 that is not negative) that a parameter or header holds; raises StorageError."""
+    if not _INT64.fullmatch(text):
+        raise invalid(f"Invalid value for {name}: '{text[:100]}'")
+    return int(text)
+
+
+def not_found(message: str) -> StorageError:
+    """The refusal of a request for what is not there."""
+    return StorageError(404, "notFound", message)
+
+
+def condition_not_met() -> StorageError:
+    """The refusal of a request whose preconditions do not hold."""
+    return StorageError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
