@@ -16,7 +16,7 @@ from reconciler.domain.ports import LockStore, Objects
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.workspace import Workspace, load
-from reconciler.planning.dataset_versions import addresses, pinned
+from reconciler.planning.dataset_versions import remote_paths, with_dataset_versions
 from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of
 from reconciler.reports.documents.plan_and_result import Document
@@ -263,7 +263,7 @@ def load_project(
     return Project(
         input=command_input,
         session=session,
-        manifests=pinned(command_input.selection.select(workspace.manifests), {}, lock),
+        manifests=with_dataset_versions(command_input.selection.select(workspace.manifests), {}, lock),
         complete=workspace.complete and command_input.selection.selects_all,
         store=store,
         lockfile=shown,
@@ -273,14 +273,14 @@ def load_project(
 
 async def pin_datasets(project: Project, service: Service) -> Project:
     """Return the project with its data sets in Cloud Storage as they are now; without any, send no request."""
-    if not addresses(project.manifests):
+    if not remote_paths(project.manifests):
         return project
     if not isinstance(service, Objects):
         raise TypeError("validation rejects data sets in Cloud Storage for services that cannot read them")
     from reconciler.engine.observe import pin
 
     datasets = await pin(service, project.manifests, project.target.limits.concurrency)
-    return replace(project, manifests=pinned(project.manifests, datasets, project.lock))
+    return replace(project, manifests=with_dataset_versions(project.manifests, datasets, project.lock))
 
 
 def add_model_details(document: Document, lock: Lock, scope: str, observation: Observation) -> Document:

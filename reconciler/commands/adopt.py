@@ -19,7 +19,7 @@ from reconciler.domain.model import Handle, Manifest, RemoteModel
 from reconciler.domain.plan import Action
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_place, manifest_text, write_manifest
-from reconciler.planning.adopt import adopted, require_adoptable, require_satisfying
+from reconciler.planning.adopt import adopted_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.generations import Observation
 from reconciler.planning.moved import has_content
@@ -129,9 +129,9 @@ def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest:
         )
     scope = project.target.scope
     require_adoptable(live, scope, project.lock, list(project.session.readable_locks()))
-    generation = adopted(name, scope, live)
+    generation = adopted_generation(name, scope, live)
     if manifest:
-        require_satisfying(generation, manifest, scope)
+        require_match(generation, manifest, scope)
     return generation
 
 

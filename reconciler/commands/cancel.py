@@ -18,7 +18,7 @@ from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.engine.observe import bounded, observe_generation
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
-from reconciler.planning.forget import cancelling_notes, in_flight, require_cancellable
+from reconciler.planning.forget import cancel_notes, require_cancellable, trainings_in_progress
 from reconciler.reports.documents.change import Change, change_document
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def cancel(
     if key:
         project.recorded_generation(name, key)
     manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)
-    chosen = in_flight(model, key)
+    chosen = trainings_in_progress(model, key)
     change = Change("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not chosen:
         return CommandResult(document(change))
     require_cancellable(name, model, manifest, project.capabilities)
-    change = replace(change, notes=tuple(cancelling_notes(name, project.capabilities)))
+    change = replace(change, notes=tuple(cancel_notes(name, project.capabilities)))
     if not approve(document(change)):
         raise Declined
     with project.session.event_loop() as loop, project.store.lease():

@@ -24,7 +24,7 @@ from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
-from reconciler.planning.dataset_versions import loss_notices
+from reconciler.planning.dataset_versions import missing_dataset_notices
 from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import Observation, is_suspicious
 from reconciler.planning.planner import describe_suspicion
@@ -132,7 +132,7 @@ def _notices(project: Project) -> tuple[str, ...]:
         "only some of the manifests were read, so orphans and candidates are not reported; "
         f"to include them, name the whole root {project.root or '.'} without labels"
     )
-    return (*loss_notices(project.manifests), *(() if project.complete else (partial,)))
+    return (*missing_dataset_notices(project.manifests), *(() if project.complete else (partial,)))
 
 
 @click.command("drift")

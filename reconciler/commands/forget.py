@@ -20,7 +20,7 @@ from reconciler.domain.model import Update
 from reconciler.engine.observe import bounded, observe_generation
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
-from reconciler.planning.forget import forgetting_notes, keeps_marks, require_forgettable
+from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
 from reconciler.reports.documents.change import Change, change_document, change_text
 from reconciler.reports.documents.plan_and_result import Document
 
@@ -48,14 +48,14 @@ def forget(
     _require_undeclared(project, name)
     model = project.recorded_model(name)
     require_forgettable(name, model)
-    keeps = keep_marks or keeps_marks(project.capabilities)
+    keeps = keep_marks or has_permanent_marks(project.capabilities)
     change = Change(
         command="forget",
         name=name,
         outcome="planned",
         lockfile=project.lockfile,
         generations=model.generations,
-        notes=tuple(forgetting_notes(name, project.lock, marked=keeps)),
+        notes=tuple(forget_notes(name, project.lock, marked=keeps)),
     )
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not approve(document(change)):

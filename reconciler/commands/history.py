@@ -13,7 +13,7 @@ from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
 from reconciler.planning.history import history_of
-from reconciler.planning.redaction import discreet_entry
+from reconciler.planning.redaction import redact_history
 from reconciler.reports.documents.history import History, history_document, history_text
 
 
@@ -34,7 +34,7 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
     with examples_at_hand(recorded, environment.environ) as examples:
         generations = history_of(model, examples)
         if not project.target.show_examples:
-            generations = tuple(map(discreet_entry, generations))
+            generations = tuple(map(redact_history, generations))
         document = history_document(
             History(name, declared or model.manifest, generations),
             project.target,

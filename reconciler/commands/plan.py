@@ -21,8 +21,8 @@ from reconciler.commands._saved_plan import saved_document
 from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Plan, Request
 from reconciler.environment import Environment
-from reconciler.planning.cross_target import moving_notices
-from reconciler.planning.dataset_versions import loss_notices
+from reconciler.planning.cross_target import cross_target_notices
+from reconciler.planning.dataset_versions import missing_dataset_notices
 from reconciler.planning.generations import Observation
 from reconciler.planning.selection import check_names
 from reconciler.reports.documents.dataset_diff import with_data_changes
@@ -95,8 +95,8 @@ def document_of(project: Project, planned: Plan) -> Document:
     """Return the Plan document, with notices about other targets and lost data sets."""
     notices = (
         *planned.notices,
-        *moving_notices(planned, project.target.provider, project.session.readable_locks()),
-        *loss_notices(project.manifests),
+        *cross_target_notices(planned, project.target.provider, project.session.readable_locks()),
+        *missing_dataset_notices(project.manifests),
     )
     return plan_document(
         replace(planned, notices=notices),

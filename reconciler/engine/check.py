@@ -21,7 +21,7 @@ from reconciler.planning.check_evaluation import (
     verdicts,
 )
 from reconciler.planning.events import Checked, Checking, EventSink
-from reconciler.planning.redaction import discreet_report
+from reconciler.planning.redaction import redact_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Checker:
                 tally.add(task, verdicts(task.question, reply))
 
         await bounded(work, range(self._concurrency), self._concurrency)
-        report = discreet_report(tally.report()) if self._discreet else tally.report()
+        report = redact_report(tally.report()) if self._discreet else tally.report()
         self._emit(Checked(manifest.name, subject.key, report))
         return report
 

@@ -13,7 +13,7 @@ from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Kind, Plan, Request
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
-from reconciler.planning.dataset_versions import addresses
+from reconciler.planning.dataset_versions import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, Observation, find_live_model, shared_remotes
 from reconciler.planning.planner import plan
 
@@ -146,7 +146,7 @@ async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int)
         ServiceError: when Cloud Storage cannot be reached.
         AccessError: when nobody is logged in.
     """
-    uris = sorted(addresses(manifests))
+    uris = sorted(remote_paths(manifests))
     return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Taking over a model that somebody else trained: whether that may be, and how it is recorded."""
+"""The rules of ``adopt``: which models it accepts, and what it records."""
 
 from __future__ import annotations
 
@@ -8,25 +8,18 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
-from reconciler.planning.events import observed
+from reconciler.planning.events import update_observed
 from reconciler.planning.generations import Observation, resolve_recorded, satisfies
 
-_UNREADY = {
-    State.CREATING: "wait until its training has ended",
-    State.FAILED: "only a model that is ready can be taken over",
-    State.CANCELLED: "only a model that is ready can be taken over",
-}
 
+def adopted_generation(name: str, scope: str, live: RemoteModel) -> LockedGeneration:
+    """Return an unmanaged model as the first generation of a manifest.
 
-def adopted(name: str, scope: str, live: RemoteModel) -> LockedGeneration:
-    """A foreign model as the first generation of a manifest.
-
-    Its content is what the manifest says that is written for it: what it was tuned from, no hyperparameter, and data
-    that nobody has at hand. So its key is well-formed, and it satisfies that manifest.
+    Its content is that of the manifest that ``adopt`` writes: the live source, no hyperparameters and unknown data.
     """
     source = live.source or Source()
     mark = Content(scope, name, source, {}, UNKNOWN_DATA).mark()
-    taken = LockedGeneration(
+    generation = LockedGeneration(
         key=key_of(mark),
         remote=live.remote,
         spec=mark.spec,
@@ -36,59 +29,59 @@ def adopted(name: str, scope: str, live: RemoteModel) -> LockedGeneration:
         source=source,
         dataset=Dataset("", UNKNOWN_DATA, 0),
     )
-    return observed(taken, live)
+    return update_observed(generation, live)
 
 
-def require_adoptable(live: RemoteModel, scope: str, lock: Lock, others: Iterable[Lock] = ()) -> None:
-    """Refuse what is managed already, by whomever, and what is not ready; ``others`` are those of other targets.
+def require_adoptable(live: RemoteModel, scope: str, lock: Lock, other_locks: Iterable[Lock] = ()) -> None:
+    """Refuse a model that is managed, by this or another target or scope, or that is not ready.
 
     Raises:
-        ReconcileError: saying whose it is, or what is missing.
+        ReconcileError: naming the owner, or what is missing.
     """
     _require_unrecorded(live, lock, "the lockfile")
-    for other in others:
-        _require_unrecorded(
-            live, other, f"the lockfile of target {other.target.name}" if other.target else "another one"
-        )
+    for other in other_locks:
+        where = f"the lockfile of target {other.target.name}" if other.target else "another lockfile"
+        _require_unrecorded(live, other, where)
     if live.mark and live.mark.scope == scope:
         raise ReconcileError(
-            f"{live.remote} is ours already: it bears the mark of {live.mark.name}, of this scope",
-            f"reconcile apply takes it up where a manifest is called {live.mark.name}, on whatever branch that is",
+            f"{live.remote} is already managed: it has the mark of {live.mark.name} in this scope",
+            f"run reconcile apply with a manifest named {live.mark.name}, which adopts it",
         )
     if live.mark:
         raise ReconcileError(
-            f"{live.remote} belongs to the scope {live.mark.scope}, as its mark says: {live.mark.name}",
-            "ask those who own that scope; they let it go with reconcile forget",
+            f"{live.remote} is managed in the scope {live.mark.scope}: it has the mark of {live.mark.name}",
+            "ask the owners of that scope to run reconcile forget",
         )
     if live.state is not State.ACTIVE:
+        wait = live.state not in {State.FAILED, State.CANCELLED}
         raise ReconcileError(
-            f"{live.remote} cannot be taken over: the service shows it as {live.state}",
-            _UNREADY.get(live.state, "wait until it is ready"),
+            f"{live.remote} cannot be adopted: its state is {live.state}",
+            "wait until it is ready" if wait else "adopt a model that is ready",
         )
     if live.source is None:
         raise ReconcileError(
-            f"{live.remote} cannot be taken over: the service does not tell what it was tuned from",
-            "a manifest has to say that; train a model of your own",
+            f"{live.remote} cannot be adopted: the service does not report its base model or parent",
+            "train a new model from a manifest",
         )
 
 
-def _require_unrecorded(live: RemoteModel, lock: Lock, called: str) -> None:
+def _require_unrecorded(live: RemoteModel, lock: Lock, where: str) -> None:
     for name, model in lock.models.items():
-        if any(one.remote == live.remote and one.is_same(live) for one in model.generations):
+        if any(generation.remote == live.remote and generation.is_same(live) for generation in model.generations):
             raise ReconcileError(
-                f"{live.remote} is ours already: {called} records it as a generation of {name}",
-                f"to call it otherwise, rename that manifest, with metadata.formerly: [{name}]",
+                f"{live.remote} is already managed: {where} records it as a generation of {name}",
+                f"to use another name, rename that manifest and add metadata.formerly: [{name}]",
             )
 
 
-def require_satisfying(one: LockedGeneration, manifest: Manifest, scope: str) -> None:
-    """Refuse a model that is not what its manifest, which is there already, asks for.
+def require_match(generation: LockedGeneration, manifest: Manifest, scope: str) -> None:
+    """Refuse a model that does not match its existing manifest.
 
     Raises:
-        ReconcileError: when it is tuned from something else, or otherwise.
+        ReconcileError: when its source or hyperparameters differ.
     """
-    if not satisfies(resolve_recorded(one, scope, manifest.name, Observation()), manifest):
+    if not satisfies(resolve_recorded(generation, scope, manifest.name, Observation()), manifest):
         raise ReconcileError(
-            f"{one.remote} is not what {manifest.name} asks for at {manifest.place}",
-            "let spec.baseModel, spec.source and spec.hyperparameters say what it was trained with",
+            f"{generation.remote} does not match {manifest.name} at {manifest.place}",
+            "set spec.baseModel, spec.source and spec.hyperparameters to the values that it was trained with",
         )

@@ -1,30 +1,24 @@
-"""What a plan says of models that are trained already, on another target: no service takes over another one's."""
+"""Notices about models that another target has already trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Kind, Plan
+from reconciler.domain.text import join_names
 
-_NAMED = 5
-"""How many models a sentence names."""
+_MOST_NAMES: Final = 5
 
 
-def moving_notices(plan: Plan, provider: str, others: Iterable[Lock]) -> tuple[str, ...]:
-    """Sentences about the models that this plan trains anew for ``provider`` although another target has them."""
+def cross_target_notices(plan: Plan, provider: str, other_locks: Iterable[Lock]) -> Iterator[str]:
+    """Return a notice for each target of another provider that serves models that this plan trains."""
     created = {action.name for action in plan.of_kind(Kind.CREATE)}
-    return tuple(_sentences(created, provider, others))
-
-
-def _sentences(created: set[str], provider: str, others: Iterable[Lock]) -> Iterator[str]:
-    for other in others:
-        if other.target is None or other.target.provider == provider:
-            continue
-        trained = sorted(name for name in created if (model := other.models.get(name)) and model.serving)
-        if trained:
-            more = f" and {len(trained) - _NAMED} more" if len(trained) > _NAMED else ""
+    for lock in other_locks:
+        served = sorted(name for name in created if (model := lock.models.get(name)) and model.serving)
+        if served and lock.target and lock.target.provider != provider:
             yield (
-                f"target {other.target.name} ({other.target.provider}) serves {', '.join(trained[:_NAMED])}{more}"
-                " already; a tuned model cannot be moved to another service, so here the training begins anew"
+                f"target {lock.target.name} ({lock.target.provider}) already serves {join_names(served, _MOST_NAMES)};"
+                " a tuned model cannot be moved to another service, so it is trained again"
             )

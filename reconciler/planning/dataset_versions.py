@@ -1,44 +1,41 @@
-"""Data sets in Cloud Storage: a manifest names an address, a generation is trained on what stood there at the time."""
+"""Data sets in Cloud Storage: resolve ``gs://`` paths to the versions that were found or recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Dataset, Manifest
 
 
-def addresses(manifests: Iterable[Manifest]) -> frozenset[str]:
-    """The ``gs://`` addresses that these manifests name, for training and for validation."""
-    return frozenset(one.path for manifest in manifests for one in _datasets(manifest) if one.is_remote)
+def remote_paths(manifests: Iterable[Manifest]) -> frozenset[str]:
+    """Return the ``gs://`` paths of the training and validation data."""
+    datasets = (dataset for manifest in manifests for dataset in (manifest.dataset, manifest.validation))
+    return frozenset(dataset.path for dataset in datasets if dataset and dataset.is_remote)
 
 
-def pinned(manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lock) -> tuple[Manifest, ...]:
-    """The manifests with the data sets as they were found.
+def with_dataset_versions(
+    manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lock
+) -> tuple[Manifest, ...]:
+    """Return the manifests with the data sets that were found, by path.
 
-    What is gone, or was not looked at, counts as it was last recorded: a data set that is deleted after the training
-    asks for no new one. Without a record it has no digest, and its ``error`` says why.
+    A data set that is missing or was not queried has its last recorded version, so that a deletion after the training
+    requires no new one. Without a record it has no digest, and its ``error`` gives the reason.
     """
-    return tuple(_pinned(manifest, found, lock) for manifest in manifests)
+    return tuple(_with_versions(manifest, found, lock) for manifest in manifests)
 
 
-def loss_notices(manifests: Iterable[Manifest]) -> tuple[str, ...]:
-    """Sentences about data sets that are gone while what was trained on them goes on counting."""
+def missing_dataset_notices(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return a notice for each data set that is missing and has a recorded version."""
     return tuple(
-        f"{manifest.name} still counts as trained on the recorded data: {manifest.dataset.error}"
+        f"{manifest.name} is compared with its recorded data set: {manifest.dataset.error}"
         for manifest in manifests
         if manifest.dataset.digest and manifest.dataset.error
     )
 
 
-def _datasets(manifest: Manifest) -> Iterator[Dataset]:
-    yield manifest.dataset
-    if manifest.validation:
-        yield manifest.validation
-
-
-def _pinned(manifest: Manifest, found: Mapping[str, Dataset], lock: Lock) -> Manifest:
+def _with_versions(manifest: Manifest, found: Mapping[str, Dataset], lock: Lock) -> Manifest:
     dataset = _found(manifest.dataset, found)
     if not dataset.digest:
         recorded = _recorded(manifest, lock)
@@ -52,12 +49,9 @@ def _found(dataset: Dataset, found: Mapping[str, Dataset]) -> Dataset:
 
 
 def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:
-    """The data set at that address as a generation was trained on it: the serving one, or else the newest."""
-    for name in manifest.names:
-        model = lock.models.get(name)
-        serving = model.generation(model.serving) if model else None
-        candidates = [*([serving] if serving else []), *(model.generations if model else ())]
-        found = next((one.dataset for one in candidates if one.dataset.path == manifest.dataset.path), None)
-        if found:
-            return found
+    """Return the recorded data set with this path: of the serving generation, or else of the newest."""
+    for model in filter(None, map(lock.models.get, manifest.names)):
+        for generation in (model.generation(model.serving), *model.generations):
+            if generation and generation.dataset.path == manifest.dataset.path:
+                return generation.dataset
     return None

@@ -22,7 +22,7 @@ from reconciler.planning.generations import (
     replaced_fields,
     satisfies,
 )
-from reconciler.planning.moved import declared_names, with_carried
+from reconciler.planning.moved import apply_moved, declared_names
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 
@@ -52,7 +52,7 @@ def drift(
     def command(*words: str) -> str:
         return " ".join(("reconcile", *words, *filter(None, (where,))))
 
-    lock = with_carried(lock, manifests)
+    lock = apply_moved(lock, manifests)
     findings: list[Finding] = []
     for resolved in resolve_manifests(manifests, observed, lock, target, Request(complete=complete), capabilities, now):
         findings += _of_manifest(resolved.context, resolved.actions, observed, lock, command)

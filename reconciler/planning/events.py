@@ -423,10 +423,10 @@ def _looked_at(model: LockedModel, event: Progressed | Completed | Failed | Canc
         return model
     if generation.state is State.CANCELLED and event.model.state is State.CREATING:
         return model  # the service may show it as training for a while
-    return model.with_generation(observed(generation, event.model))
+    return model.with_generation(update_observed(generation, event.model))
 
 
-def observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
+def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
     """The recorded generation with what the service now says of it; what it no longer says is kept.
 
     A loss is final only when the training is over, so that a lock written halfway does not change with every poll; one

@@ -1,4 +1,4 @@
-"""Letting go of what is managed, and stopping what trains: what is meant, and whether that may be."""
+"""The rules of ``forget`` and ``cancel``: which models they accept, and the notes for the user."""
 
 from __future__ import annotations
 
@@ -9,86 +9,80 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, State
 
 CANCELLATION = "cancellation"
-"""The feature of a service at which a training that is stopped leaves a record behind; elsewhere it is deleted."""
+"""The feature of services that keep a record of a canceled training; others delete the model."""
 
 
 def require_forgettable(name: str, model: LockedModel) -> None:
-    """Refuse to forget what is protected, and what may be training without anybody's knowing.
+    """Refuse a model that is protected, or that may have a training whose start was not confirmed.
 
     Raises:
-        ReconcileError: saying what is in the way.
+        ReconcileError: naming the reason.
     """
     if model.protect:
-        raise ReconcileError(
-            f"{name} is protected, and forgetting it would end that",
-            f"lift the protection first: reconcile prune --unprotect {name}",
-        )
-    for one in model.generations:
-        if one.state is State.INTENDED:
+        raise ReconcileError(f"{name} is protected", f"run reconcile prune --unprotect {name} first")
+    for generation in model.generations:
+        if generation.state is State.INTENDED:
             raise ReconcileError(
-                f"an earlier run asked the service for {one.key}, and did not learn the outcome",
+                f"an earlier run requested {generation.key} and did not receive the outcome",
                 "run reconcile wait first, which looks for it",
             )
 
 
-def keeps_marks(capabilities: Capabilities) -> bool:
-    """Whether the service's marks cannot be taken away, as they stand in what nobody can change."""
+def has_permanent_marks(capabilities: Capabilities) -> bool:
+    """Return whether marks cannot be removed, because descriptions are immutable."""
     return "description" not in capabilities.mutable
 
 
-def forgetting_notes(name: str, lock: Lock, *, marked: bool) -> Iterator[str]:
-    """What whoever forgets a model should know; ``marked`` says that its generations go on bearing its mark."""
+def forget_notes(name: str, lock: Lock, *, marked: bool) -> Iterator[str]:
+    """Return the notes for forgetting a model; ``marked`` means that its generations keep their marks."""
     model = lock.models[name]
     if model.serving:
-        yield f"{model.serving} serves, and goes on answering those who call it by its remote name"
-    training = [one.key for one in model.generations if one.state is State.CREATING]
-    if training:
-        yield f"{', '.join(training)} is still training, and goes on"
+        yield f"{model.serving} is serving, and still answers requests to its remote name"
+    for generation in trainings_in_progress(model, None):
+        yield f"the training of {generation.key} continues"
     if marked:
-        yield (
-            "they go on saying whose they are: they count as another checkout's, and a manifest that is called "
-            f"{name} takes them up again"
-        )
+        yield f"the models keep their marks: they are candidates, and a manifest named {name} adopts them again"
     for child in _children(name, lock):
-        yield f"{child} is tuned from it, and goes on"
+        yield f"{child} is tuned from it, and is not changed"
 
 
 def _children(name: str, lock: Lock) -> Iterator[str]:
     forgotten = lock.models[name].generations
-    keys, remotes = {one.key for one in forgotten}, {one.remote for one in forgotten} - {""}
-    for other, model in sorted(lock.models.items()):
-        sources = [one.source for one in model.generations]
-        if other != name and any(one.key in keys or one.remote in remotes for one in sources):
-            yield other
+    keys = {generation.key for generation in forgotten}
+    remotes = {generation.remote for generation in forgotten} - {""}
+    for child, model in sorted(lock.models.items()):
+        sources = [generation.source for generation in model.generations]
+        if child != name and any(source.key in keys or source.remote in remotes for source in sources):
+            yield child
 
 
-def in_flight(model: LockedModel, key: str | None) -> tuple[LockedGeneration, ...]:
-    """The generations that train by the record; with a key, that one alone."""
-    return tuple(one for one in model.generations if one.state is State.CREATING and key in {None, one.key})
+def trainings_in_progress(model: LockedModel, key: str | None) -> tuple[LockedGeneration, ...]:
+    """Return the generations that are recorded as training; with a key only that one."""
+    training = (generation for generation in model.generations if generation.state is State.CREATING)
+    return tuple(generation for generation in training if key in {None, generation.key})
 
 
 def require_cancellable(name: str, model: LockedModel, manifest: Manifest | None, capabilities: Capabilities) -> None:
-    """Refuse to stop the trainings of what is suspended, or protected where stopping one deletes it.
+    """Refuse to cancel trainings of a suspended model, or of a protected one if that deletes it.
 
     Raises:
-        ReconcileError: saying what is in the way.
+        ReconcileError: naming the reason.
     """
     if manifest and manifest.lifecycle.suspend:
         raise ReconcileError(
-            f"{name} is suspended, and its trainings go on: spec.lifecycle.suspend in {manifest.place.file} blocks"
-            " every write",
-            "take it out first",
+            f"{name} is suspended: spec.lifecycle.suspend in {manifest.place.file} prevents every change",
+            "remove it first",
         )
     protected = model.protect or bool(manifest and manifest.lifecycle.protect)
     if protected and CANCELLATION not in capabilities.features:
         raise ReconcileError(
-            f"{name} is protected, and {capabilities.label} knows no way to stop a training but to delete its model",
-            "take spec.lifecycle.protect out first",
+            f"{name} is protected, and {capabilities.label} can cancel a training only by deleting its model",
+            "remove spec.lifecycle.protect first",
         )
 
 
-def cancelling_notes(name: str, capabilities: Capabilities) -> Iterator[str]:
-    """What whoever stops trainings should know."""
+def cancel_notes(name: str, capabilities: Capabilities) -> Iterator[str]:
+    """Return the notes for canceling the trainings of a model."""
     if CANCELLATION not in capabilities.features:
-        yield f"{capabilities.label} knows no way to stop a training but to delete the model that it makes"
-    yield f"it is not trained again until its inputs change, or somebody says reconcile apply --retry {name}"
+        yield f"{capabilities.label} can cancel a training only by deleting its model"
+    yield f"it is trained again only if its inputs change, or with reconcile apply --retry {name}"

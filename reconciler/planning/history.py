@@ -45,7 +45,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HistoryEntry:
     """A generation in the history of its manifest; the oldest one has no ``changes``."""
 
     generation: LockedGeneration
@@ -53,11 +53,11 @@ class Entry:
     changes: Changes | None = None
 
 
-def history_of(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[Entry, ...]:
+def history_of(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[HistoryEntry, ...]:
     """All recorded generations, newest first; ``examples`` are those of the data sets at hand, by digest."""
     steps = (_changes(older, newer, examples) for newer, older in pairwise(model.generations))
     return tuple(
-        Entry(one, _role(model, position), changes)
+        HistoryEntry(one, _role(model, position), changes)
         for position, (one, changes) in enumerate(zip_longest(model.generations, steps))
     )
 

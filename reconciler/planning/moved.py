@@ -1,4 +1,4 @@
-"""What manifests alone say about recorded generations: names that they had before, and data sets that they claim."""
+"""The events by which recorded generations follow their manifests: renamed manifests and claimed data sets."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ Moved = Renamed | Claimed
 
 
 def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
-    """The events by which a lock follows its manifests; nothing at the service changes by them.
+    """Return the events by which a lockfile follows its manifests; the service is not changed.
 
-    What was recorded under a former name goes to the present one. The first data set that is declared for a generation
-    of unknown data is claimed to be what that was trained on, whatever else the manifest asks for, so that any later
-    one is a change.
+    The records of a former name move to the present one. The first data set that is declared for a generation with
+    unknown data is a claim: it is recorded as its training data, so that a later change of the data set is a change.
     """
     return tuple(event for manifest in manifests for event in _events(lock, manifest))
 
 
-def with_carried(lock: Lock, manifests: Iterable[Manifest]) -> Lock:
-    """The lock after :func:`carried_over`."""
+def apply_moved(lock: Lock, manifests: Iterable[Manifest]) -> Lock:
+    """Return the lockfile after the events of :func:`find_moved`."""
     return reduce(record, find_moved(lock, manifests), lock)
 
 
 def declared_names(manifests: Iterable[Manifest]) -> frozenset[str]:
-    """Every name that a manifest bears or bore: what is recorded under one of them is no orphan."""
+    """Return all present and former names of manifests; models with these names are not orphans."""
     return frozenset(name for manifest in manifests for name in manifest.names)
 
 
-def carrying_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]:
-    """The same events as actions of a plan; they are carried out before all others."""
+def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]:
+    """Return the events of :func:`find_moved` as actions of a plan; they are carried out first."""
     by_name = {manifest.name: manifest for manifest in manifests}
     for event in find_moved(lock, by_name.values()):
         manifest = by_name[event.name]
-        message = _renaming(lock, event) if isinstance(event, Renamed) else _claim(manifest)
-        key = event.key if isinstance(event, Claimed) else lock.models[event.former].serving or ""
-        reason = Reason.RENAMED if isinstance(event, Renamed) else Reason.DATA_CLAIMED
+        if isinstance(event, Renamed):
+            former = lock.models[event.former]
+            reason, key, message = Reason.RENAMED, former.serving or "", _describe_rename(former, event)
+        else:
+            reason, key, message = Reason.DATA_CLAIMED, event.key, _describe_claim(manifest)
         yield Action(manifest.name, manifest.file, Kind.ADOPT, reason, key=key, message=message)
 
 
@@ -51,26 +52,26 @@ def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
             lock = record(lock, event)
             yield event
     model = lock.models.get(manifest.name)
-    for one in model.generations if model else ():
+    for generation in model.generations if model else ():
         declares = bool(manifest.dataset.digest) and not manifest.dataset.is_unknown
-        if one.dataset.is_unknown and (declares or one.preamble != manifest.preamble):
-            dataset = manifest.dataset if declares else one.dataset
-            yield Claimed(manifest.name, one.key, dataset, manifest.preamble)
+        if generation.dataset.is_unknown and (declares or generation.preamble != manifest.preamble):
+            dataset = manifest.dataset if declares else generation.dataset
+            yield Claimed(manifest.name, generation.key, dataset, manifest.preamble)
 
 
 def has_content(model: LockedModel) -> bool:
-    """Whether more is recorded than what applications still have to be told."""
+    """Return whether more is recorded than the key in the published pointer."""
     return bool(model.generations or model.rejected)
 
 
-def _renaming(lock: Lock, event: Renamed) -> str:
-    count = len(lock.models[event.former].generations)
-    many = "its generation is" if count == 1 else f"its {count} generations are"
-    return f"recorded as {event.former} so far: {many} carried over, nothing is trained"
+def _describe_rename(former: LockedModel, event: Renamed) -> str:
+    count = len(former.generations)
+    records = "its generation is" if count == 1 else f"its {count} generations are"
+    return f"recorded as {event.former} before: {records} moved to {event.name}, nothing is trained"
 
 
-def _claim(manifest: Manifest) -> str:
+def _describe_claim(manifest: Manifest) -> str:
+    claim = manifest.dataset.path or "the inline examples"
     if manifest.dataset.is_unknown:
-        return "its data is unknown: spec.dataset.preamble counts as what it was trained with, nothing is trained"
-    what = manifest.dataset.path or "the examples in the manifest"
-    return f"its data is unknown: from now on {what} counts as what it was trained on, nothing is trained"
+        claim = "spec.dataset.preamble"
+    return f"its training data is unknown: {claim} is recorded as a claim, nothing is trained"

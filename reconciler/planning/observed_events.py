@@ -15,7 +15,7 @@ from reconciler.planning.events import (
     Failed,
     Progressed,
     Withdrawn,
-    observed,
+    update_observed,
 )
 from reconciler.planning.generations import (
     EXPECTED_STATES,
@@ -70,7 +70,7 @@ def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
         preamble=one.preamble,
         total_steps=total_steps(one.dataset.examples, live.hyperparameters),
     )
-    return observed(taken, live)
+    return update_observed(taken, live)
 
 
 def _changes(name: str, one: LockedGeneration, found: ResolvedGeneration, observation: Observation) -> Iterator[Event]:

@@ -21,7 +21,7 @@ from reconciler.planning.generations import (
     resolve_generations,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
-from reconciler.planning.moved import carrying_actions, declared_names, has_content, with_carried
+from reconciler.planning.moved import apply_moved, declared_names, has_content, moved_actions
 from reconciler.planning.prune import PruneDecisions, plan_prune
 
 _NAMED = 3
@@ -62,7 +62,7 @@ def resolve_manifests(
 
     Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
     """
-    lock = with_carried(lock, desired)
+    lock = apply_moved(lock, desired)
     by_name = marked_models(target.scope, observed, lock, desired)
     taken = {model.chosen_id: model for model in list_unmanaged(observed, lock, target.scope) if model.chosen_id}
     parents: dict[str, ParentGeneration] = {}
@@ -101,7 +101,7 @@ def plan(
     now: datetime,
 ) -> Plan:
     """The plan that brings the service to what is declared, as far as nothing holds it back."""
-    carrying, lock = tuple(carrying_actions(lock, desired)), with_carried(lock, desired)
+    carrying, lock = tuple(moved_actions(lock, desired)), apply_moved(lock, desired)
     surveyed = resolve_manifests(desired, observed, lock, target, request, capabilities, now)
     actions = [action for one in surveyed for action in one.actions]
     declared = declared_names(desired)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Dataset, Manifest, Mark, RemoteModel, Source, State
-from reconciler.planning.events import observed
+from reconciler.planning.events import update_observed
 from reconciler.planning.training_time import total_steps
 
 
@@ -38,7 +38,7 @@ def adopted_generation(manifest: Manifest, mark: Mark, live: RemoteModel) -> Loc
         claimed=mark.data != dataset.digest,
         total_steps=total_steps(manifest.dataset.examples, live.hyperparameters),
     )
-    return observed(adopted, live)
+    return update_observed(adopted, live)
 
 
 def outdated_generation(mark: Mark, source: Source, live: RemoteModel) -> LockedGeneration:
@@ -57,4 +57,4 @@ def outdated_generation(mark: Mark, source: Source, live: RemoteModel) -> Locked
         dataset=Dataset("", mark.data, 0),
         total_steps=live.total_steps,
     )
-    return observed(found, live)
+    return update_observed(found, live)

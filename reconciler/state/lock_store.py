@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.planning.redaction import discreet_lock
+from reconciler.planning.redaction import redact_lock
 from reconciler.state.lockfile import dumps, loads
 
 if TYPE_CHECKING:
@@ -125,5 +125,5 @@ class RedactedLockStore:
             lock = loads(text or "", str(self.path))
         except ReconcileError:
             return text
-        redacted = discreet_lock(lock)
+        redacted = redact_lock(lock)
         return text if redacted is lock else dumps(redacted)

@@ -19,8 +19,8 @@ from reconciler.planning.events import (
     Published,
     Renamed,
     Targeted,
-    observed,
     record,
+    update_observed,
 )
 from reconciler.planning.generations import (
     Observation,
@@ -87,7 +87,7 @@ def _completed_records(lock: Lock, observation: Observation, scope: str) -> Iter
             live = find_live_model(generation, scope, name, observation)
             if live is None or live.state is not generation.state or live.state not in _END_EVENTS:
                 continue
-            if observed(generation, live) != generation:
+            if update_observed(generation, live) != generation:
                 yield _END_EVENTS[live.state](name, generation.key, live)
 
 

@@ -140,8 +140,8 @@ def test_a_lost_lockfile_is_made_up_for_where_nothing_bears_a_mark(reconcile: Cl
 def test_a_manifest_that_asks_for_something_else_is_no_place_for_it(reconcile: Cli, world: World) -> None:
     declared(reconcile, "{unknown: true}", hyperparameters="{epochCount: 5}")
     assert refused(reconcile, "adder", foreign(reconcile, world)) == (
-        "Error: tunedModels/theirs is not what adder asks for at specs/adder.yaml:3:18; let spec.baseModel, "
-        "spec.source and spec.hyperparameters say what it was trained with\n"
+        "Error: tunedModels/theirs does not match adder at specs/adder.yaml:3:18; set spec.baseModel, "
+        "spec.source and spec.hyperparameters to the values that it was trained with\n"
     )
 
 
@@ -174,7 +174,7 @@ def test_the_first_data_set_is_a_claim_and_later_ones_are_changes(reconcile: Cli
 
     manifest_of(reconcile, "adder", EXAMPLES)
     plan = reconcile("plan", *chosen(target))
-    assert "its data is unknown: from now on adder.csv counts as what it was trained on, nothing is" in plan.out
+    assert "its training data is unknown: adder.csv is recorded as a claim, nothing is trained" in plan.out
     assert "0 to create" in plan.out
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
@@ -313,8 +313,7 @@ def test_what_is_no_name_is_refused(
 def test_a_model_that_is_not_ready_is_refused(reconcile: Cli, slow: World) -> None:
     remote = foreign(reconcile, slow, ready=False)
     assert refused(reconcile, "adder", remote) == (
-        "Error: tunedModels/theirs cannot be taken over: the service shows it as CREATING; wait until its training has "
-        "ended\n"
+        "Error: tunedModels/theirs cannot be adopted: its state is CREATING; wait until it is ready\n"
     )
 
 
@@ -324,17 +323,17 @@ def test_what_is_ours_or_somebody_elses_is_refused(reconcile: Cli, world: World)
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     (one,) = lock_of(reconcile, "gl")["mine"]["generations"]
     assert refused(reconcile, "adder", one["remote"]) == (
-        f"Error: {one['remote']} is ours already: the lockfile records it as a generation of mine; to call it "
-        "otherwise, rename that manifest, with metadata.formerly: [mine]\n"
+        f"Error: {one['remote']} is already managed: the lockfile records it as a generation of mine; to use "
+        "another name, rename that manifest and add metadata.formerly: [mine]\n"
     )
     lock_file(reconcile, "gl").unlink()
     assert refused(reconcile, "adder", one["remote"]).startswith(
-        f"Error: {one['remote']} is ours already: it bears the mark of mine, of this scope; reconcile apply takes it up"
+        f"Error: {one['remote']} is already managed: it has the mark of mine in this scope; run reconcile apply with a"
     )
     target = reconcile.specs / "reconcile.gl.yaml"
     target.write_text(target.read_text().replace("scope: acme/nlp", "scope: acme/vision"))
     assert refused(reconcile, "adder", one["remote"]).startswith(
-        f"Error: {one['remote']} belongs to the scope acme/nlp, as its mark says: mine; ask those who own that scope"
+        f"Error: {one['remote']} is managed in the scope acme/nlp: it has the mark of mine; ask the owners"
     )
 
 
@@ -345,7 +344,7 @@ def test_what_another_target_has_taken_over_is_refused(reconcile: Cli, world: Wo
     other = target.read_text().replace("scope: acme/nlp", "scope: acme/vision").replace("name: vertex", "name: other")
     (reconcile.specs / "reconcile.other.yaml").write_text(other)
     assert refused(reconcile, "summer", remote, target="other").startswith(
-        f"Error: {remote} is ours already: the lockfile of target vertex records it as a generation of adder"
+        f"Error: {remote} is already managed: the lockfile of target vertex records it as a generation of adder"
     )
 
 

@@ -68,11 +68,11 @@ def test_what_is_forgotten_goes_on_at_the_service(reconcile: Cli, world: World, 
 
     assert gone.status == 0, gone.err
     assert "adder: 1 generation managed no longer; nothing was deleted\n" in gone.out
-    assert f"  note        {key} serves, and goes on answering those who call it by its remote name\n" in gone.out
+    assert f"  note        {key} is serving, and still answers requests to its remote name\n" in gone.out
     assert lock_of(reconcile, target) == {}
     plan = reconcile("plan", *chosen(target)).out
     if target == "vertex":
-        assert "a manifest that is called adder takes them up again" in gone.out
+        assert "a manifest named adder adopts them again" in gone.out
         assert "1 model of this scope belongs to no manifest here; left alone." in plan
         assert [job["name"] for job in world.jobs()] == [remote]
     else:
@@ -169,8 +169,7 @@ def test_what_is_protected_is_not_forgotten(reconcile: Cli, world: World) -> Non
     assert world
     orphaned(reconcile, "gl", more="  lifecycle: {protect: true}\n")
     assert refused(reconcile, "forget", "adder", "--yes") == (
-        "Error: adder is protected, and forgetting it would end that; lift the protection first: reconcile prune "
-        "--unprotect adder\n"
+        "Error: adder is protected; run reconcile prune --unprotect adder first\n"
     )
 
 
@@ -185,7 +184,7 @@ def test_children_are_told_of(reconcile: Cli, world: World) -> None:
     applied(reconcile, "gl")
     (reconcile.specs / "adder.yaml").unlink()
     gone = reconcile("forget", "adder", "--yes", *chosen("gl"))
-    assert "  note        child is tuned from it, and goes on\n" in gone.out
+    assert "  note        child is tuned from it, and is not changed\n" in gone.out
 
 
 def closed(line: str) -> Front:
@@ -239,7 +238,7 @@ def test_a_training_is_stopped_and_held_until_somebody_retries(reconcile: Cli, s
     assert stopped.status == 0, stopped.err
     assert "adder: 1 training stopped\n" in stopped.out
     assert f"  generation  {one['key']} CANCELLED {one['remote']}\n" in stopped.out
-    assert ("knows no way to stop a training but to delete the model" in stopped.out) is (target != "vertex")
+    assert ("can cancel a training only by deleting its model" in stopped.out) is (target != "vertex")
     assert generation(reconcile, target)["state"] == "CANCELLED"
     for command in ("apply", "wait"):
         held = reconcile(command, *(["--yes"] if command == "apply" else []), *chosen(target))
@@ -323,9 +322,7 @@ def test_it_is_shown_before_somebody_agrees_to_stop_it(reconcile: Cli, slow: Wor
     told = refused(reconcile, "cancel", "adder", status=64)
     assert "adder: 1 training would be stopped\n" in told
     assert f"  generation  {one['key']} CREATING {one['remote']}\n" in told
-    assert (
-        "Generative Language API v1beta knows no way to stop a training but to delete the model that it makes" in told
-    )
+    assert "Generative Language API v1beta can cancel a training only by deleting its model" in told
     assert "stdin is not a terminal" in told
 
 
@@ -350,8 +347,7 @@ def test_what_is_suspended_trains_on(reconcile: Cli, slow: World) -> None:
     file = reconcile.specs / "adder.yaml"
     file.write_text(f"{file.read_text()}  lifecycle: {{suspend: true}}\n")
     assert refused(reconcile, "cancel", "adder", "--yes") == (
-        "Error: adder is suspended, and its trainings go on: spec.lifecycle.suspend in specs/adder.yaml blocks every "
-        "write; take it out first\n"
+        "Error: adder is suspended: spec.lifecycle.suspend in specs/adder.yaml prevents every change; remove it first\n"
     )
 
 
@@ -360,8 +356,8 @@ def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cl
     protect = "  lifecycle: {protect: true}\n"
     begun(reconcile, "gl", more=protect)
     assert refused(reconcile, "cancel", "adder", "--yes") == (
-        "Error: adder is protected, and Generative Language API v1beta knows no way to stop a training but to delete "
-        "its model; take spec.lifecycle.protect out first\n"
+        "Error: adder is protected, and Generative Language API v1beta can cancel a training only by "
+        "deleting its model; remove spec.lifecycle.protect first\n"
     )
     begun(reconcile, "vertex", more=protect)
     assert reconcile("cancel", "adder", "--yes", *chosen("vertex")).status == 0

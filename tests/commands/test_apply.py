@@ -225,7 +225,7 @@ def test_locked_may_not_create(reconcile: Cli) -> None:
     refused = reconcile("apply", "--locked", "--yes")
     assert refused.status == 1
     assert "specs/adder.yaml:3:" in refused.err
-    assert "names no ready generation of adder with this content (it has none at all)" in refused.err
+    assert "has no ready generation of adder with this content (none is recorded)" in refused.err
 
     reconcile("apply", "--yes")
     assert reconcile("apply", "--locked", "--yes").status == 0

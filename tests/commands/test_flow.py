@@ -272,5 +272,5 @@ def test_a_merge_without_a_ready_model_trains_nothing_and_says_so(team: Team) ->
     merged = team.merge(pull)
 
     assert not merged.passed
-    assert "names no ready generation of nine with this content" in merged.log
+    assert "has no ready generation of nine with this content" in merged.log
     assert team.trainings == 0

@@ -57,7 +57,7 @@ def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, world: Wo
     plan = reconcile("plan", *chosen(target))
 
     assert "  < summer               adopt " in plan.out
-    assert "recorded as adder so far: its 2 generations are carried over, nothing is trained" in plan.out
+    assert "recorded as adder before: its 2 generations are moved to summer, nothing is trained" in plan.out
     assert "0 to create" in plan.out
     document = held_to("plan", reconcile("plan", "--format", "json", *chosen(target)).document)
     assert ("adopt", "Renamed") in {(one["action"], one["reason"]) for one in document["actions"]}

@@ -19,8 +19,7 @@ EVERY = pytest.mark.parametrize("target", TARGETS)
 NAMES = ["adder", "greeter", "speller"]
 VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 2, adapterSize: 4}}\n"
 TRAINED_ELSEWHERE = (
-    "serves adder, greeter, speller already; a tuned model cannot be moved to another service, so here the training"
-    " begins anew"
+    "already serves adder, greeter, speller; a tuned model cannot be moved to another service, so it is trained again"
 )
 
 

@@ -56,11 +56,11 @@ def test_an_object_that_is_gone_after_the_training_changes_nothing(reconcile: Cl
     planned = on(reconcile, "plan", "--detailed-exitcode")
 
     assert planned.status == 0
-    assert f"Note: adder still counts as trained on the recorded data: {GONE}\n" in planned.out
+    assert f"Note: adder is compared with its recorded data set: {GONE}\n" in planned.out
     assert "Everything is in sync: 1 model." in planned.out
     again = apply(reconcile)
     assert again.out.startswith("Everything is in sync: 1 model, ")
-    assert f"Note: adder still counts as trained on the recorded data: {GONE}\n" in again.err
+    assert f"Note: adder is compared with its recorded data set: {GONE}\n" in again.err
     for command in (["validate", "--locked"], ["apply", "--yes", "--locked"], ["plan", "--offline"]):
         answer = on(reconcile, *command)
         assert answer.status == 0, answer.out + answer.err

@@ -14,7 +14,7 @@ from reconciler.domain.errors import ExitStatus, ServiceError
 from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.engine.observe import pin
-from reconciler.planning.dataset_versions import pinned
+from reconciler.planning.dataset_versions import with_dataset_versions
 from reconciler.planning.events import Cancelled, Progressed
 from support.core_cases import OBJECT, digest_of
 from support.engine_fake import Queue, World, manifest
@@ -170,7 +170,7 @@ def test_an_object_is_recorded_as_it_was_trained_on(world: World) -> None:
 
 def test_a_training_outlives_its_data_and_nothing_new_is_trained_on_what_is_gone(world: World) -> None:
     world.run(manifest(dataset=PINNED))
-    gone = pinned([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
+    gone = with_dataset_versions([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
     assert world.run(*gone).happened == []
     changed = [replace(one, hyperparameters={"epochCount": 9}) for one in gone]
     ran = world.run(*changed)
@@ -197,7 +197,7 @@ def test_what_was_cut_off_on_data_that_is_gone_by_now_is_held_and_the_intent_kep
             raise ServiceError("POST /jobs got no answer", code="UNREACHABLE")
 
     world.run(manifest(dataset=PINNED), provider=Outage(world.jobs))
-    gone = pinned([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
+    gone = with_dataset_versions([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
     ran = world.run(*gone)
     assert [one.reason for one in ran.outcome.plan.actions] == [Reason.DATA_UNAVAILABLE]
     assert [one.state for one in world.checkout.lock.models["numbers"].generations] == [State.INTENDED]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.planning.cross_target import moving_notices
+from reconciler.planning.cross_target import cross_target_notices
 
 OTHER = LockedTarget("default", "generativelanguage", "demo")
 
@@ -18,23 +18,23 @@ def serving(*names: str, target: LockedTarget | None = OTHER) -> Lock:
 
 
 def test_what_another_service_has_is_said_to_be_trained_anew() -> None:
-    (notice,) = moving_notices(creating("b", "a", "c"), "vertex", [serving("a", "b", "d")])
+    (notice,) = cross_target_notices(creating("b", "a", "c"), "vertex", [serving("a", "b", "d")])
     assert notice == (
-        "target default (generativelanguage) serves a, b already; a tuned model cannot be moved to another service,"
-        " so here the training begins anew"
+        "target default (generativelanguage) already serves a, b; a tuned model cannot be moved to another service,"
+        " so it is trained again"
     )
 
 
 def test_of_many_models_some_are_named() -> None:
     names = [f"n{number}" for number in range(7)]
-    (notice,) = moving_notices(creating(*names), "vertex", [serving(*names)])
-    assert notice.startswith("target default (generativelanguage) serves n0, n1, n2, n3, n4 and 2 more already;")
+    (notice,) = cross_target_notices(creating(*names), "vertex", [serving(*names)])
+    assert notice.startswith("target default (generativelanguage) already serves n0, n1, n2, n3, n4 and 2 more;")
 
 
 def test_nothing_is_said_where_nothing_moves() -> None:
     unserved = Lock(OTHER, {"a": LockedModel("a.yaml")})
     for lock in (Lock(), unserved, serving("b"), serving("a", target=None)):
-        assert moving_notices(creating("a"), "vertex", [lock]) == ()
-    assert moving_notices(creating("a"), "generativelanguage", [serving("a")]) == ()
+        assert tuple(cross_target_notices(creating("a"), "vertex", [lock])) == ()
+    assert tuple(cross_target_notices(creating("a"), "generativelanguage", [serving("a")])) == ()
     waiting = Plan((Action("a", "a.yaml", Kind.WAIT, Reason.TRAINING),))
-    assert moving_notices(waiting, "vertex", [serving("a")]) == ()
+    assert tuple(cross_target_notices(waiting, "vertex", [serving("a")])) == ()

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Dataset, Manifest
-from reconciler.planning.dataset_versions import addresses, loss_notices, pinned
+from reconciler.planning.dataset_versions import missing_dataset_notices, remote_paths, with_dataset_versions
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"
@@ -31,30 +31,34 @@ def only(manifests: tuple[Manifest, ...]) -> Manifest:
 def test_addresses_are_those_of_training_and_validation() -> None:
     both = replace(DECLARED, validation=Dataset(VALIDATION, "", 0))
     local = replace(LOCAL, validation=Dataset("validation.csv", "sha256:" + "0" * 64, 3))
-    assert addresses([both, both, local]) == {OBJECT, VALIDATION}
-    assert addresses([LOCAL]) == frozenset()
+    assert remote_paths([both, both, local]) == {OBJECT, VALIDATION}
+    assert remote_paths([LOCAL]) == frozenset()
 
 
 def test_what_was_found_takes_the_place_of_the_address() -> None:
     found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7")}
-    one = only(pinned([replace(DECLARED, validation=Dataset(VALIDATION, "", 0))], found, lock_of(OLD, serving=OLD)))
+    one = only(
+        with_dataset_versions(
+            [replace(DECLARED, validation=Dataset(VALIDATION, "", 0))], found, lock_of(OLD, serving=OLD)
+        )
+    )
     assert one.dataset == NEW.dataset
     assert one.validation == found[VALIDATION]
 
 
 def test_files_are_left_as_they_are() -> None:
-    assert pinned([LOCAL], {}, Lock()) == (LOCAL,)
+    assert with_dataset_versions([LOCAL], {}, Lock()) == (LOCAL,)
 
 
 def test_what_was_pinned_can_be_looked_at_anew() -> None:
     validated = replace(manifest(OLD), validation=Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7"))
     found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "3" * 64, 0, "8")}
-    one = only(pinned([validated], found, lock_of(OLD)))
+    one = only(with_dataset_versions([validated], found, lock_of(OLD)))
     assert (one.dataset, one.validation) == (NEW.dataset, found[VALIDATION])
 
 
 def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
-    one = only(pinned([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
+    one = only(with_dataset_versions([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
     assert one.dataset == replace(OLD.dataset, error=GONE.error)
 
 
@@ -69,9 +73,9 @@ def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
     ids=["the only one", "what serves", "the newest where nothing serves", "what was only intended"],
 )
 def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) -> None:
-    unseen = only(pinned([DECLARED], {}, lock))
+    unseen = only(with_dataset_versions([DECLARED], {}, lock))
     assert unseen.dataset == dataset
-    gone = only(pinned([DECLARED], {OBJECT: GONE}, lock))
+    gone = only(with_dataset_versions([DECLARED], {OBJECT: GONE}, lock))
     assert gone.dataset == replace(dataset, error=GONE.error)
 
 
@@ -79,13 +83,13 @@ def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) ->
     "lock", [Lock(), lock_of(), lock_of(Made(), serving=Made())], ids=["no lock", "no generation", "another data set"]
 )
 def test_without_a_record_there_is_no_digest(lock: Lock) -> None:
-    assert only(pinned([DECLARED], {}, lock)).dataset == Dataset(OBJECT, "", 0)
-    assert only(pinned([DECLARED], {OBJECT: GONE}, lock)).dataset == GONE
+    assert only(with_dataset_versions([DECLARED], {}, lock)).dataset == Dataset(OBJECT, "", 0)
+    assert only(with_dataset_versions([DECLARED], {OBJECT: GONE}, lock)).dataset == GONE
 
 
 def test_what_is_gone_while_a_training_on_it_counts_is_told() -> None:
     lock = lock_of(OLD, serving=OLD)
-    notices = loss_notices([*pinned([DECLARED], {OBJECT: GONE}, lock), LOCAL])
-    assert notices == (f"numbers still counts as trained on the recorded data: there is no {OBJECT}",)
-    assert loss_notices(pinned([DECLARED], {OBJECT: GONE}, Lock())) == ()
-    assert loss_notices(pinned([DECLARED], {OBJECT: NEW.dataset}, lock)) == ()
+    notices = missing_dataset_notices([*with_dataset_versions([DECLARED], {OBJECT: GONE}, lock), LOCAL])
+    assert notices == (f"numbers is compared with its recorded data set: there is no {OBJECT}",)
+    assert missing_dataset_notices(with_dataset_versions([DECLARED], {OBJECT: GONE}, Lock())) == ()
+    assert missing_dataset_notices(with_dataset_versions([DECLARED], {OBJECT: NEW.dataset}, lock)) == ()

@@ -32,8 +32,8 @@ from reconciler.planning.events import (
     Targeted,
     Updated,
     Withdrawn,
-    observed,
     record,
+    update_observed,
 )
 from support.core_strategies import DIGEST, generation
 
@@ -119,13 +119,13 @@ def test_the_last_loss_is_recorded_when_it_is_over() -> None:
 def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
     failure = Failure(3, "the loss is no number")
     model = replace(TRAINING, state=State.FAILED, snapshots=(Snapshot(1, 0, loss),), failure=failure)
-    one = observed(CREATING, model)
+    one = update_observed(CREATING, model)
     assert (one.state, one.failure, one.final_loss) == (State.FAILED, failure, None)
 
 
 def test_what_the_service_no_longer_tells_is_kept() -> None:
-    known = observed(CREATING, replace(READY, failure=Failure(3, "no")))
-    assert observed(known, RemoteModel(REMOTE, State.ACTIVE)) == known
+    known = update_observed(CREATING, replace(READY, failure=Failure(3, "no")))
+    assert update_observed(known, RemoteModel(REMOTE, State.ACTIVE)) == known
 
 
 def test_the_failure_is_recorded_with_its_message() -> None:
@@ -237,9 +237,9 @@ def test_what_became_of_another_training_of_that_key_is_not_recorded(
 
 def test_what_a_training_made_is_recorded_and_kept() -> None:
     made = Resources(job="jobs/1", endpoint="endpoints/1")
-    known = observed(CREATING, replace(READY, resources=made))
+    known = update_observed(CREATING, replace(READY, resources=made))
     assert known.resources == made
-    assert observed(known, READY).resources == made
+    assert update_observed(known, READY).resources == made
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from reconciler.domain.identity import key_of, same_data
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Kind, Reason
-from reconciler.planning.adopt import adopted
+from reconciler.planning.adopt import adopted_generation
 from reconciler.planning.events import (
     Cancelled,
     Claimed,
@@ -25,7 +25,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import Observation, resolve_recorded, satisfies
-from reconciler.planning.moved import carrying_actions, declared_names, find_moved, with_carried
+from reconciler.planning.moved import apply_moved, declared_names, find_moved, moved_actions
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds
@@ -56,7 +56,7 @@ def block(*generations: LockedGeneration, **fields: Any) -> LockedModel:
 
 
 def taken() -> LockedGeneration:
-    return adopted("numbers", SCOPE, THEIRS)
+    return adopted_generation("numbers", SCOPE, THEIRS)
 
 
 def test_the_digest_of_unknown_data_is_no_data_sets() -> None:
@@ -93,7 +93,7 @@ def test_the_first_data_set_is_claimed_once() -> None:
     declared = replace(unknown("Say: "), dataset=MADE.dataset)
     (event,) = find_moved(lock, [declared])
     assert event == Claimed("numbers", one.key, MADE.dataset, "Say: ")
-    after = with_carried(lock, [declared])
+    after = apply_moved(lock, [declared])
     (claimed,) = after.models["numbers"].generations
     assert claimed == replace(one, dataset=MADE.dataset, preamble="Say: ", claimed=True)
     assert find_moved(after, [declared]) == ()
@@ -109,7 +109,7 @@ def test_an_object_that_was_not_looked_at_claims_nothing() -> None:
 
 
 def test_a_preamble_alone_is_claimed_as_often_as_it_changes() -> None:
-    lock = with_carried(Lock(models={"numbers": block(taken())}), [unknown("Say: ")])
+    lock = apply_moved(Lock(models={"numbers": block(taken())}), [unknown("Say: ")])
     (one,) = lock.models["numbers"].generations
     assert (one.preamble, one.claimed, one.dataset.is_unknown) == ("Say: ", False, True)
     assert [event.preamble for event in find_moved(lock, [unknown()]) if isinstance(event, Claimed)] == [""]
@@ -118,7 +118,7 @@ def test_a_preamble_alone_is_claimed_as_often_as_it_changes() -> None:
 def test_a_renamed_model_keeps_everything_but_its_name() -> None:
     one = recorded(MADE)
     before = block(one, serving=one.key, rejected=("numbers-22222222",), protect=True, published=one.key)
-    lock = with_carried(Lock(models={"numbers": before}), [called("sums", "numbers")])
+    lock = apply_moved(Lock(models={"numbers": before}), [called("sums", "numbers")])
     assert lock.models == {
         "numbers": LockedModel("numbers.yaml", published=one.key),
         "sums": replace(before, manifest="sums.yaml", published=None),
@@ -139,7 +139,7 @@ def test_a_renamed_generation_goes_on_satisfying_and_bearing_its_mark() -> None:
 def test_several_former_names_come_together() -> None:
     first, second = recorded(MADE, created=1), recorded(Made(name="words"), created=2)
     lock = Lock(models={"numbers": block(first, serving=first.key), "words": block(second, serving=second.key)})
-    after = with_carried(lock, [called("sums", "numbers", "words")])
+    after = apply_moved(lock, [called("sums", "numbers", "words")])
     assert list(after.models) == ["sums"]
     assert (after.models["sums"].serving, after.models["sums"].generations) == (first.key, (second, first))
 
@@ -148,19 +148,19 @@ def test_the_actions_say_what_is_carried_over() -> None:
     one = taken()
     lock = Lock(models={"numbers": block(one, serving=one.key)})
     declared = called("sums", "numbers", of=replace(unknown(), dataset=MADE.dataset))
-    told = [(one.kind, one.reason, one.key, one.message) for one in carrying_actions(lock, [declared])]
+    told = [(one.kind, one.reason, one.key, one.message) for one in moved_actions(lock, [declared])]
     assert told == [
         (
             Kind.ADOPT,
             Reason.RENAMED,
             one.key,
-            "recorded as numbers so far: its generation is carried over, nothing is trained",
+            "recorded as numbers before: its generation is moved to sums, nothing is trained",
         ),
         (
             Kind.ADOPT,
             Reason.DATA_CLAIMED,
             one.key,
-            "its data is unknown: from now on data.csv counts as what it was trained on, nothing is trained",
+            "its training data is unknown: data.csv is recorded as a claim, nothing is trained",
         ),
     ]
     assert declared_names([declared]) == {"sums", "numbers"}

@@ -34,13 +34,13 @@ def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: 
 @pytest.mark.parametrize(
     ("lock", "found"),
     [
-        (Lock(), "it has none at all"),
-        (lock_of(recorded(replace(MADE, data="B"))), "it has none at all"),
-        (lock_of(recorded(MADE, state="CREATING")), "it has one that is CREATING"),
-        (lock_of(recorded(MADE, state="FAILED")), "it has one that is FAILED"),
+        (Lock(), "none is recorded"),
+        (lock_of(recorded(replace(MADE, data="B"))), "none is recorded"),
+        (lock_of(recorded(MADE, state="CREATING")), "recorded: CREATING"),
+        (lock_of(recorded(MADE, state="FAILED")), "recorded: FAILED"),
         (
             lock_of(recorded(MADE, state="MISSING"), recorded(replace(MADE, attempt=1), state="CREATING")),
-            "it has one that is CREATING, MISSING",
+            "recorded: CREATING, MISSING",
         ),
     ],
     ids=["nothing", "other content", "training", "failed", "two"],
@@ -48,7 +48,7 @@ def test_a_ready_generation_of_this_content_is_enough(wanted: Made, generation: 
 def test_anything_less_is_a_problem_at_the_manifests_name(lock: Lock, found: str) -> None:
     (problem,) = verify_locked([manifest(MADE)], SCOPE, lock, LOCKFILE)
     assert str(problem) == (
-        f"numbers.yaml:1:1: metadata.name: {LOCKFILE} names no ready generation of numbers with this content "
+        f"numbers.yaml:1:1: metadata.name: {LOCKFILE} has no ready generation of numbers with this content "
         f"({found}); run reconcile apply where training is allowed, and commit the lockfile"
     )
 

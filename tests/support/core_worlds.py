@@ -15,7 +15,17 @@ from reconciler.domain.model import Limits, Manifest, Mark, RemoteModel, State, 
 from reconciler.domain.plan import Action, Kind, Plan, Request
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.diff import update_of
-from reconciler.planning.events import Adopted, Checked, Dropped, Event, Intended, Promoted, Started, observed, record
+from reconciler.planning.events import (
+    Adopted,
+    Checked,
+    Dropped,
+    Event,
+    Intended,
+    Promoted,
+    Started,
+    record,
+    update_observed,
+)
 from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
@@ -107,7 +117,7 @@ class World:
                 model = self.observation.models[action.remote]
                 assert model.mark is not None
                 found = replace(_locked(declared, action), key=action.key, spec=model.mark.spec, remote=model.remote)
-                return self.told(Adopted(declared.name, declared.file, observed(found, model)))
+                return self.told(Adopted(declared.name, declared.file, update_observed(found, model)))
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
             case Kind.CHECK | Kind.PROMOTE:

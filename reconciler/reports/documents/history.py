@@ -9,7 +9,7 @@ from typing import Final
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset, Target
 from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import Changes, Entry
+from reconciler.planning.history import Changes, HistoryEntry
 from reconciler.reports.documents.dataset_diff import changed_document, changed_text, example_document, example_text
 from reconciler.reports.documents.plan_and_result import Document, envelope, filled, number
 from reconciler.reports.text.escape import terminal_safe
@@ -24,7 +24,7 @@ class History:
 
     name: str
     manifest: str
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
 
 
 def history_document(
@@ -40,7 +40,7 @@ def history_document(
     }
 
 
-def _entry(entry: Entry) -> Document:
+def _entry(entry: HistoryEntry) -> Document:
     one = entry.generation
     shown = filled(
         {
