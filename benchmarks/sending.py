@@ -13,9 +13,9 @@ from collections.abc import Awaitable
 
 from reconciler.commands._project import CommandInput, open_project
 from reconciler.environment import Environment
-from reconciler.providers.google.http import Call, Client
-from reconciler.providers.google.storage import Storage
-from reconciler.providers.google.upload import Spool, spooled
+from reconciler.providers.google.http import Client, HttpRequest
+from reconciler.providers.google.storage import SERVICE, Storage
+from reconciler.providers.google.upload import SpooledFile, spool_lines
 from reconciler.providers.registry import connect_storage
 from reconciler.providers.vertex.wire import write_example
 
@@ -30,7 +30,7 @@ async def main(rounds: int) -> None:
     seconds = {"check": [time.perf_counter() - began], "spool": [], "copy": [], "upload": []}
     began = time.perf_counter()
     async with (
-        spooled(map(write_example, project.workspace.training(project.manifests[0]))) as spool,
+        spool_lines(map(write_example, project.workspace.training(project.manifests[0]))) as spool,
         connect_storage(env, project.target, frozenset()) as storage,
     ):
         seconds["spool"].append(time.perf_counter() - began)
@@ -43,24 +43,26 @@ async def main(rounds: int) -> None:
 
 
 async def taken(work: Awaitable[object]) -> float:
-    """The seconds that it takes."""
+    """Return how many seconds the work takes."""
     began = time.perf_counter()
     await work
     return time.perf_counter() - began
 
 
-async def copy(env: Environment, endpoint: str, spool: Spool) -> None:
-    """All bytes in one request of the product's HTTP client: no checksum, no chunks, nothing looked at."""
-    client = Client(endpoint, auth=None, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
-    opening = Call("POST", "/upload/storage/v1/b/benchmark/o", {"uploadType": "resumable", "name": "copy"}, {})
-    opened = await client.answer(opening)
+async def copy(env: Environment, endpoint: str, spool: SpooledFile) -> None:
+    """Send all bytes in one request of the HTTP client, without checksum and chunks."""
+    client = Client(endpoint, service=SERVICE, auth=None, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
+    opening = HttpRequest("POST", "/upload/storage/v1/b/benchmark/o", {"uploadType": "resumable", "name": "copy"}, {})
+    opened = await client.send(opening)
     sizes = {"content-length": str(spool.size), "content-range": f"bytes 0-{spool.size - 1}/{spool.size}"}
-    await client.request(Call("PUT", opened.headers["location"], content=spool.part(0, spool.size), headers=sizes))
+    await client.request(
+        HttpRequest("PUT", opened.headers["location"], content=spool.part(0, spool.size), headers=sizes)
+    )
     await client.aclose()
 
 
 async def remove(storage: Storage, uri: str) -> None:
-    """Delete an object, which must be there."""
+    """Delete an object, which must exist."""
     found = await storage.stat(uri)
     if found is None:
         raise SystemExit(f"{uri} did not arrive")

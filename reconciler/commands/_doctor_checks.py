@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from reconciler.domain.model import RemoteModel, Target
     from reconciler.manifests.workspace import Workspace
     from reconciler.providers.google import errors
-    from reconciler.providers.google.identity import Identity
     from reconciler.providers.google.storage import Bucket, Storage
+    from reconciler.providers.google.whoami import CallerIdentity
     from reconciler.providers.registry import Service
 
 
@@ -67,7 +67,7 @@ class ServiceChecks:
 
     def credentials(self) -> Diagnosis:
         """Whose the token is, and whether its scopes are enough."""
-        from reconciler.providers.google.identity import whoami
+        from reconciler.providers.google.whoami import whoami
 
         environ, target = self.env.environ, self.workspace.target
         identity = self.session.run(
@@ -82,11 +82,11 @@ class ServiceChecks:
 
     def reachable(self) -> Diagnosis:
         """Whether anything answers at the service's address."""
-        from reconciler.providers.google.credentials import in_daemon
-        from reconciler.providers.google.network import reach
+        from reconciler.providers.google.credentials import run_in_daemon_thread
+        from reconciler.providers.google.network import check_connection
 
         address, service = endpoint_of(self.workspace.target), self._known_service()
-        reached = self.session.run(in_daemon(lambda: reach(address, service)))
+        reached = self.session.run(run_in_daemon_thread(lambda: check_connection(address, service)))
         way = f" through the proxy {reached.proxy}" if reached.proxy else ""
         if reached.status >= _SERVER_ERROR:
             return Diagnosis(f"{address} answers{way}, but with {reached.status}", "try again later", "warning")
@@ -119,14 +119,14 @@ class ServiceChecks:
         """Whether the base models of the manifests can be tuned."""
         if self.workspace.target.provider == EMBEDDED and not self._kept.is_file():
             return Diagnosis("the embedded service simulates them", status="skipped")
-        from reconciler.providers.generativelanguage.preflight import RETIRED
+        from reconciler.providers.generativelanguage.errors import NO_TUNABLE_MODELS
 
         wanted = frozenset(manifest.source.base_model for manifest in self.workspace.manifests)
         tunable = self._ask(_tunable)
         if tunable is None:
             return Diagnosis("the service does not tell which base models can be tuned", status="skipped")
         if not tunable:
-            message, _, remedy = RETIRED.partition("\n")
+            message, _, remedy = NO_TUNABLE_MODELS.partition("\n")
             return Diagnosis(message, remedy, "failed")
         obstacles = self._ask(lambda service: service.preflight(wanted))
         if obstacles:
@@ -150,8 +150,9 @@ class ServiceChecks:
 
         return self.session.run(asked())
 
-    def _known_service(self) -> errors.Service:
-        from reconciler.providers.google.errors import GENERATIVE_LANGUAGE, VERTEX
+    def _known_service(self) -> errors.ServiceDescription:
+        from reconciler.providers.generativelanguage.errors import SERVICE as GENERATIVE_LANGUAGE
+        from reconciler.providers.vertex.errors import SERVICE as VERTEX
 
         return VERTEX if self.workspace.target.provider == VERTEX_AI else GENERATIVE_LANGUAGE
 
@@ -164,9 +165,9 @@ async def _tunable(service: Service) -> tuple[str, ...] | None:
     return await service.tunable()
 
 
-def describe_credentials(identity: Identity, service: errors.Service) -> Diagnosis:
+def describe_credentials(identity: CallerIdentity, service: errors.ServiceDescription) -> Diagnosis:
     """What to say of credentials that are to be used with a service."""
-    from reconciler.providers.google.identity import USER_LOGIN
+    from reconciler.providers.google.whoami import USER_LOGIN
 
     scopes = ", ".join(sorted(scope.removeprefix(_SCOPE_PREFIX) for scope in identity.scopes)) or "unknown"
     message = (
@@ -175,7 +176,7 @@ def describe_credentials(identity: Identity, service: errors.Service) -> Diagnos
     )
     missing = [scope for scope in service.scopes if identity.scopes and scope not in identity.scopes]
     if missing:
-        return Diagnosis(message, service.remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
+        return Diagnosis(message, service.find_remedy("", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "warning")
     if identity.kind == USER_LOGIN and not identity.quota_project:
         remedy = "name the project whose quota is to be used in spec.project of the target"
         return Diagnosis(message, remedy, "warning")
@@ -217,12 +218,12 @@ def may_lock(examination: ServiceChecks) -> None:
 
 def held_lease(examination: ServiceChecks) -> ReconcileError | None:
     """What a run would be told that finds the lease beside the target's lockfile held by another one."""
-    from reconciler.providers.google.bucket_lock import SUFFIX, Lease
+    from reconciler.providers.google.bucket_lockfile import LEASE_SUFFIX, Lease
 
-    env, address = examination.env, examination.workspace.target.lock + SUFFIX
+    env, address = examination.env, examination.workspace.target.lock + LEASE_SUFFIX
     lease = Lease(address, clock=env.clock, sleep=env.sleeper, holder="doctor")
     try:
-        _asked(examination, lease.ended)
+        _asked(examination, lease.find_expired)
     except (AccessError, ServiceError):
         raise
     except ReconcileError as error:

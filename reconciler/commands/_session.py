@@ -79,17 +79,17 @@ class Session:
         store = self.object_store(address, "the lockfile") if address else LockFile(self.workspace.lockfile)
         return store if self.target.show_examples else RedactedLockStore(store)
 
-    def object_store(self, address: str, called: str) -> LockStore:
-        """Return a store for the text at a ``gs://`` address; messages call it ``called``."""
-        from reconciler.providers.google.bucket_lock import BucketLock
+    def object_store(self, address: str, label: str) -> LockStore:
+        """Return a store for the text at a ``gs://`` address; ``label`` is its name in messages."""
+        from reconciler.providers.google.bucket_lockfile import BucketLockfile
 
-        return BucketLock(
+        return BucketLockfile(
             address,
             self.connect_storage,
             clock=self.environment.clock,
             sleep=self.environment.sleeper,
             holder=self._lease_holder(),
-            called=called,
+            label=label,
         )
 
     def _lease_holder(self) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
+
+_MAX_RECEIVED_TEXT = 600
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 def suggest(value: str, choices: Iterable[str], *, otherwise: str = "", cutoff: float = 0.6) -> str:
@@ -27,3 +31,13 @@ def shorten(text: str, room: int = 40) -> str:
     """Return the text on one line of at most ``room`` characters; a longer one ends with an ellipsis."""
     line = " ".join(text.split())
     return line if len(line) <= room else f"{line[: room - 1]}…"
+
+
+def sanitize(text: str) -> str:
+    """Return text that a service sent on one line, at most 600 characters long and without its final period.
+
+    Control and bidirectional characters are replaced, because they can steer a terminal; so are lone surrogates, which
+    JSON can spell and UTF-8 cannot encode.
+    """
+    line = _CONTROL_CHARACTERS.sub(" ", text).strip()
+    return line[:_MAX_RECEIVED_TEXT].rstrip(". ") + ("…" if len(line) > _MAX_RECEIVED_TEXT else "")

@@ -367,7 +367,7 @@ def test_a_service_that_does_not_stop_it_is_told(reconcile: Cli, slow: World) ->
     begun(reconcile, "vertex")
     slow.front = closed(f"POST {JOBS}")
     told = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
-    assert ":cancel was refused with 403 PERMISSION_DENIED" in told
+    assert ":cancel failed with 403 PERMISSION_DENIED" in told
     assert "ask for roles/aiplatform.user on the target's spec.project" in told
 
 

@@ -167,7 +167,7 @@ def test_an_unknown_base_model_is_held_and_the_rest_goes_on(reconcile: Cli) -> N
     answer = reconcile("apply", "--yes")
 
     assert answer.status == 1
-    assert "lost  held (BaseModelUnavailable): the service has no model models/nope-001; spec.baseModel" in answer.out
+    assert "lost  held (BaseModelUnavailable): no such base model: models/nope-001; set spec.baseModel" in answer.out
     assert reconcile.lock["good"]["serving"]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.providers.google.bucket_lock import DURATION
+from reconciler.providers.google.bucket_lockfile import LEASE_DURATION
 from support import emulator_process
 from support.cli_world import Cli, Clock
 from support.emulator_process import Process
@@ -145,7 +145,7 @@ def test_a_run_that_waits_for_trainings_keeps_nobody_out(reconcile: Cli, service
 
 def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(reconcile: Cli, bucket: Bucket) -> None:
     now = reconcile.clock.now
-    expires = now + DURATION
+    expires = now + LEASE_DURATION
     lease = {"holder": "process 7 on build-7", "acquired": now.isoformat(), "expires": expires.isoformat()}
     bucket.put("prod.json.lease", lease)
     reconcile.manifest("adder")
@@ -154,23 +154,23 @@ def test_a_lease_of_another_run_stops_what_changes_things_and_nothing_else(recon
 
     assert refused.status == 1
     assert refused.err.endswith(
-        f"Error: another run is at work, and has the lease {LOCK}.lease: process 7 on build-7 holds it until"
-        " 2026-01-01 00:05:00 UTC; run again when it has ended; if it is certainly dead, wait until that time, or"
-        f" delete the lease: `gcloud storage rm {LOCK}.lease`\n"
+        f"Error: another run is in progress and has the lease {LOCK}.lease, held by process 7 on build-7 until"
+        " 2026-01-01 00:05:00 UTC; wait until it has ended; if it has crashed, wait until the lease expires, or"
+        f" delete it: `gcloud storage rm {LOCK}.lease`\n"
     )
     assert bucket.models() == []
     assert bucket.get(_LOCK) is None
     assert bucket.get(_LEASE) == lease
     examined = reconcile("doctor")
     assert examined.status == 0
-    assert f"warning  lockfile     another run is at work, and has the lease {LOCK}.lease" in examined.out
+    assert f"warning  lockfile     another run is in progress and has the lease {LOCK}.lease" in examined.out
     assert reconcile("plan").status == 0
     assert reconcile("status").status == 0
 
     reconcile.clock.now = expires
     applied = reconcile("apply", "--yes")
     assert applied.status == 0, applied.err
-    assert f"taking over the lease {LOCK}.lease, which was left behind: process 7 on build-7" in applied.err
+    assert f"replacing the expired lease {LOCK}.lease, held by process 7 on build-7" in applied.err
     assert bucket.get(_LEASE) is None
 
 
@@ -180,7 +180,7 @@ def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, servic
     key = bucket.get(_LOCK)["models"]["adder"]["serving"]
     bucket.put("prod.json", {"version": 1, "models": {}})
     now = reconcile.clock.now
-    lease = {"holder": "build-7", "acquired": now.isoformat(), "expires": (now + DURATION).isoformat()}
+    lease = {"holder": "build-7", "acquired": now.isoformat(), "expires": (now + LEASE_DURATION).isoformat()}
     bucket.put("prod.json.lease", lease)
 
     looked = reconcile("refresh", "--check")
@@ -189,9 +189,9 @@ def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, servic
     assert looked.status == 2, looked.err
     assert f"{LOCK} would be written, with 1 model changed\n  + adder\n" in looked.out
     assert refused.status == 1
-    assert f"another run is at work, and has the lease {LOCK}.lease: build-7 holds it until" in refused.err
+    assert f"another run is in progress and has the lease {LOCK}.lease, held by build-7 until" in refused.err
     assert bucket.get(_LOCK)["models"] == {}
-    reconcile.clock.now = now + DURATION
+    reconcile.clock.now = now + LEASE_DURATION
     service.advance_to((reconcile.clock.now - emulator_process.START).total_seconds())
     done = reconcile("refresh")
     assert done.status == 0, done.err
@@ -222,7 +222,7 @@ def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
     answer = reconcile("status")
 
     assert answer.status == 3
-    assert f"Error: the lockfile {LOCK} cannot be read: the credentials" in answer.err
+    assert f"Error: cannot read the lockfile {LOCK}: cannot use the credentials" in answer.err
     assert "gcloud auth application-default login" in answer.err
 
 

@@ -207,7 +207,7 @@ def test_a_token_that_is_none_is_told(reconcile: Cli, service: Fronted) -> None:
     answer = reconcile("doctor", "--format", "json")
 
     assert answer.status == 3
-    assert found(answer)["credentials"]["message"].startswith("RECONCILE_ACCESS_TOKEN holds characters that no")
+    assert found(answer)["credentials"]["message"].startswith("invalid RECONCILE_ACCESS_TOKEN: it contains")
 
 
 def test_a_dead_service_is_told_with_the_cause(reconcile: Cli) -> None:
@@ -217,7 +217,7 @@ def test_a_dead_service_is_told_with_the_cause(reconcile: Cli) -> None:
 
     assert answer.status == 1
     findings = found(answer)
-    assert findings["service"]["message"].startswith("127.0.0.1:1 cannot be reached: nothing listens there (")
+    assert findings["service"]["message"].startswith("cannot reach 127.0.0.1:1: connection refused (")
     assert findings["service"]["remedy"] == "check spec.endpoint of the target, and the proxy settings"
     assert findings["list"]["message"] == "not looked at, because of what failed above: service"
     assert findings["baseModels"]["message"] == "not looked at, because of what failed above: service"
@@ -243,7 +243,7 @@ def test_a_refusal_is_3_with_the_role_that_is_missing(reconcile: Cli, service: F
 
     assert answer.status == 3
     findings = found(answer)
-    assert "was refused with 403 PERMISSION_DENIED: Not for you" in findings["list"]["message"]
+    assert "failed with 403 PERMISSION_DENIED: Not for you" in findings["list"]["message"]
     assert "roles/serviceusage.serviceUsageConsumer" in findings["list"]["remedy"]
     assert findings["baseModels"]["message"] == "not looked at, because of what failed above: list"
 
@@ -266,7 +266,7 @@ def test_a_service_that_tunes_nothing_any_more_shows_the_way(reconcile: Cli, ser
     first = next(number for number, line in enumerate(lines) if line.startswith("x failed   base models"))
     assert "Google retired the last one of this API, gemini-1.5-flash-001, in May 2025" in lines[first]
     margin = " " * 24
-    assert lines[first + 1].startswith(f"{margin}to do: The same manifests can be tuned on Vertex AI")
+    assert lines[first + 1].startswith(f"{margin}to do: To train the same manifests on Vertex AI")
     assert f"{margin}           provider: vertex" in "\n".join(lines)
 
 
@@ -278,7 +278,7 @@ def test_base_models_of_manifests_that_cannot_be_tuned_are_named(reconcile: Cli,
 
     assert finding["message"] == "manifests name what cannot be tuned: models/text-bison-001"
     assert finding["remedy"] == (
-        "models/text-bison-001 cannot be tuned here: it does not offer createTunedModel; spec.baseModel may be "
+        "models/text-bison-001 cannot be tuned: it does not support createTunedModel; set spec.baseModel to one of "
         "models/gemini"
     )
 
@@ -311,12 +311,14 @@ def test_plan_and_apply_hold_what_cannot_be_tuned_and_show_the_target(reconcile:
     assert planned.status == 1
     lines = planned.out.splitlines()
     first = lines.index("  ! adder                held: BaseModelUnavailable")
-    assert lines[first + 1].startswith("      why                no base model of this service can be tuned: Google")
+    assert lines[first + 1].startswith(
+        "      why                this service has no base model that can be tuned: Google"
+    )
     assert "                             apiVersion: tuning.reconcile/v1alpha1" in lines
     assert lines[-3] == "      why                the same as adder"
     applied = reconcile("apply", "--yes")
     assert applied.status == 1
-    assert "adder    held (BaseModelUnavailable): no base model of this service can be tuned: " in applied.out
+    assert "adder    held (BaseModelUnavailable): this service has no base model that can be tuned: " in applied.out
     assert "\n" + " " * len("adder    held (BaseModelUnavailable): ") + "    kind: Target\n" in applied.out
     assert "doubler  held (BaseModelUnavailable): the same as adder\n" in applied.out
 
@@ -372,7 +374,7 @@ def test_google_is_asked_whose_a_token_is_that_goes_there(reconcile: Cli, monkey
     assert answer.status == 1
     findings = found(answer)
     assert findings["credentials"]["status"] == "ok"
-    proxied = f"generativelanguage.googleapis.com cannot be reached through the proxy {proxy.url[7:]}: "
+    proxied = f"cannot reach generativelanguage.googleapis.com through the proxy {proxy.url[7:]}: "
     assert findings["service"]["message"].startswith(proxied)
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from reconciler.commands._doctor_checks import Diagnosis, describe_credentials
-from reconciler.providers.google.errors import GENERATIVE_LANGUAGE, SCOPES, VERTEX
-from reconciler.providers.google.identity import USER_LOGIN, Identity
+from reconciler.providers.generativelanguage.errors import SERVICE as GENERATIVE_LANGUAGE
+from reconciler.providers.google.errors import SCOPES
+from reconciler.providers.google.whoami import USER_LOGIN, CallerIdentity
+from reconciler.providers.vertex.errors import SERVICE as VERTEX
 
 CLOUD, TUNING = SCOPES
-LOGIN = Identity(USER_LOGIN, "adc.json", "ana@example.com", frozenset(SCOPES), "mine")
+LOGIN = CallerIdentity(USER_LOGIN, "adc.json", "ana@example.com", frozenset(SCOPES), "mine")
 
 
 def test_good_credentials_are_described_without_a_remedy() -> None:
@@ -22,7 +24,7 @@ def test_good_credentials_are_described_without_a_remedy() -> None:
 
 
 def test_what_is_not_known_is_called_unknown() -> None:
-    message = describe_credentials(Identity("access token", "RECONCILE_ACCESS_TOKEN"), VERTEX).message
+    message = describe_credentials(CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN"), VERTEX).message
     assert message == "access token from RECONCILE_ACCESS_TOKEN: account unknown; scopes unknown; quota project none"
 
 

@@ -414,4 +414,4 @@ def test_who_may_not_ask_is_told(reconcile: Cli, vertex: World) -> None:
     vertex.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), "POST /v1/projects/")
     answer = ask(reconcile, "7")
     assert answer.status == 3
-    assert "was refused with 403 PERMISSION_DENIED: No; ask for roles/aiplatform.user" in answer.err
+    assert "failed with 403 PERMISSION_DENIED: No; ask for roles/aiplatform.user" in answer.err

@@ -21,7 +21,7 @@ from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Resources, State, Target
 from reconciler.emulator.app import create_app
 from reconciler.planning.events import Published, record
-from reconciler.providers.google.bucket_lock import BucketLock
+from reconciler.providers.google.bucket_lockfile import BucketLockfile
 from reconciler.state.lock_store import LockFile
 from support.core_cases import Made, manifest
 from support.core_strategies import generation
@@ -330,14 +330,14 @@ class Cloud:
         seeded = random.Random(1)  # noqa: S311 - made-up ids, no secret
         self.app: ASGIApp = create_app(store=None, clock=self.time.clock, random=seeded)
 
-    def store(self, app: ASGIApp | None = None) -> BucketLock:
-        return BucketLock(
+    def store(self, app: ASGIApp | None = None) -> BucketLockfile:
+        return BucketLockfile(
             ADDRESS,
             lambda: storage_of(app or self.app, self.time),
             clock=self.time.clock,
             sleep=self.time.sleep,
             holder="process 7",
-            called="the published pointer",
+            label="the published pointer",
         )
 
 
@@ -376,7 +376,7 @@ def test_of_many_that_write_an_object_at_once_one_wins_and_the_others_are_told(c
 
 def test_a_bucket_that_is_out_of_reach_is_told(cloud: Cloud) -> None:
     ours = publisher(cloud.store(script(error(503, "UNAVAILABLE", "busy"))), shown=ADDRESS)
-    for act, verb in ((ours.publish, "read"), (ours.check, "looked at")):
+    for act, verb in ((ours.publish, "read"), (ours.check, "check")):
         caught = failure(lambda act=act: act(lock(words=served(K1))))
         assert isinstance(caught, ServiceError)
-        assert caught.message.startswith(f"the published pointer {ADDRESS} cannot be {verb}: GET /storage/v1/b/acme-")
+        assert caught.message.startswith(f"cannot {verb} the published pointer {ADDRESS}: GET /storage/v1/b/acme-")

@@ -84,5 +84,5 @@ def test_an_unreachable_service_is_told_after_retries(reconcile: Cli, service: P
     answer = reconcile("plan")
 
     assert answer.status == 1
-    assert f"got no answer from {service.url.removeprefix('http://')}" in answer.err
+    assert f"got no response from {service.url.removeprefix('http://')}" in answer.err
     assert len(reconcile.clock.slept) == 5

@@ -108,7 +108,7 @@ def test_who_may_not_see_permissions_is_told(reconcile: Cli, world: World) -> No
     world.front = refusing(refusal(403, "PERMISSION_DENIED", "You are no owner."), f"GET {MODELS}/adder")
     answer = reconcile("status", "--access", ADA, *GL)
     assert (answer.status, answer.out) == (3, "")
-    assert "was refused with 403 PERMISSION_DENIED: You are no owner; log in as its owner" in answer.err
+    assert "failed with 403 PERMISSION_DENIED: You are no owner; log in as its owner" in answer.err
 
 
 def test_nobody_is_asked_before_anything_is_recorded(reconcile: Cli) -> None:

@@ -27,15 +27,15 @@ DISABLED = refusal(
 FORBIDDEN = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.create' denied on resource.")
 EXPIRED = refusal(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
 NOT_ENABLED = (
-    "was refused with 403 PERMISSION_DENIED: Vertex AI API has not been used in project my-project before or it is"
+    "failed with 403 PERMISSION_DENIED: Vertex AI API has not been used in project my-project before or it is"
     " disabled; enable the API in the target's spec.project: `gcloud services enable aiplatform.googleapis.com`\n"
 )
 NO_ROLE = (
-    "was refused with 403 PERMISSION_DENIED: Permission 'aiplatform.tuningJobs.create' denied on resource; ask for"
+    "failed with 403 PERMISSION_DENIED: Permission 'aiplatform.tuningJobs.create' denied on resource; ask for"
     " roles/aiplatform.user on the target's spec.project\n"
 )
 LOG_IN = (
-    "was refused with 401 UNAUTHENTICATED: Request had invalid authentication credentials; log in with `gcloud auth"
+    "failed with 401 UNAUTHENTICATED: Request had invalid authentication credentials; log in with `gcloud auth"
     " application-default login --scopes=https://www.googleapis.com/auth/cloud-platform`, or set"
     " RECONCILE_ACCESS_TOKEN\n"
 )
@@ -112,8 +112,8 @@ def test_a_quota_that_stays_used_up(reconcile: Cli, world: World) -> None:
 
     assert answer.status == 1
     assert (
-        f"adder  refused: {CREATE} was refused with 429 RESOURCE_EXHAUSTED: Quota exceeded for"
-        " aiplatform.googleapis.com/tuning; wait until another tuning job of the project has ended, or ask for more"
+        f"adder  refused: {CREATE} failed with 429 RESOURCE_EXHAUSTED: Quota exceeded for"
+        " aiplatform.googleapis.com/tuning; wait until another tuning job of the project has ended, or request more"
         " quota of concurrent tuning jobs in the target's spec.location\n"
     ) in answer.out
     assert len(world.jobs()) == 0
@@ -128,6 +128,6 @@ def test_a_quota_of_looks_that_stays_used_up(reconcile: Cli, world: World) -> No
 
     assert answer.status == 1
     assert answer.err.endswith(
-        "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target\n"
+        "wait for the quota, request more, or lower spec.limits.requestsPerMinute of the target\n"
     )
     goes_on(reconcile, world)

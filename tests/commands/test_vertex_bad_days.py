@@ -28,9 +28,9 @@ def test_a_location_that_does_not_tune(reconcile: Cli, world: World) -> None:
         answer = on(reconcile, *command)
         assert answer.status == 1
         assert answer.err.endswith(
-            f"Error: {LIST.replace('europe-west4', 'mars-north1')} was refused with 400 INVALID_ARGUMENT: Unsupported"
-            " region for tuning: mars-north1. Choose a region of Vertex AI, such as us-central1; name a location in"
-            " spec.location of the target that offers tuning, such as us-central1 or europe-west4\n"
+            f"Error: {LIST.replace('europe-west4', 'mars-north1')} failed with 400 INVALID_ARGUMENT: Unsupported"
+            " region for tuning: mars-north1. Choose a region of Vertex AI, such as us-central1; set spec.location"
+            " of the target to a location that supports tuning, such as us-central1 or europe-west4\n"
         )
 
     aim(reconcile, world.url)
@@ -38,12 +38,12 @@ def test_a_location_that_does_not_tune(reconcile: Cli, world: World) -> None:
 
 
 FOREIGN = (
-    "was refused with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access (or it may not"
-    f" exist); ask for roles/storage.objectUser on gs://{BUCKET} for the account that you are logged in with; if the"
-    " bucket is not yours, name another one: bucket names are shared by the whole world\n"
+    "failed with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access (or it may not"
+    f" exist); ask for roles/storage.objectUser on gs://{BUCKET} for your account, or use another bucket if"
+    " it belongs to another project: bucket names are global\n"
 )
 MISSING = (
-    "was refused with 404 NOT_FOUND: The specified bucket does not exist; correct the bucket's name, or create it:"
+    "failed with 404 NOT_FOUND: The specified bucket does not exist; fix the name of the bucket, or create it:"
     f" `gcloud storage buckets create gs://{BUCKET} --location=LOCATION --project=PROJECT`\n"
 )
 
@@ -80,7 +80,7 @@ def test_a_service_agent_without_its_role_refused_at_once(reconcile: Cli, world:
     answer = apply(reconcile)
 
     assert answer.status == 1
-    said = f"adder  refused: {CREATE} was refused with 400 FAILED_PRECONDITION: Service account {NO_READING[:-1]}; "
+    said = f"adder  refused: {CREATE} failed with 400 FAILED_PRECONDITION: Service account {NO_READING[:-1]}; "
     assert said + GRANT in answer.out
     assert states(reconcile) == []
     goes_on(reconcile, world)

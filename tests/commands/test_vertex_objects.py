@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "sets/chat.jsonl"
 URI = f"gs://{BUCKET}/{NAME}"
 LOOK = f"GET {OBJECTS}/{NAME}"
-GONE = f"there is no object {URI}; correct the address, or upload it"
+GONE = f"no such object: {URI}; fix the address, or upload the data set"
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_object_that_we_may_not_see_holds_its_model_alone(reconcile: Cli, wor
     assert answer.status == 1
     assert "adder  held (DataUnavailable): GET " in answer.out
     assert (
-        "was refused with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access; ask for"
+        "failed with 403 PERMISSION_DENIED: me@example.com does not have storage.objects.get access; ask for"
         f" roles/storage.objectUser on gs://{BUCKET} "
     ) in answer.out
     assert "other  ready: " in answer.out
@@ -107,7 +107,7 @@ def test_a_validation_data_set_that_is_not_there_holds_the_create(reconcile: Cli
     answer = apply(reconcile)
 
     assert answer.status == 1
-    assert f"adder  held (DataUnavailable): there is no object gs://{BUCKET}/sets/none.jsonl; correct" in answer.out
+    assert f"adder  held (DataUnavailable): no such object: gs://{BUCKET}/sets/none.jsonl; fix" in answer.out
     world.put("sets/none.jsonl", conversations(10))
     goes_on(reconcile, world)
     world.delete("sets/none.jsonl")
@@ -152,7 +152,7 @@ def test_an_object_that_goes_after_the_plan_is_not_trained_on(reconcile: Cli, wo
     answer = apply(reconcile)
 
     assert answer.status == 1
-    assert f"adder  refused: {URI} has gone since the plan was made; run the command again\n" in answer.out
+    assert f"adder  refused: {URI} has been deleted since the plan was made; run the command again\n" in answer.out
     assert world.count(CREATE) == 0
     assert f"adder  held (DataUnavailable): {GONE}\n" in apply(reconcile).out
     world.put(NAME, conversations())
@@ -213,7 +213,7 @@ def test_an_upload_that_is_cut_off_again_and_again_ends_in_the_next_run(reconcil
     answer = apply(reconcile)
 
     assert answer.status == 1
-    assert f"adder  refused: PUT {UPLOAD} was refused with 503 UNAVAILABLE: The connection was lost; " in answer.out
+    assert f"adder  refused: PUT {UPLOAD} failed with 503 UNAVAILABLE: The connection was lost; " in answer.out
     assert "upload_id" not in answer.out + answer.err + str(lock_of(reconcile, "vertex")), "its address is a secret"
     assert world.objects() == []
     assert world.count(CREATE) == 0
@@ -243,8 +243,8 @@ def test_a_damaged_upload_is_not_trained_on(reconcile: Cli, world: World) -> Non
     answer = apply(reconcile)
 
     assert answer.status == 1
-    assert f"adder  refused: gs://{BUCKET}/{name} holds 15 bytes with MD5 " in answer.out
-    assert f"delete it and run again: `gcloud storage rm gs://{BUCKET}/{name}`\n" in answer.out
+    assert f"adder  refused: gs://{BUCKET}/{name} has 15 bytes with MD5 " in answer.out
+    assert f"delete it and run the command again: `gcloud storage rm gs://{BUCKET}/{name}`\n" in answer.out
     assert world.jobs() == []
     world.delete(name.replace("/", "%2F"))
     goes_on(reconcile, world)

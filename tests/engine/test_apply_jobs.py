@@ -137,7 +137,7 @@ class Bucket:
     async def pin(self, uri: str) -> Dataset:
         self.asked.append(uri)
         if uri.startswith("gs://down/"):
-            raise ServiceError("GET gs://down got no answer", code="UNREACHABLE")
+            raise ServiceError("GET gs://down got no response", code="UNREACHABLE")
         return self.found.get(uri[-1], Dataset(uri, "", 0, error=f"there is no {uri}"))
 
 
@@ -158,7 +158,7 @@ def test_every_address_is_looked_at_once() -> None:
 
 
 def test_a_store_that_cannot_be_reached_ends_the_look() -> None:
-    with pytest.raises(ServiceError, match="gs://down got no answer"):
+    with pytest.raises(ServiceError, match="gs://down got no response"):
         asyncio.run(pin(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
 
 
@@ -194,7 +194,7 @@ def test_an_object_that_was_overwritten_is_trained_on_anew(world: World) -> None
 def test_what_was_cut_off_on_data_that_is_gone_by_now_is_held_and_the_intent_kept(world: World) -> None:
     class Outage(FakeProvider):
         async def create(self, *_: object) -> object:
-            raise ServiceError("POST /jobs got no answer", code="UNREACHABLE")
+            raise ServiceError("POST /jobs got no response", code="UNREACHABLE")
 
     world.run(manifest(dataset=PINNED), provider=Outage(world.jobs))
     gone = with_dataset_versions([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)

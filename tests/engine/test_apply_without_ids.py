@@ -123,8 +123,8 @@ def test_an_intent_outlives_a_run_for_other_manifests(world: World) -> None:
 
 
 REFUSALS: list[ReconcileError] = [
-    ServiceError("POST /jobs was refused with 400 INVALID_ARGUMENT: no", code="INVALID_ARGUMENT"),
-    AccessError("POST /jobs was refused with 403 PERMISSION_DENIED: no"),
+    ServiceError("POST /jobs failed with 400 INVALID_ARGUMENT: no", code="INVALID_ARGUMENT"),
+    AccessError("POST /jobs failed with 403 PERMISSION_DENIED: no"),
     ReconcileError("data.csv has changed since it was checked", "run the command again"),
 ]
 
@@ -160,7 +160,7 @@ def test_a_second_try_that_is_refused_withdraws_the_first(world: World) -> None:
 @pytest.mark.parametrize("code", ["UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN"])
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
 def test_an_outage_leaves_the_intent_and_the_next_run_goes_on(world: World, code: str, *, taken: bool) -> None:
-    outage = ServiceError("POST /jobs got no answer", code=code)
+    outage = ServiceError("POST /jobs got no response", code=code)
     ran = world.run(manifest(), provider=troubled(world, outage, taken=taken))
     assert ran.happened == ["Intended", "Refused"]
     assert ran.outcome.exit_status is ExitStatus.ERROR
@@ -172,7 +172,7 @@ def test_an_outage_leaves_the_intent_and_the_next_run_goes_on(world: World, code
 def test_a_retry_that_met_an_outage_is_tried_again_under_the_same_attempt(world: World) -> None:
     broken = manifest(hyperparameters={"learningRateMultiplier": 10})
     world.run(broken)
-    outage = ServiceError("POST /jobs got no answer", code="UNREACHABLE")
+    outage = ServiceError("POST /jobs got no response", code="UNREACHABLE")
     world.run(broken, provider=troubled(world, outage), request=RETRY)
     ran = world.run(broken, request=RETRY)
     assert [one.attempt for one in ran.approved.of_kind(Kind.CREATE)] == [1]
@@ -333,7 +333,7 @@ def test_a_lost_lockfile_is_rebuilt_without_training(world: World) -> None:
 
 def test_what_cannot_be_looked_at_is_not_taken_up_and_ends_no_run(world: World) -> None:
     world.begin(manifest())
-    error = ServiceError("GET /jobs/1 was refused with 501 UNIMPLEMENTED: no", code="UNIMPLEMENTED")
+    error = ServiceError("GET /jobs/1 failed with 501 UNIMPLEMENTED: no", code="UNIMPLEMENTED")
     ran = world.run(manifest(), provider=Blind(world.jobs, error))
     assert ran.happened == ["Refused"]
     assert ran.outcome.exit_status is ExitStatus.ERROR

@@ -45,7 +45,7 @@ def test_one_refused_create_does_not_stop_the_others(tmp_path: Path) -> None:
     ran = world.run(manifest("a"), manifest("b"), manifest("c"))
     assert sorted(ran.happened) == ["Completed"] * 2 + ["Promoted"] * 2 + ["Refused"] + ["Started"] * 2
     assert set(ran.outcome.refused) == {"b"}
-    assert "was refused with 400 INVALID_ARGUMENT: The data set is too long" in str(ran.outcome.refused["b"].error)
+    assert "failed with 400 INVALID_ARGUMENT: The data set is too long" in str(ran.outcome.refused["b"].error)
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert set(world.checkout.lock.models) == {"a", "c"}
     assert ran.requests.count(CREATE) == 3

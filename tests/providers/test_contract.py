@@ -208,7 +208,7 @@ def test_cancelling_what_has_ended_changes_nothing(service: Service) -> None:
 
 def test_what_the_service_refuses_is_an_error_for_people(service: Service) -> None:
     wanted = generation(base_model="models/none-such", hyperparameters=service.hyperparameters)
-    with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 40[04] \w+: .*none-such"):
+    with pytest.raises(ServiceError, match=r"^POST /\S+ failed with 40[04] \w+: .*none-such"):
         service.run(lambda provider: provider.create(wanted, EXAMPLES))
 
 
@@ -275,7 +275,7 @@ def test_what_is_not_there_cannot_be_asked(service: Service) -> None:
     model = service.trained()
     remote = model.resources.endpoint or model.remote
     never = remote[:-1] + ("2" if remote.endswith("1") else "1")
-    with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 404 NOT_FOUND: ") as caught:
+    with pytest.raises(ServiceError, match=r"^POST /\S+ failed with 404 NOT_FOUND: ") as caught:
         service.run(lambda provider: provider.infer(never, Prompt("3")))
     assert caught.value.code == "NOT_FOUND"
 
@@ -301,7 +301,7 @@ def test_a_child_of_what_is_not_there_is_refused(service: Service) -> None:
     parent = service.trained()
     name, at, version = (parent.resources.model or parent.remote).partition("@")
     wanted = replace(service.generation(name="child"), source=Source(remote=f"{name}1{at}{version}"))
-    with pytest.raises(ServiceError, match=r"^POST /\S+ was refused with 40[04] \w+: "):
+    with pytest.raises(ServiceError, match=r"^POST /\S+ failed with 40[04] \w+: "):
         service.run(lambda provider: provider.create(wanted, EXAMPLES))
 
 

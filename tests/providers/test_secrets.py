@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from reconciler.domain.errors import AccessError, ReconcileError
 from reconciler.providers.google.auth import BearerAuth
 from reconciler.providers.google.credentials import ApplicationDefault
-from reconciler.providers.google.http import Call, Client
+from reconciler.providers.google.http import Client, HttpRequest
 from support.provider_google import (
     Google,
     KeyPair,
@@ -24,7 +24,7 @@ from support.provider_google import (
 )
 from support.provider_service import Time, client_of, error, script
 
-LIST = Call("GET", "/v1beta3/tunedModels")
+LIST = HttpRequest("GET", "/v1beta3/tunedModels")
 SECRETS = ("SECRET", "token-", "REFRESH-TOKEN", "CLIENT-SECRET", "PRIVATE KEY")
 
 
@@ -112,7 +112,7 @@ def test_a_token_that_is_none_is_told_and_not_shown(google: Google, tmp_path: Pa
     app = script(JSONResponse({}))
     auth = BearerAuth(ApplicationDefault(named(authorized_user(tmp_path)), None, Rerouted(google)))
     assert str(asked(client_of(app, Time(), auth=auth))).startswith(
-        "the access token that was issued holds characters that no access token has; log in with `gcloud"
+        "invalid access token: it contains characters that no token has; log in with `gcloud"
     )
     assert app.seen == []
 

@@ -82,7 +82,7 @@ class FakeJobs:
         named = wanted.base_model or wanted.remote
         tuned = {job.resources.model for name in self.jobs.keys() - self.deleted if (job := self.get(name))}
         if named not in {BASE_MODEL, *tuned} - {""}:
-            raise ServiceError(f"POST /jobs was refused with 404 NOT_FOUND: {named} does not exist", code="NOT_FOUND")
+            raise ServiceError(f"POST /jobs failed with 404 NOT_FOUND: {named} does not exist", code="NOT_FOUND")
         return Source(base_model=wanted.base_model, remote="" if wanted.base_model else named)
 
     def answer(self, endpoint: str, prompt: Prompt) -> Reply:
@@ -90,7 +90,7 @@ class FakeJobs:
         there = self.jobs.keys() - self.deleted
         job = next((name for name in there if (one := self.get(name)) and one.resources.endpoint == endpoint), None)
         if job is None or not endpoint:
-            message = f"POST /{endpoint} was refused with 404 NOT_FOUND: it does not exist"
+            message = f"POST /{endpoint} failed with 404 NOT_FOUND: it does not exist"
             raise ServiceError(message, code="NOT_FOUND")
         if prompt.text == BLOCKED:
             return Reply((), "SAFETY")

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.model import Capabilities
+from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
 from reconciler.providers.google.http import Client
 
@@ -130,6 +131,7 @@ def client_of(
 ) -> Client:
     return Client(
         ENDPOINT,
+        service=SERVICE,
         auth=auth,
         clock=time.clock,
         sleep=time.sleep,

@@ -13,7 +13,7 @@ import httpx
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.providers.google.storage import ObjectInfo, Storage, connect
-from reconciler.providers.google.upload import spooled
+from reconciler.providers.google.upload import spool_lines
 from support.provider_service import ENDPOINT, Time
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def with_storage(app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Tim
 
 
 async def upload(storage: Storage, lines: Iterable[bytes], uri: str = URI) -> ObjectInfo:
-    async with spooled(lines) as spool:
+    async with spool_lines(lines) as spool:
         return await storage.upload(uri, spool)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import CreateRequest, Target
 from reconciler.providers.vertex.provider import Vertex, connect
-from reconciler.providers.vertex.wire import Placement, write_job
+from reconciler.providers.vertex.wire import JobInputs, write_job
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Time, error
@@ -34,7 +34,7 @@ def name_of(number: int) -> str:
 def body_of(number: int = 1, state: str = "PENDING", wanted: CreateRequest = WANTED, **more: Any) -> dict[str, Any]:
     """A job as the service shows it; later numbers were created later."""
     created = f"2026-01-01T00:00:{number:02}Z"
-    placed = write_job(wanted, Placement("gs://b/o.jsonl"))
+    placed = write_job(wanted, JobInputs("gs://b/o.jsonl"))
     return {**placed, "name": name_of(number), "state": f"JOB_STATE_{state}", "createTime": created, **more}
 
 

@@ -1,4 +1,4 @@
-"""Who may use the tuned models of the Generative Language API: permissions, and the numbers of whole projects."""
+"""Access to the tuned models of the Generative Language API: permissions, and projects that may read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from reconciler.domain.access import (
     apply_access_changes,
 )
 from reconciler.domain.errors import ServiceError
-from reconciler.providers.google.errors import clean
-from reconciler.providers.google.http import Call, Client, Json
-from reconciler.providers.google.proto_json import list_all, resource_name, text
+from reconciler.domain.text import sanitize
+from reconciler.providers.generativelanguage.errors import READ_ACCESS_REMEDIES, WRITE_ACCESS_REMEDIES
+from reconciler.providers.google.http import Client, HttpRequest, Json, list_all
+from reconciler.providers.google.proto_json import read_name, read_text
 
-_PAGE_SIZE = "1000"  # the documented maximum; a server may answer with less
+_PAGE_SIZE = "1000"  # the documented maximum; a server may return fewer
 _FIELDS = "nextPageToken,permissions(name,granteeType,emailAddress,role)"
 _PROJECTS = "readerProjectNumbers"
 
@@ -32,25 +33,14 @@ _ROLES: Mapping[object, Role] = MappingProxyType(
     {"OWNER": "owner", 1: "owner", "WRITER": "writer", 2: "writer", "READER": "reader", 3: "reader"}
 )
 
-# What which role may do stands in the same file: a writer can edit and share.
-_READ_REMEDIES = MappingProxyType(
-    {
-        "PERMISSION_DENIED": "log in as its owner, or ask the owner for writer or owner permission on the tuned model",
-        "NOT_FOUND": "the model is gone: run `reconcile apply`",
-    }
-)
-_WRITE_REMEDIES = _READ_REMEDIES | {
-    "NOT_FOUND": "the model is gone, or somebody else changes who may use it: run `reconcile apply` again"
-}
 
-
-class Sharing:
-    """What one client sees and changes of who may use tuned models.
+class PermissionClient:
+    """Read and change the permissions of tuned models.
 
     Args:
-        client: What is asked.
-        path: Makes the path of a resource from its name; raises ServiceError for a name that reaches elsewhere.
-        projects: Whether a model also names projects all of which may read it, as v1beta has it.
+        client: The client of the service.
+        path: Returns the path of a resource by its name; raises ServiceError for a name outside the collection.
+        projects: Whether a model also lists projects that may read it, as in v1beta.
     """
 
     def __init__(self, client: Client, path: Callable[[str], str], *, projects: bool) -> None:
@@ -59,89 +49,89 @@ class Sharing:
         self._projects = projects
 
     async def read(self, remote: str) -> tuple[Permission, ...]:
-        """Every permission of a model. One of a kind or role that nobody knows here is left out, and so left alone."""
-        return (*await self._listed(remote), *(await self._readers(remote) if self._projects else ()))
+        """Return every permission of a model; one of an unknown kind or role is omitted, and so never changed."""
+        return (*await self._list(remote), *(await self._read_projects(remote) if self._projects else ()))
 
-    async def _listed(self, remote: str) -> tuple[Permission, ...]:
+    async def _list(self, remote: str) -> tuple[Permission, ...]:
         params = {"pageSize": _PAGE_SIZE, "fields": _FIELDS}
-        call = Call("GET", f"{self._path(remote)}/permissions", params, remedies=_READ_REMEDIES)
-        return await list_all(self._client, call, _read_page, lambda permission: permission.name)
+        request = HttpRequest("GET", f"{self._path(remote)}/permissions", params, remedies=READ_ACCESS_REMEDIES)
+        return await list_all(self._client, request, _read_page, lambda permission: permission.name)
 
-    async def _readers(self, remote: str) -> tuple[Permission, ...]:
-        call = Call("GET", self._path(remote), {"fields": _PROJECTS}, remedies=_READ_REMEDIES)
-        return self._client.decode(call, _read_projects, await self._client.request(call))
+    async def _read_projects(self, remote: str) -> tuple[Permission, ...]:
+        request = HttpRequest("GET", self._path(remote), {"fields": _PROJECTS}, remedies=READ_ACCESS_REMEDIES)
+        return self._client.decode(request, _read_projects, await self._client.request(request))
 
     async def write(self, remote: str, live: tuple[Permission, ...], changes: Iterable[AccessChange]) -> None:
-        """Make the changes; each is told as done also when it was done before. What is the owner's stays so.
+        """Make the changes, except those to owners; a change that was made before is not an error.
 
-        What is revoked goes first: an address that was a user's may now be a group's.
+        Permissions are revoked first: a former user address may now belong to a group.
         """
-        wanted = [change for change in changes if change.before is None or change.before.role != "owner"]
-        for change in sorted(wanted, key=lambda change: change.role is not None):
+        allowed = [change for change in changes if change.before is None or change.before.role != "owner"]
+        for change in sorted(allowed, key=lambda change: change.role is not None):
             if change.grantee.kind != "project":
                 await self._write(remote, change)
-        projects = [change for change in wanted if change.grantee.kind == "project"]
+        projects = [change for change in allowed if change.grantee.kind == "project"]
         if projects:
-            await self._write_readers(remote, apply_access_changes(live, projects))
+            await self._write_projects(remote, apply_access_changes(live, projects))
 
     async def _write(self, remote: str, change: AccessChange) -> None:
         if change.before and change.role:
-            await self._set_role(change.before, change.role)
+            path, body = self._path(change.before.name), {"role": change.role.upper()}
+            await self._client.request(HttpRequest("PATCH", path, {"updateMask": "role"}, body, WRITE_ACCESS_REMEDIES))
         elif change.before:
             await self._revoke(change.before)
         elif change.role:
             await self._grant(remote, change.grantee, change.role)
 
     async def _grant(self, remote: str, grantee: Grantee, role: Role) -> None:
-        """Create a permission; one that is there after all, by somebody else or by a lost request, is set."""
-        remedies = _WRITE_REMEDIES | {
-            "INVALID_ARGUMENT": f"correct {clean(str(grantee))} in spec.access of the manifest",
+        """Create a permission; change the role of one that another user or a lost request has created."""
+        remedies = WRITE_ACCESS_REMEDIES | {
+            "INVALID_ARGUMENT": f"fix {sanitize(str(grantee))} in spec.access of the manifest",
             "ALREADY_EXISTS": "run the command again",
         }
         body = _write_permission(grantee, role)
         try:
-            await self._client.request(Call("POST", f"{self._path(remote)}/permissions", body=body, remedies=remedies))
+            request = HttpRequest("POST", f"{self._path(remote)}/permissions", body=body, remedies=remedies)
+            await self._client.request(request)
         except ServiceError as error:
             if error.code != "ALREADY_EXISTS":
                 raise
-            there = [one for one in await self._listed(remote) if one.grantee == grantee]
-            if not there:
+            existing = [permission for permission in await self._list(remote) if permission.grantee == grantee]
+            if not existing:
                 raise
-            for late in access_changes([Grant(grantee, role)], there):
-                await self._write(remote, late)
-
-    async def _set_role(self, permission: Permission, role: Role) -> None:
-        body = {"role": role.upper()}
-        path = self._path(permission.name)
-        await self._client.request(Call("PATCH", path, {"updateMask": "role"}, body, _WRITE_REMEDIES))
+            for change in access_changes([Grant(grantee, role)], existing):
+                await self._write(remote, change)
 
     async def _revoke(self, permission: Permission) -> None:
         try:
-            await self._client.request(Call("DELETE", self._path(permission.name), remedies=_WRITE_REMEDIES))
+            request = HttpRequest("DELETE", self._path(permission.name), remedies=WRITE_ACCESS_REMEDIES)
+            await self._client.request(request)
         except ServiceError as error:
             if error.code != "NOT_FOUND":
                 raise
 
-    async def _write_readers(self, remote: str, wanted: Iterable[Permission]) -> None:
-        """The list of projects has no parts that could be changed alone."""
-        body: Json = {_PROJECTS: [one.grantee.identifier for one in wanted if one.grantee.kind == "project"]}
-        call = Call("PATCH", self._path(remote), {"updateMask": _PROJECTS}, body, _WRITE_REMEDIES)
-        await self._client.request(call)
+    async def _write_projects(self, remote: str, permissions: Iterable[Permission]) -> None:
+        """Replace the list of projects; the API cannot change a part of it."""
+        projects = [permission.grantee.identifier for permission in permissions if permission.grantee.kind == "project"]
+        request = HttpRequest(
+            "PATCH", self._path(remote), {"updateMask": _PROJECTS}, {_PROJECTS: projects}, WRITE_ACCESS_REMEDIES
+        )
+        await self._client.request(request)
 
 
 def _read_page(body: Json) -> tuple[tuple[Permission, ...], str]:
-    found = map(_read_permission, body.get("permissions") or ())
-    return tuple(permission for permission in found if permission), text(body.get("nextPageToken"))
+    permissions = map(_read_permission, body.get("permissions") or ())
+    return tuple(permission for permission in permissions if permission), read_text(body.get("nextPageToken"))
 
 
 def _read_permission(body: Json) -> Permission | None:
-    """A permission, or ``None`` where it says nothing that is known here."""
-    name = resource_name(body["name"])
+    """Return a permission, or ``None`` for one of an unknown kind or role."""
+    name = read_name(body["name"])
     kind, role = _KINDS.get(body.get("granteeType")), _ROLES.get(body.get("role"))
-    who = "" if kind == "everyone" else text(body.get("emailAddress")).lower()
-    if kind is None or role is None or not (who or kind == "everyone"):
+    email = "" if kind == "everyone" else read_text(body.get("emailAddress")).lower()
+    if kind is None or role is None or not (email or kind == "everyone"):
         return None
-    return Permission(Grantee(kind, who), role, name)
+    return Permission(Grantee(kind, email), role, name)
 
 
 def _write_permission(grantee: Grantee, role: Role) -> Json:
@@ -150,5 +140,5 @@ def _write_permission(grantee: Grantee, role: Role) -> Json:
 
 
 def _read_projects(body: Json) -> tuple[Permission, ...]:
-    """The projects that may read; what is no number spoils the list, because the list is written back whole."""
+    """Return the projects that may read; an invalid number is an error, because the list is written back whole."""
     return tuple(Permission(Grantee("project", str(int(number))), "reader") for number in body.get(_PROJECTS) or ())

@@ -1,4 +1,4 @@
-"""The wire format of the Generative Language API, both ways: JSON in, core values out, and back."""
+"""The JSON of the Generative Language API: tuned models and prompts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.domain.identity import split_mark, with_mark
+from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import (
     CreateRequest,
     Example,
@@ -14,18 +15,31 @@ from reconciler.domain.model import (
     RemoteModel,
     Sampling,
     Snapshot,
-    Source,
     State,
     TrainingExample,
     Update,
 )
-from reconciler.providers.google.proto_json import integer, number, read_source, resource_name, text, time
+from reconciler.providers.google.inference import (
+    InferenceCodec,
+    content_codec,
+    read_enum,
+    write_config,
+    write_sampling,
+)
+from reconciler.providers.google.proto_json import (
+    read_integer,
+    read_name,
+    read_number,
+    read_source,
+    read_text,
+    read_time,
+)
 
 Json = dict[str, Any]
 
 COLLECTION = "tunedModels/"
 
-# A state that is not in this table counts as training: such a model is waited for, and neither served nor trained anew.
+# Any other state counts as training: apply waits for such a model, and neither promotes nor repeats it.
 _STATES: Mapping[object, State] = MappingProxyType(
     {"CREATING": State.CREATING, 1: State.CREATING, "ACTIVE": State.ACTIVE, 2: State.ACTIVE}
     | {"FAILED": State.FAILED, 3: State.FAILED}
@@ -40,107 +54,127 @@ _SNAPSHOT_FIELDS = "snapshots(step,epoch,meanLoss)"
 
 
 def list_fields(*, progress: bool) -> str:
-    """The ``fields`` parameter of a list request: what :func:`read_model` reads and nothing else."""
+    """Return the ``fields`` parameter of a list request: exactly the fields that :func:`read_model` reads."""
     task = f"{_TASK_FIELDS},{_SNAPSHOT_FIELDS}" if progress else _TASK_FIELDS
     return f"nextPageToken,tunedModels({_MODEL_FIELDS},tuningTask({task}))"
 
 
 def read_page(body: Mapping[str, Any]) -> tuple[tuple[RemoteModel, ...], str]:
-    """One page of a list and the token of the next, empty on the last; raises as :func:`read_model` does."""
-    return tuple(read_model(item) for item in body.get("tunedModels") or ()), text(body.get("nextPageToken"))
+    """Return the models of a page and the token of the next page, empty on the last; raises as :func:`read_model`."""
+    return tuple(map(read_model, body.get("tunedModels") or ())), read_text(body.get("nextPageToken"))
 
 
 def read_model(body: Mapping[str, Any]) -> RemoteModel:
-    """A TunedModel. One tuned from another tuned model is no child of that one's base model, although both are told.
+    """Return a TunedModel. The source of one that was tuned from a tuned model is that model, not its base model.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: The body is no TunedModel.
+        KeyError, TypeError, ValueError, AttributeError: The body is not a TunedModel.
     """
-    name = resource_name(body["name"])
+    name = read_name(body["name"])
     task: Mapping[str, Any] = body.get("tuningTask") or {}
-    description, mark = split_mark(text(body.get("description")))
+    description, mark = split_mark(read_text(body.get("description")))
     return RemoteModel(
         remote=name,
         state=_STATES.get(body.get("state"), State.CREATING),
         source=read_source(body.get("baseModel"), (body.get("tunedModelSource") or {}).get("tunedModel")),
         chosen_id=name.removeprefix(COLLECTION),
         mark=mark,
-        display_name=text(body.get("displayName")),
+        display_name=read_text(body.get("displayName")),
         description=description,
         sampling=_read_sampling(body),
         hyperparameters=_read_hyperparameters(task.get("hyperparameters") or {}),
-        create_time=time(body.get("createTime")),
-        start_time=time(task.get("startTime")),
-        complete_time=time(task.get("completeTime")),
-        update_time=time(body.get("updateTime")),
+        create_time=read_time(body.get("createTime")),
+        start_time=read_time(task.get("startTime")),
+        complete_time=read_time(task.get("completeTime")),
+        update_time=read_time(body.get("updateTime")),
         snapshots=read_snapshots(task),
     )
 
 
-def _read_hyperparameters(holder: Mapping[str, Any]) -> dict[str, Number]:
-    numbers = ((text(name), number(value)) for name, value in holder.items())
-    return {name: number for name, number in numbers if number is not None}
+def _read_hyperparameters(hyperparameters: Mapping[str, Any]) -> dict[str, Number]:
+    numbers = ((read_text(name), read_number(value)) for name, value in hyperparameters.items())
+    return {name: value for name, value in numbers if value is not None}
 
 
 def _read_sampling(body: Mapping[str, Any]) -> Sampling:
-    temperature, top_p = (number(body.get(name)) for name in ("temperature", "topP"))
+    temperature, top_p = (read_number(body.get(name)) for name in ("temperature", "topP"))
     return Sampling(
         temperature=None if temperature is None else float(temperature),
         top_p=None if top_p is None else float(top_p),
-        top_k=integer(body.get("topK")),
+        top_k=read_integer(body.get("topK")),
     )
 
 
-def read_snapshots(holder: Mapping[str, Any]) -> tuple[Snapshot, ...]:
-    """The loss curve in a TuningTask or in an operation's metadata; a loss that diverged is NaN or infinite."""
+def read_snapshots(task: Mapping[str, Any]) -> tuple[Snapshot, ...]:
+    """Return the loss curve of a TuningTask or of an operation's metadata; a diverged loss is NaN or infinite."""
     return tuple(
         Snapshot(
-            step=integer(item.get("step")) or 0,
-            epoch=integer(item.get("epoch")) or 0,
-            loss=float(item["meanLoss"]),
+            step=read_integer(snapshot.get("step")) or 0,
+            epoch=read_integer(snapshot.get("epoch")) or 0,
+            loss=float(snapshot["meanLoss"]),
         )
-        for item in holder.get("snapshots") or ()
-        if item.get("meanLoss") is not None
+        for snapshot in task.get("snapshots") or ()
+        if snapshot.get("meanLoss") is not None
     )
 
 
 def write_generation(generation: CreateRequest, examples: Iterable[TrainingExample]) -> Json:
-    """The TunedModel of a create request: what is declared, and the mark below the description."""
+    """Return the TunedModel of a create request; the mark is at the end of its description."""
     rows = [{"textInput": example.input, "output": example.output} for example in map(_example, examples)]
     task: Json = {"trainingData": {"examples": {"examples": rows}}}
     if generation.hyperparameters:
         task["hyperparameters"] = dict(generation.hyperparameters)
+    base_model = generation.source.base_model
+    source = {"baseModel": base_model} if base_model else {"tunedModelSource": {"tunedModel": generation.source.remote}}
     return {
         "displayName": generation.display_name,
         "description": with_mark(generation.description, generation.mark),
-        **_write_source(generation.source),
+        **source,
         **write_sampling(generation.sampling),
         "tuningTask": task,
     }
 
 
-def _write_source(source: Source) -> Json:
-    if source.base_model:
-        return {"baseModel": source.base_model}
-    return {"tunedModelSource": {"tunedModel": source.remote}}
-
-
 def _example(example: TrainingExample) -> Example:
     if isinstance(example, Example):
         return example
-    raise AssertionError("validation refuses conversations where a service takes inputs and outputs")
+    raise AssertionError("validation rejects conversations for this API")
 
 
 def write_update(update: Update) -> Json:
-    """The fields of a patch; their names are its update mask."""
-    described = update.description
-    if described is not None and update.mark:
-        described = with_mark(described, update.mark)
-    fields = {"displayName": update.display_name, "description": described}
+    """Return the fields of a patch; their names are its update mask."""
+    description = update.description
+    if description is not None and update.mark:
+        description = with_mark(description, update.mark)
+    fields = {"displayName": update.display_name, "description": description}
     return {name: value for name, value in fields.items() if value is not None} | write_sampling(update.sampling)
 
 
-def write_sampling(sampling: Sampling) -> Json:
-    """What is declared of the sampling; a tuned model and a request to it spell it alike."""
-    fields = {"temperature": sampling.temperature, "topP": sampling.top_p, "topK": sampling.top_k}
-    return {name: value for name, value in fields.items() if value is not None}
+# The names of the protos' enums in numerical order: google/ai/generativelanguage/v1beta3/safety.proto,
+# ContentFilter.BlockedReason; v1beta/generative_service.proto, BlockReason and FinishReason.
+_PALM_BLOCK_REASONS = ("", "SAFETY", "OTHER")
+_GEMINI_BLOCK_REASONS = ("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY")
+_GEMINI_FINISH_REASONS = (
+    *("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT"),
+    *("SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
+    *("IMAGE_PROHIBITED_CONTENT", "IMAGE_OTHER", "NO_IMAGE", "IMAGE_RECITATION"),
+)
+
+
+def _write_text(prompt: Prompt, count: int) -> Json:
+    return {"prompt": {"text": prompt.text}, **write_config(prompt, count)}
+
+
+def _read_text(body: Mapping[str, Any]) -> Reply:
+    reasons = (read_enum(_PALM_BLOCK_REASONS, block.get("reason")) for block in body.get("filters") or ())
+    answers = tuple(Answer(read_text(candidate.get("output"))) for candidate in body.get("candidates") or ())
+    return Reply(answers, next(filter(None, reasons), ""))
+
+
+CODECS: Mapping[str, InferenceCodec] = MappingProxyType(
+    {
+        "v1beta3": InferenceCodec("generateText", _write_text, _read_text),
+        "v1beta": content_codec(_GEMINI_FINISH_REASONS, _GEMINI_BLOCK_REASONS),
+    }
+)
+"""Prompts by API version. PaLM does not return the reason why an answer ended."""

@@ -1,63 +1,60 @@
-"""The one HTTP client: JSON over httpx, with a rate limit, retries of what may be retried, and errors for people."""
+"""The HTTP client of all Google services: JSON over httpx with a rate limit, retries, pagination and clear errors.
+
+Which failures are retried is in :mod:`reconciler.providers.google.retry`.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.ports import Clock, Random, Sleeper
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.endpoints import is_loopback, parse_endpoint
 from reconciler.providers.google.errors import (
-    GENERATIVE_LANGUAGE,
-    Service,
-    TransientError,
-    cause_of,
-    clean,
-    parse_refusal,
-    refused,
-    unintelligible,
-    unreachable,
+    ServiceDescription,
+    connection_error,
+    failure_cause,
+    parse_error_response,
+    response_error,
+    unexpected_response,
 )
-from reconciler.providers.google.network import client_options, is_loopback, parse_endpoint
-from reconciler.providers.google.rate_limit import RateLimit, asked_delay
+from reconciler.providers.google.network import client_options
+from reconciler.providers.google.rate_limit import RateLimit
+from reconciler.providers.google.retry import (
+    MAX_RETRY_AFTER,
+    NOT_EXECUTED_STATUSES,
+    RETRIED_STATUSES,
+    Attempt,
+    RetryPolicy,
+    TransientError,
+    requested_delay,
+)
 
 Json = dict[str, Any]
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-ATTEMPTS = 6
-"""How often one request is tried at most."""
-
-MAX_BACKOFF = 30.0
-"""The longest pause between two attempts, in seconds, when the service names none itself."""
-
-MAX_RETRY_AFTER = 120.0
-"""The longest pause, in seconds, that a service may ask for; beyond it the run ends and says so."""
 
 MAX_BODY = 64 * 2**20
-"""The largest answer that is read, in bytes after decompression: 1,000 models with long loss curves are a tenth."""
+"""The largest response, in bytes after decompression; 1,000 models with long loss curves take a tenth of it."""
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_NOT_DONE = frozenset({429})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request: its path below the endpoint, its query, and its body as JSON or as it stands.
+class HttpRequest:
+    """A request: its path below the endpoint, its query, and its body as JSON or as bytes.
 
-    ``content`` that is no ``bytes`` must give the same bytes each time that it is iterated over, for repeats; its
-    length stands in ``headers``. ``accepted`` are statuses beyond 2xx that are no failure here. ``remedies`` are better
-    remedies for this request than the service's, by google.rpc status name. ``shown`` is what people read in place of
-    method and path, where the path is a secret; so ``repr`` has no path.
+    ``content`` other than ``bytes`` must yield the same bytes each time it is iterated, for retries; its length is in
+    ``headers``. ``accepted`` are statuses outside 2xx that are not errors. ``remedies`` by google.rpc status name
+    precede the service's. ``shown`` replaces method and path in messages where the path is a secret, as in ``repr``.
     """
 
     method: str
@@ -75,42 +72,52 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; names in ``headers`` are found however they are capitalised."""
+class HttpResponse:
+    """A response; names in ``headers`` are found in any capitalization."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
-class Attempt(Protocol[T_co]):
-    """Something to try. ``in_doubt`` tells that an earlier try may have been carried out although it failed."""
+class AsyncClosing(ABC):
+    """An async context manager that closes itself."""
 
-    async def __call__(self, *, in_doubt: bool) -> T_co: ...
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections."""
 
 
-class Client:
-    """Requests to one endpoint. ``requests`` counts what was really sent, repeats included.
+class Client(AsyncClosing):
+    """A client of one endpoint; ``requests`` counts the requests that were sent, retries included.
 
     Args:
         endpoint: The service's address, ``https://generativelanguage.googleapis.com``.
-        service: What remedies say of the service.
-        auth: What authorises requests; ``None`` sends them bare.
+        service: The service that remedies are about.
+        auth: The authorization; ``None`` sends requests without one.
         clock: The current time, for the rate limit and for ``Retry-After`` dates.
-        sleep: What waits between attempts.
-        random: Jitter.
-        requests_per_minute: The rate limit; ``None`` is none.
-        transport: What carries the requests instead of the network, such as an in-process ASGI application.
+        sleep: Waits between attempts.
+        random: The jitter of retries.
+        requests_per_minute: The rate limit; ``None`` for none.
+        transport: A transport that carries requests without the network, such as an in-process ASGI application.
 
     Raises:
-        UsageError: The endpoint is no URL, or the proxy settings or certificates of the environment cannot be used.
+        UsageError: The endpoint, or the environment's proxy settings or certificates, are invalid.
     """
 
     def __init__(
         self,
         endpoint: str,
         *,
-        service: Service = GENERATIVE_LANGUAGE,
+        service: ServiceDescription,
         auth: httpx.Auth | None,
         clock: Clock,
         sleep: Sleeper,
@@ -120,8 +127,7 @@ class Client:
     ) -> None:
         self.requests = 0
         self._clock = clock
-        self._sleep = sleep
-        self._random = random
+        self._retry = RetryPolicy(sleep, random)
         self._limit = RateLimit(requests_per_minute, clock=clock, sleep=sleep) if requests_per_minute else None
         self._service = service
         url = parse_endpoint(endpoint, service)
@@ -130,10 +136,10 @@ class Client:
             auth=auth,
             transport=transport,
             timeout=_TIMEOUT,
-            follow_redirects=False,  # a token must never follow one to another host
+            follow_redirects=False,  # a redirect could send the token to another host
             event_hooks={"request": [self._before_request]},
             headers={"accept": "application/json"},
-            **client_options(direct=is_loopback(url.host), carried=transport is not None),
+            **client_options(direct=is_loopback(url.host), in_process=transport is not None),
         )
 
     async def aclose(self) -> None:
@@ -145,155 +151,170 @@ class Client:
             await self._limit.acquire()
         self.requests += 1
 
-    async def request(self, call: Call) -> Json:
-        """Send an idempotent request, again where that may help, and return its JSON object.
+    async def request(self, request: HttpRequest) -> Json:
+        """Send an idempotent request with retries, and return the JSON object of its response.
 
         Raises:
-            AccessError: The service answered 401 or 403.
-            ServiceError: It refused otherwise, answered nonsense, or could not be reached.
+            AccessError: The status is 401 or 403.
+            ServiceError: The status is another error, the response is not JSON, or there is none.
         """
-        return self.document(call, await self.answer(call))
+        return self.document(request, await self.send(request))
 
-    async def answer(self, call: Call) -> Answer:
-        """As :meth:`request`, for answers that are no JSON."""
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send an idempotent request with retries, as :meth:`request` does, and return any kind of response."""
 
-        async def attempt(*, in_doubt: bool) -> Answer:  # noqa: ARG001 - what is idempotent may be sent either way
-            return await self.once(call)
+        async def attempt(*, in_doubt: bool) -> HttpResponse:  # noqa: ARG001 - an idempotent request may be sent again
+            return await self.send_once(request)
 
-        return await self.repeat(attempt)
+        return await self.retry(attempt)
 
-    async def repeat(self, attempt: Attempt[T]) -> T:
-        """Carry out ``attempt`` until it does not raise :class:`TransientError`, :data:`ATTEMPTS` times at most."""
-        in_doubt = False
-
-        async def run() -> T:
-            nonlocal in_doubt
-            try:
-                return await attempt(in_doubt=in_doubt)
-            except TransientError as failure:
-                in_doubt = in_doubt or failure.ambiguous
-                raise
-
-        retrying = AsyncRetrying(
-            sleep=self._sleep,
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=self._pause,
-            retry=retry_if_exception_type(TransientError),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
-        try:
-            return await retrying(run)
-        except TransientError as failure:
-            raise failure.error from failure
+    async def retry(self, attempt: Attempt[T]) -> T:
+        """Return the result of the first attempt that raises no TransientError."""
+        return await self._retry.run(attempt)
 
     async def pause(self, attempt: int) -> None:
-        """Wait before repeating what has been done ``attempt`` times, each time longer."""
-        await self._sleep(self._backoff(attempt))
+        """Wait after attempt number ``attempt``, counted from 1; each pause is longer than the one before."""
+        await self._retry.pause(attempt)
 
-    def _backoff(self, attempt: int) -> float:
-        return float(min(MAX_BACKOFF, 2.0 ** (attempt - 1))) * (1 + self._random()) / 2
-
-    def _pause(self, state: RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        if isinstance(failure, TransientError) and failure.delay is not None:
-            return failure.delay + self._random()  # so that clients told the same do not come back as one
-        return self._backoff(state.attempt_number)
-
-    async def once(self, call: Call) -> Answer:
-        """Send a request a single time.
+    async def send_once(self, request: HttpRequest) -> HttpResponse:
+        """Send a request without retries.
 
         Raises:
-            TransientError: It may be repeated, if the caller knows that to be safe.
-            ReconcileError: Repeating is pointless.
+            TransientError: The request may be sent again if the caller knows that this is safe.
+            ReconcileError: A retry cannot succeed.
         """
         try:
-            response, body = await self._send(call)
+            response, body = await self._exchange(request)
         except httpx.TransportError as error:
-            failure = self._unanswered(call, error)
+            failure = self._connection_failure(request, error)
         except httpx.DecodingError:
-            failure = self.unintelligible(call, "a body that cannot be decompressed")
+            failure = self.unexpected_response(request, "a body that cannot be decompressed")
         else:
-            if response.is_success or response.status_code in call.accepted:
-                return Answer(response.status_code, response.headers, body)
-            failure = self._failure(call, response, body)
-        raise failure  # outside the handlers: httpx's errors hold the request, and with it token and address
+            if response.is_success or response.status_code in request.accepted:
+                return HttpResponse(response.status_code, response.headers, body)
+            failure = self._status_failure(request, response, body)
+        raise failure  # outside the handlers: httpx's errors contain the request, with its token and address
 
-    def unintelligible(self, call: Call, what: str) -> ServiceError:
-        """The error for an answer to ``call`` that is not what the service answers."""
-        return unintelligible(str(call), what, self._service)
+    def unexpected_response(self, request: HttpRequest, problem: str) -> ServiceError:
+        """Return the error for a response that this service does not send."""
+        return unexpected_response(str(request), problem, self._service)
 
-    def document(self, call: Call, answer: Answer) -> Json:
-        """The JSON object of an answer; raises ServiceError when it is none."""
-        if not answer.body and call.method == "DELETE":
+    def document(self, request: HttpRequest, response: HttpResponse) -> Json:
+        """Return the JSON object of a response; raises ServiceError for another body."""
+        if not response.body and request.method == "DELETE":
             return {}
         try:
-            document = json.loads(answer.body)
+            document = json.loads(response.body)
         except (ValueError, RecursionError) as error:
-            kind = clean(answer.headers.get("content-type", "")) or "no content type"
-            raise self.unintelligible(call, f"{answer.status} and no JSON ({kind})") from error
+            kind = sanitize(response.headers.get("content-type", "")) or "no content type"
+            raise self.unexpected_response(request, f"{response.status} without JSON ({kind})") from error
         if not isinstance(document, dict):
-            raise self.unintelligible(call, f"{answer.status} and JSON that is no object")
+            raise self.unexpected_response(request, f"{response.status} with JSON that is not an object")
         return document
 
-    def decode(self, call: Call, read: Callable[[Json], T], body: Json) -> T:
-        """What ``read`` makes of a JSON object; raises ServiceError when it stumbles over its shape."""
+    def decode(self, request: HttpRequest, read: Callable[[Json], T], body: Json) -> T:
+        """Return the result of ``read`` for a JSON object; raises ServiceError for an object of another shape."""
         try:
             return read(body)
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-            raise self.unintelligible(call, f"a body of another shape ({type(error).__name__})") from error
+            raise self.unexpected_response(request, f"a body of another shape ({type(error).__name__})") from error
 
     @property
     def origin(self) -> tuple[str, str, int | None]:
-        """Scheme, host and port of the endpoint; the port is ``None`` where it is the scheme's own."""
+        """Scheme, host and port of the endpoint; the port is ``None`` for the scheme's default."""
         url = self._http.base_url
         return url.scheme, url.host, url.port
 
-    async def _send(self, call: Call) -> tuple[httpx.Response, bytes]:
-        request = self._http.build_request(
-            call.method,
-            call.path,
-            params=call.params or None,
-            json=call.body,
-            content=call.content,
-            headers=call.headers,
+    async def _exchange(self, request: HttpRequest) -> tuple[httpx.Response, bytes]:
+        outgoing = self._http.build_request(
+            request.method,
+            request.path,
+            params=request.params or None,
+            json=request.body,
+            content=request.content,
+            headers=request.headers,
         )
-        response = await self._http.send(request, stream=True)
+        response = await self._http.send(outgoing, stream=True)
         try:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise self.unintelligible(call, f"more than {MAX_BODY // 2**20} MiB")
+                    raise self.unexpected_response(request, f"more than {MAX_BODY // 2**20} MiB")
             return response, bytes(body)
         finally:
             await response.aclose()
 
-    def _unanswered(self, call: Call, error: httpx.TransportError) -> Exception:
+    def _connection_failure(self, request: HttpRequest, error: httpx.TransportError) -> Exception:
         host = self._http.base_url.netloc.decode()
-        told = unreachable(str(call), host, cause_of(error), self._service)
+        failure = connection_error(str(request), host, failure_cause(error), self._service)
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-            return told
-        return TransientError(told, delay=None, ambiguous=not isinstance(error, _NEVER_SENT))
+            return failure
+        return TransientError(failure, delay=None, ambiguous=not isinstance(error, _NEVER_SENT))
 
-    def _failure(self, call: Call, response: httpx.Response, body: bytes) -> Exception:
+    def _status_failure(self, request: HttpRequest, response: httpx.Response, body: bytes) -> Exception:
         if response.is_redirect:
-            return self.unintelligible(call, f"a redirect to {_redirect_host(response)}, which is never followed")
-        refusal = parse_refusal(response, body)
-        if refusal.status not in _RETRIED:
-            return refused(str(call), refusal, self._service, remedies=call.remedies)
-        delay = asked_delay(response, refusal, self._clock())
-        if delay is not None and delay > MAX_RETRY_AFTER:
-            note = f" and asks to wait {delay:.0f} s"
-            return refused(str(call), refusal, self._service, note, call.remedies)
-        error = refused(str(call), refusal, self._service, remedies=call.remedies)
-        return TransientError(error, delay=delay, ambiguous=refusal.status not in _NOT_DONE)
+            host = sanitize(response.next_request.url.host) if response.next_request else "an unnamed address"
+            return self.unexpected_response(request, f"a redirect to {host}, and redirects are not followed")
+        error = parse_error_response(response, body)
+        delay = requested_delay(response, error, self._clock())
+        too_long = delay is not None and delay > MAX_RETRY_AFTER
+        retried = error.status in RETRIED_STATUSES
+        note = f" and a requested delay of {delay:.0f} s" if retried and too_long else ""
+        failure = response_error(str(request), error, self._service, note, request.remedies)
+        if not retried or too_long:
+            return failure
+        return TransientError(failure, delay=delay, ambiguous=error.status not in NOT_EXECUTED_STATUSES)
 
 
-def _redirect_host(response: httpx.Response) -> str:
-    return clean(response.next_request.url.host) if response.next_request else "an address that it does not name"
+class Named(Protocol):
+    """A listed resource, such as a tuned model or a base model."""
+
+    @property
+    def remote(self) -> str:
+        """The full name."""
+        ...
 
 
-def _log_retry(state: RetryCallState) -> None:
-    failure = state.outcome.exception() if state.outcome else None
-    _LOG.info("trying again in %.1f s: %s", state.upcoming_sleep, failure)
+N = TypeVar("N", bound=Named)
+_MAX_BARREN_PAGES = 100
+
+
+async def list_models(
+    client: Client, request: HttpRequest, read: Callable[[Json], tuple[tuple[N, ...], str]]
+) -> tuple[N, ...]:
+    """Return every model of a list; see :func:`list_all`."""
+    return await list_all(client, request, read, lambda model: model.remote)
+
+
+async def list_all(
+    client: Client,
+    request: HttpRequest,
+    read: Callable[[Json], tuple[tuple[T, ...], str]],
+    name: Callable[[T], str],
+) -> tuple[T, ...]:
+    """Return the resources of all pages in the service's order; one that moves between pages is returned once.
+
+    Args:
+        client: The client of the service.
+        request: The request of the first page.
+        read: Returns the resources of a page and the token of the next one, empty on the last.
+        name: Returns the name that identifies a resource.
+
+    Raises:
+        AccessError: As :meth:`Client.request`.
+        ServiceError: As :meth:`Client.request`, and when the page tokens repeat.
+    """
+    resources: dict[str, T] = {}
+    tokens: set[str] = set()
+    barren = 0
+    while True:
+        page, token = client.decode(request, read, await client.request(request))
+        barren = 0 if any(name(resource) not in resources for resource in page) else barren + 1
+        resources |= {name(resource): resource for resource in page}
+        if not token:
+            return tuple(resources.values())
+        if token in tokens or barren > _MAX_BARREN_PAGES:
+            raise client.unexpected_response(request, "a list without end: its page tokens repeat")
+        tokens.add(token)
+        request = replace(request, params={**request.params, "pageToken": token})

@@ -1,21 +1,29 @@
-"""Cloud Storage over its JSON API: small objects with compare-and-swap, and uploads of data sets of any size."""
+"""A client of Cloud Storage's JSON API: small objects with compare-and-swap, and uploads of data sets of any size."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from reconciler.domain.errors import ForbiddenError, PreconditionError, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import (
+    ForbiddenError,
+    PreconditionError,
+    ReconcileError,
+    ServiceError,
+    UsageError,
+)
 from reconciler.domain.identity import object_digest
 from reconciler.domain.model import Dataset
 from reconciler.domain.ports import Clock, Random, Sleeper
-from reconciler.providers.google.errors import STORAGE, clean
-from reconciler.providers.google.http import Call, Client, Json
-from reconciler.providers.google.network import Closing
-from reconciler.providers.google.upload import ResumableUpload, Spool
+from reconciler.domain.text import sanitize
+from reconciler.providers.google import endpoints
+from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
+from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, Json
+from reconciler.providers.google.upload import ResumableUpload, SpooledFile
 
 if TYPE_CHECKING:
     import httpx
@@ -25,6 +33,21 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^\r\n\ud800-\udfff]+)")
 _MAX_NAME_BYTES = 1024
 _RESERVED = frozenset({".", ".."})
+
+SERVICE = ServiceDescription(
+    host="storage.googleapis.com",
+    fields="spec.storageEndpoint",
+    scopes=(CLOUD_PLATFORM,),
+    remedies=MappingProxyType(
+        {
+            "PERMISSION_DENIED": "ask for roles/storage.objectUser on the bucket",
+            "NOT_FOUND": "check the bucket of the target",
+            "FAILED_PRECONDITION": "run the command again: another user or run has changed the object",
+            "RETAINED": "use a bucket or an object without a retention policy and without a hold",
+        }
+    ),
+    phrases=MappingProxyType({"retention policy": "RETAINED", " hold and cannot be ": "RETAINED"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +59,36 @@ class ObjectName:
 
     @classmethod
     def parse(cls, uri: str) -> ObjectName:
-        """An address as a user wrote it; raises UsageError when it is none."""
-        found = _ADDRESS.fullmatch(uri)
-        if not found or found["name"] in _RESERVED or len(found["name"].encode()) > _MAX_NAME_BYTES:
-            raise UsageError(f"{clean(uri)!r} is no address of an object in Cloud Storage", "write gs://bucket/object")
-        return cls(**found.groupdict())
+        """Parse an address; raises UsageError for an invalid one."""
+        match = _ADDRESS.fullmatch(uri)
+        if not match or match["name"] in _RESERVED or len(match["name"].encode()) > _MAX_NAME_BYTES:
+            raise UsageError(f"invalid Cloud Storage address {sanitize(uri)!r}: expected gs://bucket/object")
+        return cls(**match.groupdict())
 
     def __str__(self) -> str:
         return f"gs://{self.bucket}/{self.name}"
 
     @property
     def path(self) -> str:
-        """Where the object's metadata stands below the endpoint."""
+        """The path of the object's metadata below the endpoint."""
         return f"{bucket_path(self.bucket)}/o/{quote(self.name, safe='')}"
 
     @property
     def upload_path(self) -> str:
-        """Where it is uploaded to; its name goes into the query."""
+        """The path for uploads; the object's name is in the query."""
         return f"/upload{bucket_path(self.bucket)}/o"
 
 
 def bucket_path(bucket: str) -> str:
-    """Where a bucket's metadata stands below the endpoint."""
+    """Return the path of a bucket's metadata below the endpoint."""
     return f"/storage/v1/b/{quote(bucket, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as it is now. ``generation`` changes with every write; checksums are in base64, ``size`` in bytes.
+    """The metadata of an object; ``generation`` changes with every write.
 
-    ``md5`` is empty for objects that were composed of others.
+    Checksums are in base64, and ``size`` is in bytes. ``md5`` is empty for composite objects.
     """
 
     generation: int
@@ -75,7 +98,7 @@ class ObjectInfo:
 
 
 def read_object(body: Mapping[str, Any]) -> ObjectInfo:
-    """The resource of an object; raises KeyError, TypeError or ValueError when it is none."""
+    """Return the metadata of an object; raises KeyError, TypeError or ValueError for another body."""
     return ObjectInfo(
         generation=int(body["generation"]),
         size=int(body["size"]),
@@ -86,7 +109,7 @@ def read_object(body: Mapping[str, Any]) -> ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket: its location in capitals, such as ``US-CENTRAL1``, and the number of the project that owns it."""
+    """A bucket; its location is in upper case, such as ``US-CENTRAL1``, and the project number that of its owner."""
 
     name: str
     location: str
@@ -94,23 +117,21 @@ class Bucket:
 
 
 def read_bucket(body: Mapping[str, Any]) -> Bucket:
-    """The resource of a bucket; raises KeyError when it is none."""
+    """Return a bucket; raises KeyError for another body."""
     return Bucket(
-        name=clean(str(body["name"])),
-        location=clean(str(body["location"])).upper(),
-        project_number=clean(str(body.get("projectNumber") or "")),
+        name=sanitize(str(body["name"])),
+        location=sanitize(str(body["location"])).upper(),
+        project_number=sanitize(str(body.get("projectNumber") or "")),
     )
 
 
-ENDPOINT = "https://storage.googleapis.com"
-
-WHOLE = 8 * 2**20
-"""Up to so many bytes an upload is one request; what is larger is resumable."""
+MAX_SIMPLE_UPLOAD = 8 * 2**20
+"""The largest upload in one request, in bytes; a larger one is resumable."""
 
 _GENERATION = re.compile(r"[0-9]{1,19}")  # an int64
-_ABSENT = 0  # the generation of an object that is not there
-_UNTOLD = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
-_NO_BUCKET = "bucket does not exist"  # the service says 404 of a missing bucket and of a missing object alike
+_ABSENT = 0  # the generation of a missing object
+_NOT_AVAILABLE = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
+_NO_BUCKET = "bucket does not exist"  # a missing bucket and a missing object both return 404
 
 
 def connect(
@@ -123,20 +144,20 @@ def connect(
     requests_per_minute: int | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Storage:
-    """Cloud Storage over a client of its own; use it as an async context manager.
+    """Return Cloud Storage with a client of its own; use it as an async context manager.
 
     Args:
         endpoint: The service's address, empty for Google's own.
-        auth: What authorises requests; ``None`` sends them bare, as to an embedded service.
+        auth: The authorization; ``None`` sends requests without one, as to an embedded service.
         clock: The current time.
-        sleep: What waits between attempts.
-        random: Jitter.
-        requests_per_minute: The rate limit; ``None`` is none.
-        transport: What carries the requests instead of the network, such as ``httpx.ASGITransport(app)``.
+        sleep: Waits between attempts.
+        random: The jitter of retries.
+        requests_per_minute: The rate limit; ``None`` for none.
+        transport: A transport that carries requests without the network, such as ``httpx.ASGITransport(app)``.
     """
     client = Client(
-        endpoint or ENDPOINT,
-        service=STORAGE,
+        endpoint or endpoints.STORAGE,
+        service=SERVICE,
         auth=auth,
         clock=clock,
         sleep=sleep,
@@ -147,161 +168,156 @@ def connect(
     return Storage(client)
 
 
-class Storage(Closing):
+class Storage(AsyncClosing):
     """Objects by their ``gs://`` addresses; implements :class:`reconciler.domain.ports.Objects`.
 
-    Every method raises AccessError when nobody is logged in or somebody who may not, and ServiceError when the service
-    refuses, cannot be reached, or has no such bucket; and UsageError for an address that is none.
+    Every method raises AccessError without valid credentials or permission, ServiceError when a request fails or the
+    bucket does not exist, and UsageError for an invalid address.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def aclose(self) -> None:
-        """Give back the client's connections."""
+        """Close the client's connections."""
         await self._client.aclose()
 
     @property
     def requests(self) -> int:
-        """How many requests have been sent so far."""
+        """The number of requests that have been sent."""
         return self._client.requests
 
     async def bucket(self, name: str) -> Bucket:
-        """A bucket; reading one takes a permission that the work with its objects does not need."""
-        call = Call("GET", bucket_path(name), remedies=_remedies(name, "roles/storage.bucketViewer"))
-        return self._client.decode(call, read_bucket, await self._client.request(call))
+        """Return a bucket; this needs a permission that access to its objects does not need."""
+        request = HttpRequest("GET", bucket_path(name), remedies=_remedies(name, "roles/storage.bucketViewer"))
+        return self._client.decode(request, read_bucket, await self._client.request(request))
 
-    async def permissions(self, name: str, wanted: Iterable[str]) -> frozenset[str] | None:
-        """Which of these permissions on a bucket we have; ``None`` where the service does not tell."""
-        query = urlencode([("permissions", permission) for permission in wanted])
-        call = Call("GET", f"{bucket_path(name)}/iam/testPermissions?{query}", remedies=_remedies(name))
+    async def permissions(self, name: str, tested: Iterable[str]) -> frozenset[str] | None:
+        """Return which of the tested permissions on a bucket the caller has; ``None`` where the service cannot test."""
+        query = urlencode([("permissions", permission) for permission in tested])
+        path = f"{bucket_path(name)}/iam/testPermissions?{query}"
+        request = HttpRequest("GET", path, remedies=_remedies(name))
         try:
-            body = await self._client.request(call)
+            body = await self._client.request(request)
         except ServiceError as error:
-            if error.code not in _UNTOLD or _NO_BUCKET in error.message:
+            if error.code not in _NOT_AVAILABLE or _NO_BUCKET in error.message:
                 raise
             return None
-        return self._client.decode(call, lambda held: frozenset(map(str, held.get("permissions") or ())), body)
+        return self._client.decode(request, lambda held: frozenset(map(str, held.get("permissions") or ())), body)
 
     async def stat(self, uri: str) -> ObjectInfo | None:
-        """An object as it is now, without its content, or ``None`` when there is none."""
-        place = ObjectName.parse(uri)
-        call = Call("GET", place.path, remedies=_remedies(place.bucket))
+        """Return the metadata of an object, or ``None`` where it does not exist."""
+        name = ObjectName.parse(uri)
+        request = HttpRequest("GET", name.path, remedies=_remedies(name.bucket))
         try:
-            body = await self._client.request(call)
+            body = await self._client.request(request)
         except ServiceError as error:
             if error.code == "NOT_FOUND" and _NO_BUCKET not in error.message:
                 return None
             raise
-        return self._client.decode(call, read_object, body)
+        return self._client.decode(request, read_object, body)
 
     async def pin(self, uri: str) -> Dataset:
-        """A data set as it is now; its ``error`` says why there is none, or none for us."""
+        """Return the current version of a data set; its ``error`` states why there is none, or no access to it."""
         try:
-            found = await self.stat(uri)
+            stored = await self.stat(uri)
         except ReconcileError as error:
-            if not _blames_the_object(error):
+            if not _concerns_object(error):
                 raise
             return Dataset(uri, "", 0, error=str(error))
-        if found is None:
-            return Dataset(uri, "", 0, error=f"there is no object {uri}; correct the address, or upload it")
-        generation = str(found.generation)
-        checksum = found.crc32c or found.md5
+        if stored is None:
+            return Dataset(uri, "", 0, error=f"no such object: {uri}; fix the address, or upload the data set")
+        generation = str(stored.generation)
+        checksum = stored.crc32c or stored.md5
         digest = object_digest(uri, generation, checksum)
-        return Dataset(uri, digest, 0, generation=generation, checksum=checksum, size=found.size)
+        return Dataset(uri, digest, 0, generation=generation, checksum=checksum, size=stored.size)
 
     async def read(self, uri: str) -> tuple[bytes, int] | None:
         """Return a small object (at most :data:`~reconciler.providers.google.http.MAX_BODY`) and its generation."""
-        place = ObjectName.parse(uri)
-        call = Call("GET", place.path, {"alt": "media"}, remedies=_remedies(place.bucket))
+        name = ObjectName.parse(uri)
+        request = HttpRequest("GET", name.path, {"alt": "media"}, remedies=_remedies(name.bucket))
         try:
-            answer = await self._client.answer(call)
+            response = await self._client.send(request)
         except ServiceError as error:
             if error.code != "NOT_FOUND":
                 raise
-            await self.stat(uri)  # tells whether the bucket is missing; this answer is no JSON and does not
+            await self.stat(uri)  # raises where the bucket is missing, which this response does not show
             return None
-        generation = answer.headers.get("x-goog-generation", "")
+        generation = response.headers.get("x-goog-generation", "")
         if not _GENERATION.fullmatch(generation):
-            raise self._client.unintelligible(call, "content without its generation")
-        return answer.body, int(generation)
+            raise self._client.unexpected_response(request, "content without a generation")
+        return response.body, int(generation)
 
     async def write(self, uri: str, data: bytes, *, generation: int) -> int:
-        """Replace an object that has this generation (0: that is not there) and return its new generation.
+        """Replace an object of this generation (0 for a missing one), and return its new generation.
 
         Raises:
-            PreconditionError: It has another generation; nothing was written.
+            PreconditionError: The object has another generation; nothing was written.
         """
-        place = ObjectName.parse(uri)
-        call = _media_upload(place, data, generation)
+        request = _media_upload(ObjectName.parse(uri), data, generation)
 
         async def attempt(*, in_doubt: bool) -> int:
             try:
-                answer = await self._client.once(call)
+                response = await self._client.send_once(request)
             except PreconditionError:
-                ours = await self._written_before(uri, data) if in_doubt else None
-                if ours is None:
-                    raise
-                return ours
-            return self._client.decode(call, read_object, self._client.document(call, answer)).generation
+                stored = await self.read(uri) if in_doubt else None
+                if stored and stored[0] == data:  # a failed attempt has written it
+                    return stored[1]
+                raise
+            body = self._client.document(request, response)
+            return self._client.decode(request, read_object, body).generation
 
-        return await self._client.repeat(attempt)
-
-    async def _written_before(self, uri: str, data: bytes) -> int | None:
-        """The generation of an object that holds ``data``: an attempt that seemed to fail wrote it."""
-        found = await self.read(uri)
-        return found[1] if found and found[0] == data else None
+        return await self._client.retry(attempt)
 
     async def delete(self, uri: str, *, generation: int) -> None:
-        """Delete an object that has this generation; deleting what is gone is no error.
+        """Delete an object of this generation; a missing object is not an error.
 
         Raises:
-            PreconditionError: It has another generation; nothing was deleted.
+            PreconditionError: The object has another generation; nothing was deleted.
         """
-        place = ObjectName.parse(uri)
+        name = ObjectName.parse(uri)
         params = {"ifGenerationMatch": str(generation)}
         try:
-            await self._client.request(Call("DELETE", place.path, params, remedies=_remedies(place.bucket)))
+            await self._client.request(HttpRequest("DELETE", name.path, params, remedies=_remedies(name.bucket)))
         except ServiceError as error:
             if error.code != "NOT_FOUND" or _NO_BUCKET in error.message:
                 raise
 
-    async def upload(self, uri: str, spool: Spool) -> ObjectInfo:
-        """Put a spool at an address that names its content, unless it is there already, and check that it is there.
+    async def upload(self, uri: str, spool: SpooledFile) -> ObjectInfo:
+        """Upload a file to an address derived from its content, unless it exists, and verify the stored object.
 
         Raises:
-            ReconcileError: What is there holds something else.
+            ReconcileError: The stored object has other content.
         """
-        place = ObjectName.parse(uri)
-        found = await self.stat(uri)
-        if found is None:
-            found = await self._send(place, spool)
-        if (found.md5, found.size) != (spool.md5, spool.size):
+        name = ObjectName.parse(uri)
+        stored = await self.stat(uri) or await self._upload_new(name, spool)
+        if (stored.md5, stored.size) != (spool.md5, spool.size):
             raise ReconcileError(
-                f"{place} holds {found.size} bytes with MD5 {found.md5 or 'unknown'}, not the {spool.size} bytes with"
-                f" MD5 {spool.md5} that its name stands for: somebody changed it, or it was damaged on the way",
-                f"delete it and run again: `gcloud storage rm {place}`",
+                f"{name} has {stored.size} bytes with MD5 {stored.md5 or 'unknown'}, expected {spool.size} bytes with"
+                f" MD5 {spool.md5}: it was changed, or damaged by the upload",
+                f"delete it and run the command again: `gcloud storage rm {name}`",
             )
-        return found
+        return stored
 
-    async def _send(self, place: ObjectName, spool: Spool) -> ObjectInfo:
-        """Upload what is not there; when somebody else (or an attempt that seemed to fail) was first, look at that."""
+    async def _upload_new(self, name: ObjectName, spool: SpooledFile) -> ObjectInfo:
+        """Upload a missing object; return the existing one where another run or a failed attempt has created it."""
         try:
-            if spool.size <= WHOLE:
-                call = _media_upload(place, spool.content(), _ABSENT)
-                body = await self._client.request(call)
+            if spool.size <= MAX_SIMPLE_UPLOAD:
+                request = _media_upload(name, spool.content(), _ABSENT)
+                body = await self._client.request(request)
             else:
-                call = _session_opening(place, spool)
-                body = await ResumableUpload(self._client, call, spool).send()
-            return self._client.decode(call, read_object, body)
+                request = _session_request(name, spool)
+                body = await ResumableUpload(self._client, request, spool).send()
+            return self._client.decode(request, read_object, body)
         except PreconditionError:
-            found = await self.stat(str(place))
-            if found is None:
+            stored = await self.stat(str(name))
+            if stored is None:
                 raise
-            return found
+            return stored
 
 
-def _blames_the_object(error: ReconcileError) -> bool:
+def _concerns_object(error: ReconcileError) -> bool:
+    """Return whether an error is about one object, and not about the service or the credentials."""
     match error:
         case ServiceError():
             return error.code == "NOT_FOUND"
@@ -311,33 +327,33 @@ def _blames_the_object(error: ReconcileError) -> bool:
             return isinstance(error, UsageError)
 
 
-def _media_upload(place: ObjectName, data: bytes, generation: int) -> Call:
-    return Call(
+def _media_upload(name: ObjectName, data: bytes, generation: int) -> HttpRequest:
+    return HttpRequest(
         "POST",
-        place.upload_path,
-        {"uploadType": "media", "name": place.name, "ifGenerationMatch": str(generation)},
+        name.upload_path,
+        {"uploadType": "media", "name": name.name, "ifGenerationMatch": str(generation)},
         content=data,
         headers={"content-type": "application/octet-stream"},
-        remedies=_remedies(place.bucket),
+        remedies=_remedies(name.bucket),
     )
 
 
-def _session_opening(place: ObjectName, spool: Spool) -> Call:
-    metadata: Json = {"name": place.name, "contentType": "application/octet-stream", "md5Hash": spool.md5}
-    return Call(
+def _session_request(name: ObjectName, spool: SpooledFile) -> HttpRequest:
+    metadata: Json = {"name": name.name, "contentType": "application/octet-stream", "md5Hash": spool.md5}
+    return HttpRequest(
         "POST",
-        place.upload_path,
-        {"uploadType": "resumable", "name": place.name, "ifGenerationMatch": str(_ABSENT)},
+        name.upload_path,
+        {"uploadType": "resumable", "name": name.name, "ifGenerationMatch": str(_ABSENT)},
         metadata,
         headers={"x-upload-content-length": str(spool.size)},
-        remedies=_remedies(place.bucket),
+        remedies=_remedies(name.bucket),
     )
 
 
 def _remedies(bucket: str, role: str = "roles/storage.objectUser") -> Mapping[str, str]:
     return {
-        "PERMISSION_DENIED": f"ask for {role} on gs://{bucket} for the account that you are logged in with; if the"
-        " bucket is not yours, name another one: bucket names are shared by the whole world",
-        "NOT_FOUND": f"correct the bucket's name, or create it: `gcloud storage buckets create gs://{bucket}"
+        "PERMISSION_DENIED": f"ask for {role} on gs://{bucket} for your account, or use another bucket if it belongs to"
+        " another project: bucket names are global",
+        "NOT_FOUND": f"fix the name of the bucket, or create it: `gcloud storage buckets create gs://{bucket}"
         " --location=LOCATION --project=PROJECT`",
     }

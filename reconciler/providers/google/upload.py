@@ -1,7 +1,7 @@
-"""Resumable uploads: a large file in chunks, taken up again where the service says that it is.
+"""Resumable uploads to Cloud Storage: a large file in chunks, resumed where the service reports that it ended.
 
-The protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads. The address of an upload session bears
-authority, so it shows nowhere, and it is only followed to the endpoint's own origin.
+The protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads. The address of an upload session
+authorizes requests, so it appears in no message, and it must have the endpoint's origin.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from typing import BinaryIO
 import httpx
 
 from reconciler.domain.errors import ReconcileError, ServiceError
-from reconciler.providers.google.errors import TransientError, clean
-from reconciler.providers.google.http import Answer, Call, Client, Json
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.http import Client, HttpRequest, HttpResponse, Json
+from reconciler.providers.google.retry import TransientError
 
-_PIECE = 2**20
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Spool:
-    """A file of lines, its size in bytes, its MD5 in base64 (as Cloud Storage tells it) and the number of lines."""
+class SpooledFile:
+    """A temporary file of lines, with its size in bytes, its MD5 in base64, and the number of its lines."""
 
     file: BinaryIO = field(repr=False)
     size: int
@@ -36,73 +37,73 @@ class Spool:
     lines: int
 
     def content(self) -> bytes:
-        """All of it; for small ones."""
+        """Return the whole content of a small file."""
         self.file.seek(0)
         return self.file.read()
 
     def part(self, start: int, length: int) -> AsyncIterable[bytes]:
-        """Some of it, in pieces, from the start again each time that it is iterated over."""
-        return _Part(self.file, start, length)
+        """Return a part in blocks; each iteration starts at its beginning."""
+        return _FilePart(self.file, start, length)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _FilePart:
     file: BinaryIO
     start: int
     length: int
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         end = self.start + self.length
-        for position in range(self.start, end, _PIECE):
+        for position in range(self.start, end, _BLOCK):
             self.file.seek(position)
-            yield self.file.read(min(_PIECE, end - position))
+            yield self.file.read(min(_BLOCK, end - position))
 
 
 @asynccontextmanager
-async def spooled(lines: Iterable[bytes]) -> AsyncIterator[Spool]:
-    """A spool of these lines, which come without line feeds; its file is gone afterwards.
+async def spool_lines(lines: Iterable[bytes]) -> AsyncIterator[SpooledFile]:
+    """Write lines, given without line feeds, to a temporary file that is deleted at the end.
 
     Raises:
-        ReconcileError: The temporary folder cannot hold it.
+        ReconcileError: The temporary folder is full, or not writable.
     """
-    file = _temporary_file()
+    file = _open_temporary_file()
     try:
         yield await _fill(file, lines)
     finally:
-        with suppress(OSError):  # closing tries again to write what found no room
+        with suppress(OSError):  # closing writes the rest again, which fails in a full folder
             file.close()
 
 
-def _temporary_file() -> BinaryIO:
+def _open_temporary_file() -> BinaryIO:
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
-        raise _no_room(error) from error
+        raise _spool_error(error) from error
 
 
-async def _fill(file: BinaryIO, lines: Iterable[bytes]) -> Spool:
+async def _fill(file: BinaryIO, lines: Iterable[bytes]) -> SpooledFile:
     md5 = hashlib.md5(usedforsecurity=False)
     size = count = 0
-    for piece, ended in _pieces(lines):
-        md5.update(piece)
-        _write(file, piece)
-        size += len(piece)
-        count += ended
-        await asyncio.sleep(0)  # lets the rest of the program have a turn; no time passes
-    return Spool(file, size, base64.b64encode(md5.digest()).decode(), count)
+    for block, line_count in _join_lines(lines):
+        md5.update(block)
+        _write(file, block)
+        size += len(block)
+        count += line_count
+        await asyncio.sleep(0)  # lets other tasks run
+    return SpooledFile(file, size, base64.b64encode(md5.digest()).decode(), count)
 
 
-def _pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:
-    """The lines put together to pieces of some size, each with the number of lines in it."""
-    piece, count = bytearray(), 0
+def _join_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:
+    """Yield blocks of whole lines, each with the number of its lines."""
+    block, count = bytearray(), 0
     for line in lines:
-        piece += line
-        piece += b"\n"
+        block += line
+        block += b"\n"
         count += 1
-        if len(piece) >= _PIECE:
-            yield piece, count
-            piece, count = bytearray(), 0
-    yield piece, count
+        if len(block) >= _BLOCK:
+            yield block, count
+            block, count = bytearray(), 0
+    yield block, count
 
 
 def _write(file: BinaryIO, data: bytearray) -> None:
@@ -110,122 +111,121 @@ def _write(file: BinaryIO, data: bytearray) -> None:
         file.write(data)
         file.flush()
     except OSError as error:
-        raise _no_room(error) from error
+        raise _spool_error(error) from error
 
 
-def _no_room(error: OSError) -> ReconcileError:
+def _spool_error(error: OSError) -> ReconcileError:
     return ReconcileError(
-        f"a data set cannot be kept in {tempfile.gettempdir()} for its upload: {error.strerror}",
-        "make room there, or name another folder in TMPDIR",
+        f"cannot store a data set in {tempfile.gettempdir()} for its upload: {error.strerror}",
+        "free space there, or set TMPDIR to another folder",
     )
 
 
 CHUNK = 16 * 2**20
-"""Bytes a request; the protocol wants multiples of 256 KiB."""
+"""The bytes of one request; the protocol requires a multiple of 256 KiB."""
 
 _INCOMPLETE = 308
-_GONE = frozenset({404, 410})
+_SESSION_ENDED = frozenset({404, 410})
 _RANGE = re.compile(r"bytes=0-(\d{1,18})")
-_PASSING = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-_ANEW = "run again; the upload starts anew"
-_SIGNS = 10
+_TRANSIENT_CODES = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+_RUN_AGAIN = "run the command again; the upload restarts"
+_PROGRESS_STEPS = 10
 _MEGABYTE = 1_000_000
 _LOG = logging.getLogger(__name__)
 
 
 class ResumableUpload:
-    """One upload, over as many sessions as it takes.
+    """One upload, in as many sessions as it needs.
 
     Args:
-        client: What the requests are sent with.
-        opening: The request that opens a session.
-        spool: What is uploaded.
+        client: The client of Cloud Storage.
+        session_request: The request that starts a session.
+        spool: The file.
     """
 
-    def __init__(self, client: Client, opening: Call, spool: Spool) -> None:
+    def __init__(self, client: Client, session_request: HttpRequest, spool: SpooledFile) -> None:
         self._client = client
-        self._opening = opening
+        self._session_request = session_request
         self._spool = spool
         self._session = ""
         self._offset: int | None = None
 
     async def send(self) -> Json:
-        """Upload everything and return the object's resource. Every chunk that arrives renews the patience."""
-        done = None
-        while done is None:
-            done = await self._client.repeat(self._advance)
-        return done
+        """Upload the file and return the object's metadata; each chunk has retries of its own."""
+        metadata = None
+        while metadata is None:
+            metadata = await self._client.retry(self._advance)
+        return metadata
 
-    async def _advance(self, *, in_doubt: bool) -> Json | None:  # noqa: ARG002 - the service tells what arrived
-        """Bring one more chunk there; the resource when it was the last."""
+    async def _advance(self, *, in_doubt: bool) -> Json | None:  # noqa: ARG002 - the service reports what arrived
+        """Upload one more chunk; return the object's metadata after the last one."""
         if not self._session:
-            self._session, self._offset = await self._open(), 0
+            self._session, self._offset = await self._start_session(), 0
         start = self._offset
         if start is None:
-            answer = await self._put(f"bytes */{self._spool.size}", 0, b"")
-            if answer.status != _INCOMPLETE:
-                return self._client.document(self._opening, answer)
-            start = self._arrived(answer)
-        self._offset = None  # until the service has told
+            response = await self._put(f"bytes */{self._spool.size}", 0, b"")
+            if response.status != _INCOMPLETE:
+                return self._client.document(self._session_request, response)
+            start = self._received_bytes(response)
+        self._offset = None  # unknown until the service reports it
         if start == self._spool.size:
-            raise self._stuck("has everything and does not finish")
+            raise self._failure("has the whole file and does not complete the upload")
         length = min(CHUNK, self._spool.size - start)
         span = f"bytes {start}-{start + length - 1}/{self._spool.size}"
-        answer = await self._put(span, length, self._spool.part(start, length))
-        if answer.status != _INCOMPLETE:
-            return self._client.document(self._opening, answer)
-        self._offset = self._arrived(answer)
+        response = await self._put(span, length, self._spool.part(start, length))
+        if response.status != _INCOMPLETE:
+            return self._client.document(self._session_request, response)
+        self._offset = self._received_bytes(response)
         if self._offset <= start:
-            raise self._stuck("took in nothing")
-        self._tell(start, self._offset)
+            raise self._failure("accepted no bytes")
+        self._log_progress(start, self._offset)
         return None
 
-    def _tell(self, before: int, after: int) -> None:
-        """A sign of life, ten times in an upload."""
+    def _log_progress(self, before: int, after: int) -> None:
         size = self._spool.size
-        if before * _SIGNS // size < after * _SIGNS // size:
+        if before * _PROGRESS_STEPS // size < after * _PROGRESS_STEPS // size:
             _LOG.info("uploading a data set: %d of %d MB", after // _MEGABYTE, -(-size // _MEGABYTE))
 
-    async def _open(self) -> str:
-        answer = await self._client.once(self._opening)
-        location = answer.headers.get("location", "")
+    async def _start_session(self) -> str:
+        response = await self._client.send_once(self._session_request)
+        location = response.headers.get("location", "")
         try:
             url = httpx.URL(location)
         except httpx.InvalidURL:
             url = httpx.URL()
         if (url.scheme, url.host, url.port) != self._client.origin:
-            where = f"an upload session at {clean(url.host) or 'no address'}, which is never followed"
-            raise self._client.unintelligible(self._opening, where)
+            problem = f"an upload session at {sanitize(url.host) or 'no address'}, which is not the endpoint's host"
+            raise self._client.unexpected_response(self._session_request, problem)
         return location
 
-    async def _put(self, span: str, length: int, content: bytes | AsyncIterable[bytes]) -> Answer:
-        answer = await self._client.once(
-            Call(
+    async def _put(self, span: str, length: int, content: bytes | AsyncIterable[bytes]) -> HttpResponse:
+        response = await self._client.send_once(
+            HttpRequest(
                 "PUT",
                 self._session,
                 content=content,
                 headers={"content-range": span, "content-length": str(length)},
-                accepted=_GONE | {_INCOMPLETE},
-                remedies={**self._opening.remedies, **dict.fromkeys(_PASSING, _ANEW)},
-                shown=f"PUT {self._opening.path}",
+                accepted=_SESSION_ENDED | {_INCOMPLETE},
+                remedies={**self._session_request.remedies, **dict.fromkeys(_TRANSIENT_CODES, _RUN_AGAIN)},
+                shown=f"PUT {self._session_request.path}",
             )
         )
-        if answer.status in _GONE:
+        if response.status in _SESSION_ENDED:
             self._session = ""
-            raise self._stuck(f"forgot the upload session ({answer.status})")
-        return answer
+            raise self._failure(f"ended the upload session ({response.status})")
+        return response
 
-    def _stuck(self, what: str) -> TransientError:
-        error = ServiceError(f"PUT {self._opening.path}: the service {what}", _ANEW, code="ABORTED")
-        return TransientError(error, delay=None, ambiguous=True)
+    def _failure(self, problem: str) -> TransientError:
+        message = f"PUT {self._session_request.path}: the service {problem}"
+        return TransientError(ServiceError(message, _RUN_AGAIN, code="ABORTED"), delay=None, ambiguous=True)
 
-    def _arrived(self, answer: Answer) -> int:
-        """How many bytes the service has; none where it names no range."""
-        told = answer.headers.get("range")
-        if told is None:
+    def _received_bytes(self, response: HttpResponse) -> int:
+        """Return how many bytes the service has received; 0 where it names no range."""
+        span = response.headers.get("range")
+        if span is None:
             return 0
-        found = _RANGE.fullmatch(told)
-        count = int(found[1]) + 1 if found else None
+        match = _RANGE.fullmatch(span)
+        count = int(match[1]) + 1 if match else None
         if count is None or count > self._spool.size:
-            raise self._client.unintelligible(self._opening, "a range that is none of this upload's")
+            raise self._client.unexpected_response(self._session_request, "a range outside this upload")
         return count

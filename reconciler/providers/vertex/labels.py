@@ -1,7 +1,8 @@
-"""The ownership mark as labels of a Vertex AI tuning job, which has neither a caller-chosen id nor room for prose.
+"""The mark as labels of a Vertex AI tuning job, whose id the service chooses.
 
-Label values hold lower-case letters, digits, hyphens and underscores, at most 63 (https://cloud.google.com/resource-manager/docs/labels-overview#requirements).
-Scopes and digests hold more, so they are written in lower-case base32 without padding.
+A label value has at most 63 lowercase letters, digits, hyphens and underscores
+(https://cloud.google.com/resource-manager/docs/labels-overview#requirements). Scopes and digests have others, so they
+are written in lowercase base32 without padding.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SHA256_BYTES = 32
 
 
 def write_labels(mark: Mark) -> dict[str, str]:
-    """The labels of the job that trains the generation with this mark."""
+    """Return the labels for the job of the generation with this mark."""
     scope = _base32(mark.scope.encode())
     first, more = scope[:_SCOPE_CHARACTERS], scope[_SCOPE_CHARACTERS:]
     return {
@@ -45,16 +46,16 @@ def write_labels(mark: Mark) -> dict[str, str]:
 
 
 def scope_label(scope: str) -> str:
-    """The value of :data:`SCOPE` for a scope; several long ones may share it."""
+    """Return the value of :data:`SCOPE` for a scope; long scopes may share one."""
     return _base32(scope.encode())[:_SCOPE_CHARACTERS]
 
 
 def read_labels(labels: Any) -> Mark | None:
-    """The mark that labels bear, or ``None`` when they bear none, or not exactly as we write it."""
+    """Return the mark in labels, or ``None`` where it is missing or not exactly as :func:`write_labels` writes it."""
     try:
         mark = _decode(labels)
-        whole = write_labels(mark)
-        return mark if {name: labels.get(name) for name in whole} == whole else None
+        expected = write_labels(mark)
+        return mark if {name: labels.get(name) for name in expected} == expected else None
     except (AttributeError, LookupError, TypeError, ValueError):
         return None
 
@@ -62,7 +63,7 @@ def read_labels(labels: Any) -> Mark | None:
 def _decode(labels: Any) -> Mark:
     name, attempt = labels[_NAME], labels[_ATTEMPT]
     if not re.fullmatch(NAME_PATTERN, name) or not re.fullmatch(r"[0-9]{1,9}", attempt):
-        raise ValueError("no name or no attempt of ours")
+        raise ValueError("invalid name or attempt")
     return Mark(
         scope=_bytes(labels[SCOPE] + labels.get(_MORE_SCOPE, "")).decode(),
         name=name,
@@ -73,16 +74,16 @@ def _decode(labels: Any) -> Mark:
 
 
 def _digest_bytes(digest: str) -> bytes:
-    found = _DIGEST.fullmatch(digest)
-    if not found:
-        raise ValueError("no sha256 digest")
-    return bytes.fromhex(found[1])
+    match = _DIGEST.fullmatch(digest)
+    if not match:
+        raise ValueError("invalid sha256 digest")
+    return bytes.fromhex(match[1])
 
 
 def _digest(label: str) -> str:
     digest = _bytes(label)
     if len(digest) != _SHA256_BYTES:
-        raise ValueError("no sha256 digest")
+        raise ValueError("invalid sha256 digest")
     return f"sha256:{digest.hex()}"
 
 

@@ -1,4 +1,4 @@
-"""Where Vertex AI tunes, and which buckets are near."""
+"""The regions that support tuning on Vertex AI, and the locations of buckets near them."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ TUNING_REGIONS = frozenset(
         "us-west4",
     ]
 )
-"""The regions that Google documents for supervised tuning; it may have added some since, and none has every model
+"""The regions that Google documents for supervised tuning; there may be newer ones, and none has every model
 (https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-region-settings)."""
 
-# Multi-regions and predefined dual-regions (https://cloud.google.com/storage/docs/locations), by how they begin.
+# Multi-regions and predefined dual-regions (https://cloud.google.com/storage/docs/locations), by their prefix.
 _AREAS = (("US", "us-"), ("NAM", "us-"), ("EU", "europe-"), ("ASIA", "asia-"))
 
 
 def is_near(bucket: str, region: str) -> bool:
-    """Whether a bucket's location, such as ``EU`` or ``EUROPE-WEST4``, is a region, or spans it."""
+    """Return whether a bucket's location, such as ``EU`` or ``EUROPE-WEST4``, is a region or contains it."""
     if "-" in bucket:
         return bucket.lower() == region
     return any(bucket.startswith(area) and region.startswith(prefix) for area, prefix in _AREAS)

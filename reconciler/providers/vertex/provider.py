@@ -1,7 +1,7 @@
-"""Vertex AI as a provider: supervised tuning jobs, on data sets in Cloud Storage.
+"""The provider for Vertex AI: supervised tuning jobs, with data sets in Cloud Storage.
 
-Nobody chooses the id of a job, so what keeps a generation from being trained twice are labels, looked at before each
-create and again after it: of several jobs with one mark that train the earliest is kept.
+The service chooses the ids of jobs, so labels prevent that a generation is trained twice: the jobs with its mark are
+listed before and after each create request, and of several training jobs the earliest is kept.
 """
 
 from __future__ import annotations
@@ -32,19 +32,16 @@ from reconciler.domain.model import (
     Update,
 )
 from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
+from reconciler.domain.text import sanitize
 from reconciler.planning.generations import find_duplicates
 from reconciler.providers.google import storage as cloud_storage
 from reconciler.providers.google.api_versions import VERTEX, vertex_endpoint
-from reconciler.providers.google.errors import VERTEX as SERVICE
-from reconciler.providers.google.errors import clean
-from reconciler.providers.google.http import Call, Client
-from reconciler.providers.google.inference import VERTEX_WAY, ask
-from reconciler.providers.google.network import Closing
-from reconciler.providers.google.proto_json import list_models
+from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, list_models
+from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
-from reconciler.providers.google.upload import spooled
-from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.deletion import Deleter
+from reconciler.providers.google.upload import spool_lines
+from reconciler.providers.vertex import errors, wire
+from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
 
 if TYPE_CHECKING:
@@ -53,36 +50,10 @@ if TYPE_CHECKING:
 
 _VERSION = "v1"
 _PAGE_SIZE = "100"
-_LOOKS = 4
-_PRESENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
-"""What counts for more among several jobs of one mark: what is ready, then what trains, then what failed."""
+_LIST_ATTEMPTS = 4
+_PREFERENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
+"""Of several jobs with one mark, a ready one is preferred, then one that trains, then one that failed."""
 _LOG = logging.getLogger(__name__)
-_UNTUNABLE = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
-_DOCS = "https://cloud.google.com/vertex-ai/generative-ai/docs/models"
-_BUSY = MappingProxyType(
-    {
-        "RESOURCE_EXHAUSTED": "wait until another tuning job of the project has ended, or ask for more quota of"
-        " concurrent tuning jobs in the target's spec.location"
-    }
-)
-_CREATE_REMEDIES = _BUSY | dict.fromkeys(
-    _UNTUNABLE,
-    f"correct what the service names; which base models can be tuned, and where: {_DOCS}/tune-models",
-)
-_FURTHER_REMEDIES = _BUSY | dict.fromkeys(
-    _UNTUNABLE,
-    f"correct what the service names; which tuned models can be tuned further: {_DOCS}/gemini-use-continuous-tuning",
-)
-_ASK_REMEDIES = MappingProxyType(
-    {
-        **dict.fromkeys(
-            ("NOT_FOUND", "FAILED_PRECONDITION"),
-            "the endpoint is gone, or nothing is deployed to it: deploy the model again, or train it again with"
-            " `reconcile apply --replace NAME`",
-        ),
-        "INVALID_ARGUMENT": "correct the prompt or its options as the service says",
-    }
-)
 
 
 def connect(
@@ -95,20 +66,20 @@ def connect(
     transport: httpx.AsyncBaseTransport | None = None,
     capabilities: Capabilities = VERTEX,
 ) -> Vertex:
-    """A provider over clients of its own for Vertex AI and Cloud Storage; use it as an async context manager.
+    """Return a provider with clients of its own for Vertex AI and Cloud Storage; use it as an async context manager.
 
     Args:
-        target: Where: project, location, bucket, endpoints, and what the jobs run as.
-        auth: What authorises requests; ``None`` sends them bare, as to an embedded service.
+        target: The project, location, bucket, endpoints and rate limit, and the account and key of jobs.
+        auth: The authorization; ``None`` sends requests without one, as to an embedded service.
         clock: The current time.
-        sleep: What waits between attempts.
-        random: Jitter.
-        transport: What carries the requests instead of the network, such as ``httpx.ASGITransport(app)``.
+        sleep: Waits between attempts.
+        random: The jitter of retries.
+        transport: A transport that carries requests without the network, such as ``httpx.ASGITransport(app)``.
         capabilities: Other capabilities, such as those of a service that simulates training.
     """
     client = Client(
         vertex_endpoint(target),
-        service=SERVICE,
+        service=errors.SERVICE,
         auth=auth,
         clock=clock,
         sleep=sleep,
@@ -128,61 +99,62 @@ def connect(
     return Vertex(client, storage, target, capabilities)
 
 
-class Vertex(Closing):
-    """Implements :class:`reconciler.domain.ports.Provider` and ``Objects``. Here a remote model is a tuning job."""
+class Vertex(AsyncClosing):
+    """Implements :class:`reconciler.domain.ports.Provider` and ``Objects``; a remote model is a tuning job."""
 
     def __init__(self, client: Client, storage: Storage, target: Target, capabilities: Capabilities) -> None:
         self._client = client
         self._storage = storage
         self._target = target
         self._capabilities = capabilities
-        place = f"projects/{quote(target.project or '', safe='')}/locations/{quote(target.location or '', safe='')}"
-        self._place = place
-        self._jobs = f"/{_VERSION}/{place}/tuningJobs"
-        self._deleter = Deleter(client, self._product)
+        project, location = (quote(name or "", safe="") for name in (target.project, target.location))
+        self._parent = f"projects/{project}/locations/{location}"
+        self._jobs = f"/{_VERSION}/{self._parent}/tuningJobs"
+        self._deleter = ModelDeleter(client, self._resource_path)
 
     async def aclose(self) -> None:
-        """Give back the clients' connections."""
+        """Close the clients' connections."""
         await self._client.aclose()
         await self._storage.aclose()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What tuning on Vertex AI can do."""
+        """The capabilities of tuning on Vertex AI."""
         return self._capabilities
 
     @property
     def requests(self) -> int:
-        """How many requests have been sent so far, to both services."""
+        """The number of requests that have been sent, to both services."""
         return self._client.requests + self._storage.requests
 
-    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs tell no loss curves
-        """Every tuning job with our mark and scope in the target's location; a project's other jobs are left out."""
+    async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs have no loss curves
+        """Return every tuning job with the mark of this scope in the target's location."""
         scope = self._target.scope
-        jobs = await self._labelled(SCOPE, scope_label(scope))
+        jobs = await self._list_labeled(SCOPE, scope_label(scope))
         return tuple(job for job in jobs if job.mark and job.mark.scope == scope)
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
-        """The tuning jobs of the project in the target's location that do not bear our mark and scope."""
-        jobs = await list_models(self._client, Call("GET", self._jobs, {"pageSize": _PAGE_SIZE}), wire.read_page)
+        """Return the other tuning jobs of the project in the target's location."""
+        request = HttpRequest("GET", self._jobs, {"pageSize": _PAGE_SIZE})
+        jobs = await list_models(self._client, request, wire.read_page)
         return tuple(job for job in jobs if not (job.mark and job.mark.scope == self._target.scope))
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
-        """One job by name; it tells itself why it failed. One whose model was deleted is there no longer."""
+        """Return a job by name, with its failure; ``None`` for one whose model was deleted."""
         job = await self._read(handle.remote)
         if job and job.state is State.ACTIVE and job.resources.model:
             return job if await self._deleter.has_model(job.resources) else None
         return job
 
     async def _read(self, remote: str) -> RemoteModel | None:
-        call = Call("GET", self._path(remote))
+        request = HttpRequest("GET", self._job_path(remote))
         try:
-            body = await self._client.request(call)
+            body = await self._client.request(request)
         except ServiceError as error:
             if error.code == "NOT_FOUND":
                 return None
             raise
-        return self._client.decode(call, wire.read_job, body)
+        return self._client.decode(request, wire.read_job, body)
 
     async def create(
         self,
@@ -190,166 +162,160 @@ class Vertex(Closing):
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:
-        """Upload the data and start a training, unless a job with the very mark is there; see the module's text."""
-        known = await self._known(generation.mark, patient=generation.intended)
-        if known:
-            return Exists(known.remote, known)
-        placement = await self._placement(generation, examples, validation)
-        remedies = _CREATE_REMEDIES if generation.source.base_model else _FURTHER_REMEDIES
-        call = Call("POST", self._jobs, body=wire.write_job(generation, placement), remedies=remedies)
+        """Upload the data and start a training, unless a job with the same mark exists; see the module's docstring."""
+        existing = await self._find(generation.mark, patient=generation.intended)
+        if existing:
+            return Exists(existing.remote, existing)
+        inputs = wire.JobInputs(
+            training=await self._locate(generation.dataset, examples),
+            validation=await self._locate(generation.validation, validation) if generation.validation else "",
+            service_account=self._target.service_account,
+            kms_key=self._target.kms_key,
+        )
+        remedies = errors.CREATE_REMEDIES if generation.source.base_model else errors.CREATE_CHILD_REMEDIES
+        request = HttpRequest("POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies)
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
-            if in_doubt and (job := await self._known(generation.mark, patient=True)):
+            if in_doubt and (job := await self._find(generation.mark, patient=True)):
                 return job, False
-            answer = self._client.document(call, await self._client.once(call))
-            return self._client.decode(call, wire.read_job, answer), True
+            body = self._client.document(request, await self._client.send_once(request))
+            return self._client.decode(request, wire.read_job, body), True
 
-        job, ours = await self._client.repeat(attempt)
-        kept = await self._settled(generation.mark, job)
-        if ours and kept.remote == job.remote:
+        job, created = await self._client.retry(attempt)
+        kept = await self._cancel_duplicates(generation.mark, job)
+        if created and kept.remote == job.remote:
             return Created(Handle(kept.remote), kept.total_steps)
         return Exists(kept.remote, kept)
 
-    async def update(self, remote: str, update: Update) -> RemoteModel:  # noqa: ARG002 - nothing of it can be changed
-        """Refuse: Vertex AI has no call that changes a job."""
+    async def update(self, remote: str, update: Update) -> RemoteModel:  # noqa: ARG002 - no field can be changed
+        """Raise ServiceError: Vertex AI cannot change a job."""
         raise ServiceError(
-            f"{clean(remote)} is a tuning job, and Vertex AI cannot change one",
-            "to change what is declared, train it again with --replace",
+            f"cannot change {sanitize(remote)}: Vertex AI does not support changes to a tuning job",
+            "train the model again with --replace to change it",
             code="UNIMPLEMENTED",
         )
 
     async def cancel(self, handle: Handle) -> None:
-        """Stop a job. A refusal counts only while the job still trains: what has ended cannot be cancelled."""
+        """Stop a job; an error is ignored where the job has ended."""
         try:
-            await self._client.request(Call("POST", f"{self._path(handle.remote)}:cancel", body={}))
+            await self._client.request(HttpRequest("POST", f"{self._job_path(handle.remote)}:cancel", body={}))
         except ServiceError:
             job = await self._read(handle.remote)
             if job is not None and job.state is State.CREATING:
                 raise
 
-    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - the job itself is history
-        """Delete the endpoints and the model that a job made; the job itself stays, as nothing can delete it."""
+    async def delete(self, handle: Handle, resources: Resources) -> None:  # noqa: ARG002 - jobs cannot be deleted
+        """Delete the endpoints and the model that a job created; the job remains, because jobs cannot be deleted."""
         await self._deleter.delete(resources)
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
-        """Ask the endpoint ``remote``, to which a job has deployed what it made."""
-        path = self._path_of(remote, wire.ENDPOINT_NAME, "an endpoint", "endpoints")
-        return await ask(self._client, path, VERTEX_WAY, prompt, self._capabilities.max_candidates, _ASK_REMEDIES)
+        """Send a prompt to the endpoint ``remote``, where a job has deployed its model."""
+        path = self._path(remote, wire.ENDPOINT_NAME, "endpoint", "endpoints")
+        most = self._capabilities.max_candidates
+        return await send_prompt(self._client, path, wire.CODEC, prompt, most, errors.INFER_REMEDIES)
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
-        """Refuse: who may use a model is said elsewhere."""
-        raise _without_permissions(remote)
+        """Raise ServiceError: IAM decides who can use a model."""
+        raise _access_not_supported(remote)
 
     async def set_access(
         self,
         remote: str,
-        live: tuple[Permission, ...],  # noqa: ARG002 - there is nothing to change
-        changes: Iterable[AccessChange],  # noqa: ARG002 - the same
+        live: tuple[Permission, ...],  # noqa: ARG002 - models have no permissions
+        changes: Iterable[AccessChange],  # noqa: ARG002 - as above
     ) -> None:
-        """Refuse, as :meth:`access` does."""
-        raise _without_permissions(remote)
+        """Raise ServiceError, as :meth:`access` does."""
+        raise _access_not_supported(remote)
 
-    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - told by the create call
-        """Nothing is known before: Vertex AI documents no call that lists the models that can be tuned."""
+    async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:  # noqa: ARG002 - the create request decides
+        """Return no errors: Vertex AI has no documented method that lists the base models that can be tuned."""
         return {}
 
     async def pin(self, uri: str) -> Dataset:
-        """A data set in Cloud Storage as it is now."""
+        """Return the current version of a data set in Cloud Storage."""
         return await self._storage.pin(uri)
 
-    async def _labelled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
+    async def _list_labeled(self, label: str, value: str) -> tuple[RemoteModel, ...]:
         params = {"filter": f"labels.{label}={value}", "pageSize": _PAGE_SIZE}
-        return await list_models(self._client, Call("GET", self._jobs, params), wire.read_page)
+        return await list_models(self._client, HttpRequest("GET", self._jobs, params), wire.read_page)
 
-    async def _marked(self, mark: Mark) -> tuple[RemoteModel, ...]:
-        jobs = await self._labelled(KEY, write_labels(mark)[KEY])
+    async def _list_marked(self, mark: Mark) -> tuple[RemoteModel, ...]:
+        jobs = await self._list_labeled(KEY, write_labels(mark)[KEY])
         return tuple(job for job in jobs if job.mark == mark)
 
-    async def _known(self, mark: Mark, *, patient: bool) -> RemoteModel | None:
-        """The job that trains or trained this; with patience, for one that may take a while to show."""
-        job = _first(await self._marked(mark))
-        for number in range(1, _LOOKS if patient else 1):
+    async def _find(self, mark: Mark, *, patient: bool) -> RemoteModel | None:
+        """Return the job with a mark; ``patient`` repeats the list for a new job that it may not contain yet."""
+        job = _preferred(await self._list_marked(mark))
+        for number in range(1, _LIST_ATTEMPTS if patient else 1):
             if job is not None:
                 break
             await self._client.pause(number)
-            job = _first(await self._marked(mark))
+            job = _preferred(await self._list_marked(mark))
         return job
 
-    async def _settled(self, mark: Mark, job: RemoteModel) -> RemoteModel:
-        """Which of the jobs with this mark is kept, after those that double it were cancelled.
+    async def _cancel_duplicates(self, mark: Mark, job: RemoteModel) -> RemoteModel:
+        """Cancel all jobs with this mark but one, and return that one.
 
-        Runs that race come to the same result, as it depends on what the service shows alone. The job is there,
-        whatever happens now: what cannot be looked at or cancelled, or shows late, a later run finds double.
+        Concurrent runs keep the same job, because the choice depends only on live state. The job has started, so errors
+        are only logged: a later run finds the duplicates that could not be listed or canceled now.
         """
         kept = job
         try:
-            seen = {job.remote: job} | {one.remote: one for one in await self._marked(mark)}
-            kept = _first(seen.values()) or job
-            for double, _ in find_duplicates(seen.values()):
-                await self.cancel(Handle(double.remote))
+            jobs = {job.remote: job} | {marked.remote: marked for marked in await self._list_marked(mark)}
+            kept = _preferred(jobs.values()) or job
+            for duplicate, _ in find_duplicates(jobs.values()):
+                await self.cancel(Handle(duplicate.remote))
         except ReconcileError as error:
-            _LOG.warning("the next run looks again whether other jobs double %s: %s", clean(kept.remote), error)
+            _LOG.warning("the next run checks again for duplicates of %s: %s", sanitize(kept.remote), error)
         return kept
 
-    async def _placement(
-        self, generation: CreateRequest, examples: Iterable[TrainingExample], validation: Iterable[TrainingExample]
-    ) -> wire.Placement:
-        return wire.Placement(
-            training=await self._data(generation.dataset, examples),
-            validation=await self._data(generation.validation, validation) if generation.validation else "",
-            service_account=self._target.service_account,
-            kms_key=self._target.kms_key,
-        )
-
-    async def _data(self, dataset: Dataset, examples: Iterable[TrainingExample]) -> str:
-        """The ``gs://`` address of a data set, which is then there."""
+    async def _locate(self, dataset: Dataset, examples: Iterable[TrainingExample]) -> str:
+        """Return the ``gs://`` address of a data set, after uploading a local one."""
         if dataset.is_remote:
-            await self._require_unchanged(dataset)
+            stored = await self._storage.stat(dataset.path)
+            if stored is None or str(stored.generation) != dataset.generation:
+                change = "has changed" if stored else "has been deleted"
+                raise ReconcileError(f"{dataset.path} {change} since the plan was made", "run the command again")
             return dataset.path
         uri = f"{self._target.bucket.rstrip('/')}/reconcile/{dataset.digest.removeprefix('sha256:')}.jsonl"
-        async with spooled(map(wire.write_example, examples)) as spool:
+        async with spool_lines(map(wire.write_example, examples)) as spool:
             await self._storage.upload(uri, spool)
         return uri
 
-    async def _require_unchanged(self, dataset: Dataset) -> None:
-        found = await self._storage.stat(dataset.path)
-        if found is None or str(found.generation) != dataset.generation:
-            what = "has changed" if found else "has gone"
-            raise ReconcileError(f"{dataset.path} {what} since the plan was made", "run the command again")
+    def _resource_path(self, name: str) -> str:
+        return self._path(name, wire.RESOURCE_NAME, "model, endpoint or operation", "models")
 
-    def _product(self, name: str) -> str:
-        return self._path_of(name, wire.PRODUCT_NAME, "a model, an endpoint or an operation", "models")
+    def _job_path(self, name: str) -> str:
+        return self._path(name, wire.JOB_NAME, "tuning job", "tuningJobs")
 
-    def _path(self, name: str) -> str:
-        return self._path_of(name, wire.JOB_NAME, "a tuning job", "tuningJobs")
+    def _path(self, name: str, pattern: re.Pattern[str], kind: str, collection: str) -> str:
+        """Return the path of a resource; its name, from a lockfile or a service, must be in the target's location.
 
-    def _path_of(self, name: str, names: re.Pattern[str], what: str, collection: str) -> str:
-        """The path of a resource; its name, from a lockfile or a service, may not reach elsewhere.
-
-        A project is known by its id and by its number; the service names what it makes by the number.
+        The project may be its number, which the service uses in the names of what it creates.
         """
-        place = names.fullmatch(name)
-        here = place and place["location"] == self._target.location
-        if not place or not here or not (place["project"] == self._target.project or place["project"].isdecimal()):
-            remedy = f"correct the lockfile; names look like {self._place}/{collection}/1"
-            raise ServiceError(f"{clean(name)!r} is no name of {what} here", remedy, code="INVALID_ARGUMENT")
+        match = pattern.fullmatch(name)
+        project = match["project"] if match and match["location"] == self._target.location else ""
+        if not (project and (project == self._target.project or project.isdecimal())):
+            expected = f"expected a name like {self._parent}/{collection}/1"
+            message = f"invalid {kind} {sanitize(name)!r}: {expected}"
+            raise ServiceError(message, "fix the lockfile", code="INVALID_ARGUMENT")
         return f"/{_VERSION}/{name}"
 
 
-def _without_permissions(remote: str) -> ServiceError:
+def _access_not_supported(remote: str) -> ServiceError:
     return ServiceError(
-        f"{clean(remote)} has no permissions of its own: on Vertex AI, IAM says who may use a project's models",
-        "delete spec.access of the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
+        f"{sanitize(remote)} has no permissions: on Vertex AI, IAM decides who can use the models of a project",
+        "remove spec.access from the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
         " PROJECT --role=roles/aiplatform.user --member=user:ADDRESS`",
         code="UNIMPLEMENTED",
     )
 
 
-def _first(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
+def _preferred(jobs: Iterable[RemoteModel]) -> RemoteModel | None:
     """Return the job that counts among those with one mark, as :mod:`reconciler.planning.generations` finds it."""
-    standing = (job for job in jobs if job.state is not State.CANCELLED)
-    return min(standing, key=_rank, default=None)
 
+    def rank(job: RemoteModel) -> tuple[int, datetime, str]:
+        preference = _PREFERENCE.get(job.state, len(_PREFERENCE))
+        return preference, parse_time(job.create_time) or EARLIEST, job.remote
 
-def _rank(job: RemoteModel) -> tuple[int, datetime, str]:
-    return _PRESENCE.get(job.state, len(_PRESENCE)), parse_time(job.create_time) or EARLIEST, job.remote
+    return min((job for job in jobs if job.state is not State.CANCELLED), key=rank, default=None)

@@ -1,4 +1,4 @@
-"""The wire format of Vertex AI's tuning jobs (google.cloud.aiplatform.v1.TuningJob), both ways."""
+"""The JSON of Vertex AI: tuning jobs (google.cloud.aiplatform.v1.TuningJob), prompts, and lines of data sets."""
 
 from __future__ import annotations
 
@@ -18,27 +18,36 @@ from reconciler.domain.model import (
     Number,
     RemoteModel,
     Resources,
-    Source,
     State,
     TrainingExample,
 )
-from reconciler.providers.google.errors import VERTEX, clean
-from reconciler.providers.google.proto_json import integer, number, read_failure, read_source, resource_name, text, time
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.inference import content_codec
+from reconciler.providers.google.proto_json import (
+    read_failure,
+    read_integer,
+    read_name,
+    read_number,
+    read_source,
+    read_text,
+    read_time,
+)
+from reconciler.providers.vertex.errors import SERVICE
 from reconciler.providers.vertex.labels import read_labels, write_labels
 
 Json = dict[str, Any]
 
-_PLACE = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
-JOB_NAME = re.compile(_PLACE + r"/tuningJobs/[A-Za-z0-9_-]+")
-ENDPOINT_NAME = re.compile(_PLACE + r"/endpoints/[A-Za-z0-9_-]+")
-PRODUCT_NAME = re.compile(
-    _PLACE + r"(/(endpoints|models)/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?)?(/operations/[A-Za-z0-9_-]+)?"
+_LOCATION = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
+JOB_NAME = re.compile(_LOCATION + r"/tuningJobs/[A-Za-z0-9_-]+")
+ENDPOINT_NAME = re.compile(_LOCATION + r"/endpoints/[A-Za-z0-9_-]+")
+RESOURCE_NAME = re.compile(
+    _LOCATION + r"(/(endpoints|models)/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?)?(/operations/[A-Za-z0-9_-]+)?"
 )
-"""What a job makes, and the operations that delete it."""
+"""The names of the models and endpoints that a job creates, and of the operations that delete them."""
 
 _MODELS = "publishers/google/models/"
 _STATE = "JOB_STATE_"
-_UNMENTIONED = frozenset({"RUNNING", "SUCCEEDED"})
+_ORDINARY_PHASES = frozenset({"RUNNING", "SUCCEEDED"})
 
 # JobState in the order of its numbers: google/cloud/aiplatform/v1/job_state.proto.
 _STATE_NAMES = (
@@ -55,7 +64,7 @@ _STATE_NAMES = (
     "UPDATING",
     "PARTIALLY_SUCCEEDED",
 )
-# A state that is not in this table counts as training: such a job is waited for, and neither served nor trained anew.
+# Any other state counts as training: apply waits for such a job, and neither promotes nor repeats it.
 _STATES: Mapping[str, State] = MappingProxyType(
     {
         "SUCCEEDED": State.ACTIVE,
@@ -79,21 +88,23 @@ _ADAPTER_SIZES: Mapping[object, int] = MappingProxyType(
 
 
 def read_page(body: Mapping[str, Any]) -> tuple[tuple[RemoteModel, ...], str]:
-    """One page of a list and the token of the next, empty on the last; raises as :func:`read_job` does."""
-    return tuple(read_job(item) for item in body.get("tuningJobs") or ()), text(body.get("nextPageToken"))
+    """Return the jobs of a page and the token of the next page, empty on the last; raises as :func:`read_job`."""
+    return tuple(map(read_job, body.get("tuningJobs") or ())), read_text(body.get("nextPageToken"))
 
 
 def read_job(body: Mapping[str, Any]) -> RemoteModel:
-    """A TuningJob. One that goes on from another tuned model is no child of that one's base model.
+    """Return a TuningJob. The source of a job that tunes a tuned model is that model, not its base model.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: The body is no TuningJob.
+        KeyError, TypeError, ValueError, AttributeError: The body is not a TuningJob.
     """
-    name = resource_name(body["name"])
+    name = read_name(body["name"])
     tuned: Mapping[str, Any] = body.get("tunedModel") or {}
-    word = _state_word(body.get("state"))
-    state = _state(word, tuned)
-    base_model = text(body.get("baseModel")).removeprefix(_MODELS)
+    phase = _read_phase(body.get("state"))
+    state = _STATES.get(phase, State.CREATING)
+    if phase == "PARTIALLY_SUCCEEDED":
+        state = State.ACTIVE if tuned else State.FAILED
+    base_model = read_text(body.get("baseModel")).removeprefix(_MODELS)
     spec: Mapping[str, Any] = body.get("supervisedTuningSpec") or {}
     stats: Mapping[str, Any] = (body.get("tuningDataStats") or {}).get("supervisedTuningDataStats") or {}
     return RemoteModel(
@@ -101,74 +112,68 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         state=state,
         source=read_source(base_model, (body.get("preTunedModel") or {}).get("tunedModelName")),
         mark=read_labels(body.get("labels")),
-        display_name=text(body.get("tunedModelDisplayName")),
-        description=text(body.get("description")),
+        display_name=read_text(body.get("tunedModelDisplayName")),
+        description=read_text(body.get("description")),
         hyperparameters=_read_hyperparameters(spec.get("hyperParameters") or {}),
-        create_time=time(body.get("createTime")),
-        start_time=time(body.get("startTime")),
-        complete_time=time(body.get("endTime")),
-        total_steps=integer(stats.get("tuningStepCount")),
+        create_time=read_time(body.get("createTime")),
+        start_time=read_time(body.get("startTime")),
+        complete_time=read_time(body.get("endTime")),
+        total_steps=read_integer(stats.get("tuningStepCount")),
         failure=_read_failure(body.get("error") or {}) if state is State.FAILED else None,
-        phase="" if word in _UNMENTIONED else word,
+        phase="" if phase in _ORDINARY_PHASES else phase,
         resources=_read_resources(name, tuned),
     )
 
 
-def _state_word(value: Any) -> str:
-    """The service's own word without its prefix, empty where it says nothing."""
+def _read_phase(value: Any) -> str:
+    """Return the name of a JobState without its prefix, empty where it is unspecified."""
     if isinstance(value, int) and 0 <= value < len(_STATE_NAMES):
         value = _STATE_NAMES[value]
-    word = clean(str(value).removeprefix(_STATE)) if value is not None else ""
-    return "" if word == _STATE_NAMES[0] else word
-
-
-def _state(word: str, tuned: Mapping[str, Any]) -> State:
-    if word == "PARTIALLY_SUCCEEDED":
-        return State.ACTIVE if tuned else State.FAILED
-    return _STATES.get(word, State.CREATING)
+    name = sanitize(str(value).removeprefix(_STATE)) if value is not None else ""
+    return "" if name == _STATE_NAMES[0] else name
 
 
 def _read_hyperparameters(holder: Mapping[str, Any]) -> Hyperparameters:
-    found = {
-        "epochCount": integer(holder.get("epochCount")),
-        "learningRateMultiplier": number(holder.get("learningRateMultiplier")),
+    hyperparameters = {
+        "epochCount": read_integer(holder.get("epochCount")),
+        "learningRateMultiplier": read_number(holder.get("learningRateMultiplier")),
         "adapterSize": _ADAPTER_SIZES.get(holder.get("adapterSize")),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in hyperparameters.items() if value is not None}
 
 
 def _read_failure(error: Mapping[str, Any]) -> Failure | None:
-    """Why a job failed, with the remedy where the cause is a known one."""
+    """Return the failure of a job, with the remedy for a known cause."""
     if not error:
         return None
     failure = read_failure(error)
-    remedy = VERTEX.remedy("", VERTEX.reason(failure.message))
+    remedy = SERVICE.find_remedy("", SERVICE.find_reason(failure.message))
     return Failure(failure.code, f"{failure.message}; {remedy}") if remedy else failure
 
 
 def _read_resources(job: str, tuned: Mapping[str, Any]) -> Resources:
-    place = JOB_NAME.fullmatch(job)
+    match = JOB_NAME.fullmatch(job)
     return Resources(
         job=job,
-        model=text(tuned.get("model")),
-        endpoint=text(tuned.get("endpoint")),
-        location=place["location"] if place else "",
-        checkpoints=tuple(_read_checkpoint(item) for item in tuned.get("checkpoints") or ()),
+        model=read_text(tuned.get("model")),
+        endpoint=read_text(tuned.get("endpoint")),
+        location=match["location"] if match else "",
+        checkpoints=tuple(map(_read_checkpoint, tuned.get("checkpoints") or ())),
     )
 
 
-def _read_checkpoint(item: Mapping[str, Any]) -> Checkpoint:
+def _read_checkpoint(checkpoint: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
-        id=text(item.get("checkpointId")),
-        epoch=integer(item.get("epoch")) or 0,
-        step=integer(item.get("step")) or 0,
-        endpoint=text(item.get("endpoint")),
+        id=read_text(checkpoint.get("checkpointId")),
+        epoch=read_integer(checkpoint.get("epoch")) or 0,
+        step=read_integer(checkpoint.get("step")) or 0,
+        endpoint=read_text(checkpoint.get("endpoint")),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a job takes its data from and what it runs as; what is empty is left to the service."""
+class JobInputs:
+    """The data sets of a job, its service account and its key; an empty value is left to the service."""
 
     training: str
     validation: str = ""
@@ -176,38 +181,32 @@ class Placement:
     kms_key: str = ""
 
 
-def write_job(generation: CreateRequest, placement: Placement) -> Json:
-    """The TuningJob of a create request: what is declared, and the mark as labels."""
+def write_job(generation: CreateRequest, inputs: JobInputs) -> Json:
+    """Return the TuningJob of a create request; the mark is in its labels."""
     spec = _present(
         {
-            "trainingDatasetUri": placement.training,
-            "validationDatasetUri": placement.validation,
-            "hyperParameters": _write_hyperparameters(generation.hyperparameters),
+            "trainingDatasetUri": inputs.training,
+            "validationDatasetUri": inputs.validation,
+            "hyperParameters": {name: _WRITERS[name](value) for name, value in generation.hyperparameters.items()},
         }
     )
     if generation.last_checkpoint_only is not None:
         spec["exportLastCheckpointOnly"] = generation.last_checkpoint_only
+    base_model = generation.source.base_model
+    source = (
+        {"baseModel": base_model} if base_model else {"preTunedModel": {"tunedModelName": generation.source.remote}}
+    )
     return _present(
         {
-            **_write_source(generation.source),
+            **source,
             "supervisedTuningSpec": spec,
             "tunedModelDisplayName": generation.display_name,
             "description": generation.description,
             "labels": write_labels(generation.mark),
-            "serviceAccount": placement.service_account,
-            "encryptionSpec": _present({"kmsKeyName": placement.kms_key}),
+            "serviceAccount": inputs.service_account,
+            "encryptionSpec": _present({"kmsKeyName": inputs.kms_key}),
         }
     )
-
-
-def _write_source(source: Source) -> Json:
-    if source.base_model:
-        return {"baseModel": source.base_model}
-    return {"preTunedModel": {"tunedModelName": source.remote}}
-
-
-def _write_hyperparameters(declared: Hyperparameters) -> Json:
-    return {name: _WRITERS[name](value) for name, value in declared.items()}
 
 
 _WRITERS: Mapping[str, Callable[[Number], Any]] = {
@@ -222,15 +221,26 @@ def _present(fields: Json) -> Json:
 
 
 def write_example(example: TrainingExample) -> bytes:
-    """An example as a line of a data set, without its line feed.
+    """Return an example as a line of a data set, without its line feed.
 
-    Objects are named after the digest of their examples and compared byte by byte, so this form never changes; line
-    ends are made one here because the digest knows but one.
+    This form must never change: objects are named after the digest of their examples, and compared byte by byte. Line
+    ends are normalized here as in the digest.
     """
     if not isinstance(example, Example):
         return example.line.encode()
     turns = ",".join(
-        f'{{"role":"{role}","parts":[{{"text":{encode_string(normalize_newlines(said))}}}]}}'
-        for role, said in (("user", example.input), ("model", example.output))
+        f'{{"role":"{role}","parts":[{{"text":{encode_string(normalize_newlines(content))}}}]}}'
+        for role, content in (("user", example.input), ("model", example.output))
     )
     return f'{{"contents":[{turns}]}}'.encode()
+
+
+# google/cloud/aiplatform/v1/content.proto: FinishReason, and prediction_service.proto: BlockedReason.
+CODEC = content_codec(
+    finish_reasons=(
+        *("", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+        *("MALFORMED_FUNCTION_CALL", "MODEL_ARMOR"),
+    ),
+    block_reasons=("", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "MODEL_ARMOR", "JAILBREAK"),
+)
+"""Prompts to an endpoint; Vertex AI numbers the reasons differently than the Generative Language API."""

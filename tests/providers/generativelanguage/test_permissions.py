@@ -88,7 +88,7 @@ def test_permissions_come_in_pages() -> None:
 
 
 def test_pages_that_lead_nowhere_are_an_error() -> None:
-    with pytest.raises(ServiceError, match="a list that never ends"):
+    with pytest.raises(ServiceError, match="a list without end"):
         access(script(listed(OWNER, nextPageToken="t")))
 
 
@@ -128,14 +128,14 @@ def test_projects_that_may_read_are_told_where_there_are_such() -> None:
 @pytest.mark.parametrize("numbers", [["x"], [None], 5, [{}], ["NaN"], [float("inf")]])
 def test_a_project_that_is_no_number_spoils_the_list_that_would_be_written_back(numbers: Any) -> None:
     body = Response(json.dumps({"readerProjectNumbers": numbers}), media_type="application/json")
-    with pytest.raises(ServiceError, match=f"^GET /v1beta/{MODEL} was answered with a body of another shape"):
+    with pytest.raises(ServiceError, match=f"^GET /v1beta/{MODEL} returned a body of another shape"):
         access(script(listed(OWNER), body), "v1beta")
 
 
 @pytest.mark.parametrize(
     ("answer", "remedy"),
     [
-        (GONE, "the model is gone: run `reconcile apply`"),
+        (GONE, "run `reconcile apply`: the model no longer exists"),
         (UNSEEN, "log in as its owner, or ask the owner for writer or owner permission on the tuned model"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_told(answer: Response, remedy: str, before: list
     with pytest.raises(ReconcileError) as caught:
         access(script(*before, answer), "v1beta")
     assert isinstance(caught.value, AccessError if answer is UNSEEN else ServiceError)
-    assert caught.value.message.startswith(f"GET /v1beta/{MODEL if before else PERMISSIONS} was refused with 40")
+    assert caught.value.message.startswith(f"GET /v1beta/{MODEL if before else PERMISSIONS} failed with 40")
     assert caught.value.remedy == remedy
 
 
@@ -169,7 +169,7 @@ def test_whatever_a_service_shows_is_a_sound_permission_or_a_service_error(body:
     try:
         found = access(app)
     except ServiceError as caught:
-        assert "was answered with a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
+        assert "returned a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
         return
     assert all((one.grantee.identifier != "") == (one.grantee.kind != "everyone") and one.name for one in found)
     assert all((one.grantee.identifier + one.name).encode() or True for one in found)
@@ -179,7 +179,7 @@ def test_whatever_a_service_shows_is_a_sound_permission_or_a_service_error(body:
 def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     app = script(OK)
     for act in (lambda: access(app, remote=name), lambda: change(app, AccessChange(ADA, None, "reader"), remote=name)):
-        with pytest.raises(ServiceError, match="is no name of a tuned model here; correct the lockfile"):
+        with pytest.raises(ServiceError, match="expected a name that begins with tunedModels/; fix the lockfile"):
             act()
     assert app.seen == []
 
@@ -249,15 +249,15 @@ def test_where_somebody_was_faster_the_role_is_what_counts(
 
 def test_what_is_taken_and_does_not_show_is_told() -> None:
     assert str(refused(script(TAKEN, listed(OWNER, shown(role="LATER"))), AccessChange(ADA, None, "reader"))) == (
-        f"POST /v1beta3/{PERMISSIONS} was refused with 409 ALREADY_EXISTS: It exists; run the command again"
+        f"POST /v1beta3/{PERMISSIONS} failed with 409 ALREADY_EXISTS: It exists; run the command again"
     )
 
 
 def test_an_address_that_the_service_refuses_is_named() -> None:
     app = script(error(400, "INVALID_ARGUMENT", "It is no account."))
     assert str(refused(app, AccessChange(ADA, None, "reader"))) == (
-        f"POST /v1beta3/{PERMISSIONS} was refused with 400 INVALID_ARGUMENT: It is no account;"
-        " correct user:ada@example.com in spec.access of the manifest"
+        f"POST /v1beta3/{PERMISSIONS} failed with 400 INVALID_ARGUMENT: It is no account;"
+        " fix user:ada@example.com in spec.access of the manifest"
     )
 
 
@@ -273,7 +273,10 @@ def test_a_change_that_is_not_allowed_names_the_permission_that_it_takes(made: A
 @pytest.mark.parametrize("made", [AccessChange(ADA, None, "reader"), AccessChange(ADA, READS, "writer")])
 def test_a_change_of_what_is_gone_is_told(made: AccessChange) -> None:
     told = refused(script(GONE), made)
-    assert told.remedy == "the model is gone, or somebody else changes who may use it: run `reconcile apply` again"
+    assert (
+        told.remedy
+        == "run `reconcile apply` again: the model no longer exists, or another user is changing its permissions"
+    )
 
 
 # projects

@@ -125,7 +125,9 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     told = str(
         failure(script(error(400, "INVALID_ARGUMENT", "Odd.")), lambda provider: provider.observe(Handle(REMOTE)))
     )
-    assert told == f"{GET} was refused with 400 INVALID_ARGUMENT: Odd; correct what the service names and run again"
+    assert (
+        told == f"{GET} failed with 400 INVALID_ARGUMENT: Odd; fix what the service reports, then run the command again"
+    )
 
 
 def test_a_model_that_serves_costs_one_request() -> None:
@@ -187,15 +189,15 @@ def test_a_forgotten_operation_leaves_the_model(answer: Response) -> None:
 def test_an_operation_that_is_refused_otherwise_is_an_error() -> None:
     app = script(model("CREATING"), error(400, "INVALID_ARGUMENT", "Odd."))
     told = str(failure(app, lambda provider: provider.observe(Handle(REMOTE, OPERATION))))
-    assert told.startswith(f"{GET_OPERATION} was refused with 400 INVALID_ARGUMENT: Odd")
+    assert told.startswith(f"{GET_OPERATION} failed with 400 INVALID_ARGUMENT: Odd")
 
 
 @pytest.mark.parametrize("name", ["models/x", "tunedModels/../models", "tunedModels//x", "", "/etc", "tunedModels/."])
 def test_a_name_cannot_reach_out_of_the_collection(name: str) -> None:
     app = script(model())
     caught = failure(app, lambda provider: provider.delete(Handle(name), Resources()))
-    assert (
-        str(caught) == f"{name!r} is no name of a tuned model here; correct the lockfile; names begin with tunedModels/"
+    assert str(caught) == (
+        f"invalid tuned model {name!r}: expected a name that begins with tunedModels/; fix the lockfile"
     )
     assert app.seen == []
 
@@ -250,7 +252,7 @@ def test_a_create_that_came_to_nothing_is_repeated() -> None:
 def test_a_create_that_stays_in_doubt_ends_with_the_services_words() -> None:
     app = script(*[BUSY, GONE] * 5, BUSY)
     told = str(failure(app, lambda provider: provider.create(WANTED, EXAMPLES)))
-    assert told.startswith(f"{POST} was refused with 503 UNAVAILABLE: busy; try again later")
+    assert told.startswith(f"{POST} failed with 503 UNAVAILABLE: busy; run the command again later")
     assert app.lines == [POST, *[GET, POST] * 5]
 
 
@@ -318,9 +320,9 @@ def test_an_aborted_create_is_no_taken_id() -> None:
 def test_a_base_model_that_cannot_be_tuned_is_explained(code: str) -> None:
     app = script(error(400, code, "models/text-bison-001 is not supported for createTunedModel."))
     assert str(failure(app, lambda provider: provider.create(WANTED, EXAMPLES))) == (
-        f"{POST} was refused with 400 {code}: models/text-bison-001 is not supported for createTunedModel; correct what"
-        " the service names; a base model can only be tuned while it offers createTunedModel, and Google retired its"
-        " last such model of this API in May 2025"
+        f"{POST} failed with 400 {code}: models/text-bison-001 is not supported for createTunedModel; fix what"
+        " the service reports; a base model can be tuned only while it supports createTunedModel, and Google retired"
+        " its last such model of this API in May 2025"
     )
 
 
@@ -340,9 +342,8 @@ def test_a_child_is_tuned_from_its_parents_model(version: str) -> None:
 def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
     app = script(error(400, "FAILED_PRECONDITION", f"{PARENT} is not ACTIVE."))
     assert str(failure(app, lambda provider: provider.create(CHILD, EXAMPLES))) == (
-        f"{POST} was refused with 400 FAILED_PRECONDITION: {PARENT} is not ACTIVE; correct what the service names;"
-        " a tuned model can only be tuned further while it is there and ready, and while its base model can still be"
-        " tuned"
+        f"{POST} failed with 400 FAILED_PRECONDITION: {PARENT} is not ACTIVE; fix what the service reports;"
+        " a tuned model can be tuned further only while it is ready and its base model can be tuned"
     )
 
 
@@ -396,7 +397,7 @@ def test_a_deletion_that_is_not_allowed_is_an_access_error() -> None:
 def test_a_deletion_that_is_refused_otherwise_is_an_error() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "In use."))
     assert str(failure(app, lambda provider: provider.delete(Handle(REMOTE), Resources()))) == (
-        f"DELETE /v1beta3/{REMOTE} was refused with 400 FAILED_PRECONDITION: In use"
+        f"DELETE /v1beta3/{REMOTE} failed with 400 FAILED_PRECONDITION: In use"
     )
 
 

@@ -55,8 +55,8 @@ def test_a_server_may_ignore_the_field_mask() -> None:
 
 
 ENDLESS = (
-    "GET /v1beta3/tunedModels was answered with a list that never ends: its page tokens lead nowhere new; check"
-    " spec.endpoint of the target: what answers there is no such service"
+    "GET /v1beta3/tunedModels returned a list without end: its page tokens repeat; check"
+    " spec.endpoint of the target: another kind of service responded"
 )
 
 
@@ -77,7 +77,7 @@ def test_pages_without_end_end_with_an_error() -> None:
 @pytest.mark.parametrize("body", [{"tunedModels": [{}]}, {"tunedModels": [5]}, {"tunedModels": 5}])
 def test_a_list_of_another_shape_is_told(body: Any) -> None:
     told = failure(script(JSONResponse(body)))
-    assert told.startswith("GET /v1beta3/tunedModels was answered with a body of another shape (")
+    assert told.startswith("GET /v1beta3/tunedModels returned a body of another shape (")
 
 
 def test_a_thousand_models_are_a_request(tmp_path: Path) -> None:

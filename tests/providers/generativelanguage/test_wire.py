@@ -19,7 +19,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.providers.generativelanguage import wire
-from reconciler.providers.google.proto_json import integer, read_failure
+from reconciler.providers.google.proto_json import read_failure, read_integer
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
 
@@ -184,8 +184,8 @@ def test_a_number_that_is_none_is_not_told(told: object) -> None:
 
 
 def test_only_integers_that_a_float_holds_are_integers() -> None:
-    assert integer(2**53 - 1) == 2**53 - 1
-    assert [integer(value) for value in (2**53, 1e300, 1.5)] == [None, None, None]
+    assert read_integer(2**53 - 1) == 2**53 - 1
+    assert [read_integer(value) for value in (2**53, 1e300, 1.5)] == [None, None, None]
     assert wire.read_model(
         {"name": "tunedModels/m", "tuningTask": {"hyperparameters": {"x": 1e300}}}
     ).hyperparameters == {"x": 1e300}
@@ -234,7 +234,7 @@ def test_whatever_a_service_sends_is_a_sound_model_or_a_service_error(body: Any)
     try:
         models = asyncio.run(provider_of(script(answer), Time()).list(progress=True))
     except ServiceError as error:
-        assert "was answered with a body of another shape" in error.message  # noqa: PT017 - either outcome is right
+        assert "returned a body of another shape" in error.message  # noqa: PT017 - either outcome is right
         return
     assert all(_is_sound(model) for model in models)
 

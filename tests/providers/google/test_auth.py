@@ -10,12 +10,13 @@ import pytest
 from starlette.responses import JSONResponse, RedirectResponse
 
 from reconciler.domain.errors import AccessError
+from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.google.auth import BearerAuth, google_auth
-from reconciler.providers.google.http import Call, Client
+from reconciler.providers.google.http import Client, HttpRequest
 from support.provider_service import Script, Time, client_of, error, script
 
 TOKEN = "ya29.SECRET"
-LIST = Call("GET", "/v1beta3/tunedModels")
+LIST = HttpRequest("GET", "/v1beta3/tunedModels")
 OK = JSONResponse({"fine": True})
 
 
@@ -27,6 +28,7 @@ def ask(app: Script, endpoint: str, auth: BearerAuth) -> None:
     time = Time()
     client = Client(
         endpoint,
+        service=SERVICE,
         auth=auth,
         clock=time.clock,
         sleep=time.sleep,
@@ -92,14 +94,14 @@ def test_hosts_that_may_not(endpoint: str, allowed: str, shown: str) -> None:
     assert app.seen == []
     host = shown.partition("//")[2]
     assert str(caught.value) == (
-        f"no token is sent to {shown}: it is neither *.googleapis.com over TLS nor loopback; if that host may have your"
-        f" token, allow it with --allow-endpoint {host}"
+        f"no token is sent to {shown}: it is neither *.googleapis.com over TLS nor loopback; pass"
+        f" --allow-endpoint {host} if you trust this host with your token"
     )
 
 
 def test_a_rejected_token_that_cannot_be_renewed_is_told_at_once() -> None:
     app = script(error(401, "UNAUTHENTICATED", "Expired."), OK)
-    with pytest.raises(AccessError, match=r"was refused with 401 UNAUTHENTICATED: Expired; log in with `gcloud auth"):
+    with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Expired; log in with `gcloud auth"):
         asyncio.run(client_of(app, Time(), auth=bearer()).request(LIST))
     assert len(app.seen) == 1
 
@@ -108,7 +110,9 @@ def test_a_rejected_token_that_cannot_be_renewed_is_told_at_once() -> None:
 def test_a_token_that_is_none_is_told_and_not_shown(token: str) -> None:
     with pytest.raises(AccessError) as caught:
         bearer(token)
-    assert str(caught.value).startswith("RECONCILE_ACCESS_TOKEN holds characters that no access token has; log in with")
+    assert str(caught.value).startswith(
+        "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has; log in with"
+    )
     assert "SECR" not in str(caught.value)
 
 
@@ -117,11 +121,11 @@ def test_a_token_shows_nowhere_and_follows_no_redirect(caplog: pytest.LogCapture
     auth = bearer()
     app = script(error(503, "UNAVAILABLE", "busy"), RedirectResponse("https://evil.example/"), OK)
     client = client_of(app, Time(), auth=auth)
-    with pytest.raises(Exception, match=r"a redirect to evil\.example, which is never followed") as caught:
+    with pytest.raises(Exception, match=r"a redirect to evil\.example, and redirects are not followed") as caught:
         asyncio.run(client.request(LIST))
     assert [seen.headers["host"] for seen in app.seen] == ["127.0.0.1", "127.0.0.1"]
     shown = f"{auth!r} {vars(auth)!r} {client!r} {vars(client)!r} {caught.getrepr(style='long')} {caplog.text}"
-    assert "trying again" in shown
+    assert "retrying in" in shown
     assert "SECRET" not in shown
 
 

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 
 from reconciler.domain.errors import AccessError
 from reconciler.providers.google.auth import BearerAuth, google_auth
-from reconciler.providers.google.http import ATTEMPTS, Call
+from reconciler.providers.google.http import HttpRequest
+from reconciler.providers.google.retry import ATTEMPTS
 from support.provider_google import (
     EMAIL,
     Google,
@@ -28,7 +29,7 @@ from support.provider_google import (
 )
 from support.provider_service import Script, Time, client_of, error, script
 
-LIST = Call("GET", "/v1beta3/tunedModels")
+LIST = HttpRequest("GET", "/v1beta3/tunedModels")
 OK = JSONResponse({"fine": True})
 CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 TUNING = "https://www.googleapis.com/auth/generative-language.tuning"
@@ -161,7 +162,7 @@ def test_a_rejected_token_is_refreshed_once_and_the_request_repeated(google: Goo
 
 def test_a_token_that_stays_rejected_is_an_access_error(google: Google, tmp_path: Path) -> None:
     app = script(error(401, "UNAUTHENTICATED", "Not for you."))
-    with pytest.raises(AccessError, match=r"was refused with 401 UNAUTHENTICATED: Not for you; log in with `gcloud"):
+    with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Not for you; log in with `gcloud"):
         ask(adc(named(service_account(tmp_path, google))), app)
     assert len(app.seen) == len(google.asked) == 2
 
@@ -177,7 +178,7 @@ def test_requests_that_were_rejected_together_share_one_refresh(google: Google, 
 def test_a_revoked_login_is_told_with_what_to_do(google: Google, tmp_path: Path) -> None:
     google.refusal = 400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
     assert str(refusal(adc(named(authorized_user(tmp_path)), google))) == (
-        "no access token could be had: invalid_grant: Token has been expired or revoked; log in with `gcloud auth"
+        "cannot get an access token: invalid_grant: Token has been expired or revoked; log in with `gcloud auth"
         f" application-default login --scopes={CLOUD},{TUNING}`, or set RECONCILE_ACCESS_TOKEN"
     )
 
@@ -186,16 +187,14 @@ def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(go
     time = Time()
     path = service_account(tmp_path, google, token_uri=f"http://{DEAD_PORT}/token")
     caught = refusal(adc(named(path)), time)
-    assert caught.message.startswith(f"no access token could be had: http://{DEAD_PORT}/token does not answer: ")
-    assert caught.remedy == "check the network and the proxy settings, then run again"
+    assert caught.message.startswith(f"cannot get an access token: http://{DEAD_PORT}/token does not respond: ")
+    assert caught.remedy == "check the network and the proxy settings, then run the command again"
     assert len(time.naps) == ATTEMPTS - 1
 
 
 def test_without_any_credentials_the_remedy_is_to_log_in(tmp_path: Path) -> None:
     caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": DEAD_PORT}))
-    assert str(caught).startswith(
-        "there are no credentials; log in with `gcloud auth application-default login --scopes="
-    )
+    assert str(caught).startswith("no credentials found; log in with `gcloud auth application-default login --scopes=")
 
 
 @pytest.mark.parametrize(("status", "document"), [(404, {}), (200, {"expires_in": 5}), (200, {"access_token": "t"})])
@@ -204,16 +203,16 @@ def test_a_metadata_server_without_a_service_account_is_told(
 ) -> None:
     google.refusal = status, document
     caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}))
-    assert caught.message.startswith("no access token could be had: ")
+    assert caught.message.startswith("cannot get an access token: ")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     caught = refusal(adc(named(tmp_path / "none.json")))
-    assert caught.message == f"the credentials cannot be used: File {tmp_path}/none.json was not found"
+    assert caught.message == f"cannot use the credentials: File {tmp_path}/none.json was not found"
 
 
 def test_a_folder_is_no_credentials(tmp_path: Path) -> None:
-    assert refusal(adc(named(tmp_path))).message == f"the credentials in {tmp_path} cannot be used: IsADirectoryError"
+    assert refusal(adc(named(tmp_path))).message == f"cannot use the credentials in {tmp_path}: IsADirectoryError"
 
 
 def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
@@ -229,7 +228,7 @@ def test_a_malformed_file_is_told_and_never_quoted(tmp_path: Path, content: str)
     path = tmp_path / "broken.json"
     path.write_text(content, encoding="utf-8")
     caught = refusal(adc(named(path)))
-    assert caught.message.startswith("the credentials ")
+    assert caught.message.startswith("cannot use the credentials")
     assert str(path) in caught.message
     assert "SECRET" not in str(caught)
 
@@ -238,7 +237,7 @@ def test_a_key_that_is_none_is_told_and_never_quoted(google: Google, tmp_path: P
     pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n"
     path = service_account(tmp_path, google, private_key=pem)
     caught = refusal(adc(named(path)))
-    assert caught.message == f"the credentials cannot be used: Failed to load service account credentials from {path}"
+    assert caught.message == f"cannot use the credentials: Failed to load service account credentials from {path}"
 
 
 def test_secrets_show_in_no_log_error_or_value(
@@ -255,7 +254,7 @@ def test_secrets_show_in_no_log_error_or_value(
         ask(auth, script(error(401, "UNAUTHENTICATED", "Expired.")))
     shown = f"{auth!r} {vars(auth)!r} {caught.value!r} {caught.value} {caplog.text}"
     assert caught.value.message == (
-        "no access token could be had: Unable to acquire impersonated credentials: getAccessToken denied"
+        "cannot get an access token: Unable to acquire impersonated credentials: getAccessToken denied"
     )
     assert not [secret for secret in ("token-", "REFRESH-TOKEN", "CLIENT-SECRET", "PRIVATE KEY") if secret in shown]
 

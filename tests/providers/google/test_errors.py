@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.domain.errors import AccessError, ExitStatus, ForbiddenError, ReconcileError, ServiceError
-from reconciler.providers.google.errors import clean
-from reconciler.providers.google.http import Call
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.http import HttpRequest
 from support.provider_service import Time, client_of, error, script
 
-LIST = Call("GET", "/v1beta3/tunedModels", {"pageToken": "SECRET"})
+LIST = HttpRequest("GET", "/v1beta3/tunedModels", {"pageToken": "SECRET"})
 
 
 def refusal(answer: Response) -> ReconcileError:
@@ -28,28 +28,25 @@ LOG_IN = (
     "https://www.googleapis.com/auth/generative-language.tuning`, or set RECONCILE_ACCESS_TOKEN"
 )
 ASK = (
-    "log in as somebody with roles/serviceusage.serviceUsageConsumer on the target's spec.project and, for a tuned"
-    " model that is another's, writer or owner permission on it"
+    "log in with an account that has roles/serviceusage.serviceUsageConsumer on the target's spec.project and, for a"
+    " tuned model of another account, writer or owner permission on it"
 )
 ENABLE = "enable the API in the target's spec.project: `gcloud services enable generativelanguage.googleapis.com`"
 CONSUME = "ask for roles/serviceusage.serviceUsageConsumer on the target's spec.project"
 BILLED = "enable billing for the target's spec.project"
-POLICY = (
-    "ask who administers your organisation on Google Cloud: a policy of it (VPC Service Controls, or an organisation"
-    " policy) forbids this"
-)
+POLICY = "ask your Google Cloud administrator: VPC Service Controls or an organization policy forbids this"
 SCOPED = (
     "get a token with the scopes https://www.googleapis.com/auth/cloud-platform and"
     f" https://www.googleapis.com/auth/generative-language.tuning: {LOG_IN}"
 )
-QUOTA = "wait for the quota, ask for more, or lower spec.limits.requestsPerMinute of the target"
-LATER = "try again later; what was begun goes on, and the next run resumes it"
+QUOTA = "wait for the quota, request more, or lower spec.limits.requestsPerMinute of the target"
+LATER = "run the command again later; trainings that have started continue"
 
 
 @pytest.mark.parametrize(
     ("status", "code", "remedy"),
     [
-        (400, "INVALID_ARGUMENT", "correct what the service names and run again"),
+        (400, "INVALID_ARGUMENT", "fix what the service reports, then run the command again"),
         (401, "UNAUTHENTICATED", LOG_IN),
         (403, "PERMISSION_DENIED", ASK),
         (404, "NOT_FOUND", "check spec.endpoint, spec.apiVersion and spec.project of the target"),
@@ -61,12 +58,12 @@ LATER = "try again later; what was begun goes on, and the next run resumes it"
 )
 def test_a_refusal_is_one_sentence_with_its_remedy(status: int, code: str, remedy: str) -> None:
     shown = str(refusal(error(status, code, "The service's own words.")))
-    assert shown == f"GET /v1beta3/tunedModels was refused with {status} {code}: The service's own words; {remedy}"
+    assert shown == f"GET /v1beta3/tunedModels failed with {status} {code}: The service's own words; {remedy}"
 
 
 def test_without_a_known_remedy_the_service_has_the_last_word() -> None:
     shown = str(refusal(error(400, "FAILED_PRECONDITION", "User location is not supported.")))
-    assert shown == "GET /v1beta3/tunedModels was refused with 400 FAILED_PRECONDITION: User location is not supported"
+    assert shown == "GET /v1beta3/tunedModels failed with 400 FAILED_PRECONDITION: User location is not supported"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AccessError), (403, ForbiddenError)])
@@ -86,7 +83,7 @@ def test_the_code_is_the_services_own_status_or_that_of_the_http_status() -> Non
 def test_html_of_a_front_end_is_not_shown() -> None:
     caught = refusal(HTMLResponse("<html><title>502 Bad Gateway</title><script>x</script></html>", 502))
     assert caught.message == (
-        "GET /v1beta3/tunedModels was refused with 502 UNAVAILABLE: Bad Gateway (no error message, text/html)"
+        "GET /v1beta3/tunedModels failed with 502 UNAVAILABLE: Bad Gateway (no error message, text/html)"
     )
 
 
@@ -104,7 +101,7 @@ def test_html_of_a_front_end_is_not_shown() -> None:
 )
 def test_strange_error_bodies_still_make_a_sentence(body: Any) -> None:
     message = str(refusal(JSONResponse(body, 400)))
-    assert message.startswith("GET /v1beta3/tunedModels was refused with 400 INVALID_ARGUMENT: Bad Request (no error")
+    assert message.startswith("GET /v1beta3/tunedModels failed with 400 INVALID_ARGUMENT: Bad Request (no error")
 
 
 def test_field_and_quota_violations_are_told() -> None:
@@ -182,18 +179,18 @@ def test_the_query_is_never_part_of_a_message() -> None:
 def test_a_services_text_cannot_steer_a_terminal_or_grow_without_bound() -> None:
     hostile = "a\x1b[31mred\x07\r\nnext\u202eline\x9b" + "x" * 5000
     message = refusal(error(400, "INVALID_ARGUMENT", hostile)).message
-    assert message.startswith("GET /v1beta3/tunedModels was refused with 400 INVALID_ARGUMENT: a [31mred next line x")
+    assert message.startswith("GET /v1beta3/tunedModels failed with 400 INVALID_ARGUMENT: a [31mred next line x")
     assert len(message) < 700
     assert message.endswith("…")
 
 
 def test_text_that_no_file_can_hold_is_cleaned() -> None:
-    assert clean("a\ud800b") == "a b"
+    assert sanitize("a\ud800b") == "a b"
 
 
 @given(st.text())
 def test_cleaned_text_is_one_printable_line(text: str) -> None:
-    cleaned = clean(text)
+    cleaned = sanitize(text)
     assert len(cleaned.splitlines()) <= 1
     assert "\x1b" not in cleaned
     assert json.loads(json.dumps(cleaned)) == cleaned

@@ -12,10 +12,12 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, UsageError
-from reconciler.providers.google.http import ATTEMPTS, MAX_BODY, Call, Client
+from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.google.http import MAX_BODY, Client, HttpRequest
+from reconciler.providers.google.retry import ATTEMPTS
 from support.provider_service import START, Script, Time, client_of, error, script
 
-LIST = Call("GET", "/v1beta3/tunedModels")
+LIST = HttpRequest("GET", "/v1beta3/tunedModels")
 OK = JSONResponse({"fine": True})
 
 
@@ -48,7 +50,7 @@ def test_pauses_double_up_to_a_cap_and_attempts_end() -> None:
     caught = failure(app, time)
     assert len(app.seen) == ATTEMPTS == 6
     assert time.naps == [0.5, 1, 2, 4, 8]
-    assert caught.message == "GET /v1beta3/tunedModels was refused with 500 INTERNAL: Boom"
+    assert caught.message == "GET /v1beta3/tunedModels failed with 500 INTERNAL: Boom"
 
 
 def test_jitter_stretches_the_pauses_at_most_twofold() -> None:
@@ -86,34 +88,34 @@ def test_a_service_that_asks_for_too_long_ends_the_run() -> None:
     caught = failure(app, time)
     assert time.naps == []
     assert caught.message == (
-        "GET /v1beta3/tunedModels was refused with 429 RESOURCE_EXHAUSTED and asks to wait 86400 s: Daily quota"
+        "GET /v1beta3/tunedModels failed with 429 RESOURCE_EXHAUSTED and a requested delay of 86400 s: Daily quota"
     )
 
 
 def test_a_retry_is_logged_without_a_query(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="reconciler")
     ask(script(error(500, "INTERNAL", "Boom."), OK), Time())
-    assert "trying again in 0.5 s: GET /v1beta3/tunedModels was refused with 500 INTERNAL: Boom" in caplog.text
+    assert "retrying in 0.5 s: GET /v1beta3/tunedModels failed with 500 INTERNAL: Boom" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (HTMLResponse("<h1>Sign in</h1>"), "was answered with 200 and no JSON (text/html; charset=utf-8)"),
+        (HTMLResponse("<h1>Sign in</h1>"), "returned 200 without JSON (text/html; charset=utf-8)"),
         (
             Response(b'{"tunedModels": [', media_type="application/json"),
-            "was answered with 200 and no JSON (application/json)",
+            "returned 200 without JSON (application/json)",
         ),
-        (Response(b"\xff\xfe"), "was answered with 200 and no JSON (no content type)"),
-        (Response(b"[" * 100_000), "was answered with 200 and no JSON (no content type)"),
-        (JSONResponse([1]), "was answered with 200 and JSON that is no object"),
+        (Response(b"\xff\xfe"), "returned 200 without JSON (no content type)"),
+        (Response(b"[" * 100_000), "returned 200 without JSON (no content type)"),
+        (JSONResponse([1]), "returned 200 with JSON that is not an object"),
         (
             Response(b"no gzip", headers={"content-encoding": "gzip"}),
-            "was answered with a body that cannot be decompressed",
+            "returned a body that cannot be decompressed",
         ),
         (
             Response(gzip.compress(b" " * (MAX_BODY + 1)), headers={"content-encoding": "gzip"}),
-            "was answered with more than 64 MiB",
+            "returned more than 64 MiB",
         ),
     ],
 )
@@ -122,15 +124,14 @@ def test_an_unintelligible_answer_says_what_came(answer: Response, complaint: st
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNKNOWN"
     assert str(caught) == (
-        f"GET /v1beta3/tunedModels {complaint}; check spec.endpoint of the target:"
-        " what answers there is no such service"
+        f"GET /v1beta3/tunedModels {complaint}; check spec.endpoint of the target: another kind of service responded"
     )
 
 
 def test_an_empty_answer_is_fine_for_a_deletion_alone() -> None:
     app = script(Response(status_code=204))
-    assert asyncio.run(client_of(app, Time()).request(Call("DELETE", "/v1beta3/tunedModels/m"))) == {}
-    assert "was answered with 204 and no JSON (no content type)" in str(failure(app, Time()))
+    assert asyncio.run(client_of(app, Time()).request(HttpRequest("DELETE", "/v1beta3/tunedModels/m"))) == {}
+    assert "returned 204 without JSON (no content type)" in str(failure(app, Time()))
 
 
 @pytest.mark.parametrize(
@@ -138,15 +139,13 @@ def test_an_empty_answer_is_fine_for_a_deletion_alone() -> None:
     [
         (RedirectResponse("https://evil.example/v1?x=SECRET"), "evil.example"),
         (RedirectResponse("/elsewhere", 302), "127.0.0.1"),
-        (Response(status_code=304), "an address that it does not name"),
+        (Response(status_code=304), "an unnamed address"),
     ],
 )
 def test_a_redirect_is_an_error_that_names_the_host(answer: Response, host: str) -> None:
     app = script(answer)
     caught = failure(app, Time())
-    assert caught.message == (
-        f"GET /v1beta3/tunedModels was answered with a redirect to {host}, which is never followed"
-    )
+    assert caught.message == (f"GET /v1beta3/tunedModels returned a redirect to {host}, and redirects are not followed")
     assert len(app.seen) == 1
 
 
@@ -169,6 +168,7 @@ def test_a_path_in_the_endpoint_is_kept() -> None:
     async def run() -> None:
         client = Client(
             "http://127.0.0.1/proxy/",
+            service=SERVICE,
             auth=None,
             clock=time.clock,
             sleep=time.sleep,
@@ -182,7 +182,7 @@ def test_a_path_in_the_endpoint_is_kept() -> None:
 
 
 def network_client(endpoint: str, time: Time) -> Client:
-    return Client(endpoint, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
+    return Client(endpoint, service=SERVICE, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
 
 
 async def request_once(endpoint: str, time: Time) -> None:
@@ -224,8 +224,8 @@ def test_a_cut_connection_is_tried_again_and_then_told() -> None:
     assert connections == ATTEMPTS
     assert caught.code == "UNREACHABLE"
     assert re.fullmatch(
-        r"GET /v1beta3/tunedModels got no answer from 127\.0\.0\.1:\d+: Server disconnected without sending a response;"
-        r" check spec\.endpoint of the target, the network and the proxy settings",
+        r"GET /v1beta3/tunedModels got no response from 127\.0\.0\.1:\d+: Server disconnected without sending a"
+        r" response; check spec\.endpoint of the target, the network and the proxy settings",
         str(caught),
     )
 
@@ -240,7 +240,7 @@ def test_a_body_that_is_cut_short_is_tried_again_and_then_told() -> None:
     time = Time()
     caught = against(cut, time)
     assert len(time.naps) == ATTEMPTS - 1
-    assert caught.message.startswith("GET /v1beta3/tunedModels got no answer from 127.0.0.1:")
+    assert caught.message.startswith("GET /v1beta3/tunedModels got no response from 127.0.0.1:")
     assert "peer closed connection without sending" in caught.message
 
 
@@ -254,7 +254,7 @@ def test_nobody_listening_is_told() -> None:
 
     with pytest.raises(
         ServiceError,
-        match=r"^GET /v1beta3/tunedModels got no answer from 127.0.0.1:\d+: All connection attempts failed; check",
+        match=r"^GET /v1beta3/tunedModels got no response from 127.0.0.1:\d+: All connection attempts failed; check",
     ):
         asyncio.run(run())
 
@@ -262,14 +262,14 @@ def test_nobody_listening_is_told() -> None:
 def test_an_endpoint_of_another_scheme_is_told_at_once() -> None:
     time = Time()
     with pytest.raises(
-        ServiceError, match=r"got no answer from 127.0.0.1: Request URL has an unsupported protocol 'ftp://'; check"
+        ServiceError, match=r"got no response from 127.0.0.1: Request URL has an unsupported protocol 'ftp://'; check"
     ):
         asyncio.run(request_once("ftp://127.0.0.1", time))
     assert time.naps == []
 
 
 def test_an_endpoint_that_is_no_url_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match=r"^the endpoint is no URL: .*; correct spec\.endpoint$"):
+    with pytest.raises(UsageError, match=r"^invalid endpoint: .*; fix spec\.endpoint of the target$"):
         network_client("http://127.0.0.1:port", Time())
 
 

@@ -15,7 +15,9 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
-from reconciler.providers.google.inference import VERTEX_WAY, WAYS, InferenceCodec, joined
+from reconciler.providers.generativelanguage.wire import CODECS
+from reconciler.providers.google.inference import InferenceCodec, merge_replies
+from reconciler.providers.vertex.wire import CODEC as VERTEX_CODEC
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
 from support.provider_vertex import vertex_of
@@ -23,9 +25,9 @@ from support.provider_vertex import vertex_of
 MODEL = "tunedModels/number-generator-3kq7w2ma"
 ENDPOINT = "projects/123/locations/us-central1/endpoints/9"
 SERVICES: dict[str, tuple[str, str, InferenceCodec]] = {
-    "v1beta3": (f"/v1beta3/{MODEL}:generateText", MODEL, WAYS["v1beta3"]),
-    "v1beta": (f"/v1beta/{MODEL}:generateContent", MODEL, WAYS["v1beta"]),
-    "v1": (f"/v1/{ENDPOINT}:generateContent", ENDPOINT, VERTEX_WAY),
+    "v1beta3": (f"/v1beta3/{MODEL}:generateText", MODEL, CODECS["v1beta3"]),
+    "v1beta": (f"/v1beta/{MODEL}:generateContent", MODEL, CODECS["v1beta"]),
+    "v1": (f"/v1/{ENDPOINT}:generateContent", ENDPOINT, VERTEX_CODEC),
 }
 CONTENTS: dict[str, Any] = {"v1beta": gemini, "v1": vertex}
 FULL = Prompt("7\n\u00fc", Sampling(temperature=0.0, top_p=0.5, top_k=3), candidates=2, max_tokens=20)
@@ -196,7 +198,7 @@ replies = st.builds(
 
 @given(st.lists(st.tuples(st.integers(1, 3), replies), max_size=4))
 def test_joining_loses_no_answer_and_says_a_reason_only_for_none(parts: list[tuple[int, Reply]]) -> None:
-    reply = joined(parts)
+    reply = merge_replies(parts)
     given_texts = [answer.text for _, part in parts for answer in part.answers]
     assert [answer.text for answer in reply.answers if answer.text] == given_texts
     assert not (reply.answers and reply.blocked)
@@ -247,7 +249,7 @@ def test_whatever_a_service_answers_is_a_sound_reply_or_a_service_error(version:
     try:
         reply = infer(version, app, Prompt("7"))
     except ServiceError as caught:
-        assert "was answered with a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
+        assert "returned a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
         return
     words = [reply.blocked, *(word for answer in reply.answers for word in (answer.text, answer.finish))]
     assert all(word.encode() or True for word in words)
@@ -256,14 +258,14 @@ def test_whatever_a_service_answers_is_a_sound_reply_or_a_service_error(version:
 # what is refused
 
 GL, VERTEX = ("v1beta3", "v1beta"), ("v1",)
-GONE = "the model is gone: run `reconcile apply`"
+GONE = "run `reconcile apply`: the model no longer exists"
 UNSHARED = (
-    "log in as its owner, or ask the owner for reader permission on the tuned model; if it is gone, run"
+    "log in as its owner, or ask the owner for reader permission on the tuned model; if it no longer exists, run"
     " `reconcile apply`"
 )
 UNDEPLOYED = (
-    "the endpoint is gone, or nothing is deployed to it: deploy the model again, or train it again with"
-    " `reconcile apply --replace NAME`"
+    "deploy the model again, or train it again with `reconcile apply --replace NAME`: the endpoint no longer exists, or"
+    " has no deployed model"
 )
 
 
@@ -271,11 +273,11 @@ UNDEPLOYED = (
     ("versions", "status", "code", "remedy"),
     [
         (GL, 404, "NOT_FOUND", GONE),
-        (GL, 400, "FAILED_PRECONDITION", "only a model that is ready can answer: run `reconcile wait`"),
+        (GL, 400, "FAILED_PRECONDITION", "run `reconcile wait`: only a ready model can answer"),
         (VERTEX, 404, "NOT_FOUND", UNDEPLOYED),
         (VERTEX, 400, "FAILED_PRECONDITION", UNDEPLOYED),
         (VERTEX, 403, "PERMISSION_DENIED", "ask for roles/aiplatform.user on the target's spec.project"),
-        ((*GL, *VERTEX), 400, "INVALID_ARGUMENT", "correct the prompt or its options as the service says"),
+        ((*GL, *VERTEX), 400, "INVALID_ARGUMENT", "fix the prompt or its options as the service reports"),
         (GL, 403, "PERMISSION_DENIED", UNSHARED),
     ],
 )
@@ -283,7 +285,7 @@ def test_a_refusal_says_what_to_do(versions: tuple[str, ...], status: int, code:
     for version in versions:
         caught = refused(version, script(error(status, code, "No.")))
         path = SERVICES[version][0]
-        assert str(caught) == f"POST {path} was refused with {status} {code}: No; {remedy}"
+        assert str(caught) == f"POST {path} failed with {status} {code}: No; {remedy}"
         assert isinstance(caught, AccessError if status == 403 else ServiceError)
 
 
@@ -291,7 +293,7 @@ def test_a_refusal_says_what_to_do(versions: tuple[str, ...], status: int, code:
 def test_a_name_cannot_reach_out_of_the_tuned_models(name: str) -> None:
     app = script(JSONResponse({}))
     caught = refused("v1beta", app, name)
-    assert "is no name of a tuned model here; correct the lockfile" in str(caught)
+    assert "expected a name that begins with tunedModels/; fix the lockfile" in str(caught)
     assert app.seen == []
 
 
@@ -318,7 +320,7 @@ def test_a_name_cannot_choose_the_method() -> None:
 def test_a_name_that_is_no_endpoint_here_is_refused(name: str) -> None:
     app = script(JSONResponse({}))
     assert str(refused("v1", app, name)) == (
-        f"{name!r} is no name of an endpoint here; correct the lockfile; names look like"
-        " projects/acme-project/locations/us-central1/endpoints/1"
+        f"invalid endpoint {name!r}: expected a name like projects/acme-project/locations/us-central1/endpoints/1; fix"
+        " the lockfile"
     )
     assert app.seen == []

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.providers.google.network import is_loopback
+from reconciler.providers.google.endpoints import is_loopback
 from support.provider_google import Google, KeyPair, authorized_user, google_on_loopback, key_pair, service_account
 from support.provider_process import Proxy, ask_alone, proxy_on_loopback, start_asking
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 TOKEN = {"RECONCILE_ACCESS_TOKEN": "ya29.SECRET"}
 PROXY_REMEDY = (
-    "name an http:// or https:// proxy in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, and hosts in NO_PROXY, or unset them"
+    "set HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to an http:// or https:// proxy and NO_PROXY to hosts, or unset them"
 )
 
 
@@ -54,13 +54,13 @@ def test_a_token_for_loopback_never_meets_a_proxy(google: Google, proxy: Proxy, 
 
 def test_a_loopback_port_where_nobody_listens_is_not_asked_of_a_proxy(proxy: Proxy) -> None:
     said = ask_alone("http://127.0.0.1:1", {**TOKEN, **through(proxy)})
-    assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no answer from 127.0.0.1:1: ")
+    assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no response from 127.0.0.1:1: ")
     assert proxy.lines == []
 
 
 def test_other_hosts_are_asked_through_the_proxy_behind_tls(proxy: Proxy) -> None:
     said = ask_alone(GOOGLE, {**TOKEN, **through(proxy)})
-    assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no answer from generativelanguage.googleapis")
+    assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no response from generativelanguage.googleapis")
     assert set(proxy.lines) == {"CONNECT generativelanguage.googleapis.com:443 HTTP/1.1"}
 
 
@@ -74,7 +74,7 @@ def test_a_metadata_server_never_meets_a_proxy(google: Google, proxy: Proxy, tmp
 
 def test_a_metadata_server_beyond_loopback_does_not_either(google: Google, proxy: Proxy, tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "GCE_METADATA_HOST": "0.0.0.0:1", **through(proxy)}
-    assert ask_alone(google.url, environ).startswith("AccessError: there are no credentials; log in with `gcloud")
+    assert ask_alone(google.url, environ).startswith("AccessError: no credentials found; log in with `gcloud")
     assert proxy.lines == []
 
 
@@ -87,12 +87,12 @@ def test_a_token_endpoint_on_loopback_never_meets_a_proxy(google: Google, proxy:
 def test_googles_token_endpoint_is_asked_through_the_proxy(google: Google, proxy: Proxy, tmp_path: Path) -> None:
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(authorized_user(tmp_path)), **through(proxy)}
     assert ask_alone(google.url, environ).startswith(
-        "AccessError: no access token could be had: https://oauth2.googleapis.com/token does not answer: "
+        "AccessError: cannot get an access token: https://oauth2.googleapis.com/token does not respond: "
     )
     assert set(proxy.lines) == {"CONNECT oauth2.googleapis.com:443 HTTP/1.1"}
 
 
-ODD_PROXY = f"the proxy settings in the environment cannot be used: they hold what is no address of a proxy or host;\
+ODD_PROXY = f"cannot use the proxy settings of the environment: expected the address of a proxy or a host;\
  {PROXY_REMEDY}"
 
 
@@ -113,7 +113,7 @@ def test_proxy_settings_that_are_none_are_wrong_usage(environ: Mapping[str, str]
 @pytest.mark.skipif(find_spec("socksio") is not None, reason="with socksio, httpx speaks SOCKS")
 def test_a_socks_proxy_says_what_it_needs() -> None:
     assert ask_alone(GOOGLE, {**TOKEN, "ALL_PROXY": "socks5://127.0.0.1:1"}) == (
-        "UsageError: the proxy settings in the environment cannot be used: a SOCKS proxy needs the Python package"
+        "UsageError: cannot use the proxy settings of the environment: a SOCKS proxy needs the Python package"
         f" socksio; {PROXY_REMEDY}"
     )
 
@@ -133,9 +133,9 @@ def test_certificates_that_are_none_are_wrong_usage(tmp_path: Path, content: str
     if content:
         path.write_text(content, encoding="utf-8")
     said = ask_alone(GOOGLE, {**TOKEN, "SSL_CERT_FILE": str(path)})
-    assert said.startswith("UsageError: the certificates that SSL_CERT_FILE names cannot be used: ")
+    assert said.startswith("UsageError: cannot use the certificates in SSL_CERT_FILE: ")
     assert cause in said
-    assert said.endswith("; correct or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE")
+    assert said.endswith("; fix or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE")
 
 
 def test_an_interruption_does_not_wait_for_a_token(keys: KeyPair, tmp_path: Path) -> None:

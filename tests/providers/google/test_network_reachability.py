@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from reconciler.domain.errors import ServiceError, UsageError
-from reconciler.providers.google.errors import GENERATIVE_LANGUAGE
-from reconciler.providers.google.network import Reached, reach
+from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.google.network import ConnectionResult, check_connection
 from support.provider_process import proxy_on_loopback
 
 HERE = "127.0.0.1"
@@ -61,14 +61,14 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
 
 def failure(address: str, transport: httpx.BaseTransport | None = None) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        reach(address, GENERATIVE_LANGUAGE, transport)
+        check_connection(address, SERVICE, transport)
     assert caught.value.code == "UNREACHABLE"
     return caught.value
 
 
 def test_any_answer_will_do() -> None:
     with serving() as port:
-        assert reach(f"http://{HERE}:{port}", GENERATIVE_LANGUAGE) == Reached(404)
+        assert check_connection(f"http://{HERE}:{port}", SERVICE) == ConnectionResult(404)
 
 
 def test_a_port_that_nobody_listens_on() -> None:
@@ -76,20 +76,20 @@ def test_a_port_that_nobody_listens_on() -> None:
         taken.bind((HERE, 0))
         port = taken.getsockname()[1]
         said = failure(f"http://{HERE}:{port}")
-    assert said.message.startswith(f"{HERE}:{port} cannot be reached: nothing listens there (")
+    assert said.message.startswith(f"cannot reach {HERE}:{port}: connection refused (")
     assert said.remedy == "check spec.endpoint of the target, and the proxy settings"
 
 
 def test_a_name_that_nobody_knows() -> None:
     said = failure("https://nowhere.invalid")
-    assert said.message.startswith("nowhere.invalid cannot be reached: its name is not known (")
-    assert said.remedy.startswith("check spec.endpoint of the target and the name service; where only a proxy leads")
+    assert said.message.startswith("cannot reach nowhere.invalid: its name cannot be resolved (")
+    assert said.remedy.startswith("check spec.endpoint of the target and DNS; set HTTPS_PROXY if this")
 
 
 def test_a_server_that_speaks_no_tls() -> None:
     with serving() as port:
         said = failure(f"https://{HERE}:{port}")
-    assert said.message.startswith(f"{HERE}:{port} cannot be reached: it does not speak TLS (")
+    assert said.message.startswith(f"cannot reach {HERE}:{port}: it does not support TLS (")
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
@@ -114,8 +114,8 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     with serving(self_signed(tmp_path)) as port:
         said = failure(f"https://{HERE}:{port}")
-    assert said.message.startswith(f"{HERE}:{port} cannot be reached: its certificate cannot be verified (")
-    assert said.remedy == "where something on the way opens TLS connections, name its certificate in SSL_CERT_FILE"
+    assert said.message.startswith(f"cannot reach {HERE}:{port}: its certificate cannot be verified (")
+    assert said.remedy == "if a proxy or firewall inspects TLS connections, set SSL_CERT_FILE to its certificate"
 
 
 def test_a_proxy_that_hangs_up_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_a_proxy_that_hangs_up_is_named_without_its_password(monkeypatch: pytest
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://me:hush@"))
         said = failure("https://nowhere.invalid")
     assert proxy.lines == ["CONNECT nowhere.invalid:443 HTTP/1.1"]
-    assert said.message.startswith(f"nowhere.invalid cannot be reached through the proxy {proxy.url[7:]}: ")
+    assert said.message.startswith(f"cannot reach nowhere.invalid through the proxy {proxy.url[7:]}: ")
     assert "hush" not in str(said)
 
 
@@ -131,7 +131,7 @@ def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as port:  # it knows no CONNECT
         monkeypatch.setenv("ALL_PROXY", f"{HERE}:{port}")
         said = failure("https://nowhere.invalid")
-    assert f"through the proxy {HERE}:{port}: the proxy refuses (" in said.message
+    assert f"through the proxy {HERE}:{port}: the proxy refused the connection (" in said.message
     assert said.remedy == "check HTTPS_PROXY and NO_PROXY"
 
 
@@ -144,7 +144,7 @@ def test_what_needs_no_proxy_uses_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (httpx.ConnectTimeout("timed out"), "no answer came in time (timed out); see whether a firewall is in the way"),
+        (httpx.ConnectTimeout("timed out"), "timed out (timed out); check for a firewall"),
         (httpx.RemoteProtocolError("odd"), "odd; check spec.endpoint of the target, the network and the proxy"),
     ],
 )
@@ -156,5 +156,5 @@ def test_what_else_may_be_in_the_way(error: httpx.TransportError, said: str) -> 
 
 
 def test_an_address_that_is_none() -> None:
-    with pytest.raises(UsageError, match=r"the endpoint is no URL: Invalid port: 99999; correct spec\.endpoint"):
-        reach("https://tuning.example.com:99999", GENERATIVE_LANGUAGE)
+    with pytest.raises(UsageError, match=r"invalid endpoint: Invalid port: 99999; fix spec\.endpoint of the target"):
+        check_connection("https://tuning.example.com:99999", SERVICE)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from domain.test_lock_diff import WHOLE
 from reconciler.domain.errors import AccessError, PreconditionError, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Dataset
 from reconciler.domain.ports import Objects
-from reconciler.providers.google.storage import WHOLE, Bucket, ObjectInfo, Storage
+from reconciler.providers.google.storage import Bucket, ObjectInfo, Storage
 from support.provider_service import Script, Time, error, script
 from support.provider_storage import (
     DENIED,
@@ -36,12 +37,12 @@ NO_LINE, NO_TEXT = "gs://acme-data/a\nb", "gs://acme-data/\ud800"
 INFO = ObjectInfo(7, len(DATA), md5_of(DATA), "AAAAAA==")
 
 CREATE_BUCKET = (
-    "correct the bucket's name, or create it: `gcloud storage buckets create gs://acme-data"
+    "fix the name of the bucket, or create it: `gcloud storage buckets create gs://acme-data"
     " --location=LOCATION --project=PROJECT`"
 )
 ASK = (
-    "ask for roles/storage.objectUser on gs://acme-data for the account that you are logged in with; if the bucket is"
-    " not yours, name another one: bucket names are shared by the whole world"
+    "ask for roles/storage.objectUser on gs://acme-data for your account, or use another bucket if it belongs to"
+    " another project: bucket names are global"
 )
 
 
@@ -81,22 +82,22 @@ def test_a_missing_bucket_is_an_error_with_its_remedy() -> None:
     caught = failure(script(NO_BUCKET), stat)
     assert isinstance(caught, ServiceError)
     assert str(caught) == (
-        f"GET {OBJECT} was refused with 404 NOT_FOUND: The specified bucket does not exist; {CREATE_BUCKET}"
+        f"GET {OBJECT} failed with 404 NOT_FOUND: The specified bucket does not exist; {CREATE_BUCKET}"
     )
 
 
 def test_a_bucket_of_somebody_else_names_the_role() -> None:
     caught = failure(script(DENIED), stat)
     assert isinstance(caught, AccessError)
-    assert caught.message.startswith(f"GET {OBJECT} was refused with 403 PERMISSION_DENIED: me@example.com does not")
+    assert caught.message.startswith(f"GET {OBJECT} failed with 403 PERMISSION_DENIED: me@example.com does not")
     assert caught.remedy == ASK
 
 
 @pytest.mark.parametrize("body", [{}, {"generation": "x", "size": "1"}, {"generation": "1", "size": None}])
 def test_metadata_of_another_shape_is_told(body: dict[str, Any]) -> None:
     told = str(failure(script(JSONResponse(body)), stat))
-    assert told.startswith(f"GET {OBJECT} was answered with a body of another shape (")
-    assert told.endswith("); check spec.storageEndpoint of the target: what answers there is no such service")
+    assert told.startswith(f"GET {OBJECT} returned a body of another shape (")
+    assert told.endswith("); check spec.storageEndpoint of the target: another kind of service responded")
 
 
 def test_what_is_disabled_or_out_of_reach_speaks_of_cloud_storage() -> None:
@@ -126,8 +127,8 @@ def test_what_is_no_address_is_wrong_usage(uri: str) -> None:
     app = script(NO_OBJECT)
     caught = failure(app, lambda storage: storage.stat(uri))
     assert isinstance(caught, UsageError)
-    assert caught.message.endswith(" is no address of an object in Cloud Storage")
-    assert caught.remedy == "write gs://bucket/object"
+    assert str(caught).startswith("invalid Cloud Storage address ")
+    assert str(caught).endswith(": expected gs://bucket/object")
     assert app.seen == []
 
 
@@ -146,7 +147,7 @@ def test_a_bucket_is_told_by_location_and_project() -> None:
 
 def test_a_bucket_that_may_not_be_read_names_another_role() -> None:
     caught = failure(script(DENIED), lambda storage: storage.bucket("acme-data"))
-    assert caught.remedy.startswith("ask for roles/storage.bucketViewer on gs://acme-data for the account")
+    assert caught.remedy.startswith("ask for roles/storage.bucketViewer on gs://acme-data for your account")
 
 
 # pinning
@@ -171,7 +172,7 @@ def test_where_one_checksum_is_not_told_the_other_pins() -> None:
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        (NO_OBJECT, f"there is no object {URI}; correct the address, or upload it"),
+        (NO_OBJECT, f"no such object: {URI}; fix the address, or upload the data set"),
         (NO_BUCKET, CREATE_BUCKET),
         (DENIED, ASK),
     ],
@@ -184,13 +185,13 @@ def test_a_data_set_that_is_not_there_has_a_fault(answer: Response, fault: str) 
 
 def test_an_address_that_is_none_is_a_fault() -> None:
     found = with_storage(script(NO_OBJECT), lambda storage: storage.pin("gs://x"))
-    assert found.error == "'gs://x' is no address of an object in Cloud Storage; write gs://bucket/object"
+    assert found.error == "invalid Cloud Storage address 'gs://x': expected gs://bucket/object"
 
 
 @pytest.mark.parametrize(
     ("answer", "said", "remedy"),
     [
-        (BUSY, "503 UNAVAILABLE: busy", "try again later"),
+        (BUSY, "503 UNAVAILABLE: busy", "run the command again later"),
         (refusal(401, "Invalid Credentials"), "401 UNAUTHENTICATED: Invalid Credentials", "log in with"),
         (
             error(403, "PERMISSION_DENIED", "Cloud Storage has not been used in project 1 before or it is disabled."),
@@ -201,7 +202,7 @@ def test_an_address_that_is_none_is_a_fault() -> None:
 )
 def test_what_says_nothing_of_the_data_set_is_an_error(answer: Response, said: str, remedy: str) -> None:
     caught = failure(script(answer), lambda storage: storage.pin(URI))
-    assert caught.message.startswith(f"GET {OBJECT} was refused with {said}")
+    assert caught.message.startswith(f"GET {OBJECT} failed with {said}")
     assert caught.remedy.startswith(remedy)
 
 
@@ -231,7 +232,7 @@ def test_content_that_may_not_be_read_is_an_error() -> None:
 def test_content_without_a_generation_is_unintelligible(generation: str) -> None:
     answer = Response(b"text", headers={"x-goog-generation": generation})
     told = str(failure(script(answer), lambda storage: storage.read(URI)))
-    assert told.startswith(f"GET {OBJECT} was answered with content without its generation; check spec.storage")
+    assert told.startswith(f"GET {OBJECT} returned content without a generation; check spec.storage")
 
 
 def test_writing_is_compare_and_swap() -> None:
@@ -248,8 +249,8 @@ def test_a_write_that_came_too_late_is_a_conflict() -> None:
     caught = failure(app, write)
     assert isinstance(caught, PreconditionError)
     assert str(caught) == (
-        f"POST {UPLOAD} was refused with 412 FAILED_PRECONDITION: At least one of the pre-conditions you specified did"
-        " not hold; somebody else changed it meanwhile; run again"
+        f"POST {UPLOAD} failed with 412 FAILED_PRECONDITION: At least one of the pre-conditions you specified did"
+        " not hold; run the command again: another user or run has changed the object"
     )
     assert len(app.seen) == 1
 
@@ -294,8 +295,7 @@ def test_deleting_what_is_gone_is_no_error() -> None:
 )
 def test_an_object_that_is_kept_from_being_changed_is_no_matter_of_roles(message: str) -> None:
     assert failure(script(refusal(403, message)), write).remedy == (
-        "name another bucket, or another object, that nothing keeps from being changed: no retention policy, and no"
-        " hold"
+        "use a bucket or an object without a retention policy and without a hold"
     )
 
 
@@ -303,13 +303,13 @@ def test_an_object_that_is_kept_from_being_changed_is_no_matter_of_roles(message
     ("answer", "code", "remedy"),
     [
         (NO_BUCKET, "404 NOT_FOUND", CREATE_BUCKET),
-        (UNMET, "412 FAILED_PRECONDITION", "somebody else changed it meanwhile; run again"),
+        (UNMET, "412 FAILED_PRECONDITION", "run the command again: another user or run has changed the object"),
         (DENIED, "403 PERMISSION_DENIED", ASK),
     ],
 )
 def test_a_refused_deletion_is_an_error(answer: Response, code: str, remedy: str) -> None:
     caught = failure(script(answer), lambda storage: storage.delete(URI, generation=7))
-    assert caught.message.startswith(f"DELETE {OBJECT} was refused with {code}: ")
+    assert caught.message.startswith(f"DELETE {OBJECT} failed with {code}: ")
     assert caught.remedy == remedy
 
 
@@ -346,9 +346,9 @@ def test_other_content_under_the_name_is_told(answers: tuple[Response, ...]) -> 
     app = script(*answers, resource(b"tampered"))
     caught = failure(app, lambda storage: upload(storage, LINES))
     assert str(caught) == (
-        f"{URI} holds 8 bytes with MD5 {md5_of(b'tampered')}, not the 8 bytes with MD5 {md5_of(DATA)} that its name"
-        " stands for: somebody changed it, or it was damaged on the way;"
-        f" delete it and run again: `gcloud storage rm {URI}`"
+        f"{URI} has 8 bytes with MD5 {md5_of(b'tampered')}, expected 8 bytes with MD5 {md5_of(DATA)}: it was"
+        " changed, or damaged by the upload;"
+        f" delete it and run the command again: `gcloud storage rm {URI}`"
     )
 
 

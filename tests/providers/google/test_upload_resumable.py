@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.emulator.app import create_app
-from reconciler.providers.google.http import ATTEMPTS, Call
+from reconciler.providers.google.http import HttpRequest
+from reconciler.providers.google.retry import ATTEMPTS
 from reconciler.providers.google.storage import ObjectInfo, Storage
 from reconciler.providers.google.upload import CHUNK
 from support.provider_service import Time, script
@@ -125,7 +126,7 @@ def test_an_upload_that_fails_again_and_again_says_so() -> None:
     with pytest.raises(ServiceError) as caught:
         service.upload()
     assert str(caught.value) == (
-        f"{PUT} got no answer from 127.0.0.1: Connection reset by peer;"
+        f"{PUT} got no response from 127.0.0.1: Connection reset by peer;"
         " check spec.storageEndpoint of the target, the network and the proxy settings"
     )
     assert len(service.time.naps) == ATTEMPTS - 1
@@ -135,7 +136,10 @@ def test_a_service_that_forgets_every_session_is_told() -> None:
     service = Service(dict.fromkeys(range(20), forgotten))
     with pytest.raises(ServiceError) as caught:
         service.upload()
-    assert str(caught.value) == f"{PUT}: the service forgot the upload session (404); run again; the upload starts anew"
+    assert (
+        str(caught.value)
+        == f"{PUT}: the service ended the upload session (404); run the command again; the upload restarts"
+    )
     assert len(service.network.ranges) == ATTEMPTS
 
 
@@ -206,14 +210,16 @@ def test_a_session_is_opened_with_precondition_and_checksum() -> None:
 def test_somebody_else_who_was_quicker_is_compared_with(answers: tuple[Response, ...]) -> None:
     app = script(NO_OBJECT, *answers, resource((LINE + b"\n") * 34))
     assert with_storage(app, lambda storage: upload(storage, LINES)).md5 == MD5
-    assert str(failure(*answers, resource(b"other"))).startswith(f"{URI} holds 5 bytes with MD5 ")
+    assert str(failure(*answers, resource(b"other"))).startswith(f"{URI} has 5 bytes with MD5 ")
 
 
 def test_what_was_damaged_on_the_way_is_told() -> None:
     message = 'Provided MD5 hash "x" doesn\'t match calculated MD5 hash "y".'
     caught = failure(opened(), incomplete(CHUNK), incomplete(2 * CHUNK), refusal(400, message))
-    assert caught.message.startswith(f"{PUT} was refused with 400 INVALID_ARGUMENT: Provided MD5 hash")
-    assert str(failure(opened(), resource(b"other"))).endswith(f"delete it and run again: `gcloud storage rm {URI}`")
+    assert caught.message.startswith(f"{PUT} failed with 400 INVALID_ARGUMENT: Provided MD5 hash")
+    assert str(failure(opened(), resource(b"other"))).endswith(
+        f"delete it and run the command again: `gcloud storage rm {URI}`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,8 +237,8 @@ def test_a_session_elsewhere_is_never_followed(location: str, shown: str) -> Non
     with pytest.raises(ServiceError) as caught:
         with_storage(app, lambda storage: upload(storage, LINES))
     assert str(caught.value) == (
-        f"POST {UPLOAD} was answered with an upload session at {shown}, which is never followed;"
-        " check spec.storageEndpoint of the target: what answers there is no such service"
+        f"POST {UPLOAD} returned an upload session at {shown}, which is not the endpoint's host;"
+        " check spec.storageEndpoint of the target: another kind of service responded"
     )
     assert len(app.seen) == 2
 
@@ -240,23 +246,23 @@ def test_a_session_elsewhere_is_never_followed(location: str, shown: str) -> Non
 @pytest.mark.parametrize("told", ["bytes=0-99999999999", "bytes=5-10", "everything"])
 def test_a_range_that_cannot_be_is_told(told: str) -> None:
     odd = Response(status_code=308, headers={"range": told})
-    assert failure(opened(), odd).message.endswith("was answered with a range that is none of this upload's")
+    assert failure(opened(), odd).message.endswith("returned a range outside this upload")
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
-    [(incomplete(0), "took in nothing"), (incomplete(SIZE), "has everything and does not finish")],
+    [(incomplete(0), "accepted no bytes"), (incomplete(SIZE), "has the whole file and does not complete the upload")],
 )
 def test_a_service_that_makes_no_progress_is_told(answer: Response, complaint: str) -> None:
     assert failure(opened(), answer).message == f"{PUT}: the service {complaint}"
 
 
 def test_a_service_that_stays_busy_does_not_promise_that_the_upload_goes_on() -> None:
-    assert failure(opened(), refusal(503, "Busy.")).remedy == "run again; the upload starts anew"
+    assert failure(opened(), refusal(503, "Busy.")).remedy == "run the command again; the upload restarts"
 
 
 def test_a_missing_bucket_is_told_when_the_session_is_opened() -> None:
-    assert failure(NO_BUCKET).remedy.startswith("correct the bucket's name, or create it:")
+    assert failure(NO_BUCKET).remedy.startswith("fix the name of the bucket, or create it:")
 
 
 @pytest.mark.parametrize("answer", [refusal(403, "No."), refusal(503, "Busy."), refusal(404, "Gone."), Response(b"<")])
@@ -270,7 +276,7 @@ def test_the_session_shows_in_no_error_and_no_log(answer: Response, caplog: pyte
 
 
 def test_a_request_to_the_session_does_not_show_it() -> None:
-    call = Call("PUT", SESSION, shown=f"PUT {UPLOAD}")
+    call = HttpRequest("PUT", SESSION, shown=f"PUT {UPLOAD}")
     assert "SECRET" not in f"{call} {call!r}"
 
 

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.google.upload import Spool, spooled
+from reconciler.providers.google.upload import SpooledFile, spool_lines
 from support.provider_storage import md5_of
 
 
 def test_lines_are_counted_and_digested() -> None:
     async def run() -> tuple[int, str, int, bytes]:
-        async with spooled([b"one", b"", b"two"]) as spool:
+        async with spool_lines([b"one", b"", b"two"]) as spool:
             return spool.size, spool.md5, spool.lines, spool.content()
 
     assert asyncio.run(run()) == (9, md5_of(b"one\n\ntwo\n"), 3, b"one\n\ntwo\n")
 
 
-async def gathered(spool: Spool, start: int, length: int) -> list[bytes]:
+async def gathered(spool: SpooledFile, start: int, length: int) -> list[bytes]:
     part = spool.part(start, length)
     once = [piece async for piece in part]
     assert [piece async for piece in part] == once
@@ -38,7 +38,7 @@ def test_any_part_can_be_read_again_and_again(start: int, length: int) -> None:
     length = min(length, len(whole) - start)
 
     async def run() -> list[bytes]:
-        async with spooled([line]) as spool:
+        async with spool_lines([line]) as spool:
             return await gathered(spool, start, length)
 
     pieces = asyncio.run(run())
@@ -56,7 +56,7 @@ def test_others_have_their_turn_while_much_is_written() -> None:
 
     async def run() -> None:
         task = asyncio.create_task(other())
-        async with spooled(b"x" * 2**18 for _ in range(64)):
+        async with spool_lines(b"x" * 2**18 for _ in range(64)):
             task.cancel()
 
     asyncio.run(run())
@@ -69,7 +69,7 @@ def test_a_spool_is_gone_when_reading_the_data_fails() -> None:
         raise ReconcileError("the data set changed")
 
     async def run() -> None:
-        async with spooled(lines()):
+        async with spool_lines(lines()):
             raise AssertionError
 
     before = set(Path(tempfile.gettempdir()).iterdir())
@@ -81,10 +81,10 @@ def test_a_spool_is_gone_when_reading_the_data_fails() -> None:
 _PROGRAM = """
 import asyncio, resource, sys
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.google.upload import spooled
+from reconciler.providers.google.upload import spool_lines
 
 async def run():
-    async with spooled([b"x" * 2**20] * 4):
+    async with spool_lines([b"x" * 2**20] * 4):
         pass
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
@@ -101,7 +101,7 @@ def test_a_full_disk_is_told_with_its_remedy(tmp_path: Path) -> None:
         [sys.executable, "-c", _PROGRAM], env={"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True
     )
     assert done.stdout == (
-        f"a data set cannot be kept in {tmp_path} for its upload: File too large;"
-        " make room there, or name another folder in TMPDIR\n"
+        f"cannot store a data set in {tmp_path} for its upload: File too large;"
+        " free space there, or set TMPDIR to another folder\n"
     )
     assert list(tmp_path.iterdir()) == []

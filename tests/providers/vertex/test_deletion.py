@@ -127,7 +127,8 @@ def test_an_unknown_version_of_several_is_left_to_people() -> None:
     made = Resources(model=MODEL, endpoint=LAST)
     caught = failure(service, lambda provider: delete(provider, made))
     assert str(caught) == (
-        f"{MODEL} has several versions, and nobody recorded which of them is meant; delete it at the service"
+        f"{MODEL} has several versions, and the lockfile does not record which one was trained; delete the version at"
+        " the service"
     )
 
 
@@ -151,8 +152,8 @@ def test_a_model_that_answers_elsewhere_too_is_left_whole(version: str) -> None:
     service = answering({f"GET {MODEL}@1": [where], f"GET {elsewhere}": [endpoint(deployed("55", version=version))]})
     caught = failure(service, delete)
     assert str(caught) == (
-        f"{MODEL}@1 is deployed to {elsewhere} too, which its training did not make; "
-        "undeploy it there if nobody asks it there any more, and run reconcile prune again"
+        f"{MODEL}@1 is also deployed to {elsewhere}, which its training did not create; "
+        "undeploy it from there if it is no longer used, then run `reconcile prune` again"
     )
     assert service.writes == []
 
@@ -183,7 +184,7 @@ def test_that_another_run_undeployed_it_first_is_no_error() -> None:
 
 def test_what_cannot_be_undeployed_is_told() -> None:
     caught = failure(answering({f"POST {FIRST}:undeployModel": [REFUSED]}), delete)
-    assert "was refused with 400 INVALID_ARGUMENT: It is not deployed there" in str(caught)
+    assert "failed with 400 INVALID_ARGUMENT: It is not deployed there" in str(caught)
 
 
 def test_who_may_not_delete_is_told_what_to_ask_for() -> None:
@@ -222,14 +223,14 @@ def test_an_operation_that_failed_is_told() -> None:
     failed = {**PENDING, "done": True, "error": {"code": 9, "message": "It is in use."}}
     caught = failure(answering({f"DELETE {FIRST}": [failed]}), delete)
     assert str(caught) == (
-        f"{FIRST}/operations/9 failed: It is in use; correct what the service names, and run reconcile prune again"
+        f"{FIRST}/operations/9 failed: It is in use; fix what the service reports, then run `reconcile prune` again"
     )
 
 
 def test_an_operation_that_takes_for_ever_is_left_to_the_next_run() -> None:
     time = Time()
     service = answering({f"DELETE {FIRST}": [PENDING], f"GET {FIRST}/operations/9": [PENDING]})
-    with pytest.raises(ServiceError, match="has not ended yet, and goes on; run reconcile prune again later"):
+    with pytest.raises(ServiceError, match="is still in progress; run `reconcile prune` again later"):
         act(service, delete, time)
     assert 500 < sum(time.naps) < 1000
 
@@ -248,7 +249,7 @@ def test_an_operation_that_takes_for_ever_is_left_to_the_next_run() -> None:
 )
 def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
     service = answering()
-    assert "is no name of" in str(failure(service, lambda provider: delete(provider, made)))
+    assert "expected a name like" in str(failure(service, lambda provider: delete(provider, made)))
     assert {line.removeprefix("GET ") for line in service.lines} <= {f"{MODEL}@1", FIRST}
 
 
@@ -262,7 +263,7 @@ def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
     ],
 )
 def test_answers_of_another_shape_are_told_as_such(line: str, answer: dict[str, Any]) -> None:
-    assert "was answered with a body of another shape" in str(failure(answering({line: [answer]}), delete))
+    assert "returned a body of another shape" in str(failure(answering({line: [answer]}), delete))
 
 
 # observing

@@ -13,8 +13,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
 from reconciler.domain.ports import Provider
+from reconciler.providers.google import endpoints
 from reconciler.providers.google.api_versions import VERTEX
-from reconciler.providers.google.storage import ENDPOINT as STORAGE_ENDPOINT
 from reconciler.providers.vertex.provider import Vertex, connect
 from support.provider_contract import TARGET
 from support.provider_samples import generation
@@ -54,7 +54,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     assert asyncio.run(run()) == len(seen)
     there = "/v1/projects/acme-project/locations/europe-west4/tuningJobs"
     assert seen[0] == f"https://europe-west4-aiplatform.googleapis.com{there}"
-    assert seen[2] == f"{STORAGE_ENDPOINT}/storage/v1/b/acme-data/o/train.jsonl"
+    assert seen[2] == f"{endpoints.STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
 
 
 def test_other_capabilities_can_be_given() -> None:
@@ -104,8 +104,8 @@ def test_the_models_of_others_are_every_job_that_is_not_ours() -> None:
 def test_a_list_without_end_ends_with_an_error() -> None:
     page = JSONResponse({"tuningJobs": [body_of(1)], "nextPageToken": "t"})
     assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
-        f"{LOOK} was answered with a list that never ends: its page tokens lead nowhere new;"
-        " check spec.location and spec.endpoint of the target: what answers there is no such service"
+        f"{LOOK} returned a list without end: its page tokens repeat;"
+        " check spec.location and spec.endpoint of the target: another kind of service responded"
     )
 
 
@@ -129,9 +129,7 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     assert isinstance(caught, AccessError)
     assert caught.remedy == "ask for roles/aiplatform.user on the target's spec.project"
     told = str(failure(script(JSONResponse({})), lambda provider: provider.observe(Handle(name_of(1)))))
-    assert told.startswith(
-        f"GET /v1/{name_of(1)} was answered with a body of another shape (KeyError); check spec.location"
-    )
+    assert told.startswith(f"GET /v1/{name_of(1)} returned a body of another shape (KeyError); check spec.location")
 
 
 @pytest.mark.parametrize(
@@ -150,8 +148,8 @@ def test_a_name_that_reaches_elsewhere_is_refused(name: str) -> None:
     app = script(GONE)
     for what in (lambda provider: provider.observe(Handle(name)), lambda provider: provider.cancel(Handle(name))):
         assert str(failure(app, what)) == (
-            f"{name!r} is no name of a tuning job here; correct the lockfile; names look like"
-            " projects/acme-project/locations/us-central1/tuningJobs/1"
+            f"invalid tuning job {name!r}: expected a name like"
+            " projects/acme-project/locations/us-central1/tuningJobs/1; fix the lockfile"
         )
     assert app.seen == []
 
@@ -159,7 +157,7 @@ def test_a_name_that_reaches_elsewhere_is_refused(name: str) -> None:
 def test_a_host_that_knows_no_jobs_is_told() -> None:
     page = HTMLResponse("<title>Error 404 (Not Found)!!1</title>", 404)
     assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
-        f"{LOOK} was refused with 404 NOT_FOUND: Not Found (no error message, text/html);"
+        f"{LOOK} failed with 404 NOT_FOUND: Not Found (no error message, text/html);"
         " check spec.location, spec.project and spec.endpoint of the target"
     )
 
@@ -183,7 +181,7 @@ def test_a_location_whose_host_cannot_be_found_is_told() -> None:
     with pytest.raises(ServiceError) as caught:
         asyncio.run(run())
     assert str(caught.value) == (
-        "GET /v1/projects/acme-project/locations/us-centrall/tuningJobs got no answer from"
+        "GET /v1/projects/acme-project/locations/us-centrall/tuningJobs got no response from"
         " us-centrall-aiplatform.googleapis.com: [Errno -2] Name or service not known;"
         " check spec.location and spec.endpoint of the target, the network and the proxy settings"
     )
@@ -212,7 +210,7 @@ def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None
 def test_a_training_that_cannot_be_cancelled_is_told() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "Not now."), job(1, "RUNNING"))
     caught = failure(app, lambda provider: provider.cancel(Handle(name_of(1))))
-    assert str(caught) == f"POST /v1/{name_of(1)}:cancel was refused with 400 FAILED_PRECONDITION: Not now"
+    assert str(caught) == f"POST /v1/{name_of(1)}:cancel failed with 400 FAILED_PRECONDITION: Not now"
 
 
 def test_nothing_can_be_updated() -> None:
@@ -220,8 +218,8 @@ def test_nothing_can_be_updated() -> None:
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNIMPLEMENTED"
     assert str(caught) == (
-        f"{name_of(1)} is a tuning job, and Vertex AI cannot change one;"
-        " to change what is declared, train it again with --replace"
+        f"cannot change {name_of(1)}: Vertex AI does not support changes to a tuning job;"
+        " train the model again with --replace to change it"
     )
 
 
@@ -238,9 +236,9 @@ def test_who_may_use_a_model_is_for_iam_to_say(what: Callable[[Vertex], Awaitabl
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNIMPLEMENTED"
     assert str(caught) == (
-        f"{name_of(1)} has no permissions of its own: on Vertex AI, IAM says who may use a project's models; delete"
-        " spec.access of the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding PROJECT"
-        " --role=roles/aiplatform.user --member=user:ADDRESS`"
+        f"{name_of(1)} has no permissions: on Vertex AI, IAM decides who can use the models of a project; remove"
+        " spec.access from the manifest, and grant roles/aiplatform.user: `gcloud projects add-iam-policy-binding"
+        " PROJECT --role=roles/aiplatform.user --member=user:ADDRESS`"
     )
     assert app.seen == []
 

@@ -96,7 +96,7 @@ def test_an_object_that_is_not_the_planned_one_is_refused(answer: Response, fiel
     answers = (answer,) if field == "dataset" else (STORED, answer)
     app = script(NONE, *answers)
     caught = failure(app, lambda provider: provider.create(wanted, ()))
-    what = "has gone" if answer is NO_OBJECT else "has changed"
+    what = "has been deleted" if answer is NO_OBJECT else "has changed"
     assert str(caught) == f"gs://acme-data/other.jsonl {what} since the plan was made; run the command again"
     assert POST not in app.lines
 
@@ -105,8 +105,8 @@ def test_a_parent_that_cannot_be_tuned_further_is_explained() -> None:
     child = replace(ON_OBJECT, source=Source(remote="projects/123/locations/us-central1/models/7@1"))
     app = script(NONE, STORED, error(400, "INVALID_ARGUMENT", "It is not supported."))
     assert str(failure(app, lambda provider: provider.create(child, ()))) == (
-        f"{POST} was refused with 400 INVALID_ARGUMENT: It is not supported; correct what the service names; which"
-        " tuned models can be tuned further:"
+        f"{POST} failed with 400 INVALID_ARGUMENT: It is not supported; fix what the service reports; for the"
+        " tuned models that can be tuned further, see"
         " https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-use-continuous-tuning"
     )
 
@@ -187,9 +187,7 @@ def test_a_job_that_is_there_is_told_although_nobody_can_look_for_doubles(caplog
     denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.list' denied.")
     assert create(script(NONE, STORED, job(1), denied)) == Created(Handle(name_of(1)), None)
     (record,) = caplog.records
-    assert record.getMessage().startswith(
-        f"the next run looks again whether other jobs double {name_of(1)}: {LOOK} was"
-    )
+    assert record.getMessage().startswith(f"the next run checks again for duplicates of {name_of(1)}: {LOOK} failed")
 
 
 def test_a_double_that_may_not_be_cancelled_does_not_hide_the_job_that_counts() -> None:
@@ -226,9 +224,7 @@ def test_a_job_that_failed_at_once_was_created() -> None:
 
 
 def test_an_answer_that_is_no_job_is_told() -> None:
-    assert refused(JSONResponse({"done": True})).message == (
-        f"{POST} was answered with a body of another shape (KeyError)"
-    )
+    assert refused(JSONResponse({"done": True})).message == (f"{POST} returned a body of another shape (KeyError)")
 
 
 # what is refused
@@ -242,13 +238,13 @@ NAMED = "the account that the service names (Vertex AI's service agent, or spec.
     [
         (
             error(400, "INVALID_ARGUMENT", "Unsupported region for Vertex AI, select from […]"),
-            "name a location in spec",
+            "set spec.location of the target to a location",
         ),
         (
             error(400, "INVALID_ARGUMENT", "Base model x is not supported."),
-            "correct what the service names; which base",
+            "fix what the service reports; for the base",
         ),
-        (error(404, "NOT_FOUND", "Publisher Model x is not found."), "correct what the service names; which base"),
+        (error(404, "NOT_FOUND", "Publisher Model x is not found."), "fix what the service reports; for the base"),
         (
             error(400, "FAILED_PRECONDITION", f"{AGENT} does not have permission storage.objects.get"),
             f"grant {NAMED} roles/storage.objectViewer on the bucket of the data set: `gcloud storage buckets add-iam",
@@ -263,7 +259,7 @@ NAMED = "the account that the service names (Vertex AI's service agent, or spec.
         ),
         (
             error(429, "RESOURCE_EXHAUSTED", "Quota exceeded for concurrent tuning jobs."),
-            "wait until another tuning job of the project has ended, or ask for more quota",
+            "wait until another tuning job of the project has ended, or request more quota",
         ),
         (
             error(403, "PERMISSION_DENIED", "Vertex AI API has not been used in project 1 before or it is disabled."),
@@ -274,10 +270,12 @@ NAMED = "the account that the service names (Vertex AI's service agent, or spec.
 )
 def test_a_create_that_is_refused_has_its_remedy(answer: Response, remedy: str) -> None:
     caught = refused(answer)
-    assert caught.message.startswith(f"{POST} was refused with {answer.status_code} ")
+    assert caught.message.startswith(f"{POST} failed with {answer.status_code} ")
     assert caught.remedy.startswith(remedy)
 
 
 def test_a_missing_bucket_is_told() -> None:
     caught = failure(script(NONE, NO_BUCKET), lambda provider: provider.create(WANTED, EXAMPLES))
-    assert caught.remedy.startswith("correct the bucket's name, or create it: `gcloud storage buckets create gs://acme")
+    assert caught.remedy.startswith(
+        "fix the name of the bucket, or create it: `gcloud storage buckets create gs://acme"
+    )

@@ -11,7 +11,7 @@ from google.protobuf.json_format import Parse
 
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
 from reconciler.providers.google.api_versions import VERTEX
-from reconciler.providers.vertex.wire import Placement, read_job, read_page, write_example, write_job
+from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
 from support.provider_samples import generation
 
 JOB = "projects/123/locations/us-central1/tuningJobs/456"
@@ -74,13 +74,13 @@ def test_adapter_sizes_have_the_numbers_of_the_proto(size: Any) -> None:
     if not by_name:
         assert size.name.endswith("UNSPECIFIED")
         return
-    body = write_job(replace(WANTED, hyperparameters=by_name), Placement("gs://b/o.jsonl"))
+    body = write_job(replace(WANTED, hyperparameters=by_name), JobInputs("gs://b/o.jsonl"))
     assert body["supervisedTuningSpec"]["hyperParameters"]["adapterSize"] == size.name
 
 
 def test_a_job_is_read_whole() -> None:
     body = {
-        **write_job(WANTED, Placement("gs://b/o.jsonl")),
+        **write_job(WANTED, JobInputs("gs://b/o.jsonl")),
         "name": JOB,
         "baseModel": "publishers/google/models/gemini-2.5-flash",
         "state": "JOB_STATE_SUCCEEDED",
@@ -123,7 +123,7 @@ def test_a_job_of_somebody_else_is_read_without_mark() -> None:
 def test_a_job_that_goes_on_from_a_tuned_model_is_that_ones_child_and_not_the_base_models() -> None:
     parent = "projects/123/locations/us-central1/models/7@2"
     wanted = replace(WANTED, source=Source(tuned_model="parent", key="parent-22222222", remote=parent))
-    body = write_job(wanted, Placement("gs://b/train.jsonl"))
+    body = write_job(wanted, JobInputs("gs://b/train.jsonl"))
     message = judged(body)
     assert (message.pre_tuned_model.tuned_model_name, message.base_model) == (parent, "")
     shown = {**body, "name": JOB, "preTunedModel": {**body["preTunedModel"], "baseModel": "gemini-2.5-flash"}}
@@ -163,7 +163,7 @@ AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
         (f"{AGENT} does not have the permission storage.objects.get on gs://b/o.", "roles/storage.objectViewer"),
         (f"{AGENT}: Permission 'cloudkms.cryptoKeyVersions.useToEncrypt' denied", "roles/cloudkms.cryptoKeyEncrypter"),
         ("Permission iam.serviceAccounts.getAccessToken denied on x@y", "roles/iam.serviceAccountTokenCreator"),
-        ("Service agents are being provisioned.", "wait a few minutes and run again"),
+        ("Service agents are being provisioned.", "wait a few minutes and run the command again"),
     ],
 )
 def test_why_a_job_failed_comes_with_its_remedy(message: str, remedy: str) -> None:
@@ -185,7 +185,7 @@ def test_another_failure_is_told_as_it_is() -> None:
 def test_a_job_is_written_as_the_proto_has_it() -> None:
     wanted = replace(WANTED, last_checkpoint_only=False)
     kms = "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"
-    placement = Placement("gs://b/train.jsonl", "gs://b/validate.jsonl", "robot@p.iam.gserviceaccount.com", kms)
+    placement = JobInputs("gs://b/train.jsonl", "gs://b/validate.jsonl", "robot@p.iam.gserviceaccount.com", kms)
     body = write_job(wanted, placement)
     message = judged(body)
     spec = message.supervised_tuning_spec
@@ -199,7 +199,7 @@ def test_a_job_is_written_as_the_proto_has_it() -> None:
 
 def test_what_is_not_declared_is_not_written() -> None:
     wanted = replace(WANTED, hyperparameters={}, description="")
-    body = write_job(wanted, Placement("gs://b/train.jsonl"))
+    body = write_job(wanted, JobInputs("gs://b/train.jsonl"))
     assert set(body) == {"baseModel", "supervisedTuningSpec", "tunedModelDisplayName", "labels"}
     assert body["supervisedTuningSpec"] == {"trainingDatasetUri": "gs://b/train.jsonl"}
     judged(body)

@@ -23,7 +23,7 @@ from reconciler.commands._event_loop import EventLoop
 from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app
-from reconciler.providers.google.bucket_lock import DURATION, PATIENCE, BucketLock
+from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile
 from reconciler.providers.google.storage import Storage, connect
 from reconciler.state.lockfile import loads
 from support.provider_service import START, Time, error, script
@@ -105,15 +105,15 @@ class Cloud:
         holder: str = "process 1 on build-7",
         app: ASGIApp | None = None,
         sleep: Sleeper | None = None,
-        patience: float = PATIENCE,
-    ) -> BucketLock:
-        return BucketLock(
+        grace: float = CANCEL_GRACE,
+    ) -> BucketLockfile:
+        return BucketLockfile(
             PATH,
             lambda: storage_of(app or self.front, self.time),
             clock=self.time.clock,
             sleep=sleep or Naps(self.time).sleep,
             holder=holder,
-            patience=patience,
+            grace=grace,
         )
 
     def put(self, uri: str, data: bytes) -> None:
@@ -152,7 +152,7 @@ def cloud() -> Cloud:
 def logged() -> Iterator[SimpleQueue[logging.LogRecord]]:
     """What is logged about leases, in whichever thread."""
     records: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    logger, handler = logging.getLogger("reconciler.providers.google.bucket_lock"), QueueHandler(records)
+    logger, handler = logging.getLogger("reconciler.providers.google.bucket_lockfile"), QueueHandler(records)
     logger.addHandler(handler)
     yield records
     logger.removeHandler(handler)
@@ -172,7 +172,7 @@ def held(data: bytes, generation: int = 7) -> Response:
     return Response(data, headers={"x-goog-generation": str(generation)})
 
 
-def enter_lease(lock: BucketLock) -> None:
+def enter_lease(lock: BucketLockfile) -> None:
     with lock.lease():
         pass
 
@@ -206,7 +206,10 @@ def test_of_two_runs_that_write_the_second_is_told_and_may_write_what_it_read_ag
     theirs.write("1")
     caught = failure(lambda: ours.write("2"))
     assert isinstance(caught, LockConflict)
-    assert str(caught) == f"another run has saved {PATH} meanwhile; run again: what this run began is found"
+    assert str(caught) == (
+        f"another run has saved {PATH} in the meantime; run the command again; it finds the trainings that this run has"
+        " started"
+    )
     assert ours.read() == "1"
     assert ours.write("2")
     assert isinstance(failure(lambda: theirs.write("3")), LockConflict)
@@ -244,7 +247,7 @@ def test_a_text_that_arrived_although_every_answer_was_lost_is_found(cloud: Clou
     caught = failure(lambda: lock.write("b"))
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNAVAILABLE"
-    assert caught.message.startswith(f"the lockfile {PATH} cannot be saved: POST /upload/storage/v1/b/acme-data/o was")
+    assert caught.message.startswith(f"cannot save the lockfile {PATH}: POST /upload/storage/v1/b/acme-data/o failed")
     assert lock.read() == "b"
     assert not lock.write("b")
     assert lock.write("c")
@@ -262,14 +265,14 @@ def test_what_can_be_looked_at_passes_for_writable(cloud: Cloud) -> None:
 
 _OBJECT = "/storage/v1/b/acme-data/o/locks%2Fprod.json"
 _NO_BUCKET = (
-    "was refused with 404 NOT_FOUND: The specified bucket does not exist; correct the bucket's name, or create it:"
+    "failed with 404 NOT_FOUND: The specified bucket does not exist; fix the name of the bucket, or create it:"
     " `gcloud storage buckets create gs://acme-data --location=LOCATION --project=PROJECT`"
 )
-_CALLS: dict[str, Callable[[BucketLock], object]] = {
-    f"the lockfile {PATH} cannot be read: GET {_OBJECT}": BucketLock.read,
-    f"the lockfile {PATH} cannot be saved: POST /upload/storage/v1/b/acme-data/o": lambda lock: lock.write("a"),
-    f"the lockfile {PATH} cannot be looked at: GET {_OBJECT}": BucketLock.check_writable,
-    f"the lease {LEASE} cannot be taken: POST /upload/storage/v1/b/acme-data/o": enter_lease,
+_CALLS: dict[str, Callable[[BucketLockfile], object]] = {
+    f"cannot read the lockfile {PATH}: GET {_OBJECT}": BucketLockfile.read,
+    f"cannot save the lockfile {PATH}: POST /upload/storage/v1/b/acme-data/o": lambda lock: lock.write("a"),
+    f"cannot check the lockfile {PATH}: GET {_OBJECT}": BucketLockfile.check_writable,
+    f"cannot acquire the lease {LEASE}: POST /upload/storage/v1/b/acme-data/o": enter_lease,
 }
 
 
@@ -283,15 +286,15 @@ def test_a_missing_bucket(cloud: Cloud, what: str) -> None:
 def test_a_bucket_of_somebody_else(cloud: Cloud, what: str) -> None:
     caught = failure(lambda: _CALLS[what](cloud.lock(app=script(DENIED))))
     assert isinstance(caught, AccessError)
-    assert caught.message.startswith(f"{what} was refused with 403 PERMISSION_DENIED: me@example.com does not have")
-    assert caught.remedy.startswith("ask for roles/storage.objectUser on gs://acme-data for the account")
+    assert caught.message.startswith(f"{what} failed with 403 PERMISSION_DENIED: me@example.com does not have")
+    assert caught.remedy.startswith("ask for roles/storage.objectUser on gs://acme-data for your account")
 
 
 def test_bytes_that_are_no_text(cloud: Cloud) -> None:
     cloud.put(PATH, b"\xff")
     assert str(failure(cloud.lock().read)) == (
-        f"the lockfile {PATH} is not UTF-8 text; put an earlier version of the object in its place, or delete it:"
-        " apply rebuilds it"
+        f"the lockfile {PATH} is not UTF-8 text; restore an earlier version of the object, or delete it:"
+        " `reconcile apply` rebuilds it"
     )
 
 
@@ -305,10 +308,12 @@ def test_something_else_in_its_place(cloud: Cloud) -> None:
 def test_an_address_that_is_none() -> None:
     time = Time()
     app = script(NO_OBJECT)
-    lock = BucketLock("gs://acme-data/", lambda: storage_of(app, time), clock=time.clock, sleep=time.sleep, holder="me")
+    lock = BucketLockfile(
+        "gs://acme-data/", lambda: storage_of(app, time), clock=time.clock, sleep=time.sleep, holder="me"
+    )
     caught = failure(lock.read)
     assert isinstance(caught, UsageError)
-    assert str(caught) == "'gs://acme-data/' is no address of an object in Cloud Storage; write gs://bucket/object"
+    assert str(caught) == "invalid Cloud Storage address 'gs://acme-data/': expected gs://bucket/object"
 
 
 # the thread that sends the requests
@@ -348,10 +353,10 @@ def test_a_client_that_cannot_be_made_is_told() -> None:
     def no_client() -> Storage:
         return connect("http://127.0.0.1:99999", auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
 
-    lock = BucketLock(PATH, no_client, clock=time.clock, sleep=time.sleep, holder="me")
+    lock = BucketLockfile(PATH, no_client, clock=time.clock, sleep=time.sleep, holder="me")
     caught = failure(lock.read)
     assert isinstance(caught, UsageError)
-    assert caught.message == "the endpoint is no URL: Invalid port: 99999"
+    assert caught.message == "invalid endpoint: Invalid port: 99999"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -362,7 +367,7 @@ def test_a_run_that_is_interrupted_does_not_wait_for_a_service_that_does_not_ans
         signal.pthread_kill(threading.main_thread().ident or 0, number)
         await asyncio.Event().wait()
 
-    lock = cloud.lock(app=hanging, patience=0)
+    lock = cloud.lock(app=hanging, grace=0)
 
     async def run() -> str | None:
         return lock.read()
@@ -370,8 +375,8 @@ def test_a_run_that_is_interrupted_does_not_wait_for_a_service_that_does_not_ans
     with EventLoop() as session, pytest.raises(ServiceError) as caught:
         session.run(run())
     assert str(caught.value) == (
-        f"the lockfile {PATH} cannot be read: interrupted, and Cloud Storage does not answer; "
-        "run again: what was begun goes on, and is found"
+        f"cannot read the lockfile {PATH}: interrupted, and Cloud Storage does not respond; "
+        "run the command again; it finds the trainings that this run has started"
     )
 
 
@@ -422,7 +427,7 @@ def test_a_lease_says_who_until_when_and_is_gone_afterwards(cloud: Cloud) -> Non
         assert lease == {
             "holder": "process 1 on build-7",
             "acquired": START.isoformat(),
-            "expires": (START + DURATION).isoformat(),
+            "expires": (START + LEASE_DURATION).isoformat(),
         }
     assert cloud.content(LEASE) is None
 
@@ -439,9 +444,9 @@ def test_a_lease_of_another_run_is_told_with_holder_end_and_remedy(cloud: Cloud)
         assert cloud.lease["holder"] == "process 7\x1b[31m on build-7"
     assert type(caught) is ReconcileError
     assert str(caught) == (
-        f"another run is at work, and has the lease {LEASE}: process 7 [31m on build-7 holds it until 2026-01-01"
-        " 00:05:00 UTC; run again when it has ended; if it is certainly dead, wait until that time, or delete the"
-        f" lease: `gcloud storage rm {LEASE}`"
+        f"another run is in progress and has the lease {LEASE}, held by process 7 [31m on build-7 until 2026-01-01"
+        " 00:05:00 UTC; wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
+        f" `gcloud storage rm {LEASE}`"
     )
     enter_lease(cloud.lock("process 8 on build-7"))
 
@@ -451,14 +456,13 @@ def test_a_lease_that_was_left_behind_is_taken_over_once_it_has_ended(
 ) -> None:
     dead = cloud.lock("process 7 on build-7").lease()
     dead.__enter__()
-    cloud.time.now += DURATION - timedelta(seconds=1)
+    cloud.time.now += LEASE_DURATION - timedelta(seconds=1)
     failure(lambda: enter_lease(cloud.lock("process 8 on build-7")))
     cloud.time.now += timedelta(seconds=1)
     with cloud.lock("process 8 on build-7").lease():
         assert cloud.lease["holder"] == "process 8 on build-7"
         assert told(logged) == (
-            f"taking over the lease {LEASE}, which was left behind: process 7 on build-7 holds it until 2026-01-01"
-            " 00:05:00 UTC"
+            f"replacing the expired lease {LEASE}, held by process 7 on build-7 until 2026-01-01 00:05:00 UTC"
         )
         dead.__exit__(None, None, None)
         assert cloud.lease["holder"] == "process 8 on build-7", "whoever lost it leaves it alone"
@@ -468,11 +472,11 @@ def test_of_two_that_take_over_one_wins(cloud: Cloud) -> None:
     """Between looking at what was left behind and taking it over, another run was faster."""
     old, new = (
         json.dumps({"holder": holder, "acquired": START.isoformat(), "expires": expires.isoformat()}).encode()
-        for holder, expires in (("dead", START), ("faster", START + DURATION))
+        for holder, expires in (("dead", START), ("faster", START + LEASE_DURATION))
     )
     app = script(UNMET, held(old), UNMET, held(new, 8))
     caught = failure(lambda: enter_lease(cloud.lock(app=app)))
-    assert ": faster holds it until 2026-01-01 00:05:00 UTC" in caught.message
+    assert ", held by faster until 2026-01-01 00:05:00 UTC" in caught.message
     assert [seen.query.get("ifGenerationMatch") for seen in app.seen] == ["0", None, "7", None]
 
 
@@ -489,7 +493,7 @@ def test_a_lease_is_renewed_while_a_run_waits_for_hours(cloud: Cloud) -> None:
         while cloud.time.now < START + timedelta(hours=2):
             naps.end()
             naps.await_next()
-            assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + DURATION
+            assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + LEASE_DURATION
         failure(lambda: enter_lease(rival))
     enter_lease(rival)
 
@@ -502,12 +506,12 @@ def test_a_renewal_that_fails_is_logged_and_the_next_comes_in_time(
         cloud.front.down = True
         naps.end()
         naps.await_next()
-        assert told(logged).startswith(f"the lease {LEASE} could not be renewed: GET /storage/v1/b/acme-data/o/locks")
+        assert told(logged).startswith(f"cannot renew the lease {LEASE}: GET /storage/v1/b/acme-data/o/locks")
         cloud.front.down = False
         naps.end()
-        assert cloud.time.now < START + DURATION
+        assert cloud.time.now < START + LEASE_DURATION
         naps.await_next()
-        assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + DURATION
+        assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + LEASE_DURATION
     assert logged.empty()
 
 
@@ -519,10 +523,10 @@ def test_a_renewal_that_arrived_although_every_answer_was_lost_loses_nothing(
         cloud.front.lost = 6
         naps.end()
         naps.await_next()
-        assert "could not be renewed" in told(logged)
+        assert "cannot renew" in told(logged)
         naps.end()
         naps.await_next()
-        assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + DURATION
+        assert datetime.fromisoformat(cloud.lease["expires"]) == cloud.time.now + LEASE_DURATION
     assert cloud.content(LEASE) is None
     assert logged.empty()
 
@@ -535,13 +539,13 @@ def test_a_lost_lease_is_logged_and_the_run_goes_on(
     ours = cloud.lock(sleep=naps.sleep)
     with ours.lease(), ExitStack() as rivals:
         if taken:
-            cloud.time.now += DURATION  # as when the machine slept
+            cloud.time.now += LEASE_DURATION  # as when the machine slept
             rivals.enter_context(cloud.lock("rival").lease())
             told(logged)
         else:
             cloud.remove(LEASE)
         naps.end()
-        assert told(logged) == (f"the lease {LEASE} was lost; this run goes on, and keeps what others save meanwhile")
+        assert told(logged) == (f"lost the lease {LEASE}; this run continues, and merges what other runs save")
         assert ours.write("a")
     assert logged.empty()
 
@@ -551,9 +555,9 @@ def test_a_lease_that_cannot_be_given_back_is_logged_and_ends_by_itself(
 ) -> None:
     with cloud.lock().lease():
         cloud.front.down = True
-    assert told(logged).startswith(f"the lease {LEASE} is left behind, and ends by itself: GET /storage/v1/b/acme")
+    assert told(logged).startswith(f"cannot release the lease {LEASE}, which will expire: GET /storage/v1/b/acme")
     cloud.front.down = False
-    cloud.time.now += DURATION
+    cloud.time.now += LEASE_DURATION
     enter_lease(cloud.lock("rival"))
 
 
@@ -564,7 +568,6 @@ def test_a_lease_that_cannot_be_given_back_is_logged_and_ends_by_itself(
 def test_something_else_in_the_place_of_the_lease(cloud: Cloud, content: bytes) -> None:
     cloud.put(LEASE, content)
     assert str(failure(lambda: enter_lease(cloud.lock()))) == (
-        f"{LEASE} is in the place of a lease, and is none; see what it is; then delete it (`gcloud storage rm"
-        f" {LEASE}`), or keep the lockfile elsewhere"
+        f"{LEASE} is not a lease; delete it if it is not needed (`gcloud storage rm {LEASE}`), or move the lockfile"
     )
     assert cloud.content(LEASE) == content

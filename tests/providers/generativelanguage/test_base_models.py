@@ -74,10 +74,10 @@ def test_where_no_base_model_can_be_tuned_it_says_what_happened_and_the_way_to_v
     said = verdicts(catalogue(model(BISON), model(CHAT)))[BISON]
     first, second, *target = said.splitlines()
     assert first == (
-        "no base model of this service can be tuned: Google retired the last one of this API, gemini-1.5-flash-001, "
-        "in May 2025"
+        "this service has no base model that can be tuned: Google retired the last one of this API,"
+        " gemini-1.5-flash-001, in May 2025"
     )
-    assert "on Vertex AI, which means training again" in second
+    assert "To train the same manifests on Vertex AI" in second
     assert "spec.vertex.baseModel: gemini-2.5-flash" in second
     document = yaml.safe_load("\n".join(target))
     assert (document["kind"], document["metadata"]["name"]) == ("Target", "vertex")
@@ -85,27 +85,27 @@ def test_where_no_base_model_can_be_tuned_it_says_what_happened_and_the_way_to_v
 
 
 def test_one_that_is_not_known_where_none_can_be_tuned_is_told_the_same() -> None:
-    assert verdicts(catalogue(model(CHAT)))[BISON].startswith("no base model of this service can be tuned: ")
+    assert verdicts(catalogue(model(CHAT)))[BISON].startswith("this service has no base model that can be tuned: ")
 
 
 def test_one_that_offers_no_tuning_is_told_with_those_that_do() -> None:
     assert verdicts(catalogue(model(CHAT), tunable(BISON), tunable("models/gemini")), CHAT) == {
-        CHAT: f"{CHAT} cannot be tuned here: it does not offer createTunedModel; did you mean {BISON}? spec.baseModel "
-        f"may be models/gemini, {BISON}"
+        CHAT: f"{CHAT} cannot be tuned: it does not support createTunedModel; did you mean {BISON}? set "
+        f"spec.baseModel to one of models/gemini, {BISON}"
     }
 
 
 def test_one_that_is_not_there_is_told_with_what_was_meant() -> None:
     assert verdicts(catalogue(tunable("models/gemini"), tunable(BISON)), "models/text-bisn-001") == {
-        "models/text-bisn-001": "the service has no model models/text-bisn-001; did you mean models/text-bison-001? "
-        "spec.baseModel may be models/gemini, models/text-bison-001"
+        "models/text-bisn-001": "no such base model: models/text-bisn-001; did you mean models/text-bison-001? "
+        "set spec.baseModel to one of models/gemini, models/text-bison-001"
     }
 
 
 def test_of_many_a_few_are_named() -> None:
     said = verdicts(catalogue(*(tunable(f"models/x-{number}") for number in range(8))), "models/other")
     listed = ", ".join(f"models/x-{number}" for number in range(5))
-    assert said["models/other"].endswith(f"; spec.baseModel may be {listed} and 3 more")
+    assert said["models/other"].endswith(f"; set spec.baseModel to one of {listed} and 3 more")
 
 
 def test_what_the_list_lacks_is_asked_for_by_name() -> None:
@@ -136,15 +136,15 @@ def test_a_service_that_does_not_tell_leaves_it_to_the_create_call(answer: Answe
 )
 def test_a_service_that_tells_of_no_single_model_is_believed_in_its_list(answer: Answer) -> None:
     said = verdicts(script(page(tunable(BISON)), answer), "models/other")
-    assert said["models/other"].startswith("the service has no model models/other; ")
+    assert said["models/other"].startswith("no such base model: models/other; ")
 
 
 def test_an_outage_is_no_answer() -> None:
     for answers in ([error(503, "UNAVAILABLE", "Busy.")], [page(tunable(BISON)), error(503, "UNAVAILABLE", "Busy.")]):
-        with pytest.raises(ServiceError, match=r"was refused with 503 UNAVAILABLE: Busy"):
+        with pytest.raises(ServiceError, match=r"failed with 503 UNAVAILABLE: Busy"):
             verdicts(script(*answers), "models/other")
 
 
 def test_names_from_the_service_stay_on_one_line() -> None:
     said = verdicts(catalogue(tunable("models/\x1b[2J\nfine")), "models/other")
-    assert said["models/other"].endswith("spec.baseModel may be models/ [2J fine")
+    assert said["models/other"].endswith("set spec.baseModel to one of models/ [2J fine")

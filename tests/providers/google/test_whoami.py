@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.domain.errors import AccessError
 from reconciler.providers.google.errors import SCOPES
-from reconciler.providers.google.identity import Identity, whoami
+from reconciler.providers.google.whoami import CallerIdentity, whoami
 from support.provider_google import (
     EMAIL,
     Google,
@@ -69,14 +69,14 @@ def named(path: Path) -> Mapping[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
 
 
-def who(environ: Mapping[str, str], answers: Answers, **options: Any) -> Identity:
+def who(environ: Mapping[str, str], answers: Answers, **options: Any) -> CallerIdentity:
     chosen = {"access_token": None, "project": None, "ask_google": True, **options}
     return asyncio.run(whoami(environ=environ, transport=answers, **chosen))
 
 
 def test_whose_an_access_token_is_google_tells() -> None:
     answers = Answers()
-    assert who({}, answers, access_token="ya29.hush", project="mine") == Identity(
+    assert who({}, answers, access_token="ya29.hush", project="mine") == CallerIdentity(
         "access token", "RECONCILE_ACCESS_TOKEN", ANA, frozenset(LOGIN_SCOPES.split()), "mine"
     )
     (asked,) = answers.asked
@@ -87,7 +87,7 @@ def test_whose_an_access_token_is_google_tells() -> None:
 def test_google_is_shown_no_token_that_is_for_somebody_else() -> None:
     answers = Answers()
     identity = who({}, answers, access_token="ya29.hush", ask_google=False)
-    assert identity == Identity("access token", "RECONCILE_ACCESS_TOKEN")
+    assert identity == CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN")
     assert answers.asked == []
 
 
@@ -101,13 +101,13 @@ def test_google_is_shown_no_token_that_is_for_somebody_else() -> None:
     ],
 )
 def test_what_google_does_not_tell_is_unknown(info: httpx.Response) -> None:
-    assert who({}, Answers(info), access_token="ya29.hush") == Identity("access token", "RECONCILE_ACCESS_TOKEN")
+    assert who({}, Answers(info), access_token="ya29.hush") == CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN")
 
 
 def test_a_login_is_a_users(tmp_path: Path) -> None:
     login = authorized_user(tmp_path, quota_project_id="theirs")
     answers = Answers()
-    assert who(named(login), answers) == Identity(
+    assert who(named(login), answers) == CallerIdentity(
         "user login", str(login), ANA, frozenset(LOGIN_SCOPES.split()), "theirs"
     )
     assert answers.lines == ["POST oauth2.googleapis.com/token", "POST oauth2.googleapis.com/tokeninfo"]
@@ -120,20 +120,22 @@ def test_a_login_knows_its_account_when_the_file_names_it(tmp_path: Path) -> Non
 
 def test_a_service_account_key_tells_itself(google: Google, tmp_path: Path) -> None:
     key, answers = service_account(tmp_path, google), Answers()
-    assert who(named(key), answers, project="mine") == Identity("service account key", str(key), EMAIL, ASKED, "mine")
+    assert who(named(key), answers, project="mine") == CallerIdentity(
+        "service account key", str(key), EMAIL, ASKED, "mine"
+    )
     assert answers.lines == ["POST 127.0.0.1/token"]
 
 
 def test_an_impersonated_service_account_tells_itself(tmp_path: Path) -> None:
     file, answers = impersonated(tmp_path), Answers()
-    assert who(named(file), answers) == Identity("impersonated service account", str(file), EMAIL, ASKED)
+    assert who(named(file), answers) == CallerIdentity("impersonated service account", str(file), EMAIL, ASKED)
     assert not any(line.endswith("/tokeninfo") for line in answers.lines)
 
 
 def test_a_workload_identity_is_its_provider(google: Google, tmp_path: Path) -> None:
     file = workload_identity(tmp_path, google)
     provider = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/p/providers/github"
-    assert who(named(file), Answers()) == Identity("workload identity federation", str(file), provider, ASKED)
+    assert who(named(file), Answers()) == CallerIdentity("workload identity federation", str(file), provider, ASKED)
 
 
 def test_a_workload_identity_that_impersonates_is_the_service_account(google: Google, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_a_google_cloud_machine_asks_its_metadata_server(tmp_path: Path, *, told
     identity = who({"HOME": str(tmp_path), "GCE_METADATA_HOST": "metadata"}, answers)
     account = EMAIL if told else ANA
     scopes = frozenset(LOGIN_SCOPES.split())
-    assert identity == Identity("service account of this machine", "the metadata server", account, scopes)
+    assert identity == CallerIdentity("service account of this machine", "the metadata server", account, scopes)
 
 
 def test_other_credentials_are_named_as_google_auth_names_them(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_other_credentials_are_named_as_google_auth_names_them(tmp_path: Path) -
     }
     file = write_json(tmp_path / "workforce.json", document)
     identity = who(named(file), Answers(httpx.Response(400, json={})))
-    assert identity == Identity("external account authorized user", str(file))
+    assert identity == CallerIdentity("external account authorized user", str(file))
 
 
 def test_no_credentials_are_an_access_error(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_a_token_endpoint_out_of_order_is_an_access_error(tmp_path: Path) -> Non
         def answer(self, request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("no route", request=request)
 
-    with pytest.raises(AccessError, match=r"no access token could be had: .* does not answer: no route"):
+    with pytest.raises(AccessError, match=r"cannot get an access token: .* does not respond: no route"):
         who(named(authorized_user(tmp_path)), Broken())
 
 

@@ -1,0 +1,366 @@
+"""A lockfile in Cloud Storage: saved with compare-and-swap, and protected by a lease while a plan is applied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Thread, current_thread
+from typing import Any, TypeVar
+
+from reconciler.domain.errors import (
+    AccessError,
+    LockConflict,
+    PreconditionError,
+    ReconcileError,
+    ServiceError,
+)
+from reconciler.domain.ports import Clock, Sleeper
+from reconciler.domain.text import sanitize
+from reconciler.providers.google.storage import Storage
+
+LEASE_DURATION = timedelta(minutes=5)
+"""The time after which a lease expires unless it is renewed, and so the longest wait after a run that crashed."""
+
+LEASE_SUFFIX = ".lease"
+"""The suffix of a lease; the rest of its address is that of the lockfile."""
+
+ABSENT = 0
+"""The generation of a missing object."""
+
+CANCEL_GRACE = 5.0
+"""How long a request may continue after the caller's task was canceled, in seconds."""
+
+_RENEWAL = LEASE_DURATION / 3  # a lease survives one failed renewal
+_POLL = 0.2  # seconds between two checks for cancellation
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _LeaseContent:
+    """The content of a lease; ``holder`` and ``acquired`` together identify the run that holds it."""
+
+    holder: str
+    acquired: datetime
+    expires: datetime
+
+    @classmethod
+    def read(cls, data: bytes) -> _LeaseContent:
+        """Parse a lease; raises LookupError, OverflowError, RecursionError, TypeError or ValueError."""
+        document = json.loads(data)
+        return cls(str(document["holder"]), _time(document["acquired"]), _time(document["expires"]))
+
+    def data(self) -> bytes:
+        document = {
+            "holder": self.holder,
+            "acquired": self.acquired.isoformat(),
+            "expires": self.expires.isoformat(),
+        }
+        return f"{json.dumps(document, indent=2)}\n".encode()
+
+    def has_same_holder(self, other: _LeaseContent) -> bool:
+        return (self.holder, self.acquired) == (other.holder, other.acquired)
+
+    def __str__(self) -> str:
+        return f"held by {sanitize(self.holder)} until {self.expires:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+class Lease:
+    """The lease of one run; its content identifies the run, so a lost response leaves no doubt about the holder.
+
+    Args:
+        address: The ``gs://`` address of the object.
+        clock: The current time; the clocks of all machines should agree within a fraction of :data:`LEASE_DURATION`.
+        sleep: Waits between two renewals.
+        holder: A description of this run for messages.
+    """
+
+    def __init__(self, address: str, *, clock: Clock, sleep: Sleeper, holder: str) -> None:
+        self.address = address
+        self._clock = clock
+        self._sleep = sleep
+        self._holder = holder
+        self._acquired = clock()
+        self._renewals: asyncio.Task[None] | None = None
+
+    async def acquire(self, storage: Storage) -> None:
+        """Create the object, or replace an expired one, and start to renew it in the running loop.
+
+        Raises:
+            ReconcileError: Another run holds the lease, or the object is not a lease.
+        """
+        generation = ABSENT
+        while not await self._write(storage, generation):
+            expired, generation = await self.find_expired(storage) or (None, ABSENT)
+            if expired:
+                _LOG.warning("replacing the expired lease %s, %s", self.address, expired)
+        self._renewals = asyncio.create_task(self._renew(storage))
+
+    async def release(self, storage: Storage) -> None:
+        """Delete the object if this run holds it; after a failure, the lease expires."""
+        if self._renewals:
+            self._renewals.cancel()
+            await asyncio.wait([self._renewals])
+        try:
+            generation = await self._find_own(storage)
+            if generation is not None:
+                await storage.delete(self.address, generation=generation)
+        except ReconcileError as error:
+            _LOG.warning("cannot release the lease %s, which will expire: %s", self.address, error)
+
+    def _content(self) -> _LeaseContent:
+        return _LeaseContent(self._holder, self._acquired, self._clock() + LEASE_DURATION)
+
+    async def _write(self, storage: Storage, generation: int) -> bool:
+        """Write the lease if the object has this generation; return whether this run holds it now."""
+        try:
+            await storage.write(self.address, self._content().data(), generation=generation)
+        except PreconditionError:
+            return False
+        return True
+
+    async def find_expired(self, storage: Storage) -> tuple[_LeaseContent, int] | None:
+        """Return an expired lease and its generation; ``None`` where there is no lease.
+
+        Raises:
+            ReconcileError: Another run holds the lease, or the object is not a lease.
+        """
+        stored = await self._read(storage)
+        if stored and stored[0].expires > self._clock():
+            raise ReconcileError(
+                f"another run is in progress and has the lease {self.address}, {stored[0]}",
+                "wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
+                f" `gcloud storage rm {self.address}`",
+            )
+        return stored
+
+    async def _read(self, storage: Storage) -> tuple[_LeaseContent, int] | None:
+        stored = await storage.read(self.address)
+        if stored is None:
+            return None
+        data, generation = stored
+        try:
+            return _LeaseContent.read(data), generation
+        except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            raise ReconcileError(
+                f"{self.address} is not a lease",
+                f"delete it if it is not needed (`gcloud storage rm {self.address}`), or move the lockfile",
+            ) from error
+
+    async def _find_own(self, storage: Storage) -> int | None:
+        """Return the generation of the lease; ``None`` where this run no longer holds it."""
+        stored = await self._read(storage)
+        return stored[1] if stored and stored[0].has_same_holder(self._content()) else None
+
+    async def _renew(self, storage: Storage) -> None:
+        """Renew the lease until it is lost; a lost lease is not taken back from its new holder."""
+        held = True
+        while held:
+            await self._sleep(_RENEWAL.total_seconds())
+            try:
+                generation = await self._find_own(storage)
+                held = generation is not None and await self._write(storage, generation)
+            except ReconcileError as error:
+                _LOG.warning("cannot renew the lease %s: %s", self.address, error)
+        _LOG.warning("lost the lease %s; this run continues, and merges what other runs save", self.address)
+
+
+class BucketLockfile:
+    """A lockfile, or another text that several runs write, at a ``gs://`` address.
+
+    It implements :class:`reconciler.domain.ports.LockStore`.
+
+    It is synchronous, and can be called inside a running event loop: a thread of its own sends the requests in its own
+    loop. The thread starts with the first request, and ends when this object is garbage-collected.
+
+    Every method raises AccessError without valid credentials or permission, ServiceError when a request fails or the
+    bucket does not exist, and UsageError for an invalid address.
+
+    Args:
+        address: The address of the text, ``gs://bucket/object``; its lease is ``gs://bucket/object.lease``.
+        connect: Returns the client; it is called in that thread, inside its loop.
+        clock, sleep, holder: See :class:`~reconciler.providers.google.bucket_lockfile.Lease`.
+        grace: How long a request may continue after the caller's task was canceled, in seconds.
+        label: The name of the text in messages.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        connect: Callable[[], Storage],
+        *,
+        clock: Clock,
+        sleep: Sleeper,
+        holder: str,
+        grace: float = CANCEL_GRACE,
+        label: str = "the lockfile",
+    ) -> None:
+        self._address = address
+        self._label = label
+        self._connect = connect
+        self._clock = clock
+        self._sleep = sleep
+        self._holder = holder
+        self._grace = grace
+        self._thread: _StorageThread | None = None
+        self._generation = ABSENT
+        self._text: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The address."""
+        return self._address
+
+    def read(self) -> str | None:
+        """Return the text, or ``None`` where it does not exist; raises ReconcileError where it is not UTF-8."""
+        with _add_context(f"cannot read {self._label} {self._address}"):
+            stored = self._run(lambda storage: storage.read(self._address))
+        data, self._generation = stored or (None, ABSENT)
+        try:
+            self._text = None if data is None else data.decode()
+        except UnicodeDecodeError as error:
+            raise ReconcileError(
+                f"{self._label} {self._address} is not UTF-8 text",
+                "restore an earlier version of the object, or delete it: `reconcile apply` rebuilds it",
+            ) from error
+        return self._text
+
+    def write(self, text: str) -> bool:
+        """Replace the text that :meth:`read` returned, if it differs; return whether it did.
+
+        Raises:
+            LockConflict: Another run has changed the text; nothing was written.
+        """
+        if text == self._text:
+            return False
+        data, generation = text.encode(), self._generation
+        try:
+            with _add_context(f"cannot save {self._label} {self._address}"):
+                self._generation = self._run(lambda storage: storage.write(self._address, data, generation=generation))
+        except PreconditionError as error:
+            raise LockConflict(
+                f"another run has saved {self._address} in the meantime",
+                "run the command again; it finds the trainings that this run has started",
+            ) from error
+        self._text = text
+        return True
+
+    def check_writable(self) -> None:
+        """Raise the error of an unreadable object; whether it is writable shows when the lease is acquired."""
+        with _add_context(f"cannot check {self._label} {self._address}"):
+            self._run(lambda storage: storage.stat(self._address))
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the lease, which prevents other runs from making changes; it is renewed in the background.
+
+        The lease of a run that crashed expires within minutes. The loss of a lease (it expired while the machine slept,
+        and another run acquired it) is only logged: the lockfile is merged, and new models have names of their own.
+
+        Raises:
+            ReconcileError: Another run holds the lease.
+        """
+        lease = Lease(self._address + LEASE_SUFFIX, clock=self._clock, sleep=self._sleep, holder=self._holder)
+        with _add_context(f"cannot acquire the lease {lease.address}"):
+            self._run(lease.acquire)
+        try:
+            yield
+        finally:
+            self._run(lease.release)
+
+    def _run(self, action: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
+        if self._thread is None:
+            self._thread = _StorageThread(self._connect, self._grace)
+            weakref.finalize(self, self._thread.close)
+        return self._thread.run(action)
+
+
+@contextmanager
+def _add_context(failure: str) -> Iterator[None]:
+    """Prefix the error of a request with the failed action; the caller explains a failed precondition."""
+    try:
+        yield
+    except PreconditionError:
+        raise
+    except ServiceError as error:
+        raise ServiceError(f"{failure}: {error.message}", error.remedy, code=error.code) from error
+    except AccessError as error:
+        raise AccessError(f"{failure}: {error.message}", error.remedy) from error
+
+
+class _StorageThread:
+    """A client of Cloud Storage in an event loop of a daemon thread, which the program's exit does not wait for."""
+
+    def __init__(self, connect: Callable[[], Storage], grace: float) -> None:
+        self._grace = grace
+        opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]] = Future()
+        serving = _serve(connect, opened)
+        self._thread = Thread(target=asyncio.run, args=(serving,), name="lockfile", daemon=True)
+        self._thread.start()
+        self._loop, self._end, self._storage = opened.result()
+
+    def run(self, action: Callable[[Storage], Coroutine[Any, Any, _T]]) -> _T:
+        """Return the result of a coroutine; an interrupted caller cancels it.
+
+        Raises:
+            ServiceError: The caller's task was canceled, and the service does not respond within the grace period;
+                the caller does not wait for all retries.
+        """
+        outcome = asyncio.run_coroutine_threadsafe(action(self._storage), self._loop)
+        try:
+            self._wait(outcome)
+            return outcome.result()
+        except BaseException:
+            outcome.cancel()
+            raise
+
+    def _wait(self, outcome: Future[_T]) -> None:
+        while not wait([outcome], timeout=_POLL).done:
+            if not _is_canceled():
+                continue
+            if wait([outcome], timeout=self._grace).done:
+                return
+            raise ServiceError(
+                "interrupted, and Cloud Storage does not respond",
+                "run the command again; it finds the trainings that this run has started",
+                code="CANCELLED",
+            )
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        if self._thread is not current_thread():  # the garbage collector may call this in the thread itself
+            self._thread.join()
+
+
+def _is_canceled() -> bool:
+    """Return whether the calling task was canceled; it has to check, because it blocks its loop."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+async def _serve(
+    connect: Callable[[], Storage], opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Storage]]
+) -> None:
+    end = asyncio.Event()
+    try:
+        storage = connect()
+    except Exception as error:  # noqa: BLE001 - raised where the client is awaited
+        opened.set_exception(error)
+        return
+    async with storage:
+        opened.set_result((asyncio.get_running_loop(), end, storage))
+        await end.wait()
