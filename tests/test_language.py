@@ -13,7 +13,23 @@ from support.prose import ROOT, covered_files, find_phrases, read_passages, read
 RULES = read_rules()
 GLOSSARY = ROOT / "docs" / "glossary.md"
 # Files and folders that are still to be rewritten; nothing may be added.
-PENDING = tuple(ROOT / name for name in ("reconciler", "docs/commands.md"))
+PENDING = (
+    ROOT / "docs" / "commands.md",
+    *(
+        ROOT / "reconciler" / name
+        for name in (
+            "commands",
+            "domain",
+            "emulator",
+            "engine",
+            "manifests",
+            "planning",
+            "providers/registry.py",
+            "reports",
+            "state",
+        )
+    ),
+)
 
 
 def found(table: str) -> list[str]:
