@@ -18,6 +18,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.workspace import Workspace, load
 from reconciler.planning.dataset_versions import remote_paths, with_dataset_versions
 from reconciler.planning.selection import Selection
+from reconciler.planning.world import Observation, World
 from reconciler.providers.registry import capabilities_of
 from reconciler.reports.documents.plan_and_result import Document
 from reconciler.reports.text.format import counted
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from reconciler.domain.plan import Plan
     from reconciler.engine.recorder import Recorder
     from reconciler.planning.events import EventSink
-    from reconciler.planning.generations import Observation
     from reconciler.providers.registry import Service
 
 
@@ -124,19 +124,23 @@ class Project:
 
         return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
 
-    def plan(self, observation: Observation, request: Request | None = None, lock: Lock | None = None) -> Plan:
+    def world(self, observation: Observation | None = None, request: Request | None = None) -> World:
+        """Return the inputs of a plan; by default for the recorded state, without further trainings."""
+        return World(
+            manifests=self.manifests,
+            lock=self.lock,
+            target=self.target,
+            capabilities=self.capabilities,
+            now=self.session.environment.clock(),
+            observation=observation or Observation(),
+            request=request or Request(complete=self.complete),
+        )
+
+    def plan(self, observation: Observation | None = None, request: Request | None = None) -> Plan:
         """Return the plan for an observation; by default for the recorded state, without further trainings."""
         from reconciler.planning.planner import plan
 
-        return plan(
-            self.manifests,
-            observation,
-            self.lock if lock is None else lock,
-            self.target,
-            request or Request(complete=self.complete),
-            self.capabilities,
-            self.session.environment.clock(),
-        )
+        return plan(self.world(observation, request))
 
     def recorded_model(self, name: str) -> LockedModel:
         """Return what is recorded under a manifest's name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from reconciler.domain.model import Manifest, State
 from reconciler.domain.plan import Action, Reason
 from reconciler.engine.observe import observe_generation
 from reconciler.planning.events import Disappeared, Event, Promoted, record
-from reconciler.planning.generations import Observation
 from reconciler.planning.lineage import descendants
 from reconciler.planning.rollout import unusable_error
 from reconciler.providers.registry import callable_name
@@ -155,7 +155,7 @@ def _publish(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration)
 
 def _next_actions(project: Project, lock: Lock, name: str) -> list[Action]:
     """Return what the next apply would do about the manifest and its children, according to the lockfile."""
-    plan = project.plan(Observation(), lock=lock)
+    plan = replace(project, lock=lock).plan()
     family = descendants(project.manifests, name)
     own = [action for action in plan.actions if action.name == name]
     return own + [action for action in plan.actions if action.name in family and action.reason is not Reason.IN_SYNC]

@@ -21,8 +21,8 @@ from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_place, manifest_text, write_manifest
 from reconciler.planning.adopt import adopted_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
-from reconciler.planning.generations import Observation
 from reconciler.planning.moved import has_content
+from reconciler.planning.world import Observation
 from reconciler.reports.documents.change import Change, change_document
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
 from reconciler.planning.dataset_versions import missing_dataset_notices
 from reconciler.planning.drift import drift, with_severities
-from reconciler.planning.generations import Observation, is_suspicious
+from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion
+from reconciler.planning.world import Observation
 from reconciler.reports.documents.drift import drift_document, drift_text
 
 if TYPE_CHECKING:
@@ -80,16 +81,7 @@ def find_drift(environment: Environment, command_input: CommandInput, options: D
     project, observation = _observe(project, progress=progress, unmanaged=options.unmanaged != "none")
     if is_suspicious(project.lock, observation):
         raise ReconcileError(describe_suspicion(project.lock, observation))
-    findings = drift(
-        project.manifests,
-        observation,
-        project.lock,
-        project.target,
-        project.capabilities,
-        environment.clock(),
-        complete=project.complete,
-        where=_command_arguments(command_input),
-    )
+    findings = drift(project.world(observation), where=_command_arguments(command_input))
     unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
     document = drift_document(
         with_severities(_reported(findings, options.unmanaged), options.fail_on),
@@ -109,10 +101,7 @@ def find_drift(environment: Environment, command_input: CommandInput, options: D
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:
     async def work(service: Service) -> tuple[Project, Observation]:
         pinned = await pin_datasets(project, service)
-        observation = await observe_all(
-            service, pinned.manifests, pinned.lock, pinned.target, progress=progress, foreign=unmanaged
-        )
-        return pinned, observation
+        return pinned, await observe_all(service, pinned.world(), progress=progress, unmanaged=unmanaged)
 
     return project.session.query(work)
 

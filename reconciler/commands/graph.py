@@ -11,7 +11,6 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.plan import Kind
 from reconciler.environment import Environment
-from reconciler.planning.generations import Observation
 from reconciler.reports.documents.graph import Lineage, graph_document, graph_mermaid, graph_text
 
 
@@ -22,7 +21,7 @@ def graph(environment: Environment, command_input: CommandInput) -> CommandResul
         InvalidInput: with every problem of every file.
     """
     project = open_project(environment, command_input)
-    holds = {action.name: action for action in project.plan(Observation()).of_kind(Kind.HOLD)}
+    holds = {action.name: action for action in project.plan().of_kind(Kind.HOLD)}
     lineage = Lineage(project.manifests, project.lock, project.lockfile, holds)
     return CommandResult(graph_document(lineage, project.target, project.capabilities, root=project.root))
 

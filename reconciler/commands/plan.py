@@ -23,8 +23,8 @@ from reconciler.domain.plan import Plan, Request
 from reconciler.environment import Environment
 from reconciler.planning.cross_target import cross_target_notices
 from reconciler.planning.dataset_versions import missing_dataset_notices
-from reconciler.planning.generations import Observation
 from reconciler.planning.selection import check_names
+from reconciler.planning.world import Observation
 from reconciler.reports.documents.dataset_diff import with_data_changes
 from reconciler.reports.documents.plan_and_result import Document, plan_document
 from reconciler.reports.text.plan import plan_text
@@ -116,10 +116,7 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
         pinned = await pin_datasets(project, service)
         observation, planned = await look(
             service,
-            pinned.manifests,
-            pinned.lock,
-            pinned.target,
-            request,
+            pinned.world(request=request),
             pinned.session.environment.clock,
             progress=progress,
         )

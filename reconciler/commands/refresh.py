@@ -26,7 +26,7 @@ from reconciler.domain.plan import Request
 from reconciler.environment import Environment
 from reconciler.manifests.git.repository import Unmerged, unmerged
 from reconciler.planning.events import record
-from reconciler.planning.generations import Observation, is_suspicious
+from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
 from reconciler.reports.text.escape import terminal_safe
@@ -38,7 +38,7 @@ from reconciler.state.merge import MergeResult, merge
 from reconciler.state.refresh import refresh_events, refresh_notices
 
 if TYPE_CHECKING:
-    from reconciler.domain.model import Manifest, Target
+    from reconciler.domain.model import Target
     from reconciler.domain.ports import LockStore
 
 
@@ -155,24 +155,12 @@ async def _rebuild(project: Project) -> tuple[Lock, tuple[str, ...]]:
         observation = await observe(service, lock, concurrency=target.limits.concurrency, progress=True)
     if is_suspicious(lock, observation):
         raise ReconcileError(describe_suspicion(lock, observation))
-    manifests = _with_parents(project, observation)
-    complete = project.complete and not project.workspace.errors
-    after = reduce(record, refresh_events(lock, observation, manifests, target, complete=complete), lock)
-    return after, tuple(refresh_notices(lock, after, observation, manifests, target.scope))
-
-
-def _with_parents(project: Project, observation: Observation) -> tuple[Manifest, ...]:
-    """Return the manifests with the parent generations that a plan would choose."""
-    resolved = resolve_manifests(
-        project.manifests,
-        observation,
-        project.lock,
-        project.target,
-        Request(complete=project.complete),
-        project.capabilities,
-        project.session.environment.clock(),
-    )
-    return tuple(manifest.context.manifest for manifest in resolved)
+    world = project.world(observation)
+    manifests = tuple(resolved.context.manifest for resolved in resolve_manifests(world))
+    request = Request(complete=project.complete and not project.workspace.errors)
+    world = replace(world, manifests=manifests, request=request)
+    after = reduce(record, refresh_events(world), lock)
+    return after, tuple(refresh_notices(lock, replace(world, lock=after)))
 
 
 def _save(project: Project, before: str | None, text: str) -> None:

@@ -22,7 +22,8 @@ from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.environment import Environment
 from reconciler.planning.events import Disappeared, record
-from reconciler.planning.generations import Observation, find_vanished
+from reconciler.planning.generations import find_vanished
+from reconciler.planning.world import Observation
 from reconciler.reports.documents.status import Reach, Shared, status_document
 from reconciler.reports.text.documents import status_text
 

@@ -19,12 +19,13 @@ from reconciler.engine.observe import PASSING_ERRORS, look, observe, with_permis
 from reconciler.engine.prune import Pruner
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
-from reconciler.planning.generations import Observation, resolve_recorded, satisfies
+from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import poll_delay, seconds_left
+from reconciler.planning.world import Observation, World
 
 LONGEST_OUTAGE = timedelta(minutes=15)
 """How long a wait goes on without an answer; each look has been retried by the provider before."""
@@ -124,13 +125,7 @@ class Reconciler:
         lock = self._recorder.lock
         training = any(one.state is State.CREATING for model in lock.models.values() for one in model.generations)
         self._observation, made = await look(
-            self._provider,
-            tuple(self._manifests.values()),
-            lock,
-            self._target,
-            self._request,
-            self._clock,
-            progress=training or self._options.curves,
+            self._provider, self._world(), self._clock, progress=training or self._options.curves
         )
         self._sources = made.sources
         return made
@@ -246,13 +241,7 @@ class Reconciler:
     async def _look_at_permissions(self) -> None:
         """What has become ready, or was taken up, has permissions that nobody has read yet."""
         try:
-            self._observation = await with_permissions(
-                self._provider,
-                self._observation,
-                tuple(self._manifests.values()),
-                self._recorder.lock,
-                self._target,
-            )
+            self._observation = await with_permissions(self._provider, self._world())
         except ServiceError as error:
             self._forgive(error)
 
@@ -284,17 +273,20 @@ class Reconciler:
         return True  # to adopt changes the lockfile alone
 
     def _plan(self) -> Plan:
-        made = plan(
-            tuple(self._manifests.values()),
-            self._observation,
-            self._recorder.lock,
-            self._target,
-            self._request,
-            self._provider.capabilities,
-            self._clock(),
-        )
+        made = plan(self._world())
         self._sources = made.sources
         return made
+
+    def _world(self) -> World:
+        return World(
+            manifests=tuple(self._manifests.values()),
+            lock=self._recorder.lock,
+            target=self._target,
+            capabilities=self._provider.capabilities,
+            now=self._clock(),
+            observation=self._observation,
+            request=self._request,
+        )
 
     def _declare(self) -> None:
         self._recorder.emit(Targeted(record_target(self._target)))
@@ -307,8 +299,7 @@ class Reconciler:
 
     def _refresh(self) -> None:
         """Record what the observation says of the recorded generations."""
-        lock, scope = self._recorder.lock, self._target.scope
-        for event in observed_events(lock, self._observation, scope, self._resolved(), complete=self._request.complete):
+        for event in observed_events(replace(self._world(), manifests=tuple(self._resolved().values()))):
             if isinstance(event, Failed | Cancelled) and self._is_wanted(event):
                 self._failed.add(event.name)
             self._recorder.emit(event)

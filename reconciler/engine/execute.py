@@ -39,7 +39,8 @@ from reconciler.planning.events import (
     Updated,
     Withdrawn,
 )
-from reconciler.planning.generations import EXPECTED_STATES, Observation, desired_content
+from reconciler.planning.generations import EXPECTED_STATES, desired_content
+from reconciler.planning.world import Observation
 from reconciler.state.generation_record import adopted_generation, requested_generation
 
 _REFUSALS = frozenset(

@@ -10,12 +10,13 @@ from typing import TypeVar
 from reconciler.domain.access import Permission
 from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State, Target
-from reconciler.domain.plan import Kind, Plan, Request
+from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State
+from reconciler.domain.plan import Kind, Plan
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
 from reconciler.planning.dataset_versions import remote_paths
-from reconciler.planning.generations import EXPECTED_STATES, Observation, find_live_model, shared_remotes
+from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
 from reconciler.planning.planner import plan
+from reconciler.planning.world import Observation, World
 
 PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
 """Codes of a ServiceError that say nothing about what was asked for, and that may be gone a minute later."""
@@ -84,29 +85,16 @@ async def bounded(call: Callable[[_A], Awaitable[_T]], arguments: Iterable[_A], 
     return [task.result() for task in tasks]
 
 
-async def look(
-    provider: Provider,
-    manifests: Sequence[Manifest],
-    lock: Lock,
-    target: Target,
-    request: Request,
-    clock: Clock,
-    *,
-    progress: bool,
-) -> tuple[Observation, Plan]:
+async def look(provider: Provider, world: World, clock: Clock, *, progress: bool) -> tuple[Observation, Plan]:
     """What the service shows, and the plan that follows; base models are looked up when something is to be created.
 
     Raises:
         ServiceError: when the service refuses or cannot be reached.
         AccessError: when it does not let us in.
     """
-    seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
-    seen = await with_permissions(provider, seen, manifests, lock, target)
-
-    def planned(observation: Observation) -> Plan:
-        return plan(manifests, observation, lock, target, request, provider.capabilities, clock())
-
-    made = planned(seen)
+    seen = await observe(provider, world.lock, concurrency=world.target.limits.concurrency, progress=progress)
+    seen = await with_permissions(provider, replace(world, observation=seen))
+    made = plan(replace(world, observation=seen, now=clock()))
     wanted = frozenset(
         one.source.base_model for one in made.of_kind(Kind.CREATE) if one.source and one.source.base_model
     )
@@ -114,18 +102,17 @@ async def look(
     if not untunable:
         return seen, made
     seen = replace(seen, untunable=untunable)
-    return seen, planned(seen)
+    return seen, plan(replace(world, observation=seen, now=clock()))
 
 
-async def with_permissions(
-    provider: Provider, seen: Observation, manifests: Sequence[Manifest], lock: Lock, target: Target
-) -> Observation:
+async def with_permissions(provider: Provider, world: World) -> Observation:
     """The observation with the permissions of those models whose access is declared; what was read is not read again.
 
     Raises as :func:`look`.
     """
+    seen = world.observation
     known = seen.permissions.keys() | seen.unreadable.keys()
-    wanted = sorted(shared_remotes(manifests, target.scope, lock, seen) - known)
+    wanted = sorted(shared_remotes(world) - known)
 
     async def read(remote: str) -> tuple[Permission, ...] | AccessError:
         try:
@@ -133,7 +120,7 @@ async def with_permissions(
         except AccessError as error:  # about this one model: everything else goes on
             return error
 
-    found = dict(zip(wanted, await bounded(read, wanted, target.limits.concurrency), strict=True))
+    found = dict(zip(wanted, await bounded(read, wanted, world.target.limits.concurrency), strict=True))
     closed = {remote: str(answer) for remote, answer in found.items() if isinstance(answer, AccessError)}
     read_now = {remote: answer for remote, answer in found.items() if not isinstance(answer, AccessError)}
     return replace(seen, permissions={**seen.permissions, **read_now}, unreadable={**seen.unreadable, **closed})
@@ -158,19 +145,17 @@ async def observe_generation(
     return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
 
 
-async def observe_all(
-    provider: Provider, manifests: Sequence[Manifest], lock: Lock, target: Target, *, progress: bool, foreign: bool
-) -> Observation:
+async def observe_all(provider: Provider, world: World, *, progress: bool, unmanaged: bool) -> Observation:
     """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
 
-    ``foreign`` asks for the models of others, too, where a list of ours leaves them out. Raises as :func:`look`.
+    ``unmanaged`` includes unmanaged models that the service's list leaves out. Raises as :func:`look`.
     """
-    seen = await observe(provider, lock, concurrency=target.limits.concurrency, progress=progress)
-    others = await provider.list_unmanaged() if foreign and isinstance(provider, UnmanagedModels) else ()
+    seen = await observe(provider, world.lock, concurrency=world.target.limits.concurrency, progress=progress)
+    others = await provider.list_unmanaged() if unmanaged and isinstance(provider, UnmanagedModels) else ()
     seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
-    seen = await with_permissions(provider, seen, manifests, lock, target)
-    served = (one.source for model in lock.models.values() if (one := model.generation(model.serving)))
-    sources = (*(one.source for one in manifests), *served)
+    seen = await with_permissions(provider, replace(world, observation=seen))
+    served = (one.source for model in world.lock.models.values() if (one := model.generation(model.serving)))
+    sources = (*(manifest.source for manifest in world.manifests), *served)
     wanted = frozenset(one.base_model for one in sources if one.base_model)
     untunable = await provider.preflight(wanted) if wanted else {}
     return replace(seen, untunable=untunable)

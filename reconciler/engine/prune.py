@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import reduce
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import parse_time
+from reconciler.domain.lock import Lock, parse_time
 from reconciler.domain.model import Handle, Manifest, RemoteModel, State, Target
 from reconciler.domain.plan import Action, KeptGeneration, Plan, Reason, Request
 from reconciler.domain.ports import Clock, Provider, UnmanagedModels
@@ -16,10 +16,10 @@ from reconciler.engine.execute import Publish
 from reconciler.engine.observe import bounded, observe
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
-from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
+from reconciler.planning.world import Observation, World
 
 _AGAIN = "run reconcile prune again, and look at what it shows"
 Identity = tuple[str, str, str]
@@ -113,20 +113,17 @@ class Pruner:
         return seen, deletions_only(made)
 
     def _plan(self, seen: Observation) -> Plan:
-        return plan(
-            self._manifests,
-            seen,
-            reduce(record, self._unprotected, self._recorder.lock),
-            self._target,
-            self._request,
-            self._provider.capabilities,
-            self._clock(),
+        return plan(self._world(seen, reduce(record, self._unprotected, self._recorder.lock)))
+
+    def _world(self, seen: Observation, lock: Lock) -> World:
+        return World(
+            self._manifests, lock, self._target, self._provider.capabilities, self._clock(), seen, self._request
         )
 
     def _refresh(self, seen: Observation) -> None:
         """How a training ended is recorded before what it made is deleted."""
-        lock, manifests = self._recorder.lock, {manifest.name: manifest for manifest in self._manifests}
-        self._recorder.emit(*observed_events(lock, seen, self._target.scope, manifests, complete=False))
+        request = replace(self._request, complete=False)
+        self._recorder.emit(*observed_events(replace(self._world(seen, self._recorder.lock), request=request)))
 
     async def _delete(self, actions: Sequence[Action], seen: Observation) -> None:
         """Descendants first; what does not descend from each other side by side."""

@@ -9,7 +9,8 @@ from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
 from reconciler.planning.events import update_observed
-from reconciler.planning.generations import Observation, resolve_recorded, satisfies
+from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.world import Observation
 
 
 def adopted_generation(name: str, scope: str, live: RemoteModel) -> LockedGeneration:

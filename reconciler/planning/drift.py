@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Capabilities, Manifest, RemoteModel, State, Target
+from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide, failure_cause
 from reconciler.planning.generations import (
     EXPECTED_STATES,
-    Observation,
     ResolvedGeneration,
     find_live_model,
     marked_models,
@@ -25,6 +23,7 @@ from reconciler.planning.generations import (
 from reconciler.planning.moved import apply_moved, declared_names
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
+from reconciler.planning.world import Observation, World
 
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""
@@ -32,34 +31,25 @@ _BESIDE_SYNC: Final = frozenset({DriftClass.CANDIDATE, DriftClass.BASE_MODEL_RET
 """Classes of notes that a manifest in sync may have."""
 
 
-def drift(
-    manifests: Sequence[Manifest],
-    observed: Observation,
-    lock: Lock,
-    target: Target,
-    capabilities: Capabilities,
-    now: datetime,
-    *,
-    complete: bool = True,
-    where: str = "",
-) -> tuple[Finding, ...]:
+def drift(world: World, *, where: str = "") -> tuple[Finding, ...]:
     """Return all findings, sorted; each manifest has at least one.
 
-    ``observed.untunable`` must cover the base models of manifests and of serving generations. ``complete`` means that
-    every manifest of the root was read. ``where`` is appended to the commands of remedies, such as ``--target gl``.
+    The observation's ``untunable`` must cover the base models of manifests and of serving generations. Requests for
+    training are ignored. ``where`` is appended to the commands of remedies, such as ``--target gl``.
     """
 
     def command(*words: str) -> str:
         return " ".join(("reconcile", *words, *filter(None, (where,))))
 
-    lock = apply_moved(lock, manifests)
+    complete = world.request.complete
+    lock = apply_moved(world.lock, world.manifests)
+    world = replace(world, lock=lock, request=Request(complete=complete))
     findings: list[Finding] = []
-    for resolved in resolve_manifests(manifests, observed, lock, target, Request(complete=complete), capabilities, now):
-        findings += _of_manifest(resolved.context, resolved.actions, observed, lock, command)
+    for resolved in resolve_manifests(world):
+        findings += _of_manifest(resolved.context, resolved.actions, world.observation, lock, command)
     if complete:
-        findings += _orphaned(manifests, observed, lock, target.scope, command)
-        findings += _undeclared_candidates(manifests, observed, lock, target.scope)
-    findings += map(_unmanaged, list_unmanaged(observed, lock, target.scope))
+        findings += [*_orphaned(world, command), *_undeclared_candidates(world)]
+    findings += map(_unmanaged, list_unmanaged(world))
     return tuple(sorted(findings, key=Finding.sort_key))
 
 
@@ -428,15 +418,14 @@ def _base_model_retired(case: _Case) -> Iterator[Finding]:
         )
 
 
-def _orphaned(
-    manifests: Iterable[Manifest], observed: Observation, lock: Lock, scope: str, command: _Command
-) -> Iterator[Finding]:
-    for action in orphan_actions(lock, declared_names(manifests)):
-        model = lock.models[action.name]
+def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
+    for action in orphan_actions(world.lock, declared_names(world.manifests)):
+        model = world.lock.models[action.name]
         if model.generations and all(generation.state is State.DELETED for generation in model.generations):
             continue
         alive = sum(
-            find_live_model(generation, scope, action.name, observed) is not None for generation in model.generations
+            find_live_model(generation, world.scope, action.name, world.observation) is not None
+            for generation in model.generations
         )
         serving = model.generation(model.serving)
         forget = command("forget", action.name)
@@ -452,13 +441,11 @@ def _orphaned(
         )
 
 
-def _undeclared_candidates(
-    manifests: Sequence[Manifest], observed: Observation, lock: Lock, scope: str
-) -> Iterator[Finding]:
+def _undeclared_candidates(world: World) -> Iterator[Finding]:
     """Find models with this scope's mark whose name no manifest here has."""
-    declared = declared_names(manifests)
-    recorded = {generation.remote for model in lock.models.values() for generation in model.generations}
-    for name, models in marked_models(scope, observed, lock, manifests).items():
+    declared = declared_names(world.manifests)
+    recorded = {generation.remote for model in world.lock.models.values() for generation in model.generations}
+    for name, models in marked_models(world).items():
         for live in models if name not in declared else ():
             if live.remote not in recorded:
                 yield Finding(

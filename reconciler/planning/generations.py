@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.domain.access import Permission
 from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange
+from reconciler.planning.world import Observation, World
 
 SUSPICIOUS_COUNT = 2
 SUSPICIOUS_SHARE = 0.3
@@ -20,22 +20,6 @@ recorded still holds the manifest, because deleting it is no request to train ag
 _PRESENCE = {State.ACTIVE: 0, State.CREATING: 1, State.FAILED: 2, State.MISSING: 3, State.CANCELLED: 4}
 """What counts for more among several of one key: what is ready before what trains, and what was lost before a double
 that was cancelled, so that it is made again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the service showed: every listed model by remote name, and the remote names that are proved to be gone.
-
-    ``untunable`` says of base models why they cannot be tuned; it is known only of those that something is to be
-    created from. ``permissions`` are those of the models that :func:`shared_remotes` names, by remote name;
-    ``unreadable`` says of some of them why theirs are not known.
-    """
-
-    models: Mapping[str, RemoteModel] = field(default_factory=dict)
-    gone: frozenset[str] = frozenset()
-    untunable: Mapping[str, str] = field(default_factory=dict)
-    permissions: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +43,25 @@ class ResolvedGeneration:
         return parse_time(self.create_time) or EARLIEST
 
 
-def marked_models(
-    scope: str, observation: Observation, lock: Lock | None = None, manifests: Iterable[Manifest] = ()
-) -> dict[str, list[RemoteModel]]:
-    """The models that bear the mark of this scope, by the name of the manifest that they belong to.
+def marked_models(world: World) -> dict[str, list[RemoteModel]]:
+    """Return the models with the mark of the world's scope, by the name of the manifest that they belong to.
 
-    That is the one under which the ``lock`` records them, or else the one in the mark, which may be a former name of
-    one of the ``manifests``.
+    That is the name that the lock records them under, or else the name in the mark, which a manifest may have had
+    before (``metadata.formerly``).
     """
-    renamed = {former: manifest.name for manifest in manifests for former in manifest.formerly}
-    models = lock.models if lock else {}
-    recorded = {one.remote: (name, one) for name, model in models.items() for one in model.generations}
+    renamed = {former: manifest.name for manifest in world.manifests for former in manifest.formerly}
+    recorded = {
+        generation.remote: (name, generation)
+        for name, model in world.lock.models.items()
+        for generation in model.generations
+    }
     marked: dict[str, list[RemoteModel]] = {}
-    for model in observation.models.values():
-        if model.mark and model.mark.scope == scope:
-            name, one = recorded.get(model.remote, ("", None))
-            own = name if one and one.is_same(model) else renamed.get(model.mark.name, model.mark.name)
-            marked.setdefault(own, []).append(model)
+    for live in world.observation.models.values():
+        if live.mark and live.mark.scope == world.scope:
+            name, generation = recorded.get(live.remote, ("", None))
+            known = generation is not None and generation.is_same(live)
+            owner = name if known else renamed.get(live.mark.name, live.mark.name)
+            marked.setdefault(owner, []).append(live)
     return marked
 
 
@@ -101,18 +87,21 @@ def find_duplicates(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGenera
     return tuple((one, kept[one.key]) for one in shown if one.state is State.CREATING and kept[one.key] is not one)
 
 
-def shared_remotes(manifests: Iterable[Manifest], scope: str, lock: Lock, observation: Observation) -> frozenset[str]:
-    """The ready models, superseded ones too, whose permissions are declared; those of others are not looked at."""
-    manifests = tuple(manifests)
-    marked = marked_models(scope, observation, lock, manifests)
+def shared_remotes(world: World) -> frozenset[str]:
+    """Return the ready models, superseded ones included, of manifests that declare permissions."""
+    marked = marked_models(world)
     return frozenset(
-        one.remote
-        for manifest in manifests
+        generation.remote
+        for manifest in world.manifests
         if manifest.access is not None
-        for one in resolve_generations(
-            manifest.name, scope, lock.models.get(manifest.name), observation, marked.get(manifest.name, ())
+        for generation in resolve_generations(
+            manifest.name,
+            world.scope,
+            world.lock.models.get(manifest.name),
+            world.observation,
+            marked.get(manifest.name, ()),
         )
-        if one.live and one.state is State.ACTIVE
+        if generation.live and generation.state is State.ACTIVE
     )
 
 

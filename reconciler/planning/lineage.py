@@ -9,7 +9,8 @@ from graphlib import TopologicalSorter
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.planning.generations import Observation, ResolvedGeneration, resolve_generations
+from reconciler.planning.generations import ResolvedGeneration, resolve_generations
+from reconciler.planning.world import Observation
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
 """Actions that say which generation a manifest is about to have; the others keep in order what is there."""

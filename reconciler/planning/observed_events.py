@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Manifest, RemoteModel, State
 from reconciler.planning.events import (
     Adopted,
@@ -19,7 +19,6 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.generations import (
     EXPECTED_STATES,
-    Observation,
     ResolvedGeneration,
     desired_content,
     is_suspicious,
@@ -27,22 +26,23 @@ from reconciler.planning.generations import (
     resolve_generations,
 )
 from reconciler.planning.training_time import total_steps
+from reconciler.planning.world import Observation, World
 
 _ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
 
 
-def observed_events(
-    lock: Lock, observation: Observation, scope: str, manifests: Mapping[str, Manifest], *, complete: bool
-) -> Iterator[Event]:
-    """The events since the lock was recorded; none where so much is gone that the observation is not believed.
+def observed_events(world: World) -> Iterator[Event]:
+    """Return the events since the lock was recorded; none if so many models are gone that live state is not trusted.
 
-    ``manifests`` are what is declared, by name, and ``complete`` says that this is everything: an intent that nobody
-    declares any more, and that does not show, is withdrawn.
+    The sources of the manifests must name their parent generations. An intended generation that no manifest asks for
+    and that does not exist is withdrawn.
     """
-    if is_suspicious(lock, observation):
+    scope, observation = world.scope, world.observation
+    if is_suspicious(world.lock, observation):
         return
-    marked = marked_models(scope, observation, lock, manifests.values())
-    for name, model in lock.models.items():
+    manifests = {manifest.name: manifest for manifest in world.manifests}
+    marked = marked_models(world)
+    for name, model in world.lock.models.items():
         known = resolve_generations(name, scope, model, observation, marked.get(name, ()))
         counting = {one.key: one for one in known}
         for one in model.generations:
@@ -51,7 +51,7 @@ def observed_events(
                 yield Adopted(name, model.manifest, _taken_up(one, found.live))
             elif one.state is not State.INTENDED:
                 yield from _changes(name, one, found, observation)
-            elif _is_moot(one, manifests.get(name), scope, complete=complete):
+            elif _is_moot(one, manifests.get(name), scope, complete=world.request.complete):
                 yield Withdrawn(name, one.key)
 
 

@@ -1,19 +1,17 @@
-"""From what is declared, observed and recorded to a plan; options and time are arguments."""
+"""Compare desired, live and recorded state, and return the plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Target
+from reconciler.domain.model import Manifest, RemoteModel
 from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, hold_over_limits, limit_notices
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
 from reconciler.planning.generations import (
-    Observation,
     find_duplicates,
     find_vanished,
     is_suspicious,
@@ -23,10 +21,11 @@ from reconciler.planning.generations import (
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.moved import apply_moved, declared_names, has_content, moved_actions
 from reconciler.planning.prune import PruneDecisions, plan_prune
+from reconciler.planning.world import Observation, World
 
 _NAMED = 3
-"""How many of the vanished models a message names."""
-_TELLING = frozenset(
+"""How many missing models a message names."""
+_TRAINING_HOLDS = frozenset(
     {
         Reason.SUSPENDED,
         Reason.ID_TAKEN,
@@ -38,158 +37,135 @@ _TELLING = frozenset(
         Reason.PARENT_SUSPENDED,
     }
 )
-"""Holds that say why a training that was asked for is not begun."""
+"""Holds that explain why a requested training does not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedManifest:
-    """One manifest as it stands, and what is to be done about it."""
+    """One manifest with its generations, and its actions."""
 
     context: ReconcileContext
     actions: tuple[Action, ...]
 
 
-def resolve_manifests(
-    desired: Sequence[Manifest],
-    observed: Observation,
-    lock: Lock,
-    target: Target,
-    request: Request,
-    capabilities: Capabilities,
-    now: datetime,
-) -> tuple[ResolvedManifest, ...]:
-    """What each manifest is, and what is to be done about it, before anything is weighed against anything else.
+def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
+    """Return each manifest with its generations and actions, before limits and deletions are considered.
 
-    Parents are decided about before what is tuned from them, as the key of a child follows from its parent's.
+    Parents come before their children, because the key of a child depends on its parent's.
     """
-    lock = apply_moved(lock, desired)
-    by_name = marked_models(target.scope, observed, lock, desired)
-    taken = {model.chosen_id: model for model in list_unmanaged(observed, lock, target.scope) if model.chosen_id}
+    world = replace(world, lock=apply_moved(world.lock, world.manifests))
+    observation, lock, scope = world.observation, world.lock, world.scope
+    by_name = marked_models(world)
+    taken = {model.chosen_id: model for model in list_unmanaged(world) if model.chosen_id}
     parents: dict[str, ParentGeneration] = {}
-    surveyed: list[ResolvedManifest] = []
-    for manifest in parents_first(desired):
-        marked = by_name.get(manifest.name, ())
-        parent = _parent(manifest.source.tuned_model, parents, target.scope, lock, observed)
+    resolved: list[ResolvedManifest] = []
+    for manifest in parents_first(world.manifests):
+        name, marked = manifest.name, by_name.get(manifest.name, ())
+        parent_name = manifest.source.tuned_model
+        parent = None
+        if parent_name:
+            parent = parents.get(parent_name) or recorded_parent(parent_name, scope, lock, observation)
+        locked = lock.models.get(name) or LockedModel(manifest.file)
         context = ReconcileContext(
             manifest=with_source(manifest, parent),
-            scope=target.scope,
-            locked=(locked := lock.models.get(manifest.name) or LockedModel(manifest.file)),
-            generations=resolve_generations(manifest.name, target.scope, locked, observed, marked),
+            scope=scope,
+            locked=locked,
+            generations=resolve_generations(name, scope, locked, observation, marked),
             duplicates=find_duplicates(marked),
             taken=taken,
-            untunable=observed.untunable,
-            request=request,
-            capabilities=capabilities,
-            now=now,
+            untunable=observation.untunable,
+            request=world.request,
+            capabilities=world.capabilities,
+            now=world.now,
             parent=parent,
-            permissions=observed.permissions,
-            unreadable=observed.unreadable,
+            permissions=observation.permissions,
+            unreadable=observation.unreadable,
         )
-        decided = decide(context)
-        parents[manifest.name] = resolve_parent(context.generations, locked.serving, manifest.name, decided)
-        surveyed.append(ResolvedManifest(context, decided))
-    return tuple(surveyed)
+        actions = decide(context)
+        parents[name] = resolve_parent(context.generations, locked.serving, name, actions)
+        resolved.append(ResolvedManifest(context, actions))
+    return tuple(resolved)
 
 
-def plan(
-    desired: Sequence[Manifest],
-    observed: Observation,
-    lock: Lock,
-    target: Target,
-    request: Request,
-    capabilities: Capabilities,
-    now: datetime,
-) -> Plan:
-    """The plan that brings the service to what is declared, as far as nothing holds it back."""
-    carrying, lock = tuple(moved_actions(lock, desired)), apply_moved(lock, desired)
-    surveyed = resolve_manifests(desired, observed, lock, target, request, capabilities, now)
-    actions = [action for one in surveyed for action in one.actions]
-    declared = declared_names(desired)
-    sources = {one.context.manifest.name: one.context.manifest.source for one in surveyed}
-    pruning = plan_prune([one.context.manifest for one in surveyed], observed, lock, target, request, capabilities, now)
-    everything = (*carrying, *actions, *(orphan_actions(lock, declared) if request.complete else ()))
-    everything = (*_lasting(everything, pruning), *pruning.actions)
-    if is_suspicious(lock, observed):
-        everything = _all_held(
-            everything, describe_suspicion(lock, observed), include_orphans=request.pruning is not None
-        )
-        pruning = PruneDecisions()
-    marked = marked_models(target.scope, observed, lock, desired)
+def plan(world: World) -> Plan:
+    """Return the plan that brings the live state to the desired state, with a hold for what cannot be done."""
+    carried = tuple(moved_actions(world.lock, world.manifests))
+    world = replace(world, lock=apply_moved(world.lock, world.manifests))
+    resolved = resolve_manifests(world)
+    manifests = tuple(manifest.context.manifest for manifest in resolved)
+    decided = [action for manifest in resolved for action in manifest.actions]
+    declared = declared_names(manifests)
+    deletions = plan_prune(replace(world, manifests=manifests))
+    actions = (*carried, *decided, *(orphan_actions(world.lock, declared) if world.request.complete else ()))
+    actions = (*_without_deleted(actions, deletions), *deletions.actions)
+    if is_suspicious(world.lock, world.observation):
+        message = describe_suspicion(world.lock, world.observation)
+        actions = _hold_all(actions, message, include_orphans=world.request.pruning is not None)
+        deletions = PruneDecisions()
+    claimed = declared | world.lock.models.keys()
     return Plan(
-        actions=tuple(sorted(hold_over_limits(everything, target.limits), key=Action.sort_key)),
+        actions=tuple(sorted(hold_over_limits(actions, world.target.limits), key=Action.sort_key)),
         notices=(
-            *limit_notices(lock, target),
-            *_standing(actions),
-            *_public(desired),
-            *_idle_requests(request, actions),
+            *limit_notices(world.lock, world.target),
+            *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
+            *_public_notices(manifests),
+            *_idle_request_notices(world.request, decided),
         ),
-        unmanaged=len(list_unmanaged(observed, lock, target.scope)),
-        candidates=sum(len(models) for name, models in marked.items() if name not in declared | lock.models.keys()),
-        sources=sources,
-        kept=pruning.kept,
+        unmanaged=len(list_unmanaged(world)),
+        candidates=sum(len(models) for name, models in marked_models(world).items() if name not in claimed),
+        sources={manifest.name: manifest.source for manifest in manifests},
+        kept=deletions.kept,
     )
 
 
-def _lasting(actions: Iterable[Action], pruning: PruneDecisions) -> Iterator[Action]:
-    """The actions but those that say nothing, or write in vain, because what they are about is deleted."""
-    orphaned = {action.name for action in pruning.actions if action.reason is Reason.ORPHANED_MODEL}
-    remotes = {action.remote for action in pruning.actions if action.prunes}
+def _without_deleted(actions: Iterable[Action], deletions: PruneDecisions) -> Iterator[Action]:
+    """Return the actions without notes on orphans, and updates of models, that are deleted anyway."""
+    orphaned = {action.name for action in deletions.actions if action.reason is Reason.ORPHANED_MODEL}
+    remotes = {action.remote for action in deletions.actions if action.prunes}
     for action in actions:
         is_orphan = action.reason is Reason.ORPHANED and action.name in orphaned
         if not is_orphan and not (action.kind is Kind.UPDATE and action.remote in remotes):
             yield action
 
 
-def _parent(
-    name: str, parents: Mapping[str, ParentGeneration], scope: str, lock: Lock, observed: Observation
-) -> ParentGeneration | None:
-    if not name:
-        return None
-    return parents.get(name) or recorded_parent(name, scope, lock, observed)
-
-
-def _standing(actions: Iterable[Action]) -> Iterator[str]:
-    """What is to be said of models about which nothing is to be done."""
-    yield from (action.message for action in actions if action.reason is Reason.IN_SYNC and action.message)
-
-
-def _public(desired: Iterable[Manifest]) -> Iterator[str]:
-    """Sentences about models that everyone may use."""
-    for manifest in desired:
+def _public_notices(manifests: Iterable[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
         if any(grant.grantee == EVERYONE for grant in manifest.access or ()):
             yield f"{manifest.name} is shared with everyone, as spec.access declares"
 
 
-def _idle_requests(request: Request, actions: Iterable[Action]) -> Iterator[str]:
-    """Sentences about requests for one more training that lead to none, where no hold says so already."""
-    answered = {(action.name, action.reason) for action in actions}
-    held = {action.name for action in actions if action.reason in _TELLING}
-    for names, option, reason, why in (
-        (request.retry, "--retry", Reason.RETRY_REQUESTED, "its training has not failed, or is running again already"),
+def _idle_request_notices(request: Request, actions: Iterable[Action]) -> Iterator[str]:
+    """Return a notice for each ``--retry`` and ``--replace`` that starts no training, unless a hold explains it."""
+    planned = {(action.name, action.reason) for action in actions}
+    held = {action.name for action in actions if action.reason in _TRAINING_HOLDS}
+    for names, option, reason, explanation in (
+        (request.retry, "--retry", Reason.RETRY_REQUESTED, "its training has not failed, or is already running again"),
         (
             request.replace,
             "--replace",
             Reason.REPLACE_REQUESTED,
-            "nothing is ready to be replaced, or its replacement is there already",
+            "no generation is ready to be replaced, or its replacement already exists",
         ),
     ):
-        idle = (name for name in sorted(names - held) if (name, reason) not in answered)
-        yield from (f"{option} {name} does nothing: {why}" for name in idle)
+        idle = (name for name in sorted(names - held) if (name, reason) not in planned)
+        yield from (f"{option} {name} has no effect: {explanation}" for name in idle)
 
 
-def list_unmanaged(observed: Observation, lock: Lock, scope: str) -> list[RemoteModel]:
-    """The models that are not ours: without the mark of our scope, and not what a lockfile entry was created as."""
-    recorded = {one.remote: one for model in lock.models.values() for one in model.generations}
+def list_unmanaged(world: World) -> list[RemoteModel]:
+    """Return the models without the mark of this scope that no record in the lockfile matches."""
+    recorded = {
+        generation.remote: generation for model in world.lock.models.values() for generation in model.generations
+    }
     return [
-        model
-        for model in observed.models.values()
-        if not (model.mark and model.mark.scope == scope)
-        and not (model.remote in recorded and recorded[model.remote].is_same(model))
+        live
+        for live in world.observation.models.values()
+        if not (live.mark and live.mark.scope == world.scope)
+        and not (live.remote in recorded and recorded[live.remote].is_same(live))
     ]
 
 
 def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
-    """What is recorded and no longer declared."""
+    """Return a no-op for each recorded model that no manifest declares."""
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
         if not has_content(locked):
@@ -200,13 +176,13 @@ def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
             kind=Kind.NOOP,
             reason=Reason.ORPHANED,
             key=locked.serving or "",
-            message="no manifest declares it any more; it is kept as it is",
+            message="no manifest declares it; it is kept",
         )
 
 
-def describe_suspicion(lock: Lock, observed: Observation) -> str:
-    """What is to be said where so much is gone that it is not believed, as :func:`is_suspicious` tells."""
-    gone = sorted(one.remote for _, one in find_vanished(lock, observed))
+def describe_suspicion(lock: Lock, observation: Observation) -> str:
+    """Return the error for an observation in which so many models are gone that it is not trusted."""
+    gone = sorted(generation.remote for _, generation in find_vanished(lock, observation))
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     return (
         f"{len(gone)} recorded models are gone at once ({named}), "
@@ -215,9 +191,9 @@ def describe_suspicion(lock: Lock, observed: Observation) -> str:
     )
 
 
-def _all_held(actions: tuple[Action, ...], message: str, *, include_orphans: bool) -> tuple[Action, ...]:
-    names = {action.name: action for action in actions if include_orphans or action.reason is not Reason.ORPHANED}
+def _hold_all(actions: tuple[Action, ...], message: str, *, include_orphans: bool) -> tuple[Action, ...]:
+    held = {action.name: action for action in actions if include_orphans or action.reason is not Reason.ORPHANED}
     return tuple(
         Action(name=name, file=action.file, kind=Kind.HOLD, reason=Reason.LISTING_SUSPICIOUS, message=message)
-        for name, action in names.items()
+        for name, action in held.items()
     )

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
-from reconciler.domain.model import CANCELLED_CODE, Capabilities, Failure, Manifest, Source, State, Target
-from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, Request
+from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
+from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason
 from reconciler.planning.generations import (
-    Observation,
     ResolvedGeneration,
     resolve_generations,
     resolve_recorded,
@@ -22,6 +20,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import Ancestry
 from reconciler.planning.retention import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
+from reconciler.planning.world import World
 
 NO_MANIFEST: Final = "(no manifest)"
 """Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""
@@ -38,30 +37,20 @@ class PruneDecisions:
     kept: tuple[KeptGeneration, ...] = ()
 
 
-def plan_prune(
-    desired: Iterable[Manifest],
-    observed: Observation,
-    lock: Lock,
-    target: Target,
-    request: Request,
-    capabilities: Capabilities,
-    now: datetime,
-) -> PruneDecisions:
+def plan_prune(world: World) -> PruneDecisions:
     """Return the deletions that the request allows, and the generations that are kept.
 
-    The sources of the ``desired`` manifests name the chosen parent generations. The caller must refuse suspicious
-    observations.
+    The sources of the manifests name the chosen parent generations. The caller must refuse suspicious observations.
     """
-    if request.pruning is None:
+    if world.request.pruning is None:
         return PruneDecisions()
-    manifests = tuple(desired)
-    context = _context(manifests, observed, lock, target, request, capabilities, now, request.pruning)
+    context = _context(world, world.request.pruning)
     existing = _ranked(context, [*_recorded(context), *_unrecorded(context)])
     kept = {live.remote: reason for live in existing if (reason := "; ".join(reasons_to_keep(context, live)))}
-    kept |= _kept_ancestors(context, existing, kept, manifests)
+    kept |= _kept_ancestors(context, existing, kept, world.manifests)
     deleted = [live for live in existing if live.remote not in kept]
     return PruneDecisions(
-        actions=_limited(_deletions(context, deleted), deleted, _managed(context, existing), target),
+        actions=_limited(_deletions(context, deleted), deleted, _managed(context, existing), world.target),
         kept=tuple(
             KeptGeneration(live.name, live.key, live.remote, kept[live.remote])
             for live in sorted(existing, key=lambda live: (live.name, live.key, live.remote))
@@ -95,27 +84,19 @@ def without_deletions(plan: Plan, remaining: Plan) -> Plan:
     return replace(plan, actions=actions, notices=(*plan.notices, *remaining.notices, *notices), kept=())
 
 
-def _context(
-    manifests: Sequence[Manifest],
-    observed: Observation,
-    lock: Lock,
-    target: Target,
-    request: Request,
-    capabilities: Capabilities,
-    now: datetime,
-    pruning: Pruning,
-) -> PruneContext:
-    same_provider = [other for other in pruning.others if not other.target or other.target.provider == target.provider]
+def _context(world: World, pruning: Pruning) -> PruneContext:
+    provider = world.target.provider
+    same_provider = [other for other in pruning.others if not other.target or other.target.provider == provider]
     return PruneContext(
-        manifests={name: manifest for manifest in manifests for name in manifest.names}
-        | {manifest.name: manifest for manifest in manifests},
-        observed=observed,
-        lock=lock,
-        target=target,
+        manifests={name: manifest for manifest in world.manifests for name in manifest.names}
+        | {manifest.name: manifest for manifest in world.manifests},
+        observed=world.observation,
+        lock=world.lock,
+        target=world.target,
         pruning=replace(pruning, others=tuple(same_provider)),
-        complete=request.complete,
-        capabilities=capabilities,
-        now=now,
+        complete=world.request.complete,
+        capabilities=world.capabilities,
+        now=world.now,
         relied_on_elsewhere=dict(pair for other in same_provider for pair in _relied_on(other)),
         recorded_elsewhere=frozenset().union(*map(_recorded_remotes, same_provider)),
     )

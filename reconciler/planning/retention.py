@@ -10,7 +10,8 @@ from typing import Final
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Source, State, Target
 from reconciler.domain.plan import Pruning
-from reconciler.planning.generations import Observation, ResolvedGeneration
+from reconciler.planning.generations import ResolvedGeneration
+from reconciler.planning.world import Observation
 
 
 @dataclass(frozen=True, slots=True)

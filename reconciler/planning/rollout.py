@@ -11,13 +11,13 @@ from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Manifest, State
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.generations import (
-    Observation,
     ResolvedGeneration,
     choose_generation,
     resolve_generations,
     satisfies,
 )
 from reconciler.planning.lineage import recorded_parent, with_source
+from reconciler.planning.world import Observation
 
 _OFFLINE = Observation()
 _ANEW: Final = "change the manifest and run reconcile apply"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Final
 
 from reconciler.domain.lock import Lock, LockedGeneration, record_target
-from reconciler.domain.model import Manifest, Source, State, Target
+from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.text import join_names
 from reconciler.planning.events import (
     Adopted,
@@ -23,7 +24,6 @@ from reconciler.planning.events import (
     update_observed,
 )
 from reconciler.planning.generations import (
-    Observation,
     ResolvedGeneration,
     find_live_model,
     marked_models,
@@ -32,6 +32,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
+from reconciler.planning.world import World
 from reconciler.state.generation_record import adopted_generation, outdated_generation
 
 _END_EVENTS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
@@ -43,62 +44,51 @@ _MOST_NAMES: Final = 3
 """How many names a notice lists."""
 
 
-def refresh_events(
-    lock: Lock, observation: Observation, manifests: Iterable[Manifest], target: Target, *, complete: bool
-) -> tuple[Event, ...]:
+def refresh_events(world: World) -> tuple[Event, ...]:
     """Return the events that bring a lock in line with manifests and live state; none promotes a generation.
 
     The manifests must name their parent generations. A manifest without a record gets every generation with its mark.
-    One with a record gets only the generations that match it: others can belong to another branch. ``complete`` means
-    that all manifests of the root were read.
+    One with a record gets only the generations that match it: others can belong to another branch.
     """
-    by_name = {manifest.name: manifest for manifest in manifests}
     events: tuple[Event, ...] = ()
-    steps: tuple[Callable[[Lock], Iterator[Event]], ...] = (
-        lambda current: _manifest_events(current, by_name, target),
-        lambda current: observed_events(current, observation, target.scope, by_name, complete=complete),
-        lambda current: _completed_records(current, observation, target.scope),
-        lambda current: _adoptions(current, observation, by_name, target.scope),
-    )
-    for step in steps:
-        events += tuple(step(reduce(record, events, lock)))
+    for step in (_manifest_events, observed_events, _completed_records, _adoptions):
+        events += tuple(step(replace(world, lock=reduce(record, events, world.lock))))
     return events
 
 
-def _manifest_events(lock: Lock, manifests: Mapping[str, Manifest], target: Target) -> Iterator[Event]:
+def _manifest_events(world: World) -> Iterator[Event]:
     """Yield events for the target, renames and declarations; changed limits are left for the next plan to report."""
-    if lock.target is None:
-        yield Targeted(record_target(target))
-    for event in find_moved(lock, manifests.values()):
+    if world.lock.target is None:
+        yield Targeted(record_target(world.target))
+    for event in find_moved(world.lock, world.manifests):
         yield event
-        if isinstance(event, Renamed) and not target.publish:
+        if isinstance(event, Renamed) and not world.target.publish:
             yield Published(event.former, None)  # no pointer has the old name
-    yield from map(_declaration, manifests.values())
+    yield from map(_declaration, world.manifests)
 
 
 def _declaration(manifest: Manifest) -> Declared:
     return Declared(manifest.name, manifest.file, manifest.lifecycle.protect)
 
 
-def _completed_records(lock: Lock, observation: Observation, scope: str) -> Iterator[Event]:
+def _completed_records(world: World) -> Iterator[Event]:
     """Yield events for trainings that ended as recorded, but whose record lacks details that the service returns."""
-    for name, model in lock.models.items():
+    for name, model in world.lock.models.items():
         for generation in model.generations:
-            live = find_live_model(generation, scope, name, observation)
+            live = find_live_model(generation, world.scope, name, world.observation)
             if live is None or live.state is not generation.state or live.state not in _END_EVENTS:
                 continue
             if update_observed(generation, live) != generation:
                 yield _END_EVENTS[live.state](name, generation.key, live)
 
 
-def _adoptions(lock: Lock, observation: Observation, manifests: Mapping[str, Manifest], scope: str) -> Iterator[Event]:
-    unrecorded = tuple(_unrecorded(lock, observation, manifests.values(), scope))
-    parents = _sources_by_remote(lock, unrecorded)
-    for name, known in unrecorded:
-        manifest = manifests[name]
+def _adoptions(world: World) -> Iterator[Event]:
+    unrecorded = tuple(_unrecorded(world))
+    parents = _sources_by_remote(world.lock, unrecorded)
+    for manifest, known in unrecorded:
         generation = _adopted(known, manifest, parents)
-        if generation and (satisfies(known, manifest) or _has_no_record(lock, name)):
-            yield Adopted(name, manifest.file, generation)
+        if generation and (satisfies(known, manifest) or _has_no_record(world.lock, manifest.name)):
+            yield Adopted(manifest.name, manifest.file, generation)
             yield _declaration(manifest)
 
 
@@ -106,16 +96,14 @@ def _has_no_record(lock: Lock, name: str) -> bool:
     return name not in lock.models or not lock.models[name].generations
 
 
-def _unrecorded(
-    lock: Lock, observation: Observation, manifests: Collection[Manifest], scope: str
-) -> Iterator[tuple[str, ResolvedGeneration]]:
+def _unrecorded(world: World) -> Iterator[tuple[Manifest, ResolvedGeneration]]:
     """Yield the live generations with the mark of a manifest that the lock does not have."""
-    marked = marked_models(scope, observation, lock, manifests)
-    for manifest in manifests:
-        name = manifest.name
-        for known in resolve_generations(name, scope, lock.models.get(name), observation, marked.get(name, ())):
+    marked = marked_models(world)
+    for manifest in world.manifests:
+        name, locked = manifest.name, world.lock.models.get(manifest.name)
+        for known in resolve_generations(name, world.scope, locked, world.observation, marked.get(name, ())):
             if known.locked is None:
-                yield name, known
+                yield manifest, known
 
 
 def _adopted(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str, Source]) -> LockedGeneration | None:
@@ -128,12 +116,12 @@ def _adopted(known: ResolvedGeneration, manifest: Manifest, parents: Mapping[str
     return outdated_generation(known.mark, source, known.live) if source else None
 
 
-def _sources_by_remote(lock: Lock, unrecorded: Iterable[tuple[str, ResolvedGeneration]]) -> dict[str, Source]:
+def _sources_by_remote(lock: Lock, unrecorded: Iterable[tuple[Manifest, ResolvedGeneration]]) -> dict[str, Source]:
     """Return the source that a child of each remote model has."""
     generations = [
         *(
-            (name, known.key, known.remote, known.live.resources.model if known.live else "")
-            for name, known in unrecorded
+            (manifest.name, known.key, known.remote, known.live.resources.model if known.live else "")
+            for manifest, known in unrecorded
         ),
         *(
             (name, generation.key, generation.remote, generation.resources.model)
@@ -146,11 +134,12 @@ def _sources_by_remote(lock: Lock, unrecorded: Iterable[tuple[str, ResolvedGener
     }
 
 
-def refresh_notices(
-    before: Lock, after: Lock, observation: Observation, manifests: Iterable[Manifest], scope: str
-) -> Iterator[str]:
-    """Yield notices about records that a refresh could not rebuild, models that it skipped, and lost models."""
-    manifests = tuple(manifests)
+def refresh_notices(before: Lock, world: World) -> Iterator[str]:
+    """Yield notices about records that a refresh could not rebuild, models that it skipped, and lost models.
+
+    ``before`` is the lock before the refresh; the world has the one after it.
+    """
+    after = world.lock
     rebuilt = [name for name in after.models if _has_no_record(before, name) and after.models[name].generations]
     if rebuilt:
         yield (
@@ -173,11 +162,11 @@ def refresh_notices(
                 f"{serving.key}, the serving generation of {name}, was not found at the service; run reconcile apply "
                 "to fix this"
             )
-    skipped = [known.key for _, known in _unrecorded(after, observation, manifests, scope)]
+    skipped = [known.key for _, known in _unrecorded(world)]
     if skipped:
         yield f"{_names(skipped)}: has the mark of this scope, but is not recorded: it can belong to another branch"
-    declared = {name for manifest in manifests for name in manifest.names} | after.models.keys()
-    unknown = [name for name in marked_models(scope, observation, after, manifests) if name not in declared]
+    declared = {name for manifest in world.manifests for name in manifest.names} | after.models.keys()
+    unknown = [name for name in marked_models(world) if name not in declared]
     if unknown:
         yield f"{_names(unknown)}: models with the mark of this scope, but neither a manifest nor a record"
 

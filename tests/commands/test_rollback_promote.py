@@ -143,9 +143,7 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World)
     (reconcile.specs / "adder.yaml").unlink()
     rolled = reconcile("rollback", "adder", *WHY)
     assert (rolled.status, serving(reconcile)) == (0, first), rolled.err
-    assert rolled.out.endswith(
-        "  next apply  leaves it as it is: no manifest declares it any more; it is kept as it is\n"
-    )
+    assert rolled.out.endswith("  next apply  leaves it as it is: no manifest declares it; it is kept\n")
     assert (reconcile("promote", "adder").status, serving(reconcile)) == (0, second)
 
 

@@ -130,7 +130,7 @@ def test_a_retry_of_what_only_fails_during_the_run_is_not_answered_in_it(world: 
     world.run(broken, wait=False)
     ran = world.run(broken, request=Request(retry=frozenset({"numbers"})))
     assert ran.approved.notices == (
-        "--retry numbers does nothing: its training has not failed, or is running again already",
+        "--retry numbers has no effect: its training has not failed, or is already running again",
     )
     assert ran.happened == ["Failed"]
     assert [action.reason for action in ran.outcome.plan.actions] == [Reason.FAILED]

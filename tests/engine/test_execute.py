@@ -17,7 +17,7 @@ from reconciler.domain.plan import Kind, Plan, Reason, Request
 from reconciler.domain.ports import Provider
 from reconciler.engine.apply import Options
 from reconciler.engine.execute import Executor, publish_nothing
-from reconciler.planning.generations import Observation
+from reconciler.planning.world import Observation
 from support.engine_world import CREATE, LIST, Same, World, answering, manifest, tuning
 from support.provider_service import error
 

@@ -13,7 +13,7 @@ from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
 from reconciler.domain.ports import Provider
 from reconciler.engine.observe import bounded, observe
-from reconciler.planning.generations import Observation
+from reconciler.planning.world import Observation
 from support.core_strategies import generation
 from support.engine_world import LIST, World, manifest, tuning
 

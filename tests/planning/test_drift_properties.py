@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from hypothesis import given
@@ -14,8 +13,7 @@ from reconciler.domain.lock import Lock
 from reconciler.domain.model import Limits
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.drift import drift
-from reconciler.planning.generations import Observation
-from support.core_cases import CAPABILITIES, START, WITHOUT_IDS
+from reconciler.planning.world import Observation
 from support.core_worlds import World, worlds, worlds_without_ids
 
 ALL_WORLDS = worlds() | worlds_without_ids()
@@ -24,9 +22,7 @@ STANDING = frozenset({DriftClass.REPLACED, DriftClass.DEGRADED, DriftClass.MISSI
 
 
 def found(world: World) -> tuple[Finding, ...]:
-    able = CAPABILITIES if world.ids else WITHOUT_IDS
-    now, complete = START + timedelta(hours=1), world.request.complete
-    return drift(world.manifests, world.observation, world.lock, world.target, able, now, complete=complete)
+    return drift(world.inputs())
 
 
 def unasked(world: World) -> World:

@@ -24,8 +24,9 @@ from reconciler.planning.events import (
     Started,
     record,
 )
-from reconciler.planning.generations import Observation, resolve_recorded, satisfies
+from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.moved import apply_moved, declared_names, find_moved, moved_actions
+from reconciler.planning.world import Observation
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds

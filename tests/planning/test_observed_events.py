@@ -8,7 +8,8 @@ from functools import reduce
 import pytest
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.domain.model import Manifest, RemoteModel, State
+from reconciler.domain.model import Manifest, RemoteModel, State, Target
+from reconciler.domain.plan import Request
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -20,9 +21,9 @@ from reconciler.planning.events import (
     Withdrawn,
     record,
 )
-from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
-from support.core_cases import SCOPE, Made, intended, job, live, manifest, recorded
+from reconciler.planning.world import Observation, World
+from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, job, live, manifest, recorded
 
 ONE, OTHER = Made(), Made(data="B")
 WANTED = {"numbers": manifest(ONE)}
@@ -40,7 +41,8 @@ def told(
     complete: bool = True,
 ) -> list[Event]:
     seen = Observation({model.remote: model for model in shown}, gone)
-    return list(observed_events(lock, seen, SCOPE, manifests, complete=complete))
+    target, request = Target("default", "reconcile.yaml", "embedded", SCOPE), Request(complete=complete)
+    return list(observed_events(World(tuple(manifests.values()), lock, target, CAPABILITIES, START, seen, request)))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Limits, Target
-from reconciler.domain.plan import Action, Kind, Reason, Request
-from reconciler.planning.generations import Observation
+from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.planner import plan
+from reconciler.planning.world import Observation, World
 from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, remotes, says
 
 CASES = cases()
@@ -39,9 +39,10 @@ def test_five_thousand_manifests_against_five_thousand_models_are_planned_in_sec
     models = {model.remote: model for model in (live(made, marked=marked, created=1) for made in every)}
     lock = Lock(models={made.name: LockedModel("m.yaml", made.key, generations=(recorded(made),)) for made in every})
     target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(max_creates=5000))
-    manifests = [manifest(made) for made in every]
+    manifests = tuple(manifest(made) for made in every)
+    world = World(manifests, lock, target, CAPABILITIES, START, Observation(models))
     began = time.perf_counter()
-    made = plan(manifests, Observation(models), lock, target, Request(), CAPABILITIES, START)
+    made = plan(world)
     assert time.perf_counter() - began < 5  # about one on an idle machine
     assert {action.reason for action in made.actions} == {Reason.IN_SYNC if marked else Reason.ID_TAKEN}
     assert len(made.actions) == 5000

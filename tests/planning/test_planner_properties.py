@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Limits
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, Request
-from reconciler.planning.generations import Observation
+from reconciler.planning.world import Observation
 from support.core_worlds import World, worlds, worlds_without_ids
 
 ROUNDS = 6

@@ -21,8 +21,8 @@ from reconciler.domain.model import (
     State,
 )
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
-from reconciler.planning.generations import Observation
 from reconciler.planning.prune import deletions_only
+from reconciler.planning.world import Observation
 from support.core_cases import SCOPE, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 

@@ -11,11 +11,13 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_t
 from reconciler.domain.model import Dataset, Manifest, RemoteModel, Snapshot, Source, State, Target
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.events import record
-from reconciler.planning.generations import Observation, is_suspicious
+from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import resolve_manifests
+from reconciler.planning.world import Observation
+from reconciler.planning.world import World as PlanInputs
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.refresh import refresh_events, refresh_notices
-from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, live, manifest, recorded
+from support.core_cases import SCOPE, Made, intended, live, manifest, recorded
 from support.core_worlds import World, worlds
 
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
@@ -26,16 +28,16 @@ SKIPPED = f"{OTHER.key}: has the mark of this scope, but is not recorded: it can
 
 
 def resolved(world: World) -> tuple[Manifest, ...]:
-    now = START.replace(hour=1)
-    manifests = resolve_manifests(
-        world.manifests, world.observation, world.lock, TARGET, world.request, CAPABILITIES, now
-    )
-    return tuple(resolved.context.manifest for resolved in manifests)
+    return tuple(resolved.context.manifest for resolved in resolve_manifests(world.inputs()))
+
+
+def inputs(world: World) -> PlanInputs:
+    """Return the world with the parent generations that a plan would choose."""
+    return replace(world.inputs(), manifests=resolved(world))
 
 
 def after(world: World) -> Lock:
-    events = refresh_events(world.lock, world.observation, resolved(world), TARGET, complete=world.request.complete)
-    return reduce(record, events, world.lock)
+    return reduce(record, refresh_events(inputs(world)), world.lock)
 
 
 @given(worlds())
@@ -96,7 +98,7 @@ def rebuilt(lock: Lock, *shown: RemoteModel, wanted: tuple[Made, ...] = (ONE,)) 
     seen = Observation({model.remote: model for model in shown})
     world = World(tuple(map(manifest, wanted)), seen, lock, Request())
     refreshed = after(world)
-    return refreshed, list(refresh_notices(lock, refreshed, seen, resolved(world), SCOPE))
+    return refreshed, list(refresh_notices(lock, replace(inputs(world), lock=refreshed)))
 
 
 def block(*generations: LockedGeneration, serving: str | None = None) -> Lock:

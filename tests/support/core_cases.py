@@ -51,8 +51,8 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Request
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.generations import Observation
 from reconciler.planning.planner import plan
+from reconciler.planning.world import Observation, World
 from reconciler.providers.generativelanguage.wire import read_page
 
 CASES = Path(__file__).parent.parent / "planning" / "cases"
@@ -305,15 +305,22 @@ class Case:
 
     def planned(self) -> Plan:
         request = {name: frozenset(names) for name, names in (self.request or {}).items() if name != "complete"}
-        return plan(
-            tuple(manifest(**self._resolved(one)) for one in self.manifests),
-            self._observation(),
-            self._lock(),
-            Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(**(self.limits or {}))),
-            Request(complete=(self.request or {}).get("complete", True), **request),
-            CAPABILITIES if self.ids else WITHOUT_IDS,
-            START + timedelta(minutes=self.now),
+        return plan(replace(self.world(), request=Request(complete=self._complete(), **request)))
+
+    def world(self) -> World:
+        """Return what is declared, live and recorded, without a request for training."""
+        return World(
+            manifests=tuple(manifest(**self._resolved(one)) for one in self.manifests),
+            lock=self._lock(),
+            target=Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(**(self.limits or {}))),
+            capabilities=CAPABILITIES if self.ids else WITHOUT_IDS,
+            now=START + timedelta(minutes=self.now),
+            observation=self._observation(),
+            request=Request(complete=self._complete()),
         )
+
+    def _complete(self) -> bool:
+        return bool((self.request or {}).get("complete", True))
 
     def expected(self) -> list[Action]:
         """The actions, with what a case need not say left out."""

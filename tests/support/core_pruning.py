@@ -14,8 +14,8 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTa
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
 from reconciler.domain.plan import Action, Plan, Pruning, Request
 from reconciler.planning.events import Deleted, record
-from reconciler.planning.generations import Observation
 from reconciler.planning.planner import plan
+from reconciler.planning.world import Observation, World
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
 from support.core_worlds import CHILD, NAMES, OURS
 
@@ -41,7 +41,7 @@ class PruningWorld:
     def plan(self) -> Plan:
         target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=self.limits)
         able, now = CAPABILITIES if self.ids else WITHOUT_IDS, START + timedelta(hours=1)
-        return plan(self.manifests, self.observation, self.lock, target, self.request, able, now)
+        return plan(World(self.manifests, self.lock, target, able, now, self.observation, self.request))
 
     def deletions(self) -> list[Action]:
         return [one for one in self.plan().actions if one.prunes]

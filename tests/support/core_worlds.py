@@ -26,9 +26,10 @@ from reconciler.planning.events import (
     record,
     update_observed,
 )
-from reconciler.planning.generations import Observation
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
+from reconciler.planning.world import Observation
+from reconciler.planning.world import World as PlanInputs
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,
@@ -74,10 +75,20 @@ class World:
     def target(self) -> Target:
         return Target("default", "reconcile.yaml", "embedded", SCOPE, limits=self.limits)
 
+    def inputs(self) -> PlanInputs:
+        """Return the world as the planner takes it, one hour after START."""
+        return PlanInputs(
+            self.manifests,
+            self.lock,
+            self.target,
+            CAPABILITIES if self.ids else WITHOUT_IDS,
+            START + timedelta(hours=1),
+            self.observation,
+            self.request,
+        )
+
     def plan(self) -> Plan:
-        now = START + timedelta(hours=1)
-        able = CAPABILITIES if self.ids else WITHOUT_IDS
-        return plan(self.manifests, self.observation, self.lock, self.target, self.request, able, now)
+        return plan(self.inputs())
 
     def ours(self, remote: str) -> bool:
         """Whether a model bears our mark, or is what was recorded (or not shown); told without the planner's code."""
@@ -96,9 +107,7 @@ class World:
 
     def refreshed(self) -> World:
         """The lock with what the observation says of the recorded generations."""
-        declared = {one.name: one for one in self.manifests}
-        events = observed_events(self.lock, self.observation, SCOPE, declared, complete=self.request.complete)
-        return replace(self, lock=reduce(record, events, self.lock))
+        return replace(self, lock=reduce(record, observed_events(self.inputs()), self.lock))
 
     def carried_out(self, made: Plan) -> World:
         """The world after a plan: what is created is ready at once; a request for more training is answered once."""

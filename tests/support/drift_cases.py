@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import yaml
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.model import Target
 from reconciler.planning.drift import drift
-from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Case, at, digest_of, job, manifest
+from support.core_cases import SCOPE, Case, at, digest_of, job
 
 CASES = Path(__file__).parent.parent / "planning" / "drift_cases"
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
@@ -41,18 +40,9 @@ class DriftCase(Case):
     unreadable: Mapping[str, str] | None = None
 
     def findings(self) -> tuple[Finding, ...]:
-        seen = self._observation()
+        world = self.world()
         unreadable = {self.made[alias].remote: why for alias, why in (self.unreadable or {}).items()}
-        return drift(
-            tuple(manifest(**self._resolved(one)) for one in self.manifests),
-            replace(seen, unreadable=unreadable),
-            self._lock(),
-            TARGET,
-            CAPABILITIES if self.ids else WITHOUT_IDS,
-            START + timedelta(minutes=self.now),
-            complete=(self.request or {}).get("complete", True),
-            where=self.where,
-        )
+        return drift(replace(world, observation=replace(world.observation, unreadable=unreadable)), where=self.where)
 
     def expected(self) -> list[dict[str, Any]]:  # type: ignore[override]  # what is found stands in the plan's place
         """The findings, with what a case need not say filled in."""

@@ -125,12 +125,12 @@ def test_what_comes_next_is_told_in_words() -> None:
         IN_SYNC,
         name="number-generator",
         reason=Reason.ORPHANED,
-        message="no manifest declares it any more; it is kept as it is",
+        message="no manifest declares it; it is kept",
     )
     assert told(CREATE) == f"trains {KEY}"
     assert told(replace(CREATE, kind=Kind.WAIT)) == f"waits for {KEY}, which is training"
     assert told(replace(CREATE, kind=Kind.PROMOTE, message="m")) == f"lets {KEY} serve: m"
-    assert told(orphan) == "leaves it as it is: no manifest declares it any more; it is kept as it is"
+    assert told(orphan) == "leaves it as it is: no manifest declares it; it is kept"
     assert told(replace(HELD, key="", message="")) == "holds it (RolledBack)"
     assert told(replace(CREATE, name="child", kind=Kind.PROMOTE, message="")) == f"child: lets {KEY} serve"
 

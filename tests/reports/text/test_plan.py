@@ -146,13 +146,13 @@ def test_nothing_to_do() -> None:
 
 
 def test_an_orphan_is_named_and_holds_up_nothing() -> None:
-    message = "no manifest declares it any more; it is kept as it is"
+    message = "no manifest declares it; it is kept"
     orphan = Action("old", "old.yaml", Kind.NOOP, Reason.ORPHANED, message=message)
     assert drawn(orphan, IN_SYNC) == HEAD + lines(
         """
         specs/old.yaml
           = old                  kept: Orphaned
-              why                no manifest declares it any more; it is kept as it is
+              why                no manifest declares it; it is kept
         Everything is in sync: 1 model.
         """
     )
