@@ -242,7 +242,7 @@ def test_locked_and_retry_contradict_each_other(reconcile: Cli) -> None:
     answer = reconcile("apply", "--locked", "--retry", "adder")
 
     assert answer.status == 64
-    assert "--locked forbids training" in answer.err
+    assert "--locked excludes --retry and --replace" in answer.err
 
 
 def test_suspended_is_held_without_failing(reconcile: Cli) -> None:

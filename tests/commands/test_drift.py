@@ -406,7 +406,7 @@ def test_what_is_no_longer_declared_is_orphaned(reconcile: Cli, world: World, ta
     part, _ = drift(reconcile, target, "specs/adder.yaml", status=0)
     assert [one["class"] for one in part["findings"]] == ["InSync"]
     (notice,) = part["notices"]
-    assert notice.startswith("only a part of the manifests was read, so nobody can tell what is Orphaned")
+    assert notice.startswith("only some of the manifests were read, so orphans and candidates are not reported")
 
 
 @EVERY

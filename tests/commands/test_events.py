@@ -15,7 +15,7 @@ from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to, schema
 
 CHECKS = '  sampling: {temperature: 0}\n  checks: [{name: small, prompt: "7", expect: {equals: "8"}}]\n'
-WRITABLE = "name a file in a folder that is there and writable"
+WRITABLE = "name a file in an existing, writable directory"
 WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
 
 
@@ -133,7 +133,7 @@ def test_an_interrupted_run_says_so(reconcile: Cli, log: Path) -> None:
         ),
         (
             "specs",
-            "--events specs cannot be written: Is a directory; name a file in a folder that is there and writable",
+            "--events specs cannot be written: Is a directory; name a file in an existing, writable directory",
         ),
         (
             "specs/adder.yaml",

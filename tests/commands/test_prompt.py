@@ -162,7 +162,7 @@ def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> No
     ("arguments", "said"),
     [
         (("--temperature", "2.1"), "2.1 is not in the range 0<=x<=2"),
-        (("--temperature", "nan"), "is no number"),
+        (("--temperature", "nan"), "is not a number"),
         (("--top-p", "-0.1"), "-0.1 is not in the range 0<=x<=1"),
         (("--top-k", "0"), "0 is not in the range 1<=x<=2147483647"),
         (("--candidates", "101"), "101 is not in the range 1<=x<=100"),

@@ -163,14 +163,14 @@ def test_lifting_a_protection_is_recorded_also_where_nothing_is_to_be_deleted(re
     [
         ("ader", "not found in specs/reconcile.lock.json; did you mean adder?"),
         ("nothing", "not found in specs/reconcile.lock.json; run reconcile status to list the recorded models"),
-        ("adder", "does not record it as protected; remove the option"),
+        ("adder", "specs/reconcile.lock.json does not record it as protected; remove the option"),
     ],
 )
 def test_only_what_is_protected_can_be_unprotected(reconcile: Cli, name: str, message: str) -> None:
     trained(reconcile, 1)
     refused = reconcile("prune", "--unprotect", name, "--yes")
     assert refused.status == 64
-    assert refused.err == f"Error: --unprotect {name}: specs/reconcile.lock.json {message}\n"
+    assert refused.err == f"Error: --unprotect {name}: {message}\n"
 
 
 def test_unprotecting_needs_the_whole_root(reconcile: Cli) -> None:

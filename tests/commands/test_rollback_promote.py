@@ -314,7 +314,7 @@ def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
     reconcile.manifest("other", base=BASE)
     assert reconcile("apply", "--yes", "--only", "adder").status == 0
     for command in (["rollback", *WHY], ["promote"]):
-        assert "nothing serves other: it was never applied; run reconcile apply first" in refused(
+        assert "other has no serving generation: it was never applied; run reconcile apply" in refused(
             reconcile, *command, "other"
         )
         assert "has this name; did you mean adder?" in refused(reconcile, *command, "ader")
@@ -329,7 +329,7 @@ def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
     [
         ("", "the reason is blank; state it for readers of the lockfile."),
         ("  ", "the reason is blank; state it for readers of the lockfile."),
-        ("x" * 501, "it has 501 characters; use at most 500."),
+        ("x" * 501, "the reason has 501 characters; use at most 500."),
         ("one\ntwo", "the reason has line breaks or control characters; write it on one line."),
         ("one\u2028two", "the reason has line breaks or control characters"),
         ("\x1b[31mred", "the reason has line breaks or control characters"),

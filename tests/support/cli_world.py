@@ -34,7 +34,7 @@ spec:
 
 @dataclass
 class Clock:
-    """A clock that starts at a fixed moment; its sleeper moves it, and tells ``on_move``."""
+    """A clock that starts at a fixed moment; its sleeper moves it and calls ``on_move``."""
 
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
     slept: list[float] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: its exit status and both streams."""
+    """The exit status and both output streams of a command."""
 
     status: int
     out: str
