@@ -1,6 +1,6 @@
-"""What a simulated model says: the outputs of the examples whose inputs are most like the prompt.
+"""Answers of a simulated model: the outputs of the examples whose inputs are most similar to the prompt.
 
-A word is a token here.
+A word counts as a token.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from reconciler.emulator.errors import JsonObject
 BLOCKED_PROMPT = "simulate-blocked-prompt"
 BLOCKED_ANSWER = "simulate-blocked-answer"
 NO_ANSWER = "simulate-no-answer"
-"""Whoever puts one of these three into a prompt gets what a real service gives when it withholds its answers."""
+"""A prompt that contains one of these three gets the response of a service that withholds its answers."""
 
 _COMPARED_CHARACTERS = 1000
-_EXACT = 2.0  # an equal input is as far above the most similar one as that is above one that has nothing in common
-_SHARPNESS = 10.0  # how much likelier an answer gets with likeness, at temperature 1
-_UNTRAINED = "(simulated answer: this model came without training examples)"
+_EXACT = 2.0  # an equal input ranks as far above the most similar one as that ranks above an unrelated one
+_SHARPNESS = 10.0  # how strongly similarity raises the probability of an answer, at temperature 1
+_UNTRAINED = "(simulated answer: this model has no training examples)"
 
 Finish = Literal["STOP", "MAX_TOKENS", "SAFETY", "OTHER"]
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How answers are picked, and where they end: after ``max_tokens``, or before the first of the ``stops``.
+    """How answers are selected, and where they end: after ``max_tokens``, or before the first of the ``stops``.
 
-    With a ``seed`` the same request is answered alike.
+    With a ``seed``, equal requests get equal answers.
     """
 
     temperature: float
@@ -46,7 +46,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedAnswer:
-    """One answer and why it ended; the text of one that was withheld is ``None``."""
+    """One answer and the reason why it ended; a withheld answer has the text ``None``."""
 
     text: str | None
     finish: Finish
@@ -54,7 +54,7 @@ class GeneratedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedReply:
-    """All answers to a prompt: as many as were wanted, or none where the prompt was blocked."""
+    """All answers to a prompt: the requested number, or none if the prompt was blocked."""
 
     candidates: tuple[GeneratedAnswer, ...]
 
@@ -65,7 +65,7 @@ class GeneratedReply:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What was said, without what was withheld."""
+        """The texts of the answers that were not withheld."""
         return tuple(candidate.text for candidate in self.candidates if candidate.text is not None)
 
 
@@ -73,7 +73,7 @@ _WITHHELD: Mapping[str, Finish] = {BLOCKED_ANSWER: "SAFETY", NO_ANSWER: "OTHER"}
 
 
 def with_inherited(own: Sequence[JsonObject], inherited: Sequence[JsonObject]) -> list[JsonObject]:
-    """What a model knows that was tuned further: its own examples, and what its parent knew of other inputs."""
+    """Return the examples of a child: its own, and those of its parent for other inputs."""
     known = {example.get("textInput") for example in own}
     return [*own, *(example for example in inherited if example.get("textInput") not in known)]
 
@@ -81,22 +81,22 @@ def with_inherited(own: Sequence[JsonObject], inherited: Sequence[JsonObject]) -
 def reply_to(
     prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random
 ) -> GeneratedReply:
-    """The answers of a model that knows these examples; of equally similar ones the first comes first."""
+    """Return the answers of a model with these examples; among equally similar examples the first wins."""
     if BLOCKED_PROMPT in prompt:
         return GeneratedReply(())
     withheld = next((finish for marker, finish in _WITHHELD.items() if marker in prompt), None)
     if withheld:
         return GeneratedReply((GeneratedAnswer(None, withheld),) * sampling.candidates)
-    return GeneratedReply(tuple(_ended(text, sampling) for text in _picked(prompt, examples, sampling, random)))
+    return GeneratedReply(tuple(_shorten(text, sampling) for text in _select(prompt, examples, sampling, random)))
 
 
-def _picked(prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random) -> list[str]:
-    """As many outputs as candidates are wanted; without temperature always that of the most similar example."""
-    ranked = _ranked(prompt, examples, sampling.top_k) or [(_EXACT, _UNTRAINED)]
+def _select(prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random) -> list[str]:
+    """Return the requested number of outputs; at temperature 0 always that of the most similar example."""
+    ranked = _rank(prompt, examples, sampling.top_k) or [(_EXACT, _UNTRAINED)]
     if sampling.temperature == 0:
         return [ranked[0][1]] * sampling.candidates
     best = ranked[0][0]
-    weights = [math.exp((likeness - best) * _SHARPNESS / sampling.temperature) for likeness, _ in ranked]
+    weights = [math.exp((similarity - best) * _SHARPNESS / sampling.temperature) for similarity, _ in ranked]
     enough = sampling.top_p * sum(weights)
     before = itertools.accumulate(weights, initial=0.0)
     kept = [weight for weight, sum_before in zip(weights, before, strict=False) if sum_before < enough] or weights[:1]
@@ -104,10 +104,10 @@ def _picked(prompt: str, examples: Sequence[JsonObject], sampling: SamplingParam
     return [output for _, output in chance.choices(ranked[: len(kept)], kept, k=sampling.candidates)]
 
 
-def _ranked(prompt: str, examples: Sequence[JsonObject], limit: int) -> list[tuple[float, str]]:
-    """Likeness and output of the examples most like the prompt, the most similar first.
+def _rank(prompt: str, examples: Sequence[JsonObject], limit: int) -> list[tuple[float, str]]:
+    """Return similarity and output of the examples most similar to the prompt, the most similar first.
 
-    What all inputs and the prompt begin with, such as a preamble, tells nothing apart and is not compared.
+    A common prefix of the prompt and all inputs, such as a preamble, is not compared.
     """
     from rapidfuzz import process
     from rapidfuzz.distance import Indel, Prefix
@@ -120,11 +120,11 @@ def _ranked(prompt: str, examples: Sequence[JsonObject], limit: int) -> list[tup
     similar = process.extract(
         prompt[compared], [text[compared] for text in inputs], scorer=Indel.normalized_similarity, limit=limit
     )
-    others = [(likeness, outputs[index]) for _, likeness, index in similar if inputs[index] != prompt]
-    return [*equal, *others][:limit]
+    similar_outputs = [(similarity, outputs[index]) for _, similarity, index in similar if inputs[index] != prompt]
+    return [*equal, *similar_outputs][:limit]
 
 
-def _ended(text: str, sampling: SamplingParameters) -> GeneratedAnswer:
+def _shorten(text: str, sampling: SamplingParameters) -> GeneratedAnswer:
     stops = [text.find(stop) for stop in sampling.stops if stop and stop in text]
     text = text[: min(stops, default=None)]
     if sampling.max_tokens is None:

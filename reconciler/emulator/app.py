@@ -1,4 +1,4 @@
-"""The embedded service as an ASGI app: how a request becomes a call, and its result a response."""
+"""The embedded service as an ASGI application: turn requests into API calls, and results into responses."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def create_app(
     settings: TrainingPace = DEFAULT_PACE,
     world: Path | None = None,
 ) -> Starlette:
-    """The embedded service over the SQLite file ``store`` (``None``: in memory), ready without a lifespan.
+    """Return the embedded service over the SQLite file ``store`` (``None``: in memory), ready without a lifespan.
 
-    Several processes may share a file. ``random`` makes up ids and picks answers; ``settings`` pace the trainings that
-    start from now on; ``world`` is a file of models that are already there. Raises ReconcileError when the store cannot
-    be used, or the world file is malformed.
+    Several processes may share a file. ``random`` generates IDs and selects answers; ``settings`` is the pace of new
+    trainings; ``world`` is a file with initial models. Raises ReconcileError if the store cannot be used or the world
+    file is malformed.
     """
     database = Store(store)
     service = Service(database, ObjectStore(database, store), clock, random, settings)
@@ -65,7 +65,7 @@ def create_app(
     app = Starlette(
         lifespan=lifespan,
         routes=[
-            *(_route(service, api, entry) for entry in (*CALLS, *VERTEX_CALLS) for api in entry.apis),
+            *(_route(service, api, method) for method in (*CALLS, *VERTEX_CALLS) for api in method.apis),
             *storage_routes(service),
         ],
         exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
@@ -74,14 +74,14 @@ def create_app(
     return app
 
 
-def _route(service: Service, api: Api, entry: Method) -> Route:
+def _route(service: Service, api: Api, method: Method) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
-            return _answer(service, api, entry, request, await _body(request))
+            return _answer(service, api, method, request, await _body(request))
         except ApiError as error:
             return _refusal(error)
 
-    return Route(f"/{api.version}{api.root}{entry.path}", endpoint, methods=[entry.method])
+    return Route(f"/{api.version}{api.root}{method.path}", endpoint, methods=[method.verb])
 
 
 async def _body(request: Request) -> bytes:
@@ -94,23 +94,23 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _answer(service: Service, api: Api, entry: Method, request: Request, body: bytes) -> Response:
+def _answer(service: Service, api: Api, method: Method, request: Request, body: bytes) -> Response:
     system, parameters = _split(request)
-    selection = parse_fields(system.get("fields", ""), entry.response(api))
+    selection = parse_fields(system.get("fields", ""), method.response(api))
     call = ApiCall(
         api=api,
         path=request.path_params,
-        query=decode_query(entry.query(api), parameters),
-        body=decode(entry.body(api), read_json(body), entry.root),
+        query=decode_query(method.query(api), parameters),
+        body=decode(method.body(api), read_json(body), method.root),
         selection=selection,
     )
-    result = select(entry.handler(service, call), selection)
+    result = select(method.handler(service, call), selection)
     enum_numbers = "enum-encoding=int" in system.get("alt", "").split(";")
-    return json_response(encode(entry.response(api), result, enum_numbers=enum_numbers))
+    return json_response(encode(method.response(api), result, enum_numbers=enum_numbers))
 
 
 def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
-    """The system parameters of Google's REST APIs, which may bear a ``$``, and those of the call."""
+    """Split off the system parameters of Google's REST APIs, which may start with ``$``."""
     system: dict[str, str] = {}
     own: dict[str, str] = {}
     for name, value in request.query_params.items():

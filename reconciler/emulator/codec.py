@@ -1,4 +1,4 @@
-"""Proto3 JSON over the message tables: liberal in what is read, canonical in what is written.
+"""Proto3 JSON for the message tables: lenient when reading, canonical when writing.
 
 Rules: https://protobuf.dev/programming-guides/json/ . Messages live as JSON objects under their JSON names with enums
 as names, 64-bit integers as strings and floats as the shortest decimal of their 32-bit value.
@@ -23,7 +23,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 
 
 def read_json(body: bytes) -> JsonObject:
-    """The JSON object in a request body (an empty body is an empty object); raises ApiError."""
+    """Return the JSON object in a request body, an empty one for an empty body; raises ApiError."""
     if not body.strip():
         return {}
     try:
@@ -37,14 +37,14 @@ def read_json(body: bytes) -> JsonObject:
 
 
 def _refuse_constant(literal: str) -> NoReturn:
-    raise ValueError(f"{literal} is no JSON")
+    raise ValueError(f"{literal} is not JSON")
 
 
 def decode(message: Message, payload: Mapping[str, Any], root: str = "", *, stored: bool = False) -> JsonObject:
-    """The message in ``payload``, in canonical form.
+    """Return the message in ``payload`` in canonical form.
 
-    ``root`` is the path of the payload inside its request. Output-only fields are left out, unless the payload is one
-    that a service had ``stored``. Raises ApiError with a violation for every field that is unknown or of a wrong type.
+    ``root`` is the path of the payload inside its request. Output-only fields are dropped, unless the
+    payload was ``stored`` by a service. Raises ApiError with a violation for every unknown field and wrong type.
     """
     violations: list[Violation] = []
     value = _Decoder(violations, stored=stored).message(message, payload, root)
@@ -54,7 +54,7 @@ def decode(message: Message, payload: Mapping[str, Any], root: str = "", *, stor
 
 
 def decode_query(message: Message, parameters: Mapping[str, str]) -> JsonObject:
-    """The query parameters of a call, in canonical form; raises ApiError."""
+    """Return the query parameters of a call in canonical form; raises ApiError."""
     unknown = [name for name in parameters if name not in message.json_names]
     if unknown:
         raise malformed(
@@ -69,7 +69,7 @@ def decode_query(message: Message, parameters: Mapping[str, str]) -> JsonObject:
 
 
 class _Decoder:
-    """Collects what is wrong while it reads."""
+    """Decodes a message and collects its violations."""
 
     def __init__(self, violations: list[Violation], *, stored: bool) -> None:
         self._violations = violations
@@ -96,9 +96,9 @@ class _Decoder:
             group = f"'{path}' (oneof), oneof field '{field.oneof}'" if field.oneof else f"'{path}', field '{rival}'"
             self._violate(path, f"Invalid value at {group} is already set. Cannot set '{name}'")
             return
-        item = self._field(field, raw, f"{path}.{snake_case(name)}" if path else snake_case(name))
-        if (item and (field.kind, item) != _ZERO) or field.keeps_default:
-            value[name] = item
+        element = self._field(field, raw, f"{path}.{snake_case(name)}" if path else snake_case(name))
+        if (element and (field.kind, element) != _ZERO) or field.keeps_default:
+            value[name] = element
 
     def _field(self, field: Field, raw: Any, path: str) -> Any:
         if not field.repeated:
@@ -106,7 +106,7 @@ class _Decoder:
         if not isinstance(raw, list):
             self._wrong(path, f"repeated {field.kind}", raw)
             return []
-        return [self._single(field, item, f"{path}[{index}]") for index, item in enumerate(raw)]
+        return [self._single(field, element, f"{path}[{index}]") for index, element in enumerate(raw)]
 
     def _single(self, field: Field, raw: Any, path: str) -> Any:
         if field.message is not None:
@@ -190,19 +190,19 @@ _READERS: Mapping[str, Callable[[Any, Field], Any]] = {
 
 
 def encode(message: Message, value: Mapping[str, Any], *, enum_numbers: bool = False) -> JsonObject:
-    """The message as it goes on the wire: fields that it knows, without those at their default."""
+    """Return the message as sent: its known fields, without those at their default."""
     encoded: JsonObject = {}
     for name, field in message.fields.items():
-        item = value.get(name)
-        if item is None or not (item or field.keeps_default):
+        element = value.get(name)
+        if element is None or not (element or field.keeps_default):
             continue
-        encoded[name] = _encode_field(field, item, enum_numbers=enum_numbers) if field.message or field.enum else item
+        encoded[name] = _encode_field(field, element, enum_numbers=enum_numbers)
     return encoded
 
 
-def _encode_field(field: Field, item: Any, *, enum_numbers: bool) -> Any:
+def _encode_field(field: Field, element: Any, *, enum_numbers: bool) -> Any:
     if field.message is None:
-        return field.enum.index(item) if enum_numbers else item
+        return field.enum.index(element) if field.enum and enum_numbers else element
     if field.repeated:
-        return [encode(field.message, each, enum_numbers=enum_numbers) for each in item]
-    return encode(field.message, item, enum_numbers=enum_numbers)
+        return [encode(field.message, message, enum_numbers=enum_numbers) for message in element]
+    return encode(field.message, element, enum_numbers=enum_numbers)

@@ -1,4 +1,4 @@
-"""Errors as the real service words them: google.rpc.Status in JSON."""
+"""Errors in the format and wording of the real service: google.rpc.Status in JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JsonObject = dict[str, Any]
 
 
 class Code(IntEnum):
-    """The google.rpc codes that this service uses."""
+    """The google.rpc codes of this service."""
 
     CANCELLED = 1
     INVALID_ARGUMENT = 3
@@ -38,14 +38,14 @@ HTTP_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field of a request that breaks a rule: its path in snake_case, and what is wrong with it."""
+    """One invalid field of a request: its path in snake_case, and the problem."""
 
     field: str
     description: str
 
 
 class ApiError(Exception):
-    """A refusal that becomes the error body of a response."""
+    """An error that becomes the body of a response."""
 
     def __init__(self, code: Code, message: str, violations: Iterable[Violation] = ()) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class ApiError(Exception):
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that goes with the code."""
+        """The HTTP status of the code."""
         return HTTP_STATUS[self.code].value
 
     def body(self) -> JsonObject:
@@ -68,20 +68,20 @@ class ApiError(Exception):
 
 
 def malformed(violations: Iterable[Violation]) -> ApiError:
-    """The refusal of a request that does not fit its message; each description is a line of its own."""
+    """Return the error for a request that does not match its message, with one line for each violation."""
     violations = tuple(violations)
     return ApiError(Code.INVALID_ARGUMENT, "\n".join(violation.description for violation in violations), violations)
 
 
 def invalid(request: str, violations: Iterable[Violation]) -> ApiError:
-    """The refusal of a well-formed request (a message name) whose values break rules, one line for each."""
+    """Return the error for a well-formed request with invalid values, with one line for each violation."""
     violations = tuple(violations)
     lines = (f"* {request}.{violation.field}: {violation.description}" for violation in violations)
     return ApiError(Code.INVALID_ARGUMENT, "\n".join(lines), violations)
 
 
 def not_found(name: str) -> ApiError:
-    """The refusal of a request for a resource that is not there."""
+    """Return the error for a resource that does not exist."""
     return ApiError(Code.NOT_FOUND, f"Requested entity was not found: {name}")
 
 
@@ -99,7 +99,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def find_violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> list[Violation]:
-    """The fields that break their rule."""
+    """Return a violation for each field that breaks its rule."""
     return [
         Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {_shown(fields[name])}")
         for name, (holds, rule) in rules.items()

@@ -1,4 +1,4 @@
-"""Buckets and objects: what is known about them is in the store, their contents are files in a folder beside it."""
+"""Buckets and objects of the embedded Cloud Storage: metadata in the store, contents in files beside it."""
 
 # google-crc32c ships its own types, but leaves the methods of Checksum without:
 # mypy: untyped-calls-exclude="google_crc32c"
@@ -42,12 +42,12 @@ _CONDITIONS: Mapping[str, tuple[str, bool]] = {
 }
 
 Query = Mapping[str, str]
-"""The query parameters of a call, of which the preconditions are looked at."""
+"""The query parameters of a call; only the preconditions are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object: its resource as the JSON API tells it, links apart, and the file that holds its content."""
+    """An object: its resource as in the JSON API, without links, and the file with its content."""
 
     document: JsonObject
     path: Path
@@ -59,16 +59,16 @@ class StoredObject:
 
 
 class ObjectStore:
-    """All objects of a store. Every bucket of a legal name is there."""
+    """All objects of a store. Every bucket with a valid name exists."""
 
     def __init__(self, store: Store, path: Path | None) -> None:
-        """Keeps contents in a folder named after the store file; without one, in a temporary folder."""
+        """Store contents in a directory named after the store file, or in a temporary one."""
         self._store = store
         self._folder = Path(f"{path}-objects") if path else None
         self._cleaner: weakref.finalize[..., ObjectStore] | None = None
 
     def close(self) -> None:
-        """Removes the contents of a world in memory; without this they go when the process ends of itself."""
+        """Remove the contents of a store in memory; otherwise they are removed at a normal exit."""
         if self._cleaner:
             self._cleaner()
 
@@ -80,13 +80,13 @@ class ObjectStore:
         return self._folder
 
     def new_content(self) -> ObjectContent:
-        """An empty content, to be written and then put or discarded."""
+        """Return an empty content, to write and then put or discard."""
         descriptor, name = tempfile.mkstemp(dir=self._contents())
         os.close(descriptor)
         return ObjectContent(Path(name))
 
     def check(self, bucket: str, name: str, query: Query) -> None:
-        """Raises StorageError when a precondition for writing an object does not hold."""
+        """Raise StorageError if a precondition for writing an object does not hold."""
         _check_conditions(self._find(bucket, name), query)
 
     def put(
@@ -98,7 +98,7 @@ class ObjectStore:
         query: Query,
         now: datetime,
     ) -> StoredObject:
-        """Makes a finished content an object, if the preconditions in the query hold; raises StorageError."""
+        """Turn a complete content into an object if the preconditions in the query hold; raises StorageError."""
         check_resource(bucket, described)
         name = described["name"]
         with self._store.transaction():
@@ -113,12 +113,12 @@ class ObjectStore:
         return StoredObject(document, content.path)
 
     def _generation(self, now: datetime) -> int:
-        """The time in microseconds, but later than any that was given before."""
+        """Return the time in microseconds, or more than the last generation if that is later."""
         last = self._store.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'objects'").fetchone()[0]
         return max(microseconds(now), (last or 0) + 1)
 
     def get(self, bucket: str, name: str, query: Query | None = None) -> StoredObject:
-        """The object of that name (and ``generation``, if the query tells one); raises StorageError."""
+        """Return the object with this name, and ``generation`` if the query has one; raises StorageError."""
         wanted = query or {}
         found = self._find(bucket, name)
         if found is None or wanted.get("generation", found.document["generation"]) != found.document["generation"]:
@@ -127,14 +127,14 @@ class ObjectStore:
         return found
 
     def delete(self, bucket: str, name: str, query: Query) -> None:
-        """Removes an object; raises StorageError."""
+        """Remove an object; raises StorageError."""
         with self._store.transaction():
             found = self.get(bucket, name, query)
             self._store.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", bucket, name)
         _remove(found.path)
 
     def after(self, bucket: str, prefix: str, name: str, limit: int) -> list[StoredObject]:
-        """Objects that begin with ``prefix`` and come after ``name``, in the order of their names."""
+        """Return the objects that start with ``prefix`` and follow ``name``, ordered by name."""
         query = (
             "SELECT document, file FROM objects WHERE bucket = ? AND name > ? AND substr(name, 1, ?) = ?"
             " ORDER BY name LIMIT ?"
@@ -171,7 +171,7 @@ def _document(
 
 
 def check_resource(bucket: str, described: Mapping[str, Any]) -> None:
-    """Raises StorageError for what no bucket or object can be called, and for fields of a wrong type."""
+    """Raise StorageError for an invalid bucket or object name, and for fields of a wrong type."""
     check_bucket(bucket)
     wrong = [field for field, kind in _SETTABLE.items() if not isinstance(described.get(field, kind()), kind)]
     if wrong or not all(isinstance(value, str) for value in described.get("metadata", {}).values()):
@@ -182,13 +182,13 @@ def check_resource(bucket: str, described: Mapping[str, Any]) -> None:
 
 
 def check_bucket(bucket: str) -> None:
-    """Raises StorageError for what no bucket can be called."""
+    """Raise StorageError for an invalid bucket name."""
     if not _BUCKET.fullmatch(bucket):
         raise invalid(f"Invalid bucket name: '{bucket[:100]}'")
 
 
 def _check_conditions(found: StoredObject | None, query: Query) -> None:
-    """What is not there has the generation 0."""
+    """Raise StorageError unless the preconditions hold; a missing object has generation 0."""
     for name, (field, equal) in _CONDITIONS.items():
         if name not in query:
             continue
@@ -198,12 +198,12 @@ def _check_conditions(found: StoredObject | None, query: Query) -> None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # Windows keeps a file that is being read; it is left behind then
+    with suppress(OSError):  # Windows does not delete a file that is being read; it remains
         path.unlink()
 
 
 def object_resource(stored: StoredObject, request: Request) -> JsonObject:
-    """An object, with links to the host that was asked."""
+    """Return the resource of an object, with links to the host of the request."""
     document = stored.document
     path = f"b/{document['bucket']}/o/{quote(document['name'], safe='')}"
     query = f"generation={document['generation']}&alt=media"
@@ -219,13 +219,13 @@ def object_resource(stored: StoredObject, request: Request) -> JsonObject:
 
 
 def bucket_resource(document: JsonObject, request: Request) -> JsonObject:
-    """A bucket, with a link to the host that was asked."""
+    """Return the resource of a bucket, with a link to the host of the request."""
     name = document["name"]
     return {"kind": "storage#bucket", "id": name, "selfLink": f"{request.base_url}storage/v1/b/{name}", **document}
 
 
 MAX_BYTES = 5 * 1024**3
-"""The largest object here; the real service takes 5 TiB."""
+"""The maximum object size; the real service accepts 5 TiB."""
 
 
 _CHUNK = 1024 * 1024
@@ -241,7 +241,7 @@ class ObjectContent:
         self.size = 0
 
     def write(self, data: bytes | bytearray) -> None:
-        """Appends; raises StorageError when the object gets too large."""
+        """Append data; raises StorageError if the object becomes too large."""
         self._grow(len(data))
         self._md5.update(data)
         self._crc32c.update(bytes(data))
@@ -274,28 +274,28 @@ class ObjectContent:
         return found
 
     def discard(self) -> None:
-        """Removes the file."""
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
 
 def chunks_of(file: IO[bytes], length: int) -> Iterator[bytes]:
-    """The next ``length`` bytes of a file, in chunks."""
+    """Yield the next ``length`` bytes of a file in chunks."""
     while length > 0 and (chunk := file.read(min(_CHUNK, length))):
         length -= len(chunk)
         yield chunk
 
 
 QUANTUM = 256 * 1024
-"""Chunks of a resumable upload are multiples of this; so is what is kept of one that was cut off."""
+"""Chunks of a resumable upload are multiples of this, and so is the stored part of an interrupted chunk."""
 
 
 _BATCH = 16 * QUANTUM
 
 
 async def receive(stream: AsyncIterator[bytes], content: ObjectContent, *, skip: int = 0) -> bytearray:
-    """Appends a body to the content, apart from its first ``skip`` bytes and its last ones after a whole quantum.
+    """Append a body to the content, without its first ``skip`` bytes and the remainder after the last whole quantum.
 
-    Returns those last bytes. What breaks the stream is raised when the whole quanta have been written.
+    Returns the remainder. An error of the stream is raised after the whole quanta are written.
     """
     waiting = bytearray()
     writing: asyncio.Future[list[None]] | None = None
@@ -315,7 +315,7 @@ async def receive(stream: AsyncIterator[bytes], content: ObjectContent, *, skip:
 
 
 def _whole_quanta(waiting: bytearray) -> bytes:
-    """Takes as much as can be kept from the front."""
+    """Remove and return as many whole quanta as there are."""
     length = len(waiting) - len(waiting) % QUANTUM
     taken = bytes(memoryview(waiting)[:length])
     del waiting[:length]
@@ -326,7 +326,7 @@ _INT64 = re.compile(r"[0-9]{1,19}")
 
 
 class StorageError(Exception):
-    """A refusal that becomes an error body of Cloud Storage; ``reason`` is one of its own."""
+    """An error that becomes an error body of Cloud Storage; ``reason`` is one of its reasons."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -341,22 +341,22 @@ class StorageError(Exception):
 
 
 def invalid(message: str) -> StorageError:
-    """The refusal of a request that cannot be carried out as it stands."""
+    """Return the error for an invalid request."""
     return StorageError(400, "invalid", message)
 
 
 def whole_number(name: str, text: str) -> int:
-    """The number (an int64 that is not negative) that a parameter or header holds; raises StorageError."""
+    """Return the number in a parameter or header, a nonnegative int64; raises StorageError."""
     if not _INT64.fullmatch(text):
         raise invalid(f"Invalid value for {name}: '{text[:100]}'")
     return int(text)
 
 
 def not_found(message: str) -> StorageError:
-    """The refusal of a request for what is not there."""
+    """Return the error for an object that does not exist."""
     return StorageError(404, "notFound", message)
 
 
 def condition_not_met() -> StorageError:
-    """The refusal of a request whose preconditions do not hold."""
+    """Return the error for a failed precondition."""
     return StorageError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")

@@ -10,16 +10,16 @@ from reconciler.emulator.errors import ApiError, Code, Violation
 from reconciler.emulator.proto import Message
 
 Selection = Mapping[str, "Selection | None"]
-"""The selected fields by JSON name with what is selected inside each; ``None`` selects everything."""
+"""The selected fields by JSON name with the selection inside each; ``None`` selects everything."""
 
 _TOKEN = re.compile(r"[(),/*]|@?[A-Za-z][A-Za-z0-9_]*")
 _MAX_LENGTH = 4000
 
 
 def parse_fields(text: str, message: Message) -> Selection | None:
-    """The selection that a ``fields`` parameter asks of a response message; empty asks for everything.
+    """Return the selection of a ``fields`` parameter for a response message; an empty one selects everything.
 
-    Raises ApiError for a malformed parameter and for fields that the message does not have.
+    Raises ApiError for a malformed parameter and for unknown fields.
     """
     if not text:
         return None
@@ -34,18 +34,18 @@ def parse_fields(text: str, message: Message) -> Selection | None:
 
 
 def _selection(tokens: Iterator[str], message: Message, text: str) -> tuple[Selection | None, str]:
-    """Reads ``a,b/c,d(e)`` up to a closing bracket or the end, which is returned too."""
+    """Read ``a,b/c,d(e)`` up to a closing bracket or the end, which is also returned."""
     selected: dict[str, Selection | None] = {}
     end = ","
     while end == ",":
         name, inner, end = _path(tokens, message, text)
-        for each in message.fields if name == "*" else (name,):
-            selected[each] = _merge(selected[each], inner) if each in selected else inner
+        for field in message.fields if name == "*" else (name,):
+            selected[field] = _merge(selected[field], inner) if field in selected else inner
     return selected, end
 
 
 def _path(tokens: Iterator[str], message: Message, text: str) -> tuple[str, Selection | None, str]:
-    """Reads ``a``, ``a/b/c`` or ``a(…)``: a name, what is selected inside, and the token that follows."""
+    """Read ``a``, ``a/b/c`` or ``a(…)``: a name, the selection inside, and the token that follows."""
     spelling = next(tokens)
     name = "*" if spelling == "*" else message.json_names.get(spelling)
     if name is None:
@@ -83,7 +83,7 @@ def _invalid(path: str) -> ApiError:
 
 
 def includes(selection: Selection | None, *path: str) -> bool:
-    """Whether any part of the field at that path is selected."""
+    """Return whether any part of the field at this path is selected."""
     for name in path:
         if selection is None:
             return True
@@ -94,9 +94,9 @@ def includes(selection: Selection | None, *path: str) -> bool:
 
 
 def select(value: Any, selection: Selection | None) -> Any:
-    """The selected part of a message (or of each message of a list)."""
+    """Return the selected part of a message, or of each message of a list."""
     if selection is None:
         return value
     if isinstance(value, list):
-        return [select(each, selection) for each in value]
+        return [select(message, selection) for message in value]
     return {name: select(value[name], inside) for name, inside in selection.items() if name in value}

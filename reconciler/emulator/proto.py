@@ -15,9 +15,9 @@ Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp
 class Field:
     """One field of a message.
 
-    ``optional`` fields are told even at their default value. An ``output_only`` field is ignored in requests. Of the
-    fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number. A ``map`` is one from
-    strings to strings.
+    ``optional`` fields are sent even at their default value. An ``output_only`` field is ignored in requests. Of the
+    fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number. A ``map`` has
+    strings as keys and values.
     """
 
     kind: Kind
@@ -30,7 +30,7 @@ class Field:
 
     @property
     def keeps_default(self) -> bool:
-        """Whether the field is told at its default value too."""
+        """Whether the field is sent at its default value too."""
         return self.optional or (self.message is not None and not self.repeated)
 
 
@@ -48,27 +48,27 @@ class Message:
 
 
 def snake_case(json_name: str) -> str:
-    """The proto name of a field, given its JSON name."""
+    """Return the proto name of a field, given its JSON name."""
     return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", json_name)
 
 
 def message(name: str, /, **fields: Field) -> Message:
-    """A message whose keyword arguments are its fields under their JSON names."""
+    """Return a message; keyword arguments are its fields by JSON name."""
     return Message(name, fields)
 
 
 def single(of: Message, *, output_only: bool = False, oneof: str = "") -> Field:
-    """A field that holds a message."""
+    """Return a field with one message."""
     return Field("message", message=of, output_only=output_only, oneof=oneof)
 
 
 def repeated(of: Message, *, output_only: bool = False) -> Field:
-    """A field that holds any number of messages."""
+    """Return a field with a list of messages."""
     return Field("message", message=of, repeated=True, output_only=output_only)
 
 
 def enum(*values: str, output_only: bool = False) -> Field:
-    """A field that holds one of the values; the first is its default."""
+    """Return a field with one of the values; the first is the default."""
     return Field("enum", enum=values, output_only=output_only)
 
 

@@ -1,4 +1,4 @@
-"""Serving the app on a port."""
+"""Serve the application on a port."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GRACE_SECONDS = 1
 
 
 def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serves until SIGINT (raises KeyboardInterrupt then) or SIGTERM; port (at most 65535) 0 picks a free one.
+    """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM. Port 0 selects a free one.
 
-    ``started`` is called once with the base URL, when requests are answered. Raises ReconcileError when the address
-    cannot be listened on.
+    ``started`` is called once with the base URL, when the server accepts requests. Raises ReconcileError if the address
+    is not available.
     """
     with _listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
@@ -41,17 +41,17 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
 def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait for acknowledgements
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise responses wait for acknowledgements
         return listener  # noqa: TRY300 - both calls fail for the same reasons
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # what follows would say the address once more
+        reason = str(error.strerror).partition(" (while")[0]  # the rest repeats the address
         raise ReconcileError(
-            f"cannot listen on {host} port {port}: {reason}", "choose another host or port; port 0 picks a free one"
+            f"cannot listen on {host} port {port}: {reason}", "choose another host or port; port 0 selects a free one"
         ) from error
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Calls back when it is listening."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What every call works with: the service's own state, the request, and the paging that all lists share."""
+"""What all API methods share: the state of the service, the request, the table of methods, and paging."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TAIL = string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What outlives a request."""
+    """The state of the service between requests."""
 
     store: Store
     objects: ObjectStore
@@ -33,17 +33,17 @@ class Service:
     settings: TrainingPace
 
     def number(self) -> str:
-        """A number of 19 digits that fits 63 bits, as Vertex AI names what it makes."""
+        """Return a number of 19 digits that fits 63 bits, the form of Vertex AI's resource IDs."""
         return str(self.random.randrange(10**18, 2**63))
 
     def tail(self) -> str:
-        """Twelve random characters, as the real service puts at the end of ids that it chooses."""
+        """Return twelve random characters, which the real service appends to the IDs that it assigns."""
         return "".join(self.random.choices(_TAIL, k=12))
 
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One request, read and checked against its messages."""
+    """One request, decoded and validated against its messages."""
 
     api: Api
     path: Mapping[str, str]
@@ -57,20 +57,20 @@ class ApiCall:
         return f"tunedModels/{self.path['model']}"
 
     def wants(self, *path: str) -> bool:
-        """Whether the caller wants that field of the response."""
+        """Return whether the caller requests this field of the response."""
         return includes(self.selection, *path)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for: what follows position ``after``, at most ``size`` entries."""
+    """The requested part of a list: at most ``size`` entries after position ``after``."""
 
     after: int
     size: int
 
 
 def read_page(query: Mapping[str, Any], default: int = PAGE_SIZE) -> Page:
-    """The page that a query asks for; raises ApiError for a negative size or a token that is not ours."""
+    """Return the page that a query requests; raises ApiError for a negative size or an invalid token."""
     size = query.get("pageSize") or default
     if size < 0:
         raise invalid("ListRequest", [Violation("page_size", f"must not be negative, but is {size}")])
@@ -78,17 +78,17 @@ def read_page(query: Mapping[str, Any], default: int = PAGE_SIZE) -> Page:
     try:
         after = int(base64.urlsafe_b64decode(token).decode().removeprefix("after:")) if token else 0
     except ValueError:
-        raise invalid("ListRequest", [Violation("page_token", f'"{token}" is no token of this service')]) from None
+        raise invalid("ListRequest", [Violation("page_token", f'"{token}" is not a token of this service')]) from None
     return Page(after, min(size, MAX_PAGE_SIZE))
 
 
 def next_page(position: int) -> str:
-    """The token of the page that follows a position."""
+    """Return the token of the page that follows a position."""
     return base64.urlsafe_b64encode(f"after:{position}".encode()).decode()
 
 
 def refuse_unless(ready: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
-    """Raises FAILED_PRECONDITION."""
+    """Raise FAILED_PRECONDITION unless ready."""
     if not ready:
         raise ApiError(Code.FAILED_PRECONDITION, message)
 
@@ -114,16 +114,16 @@ class Api:
     operation: Message = EMPTY
 
     def type_url(self, name: str) -> str:
-        """The ``@type`` of a message of this version inside an Any."""
+        """Return the ``@type`` of a message of this version in an Any."""
         return f"type.googleapis.com/{self.package}.{self.version}.{name}"
 
 
 Shape = Callable[[Api], Message]
-"""The message that a call takes or gives in an API version."""
+"""The request or response message of a method in an API version."""
 
 
 def always(message: Message) -> Shape:
-    """The same message in every version."""
+    """Return a shape with the same message in every version."""
     return lambda _: message
 
 
@@ -132,9 +132,9 @@ _EMPTY: Shape = lambda _: EMPTY  # noqa: E731
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One call. ``root`` is where the body stands inside the request message."""
+    """One API method. ``root`` is the path of the body in the request message."""
 
-    method: str
+    verb: str
     path: str
     handler: Callable[[Service, ApiCall], JsonObject]
     response: Shape

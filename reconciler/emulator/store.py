@@ -1,11 +1,11 @@
-"""The embedded world on disk: everything but the contents of objects is in one SQLite file.
+"""The SQLite store of the embedded service: everything except the contents of objects.
 
-Any number of processes share it. Here are tuned models and their permissions; Vertex AI's resources are in
-``vertex_store``, objects in ``objects``.
+Several processes can share the file. This module has tuned models and their permissions; ``vertex.store`` has the
+resources of Vertex AI, and ``objects`` the objects.
 
-A model's document holds what does not depend on the time. What is large (examples, recorded loss curves) is kept in a
-table of its own, so that listing thousands of models reads none of it. The file has SQLite's ordinary rollback journal:
-the write-ahead log cannot be switched on safely by two processes that open a new file at once.
+The document of a model does not depend on the time. Large values (examples, recorded loss curves) have a table of their
+own, so that a list of thousands of models does not read them. The file uses SQLite's default rollback journal: two
+processes that open a new file concurrently cannot enable the write-ahead log safely.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _COLUMNS = "seq, name, api, operation, document, training"
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A tuned model as it is kept. ``operation`` and ``training`` are those of a model that was created here."""
+    """A stored tuned model. Only models that were created here have ``operation`` and ``training``."""
 
     seq: int
     name: str
@@ -71,10 +71,10 @@ class StoredModel:
 
 
 class Store:
-    """The one connection of an app; not for use by several threads at a time."""
+    """The connection of an application; not for concurrent use by several threads."""
 
     def __init__(self, path: Path | None) -> None:
-        """Opens the file, making it and its folder if need be; ``None`` is a world in memory. Raises ReconcileError."""
+        """Open the file, and create it and its directory if needed; ``None`` is in memory. Raises ReconcileError."""
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,23 +86,23 @@ class Store:
             self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ReconcileError(
-                f"{path}: the embedded service cannot keep its models here: {error}",
-                "remove the file, or choose a place that can be written",
+                f"{path}: the embedded service cannot store its models here: {error}",
+                "make the file writable, or choose another one",
             ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens, or nothing; other processes wait."""
+        """Run the body in a transaction; other processes wait."""
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
 
     def is_loaded(self, digest: str) -> bool:
-        """Whether a world with that digest was loaded before."""
+        """Return whether a world file with this digest was loaded."""
         return bool(self._all("SELECT 1 FROM worlds WHERE digest = ?", digest))
 
     def set_loaded(self, digest: str) -> None:
-        """Notes that a world was loaded."""
+        """Record that a world file was loaded."""
         self._connection.execute("INSERT OR IGNORE INTO worlds VALUES (?)", (digest,))
 
     def insert(
@@ -115,7 +115,7 @@ class Store:
         examples: Sequence[JsonObject] = (),
         snapshots: Sequence[JsonObject] = (),
     ) -> int | None:
-        """Keeps a new model and returns its number, or ``None`` when its name is taken."""
+        """Insert a model and return its number, or ``None`` if its name is taken."""
         started = dump(asdict(training)) if training else None
         row = (document["name"], api, operation, dump(document), started)
         cursor = self._connection.execute(
@@ -128,32 +128,32 @@ class Store:
         return seq
 
     def model(self, name: str) -> StoredModel:
-        """The model of that name; raises ApiError when it is not there."""
+        """Return the model with this name; raises ApiError if it does not exist."""
         rows = self._all(f"SELECT {_COLUMNS} FROM models WHERE name = ?", name)  # noqa: S608 - a constant
         if not rows:
             raise ApiError(Code.NOT_FOUND, f"Tuned model {name} does not exist.")
         return _model(rows[0])
 
     def models(self, after: int, limit: int, words: Sequence[str] = ()) -> list[StoredModel]:
-        """Models in the order of their creation whose display name or description has all the words."""
+        """Return models in creation order whose display name or description contains all the words."""
         having = f" AND instr({_TEXT}, lower(?))" * len(words)
         query = f"SELECT {_COLUMNS} FROM models WHERE seq > ?{having} ORDER BY seq LIMIT ?"  # noqa: S608 - constants
         return [_model(row) for row in self._all(query, after, *words, limit)]
 
     def update(self, seq: int, document: JsonObject) -> None:
-        """Replaces the document of a model."""
+        """Replace the document of a model."""
         self._connection.execute("UPDATE models SET document = ? WHERE seq = ?", (dump(document), seq))
 
     def delete(self, seq: int) -> None:
-        """Removes a model with everything about it."""
+        """Delete a model with all its data."""
         self._connection.execute("DELETE FROM models WHERE seq = ?", (seq,))
 
     def examples(self, seq: int) -> list[JsonObject]:
-        """The examples that a model answers from: its own, and those of the models that it was tuned from."""
+        """Return the examples of a model and of its parents."""
         return self._content("examples", seq)
 
     def snapshots(self, seq: int) -> list[JsonObject]:
-        """The recorded loss curve of a model that came with the world."""
+        """Return the recorded loss curve of a model from the world file."""
         return self._content("snapshots", seq)
 
     def _content(self, column: str, seq: int) -> list[JsonObject]:
@@ -161,7 +161,7 @@ class Store:
         return list(json.loads(rows[0][0])) if rows else []
 
     def add_permission(self, model: int, grantee: str, document: JsonObject) -> bool:
-        """Keeps a permission of a model; False when that grantee has one already."""
+        """Insert a permission of a model; return False if the grantee already has one."""
         row = (model, grantee, dump(document))
         cursor = self._connection.execute(
             "INSERT OR IGNORE INTO permissions (model, grantee, document) VALUES (?, ?, ?)", row
@@ -169,28 +169,28 @@ class Store:
         return bool(cursor.rowcount)
 
     def permissions(self, model: int, after: int = 0, limit: int = -1) -> list[tuple[int, JsonObject]]:
-        """The permissions of a model with their numbers, oldest first."""
+        """Return the permissions of a model with their numbers, oldest first."""
         query = "SELECT seq, document FROM permissions WHERE model = ? AND seq > ? ORDER BY seq LIMIT ?"
         return [(seq, json.loads(document)) for seq, document in self._all(query, model, after, limit)]
 
     def update_permission(self, seq: int, document: JsonObject) -> None:
-        """Replaces a permission."""
+        """Replace a permission."""
         self._connection.execute("UPDATE permissions SET document = ? WHERE seq = ?", (dump(document), seq))
 
     def delete_permission(self, seq: int) -> None:
-        """Removes a permission."""
+        """Delete a permission."""
         self._connection.execute("DELETE FROM permissions WHERE seq = ?", (seq,))
 
     def _all(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self.execute(query, *parameters).fetchall()
 
     def execute(self, query: str, *parameters: Any) -> sqlite3.Cursor:
-        """Runs a statement for those who keep tables of their own here."""
+        """Run a statement for a module with its own tables."""
         return self._connection.execute(query, parameters)
 
 
 def dump(value: Any) -> str:
-    """The compact JSON that the tables hold."""
+    """Return the compact JSON for the tables."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

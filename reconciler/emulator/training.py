@@ -1,7 +1,7 @@
-"""The simulated training: everything about it is a pure function of how it was started and of the time.
+"""The simulated training: a pure function of its inputs and the time.
 
-Nothing runs in the background, so a training goes on while no process is alive, and looking twice at one instant shows
-the same. Durations are whole microseconds.
+Nothing runs in the background, so a training continues while no process is running, and two requests at one instant
+return the same. Durations are whole microseconds.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from reconciler.domain.model import State
 from reconciler.emulator.errors import JsonObject
 
 MAX_SNAPSHOTS = 100
-"""A longer training shows every second, third, … step only; the limit of the real service is not documented."""
+"""A longer training reports only every second, third, … step; the real limit is not documented."""
 
-_DIVERGES = 1.0  # a learning rate from here on drives the loss to infinity
+_DIVERGES = 1.0  # from this learning rate the loss diverges
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
 _START, _LEAD = 0.1, 0.9  # shares of the overhead that pass before the start and before the first step
 
 # The decay of the mean loss was fitted to the curves of the quickstart (16 to 188 steps, rates of 0.001 and 0.02).
 _DECAY, _DECAY_RATE, _DECAY_POWER, _WARM_UP = 0.06, 0.001, 0.7, 1.5
-_NOISE, _FLOOR = 0.08, 1e-6  # theirs is 0.2, in which two dozen steps hardly show that anything is learned
+_NOISE, _FLOOR = 0.08, 1e-6  # the measured noise is 0.2, which hides the progress of short trainings
 _OVERFLOW = 85.0  # e to this power, times any first loss, nearly fills a 32-bit float
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTraining:
-    """How a training was started: all that its course depends on.
+    """The inputs of a training, which determine its progress.
 
-    ``learning_rate`` is the effective one; ``seed`` stands for the content, so equal content gives equal losses.
+    ``learning_rate`` is the effective one; ``seed`` is derived from the content, so equal content has equal losses.
     """
 
     created: str
@@ -47,12 +47,12 @@ class SimulatedTraining:
 
     @property
     def total_steps(self) -> int:
-        """The number of steps, of which the last may be smaller."""
+        """The number of steps; the last may be smaller."""
         return total_steps(self.examples, self.epochs, self.batch_size)
 
     @property
     def failing_step(self) -> int | None:
-        """The step at which the loss stops being a number, or ``None`` for a training that converges."""
+        """The step at which the loss is no longer a number, or ``None`` for a training that converges."""
         if self.learning_rate < _DIVERGES:
             return None
         return max(1, min(math.ceil(self.total_steps / 2), int(_OVERFLOW / self._decay)))
@@ -73,7 +73,7 @@ class SimulatedTraining:
         return datetime.fromisoformat(self.created) + timedelta(microseconds=microseconds)
 
     def progress(self, now: datetime) -> Progress:
-        """How far the training is."""
+        """Return the progress at an instant."""
         elapsed = (now - self._time(0)) // timedelta(microseconds=1)
         failing, end = self.failing_step, self._end
         start = round(self.overhead_seconds * _SECOND * _START)
@@ -88,7 +88,7 @@ class SimulatedTraining:
 
     @property
     def end_time(self) -> datetime:
-        """When the training ends, well or not."""
+        """The time at which the training completes or fails."""
         return self._time(self._end)
 
     @property
@@ -98,7 +98,7 @@ class SimulatedTraining:
         return self._lead + self.failing_step * self._step
 
     def snapshots(self, completed_steps: int) -> list[JsonObject]:
-        """The loss curve up to a step, as TuningSnapshots."""
+        """Return the loss curve up to a step, as TuningSnapshots."""
         first_step, pace = self._time(self._lead), timedelta(microseconds=self._step)
         return [
             {
@@ -111,7 +111,7 @@ class SimulatedTraining:
         ]
 
     def _losses(self, completed_steps: int) -> Iterator[tuple[int, float]]:
-        """Shown steps and their mean losses; six digits, so that they survive a trip through a 32-bit float."""
+        """Yield the reported steps and their mean losses, with six digits that a 32-bit float can represent."""
         noise = Random(self.seed)  # noqa: S311 - a reproducible curve, no secret
         first = noise.uniform(6, 8.5)
         total, decay, diverges = self.total_steps, self._decay, self.failing_step is not None
@@ -127,7 +127,7 @@ class SimulatedTraining:
 
     @property
     def failure(self) -> str:
-        """Why the training fails, in the words of its operation."""
+        """The error message of the operation of a failed training."""
         return (
             f"Tuning failed: the mean loss is not a number at step {self.failing_step} of {self.total_steps}. "
             f"The effective learning rate {self.learning_rate:g} is too high; lower it, or its multiplier, and tune "
@@ -137,7 +137,7 @@ class SimulatedTraining:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is at one instant; times are ``None`` while they lie ahead."""
+    """The progress of a training at an instant; future times are ``None``."""
 
     state: State
     completed_steps: int
@@ -152,12 +152,12 @@ def _finished(trained: int, step: int, last: int) -> int:
 
 
 def total_steps(examples: int, epochs: int, batch_size: int) -> int:
-    """The number of training steps, as the real service counts them."""
+    """Return the number of training steps, as the real service counts them."""
     return -(-examples * epochs // batch_size)
 
 
 def timestamp(instant: datetime) -> str:
-    """An aware UTC time in the JSON form of a Timestamp: 0, 3 or 6 fraction digits and Z."""
+    """Return an aware UTC time in the JSON form of a Timestamp: 0, 3 or 6 fraction digits and Z."""
     naive = instant.replace(tzinfo=None)
     if naive.microsecond % 1000:
         return f"{naive.isoformat(timespec='microseconds')}Z"
@@ -165,7 +165,7 @@ def timestamp(instant: datetime) -> str:
 
 
 def microseconds(instant: datetime) -> int:
-    """The microseconds between 1970 and an aware time."""
+    """Return the microseconds from 1970 to an aware time."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -175,9 +175,9 @@ DEFAULT_OVERHEAD_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TrainingPace:
-    """The pace of the simulated training, fixed for a model when it is created.
+    """The pace of a simulated training, fixed when the model is created.
 
-    ``step_seconds`` is the time of one training step, ``overhead_seconds`` what start and end take together.
+    ``step_seconds`` is the duration of one training step, ``overhead_seconds`` that of start and end together.
     """
 
     step_seconds: float = DEFAULT_STEP_SECONDS

@@ -1,4 +1,4 @@
-"""Loading models that are already there: a world file is the service's own list of tuned models, kept as JSON."""
+"""World files: initial models in the JSON format of the service's list of tuned models."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reconciler.emulator.generativelanguage.catalog import V1BETA
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.service import Service
 
-_REMEDY = 'give a file like {"tunedModels": [{"name": "tunedModels/…", …}]}, as the service lists them'
+_REMEDY = 'use the format of the list method: {"tunedModels": [{"name": "tunedModels/…", …}]}'
 _PREFIX = "tunedModels/"
 
 
 def load_world(service: Service, path: Path) -> None:
-    """Puts the models of a world file into the store, once for each content; models that are there are kept.
+    """Insert the models of a world file into the store, once for each content; existing models are kept.
 
-    Raises ReconcileError when the file cannot be read or is no list of tuned models.
+    Raises ReconcileError if the file cannot be read or is not a list of tuned models.
     """
     try:
         raw = path.read_bytes()
@@ -50,12 +50,13 @@ def _models(path: Path, raw: bytes) -> list[JsonObject]:
     try:
         world = decode(V1BETA.tuned_models, _json(path, raw), stored=True)
     except ApiError as error:
-        raise ReconcileError(f"{path}: is no list of tuned models: {error.message}", _REMEDY) from error
+        raise ReconcileError(f"{path}: is not a list of tuned models: {error.message}", _REMEDY) from error
     models: list[JsonObject] = world.get("tunedModels", [])
     for index, model in enumerate(models):
         name = model.get("name", "")
         if not name.startswith(_PREFIX) or "/" in name.removeprefix(_PREFIX) or name == _PREFIX:
-            raise ReconcileError(f'{path}: tunedModels[{index}].name: "{name}" is no name of a tuned model', _REMEDY)
+            place = f"{path}: tunedModels[{index}].name"
+            raise ReconcileError(f'{place}: invalid name "{name}": expected tunedModels/ID', _REMEDY)
     return models
 
 
@@ -64,6 +65,6 @@ def _json(path: Path, raw: bytes) -> Any:
         return json.loads(raw)
     except json.JSONDecodeError as error:
         place = Place(str(path), error.lineno, error.colno)
-        raise ReconcileError(f"{place}: is no JSON: {error.msg}", _REMEDY) from error
+        raise ReconcileError(f"{place}: is not valid JSON: {error.msg}", _REMEDY) from error
     except (ValueError, RecursionError) as error:
-        raise ReconcileError(f"{path}: is no JSON: {error}", _REMEDY) from error
+        raise ReconcileError(f"{path}: is not valid JSON: {error}", _REMEDY) from error

@@ -164,7 +164,7 @@ def test_an_object_that_is_no_data_set_fails_the_job(reconcile: Cli, world: Worl
 
     answer = apply(reconcile)
 
-    said = f"Line 1 of the data set {URI}: is no JSON: "
+    said = f"Line 1 of the data set {URI}: is not valid JSON: "
     assert answer.status == 1
     assert f"adder  failed: {said}" in answer.out
     held = apply(reconcile)

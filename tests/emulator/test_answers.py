@@ -22,7 +22,7 @@ from reconciler.emulator.answers import (
 NUMBERS = [("1", "2"), ("seven", "eight"), ("seventy", "seventy one"), ("two hundred", "two hundred one")]
 CERTAIN = SamplingParameters(temperature=0, top_p=1, top_k=40, candidates=1)
 WILD = SamplingParameters(temperature=2, top_p=1, top_k=40, candidates=1000)
-UNTRAINED = "(simulated answer: this model came without training examples)"
+UNTRAINED = "(simulated answer: this model has no training examples)"
 
 
 def rows(*pairs: tuple[str, str]) -> list[dict[str, Any]]:

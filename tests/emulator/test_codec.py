@@ -167,7 +167,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     [
         (b"{", "Invalid JSON payload received. Unable to parse: Expecting property name"),
         (b"\xff", "Invalid JSON payload received. Unable to parse: 'utf-8' codec can't decode"),
-        (b'{"a": NaN}', "Invalid JSON payload received. Unable to parse: NaN is no JSON"),
+        (b'{"a": NaN}', "Invalid JSON payload received. Unable to parse: NaN is not JSON"),
         (b"[1]", "Invalid JSON payload received. Root element must be a message."),
         (b"[" * 100_000, "Invalid JSON payload received. Nesting is too deep."),
     ],

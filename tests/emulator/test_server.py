@@ -33,7 +33,7 @@ def test_a_taken_port_is_refused() -> None:
             serve(World().app, host="127.0.0.1", port=port, started=pytest.fail)
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1 port {port}: Address already in use; "
-        "choose another host or port; port 0 picks a free one"
+        "choose another host or port; port 0 selects a free one"
     )
 
 

@@ -10,7 +10,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.store import Store
 from support.emulator_world import REQUEST, World
 
-REMEDY = "remove the file, or choose a place that can be written"
+REMEDY = "make the file writable, or choose another one"
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -19,13 +19,13 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as caught:
         Store(file)
     assert str(caught.value) == (
-        f"{file}: the embedded service cannot keep its models here: file is not a database; {REMEDY}"
+        f"{file}: the embedded service cannot store its models here: file is not a database; {REMEDY}"
     )
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ReconcileError, match=f"the embedded service cannot keep its models here: .*; {REMEDY}"):
+    with pytest.raises(ReconcileError, match=f"the embedded service cannot store its models here: .*; {REMEDY}"):
         Store(tmp_path / "file" / "store")
 
 

@@ -86,7 +86,7 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
     assert child.pre_tuned_model.checkpoint_id == "2"
     client.tunings.cancel(name=child.name)
     assert client.tunings.get(name=child.name).state == CANCELLED
-    with pytest.raises(errors.ClientError, match="cannot be cancelled: it is JOB_STATE_CANCELLED already"):
+    with pytest.raises(errors.ClientError, match="cannot be canceled: it is already JOB_STATE_CANCELLED"):
         client.tunings.cancel(name=child.name)
     assert [each.name for each in client.tunings.list(config={"page_size": 1})] == [child.name, job.name]
     assert [each.name for each in client.tunings.list(config={"filter": "labels.team=demo"})] == [job.name]

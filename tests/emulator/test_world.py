@@ -9,7 +9,7 @@ from reconciler.domain.errors import ReconcileError
 from support.emulator_world import FIXTURES, World
 
 REAL = FIXTURES / "list_tuned_models.v1beta3.json"
-REMEDY = 'give a file like {"tunedModels": [{"name": "tunedModels/…", …}]}, as the service lists them'
+REMEDY = 'use the format of the list method: {"tunedModels": [{"name": "tunedModels/…", …}]}'
 
 
 def names(path: Path, *models: str) -> Path:
@@ -76,19 +76,22 @@ def test_an_empty_world_is_a_world(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"tunedModels": [\n  }', "{file}:2:3: is no JSON: Expecting value"),
-        ("[]", "{file}: is no list of tuned models: Invalid value at '' (ListTunedModelsResponse), []"),
+        ('{"tunedModels": [\n  }', "{file}:2:3: is not valid JSON: Expecting value"),
+        ("[]", "{file}: is not a list of tuned models: Invalid value at '' (ListTunedModelsResponse), []"),
         (
             '{"tunedModels": [{}, {"foo": 1}]}',
             (
-                "{file}: is no list of tuned models: Invalid JSON payload received. "
+                "{file}: is not a list of tuned models: Invalid JSON payload received. "
                 "Unknown name \"foo\" at 'tuned_models[1]': Cannot find field."
             ),
         ),
-        ('{"tunedModels": [{"state": "ACTIVE"}]}', '{file}: tunedModels[0].name: "" is no name of a tuned model'),
+        (
+            '{"tunedModels": [{"state": "ACTIVE"}]}',
+            '{file}: tunedModels[0].name: invalid name "": expected tunedModels/ID',
+        ),
         (
             '{"tunedModels": [{"name": "tunedModels/a/b"}]}',
-            '{file}: tunedModels[0].name: "tunedModels/a/b" is no name of a tuned model',
+            '{file}: tunedModels[0].name: invalid name "tunedModels/a/b": expected tunedModels/ID',
         ),
     ],
 )
@@ -104,7 +107,7 @@ def test_a_file_that_is_no_world_is_refused_with_its_place(tmp_path: Path, text:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "world.json"
     file.write_bytes(b"\xff\xfe\xfd")
-    with pytest.raises(ReconcileError, match=r"world\.json: is no JSON: 'utf-.*; give a file like"):
+    with pytest.raises(ReconcileError, match=r"world\.json: is not valid JSON: 'utf-.*; use the format"):
         World(world=file)
 
 

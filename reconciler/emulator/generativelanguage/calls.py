@@ -1,4 +1,4 @@
-"""Every call of the service: method, path, messages and what carries it out."""
+"""The methods of the simulated Generative Language API: verb, path, handler and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API versions: their messages, their base models, and what the service chooses when it is not told."""
+"""The API versions: their messages, base models and default hyperparameters."""
 
 from __future__ import annotations
 
@@ -116,4 +116,4 @@ V1BETA = Api(
 VERSIONS = {api.version: api for api in (V1BETA3, V1BETA)}
 
 V1 = replace(V1BETA, version="v1")
-"""Serves operations only, each in the version that its model was created with."""
+"""Has operations only, each in the version that its model was created with."""

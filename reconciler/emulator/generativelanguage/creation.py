@@ -1,4 +1,4 @@
-"""Creating a tuned model: everything is checked, the defaults are filled in, and the training counts from now on."""
+"""The method that creates a tuned model: validate the request, fill in defaults, start the training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TAIL = 13  # a hyphen and twelve random characters
 
 
 def create_model(service: Service, call: ApiCall) -> JsonObject:
-    """Starts a training and answers with its operation."""
+    """Start a training and return its operation."""
     body = call.body
     task = body.get("tuningTask", {})
     examples = task.get("trainingData", {}).get("examples", {}).get("examples", [])
@@ -46,7 +46,7 @@ def create_model(service: Service, call: ApiCall) -> JsonObject:
         source = _source(service, call.api, body)
         training = _training(service, call.api, hyperparameters, examples, source)
         document = {
-            "name": f"tunedModels/{call.query.get('tunedModelId') or _made_up_id(service, body)}",
+            "name": f"tunedModels/{call.query.get('tunedModelId') or _generate_id(service, body)}",
             **sampling_defaults(source),
             **{name: value for name, value in body.items() if name != "tuningTask"},
             **source,
@@ -54,7 +54,7 @@ def create_model(service: Service, call: ApiCall) -> JsonObject:
             "updateTime": training.created,
             "tuningTask": {"hyperparameters": hyperparameters},
         }
-        _keep(service, call.api, document, training, with_inherited(examples, _inherited(service, source)))
+        _insert(service, call.api, document, training, with_inherited(examples, _inherited(service, source)))
     return operation_view(service, call.api, service.store.model(document["name"]), training)
 
 
@@ -66,7 +66,7 @@ def _check(call: ApiCall, declared: Mapping[str, Any], examples: Sequence[JsonOb
         if steps > MAX_STEPS:
             described = f"makes {steps} steps, more than {MAX_STEPS}"
             violations = [Violation("tuning_task.hyperparameters.epoch_count", described)]
-    prefixed = [Violation(f"tuned_model.{each.field}", each.description) for each in violations]
+    prefixed = [Violation(f"tuned_model.{violation.field}", violation.description) for violation in violations]
     chosen = call.query.get("tunedModelId")
     if chosen is not None and not re.fullmatch(ID_PATTERN, chosen):
         rule = f'must match {ID_PATTERN} (at most {MAX_ID} characters), but is "{chosen[:100]}"'
@@ -76,7 +76,7 @@ def _check(call: ApiCall, declared: Mapping[str, Any], examples: Sequence[JsonOb
 
 
 def _source(service: Service, api: Api, body: Mapping[str, Any]) -> JsonObject:
-    """The baseModel or the complete tunedModelSource of a new model; raises ApiError when it cannot be tuned."""
+    """Return the baseModel or the complete tunedModelSource of a new model; raises ApiError if it cannot be tuned."""
     if "tunedModelSource" in body:
         return _tuned_source(service, body["tunedModelSource"].get("tunedModel", ""))
     name = body.get("baseModel", "")
@@ -105,14 +105,14 @@ def _tuned_source(service: Service, name: str) -> JsonObject:
 
 
 def _inherited(service: Service, source: JsonObject) -> list[JsonObject]:
-    """What the parent of a new model knows, if it has one."""
+    """Return the examples of the parent, if there is one."""
     if "tunedModelSource" not in source:
         return []
     return service.store.examples(service.store.model(source["tunedModelSource"]["tunedModel"]).seq)
 
 
 def _effective(api: Api, declared: Mapping[str, Any]) -> JsonObject:
-    """The declared hyperparameters and the defaults for the rest; a multiplier stands in for the rate."""
+    """Return the declared hyperparameters with defaults for the others; a multiplier replaces the rate."""
     defaults = {name: value for name, value in api.defaults.items() if name != "learningRate"}
     if "learningRateMultiplier" not in declared:
         defaults["learningRate"] = api.defaults["learningRate"]
@@ -136,14 +136,14 @@ def _training(
     )
 
 
-def _made_up_id(service: Service, body: Mapping[str, Any]) -> str:
-    """An id made of the display name and a random tail."""
+def _generate_id(service: Service, body: Mapping[str, Any]) -> str:
+    """Return an ID from the display name and a random suffix."""
     words = re.sub(r"[^a-z0-9-]", "", body.get("displayName", "").lower().replace(" ", "-"))
     stem = words.lstrip("-0123456789")[: MAX_ID - _TAIL].rstrip("-")
     return f"{stem or _DEFAULT_NAME}-{service.tail()}"
 
 
-def _keep(
+def _insert(
     service: Service, api: Api, document: JsonObject, training: SimulatedTraining, known: Sequence[JsonObject]
 ) -> None:
     seq = service.store.insert(document, api=api.version, operation=service.tail(), training=training, examples=known)

@@ -1,4 +1,4 @@
-"""The calls that ask a tuned model."""
+"""The methods that send a prompt to a tuned model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BLOCKED = "The prompt asks the embedded service to simulate a blocked answer."
 
 
 def generate_text(service: Service, call: ApiCall) -> JsonObject:
-    """The PaLM way to ask."""
+    """Answer a prompt in the PaLM format."""
     prompt = call.body.get("prompt", {}).get("text", "")
     _check("GenerateTextRequest", find_violations(call.body, _TEXT_RULES), "prompt.text", prompt)
     reply = _reply(service, call, prompt, call.body)
@@ -40,13 +40,13 @@ def generate_text(service: Service, call: ApiCall) -> JsonObject:
 
 
 def generate_content(service: Service, call: ApiCall) -> JsonObject:
-    """The Gemini way to ask."""
+    """Answer a prompt in the Gemini format."""
     prompt, config = read_prompt(call.body)
     return write_reply(prompt, _reply(service, call, prompt, config), call.model)
 
 
 def read_prompt(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The prompt in a GenerateContentRequest (its last turn) and how to sample; raises ApiError."""
+    """Return the prompt of a GenerateContentRequest (its last turn) and its generation config; raises ApiError."""
     turns = body.get("contents", [])
     prompt = "".join(part.get("text", "") for part in turns[-1].get("parts", [])) if turns else ""
     config = body.get("generationConfig", {})
@@ -55,23 +55,23 @@ def read_prompt(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def write_reply(prompt: str, reply: GeneratedReply, model: str) -> JsonObject:
-    """A GenerateContentResponse; tokens are words."""
-    asked, told = len(prompt.split()), sum(len(text.split()) for text in reply.texts)
+    """Return a GenerateContentResponse; tokens are words."""
+    prompt_tokens, answer_tokens = len(prompt.split()), sum(len(text.split()) for text in reply.texts)
     return {
-        "candidates": [{"index": index, **_candidate(each)} for index, each in enumerate(reply.candidates)],
+        "candidates": [{"index": index, **_candidate(answer)} for index, answer in enumerate(reply.candidates)],
         **({"promptFeedback": {"blockReason": "SAFETY"}} if reply.blocked else {}),
         "usageMetadata": {
-            "promptTokenCount": asked,
-            "candidatesTokenCount": told,
-            "totalTokenCount": asked + told,
+            "promptTokenCount": prompt_tokens,
+            "candidatesTokenCount": answer_tokens,
+            "totalTokenCount": prompt_tokens + answer_tokens,
         },
         "modelVersion": model,
     }
 
 
 def _candidate(candidate: GeneratedAnswer) -> JsonObject:
-    said = {} if candidate.text is None else {"content": {"parts": [{"text": candidate.text}], "role": "model"}}
-    return {**said, "finishReason": candidate.finish}
+    text = {} if candidate.text is None else {"content": {"parts": [{"text": candidate.text}], "role": "model"}}
+    return {**text, "finishReason": candidate.finish}
 
 
 def _check(request: str, wrong: list[Violation], field: str, prompt: str) -> None:
@@ -81,24 +81,24 @@ def _check(request: str, wrong: list[Violation], field: str, prompt: str) -> Non
         raise invalid(request, wrong)
 
 
-def _reply(service: Service, call: ApiCall, prompt: str, wishes: Mapping[str, Any]) -> GeneratedReply:
+def _reply(service: Service, call: ApiCall, prompt: str, request: Mapping[str, Any]) -> GeneratedReply:
     model = service.store.model(call.model)
     state = state_of(model, service.clock())
-    refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one can answer.")
-    sampling = sampling_of(wishes, model.document)
+    refuse_unless(state == State.ACTIVE, f"Tuned model {call.model} is {state}; only an ACTIVE one accepts prompts.")
+    sampling = sampling_of(request, model.document)
     return reply_to(prompt, service.store.examples(model.seq), sampling, service.random)
 
 
-def sampling_of(wishes: Mapping[str, Any], model: Mapping[str, Any]) -> SamplingParameters:
-    """How a request wants its answers picked; what it leaves open is the model's to say."""
+def sampling_of(request: Mapping[str, Any], model: Mapping[str, Any]) -> SamplingParameters:
+    """Return the sampling parameters of a request; omitted ones come from the model."""
     defaults = {"temperature": 0.7, "topP": 0.95, "topK": 40, "candidateCount": 1}
-    wanted = {name: wishes.get(name, model.get(name, default)) for name, default in defaults.items()}
+    wanted = {name: request.get(name, model.get(name, default)) for name, default in defaults.items()}
     return SamplingParameters(
         wanted["temperature"],
         wanted["topP"],
         wanted["topK"],
         wanted["candidateCount"],
-        wishes.get("maxOutputTokens"),
-        tuple(wishes.get("stopSequences", ())),
-        wishes.get("seed"),
+        request.get("maxOutputTokens"),
+        tuple(request.get("stopSequences", ())),
+        request.get("seed"),
     )

@@ -1,4 +1,4 @@
-"""The protos of v1beta3 and v1beta as tables: just enough to read requests and to write responses."""
+"""The messages of v1beta3 and v1beta, with the fields that requests and responses need."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ GENERATE_CONTENT = generate_content(_CATEGORIES, _THRESHOLDS)
 
 
 def content(index: Field) -> Message:
-    """The GenerateContentResponse of an API, which differs in whether an ``index`` of 0 is told."""
+    """The GenerateContentResponse of an API, which differ in whether an ``index`` of 0 is sent."""
     candidate = message(
         "Candidate",
         index=index,

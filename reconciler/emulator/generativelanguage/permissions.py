@@ -1,4 +1,4 @@
-"""Who may use a tuned model. The service does not enforce it: whoever reaches the embedded service is its owner."""
+"""Permissions of tuned models. The embedded service does not enforce them: every caller is the owner."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, in
 from reconciler.emulator.service import ApiCall, Service, next_page, read_page
 
 OWNER = "owner@example.com"
-"""Stands for whoever created a model, as the service knows nobody."""
+"""The owner of every new model: the embedded service has no users."""
 _ATOM, _LABEL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"(?=.{{1,254}}\Z){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+", re.ASCII | re.IGNORECASE)
 """The addresses of RFC 5321 that accounts and groups have: no quoted parts, and a domain of at least two labels."""
 
 
 def grant_ownership(service: Service, model: int, name: str) -> None:
-    """Gives a new model its owner."""
+    """Add the owner's permission to a new model."""
     _add(service, model, name, {"granteeType": "USER", "emailAddress": OWNER, "role": "OWNER"})
 
 
@@ -31,7 +31,7 @@ def _add(service: Service, model: int, name: str, permission: JsonObject) -> Jso
 
 
 def list_permissions(service: Service, call: ApiCall) -> JsonObject:
-    """A page of the permissions of a model."""
+    """Return a page of the permissions of a model."""
     wanted = read_page(call.query)
     found = service.store.permissions(service.store.model(call.model).seq, wanted.after, wanted.size + 1)
     shown = found[: wanted.size]
@@ -40,13 +40,13 @@ def list_permissions(service: Service, call: ApiCall) -> JsonObject:
 
 
 def create_permission(service: Service, call: ApiCall) -> JsonObject:
-    """Shares a model with a user, a group or everyone."""
+    """Share a model with a user, a group or everyone."""
     violations = _violations(call.body)
     if violations:
         raise invalid("CreatePermissionRequest.permission", violations)
     with service.store.transaction():
-        told = {name: value for name, value in call.body.items() if value}  # everyone has no address, not an empty one
-        return _add(service, service.store.model(call.model).seq, call.model, told)
+        given = {name: value for name, value in call.body.items() if value}  # everyone has no address, not an empty one
+        return _add(service, service.store.model(call.model).seq, call.model, given)
 
 
 def _violations(permission: Mapping[str, Any]) -> list[Violation]:
@@ -70,25 +70,27 @@ def _role_violations(permission: Mapping[str, Any]) -> list[Violation]:
 
 
 def get_permission(service: Service, call: ApiCall) -> JsonObject:
-    """One permission."""
+    """Return one permission."""
     return _find(service, call)[1]
 
 
 def _find(service: Service, call: ApiCall) -> tuple[int, JsonObject]:
     name = f"{call.model}/permissions/{call.path['permission']}"
     permissions = service.store.permissions(service.store.model(call.model).seq)
-    found = next((each for each in permissions if each[1]["name"] == name), None)
+    found = next(((seq, permission) for seq, permission in permissions if permission["name"] == name), None)
     if found is None:
         raise not_found(name)
     return found
 
 
 def update_permission(service: Service, call: ApiCall) -> JsonObject:
-    """Changes the role, the only mutable field."""
+    """Change the role, the only mutable field."""
     mask = [path.strip() for path in call.query.get("updateMask", "").split(",")]
     wrong = "is required" if mask == [""] else f'may only name role, but is "{",".join(mask)}"'
     violations = [] if mask == ["role"] else [Violation("update_mask", wrong)]
-    violations += [Violation(f"permission.{each.field}", each.description) for each in _role_violations(call.body)]
+    violations += [
+        Violation(f"permission.{violation.field}", violation.description) for violation in _role_violations(call.body)
+    ]
     if violations:
         raise invalid("UpdatePermissionRequest", violations)
     with service.store.transaction():
@@ -108,25 +110,25 @@ def _mutable(service: Service, call: ApiCall) -> tuple[int, JsonObject]:
 
 
 def delete_permission(service: Service, call: ApiCall) -> JsonObject:
-    """Withdraws a permission."""
+    """Revoke a permission."""
     with service.store.transaction():
         service.store.delete_permission(_mutable(service, call)[0])
     return {}
 
 
 def transfer_ownership(service: Service, call: ApiCall) -> JsonObject:
-    """Makes another user the owner; the owner until now becomes a writer."""
+    """Make another user the owner; the previous owner becomes a writer."""
     address = call.body.get("emailAddress", "")
     if not _ADDRESS.fullmatch(address):
         described = f'must be an email address, but is "{address[:100]}"'
         raise invalid("TransferOwnershipRequest", [Violation("email_address", described)])
     with service.store.transaction():
         model = service.store.model(call.model).seq
-        heir = {"granteeType": "USER", "emailAddress": address}
+        new_owner = {"granteeType": "USER", "emailAddress": address}
         for seq, permission in service.store.permissions(model):
             if permission["role"] == "OWNER":
                 service.store.update_permission(seq, {**permission, "role": "WRITER"})
             if permission["granteeType"] == "USER" and permission["emailAddress"].lower() == address.lower():
                 service.store.delete_permission(seq)
-        _add(service, model, call.model, {**heir, "role": "OWNER"})
+        _add(service, model, call.model, {**new_owner, "role": "OWNER"})
     return {}

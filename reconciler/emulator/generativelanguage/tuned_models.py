@@ -1,4 +1,4 @@
-"""The calls on tuned models and their operations, creation apart."""
+"""The methods of base models, tuned models and their operations, except creation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE_SIZE = 50
 
 
 def list_base_models(_: Service, call: ApiCall) -> JsonObject:
-    """A page of base models."""
+    """Return a page of base models."""
     wanted = read_page(call.query, _PAGE_SIZE)
     models = list(call.api.models.values())
     end = wanted.after + wanted.size
@@ -26,19 +26,19 @@ def list_base_models(_: Service, call: ApiCall) -> JsonObject:
 
 
 def get_base_model(_: Service, call: ApiCall) -> JsonObject:
-    """One base model."""
+    """Return one base model."""
     name = f"models/{call.path['model']}"
     if name not in call.api.models:
         raise ApiError(Code.NOT_FOUND, f"{name} is not found for API version {call.api.version}.")
     return call.api.models[name]
 
 
-_OPERATORS = frozenset({"owner:me", "writers:me", "readers:me"})  # one user owns all that is here
+_OPERATORS = frozenset({"owner:me", "writers:me", "readers:me"})  # one user owns every model
 _TOKEN = re.compile(r'"[^"]*"|\S+')
 
 
 def list_models(service: Service, call: ApiCall) -> JsonObject:
-    """A page of tuned models, oldest first."""
+    """Return a page of tuned models, oldest first."""
     wanted = read_page(call.query)
     words = _words(call.query.get("filter", ""))
     found = service.store.models(wanted.after, wanted.size + 1, words)
@@ -50,7 +50,7 @@ def list_models(service: Service, call: ApiCall) -> JsonObject:
 
 
 def _words(text: str) -> list[str]:
-    """The words that a filter looks for in display names and descriptions."""
+    """Return the words that a filter searches in display names and descriptions."""
     tokens = _TOKEN.findall(text)
     unknown = [token for token in tokens if re.match(r"(owner|writers|readers):", token) and token not in _OPERATORS]
     if unknown:
@@ -61,13 +61,13 @@ def _words(text: str) -> list[str]:
 
 
 def get_model(service: Service, call: ApiCall) -> JsonObject:
-    """One tuned model."""
+    """Return one tuned model."""
     curves = call.wants("tuningTask", "snapshots")
     return view(service, service.store.model(call.model), service.clock(), curves=curves)
 
 
 def view(service: Service, model: StoredModel, now: datetime, *, curves: bool) -> JsonObject:
-    """A tuned model as it is at an instant, with its loss curve if asked for."""
+    """Return a tuned model at an instant, with its loss curve if requested."""
     document = dict(model.document)
     task = dict(document.get("tuningTask", {}))
     if model.training is None:
@@ -91,12 +91,12 @@ def _latest(written: str, ended: datetime) -> str:
 
 
 def state_of(model: StoredModel, now: datetime) -> str:
-    """The state of a tuned model at an instant."""
+    """Return the state of a tuned model at an instant."""
     return model.training.progress(now).state.value if model.training else str(model.document.get("state", ""))
 
 
 def update_model(service: Service, call: ApiCall) -> JsonObject:
-    """Sets the fields that the update mask names; what the body lacks of them goes back to its default."""
+    """Set the fields of the update mask; a field that the body omits returns to its default."""
     mask = _mask(call)
     changes = {name: value for name, value in call.body.items() if name in mask}
     violations = model_violations(changes)
@@ -112,12 +112,12 @@ def update_model(service: Service, call: ApiCall) -> JsonObject:
 
 
 def _mask(call: ApiCall) -> frozenset[str]:
-    """The fields that the mask of an update names, by JSON name; raises ApiError."""
+    """Return the fields of an update mask by JSON name; raises ApiError."""
     known = call.api.tuned_model.json_names
     paths = [path.strip() for path in call.query.get("updateMask", "").split(",") if path.strip()]
     fields = {path: known.get(path.partition(".")[0], "") for path in paths}
     violations = [
-        Violation("update_mask", f'"{path}" {"is immutable" if field else "is no field of a tuned model"}')
+        Violation("update_mask", f'"{path}" {"is immutable" if field else "is not a field of a tuned model"}')
         for path, field in fields.items()
         if path not in known or field not in call.api.mutable
     ]
@@ -129,14 +129,14 @@ def _mask(call: ApiCall) -> frozenset[str]:
 
 
 def delete_model(service: Service, call: ApiCall) -> JsonObject:
-    """Removes a tuned model for good, whether it trains or not."""
+    """Delete a tuned model, even during its training."""
     with service.store.transaction():
         service.store.delete(service.store.model(call.model).seq)
     return {}
 
 
 def get_operation(service: Service, call: ApiCall) -> JsonObject:
-    """The operation that made a tuned model; under ``/v1`` it speaks the version that the model was created with."""
+    """Return the operation of a tuned model; under ``/v1`` in the version that the model was created with."""
     model = service.store.model(call.model)
     if model.training is None or model.operation != call.path["operation"]:
         raise not_found(f"{call.model}/operations/{call.path['operation']}")
@@ -145,7 +145,7 @@ def get_operation(service: Service, call: ApiCall) -> JsonObject:
 
 
 def operation_view(service: Service, api: Api, model: StoredModel, training: SimulatedTraining) -> JsonObject:
-    """The operation of a model that was created here, as it is now."""
+    """Return the current operation of a model that was created here."""
     now = service.clock()
     progress = training.progress(now)
     metadata = {

@@ -19,7 +19,7 @@ MAX_OUTPUT = 5_000
 
 
 MAX_DATASET_BYTES = 4 * 1024 * 1024
-"""Inputs and outputs in UTF-8; the guides say 4 MB and leave open how they count."""
+"""Inputs and outputs in UTF-8; the guides state 4 MB without a definition."""
 
 
 _SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
@@ -51,20 +51,20 @@ _EXAMPLE_LIMITS = {"textInput": MAX_INPUT, "output": MAX_OUTPUT}
 
 
 def model_violations(document: Mapping[str, Any]) -> list[Violation]:
-    """What is wrong with the display name and the sampling of a model."""
+    """Return the violations of the display name and sampling of a model."""
     return find_violations(document, _MODEL_RULES)
 
 
 def hyperparameter_violations(hyperparameters: Mapping[str, Any]) -> list[Violation]:
-    """What is wrong with declared hyperparameters."""
+    """Return the violations of declared hyperparameters."""
     return find_violations(hyperparameters, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters.")
 
 
 def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
-    """What is wrong with a data set."""
+    """Yield the violations of a data set."""
     path = "tuning_task.training_data.examples.examples"
     if not examples:
-        yield Violation(path, "must hold at least one example")
+        yield Violation(path, "must have at least one example")
     for index, example in enumerate(examples):
         for name, limit in _EXAMPLE_LIMITS.items():
             text = example.get(name, "")
@@ -77,7 +77,7 @@ def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
 
 
 def sampling_defaults(document: Mapping[str, Any]) -> JsonObject:
-    """The sampling of the base model that a model was tuned from, as far as that is known."""
+    """Return the sampling of the base model of a model, if known."""
     name = document.get("baseModel") or document.get("tunedModelSource", {}).get("baseModel")
     known = next((api.models[name] for api in VERSIONS.values() if name in api.models), {})
     return {field: known[field] for field in ("temperature", "topP", "topK") if field in known}

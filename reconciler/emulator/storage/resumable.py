@@ -1,6 +1,6 @@
-"""Resumable uploads: sessions that take an object in chunks, and survive connections that break.
+"""Resumable uploads: sessions that receive an object in chunks and survive broken connections.
 
-They live in the memory of the process; those of the real service live for a week.
+Sessions are kept in memory; the real service keeps them for a week.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RANGE = re.compile(r"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P
 
 @dataclass(slots=True)
 class UploadSession:
-    """An upload that is under way, or done. ``total`` is the length of the object once it was told."""
+    """An upload in progress or completed. ``total`` is the length of the object, if known."""
 
     bucket: str
     described: JsonObject
@@ -55,14 +55,14 @@ class UploadSession:
 
 
 class UploadSessions:
-    """The sessions of one service."""
+    """The upload sessions of one service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._sessions: dict[str, UploadSession] = {}
 
     async def start(self, request: Request) -> Response:
-        """Opens a session and tells its URL."""
+        """Open a session and return its URL."""
         bucket, service = request.path_params["bucket"], self._service
         described = {
             "contentType": request.headers.get("x-upload-content-type", "application/octet-stream"),
@@ -80,14 +80,14 @@ class UploadSessions:
         return Response(status_code=200, headers={**HEADERS, "location": url, "x-guploader-uploadid": key})
 
     async def cancel(self, request: Request) -> Response:
-        """Forgets a session and what it took in."""
+        """Remove a session and its content."""
         session = self._session(request)
         async with session.lock:
             self._forget(request, session)
         return Response(status_code=499, headers=HEADERS)
 
     async def proceed(self, request: Request) -> Response:
-        """Takes a chunk, or only tells how far the upload is."""
+        """Receive a chunk, or only return the progress of the upload."""
         session = self._session(request)
         async with session.lock:
             if session.done is None:
@@ -95,7 +95,7 @@ class UploadSessions:
                 size = session.content.size + len(rest)
                 if session.total is not None and size > session.total:
                     self._forget(request, session)
-                    raise invalid(f"The upload has more than the {session.total} bytes that were told.")
+                    raise invalid(f"The upload has more bytes than the declared {session.total}.")
                 if size == session.total:
                     await self._finish(session, rest, request)
             return upload_response(session.done, request) if session.done else _incomplete(session)
@@ -103,7 +103,7 @@ class UploadSessions:
     async def _take(self, session: UploadSession, request: Request) -> bytearray:
         try:
             return await _take(session, request)
-        except OSError:  # what is stored is less than what was counted
+        except OSError:  # less is stored than was counted
             self._forget(request, session)
             raise
 
@@ -119,7 +119,7 @@ class UploadSessions:
     def _session(self, request: Request) -> UploadSession:
         session = self._sessions.get(request.query_params.get("upload_id", ""))
         if session is None:
-            raise not_found("No such upload: it was cancelled or refused, or the service was started anew since.")
+            raise not_found("No such upload: it was canceled or refused, or the service was restarted.")
         return session
 
     def _forget(self, request: Request, session: UploadSession) -> None:
@@ -129,7 +129,7 @@ class UploadSessions:
 
 
 async def _take(session: UploadSession, request: Request) -> bytearray:
-    """Takes in what a request brings, and returns what can only be kept if it is the end; raises StorageError."""
+    """Store the whole quanta of a request and return the remainder; raises StorageError."""
     header = request.headers.get("content-range")
     match = _RANGE.fullmatch(header) if header else None
     if header and not match:
@@ -150,9 +150,9 @@ async def _take(session: UploadSession, request: Request) -> bytearray:
 
 
 def _check_length(request: Request, length: int) -> None:
-    told = request.headers.get("content-length")  # absent from a body that comes in pieces
-    if told is not None and whole_number("Content-Length", told) != length:
-        raise invalid(f"Content-Range tells of {length} bytes, but the body has {told}.")
+    declared = request.headers.get("content-length")  # absent from a chunked body
+    if declared is not None and whole_number("Content-Length", declared) != length:
+        raise invalid(f"Content-Range declares {length} bytes, but the body has {declared}.")
 
 
 def _incomplete(session: UploadSession) -> Response:

@@ -1,4 +1,4 @@
-"""Cloud Storage's routes, and its calls that read, list and delete objects."""
+"""The routes of the embedded Cloud Storage, and the methods that read, list and delete."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from reconciler.emulator.store import dump
 from reconciler.emulator.training import timestamp
 
 PROJECT_NUMBER = "100000000000"
-"""The project of the buckets that nobody created."""
+"""The project of buckets that no request created."""
 
 
 async def get_bucket(service: Service, request: Request) -> Response:
-    """One bucket."""
+    """Return one bucket."""
     name = request.path_params["bucket"]
     check_bucket(name)
     row = service.store.execute("SELECT document FROM buckets WHERE name = ?", name).fetchone()
@@ -46,7 +46,7 @@ async def get_bucket(service: Service, request: Request) -> Response:
 
 
 async def create_bucket(service: Service, request: Request) -> Response:
-    """Settles the location and project of a bucket."""
+    """Set the location and project of a bucket."""
     asked, project = read_resource(await small_body(request)), request.query_params.get("project", "")
     name, location = asked.get("name", ""), asked.get("location", "US")
     if not isinstance(name, str) or not isinstance(location, str) or not project:
@@ -60,7 +60,7 @@ async def create_bucket(service: Service, request: Request) -> Response:
 
 
 async def list_buckets(service: Service, request: Request) -> Response:
-    """The buckets that were created in a project, all on one page."""
+    """Return the buckets that were created in a project, on one page."""
     number = _number(request.query_params.get("project", ""))
     rows = service.store.execute(
         "SELECT document FROM buckets WHERE json_extract(document, '$.projectNumber') = ? ORDER BY name", number
@@ -136,10 +136,10 @@ def _route(method: str, path: str, handler: Handler) -> Route:
         except StorageError as error:
             return json_response(error.body(), error.status)
         except OSError as error:
-            message = f"The embedded service cannot keep the content of objects: {error.strerror}"
+            message = f"The embedded service cannot store the content of objects: {error.strerror}"
             return json_response(StorageError(503, "backendError", message).body(), 503)
         except ClientDisconnect:
-            return Response(status_code=499, headers=HEADERS)  # nobody reads it
+            return Response(status_code=499, headers=HEADERS)  # the client has disconnected
 
     return Route(path, endpoint, methods=[method])
 
@@ -152,7 +152,7 @@ async def _upload(kinds: Mapping[str, Handler], request: Request) -> Response:
 
 
 async def list_objects(service: Service, request: Request) -> Response:
-    """A page of a bucket's objects, in the order of their names."""
+    """Return a page of the objects of a bucket, ordered by name."""
     bucket, query = request.path_params["bucket"], request.query_params
     check_bucket(bucket)
     unknown = _UNSUPPORTED & query.keys()
@@ -165,7 +165,7 @@ async def list_objects(service: Service, request: Request) -> Response:
     found = service.objects.after(bucket, query.get("prefix", ""), _page_start(query.get("pageToken", "")), size + 1)
     page: JsonObject = {"kind": "storage#objects"}
     if found:
-        page["items"] = [object_resource(each, request) for each in found[:size]]
+        page["items"] = [object_resource(stored, request) for stored in found[:size]]
     if len(found) > size:
         page["nextPageToken"] = base64.urlsafe_b64encode(found[size - 1].document["name"].encode()).decode()
     return json_response(page)
@@ -183,20 +183,20 @@ def _find(service: Service, request: Request) -> StoredObject:
 
 
 async def get_object(service: Service, request: Request) -> Response:
-    """The resource of an object, or with ``alt=media`` its content."""
+    """Return the resource of an object, or its content with ``alt=media``."""
     if request.query_params.get("alt") == "media":
         return await download_object(service, request)
     return json_response(object_resource(_find(service, request), request))
 
 
 async def delete_object(service: Service, request: Request) -> Response:
-    """Removes an object."""
+    """Delete an object."""
     service.objects.delete(request.path_params["bucket"], request.path_params["object"], request.query_params)
     return Response(status_code=204, headers=HEADERS)
 
 
 async def download_object(service: Service, request: Request) -> Response:
-    """The content of an object, or the part of it that a Range header asks for (``bytes=FIRST-`` or ``FIRST-LAST``)."""
+    """Return the content of an object, or the part in a Range header (``bytes=FIRST-`` or ``FIRST-LAST``)."""
     stored = _find(service, request)
     document, size = stored.document, stored.size
     hashes = {"crc32c": document.get("crc32c"), "md5": document["md5Hash"]}
@@ -215,7 +215,7 @@ async def download_object(service: Service, request: Request) -> Response:
             raise StorageError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
         headers["content-range"] = f"bytes {first}-{last}/{size}"
     headers["content-length"] = str(last - first + 1)
-    file = stored.path.open("rb")  # now, as the object may be replaced while it is read
+    file = stored.path.open("rb")  # opened now: the object may be replaced during the read
     file.seek(first)
     content = _stream(file, last - first + 1)
     return StreamingResponse(content, 206 if match else 200, headers, document["contentType"])

@@ -1,4 +1,4 @@
-"""The calls of the Cloud Storage JSON API that write objects: in one request, with a description, or in chunks."""
+"""The methods of the Cloud Storage JSON API that write objects in one request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FIELDS = {"md5": "md5Hash", "crc32c": "crc32c"}
 
 
 async def upload_media(service: Service, request: Request) -> Response:
-    """The body is the content; the query names the object."""
+    """Store the body as an object that the query names."""
     described = read_description({}, request)
     content = service.objects.new_content()
     with discard_on_error(content):
@@ -44,7 +44,7 @@ async def upload_media(service: Service, request: Request) -> Response:
 
 
 async def upload_multipart(service: Service, request: Request) -> Response:
-    """The body holds the object's resource and its content."""
+    """Store an object from a body with its resource and content."""
     resource, media_type, media = _parts(request, await small_body(request))
     described = {"contentType": media_type, **read_description(resource, request)}
     content = service.objects.new_content()
@@ -56,12 +56,12 @@ async def upload_multipart(service: Service, request: Request) -> Response:
 
 
 def upload_response(stored: StoredObject, request: Request) -> Response:
-    """The response to an upload that is complete."""
+    """Return the response to a complete upload."""
     return json_response(object_resource(stored, request))
 
 
 async def small_body(request: Request) -> bytes:
-    """A body that is held in memory; raises StorageError for one that should not be."""
+    """Return a body in memory; raises StorageError if it is too large."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -73,10 +73,10 @@ async def small_body(request: Request) -> bytes:
 
 
 def read_resource(body: bytes) -> JsonObject:
-    """The JSON resource in a body, perhaps an empty one; raises StorageError."""
+    """Return the JSON resource in a body, which may be empty; raises StorageError."""
     try:
         resource = json.loads(body) if body.strip() else {}
-        dump(resource).encode()  # no lone surrogate, which JSON can spell and the store cannot hold
+        dump(resource).encode()  # refuses lone surrogates, which the store cannot hold
     except (ValueError, RecursionError) as error:
         raise StorageError(400, "parseError", f"Parse Error: {error}") from None
     if not isinstance(resource, dict):
@@ -85,7 +85,7 @@ def read_resource(body: bytes) -> JsonObject:
 
 
 def read_description(resource: Mapping[str, Any], request: Request) -> JsonObject:
-    """What a request tells about the object: its resource, the name in the query, and checksums in headers."""
+    """Return the description of an object: its resource, the name in the query, and the checksums in headers."""
     named = {"name": request.query_params["name"]} if "name" in request.query_params else {}
     kind = request.headers.get("content-type", "")
     described = {"contentType": kind} if kind and request.query_params.get("uploadType") == "media" else {}
@@ -93,7 +93,7 @@ def read_description(resource: Mapping[str, Any], request: Request) -> JsonObjec
 
 
 def checksums(request: Request) -> dict[str, str]:
-    """The checksums in the headers of a request."""
+    """Return the checksums in the headers of a request."""
     found = {_FIELDS[kind]: value for kind, value in _HASH.findall(request.headers.get("x-goog-hash", ""))}
     if "content-md5" in request.headers:
         found["md5Hash"] = request.headers["content-md5"]
@@ -101,7 +101,7 @@ def checksums(request: Request) -> dict[str, str]:
 
 
 def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
-    """The resource, the media type and the media of a multipart body; raises StorageError."""
+    """Return resource, media type and media of a multipart body; raises StorageError."""
     head = Message()
     head["content-type"] = request.headers.get("content-type", "")
     boundary = head.get_boundary()
@@ -114,7 +114,7 @@ def _parts(request: Request, body: bytes) -> tuple[JsonObject, str, bytes]:
 
 
 def store(service: Service, bucket: str, described: JsonObject, content: ObjectContent, query: Query) -> StoredObject:
-    """Makes a complete content an object; raises StorageError and discards it when that is refused."""
+    """Turn a complete content into an object; discards it if that raises StorageError."""
     with discard_on_error(content):
         found = content.checksums(described)
         return service.objects.put(bucket, described, content, found, query, service.clock())
@@ -122,7 +122,7 @@ def store(service: Service, bucket: str, described: JsonObject, content: ObjectC
 
 @contextmanager
 def discard_on_error(content: ObjectContent) -> Iterator[None]:
-    """Discards the content when something goes wrong inside."""
+    """Discard the content if the body raises."""
     try:
         yield
     except BaseException:

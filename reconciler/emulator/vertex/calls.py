@@ -1,4 +1,4 @@
-"""Every call of Vertex AI that is offered, under a project and a location."""
+"""The methods of the simulated Vertex AI, below a project and a location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vertex AI's API versions, the base models that it tunes, where it tunes, and what it chooses when it is not told."""
+"""The API versions of Vertex AI, its base models, regions and default hyperparameters."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1")
 
 
 def parent_of(call: ApiCall) -> str:
-    """The project and location that a call is about; raises ApiError where nothing is tuned."""
+    """Return the project and location of a call; raises ApiError for an unsupported location."""
     location = call.path["location"]
     if location not in REGIONS:
         raise ApiError(
@@ -85,7 +85,7 @@ def parent_of(call: ApiCall) -> str:
 
 
 def new_name(service: Service, collection: str) -> str:
-    """A name in a collection that nothing bears yet."""
+    """Return an unused name in a collection."""
     while True:
         name = f"{collection}/{service.number()}"
         if not is_taken(service.store, name):

@@ -1,4 +1,4 @@
-"""Creating a tuning job: what it asks for is checked, its data sets are read, and what it will make is written down."""
+"""The method that creates a tuning job: validate it, read its data sets, and record its future results."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _HYPERPARAMETER_RULES: Mapping[str, Rule] = {
 
 
 def check_job(job: Mapping[str, Any]) -> None:
-    """Raises ApiError with a violation for everything in a new job that breaks a rule."""
-    wrong = [Violation(f"tuning_job.{each.field}", each.description) for each in _violations(job)]
+    """Raise ApiError with all violations of a new job."""
+    wrong = [Violation(f"tuning_job.{violation.field}", violation.description) for violation in _violations(job)]
     if wrong:
         raise invalid("CreateTuningJobRequest", wrong)
 
@@ -85,18 +85,18 @@ def _spec_violations(spec: Mapping[str, Any]) -> Iterator[Violation]:
 
 
 _STEPS_AN_EPOCH = 100
-"""The service doubles its batches until an epoch has no more steps than that."""
+"""The batch size doubles until an epoch has at most this number of steps."""
 
 
 def create_job(service: Service, call: ApiCall) -> JsonObject:
-    """Starts a training and answers with its job."""
+    """Start a training and return its job."""
     parent = parent_of(call)
     check_job(call.body)
     now = service.clock()
     source = _source(service, call, now)
     inherited = _inherited(service, source, now)
     spec = {**call.body["supervisedTuningSpec"], "hyperParameters": _effective(call)}
-    dataset, fault = _data(service, spec)
+    dataset, fault = _read_data(service, spec)
     with service.store.transaction():
         course = JobTimeline(_training(service, call, {**source, **spec}, dataset, now), fault)
         job = _document(service, parent, {**call.body, **source, "supervisedTuningSpec": spec}, course)
@@ -110,7 +110,7 @@ def create_job(service: Service, call: ApiCall) -> JsonObject:
 
 
 def _source(service: Service, call: ApiCall, now: datetime) -> JsonObject:
-    """The baseModel or the complete preTunedModel of a new job; raises ApiError when it cannot be tuned."""
+    """Return the complete preTunedModel of a new job, if it has one; raises ApiError if it cannot be tuned."""
     if "preTunedModel" in call.body:
         return {"preTunedModel": _pre_tuned(service, call, now)}
     name = call.body["baseModel"]
@@ -123,37 +123,37 @@ def _source(service: Service, call: ApiCall, now: datetime) -> JsonObject:
 
 
 def _pre_tuned(service: Service, call: ApiCall, now: datetime) -> JsonObject:
-    asked = call.body["preTunedModel"]
-    name = _plain(asked.get("tunedModelName", ""))
+    requested = call.body["preTunedModel"]
+    name = _without_version(requested.get("tunedModelName", ""))
     if "/models/" not in name:
         described = f'must be the name of a model, but is "{name[:100]}"'
         raise invalid("CreateTuningJobRequest", [Violation("tuning_job.pre_tuned_model.tuned_model_name", described)])
     model = store.get(service.store, name, now)
     job = store.origin_of(service.store, model)
-    checkpoints = [each["checkpointId"] for each in job["tunedModel"]["checkpoints"]]
-    if asked.get("checkpointId", checkpoints[-1]) not in checkpoints:
-        described = f'must be one of {", ".join(checkpoints)}, but is "{asked["checkpointId"][:100]}"'
+    checkpoints = [checkpoint["checkpointId"] for checkpoint in job["tunedModel"]["checkpoints"]]
+    if requested.get("checkpointId", checkpoints[-1]) not in checkpoints:
+        described = f'must be one of {", ".join(checkpoints)}, but is "{requested["checkpointId"][:100]}"'
         field = "tuning_job.pre_tuned_model.checkpoint_id"
         raise invalid("CreateTuningJobRequest", [Violation(field, described)])
     base = job.get("baseModel") or job["preTunedModel"]["baseModel"]
-    return {"checkpointId": checkpoints[-1], **asked, "baseModel": base}
+    return {"checkpointId": checkpoints[-1], **requested, "baseModel": base}
 
 
-def _plain(model: str) -> str:
-    """The name of a model without its version."""
+def _without_version(model: str) -> str:
+    """Return the name of a model without its version."""
     return model.partition("@")[0]
 
 
 def _inherited(service: Service, source: JsonObject, now: datetime) -> list[JsonObject]:
-    """What the parent of a new job's model knows, if it has one."""
+    """Return the examples of the parent, if there is one."""
     if "preTunedModel" not in source:
         return []
-    parent = _plain(source["preTunedModel"]["tunedModelName"])
+    parent = _without_version(source["preTunedModel"]["tunedModelName"])
     return store.examples_of(service.store, store.get(service.store, parent, now))
 
 
 def _effective(call: ApiCall) -> JsonObject:
-    """The declared hyperparameters and the defaults for the rest."""
+    """Return the declared hyperparameters with defaults for the others."""
     declared = call.body["supervisedTuningSpec"].get("hyperParameters", {})
     defaults = {
         "epochCount": str(call.api.defaults["epochCount"]),
@@ -163,8 +163,8 @@ def _effective(call: ApiCall) -> JsonObject:
     return {**defaults, **declared}
 
 
-def _data(service: Service, spec: Mapping[str, Any]) -> tuple[TuningData, JobError | None]:
-    """What there is to train on, or nothing and the reason."""
+def _read_data(service: Service, spec: Mapping[str, Any]) -> tuple[TuningData, JobError | None]:
+    """Return the training data, or empty data and the error."""
     try:
         dataset = read_dataset(service.objects, spec["trainingDatasetUri"])
         if "validationDatasetUri" in spec:
@@ -198,13 +198,13 @@ def _training(
     )
 
 
-def _document(service: Service, parent: str, asked: JsonObject, course: JobTimeline) -> JsonObject:
-    """All of the job that does not depend on the time; what it tells only at its end is there already."""
+def _document(service: Service, parent: str, requested: JsonObject, course: JobTimeline) -> JsonObject:
+    """Return the time-independent part of the job, including fields that appear only at its end."""
     name, training = new_name(service, f"{parent}/tuningJobs"), course.training
-    last_only = asked["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
+    last_only = requested["supervisedTuningSpec"].get("exportLastCheckpointOnly", False)
     checkpoints = checkpoints_of(service, parent, training, last_only=last_only)
     return {
-        **asked,
+        **requested,
         "name": name,
         "createTime": training.created,
         "experiment": f"{parent}/metadataStores/default/contexts/tuning-experiment-{name.rpartition('/')[2]}",

@@ -1,7 +1,6 @@
-"""Reading a data set as Vertex AI tunes on it: JSON lines of ``contents`` in an object of Cloud Storage.
+"""Data sets in the format of Vertex AI: JSON Lines with ``contents`` in an object of Cloud Storage.
 
-The first lines are checked one by one and the rest are only counted, so that a data set of any size takes bounded
-memory and little time.
+The first lines are validated and the others only counted, so that any data set takes bounded memory and little time.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from reconciler.emulator.vertex.jobs import JobError
 URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+\.jsonl)")
 MAX_BYTES = 2**30
 MAX_VALIDATION_EXAMPLES = 5000
-"""The limits of the real service for Gemini 2.5, as told under "Limitations" in
+"""The limits of the real service for Gemini 2.5, from "Limitations" in
 https://cloud.google.com/vertex-ai/generative-ai/docs/models/tune-text-models-supervised ."""
 CHECKED_LINES = 5000
 KEPT_BYTES = 4 * 1024 * 1024
-"""How much of the examples is kept to answer from."""
+"""The size of the examples that are kept for answers."""
 _MAX_LINE = 8 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _ROLES = ("user", "model")
 
 
 class FaultyDatasetError(Exception):
-    """A data set that cannot be tuned on."""
+    """A data set that cannot be used for tuning."""
 
     def __init__(self, message: str, code: Code = Code.INVALID_ARGUMENT) -> None:
         super().__init__(message)
@@ -39,27 +38,27 @@ class FaultyDatasetError(Exception):
 
 @dataclass(slots=True)
 class TuningData:
-    """What was read: some examples as pairs of input and output, and how many there are in all."""
+    """Some examples as pairs of input and output, and the total number."""
 
     examples: list[JsonObject] = field(default_factory=list)
     count: int = 0
 
 
 def read_dataset(objects: ObjectStore, uri: str) -> TuningData:
-    """The data set in an object; raises FaultyDatasetError."""
+    """Return the data set in an object; raises FaultyDatasetError."""
     place = URI.fullmatch(uri)
     if place is None:
-        raise FaultyDatasetError(f"{uri} is no gs://bucket/object.jsonl")
+        raise FaultyDatasetError(f"invalid URI {uri}: expected gs://bucket/object.jsonl")
     try:
         stored = objects.get(place["bucket"], place["name"])
     except StorageError as error:
         raise FaultyDatasetError(f"The data set {uri} was not found: {error.message}", Code.NOT_FOUND) from None
     if stored.size > MAX_BYTES:
-        raise FaultyDatasetError(f"The data set {uri} has {stored.size} bytes; at most {MAX_BYTES} can be tuned on.")
+        raise FaultyDatasetError(f"The data set {uri} has {stored.size} bytes; the maximum is {MAX_BYTES}.")
     with stored.path.open("rb") as file:
         dataset = _read(file, uri)
     if not dataset.count:
-        raise FaultyDatasetError(f"The data set {uri} holds no examples.")
+        raise FaultyDatasetError(f"The data set {uri} has no examples.")
     return dataset
 
 
@@ -89,7 +88,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _count_lines(file: IO[bytes]) -> int:
-    """The lines from here on, the last one with or without a line end."""
+    """Count the remaining lines; the last may lack a line end."""
     count, last = 0, b"\n"
     while chunk := file.read(_CHUNK):
         count += chunk.count(b"\n")
@@ -98,7 +97,7 @@ def _count_lines(file: IO[bytes]) -> int:
 
 
 def _example(line: bytes) -> JsonObject | None:
-    """The last question and answer of a line, or ``None`` for an empty one; raises ValueError."""
+    """Return the last input and output of a line, or ``None`` for an empty line; raises ValueError."""
     if not line.strip():
         return None
     if len(line) == _MAX_LINE:
@@ -106,7 +105,7 @@ def _example(line: bytes) -> JsonObject | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(f"is not valid JSON: {error}") from None
     _require(isinstance(value, dict), "must be a JSON object")
     turns = value.get("contents")
     _require(isinstance(turns, list) and bool(turns), "must have contents, a list of turns")
@@ -116,9 +115,9 @@ def _example(line: bytes) -> JsonObject | None:
     if value.get("systemInstruction") is not None:
         _check_content(value["systemInstruction"], "systemInstruction")
     _require(turns[-1]["role"] == "model", 'contents must end with a turn of the role "model"')
-    asked = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
-    _require(asked is not None, 'contents must have a turn of the role "user"')
-    return {"textInput": _text(asked), "output": _text(turns[-1])}
+    prompt = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
+    _require(prompt is not None, 'contents must have a turn of the role "user"')
+    return {"textInput": _text(prompt), "output": _text(turns[-1])}
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence

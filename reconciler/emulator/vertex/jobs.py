@@ -1,4 +1,4 @@
-"""The calls on tuning jobs."""
+"""The methods of tuning jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_S
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job ends without a training: a google.rpc code and a message."""
+    """The error of a job that ends without a training: a google.rpc code and a message."""
 
     code: Code
     message: str
@@ -30,52 +30,52 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobTimeline:
-    """All that a job's state depends on; ``cancelled`` is the time at which that was asked for, or empty.
+    """The inputs of a job's state; ``canceled`` is the time of the cancel request, or empty.
 
-    With a ``fault`` the job fails when its training, which has no steps then, is over.
+    A job with a ``fault`` fails at the end of its training, which has no steps.
     """
 
     training: SimulatedTraining
     fault: JobError | None = None
-    cancelled: str = ""
+    canceled: str = ""
 
     @property
     def succeeds(self) -> bool:
-        """Whether the job will succeed, unless it is cancelled."""
+        """Whether the job will succeed unless it is canceled."""
         return self.fault is None and self.training.failing_step is None
 
     def dump(self) -> JsonObject:
-        """The course as JSON, for ``load``."""
+        """Return the timeline as JSON, for ``load``."""
         return asdict(self)
 
     @staticmethod
     def load(stored: Mapping[str, Any]) -> JobTimeline:
-        """The course that was dumped."""
+        """Return the timeline from its JSON."""
         fault = stored["fault"]
         return JobTimeline(
             SimulatedTraining(**stored["training"]),
             JobError(Code(fault["code"]), fault["message"]) if fault else None,
-            stored["cancelled"],
+            stored["canceled"],
         )
 
     def at(self, now: datetime) -> JsonObject:
-        """The fields of the job that depend on the time."""
-        asked = datetime.fromisoformat(self.cancelled) if self.cancelled else None
-        progress = self.training.progress(min(now, asked) if asked else now)
+        """Return the time-dependent fields of the job."""
+        canceled_at = datetime.fromisoformat(self.canceled) if self.canceled else None
+        progress = self.training.progress(min(now, canceled_at) if canceled_at else now)
         state, end = RUNNING if progress.start_time else PENDING, progress.end_time
         if end:
             failed = self.fault or progress.state is State.FAILED
             state = FAILED if failed else SUCCEEDED
-        elif asked and asked <= now:
-            state, end = CANCELLED, asked
+        elif canceled_at and canceled_at <= now:
+            state, end = CANCELLED, canceled_at
         times = {"startTime": progress.start_time, "endTime": end}
-        told = {name: timestamp(time) for name, time in times.items() if time}
-        latest = told.get("endTime", told.get("startTime", self.training.created))
-        return {"state": state, **told, "updateTime": latest, **self._error(state)}
+        reported = {name: timestamp(time) for name, time in times.items() if time}
+        latest = reported.get("endTime", reported.get("startTime", self.training.created))
+        return {"state": state, **reported, "updateTime": latest, **self._error(state)}
 
     def _error(self, state: str) -> JsonObject:
         if state == CANCELLED:
-            return {"error": {"code": Code.CANCELLED, "message": "The tuning job was cancelled."}}
+            return {"error": {"code": Code.CANCELLED, "message": "The tuning job was canceled."}}
         if state != FAILED:
             return {}
         fault = self.fault or JobError(Code.INVALID_ARGUMENT, self.training.failure)
@@ -87,18 +87,18 @@ _TERM = re.compile(r'labels\.(?P<key>[a-z][a-z0-9_-]*)\s*=\s*(?P<quote>"?)(?P<va
 
 
 def get_job(service: Service, call: ApiCall) -> JsonObject:
-    """One job."""
+    """Return one job."""
     now = service.clock()
     return job_view(_job(service, call, now), now)
 
 
 def list_jobs(service: Service, call: ApiCall) -> JsonObject:
-    """A page of jobs, the newest first."""
+    """Return a page of jobs, newest first."""
     return list_page(service, call, "tuningJobs", job_view)
 
 
 def list_page(service: Service, call: ApiCall, collection: str, view: store.View) -> JsonObject:
-    """A page of any collection, the newest first, perhaps of those with certain labels only."""
+    """Return a page of a collection, newest first, optionally filtered by labels."""
     now, wanted = service.clock(), read_page(call.query, _PAGE_SIZE)
     found = store.newest(
         service.store,
@@ -116,7 +116,7 @@ def list_page(service: Service, call: ApiCall, collection: str, view: store.View
 
 
 def _labels(text: str) -> dict[str, str]:
-    """The labels that a filter asks for: ``labels.key=value``, joined with AND; raises ApiError for anything else."""
+    """Return the labels of a filter: ``labels.key=value``, joined with AND; raises ApiError otherwise."""
     labels: dict[str, str] = {}
     for term in re.split(r"\s+AND\s+", text.strip()) if text.strip() else ():
         match = _TERM.fullmatch(term)
@@ -128,17 +128,17 @@ def _labels(text: str) -> dict[str, str]:
 
 
 def cancel_job(service: Service, call: ApiCall) -> JsonObject:
-    """Ends a job that is not done yet; what it would have made is never made."""
+    """Cancel a job in progress; its results are never created."""
     with service.store.transaction():
         now = service.clock()
         job = _job(service, call, now)
         course = JobTimeline.load(job.course or {})
         state = course.at(now)["state"]
         refuse_unless(
-            state in (PENDING, RUNNING), f"The tuning job {job.name} cannot be cancelled: it is {state} already."
+            state in (PENDING, RUNNING), f"The tuning job {job.name} cannot be canceled: it is already {state}."
         )
-        store.update(service.store, job, job.document, replace(course, cancelled=timestamp(now)).dump())
-        store.delete_made_by(service.store, job)
+        store.update(service.store, job, job.document, replace(course, canceled=timestamp(now)).dump())
+        store.delete_results_of(service.store, job)
     return {}
 
 
@@ -147,10 +147,10 @@ def _job(service: Service, call: ApiCall, now: datetime) -> Resource:
 
 
 def job_view(job: Resource, now: datetime) -> JsonObject:
-    """A job as it is at an instant."""
+    """Return a job at an instant."""
     course = JobTimeline.load(job.course or {})
-    moving = course.at(now)
-    hidden = set() if moving["state"] == SUCCEEDED else {"tunedModel"}
-    if course.fault or "startTime" not in moving:
+    current = course.at(now)
+    hidden = set() if current["state"] == SUCCEEDED else {"tunedModel"}
+    if course.fault or "startTime" not in current:
         hidden |= {"tuningDataStats", "experiment"}
-    return {**{name: value for name, value in job.document.items() if name not in hidden}, **moving}
+    return {**{name: value for name, value in job.document.items() if name not in hidden}, **current}

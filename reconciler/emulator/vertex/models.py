@@ -1,4 +1,4 @@
-"""The calls on what tuning jobs make: models, endpoints, and the operations that remove them."""
+"""The methods of the resources that tuning jobs create: models, endpoints and operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COPIED = ("description", "labels", "encryptionSpec")
 
 
 def checkpoints_of(service: Service, parent: str, training: SimulatedTraining, *, last_only: bool) -> list[JsonObject]:
-    """The checkpoints of a training, each with a new endpoint: one an epoch, and at most ten evenly spread ones."""
+    """Return the checkpoints of a training, each with a new endpoint: one per epoch, at most ten, evenly spread."""
     shown = 1 if last_only else min(training.epochs, MAX_CHECKPOINTS)
     epochs = [training.epochs * number // shown for number in range(1, shown + 1)]
     return [
@@ -37,17 +37,17 @@ def checkpoints_of(service: Service, parent: str, training: SimulatedTraining, *
 
 
 def resources_of_job(
-    service: Service, job: Mapping[str, Any], made: Mapping[str, Any], time: str
+    service: Service, job: Mapping[str, Any], tuned_model: Mapping[str, Any], time: str
 ) -> Iterator[JsonObject]:
-    """The model and the endpoints that a job makes at a time, given what it tells of them (its ``tunedModel``)."""
-    model = made["model"].rpartition("@")[0]
+    """Yield the model and the endpoints that a job creates, given its ``tunedModel``."""
+    model = tuned_model["model"].rpartition("@")[0]
     common = {
         "displayName": job.get("tunedModelDisplayName", ""),
         "createTime": time,
         "updateTime": time,
         **{name: job[name] for name in _COPIED if name in job},
     }
-    deployed = [(each, service.number()) for each in made["checkpoints"]]
+    deployed = [(checkpoint, service.number()) for checkpoint in tuned_model["checkpoints"]]
     yield {
         **common,
         "name": model,
@@ -55,58 +55,60 @@ def resources_of_job(
         "versionAliases": ["default"],
         "versionCreateTime": time,
         "versionUpdateTime": time,
-        "deployedModels": [{"endpoint": each["endpoint"], "deployedModelId": number} for each, number in deployed],
+        "deployedModels": [
+            {"endpoint": checkpoint["endpoint"], "deployedModelId": number} for checkpoint, number in deployed
+        ],
     }
-    for each, number in deployed:
-        here = {
+    for checkpoint, number in deployed:
+        deployed_model = {
             "id": number,
             "model": model,
             "modelVersionId": "1",
             "displayName": common["displayName"],
             "createTime": time,
-            "checkpointId": each["checkpointId"],
+            "checkpointId": checkpoint["checkpointId"],
         }
-        yield {**common, "name": each["endpoint"], "deployedModels": [here]}
+        yield {**common, "name": checkpoint["endpoint"], "deployedModels": [deployed_model]}
 
 
-_VERSIONS = ("", "1", "default")  # a model has one version here
+_VERSIONS = ("", "1", "default")  # every model has one version
 
 
 def list_models(service: Service, call: ApiCall) -> JsonObject:
-    """A page of models, the newest first."""
+    """Return a page of models, newest first."""
     return list_page(service, call, "models", _document)
 
 
 def get_model(service: Service, call: ApiCall) -> JsonObject:
-    """One model."""
+    """Return one model."""
     return _model(service, call).document
 
 
 def list_versions(service: Service, call: ApiCall) -> JsonObject:
-    """The versions of a model: the one that there is."""
+    """Return the only version of a model."""
     return {"models": [_model(service, call).document]}
 
 
 def delete_version(service: Service, call: ApiCall) -> JsonObject:
-    """Refuses: the only version of a model goes with the model."""
+    """Refuse: the only version is deleted with its model."""
     name = _model(service, call).name
     raise ApiError(Code.FAILED_PRECONDITION, f"{name} has no other version: delete the model instead.")
 
 
 def list_endpoints(service: Service, call: ApiCall) -> JsonObject:
-    """A page of endpoints, the newest first."""
+    """Return a page of endpoints, newest first."""
     return list_page(service, call, "endpoints", _document)
 
 
 def get_endpoint(service: Service, call: ApiCall) -> JsonObject:
-    """One endpoint."""
+    """Return one endpoint."""
     return _endpoint(service, call).document
 
 
 def get_operation(service: Service, call: ApiCall) -> JsonObject:
-    """One operation."""
-    made = "/".join(f"{kind}s/{call.path[kind]}" for kind in ("model", "endpoint") if kind in call.path)
-    name = f"{parent_of(call)}/{made}/operations/{call.path['operation']}"
+    """Return one operation."""
+    parent = "/".join(f"{kind}s/{call.path[kind]}" for kind in ("model", "endpoint") if kind in call.path)
+    name = f"{parent_of(call)}/{parent}/operations/{call.path['operation']}"
     return store.get(service.store, name, service.clock()).document
 
 
@@ -126,13 +128,13 @@ def _endpoint(service: Service, call: ApiCall) -> Resource:
 
 
 def delete_model(service: Service, call: ApiCall) -> JsonObject:
-    """Removes a model that is deployed nowhere."""
+    """Delete a model that is not deployed."""
     with service.store.transaction():
         return _delete(service, call, _model(service, call), "Undeploy it from all endpoints first.")
 
 
 def delete_endpoint(service: Service, call: ApiCall) -> JsonObject:
-    """Removes an endpoint that nothing is deployed to."""
+    """Delete an endpoint without deployed models."""
     with service.store.transaction():
         return _delete(service, call, _endpoint(service, call), "Undeploy all models from it first.")
 
@@ -147,31 +149,35 @@ def _delete(service: Service, call: ApiCall, resource: Resource, remedy: str) ->
 
 
 def undeploy_model(service: Service, call: ApiCall) -> JsonObject:
-    """Takes a model off an endpoint."""
+    """Undeploy a model from an endpoint."""
     wanted = call.body.get("deployedModelId", "")
     with service.store.transaction():
         endpoint = _endpoint(service, call)
         deployed = endpoint.document.get("deployedModels", [])
-        here = next((each for each in deployed if each["id"] == wanted), None)
-        if here is None:
+        deployed_model = next((model for model in deployed if model["id"] == wanted), None)
+        if deployed_model is None:
             described = f'no model with the id "{wanted[:100]}" is deployed to {endpoint.name}'
             raise invalid("UndeployModelRequest", [Violation("deployed_model_id", described)])
-        _take_off(service, endpoint, here)
+        _undeploy(service, endpoint, deployed_model)
         response = call.api.type_url("UndeployModelResponse")
         return _operation(service, call, endpoint.name, "UndeployModelOperationMetadata", response)
 
 
-def _take_off(service: Service, endpoint: Resource, here: JsonObject) -> None:
+def _undeploy(service: Service, endpoint: Resource, deployed_model: JsonObject) -> None:
     now = service.clock()
-    model = store.get(service.store, here["model"], now)
-    rest = [each for each in model.document["deployedModels"] if each["deployedModelId"] != here["id"]]
+    model = store.get(service.store, deployed_model["model"], now)
+    rest = [
+        deployment
+        for deployment in model.document["deployedModels"]
+        if deployment["deployedModelId"] != deployed_model["id"]
+    ]
     for resource, left in ((endpoint, []), (model, rest)):
         document = {**resource.document, "deployedModels": left, "updateTime": timestamp(now)}
         store.update(service.store, resource, document)
 
 
 def _operation(service: Service, call: ApiCall, about: str, metadata: str, response: str) -> JsonObject:
-    """An operation that is done; its metadata are a message of the API, its response the URL of an empty one."""
+    """Insert and return a completed operation with this metadata message and response type."""
     now = service.clock()
     time = timestamp(now)
     operation = {
@@ -188,11 +194,11 @@ def _operation(service: Service, call: ApiCall, about: str, metadata: str, respo
 
 
 def generate_content(service: Service, call: ApiCall) -> JsonObject:
-    """Answers as the model does that is deployed to an endpoint."""
+    """Answer with the model that is deployed to an endpoint."""
     prompt, config = read_prompt(call.body)
     endpoint = _endpoint(service, call)
     deployed = endpoint.document.get("deployedModels")
-    refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so nothing can answer.")
+    refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so it cannot answer.")
     examples = store.examples_of(service.store, endpoint)
     reply = reply_to(prompt, examples, sampling_of(config, {}), service.random)
     return write_reply(prompt, reply, endpoint.document["deployedModels"][0]["model"])

@@ -1,6 +1,6 @@
-"""Vertex AI's resources in the store: jobs, and the models, endpoints and operations that come of them.
+"""The resources of Vertex AI in the store: jobs, models, endpoints and operations.
 
-What a job will make is written down with it, and is there from the instant at which the job succeeds.
+The results of a job are inserted with it, and exist from the time at which the job succeeds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from reconciler.emulator.store import Store, dump
 from reconciler.emulator.training import microseconds
 
 View = Callable[["Resource", datetime], JsonObject]
-"""What is told of a resource at an instant."""
+"""The representation of a resource at an instant."""
 _COLUMNS = "seq, name, document, course, origin"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource. ``course`` is how a job goes, ``origin`` the number of the job that made it, if any."""
+    """One resource. ``course`` is the timeline of a job, ``origin`` the number of the job that created it, if any."""
 
     seq: int
     name: str
@@ -40,7 +40,7 @@ def insert(
     origin: int | None = None,
     examples: Sequence[JsonObject] = (),
 ) -> int | None:
-    """Keeps a resource under its name, to be there from ``since`` on, and returns its number."""
+    """Insert a resource that exists from ``since``, and return its number."""
     name = document["name"]
     return store.execute(
         "INSERT INTO resources (name, collection, since, origin, document, course, examples)"
@@ -56,12 +56,12 @@ def insert(
 
 
 def is_taken(store: Store, name: str) -> bool:
-    """Whether a resource has that name, or will have it."""
+    """Return whether a current or future resource has this name."""
     return store.execute("SELECT 1 FROM resources WHERE name = ?", name).fetchone() is not None
 
 
 def get(store: Store, name: str, now: datetime) -> Resource:
-    """The resource of that name; raises ApiError when it is not there (yet)."""
+    """Return the resource with this name; raises ApiError if it does not exist (yet)."""
     query = f"SELECT {_COLUMNS} FROM resources WHERE name = ? AND since <= ?"  # noqa: S608 - a constant
     row = store.execute(query, name, microseconds(now)).fetchone()
     if row is None:
@@ -72,7 +72,7 @@ def get(store: Store, name: str, now: datetime) -> Resource:
 def newest(
     store: Store, collection: str, now: datetime, *, before: int, limit: int, labels: Mapping[str, str]
 ) -> list[Resource]:
-    """Resources of a collection with those labels, the newest first, from number ``before`` down (0: from the top)."""
+    """Return resources of a collection with these labels, newest first, below number ``before`` (0: all)."""
     having = " AND json_extract(document, ?) = ?" * len(labels)
     query = (
         f"SELECT {_COLUMNS} FROM resources WHERE collection = ? AND since <= ? AND (? = 0 OR seq < ?){having}"  # noqa: S608 - constants
@@ -84,7 +84,7 @@ def newest(
 
 
 def update(store: Store, resource: Resource, document: JsonObject, course: JsonObject | None = None) -> None:
-    """Replaces the document of a resource, and its course if given."""
+    """Replace the document of a resource, and its timeline if given."""
     store.execute(
         "UPDATE resources SET document = ?, course = ? WHERE seq = ?",
         dump(document),
@@ -94,26 +94,26 @@ def update(store: Store, resource: Resource, document: JsonObject, course: JsonO
 
 
 def delete(store: Store, resource: Resource) -> None:
-    """Removes a resource."""
+    """Delete a resource."""
     store.execute("DELETE FROM resources WHERE seq = ?", resource.seq)
 
 
-def delete_made_by(store: Store, job: Resource) -> None:
-    """Removes what a job would have made."""
+def delete_results_of(store: Store, job: Resource) -> None:
+    """Delete the future results of a job."""
     store.execute("DELETE FROM resources WHERE origin = ?", job.seq)
 
 
-def examples_of(store: Store, made: Resource) -> list[JsonObject]:
-    """The examples that a resource answers from: those of the job that made it, and of what that was tuned from."""
-    row = store.execute("SELECT examples FROM resources WHERE seq = ?", made.origin).fetchone()
+def examples_of(store: Store, resource: Resource) -> list[JsonObject]:
+    """Return the examples of the job that created a resource, and of its parents."""
+    row = store.execute("SELECT examples FROM resources WHERE seq = ?", resource.origin).fetchone()
     return list(json.loads(row[0]))
 
 
-def origin_of(store: Store, made: Resource) -> JsonObject:
-    """The job that made a resource; raises ApiError for what no job made."""
-    row = store.execute("SELECT document FROM resources WHERE seq = ?", made.origin).fetchone()
+def origin_of(store: Store, resource: Resource) -> JsonObject:
+    """Return the job that created a resource; raises ApiError if no job did."""
+    row = store.execute("SELECT document FROM resources WHERE seq = ?", resource.origin).fetchone()
     if row is None:
-        raise not_found(made.name)
+        raise not_found(resource.name)
     return dict(json.loads(row[0]))
 
 

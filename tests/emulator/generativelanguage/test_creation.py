@@ -169,8 +169,8 @@ def test_a_value_beyond_its_limit_is_refused(world: World, changes: dict[str, An
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (None, f"{DATA}: must hold at least one example"),
-        (examples(), f"{DATA}: must hold at least one example"),
+        (None, f"{DATA}: must have at least one example"),
+        (examples(), f"{DATA}: must have at least one example"),
         (examples(("a", "b"), ("", "b")), f"{DATA}[1].text_input: must not be empty"),
         (examples(("a", "")), f"{DATA}[0].output: must not be empty"),
         (

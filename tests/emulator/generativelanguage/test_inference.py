@@ -10,7 +10,7 @@ from support.emulator_world import DONE, FIXTURES, World, examples
 
 TEXT = "/v1beta3/tunedModels/m:generateText"
 CONTENT = "/v1beta/tunedModels/m:generateContent"
-UNTRAINED = "(simulated answer: this model came without training examples)"
+UNTRAINED = "(simulated answer: this model has no training examples)"
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_only_an_active_model_answers(world: World, rate: float, state: str) -> 
     assert world.refused("POST", "/v1beta3/tunedModels/other:generateText", {"prompt": {"text": "1"}}) == (
         400,
         "FAILED_PRECONDITION",
-        f"Tuned model tunedModels/other is {state}; only an ACTIVE one can answer.",
+        f"Tuned model tunedModels/other is {state}; only an ACTIVE one accepts prompts.",
     )
 
 

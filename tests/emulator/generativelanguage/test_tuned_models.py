@@ -105,8 +105,8 @@ def test_larger_pages_than_the_service_gives_are_cut(tmp_path: Any) -> None:
     [
         ({"pageSize": -1}, "* ListRequest.page_size: must not be negative, but is -1"),
         ({"pageSize": "x"}, "Invalid value at 'page_size' (TYPE_INT32), \"x\""),
-        ({"pageToken": "x"}, '* ListRequest.page_token: "x" is no token of this service'),
-        ({"pageToken": "YWZ0ZXI6eA=="}, '* ListRequest.page_token: "YWZ0ZXI6eA==" is no token of this service'),
+        ({"pageToken": "x"}, '* ListRequest.page_token: "x" is not a token of this service'),
+        ({"pageToken": "YWZ0ZXI6eA=="}, '* ListRequest.page_token: "YWZ0ZXI6eA==" is not a token of this service'),
         (
             {"filter": "owner:me"},
             (
@@ -275,14 +275,14 @@ def test_what_is_no_number_of_a_project_is_refused(world: World, number: Any, me
             {},
             (
                 '* UpdateTunedModelRequest.update_mask: "tuning_task.hyperparameters" is immutable\n'
-                '* UpdateTunedModelRequest.update_mask: "foo" is no field of a tuned model'
+                '* UpdateTunedModelRequest.update_mask: "foo" is not a field of a tuned model'
             ),
         ),
-        ({"updateMask": "*"}, {}, '* UpdateTunedModelRequest.update_mask: "*" is no field of a tuned model'),
+        ({"updateMask": "*"}, {}, '* UpdateTunedModelRequest.update_mask: "*" is not a field of a tuned model'),
         (
             {"updateMask": "readerProjectNumbers"},
             {},
-            '* UpdateTunedModelRequest.update_mask: "readerProjectNumbers" is no field of a tuned model',
+            '* UpdateTunedModelRequest.update_mask: "readerProjectNumbers" is not a field of a tuned model',
         ),
         (
             {"updateMask": "temperature,topK"},

@@ -125,15 +125,15 @@ def test_however_it_is_cut_the_object_is_whole(cuts: list[int]) -> None:
         ("5-14/*", "The chunk begins at byte 5, but only 0 bytes are stored."),
         ("x", "Failed to parse Content-Range header: bytes x"),
         (f"0-9/{'9' * 20}", f"Failed to parse Content-Range header: bytes 0-9/{'9' * 20}"),
-        ("0-2/3", "Content-Range tells of 3 bytes, but the body has 10."),
-        ("0-9/3", "The upload has more than the 3 bytes that were told."),
+        ("0-2/3", "Content-Range declares 3 bytes, but the body has 10."),
+        ("0-9/3", "The upload has more bytes than the declared 3."),
     ],
 )
 def test_a_chunk_that_does_not_fit_is_refused(world: Vertex, spread: str, message: str) -> None:
     assert refusal(Upload(world).put(b"0123456789", spread)) == (400, message)
 
 
-GONE = "No such upload: it was cancelled or refused, or the service was started anew since."
+GONE = "No such upload: it was canceled or refused, or the service was restarted."
 
 
 def test_a_cancelled_upload_is_forgotten(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_a_listing_by_folders_is_refused(world: Vertex) -> None:
 
 def test_contents_that_cannot_be_kept_are_unavailable(tmp_path: Path) -> None:
     (tmp_path / "store-objects").write_text("in the way", encoding="utf-8")
-    with pytest.raises(AssertionError, match="The embedded service cannot keep the content of objects: File exists"):
+    with pytest.raises(AssertionError, match="The embedded service cannot store the content of objects: File exists"):
         Vertex(tmp_path / "store")
 
 
@@ -309,5 +309,5 @@ def test_a_content_that_is_lost_is_unavailable(tmp_path: Path) -> None:
     world.put("gs://bucket/a/b", b"1")
     for file in (tmp_path / "store-objects").iterdir():
         file.unlink()
-    message = "The embedded service cannot keep the content of objects: No such file or directory"
+    message = "The embedded service cannot store the content of objects: No such file or directory"
     assert refusal(world.storage("GET", OBJECT, alt="media")) == (503, "backendError", message)

@@ -139,10 +139,10 @@ def test_lines_are_counted_behind_those_that_are_read(world: Vertex) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "holds no examples"),
-        (b"\n \n", "holds no examples"),
-        (b"{\n", "Line 1 of the data set {uri}: is no JSON: "),
-        (b"\xff\n", "Line 1 of the data set {uri}: is no JSON: "),
+        (b"", "has no examples"),
+        (b"\n \n", "has no examples"),
+        (b"{\n", "Line 1 of the data set {uri}: is not valid JSON: "),
+        (b"\xff\n", "Line 1 of the data set {uri}: is not valid JSON: "),
         (b"[]\n", "Line 1 of the data set {uri}: must be a JSON object"),
         (b'{"textInput": "1", "output": "2"}\n', "must have contents, a list of turns"),
         (b'{"contents": ["1"]}', "contents[0] must be an object"),

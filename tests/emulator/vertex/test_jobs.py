@@ -174,7 +174,7 @@ def test_a_cancelled_job_makes_nothing(world: Vertex, after: float, *, started: 
     cancelled = world.job(job)
     assert (cancelled["state"], cancelled["error"]) == (
         "JOB_STATE_CANCELLED",
-        {"code": 1, "message": "The tuning job was cancelled."},
+        {"code": 1, "message": "The tuning job was canceled."},
     )
     assert cancelled["endTime"] == cancelled["updateTime"] == f"2026-01-01T00:00:0{after}Z"
     assert ("startTime" in cancelled) is started
@@ -189,7 +189,7 @@ def test_a_finished_job_cannot_be_cancelled(world: Vertex, first: str) -> None:
     if first == "CANCELLED":
         world.ok("POST", f"/v1/{job['name']}:cancel")
     world.advance(DONE)
-    message = f"The tuning job {job['name']} cannot be cancelled: it is JOB_STATE_{first} already."
+    message = f"The tuning job {job['name']} cannot be canceled: it is already JOB_STATE_{first}."
     assert world.refused("POST", f"/v1/{job['name']}:cancel") == (400, "FAILED_PRECONDITION", message)
 
 

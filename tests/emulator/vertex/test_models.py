@@ -99,7 +99,7 @@ def test_a_model_goes_when_it_is_deployed_nowhere(world: Vertex, made: dict[str,
         assert world.refused("POST", f"/v1/{name}:generateContent", ASK) == (
             400,
             "FAILED_PRECONDITION",
-            f"No model is deployed to {name}, so nothing can answer.",
+            f"No model is deployed to {name}, so it cannot answer.",
         )
         world.ok("DELETE", f"/v1/{name}")
         assert world.refused("GET", f"/v1/{name}")[:2] == (404, "NOT_FOUND")
