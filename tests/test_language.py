@@ -20,7 +20,6 @@ PENDING = (
         for name in (
             "commands",
             "domain",
-            "emulator",
             "engine",
             "manifests",
             "planning",

@@ -130,7 +130,7 @@ ENDPOINT = message(
 
 
 def list_of(collection: str, of: Message, field: str = "") -> Message:
-    """The response to a list of a collection; ``field`` is where it stands, where that is called otherwise."""
+    """Return the response message of a list method; ``field`` is the field of the list, by default the collection."""
     name = f"List{collection[0].upper()}{collection[1:]}Response"
     return message(name, **{field or collection: repeated(of), "nextPageToken": STRING})
 
