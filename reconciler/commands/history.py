@@ -12,7 +12,7 @@ from reconciler.commands._project import CommandInput, CommandResult, open_proje
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
-from reconciler.planning.history import history_of
+from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
 from reconciler.reports.documents.history import History, history_document, history_text
 
@@ -32,7 +32,7 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
     recorded = Recorded(project.workspace.root, name, files, model.generations)
     with examples_at_hand(recorded, environment.environ) as examples:
-        generations = history_of(model, examples)
+        generations = list_history(model, examples)
         if not project.target.show_examples:
             generations = tuple(map(redact_history, generations))
         document = history_document(

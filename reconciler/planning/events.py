@@ -1,4 +1,4 @@
-"""What happens during a run, as one stream, and how each event changes the lock."""
+"""The events of a run, and how each one changes the lockfile."""
 
 from __future__ import annotations
 
@@ -19,237 +19,202 @@ from reconciler.planning.prune import is_over, mark_deleted
 
 
 @dataclass(frozen=True, slots=True)
+class _ModelEvent:
+    """An event about the models of the manifest ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _GenerationEvent(_ModelEvent):
+    """An event about one generation."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _NewGeneration(_ModelEvent):
+    """An event that records a generation."""
+
+    manifest: str
+    generation: LockedGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainingEvent(_GenerationEvent):
+    """An event with the live state of a training."""
+
+    model: RemoteModel
+
+
+@dataclass(frozen=True, slots=True)
 class Targeted:
-    """The run works on this target."""
+    """The run uses this target."""
 
     target: LockedTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """A manifest was read; what of it outlives the manifest is recorded beside its generations."""
+class Declared(_ModelEvent):
+    """A manifest was read; its path and protection are recorded, so that they outlive it."""
 
-    name: str
     manifest: str
     protect: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Intended:
-    """The service is about to be asked for a generation, under an id of its own choice."""
-
-    name: str
-    manifest: str
-    generation: LockedGeneration
+class Intended(_NewGeneration):
+    """A generation is about to be requested from a service that chooses the id itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """What was intended was refused, or nobody asks for it any more; ``before`` is what was recorded in its place."""
+class Withdrawn(_GenerationEvent):
+    """An intended training was refused, or is no longer requested; ``before`` was recorded in its place."""
 
-    name: str
-    key: str
     before: LockedGeneration | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """The service took a generation: its training runs."""
-
-    name: str
-    manifest: str
-    generation: LockedGeneration
+class Started(_NewGeneration):
+    """The service accepted a generation: its training is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
-    """A generation of ours that this lock did not hold was found."""
-
-    name: str
-    manifest: str
-    generation: LockedGeneration
+class Adopted(_NewGeneration):
+    """A generation with this scope's mark was found that the lockfile did not record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """A generation was looked at while it trains; ``total_steps`` is known from the service or by calculation."""
+class Progressed(_TrainingEvent):
+    """The progress of a training was read; ``total_steps`` is reported or calculated."""
 
-    name: str
-    key: str
-    model: RemoteModel
     total_steps: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
-    """A training ended well."""
-
-    name: str
-    key: str
-    model: RemoteModel
+class Completed(_TrainingEvent):
+    """A training completed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A training ended badly; ``model.failure`` says why where the service tells it."""
-
-    name: str
-    key: str
-    model: RemoteModel
+class Failed(_TrainingEvent):
+    """A training failed; ``model.failure`` is the reason, if the service reports one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """A training was cancelled, by whomever."""
-
-    name: str
-    key: str
-    model: RemoteModel
+class Cancelled(_TrainingEvent):
+    """A training was canceled, by this run or by another user."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A training that doubled another one, ``remote``, was cancelled; ``key`` is the generation of both."""
+class Dropped(_GenerationEvent):
+    """The training ``remote`` was canceled, because it duplicates another one of the same generation."""
 
-    name: str
-    key: str
     remote: str
 
 
 @dataclass(frozen=True, slots=True)
-class Disappeared:
-    """A recorded generation is proved to be gone."""
-
-    name: str
-    key: str
+class Disappeared(_GenerationEvent):
+    """The service confirmed that a recorded generation is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
-    """Mutable fields were patched; ``fields`` names them."""
+class Updated(_GenerationEvent):
+    """These mutable fields were changed."""
 
-    name: str
-    key: str
     fields: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted:
-    """This generation serves from now on; ``time`` is an RFC 3339 time."""
+class Promoted(_GenerationEvent):
+    """A generation became the serving one; ``time`` is an RFC 3339 time."""
 
-    name: str
-    key: str
     remote: str
     time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Checking:
-    """The checks of a generation go on: ``done`` of the ``total`` prompts of its ``checks`` are answered."""
+class Checking(_GenerationEvent):
+    """Checks are running: ``done`` of ``total`` prompts of the ``checks`` are answered."""
 
-    name: str
-    key: str
     done: int
     total: int
     checks: int
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """The checks of a generation were run."""
+class Checked(_GenerationEvent):
+    """The checks of a generation ran."""
 
-    name: str
-    key: str
     report: CheckReport
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """Somebody decided that a generation must not serve, and said why."""
+class Rejected(_GenerationEvent):
+    """A generation was rejected by a rollback."""
 
-    name: str
-    key: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
-    """A generation that was rejected may serve again."""
-
-    name: str
-    key: str
+class Restored(_GenerationEvent):
+    """A rejected generation may be promoted again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """Applications were told that this generation serves, or with ``None`` that none does."""
+class Published(_ModelEvent):
+    """The published pointer names this generation, or with ``None`` no generation."""
 
-    name: str
     key: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
-    """A manifest is called ``name`` now; what was recorded under its ``former`` name goes on under this one."""
+class Renamed(_ModelEvent):
+    """A manifest was renamed: the records of its ``former`` name move to ``name``."""
 
-    name: str
     former: str
     manifest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A data set was declared for a generation of which nobody knows what it was trained on."""
+class Claimed(_GenerationEvent):
+    """A data set was declared for a generation with unknown training data."""
 
-    name: str
-    key: str
     dataset: Dataset
     preamble: str
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """Somebody decided that a model is managed no longer; it goes on at the service."""
-
-    name: str
+class Forgotten(_ModelEvent):
+    """A model is no longer managed; it stays at the service."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unprotected:
-    """Somebody decided that what a manifest protected, which is there no longer, may be deleted."""
-
-    name: str
+class Unprotected(_ModelEvent):
+    """The recorded protection of an orphan was removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unserved:
-    """This generation is about to be deleted with its whole model, and serves no longer."""
-
-    name: str
-    key: str
+class Unserved(_GenerationEvent):
+    """The serving generation of an orphan was taken out of service, before its deletion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
-    """A generation was deleted, ``remote``, with everything that its training had made."""
+class Deleted(_GenerationEvent):
+    """The generation ``remote`` was deleted with everything that its training created."""
 
-    name: str
-    key: str
     remote: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """Of a model that no manifest declares, the last generation was deleted."""
-
-    name: str
+class Ended(_ModelEvent):
+    """The last generation of an orphan was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """An action could not be carried out; the others go on. ``reason`` is set where that is a hold of its own."""
+class Refused(_ModelEvent):
+    """An action failed, and the others continue; ``reason`` is set if it is a hold."""
 
-    name: str
     error: ReconcileError
     reason: Reason | None = None
 
@@ -288,32 +253,28 @@ EventSink = Callable[[Event], None]
 
 
 def record(lock: Lock, event: Event) -> Lock:
-    """The lock after an event, the same object where nothing changed; the only thing that changes a lock."""
+    """Return the lockfile after an event, the same object if nothing changed. Nothing else changes a lockfile."""
     if isinstance(event, Targeted):
         return lock if lock.target == event.target else replace(lock, target=event.target)
     if isinstance(event, Renamed):
-        return _renamed(lock, event)
-    if isinstance(event, Intended | Started | Adopted):
+        return _rename(lock, event)
+    if isinstance(event, _NewGeneration):
         model = lock.models.get(event.name) or LockedModel(event.manifest)
-        changed = _opened(replace(model, manifest=event.manifest), event)
+        changed = _add(replace(model, manifest=event.manifest), event)
     elif event.name in lock.models:
-        model = lock.models[event.name]
-        changed = _told(model) if isinstance(event, Forgotten) else _changed(model, event)
+        changed = _change(lock.models[event.name], event)
     else:
         return lock
     if lock.models.get(event.name) == changed:
         return lock
-    if isinstance(event, Withdrawn | Published | Forgotten | Ended) and _is_empty(changed):
-        return replace(lock, models={name: one for name, one in lock.models.items() if name != event.name})
+    empty = not (changed.generations or changed.rejected or changed.published)
+    if empty and isinstance(event, Withdrawn | Published | Forgotten | Ended):
+        return replace(lock, models={name: model for name, model in lock.models.items() if name != event.name})
     return replace(lock, models={**lock.models, event.name: changed})
 
 
-def _is_empty(model: LockedModel) -> bool:
-    return not (model.generations or model.rejected or model.published)
-
-
-def _renamed(lock: Lock, event: Renamed) -> Lock:
-    """Applications know the former name until they are told of the new one: that much of its block stays till then."""
+def _rename(lock: Lock, event: Renamed) -> Lock:
+    """Move the records; the published key stays under the former name until the pointer is updated."""
     former = lock.models.get(event.former)
     if former is None or not (former.generations or former.rejected):
         return lock
@@ -325,71 +286,71 @@ def _renamed(lock: Lock, event: Renamed) -> Lock:
         rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
         protect=present.protect or former.protect,
     )
-    merged = reduce(LockedModel.with_generation, former.generations, merged)
-    others = {name: one for name, one in lock.models.items() if name != event.former}
-    left = {event.former: _told(former)} if former.published else {}
-    return replace(lock, models={**others, **left, event.name: merged})
+    models = {**lock.models, event.name: reduce(LockedModel.with_generation, former.generations, merged)}
+    if former.published:
+        return replace(lock, models={**models, event.former: _published_only(former)})
+    del models[event.former]
+    return replace(lock, models=models)
 
 
-def _told(model: LockedModel) -> LockedModel:
-    """What is left of a model that is recorded no longer: what applications were told of it last."""
+def _published_only(model: LockedModel) -> LockedModel:
     return LockedModel(model.manifest, published=model.published)
 
 
-def _opened(model: LockedModel, event: Intended | Started | Adopted) -> LockedModel:
+def _add(model: LockedModel, event: _NewGeneration) -> LockedModel:
     generation = event.generation
-    known = model.generation(generation.key)
-    if known and known.state is State.CANCELLED and known.remote == generation.remote and isinstance(event, Started):
-        return model  # somebody else stopped it after it was started
+    recorded = model.generation(generation.key)
     if isinstance(event, Intended):
-        before = model.generation(generation.key)
-        begun = before is not None and before.state in EXPECTED_STATES  # by a run that was faster
-        return model if begun else model.with_generation(generation)
-    anew = model.serving == generation.key and generation.state is not State.ACTIVE
-    serving = None if anew else model.serving  # what is trained anew has to earn its place again
+        started = recorded is not None and recorded.state in EXPECTED_STATES  # by a faster run
+        return model if started else model.with_generation(generation)
+    canceled = recorded is not None and recorded.state is State.CANCELLED and recorded.remote == generation.remote
+    if canceled and isinstance(event, Started):
+        return model  # another user canceled it after the start
+    retrained = model.serving == generation.key and generation.state is not State.ACTIVE
+    serving = None if retrained else model.serving  # a new training of the serving content is promoted again
     return replace(model, serving=serving).with_generation(generation)
 
 
-def _changed(model: LockedModel, event: Event) -> LockedModel:
+def _change(model: LockedModel, event: Event) -> LockedModel:
     match event:
         case Declared(_, manifest, protect):
             return replace(model, manifest=manifest, protect=protect)
-        case Unprotected() | Unserved() | Deleted() | Ended():
-            return _let_go(model, event)
+        case Forgotten() | Unprotected() | Unserved() | Deleted() | Ended():
+            return _delete(model, event)
         case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():
-            return _serving_changed(model, event)
+            return _promote(model, event)
         case Withdrawn() | Disappeared():
-            return _lost(model, event)
-        case Progressed() | Completed() | Failed() | Cancelled():
-            return _looked_at(model, event)
+            return _withdraw(model, event)
+        case _TrainingEvent():
+            return _observe(model, event)
         case _:
             return model
 
 
-def _serving_changed(
-    model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published | Claimed
-) -> LockedModel:
+def _promote(model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published | Claimed) -> LockedModel:
     match event:
         case Claimed(_, key, dataset, preamble):
-            told = replace(dataset, error="")
-            return _amended(model, key, dataset=told, preamble=preamble, claimed=not dataset.is_unknown)
+            claim = replace(dataset, error="")
+            return _update(model, key, dataset=claim, preamble=preamble, claimed=not dataset.is_unknown)
         case Published(_, published):
             return replace(model, published=published)
         case Promoted(_, key, _, time):
-            return replace(_amended(model, key, promote_time=time), serving=key)
+            return replace(_update(model, key, promote_time=time), serving=key)
         case Checked(_, key, report):
-            return _amended(model, key, checks=recorded_checks(report))
+            return _update(model, key, checks=recorded_checks(report))
         case Rejected(_, key, reason):
             rejected = tuple(dict.fromkeys((*model.rejected, key)))
             serving = None if model.serving == key else model.serving
-            return replace(_amended(model, key, rejection=reason), rejected=rejected, serving=serving)
+            return replace(_update(model, key, rejection=reason), rejected=rejected, serving=serving)
         case Restored(_, key):
-            rejected = tuple(one for one in model.rejected if one != key)
-            return replace(_amended(model, key, rejection=""), rejected=rejected)
+            rejected = tuple(other for other in model.rejected if other != key)
+            return replace(_update(model, key, rejection=""), rejected=rejected)
 
 
-def _let_go(model: LockedModel, event: Unprotected | Unserved | Deleted | Ended) -> LockedModel:
+def _delete(model: LockedModel, event: Forgotten | Unprotected | Unserved | Deleted | Ended) -> LockedModel:
     match event:
+        case Forgotten():
+            return _published_only(model)
         case Unprotected():
             return replace(model, protect=False)
         case Unserved(_, key):
@@ -397,40 +358,40 @@ def _let_go(model: LockedModel, event: Unprotected | Unserved | Deleted | Ended)
         case Deleted(_, key, remote):
             return mark_deleted(model, key, remote)
         case Ended():
-            return _told(model) if is_over(model) else model
+            return _published_only(model) if is_over(model) else model
 
 
-def _amended(model: LockedModel, key: str, **fields: Any) -> LockedModel:
+def _update(model: LockedModel, key: str, **fields: Any) -> LockedModel:
     generation = model.generation(key)
     return model.with_generation(replace(generation, **fields)) if generation else model
 
 
-def _lost(model: LockedModel, event: Withdrawn | Disappeared) -> LockedModel:
-    """What another run has recorded meanwhile, such as that somebody cancelled a training, is no loss."""
+def _withdraw(model: LockedModel, event: Withdrawn | Disappeared) -> LockedModel:
+    """Keep what another run recorded in the meantime, such as a cancellation."""
     generation = model.generation(event.key)
     if isinstance(event, Disappeared):
         expected = generation is not None and generation.state in EXPECTED_STATES
-        return _amended(model, event.key, state=State.MISSING) if expected else model
+        return _update(model, event.key, state=State.MISSING) if expected else model
     if generation is None or generation.state is not State.INTENDED:
         return model
     return model.with_generation(event.before) if event.before else model.without_generation(event.key)
 
 
-def _looked_at(model: LockedModel, event: Progressed | Completed | Failed | Cancelled) -> LockedModel:
-    """Another run may have recorded another training of that key meanwhile, of which this says nothing."""
+def _observe(model: LockedModel, event: _TrainingEvent) -> LockedModel:
+    """Record the live state, unless another run recorded another training of the key in the meantime."""
     generation = model.generation(event.key)
     if generation is None or generation.remote != event.model.remote:
         return model
     if generation.state is State.CANCELLED and event.model.state is State.CREATING:
-        return model  # the service may show it as training for a while
+        return model  # the service may report a canceled training as in progress for a while
     return model.with_generation(update_observed(generation, event.model))
 
 
 def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
-    """The recorded generation with what the service now says of it; what it no longer says is kept.
+    """Return the recorded generation with its live state; fields that the service no longer reports are kept.
 
-    A loss is final only when the training is over, so that a lock written halfway does not change with every poll; one
-    that is no finite number has no place in JSON.
+    The loss is recorded only after the training, so that the lockfile does not change with every poll, and only if it
+    is finite, because JSON has no other numbers.
     """
     ended = model.state is not State.CREATING
     loss = model.snapshots[-1].loss if ended and model.snapshots else math.nan

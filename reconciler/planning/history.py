@@ -1,4 +1,4 @@
-"""The generations of a manifest one after the other, and what changed from each to the next."""
+"""The history of a manifest: its generations, and what changed from each one to the next."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reconciler.domain.model import Number, State, TrainingExample
 from reconciler.planning.dataset_diff import ExampleChanges, compare, without_preamble
 
 GenerationRole: TypeAlias = Literal["serving", "rejected", "held", ""]
-"""What a generation is to those who ask which one serves; ``held`` are those whose checks failed, until one serves."""
+"""``held`` generations failed their checks, and no newer generation was promoted since."""
 Examples = Callable[[], Iterator[TrainingExample]]
-"""Reads the examples of a data set afresh."""
+"""Reads the examples of a data set from the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumberChange:
-    """A hyperparameter that differs: the effective value, where that is not known the declared one, or ``None``."""
+    """A hyperparameter that differs: its effective value, or else the declared one, or ``None``."""
 
     name: str
     before: Number | None
@@ -29,10 +29,10 @@ class NumberChange:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """In what a generation differs from ``since``, the next older one.
+    """The differences from ``since``, the next older generation.
 
-    ``examples`` are counted where both data sets are ``at_hand``, which says so for the older and the newer one; data
-    in Cloud Storage never is.
+    ``available`` says whether the older and the newer data set can be read; ``examples`` are compared if both can. Data
+    in Cloud Storage is not available.
     """
 
     since: LockedGeneration
@@ -41,7 +41,7 @@ class Changes:
     dataset: bool
     preamble: bool
     examples: ExampleChanges | None = None
-    at_hand: tuple[bool, bool] = (False, False)
+    available: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +53,40 @@ class HistoryEntry:
     changes: Changes | None = None
 
 
-def history_of(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[HistoryEntry, ...]:
-    """All recorded generations, newest first; ``examples`` are those of the data sets at hand, by digest."""
+def list_history(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[HistoryEntry, ...]:
+    """Return all recorded generations, newest first; ``examples`` has the available data sets, by digest."""
     steps = (_changes(older, newer, examples) for newer, older in pairwise(model.generations))
     return tuple(
-        HistoryEntry(one, _role(model, position), changes)
-        for position, (one, changes) in enumerate(zip_longest(model.generations, steps))
+        HistoryEntry(generation, _role(model, position), changes)
+        for position, (generation, changes) in enumerate(zip_longest(model.generations, steps))
     )
 
 
 def _role(model: LockedModel, position: int) -> GenerationRole:
-    one = model.generations[position]
-    if one.key == model.serving:
+    generation = model.generations[position]
+    if generation.key == model.serving:
         return "serving"
-    if one.key in model.rejected:
+    if generation.key in model.rejected:
         return "rejected"
     superseded = any(newer.key == model.serving for newer in model.generations[:position])
-    failed = one.state is State.ACTIVE and one.checks is not None and one.checks.failed > 0
+    failed = generation.state is State.ACTIVE and generation.checks is not None and generation.checks.failed > 0
     return "held" if failed and not superseded else ""
 
 
 def _changes(older: LockedGeneration, newer: LockedGeneration, examples: Mapping[str, Examples]) -> Changes:
     differs = older.dataset.digest != newer.dataset.digest
     before, after = examples.get(older.dataset.digest), examples.get(newer.dataset.digest)
+    compared = None
+    if differs and before and after:
+        compared = compare(without_preamble(before(), older.preamble), without_preamble(after(), newer.preamble))
     return Changes(
         since=older,
         source=not newer.source.is_same(older.source),
         hyperparameters=tuple(_numbers(older, newer)),
         dataset=differs,
         preamble=older.preamble != newer.preamble,
-        examples=_compared(older, before, newer, after) if differs and before and after else None,
-        at_hand=(before is not None, after is not None),
+        examples=compared,
+        available=(before is not None, after is not None),
     )
 
 
@@ -94,7 +97,3 @@ def _numbers(older: LockedGeneration, newer: LockedGeneration) -> Iterator[Numbe
         after = newer.effective.get(name, newer.declared.get(name))
         if before is None or after is None or not same_number(before, after):
             yield NumberChange(name, before, after)
-
-
-def _compared(older: LockedGeneration, before: Examples, newer: LockedGeneration, after: Examples) -> ExampleChanges:
-    return compare(without_preamble(before(), older.preamble), without_preamble(after(), newer.preamble))

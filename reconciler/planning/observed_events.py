@@ -1,4 +1,4 @@
-"""What an observation says of the recorded generations, as the events that record it."""
+"""The events by which a lockfile follows an observation."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.C
 
 
 def observed_events(world: World) -> Iterator[Event]:
-    """Return the events since the lock was recorded; none if so many models are gone that live state is not trusted.
+    """Return the events that record the live state; none if the observation is suspicious.
 
-    The sources of the manifests must name their parent generations. An intended generation that no manifest asks for
-    and that does not exist is withdrawn.
+    The sources of the manifests must name their parent generations. An intended training is withdrawn if it does not
+    exist and no manifest asks for it.
     """
     scope, observation = world.scope, world.observation
     if is_suspicious(world.lock, observation):
@@ -43,53 +43,55 @@ def observed_events(world: World) -> Iterator[Event]:
     manifests = {manifest.name: manifest for manifest in world.manifests}
     marked = marked_models(world)
     for name, model in world.lock.models.items():
-        known = resolve_generations(name, scope, model, observation, marked.get(name, ()))
-        counting = {one.key: one for one in known}
-        for one in model.generations:
-            found = counting[one.key]
+        generations = resolve_generations(name, scope, model, observation, marked.get(name, ()))
+        by_key = {generation.key: generation for generation in generations}
+        for recorded in model.generations:
+            found = by_key[recorded.key]
             if found.locked is None and found.live:
-                yield Adopted(name, model.manifest, _taken_up(one, found.live))
-            elif one.state is not State.INTENDED:
-                yield from _changes(name, one, found, observation)
-            elif _is_moot(one, manifests.get(name), scope, complete=world.request.complete):
-                yield Withdrawn(name, one.key)
+                yield Adopted(name, model.manifest, _adopted(recorded, found.live))
+            elif recorded.state is not State.INTENDED:
+                yield from _changes(name, recorded, found, observation)
+            elif _is_obsolete(recorded, manifests.get(name), scope, complete=world.request.complete):
+                yield Withdrawn(name, recorded.key)
 
 
-def _taken_up(one: LockedGeneration, live: RemoteModel) -> LockedGeneration:
-    """What was intended, or lost to a training of another run, as the training that counts for its key."""
-    taken = LockedGeneration(
-        key=one.key,
+def _adopted(recorded: LockedGeneration, live: RemoteModel) -> LockedGeneration:
+    """Return the training that counts for a key, in place of one that was intended, or that another run replaced."""
+    generation = LockedGeneration(
+        key=recorded.key,
         remote=live.remote,
-        spec=one.spec,
-        attempt=one.attempt,
-        origin=one.origin if one.state is State.INTENDED else "adopted",
+        spec=recorded.spec,
+        attempt=recorded.attempt,
+        origin=recorded.origin if recorded.state is State.INTENDED else "adopted",
         state=live.state,
-        source=one.source,
-        dataset=one.dataset,
-        declared=one.declared,
-        preamble=one.preamble,
-        total_steps=total_steps(one.dataset.examples, live.hyperparameters),
+        source=recorded.source,
+        dataset=recorded.dataset,
+        declared=recorded.declared,
+        preamble=recorded.preamble,
+        total_steps=total_steps(recorded.dataset.examples, live.hyperparameters),
     )
-    return update_observed(taken, live)
+    return update_observed(generation, live)
 
 
-def _changes(name: str, one: LockedGeneration, found: ResolvedGeneration, observation: Observation) -> Iterator[Event]:
+def _changes(
+    name: str, recorded: LockedGeneration, found: ResolvedGeneration, observation: Observation
+) -> Iterator[Event]:
     live = found.live
     if found.state is State.DELETED:
         return
     if live is None:
-        if one.remote in observation.gone and one.state in EXPECTED_STATES:
-            yield Disappeared(name, one.key)
+        if recorded.remote in observation.gone and recorded.state in EXPECTED_STATES:
+            yield Disappeared(name, recorded.key)
     elif live.state is State.CREATING:
-        total = live.total_steps or one.total_steps or total_steps(one.dataset.examples, live.hyperparameters)
-        yield Progressed(name, one.key, live, total)
-    elif live.state is not one.state:
-        yield _ENDS.get(live.state, Completed)(name, one.key, live)
+        calculated = total_steps(recorded.dataset.examples, live.hyperparameters)
+        yield Progressed(name, recorded.key, live, live.total_steps or recorded.total_steps or calculated)
+    elif live.state is not recorded.state:
+        yield _ENDS.get(live.state, Completed)(name, recorded.key, live)
 
 
-def _is_moot(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
+def _is_obsolete(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
     if manifest is None:
         return complete
     if manifest.source.tuned_model and not manifest.source.key:
-        return False  # its parent is held, so nobody knows what it will ask for
+        return False  # the parent is held, so the desired content is unknown
     return desired_content(manifest, scope, intended.attempt).mark().spec != intended.spec

@@ -11,7 +11,7 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Example, Source, State
 from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import Changes, GenerationRole, history_of
+from reconciler.planning.history import Changes, GenerationRole, list_history
 from support.core_strategies import DIGEST, generation, locked_models
 
 OTHER = "sha256:" + "1" * 64
@@ -23,7 +23,7 @@ def changes(older: dict[str, Any], newer: dict[str, Any], **examples: list[Examp
     """What changed from one generation to the next, where examples are at hand as ``old`` and ``new``."""
     model = LockedModel("m.yaml", generations=(generation("new", **newer), generation("old", **older)))
     digests = {"old": DIGEST, "new": OTHER}
-    entries = history_of(model, {digests[side]: some.__iter__ for side, some in examples.items()})
+    entries = list_history(model, {digests[side]: some.__iter__ for side, some in examples.items()})
     assert [entry.generation.key for entry in entries] == ["new", "old"]
     assert entries[1].changes is None
     found = entries[0].changes
@@ -70,7 +70,7 @@ def test_examples_are_counted_without_their_preambles() -> None:
     found = changes(older, newer, old=[Example("1", "2")], new=[Example("Say: 1", "2"), Example("Say: 3", "4")])
     assert found.preamble
     assert found.dataset
-    assert found.at_hand == (True, True)
+    assert found.available == (True, True)
     assert found.examples == ExampleChanges(added=1, some_added=(Example("3", "4"),))
 
 
@@ -79,7 +79,7 @@ def test_examples_that_are_not_at_hand_are_not_counted(there: dict[str, list[Exa
     found = changes({}, {"dataset": Dataset("data.csv", OTHER, 2)}, **there)
     assert found.dataset
     assert found.examples is None
-    assert found.at_hand == ("old" in there, "new" in there)
+    assert found.available == ("old" in there, "new" in there)
 
 
 def test_the_same_data_under_another_name_is_no_change() -> None:
@@ -89,7 +89,7 @@ def test_the_same_data_under_another_name_is_no_change() -> None:
 def standings(*generations: LockedGeneration, serving: str | None = None, rejected: str = "") -> list[GenerationRole]:
     """What each generation is to those who ask which one serves."""
     model = LockedModel("m.yaml", serving, (rejected,) if rejected else (), generations=generations)
-    return [entry.role for entry in history_of(model, {})]
+    return [entry.role for entry in list_history(model, {})]
 
 
 def test_serving_and_rejected_generations_are_told() -> None:
@@ -113,7 +113,7 @@ def test_failed_checks_hold_until_a_later_generation_serves() -> None:
 
 @given(locked_models())
 def test_every_recorded_model_has_a_history(model: LockedModel) -> None:
-    entries = history_of(model, {})
+    entries = list_history(model, {})
     assert [entry.generation for entry in entries] == list(model.generations)
     assert [entry.changes is None for entry in entries] == [one is model.generations[-1] for one in model.generations]
     for entry in entries:

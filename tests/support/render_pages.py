@@ -11,7 +11,7 @@ from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.planning.history import history_of
+from reconciler.planning.history import list_history
 from reconciler.reports.documents.check import Examined, check_document
 from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.documents.model_details import model_details
@@ -274,7 +274,7 @@ def check_page() -> Document:
 
 def history_page() -> Document:
     """A History of three generations."""
-    entries = history_of(LOCK.models["number-generator"], {})
+    entries = list_history(LOCK.models["number-generator"], {})
     history = History("number-generator", "number-generator.yaml", entries)
     return history_document(history, TARGET, SIMULATED, LOCKFILE, root="specs")
 

@@ -103,12 +103,12 @@ def _both(before: object, after: object) -> Document:
 
 
 def _data_changes(before: Dataset, after: Dataset, changes: Changes) -> Document:
-    there = dict(zip(("before", "after"), changes.at_hand, strict=True))
+    there = dict(zip(("before", "after"), changes.available, strict=True))
     return filled(
         {
             **_both(_dataset(before), _dataset(after)),
             "examples": _example_changes(changes.examples) if changes.examples else None,
-            "missing": [side for side, at_hand in there.items() if not at_hand],
+            "missing": [side for side, available in there.items() if not available],
         }
     )
 

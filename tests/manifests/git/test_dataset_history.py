@@ -41,8 +41,8 @@ def found(
     """The examples of each generation, ``None`` where they are not at hand."""
     recorded = Recorded(root, "number-generator", files, generations)
     with examples_at_hand(recorded, environ) as examples:
-        at_hand = [examples.get(one.dataset.digest) for one in generations]
-        return [list(read()) if read else None for read in at_hand]
+        available = [examples.get(one.dataset.digest) for one in generations]
+        return [list(read()) if read else None for read in available]
 
 
 @pytest.fixture

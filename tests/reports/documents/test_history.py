@@ -15,7 +15,7 @@ from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Conversation, Dataset, Example, Failure, Source, State, TrainingExample
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.planning.history import Examples, history_of
+from reconciler.planning.history import Examples, list_history
 from reconciler.reports.documents.history import History, history_document, history_text
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
@@ -45,10 +45,10 @@ EXAMPLES: AtHand = {
 }
 
 
-def document(*recorded: LockedGeneration, at_hand: AtHand = EXAMPLES, **model: Any) -> dict[str, Any]:
+def document(*recorded: LockedGeneration, available: AtHand = EXAMPLES, **model: Any) -> dict[str, Any]:
     """The document of a model with these generations, held to its schema."""
-    examples: dict[str, Examples] = {digest: there.__iter__ for digest, there in at_hand.items()}
-    entries = history_of(LockedModel("number-generator.yaml", generations=recorded, **model), examples)
+    examples: dict[str, Examples] = {digest: there.__iter__ for digest, there in available.items()}
+    entries = list_history(LockedModel("number-generator.yaml", generations=recorded, **model), examples)
     history = History("number-generator", "number-generator.yaml", entries)
     return held_to("history", history_document(history, TARGET, SIMULATED, LOCKFILE, root="specs"))
 
@@ -63,9 +63,9 @@ def body(shown: dict[str, Any], **how: Any) -> str:
     return "\n".join(history_text(shown, **how).splitlines()[1:-1])
 
 
-def changed(older: LockedGeneration, later: LockedGeneration, at_hand: AtHand = EXAMPLES) -> list[str]:
+def changed(older: LockedGeneration, later: LockedGeneration, available: AtHand = EXAMPLES) -> list[str]:
     """What the text says of what changed from one to the other."""
-    lines = body(document(later, older, at_hand=at_hand)).splitlines()
+    lines = body(document(later, older, available=available)).splitlines()
     first = next(at for at, line in enumerate(lines) if line.startswith("      changed"))
     end = next(at for at, line in enumerate(lines) if line.startswith("    number-generator-aaaaaaaa"))
     return [line[25:] for line in lines[first:end]]
@@ -176,16 +176,16 @@ def test_sources_preambles_and_repetitions_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_hand", "why"),
+    ("available", "why"),
     [
         ((OTHER,), "the old data set is no longer at hand"),
         ((DATA,), "this data set is no longer at hand"),
         ((), "neither data set is at hand any longer"),
     ],
 )
-def test_what_is_not_at_hand_is_said(at_hand: tuple[str, ...], why: str) -> None:
+def test_what_is_not_at_hand_is_said(available: tuple[str, ...], why: str) -> None:
     later = newer(dataset=Dataset(PATH, OTHER, 17))
-    there = {digest: EXAMPLES[digest] for digest in at_hand}
+    there = {digest: EXAMPLES[digest] for digest in available}
     assert changed(OLDEST, later, there) == [
         f"data set {PATH}: 15 → 17 examples; which ones changed is not known: {why}"
     ]
@@ -209,7 +209,7 @@ def test_data_sets_elsewhere_inline_or_in_another_order() -> None:
 
 def test_samples_are_cut_and_conversations_shown() -> None:
     there = {DATA: EXAMPLES[DATA], OTHER: [Conversation("{}" * 1000)]}
-    shown = document(newer(dataset=Dataset(PATH, OTHER, 1)), OLDEST, at_hand=there)
+    shown = document(newer(dataset=Dataset(PATH, OTHER, 1)), OLDEST, available=there)
     samples = shown["generations"][0]["changes"]["dataset"]["examples"]["samples"]
     assert samples["added"] == [{"conversation": "{}" * 250 + "…"}]
     assert len(samples["removed"]) == 3
@@ -272,7 +272,7 @@ def test_everything_can_be_drawn(
     models: list[LockedGeneration], there: set[str], width: int | None, *, verbose: bool
 ) -> None:
     keys = tuple(one.key for one in models)
-    at_hand = {digest: EXAMPLES[digest] for digest in there}
-    shown = document(*models, at_hand=at_hand, serving=keys[0] if keys else None, rejected=keys[1:2])
+    available = {digest: EXAMPLES[digest] for digest in there}
+    shown = document(*models, available=available, serving=keys[0] if keys else None, rejected=keys[1:2])
     text = history_text(shown, width=width, verbose=verbose)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
