@@ -68,7 +68,9 @@ def _command(name: str, command: click.Command | None) -> str:
     records = [record for one in options if (record := one.get_help_record(context))]
     rows = [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in records]
     table = ["", "| option | meaning |", "|---|---|", *rows] if rows else []
-    return "\n".join([f"## {name}", "", f"    {usage}", "", _paragraphs(command.help or ""), *table, ""])
+    lines = (command.epilog or "").splitlines()[2:]
+    examples = ["", "Examples:", "", *(f"    {line.strip()}" for line in lines)] if lines else []
+    return "\n".join([f"## {name}", "", f"    {usage}", "", _paragraphs(command.help or ""), *examples, *table, ""])
 
 
 def _paragraphs(text: str) -> str:

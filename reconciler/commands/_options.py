@@ -59,6 +59,11 @@ def combine(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return lambda command: reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), command)
 
 
+def examples(*commands: str) -> str:
+    """Return the end of a help text: example commands, which click prints as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  reconcile {command}" for command in commands)
+
+
 environment = click.make_pass_decorator(Environment, ensure=True)
 """Passes the command its environment: by default that of the process."""
 paths = click.argument("paths", nargs=-1, metavar="[PATHS]...")

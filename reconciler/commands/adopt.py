@@ -162,7 +162,7 @@ def _next_actions(environment: Environment, command_input: CommandInput, name: s
     return [action for action in plan.actions if action.name == name]
 
 
-@click.command("adopt")
+@click.command("adopt", epilog=_options.examples("adopt adder tunedModels/adder-from-the-console"))
 @click.argument("name")
 @click.argument("remote")
 @_options.model_options

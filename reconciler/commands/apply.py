@@ -186,7 +186,10 @@ class _Run:
         )
 
 
-@click.command("apply")
+@click.command(
+    "apply",
+    epilog=_options.examples("apply", "apply specs --yes --no-wait", "apply plan.json", "apply --retry adder --yes"),
+)
 @_options.run_options
 @_options.training_options
 @_options.timeout

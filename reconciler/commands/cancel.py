@@ -111,7 +111,7 @@ async def _stop_training(service: Provider, generation: LockedGeneration, scope:
     return replace(after or live, state=State.CANCELLED)
 
 
-@click.command("cancel")
+@click.command("cancel", epilog=_options.examples("cancel adder"))
 @click.argument("name")
 @_options.model_options
 @_options.yes

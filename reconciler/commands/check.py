@@ -137,7 +137,7 @@ async def _examine(checker: Checker, trial: _Trial) -> Examined:
     return examined.with_report(report)
 
 
-@click.command("check")
+@click.command("check", epilog=_options.examples("check", "check adder --generation adder-k4wq2zme"))
 @click.argument("name", required=False)
 @_options.paths
 @_options.target

@@ -124,7 +124,7 @@ def _notices(project: Project) -> tuple[str, ...]:
     return (*missing_dataset_notices(project.manifests), *(() if project.complete else (partial,)))
 
 
-@click.command("drift")
+@click.command("drift", epilog=_options.examples("drift", "drift --fail-on Missing,Failed --report drift.xml"))
 @_options.manifest_options
 @_options.output_options
 @_options.reports

@@ -76,7 +76,7 @@ def _default_path(environment: Environment) -> str:
     return "specs" if (environment.cwd / "specs").is_dir() else "."
 
 
-@click.command("init")
+@click.command("init", epilog=_options.examples("init --from capitals.csv", "init --ci github"))
 @click.option(
     "--from",
     "data",

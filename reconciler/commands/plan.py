@@ -125,7 +125,15 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
     return project.session.query(work)
 
 
-@click.command("plan")
+@click.command(
+    "plan",
+    epilog=_options.examples(
+        "plan",
+        "plan specs/adder.yaml --target prod",
+        "plan --base origin/main --report plan.md",
+        "plan --out plan.json",
+    ),
+)
 @_options.run_options
 @_options.training_options
 @click.option("--offline", is_flag=True, help="Plan from the lockfile, without contacting the service.")

@@ -33,7 +33,7 @@ def promote(environment: Environment, command_input: CommandInput, name: str, *,
     return change_serving(environment, command_input, name, choose)
 
 
-@click.command("promote")
+@click.command("promote", epilog=_options.examples("promote adder", "promote adder --to adder-k4wq2zme"))
 @click.argument("name")
 @_options.model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the rejected one that matches the manifest.")

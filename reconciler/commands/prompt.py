@@ -148,7 +148,9 @@ class _FiniteRange(click.FloatRange):
         return number
 
 
-@click.command("prompt")
+@click.command(
+    "prompt", epilog=_options.examples('prompt adder "1 + 2"', "prompt adder --temperature 0 - < question.txt")
+)
 @click.argument("name")
 @click.argument("text", required=False)
 @_options.paths

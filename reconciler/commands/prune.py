@@ -180,7 +180,7 @@ def _require_protected(project: Project, name: str) -> None:
         )
 
 
-@click.command("prune")
+@click.command("prune", epilog=_options.examples("prune --dry-run", "prune --older-than 14d --yes"))
 @_options.run_options
 @events
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted. Changes nothing.")

@@ -202,7 +202,7 @@ def _read_version(path: Path, side: str) -> Lock | None:
 _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("refresh")
+@click.command("refresh", epilog=_options.examples("refresh", "refresh --check"))
 @_options.paths
 @_options.target
 @_options.allow_endpoint

@@ -13,7 +13,7 @@ from reconciler.reports.text.documents import KINDS, text_of
 from reconciler.state.document_files import read_document
 
 
-@click.command("render")
+@click.command("render", epilog=_options.examples("render plan.json --report plan.html"))
 @click.argument("file")
 @_options.format_option
 @_options.output_options

@@ -59,7 +59,7 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
     )
 
 
-@click.command("resolve")
+@click.command("resolve", epilog=_options.examples("resolve adder", "resolve --format json"))
 @click.argument("name", required=False)
 @_options.paths
 @_options.target

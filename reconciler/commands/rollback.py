@@ -53,7 +53,7 @@ def reason_of(text: str) -> str:
     return reason
 
 
-@click.command("rollback")
+@click.command("rollback", epilog=_options.examples('rollback adder --reason "answers in French"'))
 @click.argument("name")
 @_options.model_options
 @click.option("--to", metavar="KEY", help="Generation to promote. Default: the one that was serving before.")

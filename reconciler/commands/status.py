@@ -119,7 +119,7 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
     )
 
 
-@click.command("status")
+@click.command("status", epilog=_options.examples("status --live", "status --access ada@example.com"))
 @_options.manifest_options
 @_options.output_options
 @_options.reports

@@ -35,7 +35,7 @@ def validate(environment: Environment, command_input: CommandInput, *, locked: b
     return CommandResult(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
 
 
-@click.command("validate")
+@click.command("validate", epilog=_options.examples("validate", "validate specs --locked"))
 @_options.manifest_options
 @_options.output_options
 @click.option("--locked", is_flag=True, help="Also fail if the lockfile lacks a ready generation for a manifest.")

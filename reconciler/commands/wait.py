@@ -18,7 +18,7 @@ from reconciler.environment import Environment
 from reconciler.reports.documents.plan_and_result import Document
 
 
-@click.command("wait")
+@click.command("wait", epilog=_options.examples("wait --timeout 30m"))
 @_options.run_options
 @_options.timeout
 @events

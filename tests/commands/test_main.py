@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from reconciler import __version__
+from reconciler.commands.main import cli
 from reconciler.environment import Environment
 from support.cli_world import Cli
 
@@ -19,25 +22,16 @@ def test_version(reconcile: Cli) -> None:
     assert reconcile("--version").out == f"reconcile, version {__version__}\n"
 
 
-def test_help_lists_every_command(reconcile: Cli) -> None:
-    text = reconcile("--help").out
-
-    for command in (
-        "init",
-        "validate",
-        "plan",
-        "apply",
-        "wait",
-        "status",
-        "resolve",
-        "rollback",
-        "promote",
-        "schema",
-        "emulator",
-        "completion",
-    ):
-        assert f"\n  {command} " in text
-        assert reconcile(command, "--help").status == 0
+@pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
+def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli, name: str) -> None:
+    assert f"\n  {name} " in reconcile("--help").out
+    assert reconcile(name, "--help").status == 0
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    for example in (command.epilog or "").splitlines()[2:]:
+        program, *arguments = shlex.split(example.partition(" < ")[0])
+        assert (program, arguments[0]) == ("reconcile", name)
+        command.make_context(name, arguments[1:])
 
 
 @pytest.mark.parametrize(
