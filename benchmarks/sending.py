@@ -14,9 +14,8 @@ from collections.abc import Awaitable
 from reconciler.commands._project import CommandInput, open_project
 from reconciler.environment import Environment
 from reconciler.providers.google.http import Client, HttpRequest
-from reconciler.providers.google.storage import SERVICE, Storage
+from reconciler.providers.google.storage import SERVICE, Storage, open_storage
 from reconciler.providers.google.upload import SpooledFile, spool_lines
-from reconciler.providers.registry import connect_storage
 from reconciler.providers.vertex.wire import write_example
 
 COPY, UPLOAD = "gs://benchmark/copy", "gs://benchmark/upload"
@@ -31,7 +30,7 @@ async def main(rounds: int) -> None:
     began = time.perf_counter()
     async with (
         spool_lines(map(write_example, project.workspace.training(project.manifests[0]))) as spool,
-        connect_storage(env, project.target, frozenset()) as storage,
+        open_storage(env, project.target, frozenset()) as storage,
     ):
         seconds["spool"].append(time.perf_counter() - began)
         for _ in range(rounds):

@@ -22,8 +22,8 @@ PENDING = (
             "domain",
             "engine",
             "manifests",
+            "paths.py",
             "planning",
-            "providers/registry.py",
             "reports",
             "state",
         )

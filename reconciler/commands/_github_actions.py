@@ -64,7 +64,7 @@ class Runner:
 
     def _repository_path(self, file: str) -> str:
         """Return a path from the top of the repository, which annotations need."""
-        from reconciler.manifests.paths import repository_of
+        from reconciler.paths import repository_of
 
         path = self.cwd / file
         folder = path.parent.resolve()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.domain.plan import Plan
     from reconciler.engine.recorder import Recorder
     from reconciler.planning.events import EventSink
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 
 ReadLock = Callable[[LockStore, Target, str], Lock]
@@ -275,7 +275,7 @@ def load_project(
     )
 
 
-async def pin_datasets(project: Project, service: Service) -> Project:
+async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
     """Return the project with its data sets in Cloud Storage as they are now; without any, send no request."""
     if not remote_paths(project.manifests):
         return project

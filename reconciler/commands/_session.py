@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reconciler.domain.ports import LockStore
     from reconciler.manifests.workspace import Workspace
     from reconciler.providers.google.storage import Storage
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 
 _T = TypeVar("_T")
@@ -49,13 +49,15 @@ class Session:
         """The target that the command works on."""
         return self.workspace.target
 
-    def connect(self) -> Service:
+    def connect(self) -> ConnectedProvider:
         """Return a client of the target's service, an async context manager."""
         return registry.connect(self.environment, self.target, self.workspace.root, self.allow_endpoints)
 
     def connect_storage(self) -> Storage:
         """Return a client of Cloud Storage, an async context manager."""
-        return registry.connect_storage(self.environment, self.target, self.allow_endpoints)
+        from reconciler.providers.google.storage import open_storage
+
+        return open_storage(self.environment, self.target, self.allow_endpoints)
 
     def event_loop(self) -> EventLoop:
         """Return an event loop, a context manager; asyncio is imported only by commands that need it."""
@@ -63,7 +65,7 @@ class Session:
 
         return EventLoop()
 
-    def query(self, work: Callable[[Service], Awaitable[_T]]) -> _T:
+    def query(self, work: Callable[[ConnectedProvider], Awaitable[_T]]) -> _T:
         """Return what ``work`` returns for a client, in an event loop of its own."""
 
         async def connected() -> _T:

@@ -26,7 +26,7 @@ from reconciler.planning.world import Observation
 from reconciler.reports.documents.change import Change, change_document
 
 if TYPE_CHECKING:
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 _CHOOSE_ANOTHER = "choose another name"
 
@@ -100,7 +100,7 @@ def _require_available(project: Project, name: str) -> Manifest | None:
 
 
 def _live_model(project: Project, remote: str) -> RemoteModel:
-    async def observe(service: Service) -> RemoteModel | None:
+    async def observe(service: ConnectedProvider) -> RemoteModel | None:
         return await service.observe(Handle(remote))
 
     try:

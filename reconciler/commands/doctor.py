@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._doctor_checks import Diagnosis, ServiceChecks, bucket, held_lease, may_lock, region
 from reconciler.commands._event_loop import EventLoop
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, display_root, load_project, read_workspace
-from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError
+from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
-from reconciler.providers.registry import capabilities_of
-from reconciler.reports.documents.doctor import Check, Examined, Finding, doctor_document, doctor_text
+from reconciler.providers.registry import capabilities_of, provider_spec
+from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
+from reconciler.reports.documents.doctor import Examined, Finding, doctor_document, doctor_text
 from reconciler.reports.text.format import counted
 
 if TYPE_CHECKING:
+    from reconciler.domain.model import Target
     from reconciler.manifests.workspace import Workspace
 
 
@@ -30,11 +32,11 @@ class Report:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.exit_status = ExitStatus.OK
-        self._pointless: dict[Check, Check] = {}
+        self._pointless: dict[str, str] = {}
 
-    def check(self, name: Check, examine: Callable[[], Diagnosis], after: tuple[Check, ...] = ()) -> None:
+    def check(self, name: str, examine: Callable[[], Diagnosis], after: tuple[str, ...] = ()) -> None:
         """Examine something, unless a check failed that it builds on."""
-        cause = next((self._pointless[one] for one in after if one in self._pointless), None)
+        cause = next((self._pointless[earlier] for earlier in after if earlier in self._pointless), None)
         if cause:
             self._pointless[name] = cause
             self._add(name, Diagnosis(f"not looked at, because of what failed above: {cause}", status="skipped"))
@@ -50,18 +52,16 @@ class Report:
                 self._fail(name, ExitStatus.ERROR)
         self._add(name, said)
 
-    def _fail(self, name: Check, status: ExitStatus) -> None:
+    def _fail(self, name: str, status: ExitStatus) -> None:
         self.exit_status = self.exit_status or status
         self._pointless[name] = name
 
-    def _add(self, name: Check, said: Diagnosis) -> None:
+    def _add(self, name: str, said: Diagnosis) -> None:
         self.findings.append(Finding(name, said.status, said.message, said.remedy))
 
 
-Row: TypeAlias = tuple[Check, Callable[[], Diagnosis], tuple[Check, ...]]
-"""A check, and those whose failure makes it pointless."""
-
-_LATER: tuple[Check, ...] = ("manifests", "credentials", "service", "list", "lockfile")
+_CHECKS = ("manifests", "credentials", "service", "list", "lockfile")
+"""The checks that are skipped when the target cannot be read, so that its provider is unknown."""
 
 
 def doctor(env: Environment, what: CommandInput) -> CommandResult:
@@ -76,18 +76,40 @@ def doctor(env: Environment, what: CommandInput) -> CommandResult:
     except InvalidInput as error:
         problems = _of_target(error.problems, what)
         report.check("target", lambda: _unreadable(problems))
-        for name in _LATER:
+        for name in _CHECKS:
             report.check(name, lambda: _unreadable(problems), after=("target",))
         return CommandResult(doctor_document(None, report.findings, report.exit_status), report.exit_status)
-    with EventLoop() as session:
-        examination = ServiceChecks(env, what, workspace, session)
-        try:
-            for name, examine, after in _rows(env, what, workspace, examination):
-                report.check(name, examine, after)
-        finally:
-            examination.close()
-    examined = Examined(workspace.target, capabilities_of(workspace.target), display_root(workspace.root, env.cwd))
+    target = workspace.target
+    with EventLoop() as loop:
+        report.check("target", lambda: _target(workspace))
+        report.check("manifests", lambda: _manifests(workspace))
+        _check_provider(report, loop, env, what, workspace)
+        after = ("credentials",) if target.lock else ()
+        report.check("lockfile", lambda: _lockfile(loop, env, what, workspace), after)
+    examined = Examined(target, capabilities_of(target), display_root(workspace.root, env.cwd))
     return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
+
+
+def _check_provider(
+    report: Report, loop: EventLoop, env: Environment, what: CommandInput, workspace: Workspace
+) -> None:
+    """Run the checks of the target's provider."""
+    spec = provider_spec(workspace.target.provider)
+    base_models = frozenset(manifest.source.base_model for manifest in workspace.manifests)
+    context = ProviderContext(env, workspace.target, workspace.root, what.allow_endpoints)
+    shared = DoctorContext(context, spec.connect, base_models)
+    try:
+        for check in spec.doctor_checks():
+            report.check(check.name, partial(_run, loop, check, shared), check.after)
+    finally:
+        loop.run(shared.aclose())
+
+
+def _run(loop: EventLoop, check: DoctorCheck, shared: DoctorContext) -> Diagnosis:
+    async def run() -> Diagnosis:
+        return await check.run(shared)
+
+    return loop.run(run())
 
 
 def _of_target(problems: tuple[Problem, ...], what: CommandInput) -> tuple[Problem, ...]:
@@ -97,50 +119,6 @@ def _of_target(problems: tuple[Problem, ...], what: CommandInput) -> tuple[Probl
 
 def _unreadable(problems: Iterable[Problem]) -> Diagnosis:
     return Diagnosis("\n".join(map(str, problems)), "correct the target's file", "failed")
-
-
-def _rows(env: Environment, what: CommandInput, workspace: Workspace, examination: ServiceChecks) -> tuple[Row, ...]:
-    files: tuple[Row, ...] = (
-        ("target", lambda: _target(workspace), ()),
-        ("manifests", lambda: _manifests(workspace), ()),
-    )
-    lockfile: Row = (
-        "lockfile",
-        lambda: _lockfile(env, what, examination),
-        ("credentials",) if workspace.target.lock else (),
-    )
-    return (*files, *_ROWS[workspace.target.provider](examination), lockfile)
-
-
-def _embedded(it: ServiceChecks) -> tuple[Row, ...]:
-    return (
-        ("service", it.store, ()),
-        ("list", it.embedded_list, ("service",)),
-        ("baseModels", it.base_models, ("list",)),
-    )
-
-
-def _generative_language(it: ServiceChecks) -> tuple[Row, ...]:
-    return (*_remote(it), ("baseModels", it.base_models, ("list",)))
-
-
-def _vertex(it: ServiceChecks) -> tuple[Row, ...]:
-    return (*_remote(it), ("region", lambda: region(it), ()), ("bucket", lambda: bucket(it), ("credentials",)))
-
-
-def _remote(it: ServiceChecks) -> tuple[Row, ...]:
-    return (
-        ("credentials", it.credentials, ()),
-        ("service", it.reachable, ()),
-        ("list", it.list, ("credentials", "service")),
-    )
-
-
-_ROWS: Mapping[str, Callable[[ServiceChecks], tuple[Row, ...]]] = {
-    "embedded": _embedded,
-    "generativelanguage": _generative_language,
-    "vertex": _vertex,
-}
 
 
 def _target(workspace: Workspace) -> Diagnosis:
@@ -156,17 +134,38 @@ def _manifests(workspace: Workspace) -> Diagnosis:
     return Diagnosis(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 
-def _lockfile(env: Environment, what: CommandInput, examination: ServiceChecks) -> Diagnosis:
-    project = load_project(env, examination.workspace, what, strict=False)
+def _lockfile(loop: EventLoop, env: Environment, what: CommandInput, workspace: Workspace) -> Diagnosis:
+    project = load_project(env, workspace, what, strict=False)
     project.store.check_writable()
     if project.target.lock:
-        may_lock(examination)
-        held = held_lease(examination)
+        held = loop.run(_held_lease(env, project.target, what.allow_endpoints))
         if held:
             return Diagnosis(held.message, held.remedy, "warning")
     if project.lock.target is None:
         return Diagnosis(f"{project.lockfile} is not there yet; the first apply writes it")
     return Diagnosis(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
+
+
+async def _held_lease(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> ReconcileError | None:
+    """Return the error of a run that finds the lease of a lockfile in a bucket held by another run.
+
+    Raises:
+        AccessError: if the account may not write the lockfile.
+    """
+    from reconciler.providers.google.bucket_lockfile import LEASE_SUFFIX, Lease
+    from reconciler.providers.google.doctor import REPLACE, bucket_of, require_permissions
+    from reconciler.providers.google.storage import open_storage
+
+    lease = Lease(target.lock + LEASE_SUFFIX, clock=env.clock, sleep=env.sleeper, holder="doctor")
+    async with open_storage(env, target, allow_endpoints) as storage:
+        await require_permissions(storage, bucket_of(target.lock), REPLACE)
+        try:
+            await lease.find_expired(storage)
+        except (AccessError, ServiceError):
+            raise
+        except ReconcileError as error:
+            return error
+    return None
 
 
 @click.command("doctor")

@@ -32,7 +32,7 @@ from reconciler.planning.world import Observation
 from reconciler.reports.documents.drift import drift_document, drift_text
 
 if TYPE_CHECKING:
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 
 UnmanagedDetail = Literal["all", "none", "summary"]
@@ -99,7 +99,7 @@ def find_drift(environment: Environment, command_input: CommandInput, options: D
 
 
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:
-    async def work(service: Service) -> tuple[Project, Observation]:
+    async def work(service: ConnectedProvider) -> tuple[Project, Observation]:
         pinned = await pin_datasets(project, service)
         return pinned, await observe_all(service, pinned.world(), progress=progress, unmanaged=unmanaged)
 

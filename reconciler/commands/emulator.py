@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.environment import Environment
-from reconciler.providers import registry
+from reconciler.providers.embedded.service import ServerOptions, serve
 
 
 @click.command("emulator")
@@ -42,9 +42,9 @@ def command(
 
     Any client can connect. Trainings are simulated. Without --store, the models are in memory and lost at the end.
     """
-    registry.serve(
+    serve(
         environment,
-        registry.Served(store=store, world=world, step_seconds=step_seconds),
+        ServerOptions(store=store, world=world, step_seconds=step_seconds),
         host=host,
         port=port,
         started=lambda url: click.echo(f"Embedded service (simulated training) on {url}"),

@@ -32,7 +32,7 @@ from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
     from reconciler.planning.dataset_diff import DataChanges
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 
 def plan(
@@ -112,7 +112,7 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
     """Return the project with its current data sets, the live state and the plan; ``progress`` includes loss curves."""
     from reconciler.engine.observe import look
 
-    async def work(service: Service) -> tuple[Project, Observation, Plan]:
+    async def work(service: ConnectedProvider) -> tuple[Project, Observation, Plan]:
         pinned = await pin_datasets(project, service)
         observation, planned = await look(
             service,

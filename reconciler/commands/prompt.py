@@ -17,12 +17,12 @@ from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, Servic
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.environment import Environment
-from reconciler.providers.registry import VERTEX_AI, callable_name
+from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 STDIN: Final = "-"
 _NOT_READY: Final[Mapping[State, str]] = {
@@ -95,10 +95,11 @@ def _callable_name(project: Project, generation: LockedGeneration, name: str) ->
             f"{generation.key} is not ready: it was recorded as {generation.state}",
             _NOT_READY.get(generation.state, remedy),
         )
-    if project.target.provider == VERTEX_AI and not generation.resources.endpoint:
+    if project.capabilities.prompts_to_endpoint and not generation.resources.endpoint:
         raise ReconcileError(
             f"{generation.key} has no endpoint in {project.lockfile}",
-            "deploy its model to an endpoint in Vertex AI, and run reconcile apply to record the endpoint",
+            f"deploy its model to an endpoint in {project.capabilities.label}, and run reconcile apply to record the"
+            " endpoint",
         )
     return callable_name(generation.remote, generation.resources)
 
@@ -117,7 +118,7 @@ def _sampling(project: Project, manifest: Manifest | None, requested: Sampling) 
 
 
 def _send(project: Project, generation: LockedGeneration, remote: str, sent: Prompt) -> Reply:
-    async def infer(service: Service) -> Reply:
+    async def infer(service: ConnectedProvider) -> Reply:
         return await service.infer(remote, sent)
 
     try:

@@ -30,7 +30,7 @@ from reconciler.reports.text.documents import status_text
 if TYPE_CHECKING:
     from reconciler.domain.access import Permission
     from reconciler.domain.ports import Provider
-    from reconciler.providers.registry import Service
+    from reconciler.providers.spec import ConnectedProvider
 
 
 def status(
@@ -75,7 +75,7 @@ def _require_permissions(project: Project) -> None:
 def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observation, Reach | None]:
     from reconciler.engine.observe import observe
 
-    async def work(service: Service) -> tuple[Observation, Reach | None]:
+    async def work(service: ConnectedProvider) -> tuple[Observation, Reach | None]:
         concurrency = project.target.limits.concurrency
         observation = Observation()
         if live:

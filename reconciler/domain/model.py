@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
@@ -189,12 +189,10 @@ class Target:
     ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` are addresses that
     take the place of the provider's own, empty for those. ``bucket`` is where data sets are uploaded, as
     ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
-    ``service_account`` (an e-mail address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a
-    Cloud KMS key) encrypts their results. ``publish`` is where it is told which generations serve: a file's path from
-    the root, or a ``gs://`` address. ``public_access`` allows models that everyone may use; without ``show_examples``,
-    examples, prompts and answers are kept out of documents, texts and the lockfile. ``step_seconds`` and
-    ``world`` concern the embedded service alone: seconds that one simulated training step takes, and a file of models
-    that are already there.
+    ``publish`` is where it is told which generations serve: a file's path from the root, or a ``gs://`` address.
+    ``public_access`` allows models that everyone may use; without ``show_examples``, examples, prompts and answers are
+    kept out of documents, texts and the lockfile. ``settings`` are the provider's own: the values of ``spec.PROVIDER``
+    as its schema describes them.
     """
 
     name: str
@@ -208,14 +206,11 @@ class Target:
     storage_endpoint: str = ""
     bucket: str = ""
     lock: str = ""
-    service_account: str = ""
-    kms_key: str = ""
     publish: str = ""
     public_access: bool = True
     show_examples: bool = True
     limits: Limits = Limits()
-    step_seconds: float | None = None
-    world: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +357,10 @@ class Capabilities:
     stopped leaves a record behind). ``tuned_model_pattern`` is what the remote name of a tuned model looks like, and
     ``remote_pattern`` that of what is managed, each with an example for people. ``max_candidates`` are the answers that
     one request may ask for. ``block`` is the manifest's block that overrides common fields here. ``mutable`` names the
-    declared fields that can be patched once a model is there. Without ``caller_chosen_ids`` nothing but labels tells
+    declared fields that can be patched once a model is there. ``base_model_prefix`` begins the full names of base
+    models, and ``base_model_example`` is one. ``prompts_to_endpoint`` means that a model answers only at its endpoint.
+    ``remedies`` has, by field, the remedies for unsupported parts of a manifest (``access``) that are better than
+    "delete it". Without ``caller_chosen_ids`` nothing but labels tells
     whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
 
@@ -382,7 +380,11 @@ class Capabilities:
     recommended_examples: int = 20
     max_display_name: int = 40
     max_candidates: int = 8
-    tuned_model_pattern: str = r"tunedModels/[a-z0-9-]{1,40}"
-    tuned_model_example: str = "tunedModels/number-generator-3kq7w2ma"
-    remote_pattern: str = r"tunedModels/[a-z0-9-]{1,40}"
-    remote_example: str = "tunedModels/number-generator-3kq7w2ma"
+    tuned_model_pattern: str = r"\S+"
+    tuned_model_example: str = "number-generator-3kq7w2ma"
+    remote_pattern: str = r"\S+"
+    remote_example: str = "number-generator-3kq7w2ma"
+    base_model_prefix: str = ""
+    base_model_example: str = "text-bison-001"
+    prompts_to_endpoint: bool = False
+    remedies: Mapping[str, str] = field(default_factory=dict)

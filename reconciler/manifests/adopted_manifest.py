@@ -15,10 +15,10 @@ from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import API_VERSION, Capabilities, Number, RemoteModel
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
-from reconciler.manifests.paths import repository_of, require_inside
 from reconciler.manifests.provider_fields import incapabilities
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse, plain
+from reconciler.paths import repository_of, require_inside
 
 _UNKNOWN = "    unknown: true\n"
 _HINT = "    unknown: true # what it was trained on, declared in place of this line, is recorded; that trains nothing\n"

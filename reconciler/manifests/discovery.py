@@ -13,9 +13,9 @@ from typing import Any
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
 from reconciler.domain.text import shorten
-from reconciler.manifests.paths import fault
 from reconciler.manifests.schema_validation import choices, kind, shown, suggest
 from reconciler.manifests.yaml_parser import Document, Parsed, parse
+from reconciler.paths import fault
 
 STDIN = "-"
 _SUFFIXES = frozenset({".yaml", ".yml"})

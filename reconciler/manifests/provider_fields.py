@@ -13,7 +13,7 @@ from reconciler.manifests.schema_validation import Finding
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 _MODELS = "models/"
-"""What the names of base models begin with in the Generative Language API, and nowhere else."""
+"""The prefix that the schema allows for base models, and that the Generative Language API requires."""
 
 
 def block_of(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Mapping[str, Any]:
@@ -43,15 +43,15 @@ def tuned_further(spec: Mapping[str, Any], capabilities: Capabilities | None) ->
 
 
 def _base_model(spec: Mapping[str, Any], capabilities: Capabilities | None) -> str:
-    """The base model by its full name; a service with a block of its own has bare names."""
-    if capabilities and capabilities.block:
-        return str(block_of(spec, capabilities).get("baseModel") or spec["baseModel"])
-    return _MODELS + str(spec["baseModel"]).removeprefix(_MODELS)
+    """Return the base model by its full name; that of the provider's own block takes precedence."""
+    named = str(block_of(spec, capabilities).get("baseModel") or spec["baseModel"])
+    prefix = capabilities.base_model_prefix if capabilities else _MODELS
+    return prefix + named.removeprefix(prefix)
 
 
 def has_foreign_base_model(spec: Mapping[str, Any], capabilities: Capabilities) -> bool:
     """Whether the base model that counts bears a name of the Generative Language API that is none here."""
-    if not capabilities.block or "baseModel" in block_of(spec, capabilities):
+    if capabilities.base_model_prefix == _MODELS or "baseModel" in block_of(spec, capabilities):
         return False
     common = spec.get("baseModel")
     return isinstance(common, str) and common.startswith(_MODELS)
@@ -64,8 +64,6 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 _FEATURES = {"access": "access", "source": "lineage"}
 """The optional parts of a manifest's spec, and the feature that a service must have for each."""
-_INSTEAD = {("access", "vertex"): "delete it, and grant roles/aiplatform.user on the project in IAM"}
-"""What to do in place of such a part, by its field and the block of the service; elsewhere it is deleted."""
 
 Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 
@@ -95,7 +93,11 @@ def _hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities) -> Ite
 def _base_model_problems(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     if has_foreign_base_model(spec, capabilities):
         message = f"{shorten(spec['baseModel'])} is a name of the Generative Language API"
-        remedy = f"for {capabilities.label} add spec.{capabilities.block}.baseModel, as in gemini-2.5-flash"
+        example = capabilities.base_model_example
+        block = capabilities.block
+        remedy = (
+            f"for {capabilities.label} add spec.{block}.baseModel, as in {example}" if block else f"write {example}"
+        )
         yield ["spec", "baseModel"], message, remedy
 
 
@@ -103,7 +105,7 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
     replaced = {"source"} if "baseModel" in block_of(spec, capabilities) else set()
     for field, feature in _FEATURES.items():
         if field in spec and field not in replaced and feature not in capabilities.features:
-            remedy = _INSTEAD.get((field, capabilities.block), "delete it")
+            remedy = capabilities.remedies.get(field, "delete it")
             yield ["spec", field], f"is not supported with {capabilities.label}", remedy
 
 

@@ -17,9 +17,9 @@ from reconciler.domain.model import API_VERSION
 from reconciler.manifests.datasets.file_formats import field_names, require_format
 from reconciler.manifests.datasets.records import Fault, Fields
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
-from reconciler.manifests.paths import repository_of, require_inside
 from reconciler.manifests.workflows import Workflows
 from reconciler.manifests.yaml_parser import plain
+from reconciler.paths import repository_of, require_inside
 
 _SPECS = "specs"
 _NAME_LENGTH = 31

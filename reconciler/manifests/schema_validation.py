@@ -19,6 +19,8 @@ from reconciler.manifests.yaml_parser import Document, FieldPath, dotted, plain
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
+    from reconciler.providers.spec import ProviderSpec
+
 
 _SUFFIX = ".schema.json"
 
@@ -47,7 +49,31 @@ def schema_text(kind: str) -> str:
 
 @cache
 def validator(kind: str) -> Validator:
-    """A validator that names every error; numbers are finite, and ``$`` is the very end of a text, as in ECMA-262."""
+    """Return a validator of a kind of document; see :func:`strict_validator`."""
+    return strict_validator(json.loads(schema_text(kind)))
+
+
+@cache
+def target_validator(provider: ProviderSpec) -> Validator:
+    """Return a validator of targets of a provider, whose schema describes its settings."""
+    return strict_validator(with_providers(json.loads(schema_text("Target")), [provider]))
+
+
+def with_providers(schema: dict[str, Any], providers: Iterable[ProviderSpec]) -> dict[str, Any]:
+    """Return the schema of targets with the names and settings of these providers; the argument is changed."""
+    fields = schema["properties"]["spec"]["properties"]
+    for provider in providers:
+        fields["provider"]["enum"] = list(dict.fromkeys([*fields["provider"]["enum"], provider.name]))
+        if provider.settings is not None:
+            fields[provider.name] = dict(provider.settings)
+    return schema
+
+
+def strict_validator(schema: Mapping[str, Any]) -> Validator:
+    """Return a validator that finds every error.
+
+    Numbers are finite, and ``$`` is the very end of a text, as in ECMA-262.
+    """
     # Here, because importing jsonschema takes longer than most commands that check nothing.
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
@@ -60,7 +86,7 @@ def validator(kind: str) -> Validator:
     strict: type[Validator] = extend(  # type: ignore[no-untyped-call] # the stubs leave the function untyped
         Draft202012Validator, {"pattern": pattern}, type_checker=numbers
     )
-    return strict(json.loads(schema_text(kind)))
+    return strict(schema)
 
 
 @cache
@@ -107,9 +133,9 @@ _KINDS: Mapping[type, str] = {
 _UNQUOTED: Mapping[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 
 
-def explain(document: Document, kind: str) -> list[Problem]:
-    """Every way in which the document breaks the schema of its kind, at its place."""
-    errors = validator(kind).iter_errors(document.value)
+def explain(document: Document, kind: str, schema: Validator | None = None) -> list[Problem]:
+    """Return every violation of the schema of a kind, or of ``schema`` in its place."""
+    errors = (schema or validator(kind)).iter_errors(document.value)
     found = (
         Problem(document.place(path, key=_is_about_key(error)), dotted(path), message, remedy)
         for error in errors

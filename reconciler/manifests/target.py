@@ -17,12 +17,13 @@ from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, misfits, read, target_files, target_name
-from reconciler.manifests.paths import find_file, find_place, repository_of
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema_validation import Finding, explain
+from reconciler.manifests.schema_validation import Finding, explain, target_validator
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.paths import find_place, repository_of
+from reconciler.providers.registry import provider_spec
+from reconciler.providers.spec import ProviderSpec
 
-VERTEX = "vertex"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
@@ -83,19 +84,17 @@ def publish_faults(spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFindi
     if publish.startswith(REMOTE_SCHEME):
         yield from _object_faults(publish, spec)
     else:
-        yield from _file_faults(publish, spec, folder)
+        yield from _file_faults(publish, folder)
 
 
 def _object_faults(publish: str, spec: Mapping[str, Any]) -> Iterator[FieldFinding]:
-    if spec.get("provider") == EMBEDDED:
-        yield f"means nothing with provider {EMBEDDED}: nothing of it is in Cloud Storage", "name a file"
-    elif not _OBJECT.fullmatch(publish):
+    if not _OBJECT.fullmatch(publish):
         yield "is no address of a JSON object in Cloud Storage", "write gs://BUCKET/NAME.json, or the path of a file"
     elif publish == spec.get("lock"):
         yield "is the lockfile of this target", _OWN_NAME
 
 
-def _file_faults(publish: str, spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
+def _file_faults(publish: str, folder: Path) -> Iterator[FieldFinding]:
     shown, repository = shorten(publish), repository_of(folder)
     try:
         path = find_place(publish, folder, repository)
@@ -108,13 +107,6 @@ def _file_faults(publish: str, spec: Mapping[str, Any], folder: Path) -> Iterato
         yield f"{shown} is in a folder of git or of reconcile itself", "write it elsewhere"
     elif _LOCKFILE.fullmatch(path.name):
         yield f"{shown} is the name of a lockfile", _OWN_NAME
-    elif _is_world(path, spec, folder):
-        yield f"{shown} is the world of the embedded service", _OWN_NAME
-
-
-def _is_world(path: Path, spec: Mapping[str, Any], folder: Path) -> bool:
-    world = mapping(spec.get("embedded")).get("world")
-    return isinstance(world, str) and "\0" not in world and path == (folder / world).resolve()
 
 
 _LIMITS = {
@@ -134,27 +126,6 @@ _TEXTS = {
     "bucket": "bucket",
     "lock": "lock",
 }
-_NEEDED: Mapping[str, Mapping[str, str]] = {
-    VERTEX: {
-        "project": "add the id of the Google Cloud project that is to own the models",
-        "location": "add the region to tune in, as in europe-west4",
-        "bucket": "add the bucket that data sets are uploaded to, as in gs://acme-tuning-data",
-    }
-}
-_NOTHING_UPLOADED = "data sets travel in the requests"
-_NO_VERTEX = "these are settings of Vertex AI"
-_MEANINGLESS: Mapping[str, Mapping[str, str]] = {
-    EMBEDDED: {
-        "endpoint": "it is in this process, and has no address",
-        "bucket": _NOTHING_UPLOADED,
-        "lock": "its world is on this machine, and the lockfile stays beside it",
-        "storageEndpoint": "nothing of it is in Cloud Storage",
-        "vertex": _NO_VERTEX,
-    },
-    "generativelanguage": {"bucket": _NOTHING_UPLOADED, "vertex": _NO_VERTEX},
-    VERTEX: {"apiVersion": "it chooses among versions of the Generative Language API"},
-}
-"""The fields that a provider has no use for, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +144,45 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     if document is None:
         return ReadTarget(None, tuple(problems))
     document, unset = expand(document, environ)
-    for found in (unset, explain(document, TARGET), _against_the_rules(document, root.file)):
-        told = {problem.path for problem in problems}
-        problems += [problem for problem in found if problem.path not in told]
-    if problems:
+    provider, unknown = _provider_of(document)
+    schema = target_validator(provider) if provider else None
+    for found in (unset, unknown, explain(document, TARGET, schema), _against_the_rules(document, root.file, provider)):
+        reported = {problem.path for problem in problems}
+        problems += [problem for problem in found if problem.path not in reported]
+    if provider is None or problems:
         return ReadTarget(None, tuple(problems))
-    return ReadTarget(_target(document, root.file), tuple(_rivals(document, root.file, environ)))
+    return ReadTarget(_target(document), tuple(_rivals(document, root.file, environ)))
 
 
-def _against_the_rules(document: Document, file: Path) -> list[Problem]:
+def _provider_of(document: Document) -> tuple[ProviderSpec | None, list[Problem]]:
+    """Return the provider that a target names; without it, an error unless the schema finds one."""
+    name = _spec(document).get("provider")
+    if not isinstance(name, str):
+        return None, []
+    try:
+        return provider_spec(name), []
+    except ReconcileError as error:
+        path = ["spec", "provider"]
+        return None, [Problem(document.place(path), dotted(path), error.message, error.remedy)]
+
+
+def _against_the_rules(document: Document, file: Path, provider: ProviderSpec | None) -> list[Problem]:
     """What no schema can say; the document may break its schema."""
-    return [
-        Problem(document.place(path), dotted(path), message, remedy)
-        for rule in _RULES
-        for path, message, remedy in rule(document, file)
-    ]
+    found = [finding for rule in _RULES for finding in rule(document, file)]
+    if provider:
+        found += _provider_findings(_spec(document), file, provider)
+    return [Problem(document.place(path), dotted(path), message, remedy) for path, message, remedy in found]
+
+
+def _provider_findings(spec: Mapping[str, Any], file: Path, provider: ProviderSpec) -> Iterator[Finding]:
+    for field, remedy in provider.required_fields.items():
+        if field not in spec:
+            yield ["spec", field], f"is missing, which provider {provider.name} needs", remedy
+    for field, reason in provider.unused_fields.items():
+        if field in spec:
+            yield ["spec", field], f"means nothing with provider {provider.name}: {reason}", "delete it"
+    for path, message, remedy in provider.check_target(spec, file.parent):
+        yield list(path), message, remedy
 
 
 def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
@@ -214,34 +209,8 @@ def _name(document: Document, file: Path) -> Iterator[Finding]:
         yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
 
 
-def _needed(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = _spec(document)
-    for field, remedy in _NEEDED.get(_provider(spec), {}).items():
-        if field not in spec:
-            yield ["spec", field], f"is missing, which provider {_provider(spec)} needs", remedy
-
-
-def _meaningless(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = _spec(document)
-    for field, reason in _MEANINGLESS.get(_provider(spec), {}).items():
-        if field in spec:
-            yield ["spec", field], f"means nothing with provider {_provider(spec)}: {reason}", "delete it"
-
-
 def _spec(document: Document) -> Mapping[str, Any]:
     return mapping(document.value.get("spec"))
-
-
-def _provider(spec: Mapping[str, Any]) -> str:
-    """The provider; empty when that is no text."""
-    provider = spec.get("provider")
-    return provider if isinstance(provider, str) else ""
-
-
-def _location(document: Document, _file: Path) -> Iterator[Finding]:
-    spec = _spec(document)
-    if _provider(spec) == VERTEX and spec.get("location") == "global":
-        yield ["spec", "location"], "global is no location to tune in", "write a region, as in europe-west4"
 
 
 def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
@@ -275,24 +244,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _world(document: Document, file: Path) -> Iterator[Finding]:
-    world = mapping(_spec(document).get("embedded")).get("world")
-    if isinstance(world, str):
-        try:
-            find_file(world, file.parent, repository_of(file.parent))
-        except ReconcileError as error:
-            yield ["spec", "embedded", "world"], error.message, error.remedy
-
-
 def _publish(document: Document, file: Path) -> Iterator[Finding]:
     for message, remedy in publish_faults(_spec(document), file.parent):
         yield ["spec", "publish"], message, remedy
 
 
-def _target(document: Document, file: Path) -> Target:
+def _target(document: Document) -> Target:
     spec: Mapping[str, Any] = document.value["spec"]
-    embedded, vertex, policy = (spec.get(block, {}) for block in ("embedded", "vertex", "policy"))
-    world = embedded.get("world")
+    policy = spec.get("policy", {})
     return Target(
         name=document.value["metadata"]["name"],
         file=document.file,
@@ -300,13 +259,10 @@ def _target(document: Document, file: Path) -> Target:
         scope=spec["scope"],
         limits=Limits(**{_LIMITS[name]: int(value) for name, value in spec.get("limits", {}).items()}),
         storage_endpoint=_storage_endpoint(spec),
-        service_account=vertex.get("serviceAccount", ""),
-        kms_key=vertex.get("kmsKeyName", ""),
         publish=spec.get("publish", ""),
         public_access=policy.get("publicAccess", "allow") == "allow",
         show_examples=policy.get("showExamples", True),
-        step_seconds=embedded.get("stepSeconds"),
-        world=None if world is None else str(file.parent / world),
+        settings=spec.get(spec["provider"], {}),
         **{_TEXTS[name]: spec[name].rstrip("/") for name in _TEXTS if name in spec},
     )
 
@@ -337,11 +293,7 @@ def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Itera
 
 _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
     _name,
-    _needed,
-    _meaningless,
-    _location,
     _endpoints,
-    _world,
     _publish,
 )
 

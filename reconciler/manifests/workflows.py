@@ -15,7 +15,8 @@ from typing import Final, Literal
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
-from reconciler.manifests.paths import repository_of, require_inside
+from reconciler.paths import repository_of, require_inside
+from reconciler.providers.registry import capabilities_of
 
 Platform = Literal["github", "gitlab"]
 
@@ -92,7 +93,7 @@ def workflows(platform: Platform, root: Root, target: Target, folder: Path, spec
         if path not in _SHARED or not (repository / path).exists()
     }
     steps = tuple(step.format(branch=branch, suffix=suffix) for step in _NEXT[platform])
-    return Workflows(repository, files, (*steps, _SIMULATED) if target.provider == "embedded" else steps)
+    return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
 
 
 def filled(template: str, values: Mapping[str, str]) -> str:

@@ -32,10 +32,10 @@ from reconciler.manifests.discovery import (
     target_file_name,
 )
 from reconciler.manifests.manifest import Collection, Selected, Sources
-from reconciler.manifests.paths import repository_of, require_inside
 from reconciler.manifests.schema_validation import discreet_problems
 from reconciler.manifests.target import read_target
 from reconciler.manifests.yaml_parser import Parsed, parse
+from reconciler.paths import repository_of, require_inside
 
 _SPECS = "specs"
 

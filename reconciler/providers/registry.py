@@ -1,171 +1,113 @@
-"""Which service a target means, and how it is reached. HTTP and ASGI are imported only by commands that need them."""
+"""The providers by name: the built-in ones and those of installed packages. Each is imported when it is first used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from types import MappingProxyType
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Resources, Target
-from reconciler.emulator.training import TrainingPace
+from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
-from reconciler.manifests.paths import repository_of, require_inside
-from reconciler.providers.google.api_versions import VERSIONS, VERTEX, vertex_endpoint
+from reconciler.providers.spec import ConnectedProvider, ProviderContext, ProviderSpec
 
-if TYPE_CHECKING:
-    import httpx
+ENTRY_POINT_GROUP = "reconciler.providers"
+"""The entry-point group of packages that add providers: ``NAME = "module:ATTRIBUTE"``, the attribute a ProviderSpec."""
 
-    from reconciler.providers.generativelanguage.provider import GenerativeLanguage
-    from reconciler.providers.google.storage import Storage
-    from reconciler.providers.vertex.provider import Vertex
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "embedded": "reconciler.providers.embedded.spec:SPEC",
+        "generativelanguage": "reconciler.providers.generativelanguage.spec:SPEC",
+        "vertex": "reconciler.providers.vertex.spec:SPEC",
+    }
+)
+"""Where the spec of each built-in provider is; a new one is a row."""
 
-    Service: TypeAlias = GenerativeLanguage | Vertex
 
-EMBEDDED = "embedded"
-VERTEX_AI = "vertex"
-GENERATIVE_LANGUAGE_ENDPOINT = "https://generativelanguage.googleapis.com"
-TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
-WORLD_FOLDER = ".reconcile"
+def provider_names() -> tuple[str, ...]:
+    """Return the names of all providers: the built-in ones, then those of installed packages, sorted."""
+    return (*BUILT_IN, *sorted(_installed().keys() - BUILT_IN.keys()))
+
+
+@cache
+def provider_spec(name: str) -> ProviderSpec:
+    """Return the spec of a provider. A built-in one is not replaced by a package that uses its name.
+
+    Raises:
+        UsageError: if no provider of this name is installed.
+        ReconcileError: if several packages provide it, or its package cannot be loaded.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        spec: ProviderSpec = getattr(import_module(module), attribute)
+        return spec
+    entry_points = _installed().get(name, ())
+    if not entry_points:
+        names = provider_names()
+        install = f"install the package that provides it, or use one of {join_names(names)}"
+        raise UsageError(f'provider "{name}" is not installed', suggest(name, names, otherwise=install))
+    if len(entry_points) > 1:
+        packages = join_names(sorted(map(_distribution, entry_points)))
+        raise ReconcileError(f'several packages provide "{name}": {packages}', "uninstall all but one of them")
+    return _load(entry_points[0])
+
+
+@cache
+def _installed() -> Mapping[str, tuple[metadata.EntryPoint, ...]]:
+    """The entry points of installed packages by provider name; importlib.metadata lists a package on the path once."""
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        found[entry_point.name] = (*found.get(entry_point.name, ()), entry_point)
+    return found
+
+
+def _load(entry_point: metadata.EntryPoint) -> ProviderSpec:
+    package = _distribution(entry_point)
+    try:
+        spec = entry_point.load()
+    except Exception as error:  # the code of another package can raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise ReconcileError(
+            f'provider "{entry_point.name}" of package {package} cannot be loaded: {cause}',
+            f"update or reinstall {package}",
+        ) from error
+    if not isinstance(spec, ProviderSpec) or spec.name != entry_point.name:
+        found = f'the spec of "{spec.name}"' if isinstance(spec, ProviderSpec) else type(spec).__name__
+        raise ReconcileError(
+            f'provider "{entry_point.name}" of package {package} is invalid: {entry_point.value} is {found}, expected'
+            f' a ProviderSpec named "{entry_point.name}"',
+            f"update {package}",
+        )
+    return spec
+
+
+def _distribution(entry_point: metadata.EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else entry_point.value
 
 
 def capabilities_of(target: Target) -> Capabilities:
-    """What the target's service can do."""
-    if target.provider == VERTEX_AI:
-        return VERTEX
-    capabilities = VERSIONS[target.api_version]
-    if target.provider != EMBEDDED:
-        return capabilities
-    pace = _pace(target.step_seconds)
-    return replace(
-        capabilities,
-        label="embedded service",
-        simulated=True,
-        seconds_per_step=pace.step_seconds,
-        overhead_seconds=pace.overhead_seconds,
-    )
-
-
-def _pace(step_seconds: float | None) -> TrainingPace:
-    """The pace of the embedded service; a quicker step shortens start and end in proportion."""
-    default = TrainingPace()
-    if step_seconds is None:
-        return default
-    return TrainingPace(step_seconds, default.overhead_seconds * step_seconds / default.step_seconds)
+    """Return what the target's service can do."""
+    return provider_spec(target.provider).capabilities(target)
 
 
 def endpoint_of(target: Target) -> str:
-    """The address of the target's service; empty for the embedded one, which has none."""
-    if target.provider == EMBEDDED:
-        return ""
-    if target.provider == VERTEX_AI:
-        return vertex_endpoint(target)
-    return target.endpoint or GENERATIVE_LANGUAGE_ENDPOINT
+    """Return the address of the target's service; empty if it has none."""
+    return provider_spec(target.provider).endpoint(target)
 
 
 def url_of(target: Target, remote: str) -> str:
-    """The address that takes prompts for a remote model (or for its endpoint, where it has one)."""
-    version = "v1" if target.provider == VERTEX_AI else target.api_version
-    endpoint = endpoint_of(target)
-    return f"{endpoint}/{version}/{remote}" if endpoint else ""
+    """Return the address that takes prompts for a remote model or its endpoint; empty if there is none."""
+    return provider_spec(target.provider).url(target, remote)
 
 
 def callable_name(remote: str, resources: Resources) -> str:
-    """The name that prompts are put to: a tuning job answers none, its endpoint does."""
+    """Return the name that takes prompts: the endpoint if the model has one, else the model."""
     return resources.endpoint or remote
 
 
-def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> Service:
-    """A client of the target's service, to be used as an async context manager."""
-    if target.provider == VERTEX_AI:
-        from reconciler.providers.vertex.provider import connect as connect_vertex
-
-        auth = _auth(env, target, allow_endpoints)
-        return connect_vertex(target, auth=auth, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
-    from reconciler.providers.generativelanguage.provider import connect as connect_to
-
-    embedded = target.provider == EMBEDDED
-    return connect_to(
-        "http://embedded.localhost" if embedded else endpoint_of(target),
-        target.api_version,
-        auth=None if embedded else _auth(env, target, allow_endpoints),
-        transport=_embedded(env, target, root) if embedded else None,
-        clock=env.clock,
-        sleep=env.sleeper,
-        random=env.rng.random,
-        requests_per_minute=None if embedded else target.limits.requests_per_minute,
-        capabilities=capabilities_of(target),
-    )
-
-
-def connect_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:
-    """A client of Cloud Storage, to be used as an async context manager."""
-    from reconciler.providers.google.storage import connect as connect_to
-
-    return connect_to(
-        target.storage_endpoint,
-        auth=_auth(env, target, allow_endpoints),
-        clock=env.clock,
-        sleep=env.sleeper,
-        random=env.rng.random,
-        requests_per_minute=target.limits.requests_per_minute,
-    )
-
-
-def _auth(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> httpx.Auth:
-    from reconciler.providers.google.auth import google_auth
-
-    return google_auth(
-        access_token=env.environ.get(TOKEN_VARIABLE),
-        environ=env.environ,
-        project=target.project,
-        allow_endpoints=allow_endpoints,
-    )
-
-
-def _embedded(env: Environment, target: Target, root: Path) -> httpx.AsyncBaseTransport:
-    import httpx
-
-    from reconciler.emulator.app import create_app
-
-    folder = root / WORLD_FOLDER
-    store = folder / f"{target.name}.sqlite3"
-    for path in (folder, store, *folder.glob(f"{store.name}-*")):  # the last are SQLite's own, named after the store
-        require_inside(path, repository_of(root))
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ReconcileError(
-            f"the embedded service cannot keep its models in {folder}: {error.strerror}", "make the folder writable"
-        ) from error
-    app = create_app(
-        store=store,
-        clock=env.clock,
-        random=env.rng,
-        settings=_pace(target.step_seconds),
-        world=root / target.world if target.world else None,
-    )
-    return httpx.ASGITransport(app)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What the embedded service starts with; ``None`` is memory, no models, and the usual pace."""
-
-    store: Path | None = None
-    world: Path | None = None
-    step_seconds: float | None = None
-
-
-def serve(env: Environment, what: Served, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve the embedded service until it is interrupted; ``started`` is told its URL."""
-    from reconciler.emulator.app import create_app
-    from reconciler.emulator.server import serve as serve_app
-
-    app = create_app(
-        store=what.store, clock=env.clock, random=env.rng, settings=_pace(what.step_seconds), world=what.world
-    )
-    with suppress(KeyboardInterrupt):  # the ordinary way to end a server
-        serve_app(app, host=host, port=port, started=started)
+def connect(env: Environment, target: Target, root: Path, allow_endpoints: frozenset[str]) -> ConnectedProvider:
+    """Return a client of the target's service, to be used as an async context manager."""
+    return provider_spec(target.provider).connect(ProviderContext(env, target, root, allow_endpoints))

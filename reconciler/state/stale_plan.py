@@ -29,8 +29,6 @@ _TARGET_FIELDS: Final = {
     "storageEndpoint": "storage_endpoint",
     "bucket": "bucket",
     "lock": "lock",
-    "serviceAccount": "service_account",
-    "kmsKeyName": "kms_key",
     "publish": "publish",
     "policy.publicAccess": "public_access",
 }
@@ -41,14 +39,19 @@ def plan_facts(manifests: Sequence[Manifest], target: Target, lock: Lock) -> dic
     """Return what a plan depends on besides live state, which its actions contain."""
     names = sorted({name for manifest in manifests for name in manifest.names} & lock.models.keys())
     fields = {name: getattr(target, attribute) for name, attribute in _TARGET_FIELDS.items()}
+    settings = {f"{target.provider}.{name}": _scalar(value) for name, value in target.settings.items()}
     limits = {f"limits.{name}": limit for name, limit in limits_by_name(target).items()}
     return {
-        "target": {name: value for name, value in {**fields, **limits}.items() if value not in (None, "")},
+        "target": {name: value for name, value in {**fields, **settings, **limits}.items() if value not in (None, "")},
         "manifests": {
             manifest.name: {"content": _content(manifest), "data": manifest.dataset.digest} for manifest in manifests
         },
         "recorded": {name: _recorded(lock, name) for name in names},
     }
+
+
+def _scalar(value: object) -> str | int:
+    return value if isinstance(value, str | int) else json.dumps(value, sort_keys=True)
 
 
 def _content(manifest: Manifest) -> str:

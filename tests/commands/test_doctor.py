@@ -430,7 +430,10 @@ def test_nothing_but_questions_is_sent(reconcile: Cli, service: Fronted, provide
 
 def test_a_storage_that_tells_no_permissions_is_believed(reconcile: Cli, service: Fronted) -> None:
     finding = vertex(reconcile, service(answers(("/iam/testPermissions", error(501, "UNIMPLEMENTED", "Later.")))))
-    assert finding["bucket"]["message"] == "gs://acme-data is in US; whether objects may be created there is not told"
+    assert (
+        finding["bucket"]["message"]
+        == "gs://acme-data is in US; the service does not show whether objects may be created there"
+    )
 
 
 def test_a_region_in_which_nothing_is_documented_is_a_warning(reconcile: Cli, service: Fronted) -> None:
@@ -484,7 +487,7 @@ def test_a_bucket_that_may_be_used_and_not_looked_at_is_a_warning(reconcile: Cli
     url = service(answers(MAY_UPLOAD, ("/b/acme-data", error(403, "PERMISSION_DENIED", "No storage.buckets.get."))))
     finding = vertex(reconcile, url)["bucket"]
     assert finding["status"] == "warning"
-    assert finding["message"] == "gs://acme-data: objects may be created there; where it is and whose is not told"
+    assert finding["message"] == "gs://acme-data: objects may be created there; its location and project are unknown"
     assert finding["remedy"].startswith("ask for roles/storage.bucketViewer on gs://acme-data")
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.commands._doctor_checks import Diagnosis, describe_credentials
 from reconciler.providers.generativelanguage.errors import SERVICE as GENERATIVE_LANGUAGE
+from reconciler.providers.google.doctor import describe_credentials
 from reconciler.providers.google.errors import SCOPES
 from reconciler.providers.google.whoami import USER_LOGIN, CallerIdentity
+from reconciler.providers.spec import Diagnosis
 from reconciler.providers.vertex.errors import SERVICE as VERTEX
 
 CLOUD, TUNING = SCOPES

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.commands._doctor_checks import Diagnosis
 from reconciler.commands.doctor import Report
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
+from reconciler.providers.spec import Diagnosis
 from reconciler.reports.documents.doctor import Finding
 
 

@@ -66,9 +66,13 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         ),
         (
             TARGET.replace("embedded", "vertx"),
+            '6:13: spec.provider: provider "vertx" is not installed; did you mean vertex?',
+        ),
+        (
+            TARGET.replace("embedded", "local-gpu"),
             (
-                "6:13: spec.provider: must be embedded, generativelanguage or vertex, is the text"
-                ' "vertx"; did you mean vertex?'
+                '6:13: spec.provider: provider "local-gpu" is not installed; install the package that provides it,'
+                " or use one of embedded, generativelanguage, vertex"
             ),
         ),
         (
@@ -162,8 +166,7 @@ def test_a_target_of_vertex_ai(tmp_path: Path) -> None:
         location="europe-west4",
         bucket="gs://acme-tuning-data/some/prefix",
         lock="gs://acme-locks/team/production.lock.json",
-        service_account="tuner@my-project-id.iam.gserviceaccount.com",
-        kms_key=key,
+        settings={"serviceAccount": "tuner@my-project-id.iam.gserviceaccount.com", "kmsKeyName": key},
     )
 
 
@@ -201,7 +204,10 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
         ),
         (
             VERTEX.replace("europe-west4", "global"),
-            "9:13: spec.location: global is no location to tune in; write a region, as in europe-west4",
+            (
+                '9:13: spec.location: invalid value "global": expected a region with tuning; set a region, such as'
+                " europe-west4"
+            ),
         ),
         (
             VERTEX + "  apiVersion: v1beta\n",
@@ -213,7 +219,7 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
         (
             VERTEX + "  vertex: {serviceAccount: tuner}\n",
             (
-                '11:28: spec.vertex.serviceAccount: "tuner" is not allowed here; write an e-mail address, as in'
+                '11:28: spec.vertex.serviceAccount: "tuner" is not allowed here; write an email address, as in'
                 " tuner@my-project-id.iam.gserviceaccount.com"
             ),
         ),
@@ -274,7 +280,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     more = (
         "  apiVersion: v1beta\n  endpoint: http://example.com\n  location: ${RECONCILE_VAR_L}\n"
         "  limits: {maxSteps: -1}\n"
-        "  embedded: {world: nowhere.json}\n  colour: red\n"
+        "  embedded: {world: 1}\n  colour: red\n"
     )
     text = TARGET.replace("embedded", "vertex").replace("default", "blue") + more
     assert [

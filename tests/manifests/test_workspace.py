@@ -432,9 +432,13 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
         endpoint="http://127.0.0.1:8080",
         storage_endpoint="http://127.0.0.1:8080",
         limits=Limits(1, 2, 3, 4, 5),
-        step_seconds=0.05,
-        world=str(tmp_path / "world.json"),
     )
+
+
+def test_settings_of_the_embedded_service(tmp_path: Path) -> None:
+    settings = "  embedded: {stepSeconds: 0.05, world: world.json}\n"
+    write(sample(tmp_path, target=TARGET + settings), {"world.json": "{}"})
+    assert load_in(tmp_path).target.settings == {"stepSeconds": 0.05, "world": "world.json"}
 
 
 def test_a_minimal_target_has_the_defaults(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ CAPABILITIES = Capabilities(
     max_output_characters=10,
     max_dataset_bytes=200,
     recommended_examples=2,
+    tuned_model_pattern=r"tunedModels/[a-z0-9-]{1,40}",
+    tuned_model_example="tunedModels/number-generator-3kq7w2ma",
+    base_model_prefix="models/",
 )
+
 VERTEX = Capabilities(
     label="Vertex AI",
     hyperparameters=frozenset({"epochCount", "learningRateMultiplier", "adapterSize"}),
@@ -48,6 +52,8 @@ VERTEX = Capabilities(
     features=frozenset({"cloudStorage", "conversations"}),
     recommended_examples=2,
     max_display_name=128,
+    base_model_example="gemini-2.5-flash",
+    remedies={"access": "delete it, and grant roles/aiplatform.user on the project in IAM"},
 )
 
 

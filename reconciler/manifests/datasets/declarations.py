@@ -15,10 +15,10 @@ from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, D
 from reconciler.manifests.datasets.file_formats import require_format
 from reconciler.manifests.datasets.records import Fields, Items, Row
 from reconciler.manifests.datasets.validation import DatasetSource, Spot, file_source, validate_dataset
-from reconciler.manifests.paths import find_file
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import counted
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.paths import find_file
 
 TRAINING: FieldPath = ("spec", "dataset")
 VALIDATION = "validationDataset"

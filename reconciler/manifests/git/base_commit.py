@@ -21,9 +21,9 @@ from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign
 from reconciler.manifests.git.dataset_history import paths_within
 from reconciler.manifests.git.repository import Blob, Git, GitError
 from reconciler.manifests.manifest import Collection, Sources
-from reconciler.manifests.paths import find_file, repository_of
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.yaml_parser import Document
+from reconciler.paths import find_file, repository_of
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _MOST_BYTES: Final = 2**30

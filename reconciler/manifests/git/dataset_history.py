@@ -23,10 +23,10 @@ from reconciler.manifests.datasets.records import Fields
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
 from reconciler.manifests.git.repository import Blob, Git, GitError
-from reconciler.manifests.paths import find_file, repository_of
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import Document, dotted
+from reconciler.paths import find_file, repository_of
 
 _MOST_COMMITS: Final = 500
 _MOST_BYTES: Final = 2**30

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final
 
-from reconciler.manifests.paths import repository_of
+from reconciler.paths import repository_of
 
 _SECONDS: Final = 60
 """How long one question may take; the history of a large repository is long."""

@@ -24,8 +24,8 @@ from reconciler.domain.model import (
 from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.providers.generativelanguage import errors, wire
 from reconciler.providers.generativelanguage.base_models import BaseModels
+from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.permissions import PermissionClient
-from reconciler.providers.google.api_versions import VERSIONS
 from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, Json, list_models
 from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.proto_json import read_failure, read_integer, read_name, read_text
@@ -56,7 +56,7 @@ def connect(
 
     Args:
         endpoint: The service's address without the version.
-        version: A key of :data:`reconciler.providers.google.api_versions.VERSIONS`.
+        version: A key of :data:`reconciler.providers.generativelanguage.capabilities.VERSIONS`.
         auth: The authorization; ``None`` sends requests without one, as to an embedded service.
         clock: The current time.
         sleep: Waits between attempts.

@@ -8,9 +8,13 @@ from typing import Protocol
 import httpx
 
 from reconciler.domain.errors import AccessError
+from reconciler.domain.model import Target
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.endpoints import may_receive_token
+from reconciler.environment import Environment
+from reconciler.providers.google.endpoints import GOOGLE_HOSTS, may_receive_token
 from reconciler.providers.google.errors import LOG_IN
+
+TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 
 
 class TokenSource(Protocol):
@@ -51,20 +55,27 @@ class AccessToken:
 class BearerAuth(httpx.Auth):
     """Add a token to every request, and a renewed one after a 401, but only to hosts that may receive tokens.
 
-    These are ``*.googleapis.com`` over TLS and loopback addresses. ``allow_endpoints`` are further hosts, as ``host``
+    These are ``hosts`` over TLS and loopback addresses. ``allow_endpoints`` are further hosts, as ``host``
     or ``host:port``; they come from the command line, because a target file may come from a pull request.
     """
 
-    def __init__(self, source: TokenSource, allow_endpoints: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        source: TokenSource,
+        allow_endpoints: frozenset[str] = frozenset(),
+        hosts: tuple[str, ...] = GOOGLE_HOSTS,
+    ) -> None:
         self._source = source
+        self._hosts = hosts
         self._allowed = frozenset(endpoint.lower() for endpoint in allow_endpoints)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Authorize a request, see :class:`httpx.Auth`; raises AccessError before anything is sent."""
         url, host = request.url, sanitize(request.url.host)
-        if not may_receive_token(url, self._allowed):
+        if not may_receive_token(url, self._allowed, self._hosts):
+            known = " nor ".join(self._hosts)
             raise AccessError(
-                f"no token is sent to {url.scheme}://{host}: it is neither *.googleapis.com over TLS nor loopback",
+                f"no token is sent to {url.scheme}://{host}: it is neither {known} over TLS nor loopback",
                 f"pass --allow-endpoint {host} if you trust this host with your token",
             )
         token = await self._source.token()
@@ -89,12 +100,29 @@ def _is_token(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
+def authorize(
+    env: Environment, target: Target, allow_endpoints: frozenset[str], hosts: tuple[str, ...] = GOOGLE_HOSTS
+) -> BearerAuth:
+    """Return the authorization of a run: the token of its environment, or Application Default Credentials.
+
+    ``hosts`` and ``allow_endpoints`` may receive a token.
+    """
+    return google_auth(
+        access_token=env.environ.get(TOKEN_VARIABLE),
+        environ=env.environ,
+        project=target.project,
+        allow_endpoints=allow_endpoints,
+        hosts=hosts,
+    )
+
+
 def google_auth(
     *,
     access_token: str | None,
     environ: Mapping[str, str],
     project: str | None,
     allow_endpoints: frozenset[str] = frozenset(),
+    hosts: tuple[str, ...] = GOOGLE_HOSTS,
     transport: httpx.BaseTransport | None = None,
 ) -> BearerAuth:
     """Return the authorization by the access token, or, without one, by Application Default Credentials.
@@ -104,10 +132,11 @@ def google_auth(
         environ: The process environment, which names the Application Default Credentials.
         project: The quota project.
         allow_endpoints: Further hosts that may receive a token.
+        hosts: The hosts that may receive a token over TLS.
         transport: A transport that carries requests for tokens without the network.
     """
     if access_token:
-        return BearerAuth(AccessToken(access_token, project), allow_endpoints)
+        return BearerAuth(AccessToken(access_token, project), allow_endpoints, hosts)
     from reconciler.providers.google.credentials import ApplicationDefault  # google-auth loads slowly
 
-    return BearerAuth(ApplicationDefault(environ, project, transport), allow_endpoints)
+    return BearerAuth(ApplicationDefault(environ, project, transport), allow_endpoints, hosts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 
 import httpx
 
@@ -12,6 +13,8 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import ServiceDescription
 
 STORAGE = "https://storage.googleapis.com"
+GOOGLE_HOSTS = ("*.googleapis.com",)
+"""The hosts of Google's APIs, which may receive a token over TLS."""
 TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105 - an address, not a token
 METADATA_HOST = "metadata.google.internal"
 _MAX_PORT = 65_535
@@ -27,10 +30,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def may_receive_token(url: httpx.URL, allowed: Collection[str]) -> bool:
-    """Return whether a URL may receive a token: Google over TLS, loopback, or an allowed ``host[:port]``."""
-    google = url.scheme == "https" and url.host.endswith(".googleapis.com")
-    return google or is_loopback(url.host) or url.host in allowed or f"{url.host}:{url.port}" in allowed
+def may_receive_token(url: httpx.URL, allowed: Collection[str], hosts: Collection[str] = GOOGLE_HOSTS) -> bool:
+    """Return whether a URL may receive a token: one of the hosts over TLS, loopback, or an allowed ``host[:port]``."""
+    known = url.scheme == "https" and any(fnmatchcase(url.host, host) for host in hosts)
+    return known or is_loopback(url.host) or url.host in allowed or f"{url.host}:{url.port}" in allowed
 
 
 def parse_address(address: str) -> httpx.URL:

@@ -17,10 +17,12 @@ from reconciler.domain.errors import (
     UsageError,
 )
 from reconciler.domain.identity import object_digest
-from reconciler.domain.model import Dataset
+from reconciler.domain.model import Dataset, Target
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
+from reconciler.environment import Environment
 from reconciler.providers.google import endpoints
+from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
 from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, Json
 from reconciler.providers.google.upload import ResumableUpload, SpooledFile
@@ -166,6 +168,18 @@ def connect(
         transport=transport,
     )
     return Storage(client)
+
+
+def open_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:
+    """Return a client of Cloud Storage for a target, to be used as an async context manager."""
+    return connect(
+        target.storage_endpoint,
+        auth=authorize(env, target, allow_endpoints),
+        clock=env.clock,
+        sleep=env.sleeper,
+        random=env.rng.random,
+        requests_per_minute=target.limits.requests_per_minute,
+    )
 
 
 class Storage(AsyncClosing):

@@ -35,12 +35,12 @@ from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.planning.generations import find_duplicates
 from reconciler.providers.google import storage as cloud_storage
-from reconciler.providers.google.api_versions import VERTEX, vertex_endpoint
 from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, list_models
 from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import errors, wire
+from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
 
@@ -78,7 +78,7 @@ def connect(
         capabilities: Other capabilities, such as those of a service that simulates training.
     """
     client = Client(
-        vertex_endpoint(target),
+        endpoint_of(target),
         service=errors.SERVICE,
         auth=auth,
         clock=clock,
@@ -169,8 +169,8 @@ class Vertex(AsyncClosing):
         inputs = wire.JobInputs(
             training=await self._locate(generation.dataset, examples),
             validation=await self._locate(generation.validation, validation) if generation.validation else "",
-            service_account=self._target.service_account,
-            kms_key=self._target.kms_key,
+            service_account=self._target.settings.get("serviceAccount", ""),
+            kms_key=self._target.settings.get("kmsKeyName", ""),
         )
         remedies = errors.CREATE_REMEDIES if generation.source.base_model else errors.CREATE_CHILD_REMEDIES
         request = HttpRequest("POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies)

@@ -14,18 +14,6 @@ from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Role, Style, plain, told
 from reconciler.reports.text.plan import target_line
 
-Check = Literal[
-    "target",
-    "manifests",
-    "credentials",
-    "service",
-    "list",
-    "baseModels",
-    "region",
-    "bucket",
-    "lockfile",
-]
-"""What is examined, in this order; a target has those that its provider needs."""
 Status = Literal["ok", "warning", "failed", "skipped"]
 
 
@@ -33,7 +21,7 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 class Finding:
     """What one check found: a sentence, and what to do about it; both may have several lines."""
 
-    check: Check
+    check: str
     status: Status
     message: str
     remedy: str = ""
@@ -81,7 +69,7 @@ _SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
 }
 _LABELS: Final[Mapping[str, str]] = {"baseModels": "base models"}
 _STATUS_WIDTH: Final = max(map(len, _SIGNS))
-_LABEL_WIDTH: Final = max(len(_LABELS.get(check, check)) for check in get_args(Check))
+_LABEL_WIDTH: Final = len("base models")
 
 
 def doctor_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:

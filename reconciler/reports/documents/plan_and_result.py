@@ -119,8 +119,8 @@ def _reach(target: Target) -> Document:
             "storageEndpoint": target.storage_endpoint,
             "bucket": target.bucket,
             "lock": target.lock,
-            "serviceAccount": target.service_account,
-            "kmsKeyName": target.kms_key,
+            "serviceAccount": target.settings.get("serviceAccount"),
+            "kmsKeyName": target.settings.get("kmsKeyName"),
             "publish": target.publish,
         }
     )

@@ -14,8 +14,8 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
 from reconciler.domain.ports import Created, Exists, Provider
+from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
-from reconciler.providers.google.api_versions import VERSIONS
 from support.provider_samples import EXAMPLES, generation, judge
 from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script
 

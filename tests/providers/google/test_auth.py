@@ -131,7 +131,7 @@ def test_a_token_shows_nowhere_and_follows_no_redirect(caplog: pytest.LogCapture
 
 def test_what_needs_no_credentials_does_not_load_google_auth() -> None:
     program = (
-        "import sys, reconciler.providers.google.api_versions; assert 'httpx' not in sys.modules;"
+        "import sys, reconciler.providers.generativelanguage.spec; assert 'httpx' not in sys.modules;"
         "import reconciler.providers.generativelanguage.provider, reconciler.providers.google.auth;"
         "assert 'google.auth' not in sys.modules"
     )

@@ -14,7 +14,7 @@ from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
 from reconciler.domain.ports import Provider
 from reconciler.providers.google import endpoints
-from reconciler.providers.google.api_versions import VERTEX
+from reconciler.providers.vertex.capabilities import VERTEX
 from reconciler.providers.vertex.provider import Vertex, connect
 from support.provider_contract import TARGET
 from support.provider_samples import generation

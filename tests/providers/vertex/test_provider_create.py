@@ -77,7 +77,9 @@ def test_data_that_is_there_is_uploaded_once() -> None:
 
 def test_what_the_target_says_of_the_job_is_sent() -> None:
     app = script(NONE, STORED, job(1), jobs(body_of(1)))
-    target = replace(TARGET, service_account="robot@p.iam.gserviceaccount.com", kms_key="projects/p/k")
+    target = replace(
+        TARGET, settings={"serviceAccount": "robot@p.iam.gserviceaccount.com", "kmsKeyName": "projects/p/k"}
+    )
 
     async def run() -> None:
         async with vertex_of(app, Time(), target) as provider:

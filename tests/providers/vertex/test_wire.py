@@ -10,7 +10,7 @@ from google.cloud.aiplatform_v1.types import job_state, tuning_job
 from google.protobuf.json_format import Parse
 
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
-from reconciler.providers.google.api_versions import VERTEX
+from reconciler.providers.vertex.capabilities import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
 from support.provider_samples import generation
 

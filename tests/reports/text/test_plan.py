@@ -218,8 +218,10 @@ REACH = replace(
     storage_endpoint="https://storage.example.com",
     bucket="gs://acme-data/tuning",
     lock="gs://acme-locks/x.json",
-    service_account="tuner@acme.iam.gserviceaccount.com",
-    kms_key="projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+    settings={
+        "serviceAccount": "tuner@acme.iam.gserviceaccount.com",
+        "kmsKeyName": "projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
+    },
 )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import InvalidInput, ReconcileError
-from reconciler.manifests.paths import repository_of
 from reconciler.manifests.scaffold import init
+from reconciler.paths import repository_of
 from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
 
 _SECRET = "https://user:ghp_0123456789@example.com"

@@ -1,0 +1,1 @@
+"""The embedded service: it simulates tuning in this process."""

@@ -1,0 +1,91 @@
+"""The spec of the embedded service: what a target declares for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from os.path import realpath
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.model import REMOTE_SCHEME
+from reconciler.paths import find_file, repository_of
+from reconciler.providers.embedded.service import capabilities_of, connect
+from reconciler.providers.spec import DoctorCheck, FieldFinding, ProviderSpec
+
+_NOT_IN_STORAGE = "nothing of it is in Cloud Storage"
+
+
+def _check_target(spec: Mapping[str, Any], directory: Path) -> Iterator[FieldFinding]:
+    publish = spec.get("publish")
+    if isinstance(publish, str) and publish.startswith(REMOTE_SCHEME):
+        yield ("spec", "publish"), f"means nothing with provider embedded: {_NOT_IN_STORAGE}", "name a file"
+    settings = spec.get("embedded")
+    world = settings.get("world") if isinstance(settings, dict) else None
+    if not isinstance(world, str):
+        return
+    try:
+        file = find_file(world, directory, repository_of(directory))
+    except ReconcileError as error:
+        yield ("spec", "embedded", "world"), error.message, error.remedy
+        return
+    if isinstance(publish, str) and "\0" not in publish and realpath(directory / publish) == realpath(file):
+        message = f"{publish} is the world of the embedded service"
+        yield ("spec", "publish"), message, "give it a name of its own, as in serving.json"
+
+
+def _doctor_checks() -> tuple[DoctorCheck, ...]:
+    from reconciler.providers.embedded.doctor import CHECKS
+
+    return CHECKS
+
+
+_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "title": "Embedded service",
+        "description": "Settings of the embedded service; other providers ignore them.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "stepSeconds": {
+                "title": "Seconds a step",
+                "description": "Seconds that one simulated training step takes; the service has a default of its own.",
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 86400,
+                "examples": [0.05],
+            },
+            "world": {
+                "title": "World",
+                "description": (
+                    "A file of models that are already there, as the service would list them; relative to this "
+                    "file and inside the repository."
+                ),
+                "type": "string",
+                "minLength": 1,
+                "examples": ["world.json"],
+            },
+        },
+        "examples": [{"stepSeconds": 0.05}],
+    }
+)
+"""The JSON Schema of ``spec.embedded``."""
+
+SPEC = ProviderSpec(
+    name="embedded",
+    capabilities=capabilities_of,
+    connect=connect,
+    settings=_SETTINGS,
+    unused_fields=MappingProxyType(
+        {
+            "endpoint": "it is in this process, and has no address",
+            "bucket": "data sets travel in the requests",
+            "lock": "its world is on this machine, and the lockfile stays beside it",
+            "storageEndpoint": _NOT_IN_STORAGE,
+            "vertex": "these are settings of Vertex AI",
+        }
+    ),
+    check_target=_check_target,
+    doctor_checks=_doctor_checks,
+)

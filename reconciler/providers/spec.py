@@ -1,0 +1,152 @@
+"""What a provider package exports: one ``ProviderSpec``. Everything else in the package imports providers through it.
+
+A module with a spec is light to import: HTTP, ASGI and authentication are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from reconciler.domain.model import Capabilities, RemoteModel, Target
+from reconciler.domain.ports import Provider
+from reconciler.environment import Environment
+
+
+@runtime_checkable
+class ConnectedProvider(Provider, AbstractAsyncContextManager["ConnectedProvider"], Protocol):
+    """A provider with an open connection. Use it as an async context manager, or close it."""
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent so far."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderContext:
+    """What a provider connects with.
+
+    ``root`` is the directory of the target file. ``allow_endpoints`` are further hosts that may get a token, as
+    ``host`` or ``host:port``: the values of ``--allow-endpoint``.
+    """
+
+    env: Environment
+    target: Target
+    root: Path
+    allow_endpoints: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The result of a doctor check. Message and remedy may have several lines."""
+
+    message: str
+    remedy: str = ""
+    status: Literal["ok", "warning", "failed", "skipped"] = "ok"
+
+
+class DoctorContext:
+    """What the doctor checks of one run share: the context, the connection, and the models listed so far.
+
+    Args:
+        context: What to connect with.
+        connect: Opens the connection; it is called at most once, when a check first needs it.
+        base_models: The base models that the manifests name.
+    """
+
+    def __init__(
+        self,
+        context: ProviderContext,
+        connect: Callable[[ProviderContext], ConnectedProvider],
+        base_models: frozenset[str] = frozenset(),
+    ) -> None:
+        self.context = context
+        self.env = context.env
+        self.target = context.target
+        self.base_models = base_models
+        self.models: tuple[RemoteModel, ...] = ()
+        self._connect = connect
+        self._provider: ConnectedProvider | None = None
+
+    @property
+    def provider(self) -> ConnectedProvider:
+        """The connection, opened on first use."""
+        if self._provider is None:
+            self._provider = self._connect(self.context)
+        return self._provider
+
+    async def aclose(self) -> None:
+        """Close the connection if one was opened."""
+        if self._provider is not None:
+            await self._provider.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorCheck:
+    """A check that ``reconcile doctor`` runs. A ReconcileError that ``run`` raises is a failed check.
+
+    The check is skipped when one of the checks named in ``after`` failed.
+    """
+
+    name: str
+    run: Callable[[DoctorContext], Awaitable[Diagnosis]]
+    after: tuple[str, ...] = ()
+
+
+FieldFinding = tuple[tuple[str, ...], str, str]
+"""The path of a field from the top of the document, what is wrong with it, and what to do."""
+
+
+def _no_endpoint(_target: Target) -> str:
+    return ""
+
+
+def _no_url(_target: Target, _remote: str) -> str:
+    return ""
+
+
+def _no_findings(_spec: Mapping[str, Any], _directory: Path) -> Iterable[FieldFinding]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProviderSpec:
+    """A provider: what a target may declare for it, what its service can do, and how to connect.
+
+    Attributes:
+        name: The value of ``spec.provider`` in a target, and the name of its settings: ``spec.NAME``.
+        capabilities: Returns what the service of a target can do, its name for people among it.
+        connect: Returns a client of the service of a target. It opens connections only when they are needed.
+        settings: JSON Schema of ``spec.NAME``, an object with ``additionalProperties: false``; ``None`` if there are no
+            settings. Every pattern has a ``patternErrorMessage``, an imperative. The values are ``Target.settings``.
+        required_fields: The fields of ``spec`` that a target needs besides ``provider`` and ``scope``, each with the
+            remedy if it is missing.
+        unused_fields: The fields of ``spec`` that have no meaning with this provider, each with the reason.
+        check_target: Returns errors that a schema cannot express. It gets ``spec``, which may violate its schema, and
+            the directory of the target file.
+        endpoint: Returns the address of the service of a target; empty if it has none.
+        url: Returns the address that takes prompts for a remote model or its endpoint; empty if there is none.
+        token_hosts: Hosts that may get an access token over TLS; ``*.`` at the beginning matches any subdomain.
+        doctor_checks: Returns what ``reconcile doctor`` checks between the manifests and the lockfile, in this order.
+    """
+
+    name: str
+    capabilities: Callable[[Target], Capabilities]
+    connect: Callable[[ProviderContext], ConnectedProvider]
+    settings: Mapping[str, Any] | None = None
+    required_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unused_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    check_target: Callable[[Mapping[str, Any], Path], Iterable[FieldFinding]] = _no_findings
+    endpoint: Callable[[Target], str] = _no_endpoint
+    url: Callable[[Target, str], str] = _no_url
+    token_hosts: tuple[str, ...] = ()
+    doctor_checks: Callable[[], Iterable[DoctorCheck]] = tuple

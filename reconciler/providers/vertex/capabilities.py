@@ -1,0 +1,32 @@
+"""What tuning on Vertex AI can do, and where."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from reconciler.domain.model import Capabilities, Target
+
+VERTEX = Capabilities(
+    label="Vertex AI",
+    hyperparameters=frozenset({"epochCount", "learningRateMultiplier", "adapterSize"}),
+    caller_chosen_ids=False,
+    mutable=frozenset(),
+    block="vertex",
+    features=frozenset({"cancellation", "cloudStorage", "conversations", "lineage"}),
+    max_dataset_bytes=2**30,
+    recommended_examples=100,
+    max_display_name=128,
+    tuned_model_pattern=r"projects/[^/@]+/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+(@[A-Za-z0-9_-]+)?",
+    tuned_model_example="projects/my-project/locations/us-central1/models/1234567890@1",
+    remote_pattern=r"projects/[^/]+/locations/[a-z0-9-]+/tuningJobs/[A-Za-z0-9_-]+",
+    remote_example="projects/my-project/locations/us-central1/tuningJobs/1234567890",
+    base_model_example="gemini-2.5-flash",
+    prompts_to_endpoint=True,
+    remedies=MappingProxyType({"access": "delete it, and grant roles/aiplatform.user on the project in IAM"}),
+)
+"""What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
+
+
+def endpoint_of(target: Target) -> str:
+    """Return the address of Vertex AI for a target: each location has its own."""
+    return target.endpoint or f"https://{target.location}-aiplatform.googleapis.com"
