@@ -20,7 +20,7 @@ from reconciler.commands._saved_plan import SavedPlan, saved_document
 from reconciler.commands.resolve import resolve_serving
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, StalePlan
 from reconciler.domain.plan import Action, Kind, Reason, Request
-from reconciler.engine.apply import Options
+from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
 
@@ -117,7 +117,7 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
     result = apply_command.apply(
         plan.project.session.environment,
         plan.project.input,
-        Options(wait=wait, timeout=timeout),
+        ApplyOptions(wait=wait, timeout=timeout),
         locked=False,
         approve=lambda _document, _warnings: True,
         progress=lambda _document: _no_progress(),

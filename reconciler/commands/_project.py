@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
     from reconciler.domain.model import RemoteModel
     from reconciler.domain.plan import Plan
+    from reconciler.domain.ports import Provider
+    from reconciler.engine.context import Publish, RunContext
     from reconciler.engine.recorder import Recorder
     from reconciler.planning.events import EventSink
     from reconciler.providers.spec import ConnectedProvider
@@ -123,6 +125,21 @@ class Project:
         from reconciler.engine.recorder import Recorder
 
         return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
+
+    def run_context(self, provider: Provider, recorder: Recorder, publish: Publish) -> RunContext:
+        """Return the context in which a plan for the selected manifests is carried out."""
+        from reconciler.engine.context import RunContext
+
+        return RunContext(
+            provider=provider,
+            manifests=self.manifests,
+            target=self.target,
+            recorder=recorder,
+            examples=self.workspace,
+            clock=self.session.environment.clock,
+            sleeper=self.session.environment.sleeper,
+            publish=publish,
+        )
 
     def world(self, observation: Observation | None = None, request: Request | None = None) -> World:
         """Return the inputs of a plan; by default for the recorded state, without further trainings."""
@@ -281,9 +298,9 @@ async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
         return project
     if not isinstance(service, Objects):
         raise TypeError("validation rejects data sets in Cloud Storage for services that cannot read them")
-    from reconciler.engine.observe import pin
+    from reconciler.engine.observe import fetch_dataset_versions
 
-    datasets = await pin(service, project.manifests, project.target.limits.concurrency)
+    datasets = await fetch_dataset_versions(service, project.manifests, project.target.limits.concurrency)
     return replace(project, manifests=with_dataset_versions(project.manifests, datasets, project.lock))
 
 

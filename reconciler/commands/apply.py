@@ -36,7 +36,7 @@ from reconciler.domain.errors import (
 )
 from reconciler.domain.model import State
 from reconciler.domain.plan import Pruning, Request
-from reconciler.engine.apply import Options, Outcome, Reconciler
+from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
@@ -55,7 +55,7 @@ Approve = Callable[[Document, tuple[Problem, ...]], bool]
 def apply(
     environment: Environment,
     command_input: CommandInput,
-    options: Options,
+    options: ApplyOptions,
     *,
     locked: bool,
     approve: Approve,
@@ -100,7 +100,7 @@ def _saved_project(environment: Environment, command_input: CommandInput, saved:
 class _Run:
     """One apply: observe and plan, ask for approval, carry out, wait, and report."""
 
-    def __init__(self, project: Project, options: Options, saved: SavedPlan | None) -> None:
+    def __init__(self, project: Project, options: ApplyOptions, saved: SavedPlan | None) -> None:
         self._saved = saved
         self._options = options
         self._clock = project.session.environment.clock
@@ -117,8 +117,9 @@ class _Run:
         with self._project.session.event_loop() as loop:
             try:
                 self._project = loop.run(pin_datasets(self._project, self._provider))
-                reconciler = self._reconciler()
-                planned = loop.run(reconciler.look())
+                context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
+                applier = Applier(context, self._options)
+                planned = loop.run(applier.plan())
                 document = document_of(self._project, planned)
                 if self._saved:
                     self._saved.check(self._project, document)
@@ -126,36 +127,23 @@ class _Run:
                     raise Declined
                 self._project.store.check_writable()
                 self._redact_lockfile()
-                outcome = self._carry_out(loop, reconciler.run(planned), progress(document))
+                outcome = self._carry_out(loop, applier.apply(planned), progress(document))
             finally:
                 loop.run(self._provider.aclose())
         document = self._document(outcome)
         if self._options.curves:
             scope = self._project.target.scope
-            document = add_model_details(document, self._recorder.lock, scope, reconciler.observation)
+            document = add_model_details(document, self._recorder.lock, scope, applier.observation)
         return CommandResult(document, outcome.exit_status)
 
     def _redact_lockfile(self) -> None:
         """Remove examples that an earlier policy allowed in the lockfile, even if nothing else changes."""
         if not self._project.target.show_examples:
-            self._recorder.rewrite()
-
-    def _reconciler(self) -> Reconciler:
-        return Reconciler(
-            provider=self._provider,
-            manifests=self._project.manifests,
-            target=self._project.target,
-            recorder=self._recorder,
-            examples=self._project.workspace,
-            clock=self._clock,
-            sleeper=self._project.session.environment.sleeper,
-            options=self._options,
-            publish=self._publisher.publish,
-        )
+            self._recorder.mark_changed()
 
     def _carry_out(
-        self, loop: EventLoop, work: Coroutine[Any, Any, Outcome], progress: AbstractContextManager[EventSink]
-    ) -> Outcome:
+        self, loop: EventLoop, work: Coroutine[Any, Any, ApplyOutcome], progress: AbstractContextManager[EventSink]
+    ) -> ApplyOutcome:
         try:
             with progress as sink:
                 self._sinks.append(sink)
@@ -169,7 +157,7 @@ class _Run:
                 error.remedy = f"{error.remedy}; the trainings continue: run reconcile wait to wait for them"
             raise
 
-    def _document(self, outcome: Outcome) -> Document:
+    def _document(self, outcome: ApplyOutcome) -> Document:
         """Return the result; it has no trainings of manifests that are not selected, even if they ended meanwhile."""
         names = {manifest.name for manifest in self._project.manifests}
         return result_document(
@@ -227,7 +215,7 @@ def command(
     request = request_of(values)
     retrains = request != Request()
     _require_compatible(locked=locked, train_only=train_only, prune=prune, retrains=retrains)
-    options = Options(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
+    options = ApplyOptions(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
         saved = saved_plan(environment, command_input.paths)

@@ -15,7 +15,7 @@ from reconciler.commands.forget import ApproveChange, approve_change, print_chan
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Handle, RemoteModel, State
-from reconciler.engine.observe import bounded, observe_generation
+from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
 from reconciler.planning.forget import cancel_notes, require_cancellable, trainings_in_progress
@@ -71,7 +71,7 @@ def _stop(
 
     async def stop_all() -> list[RemoteModel]:
         async with project.session.connect() as service:
-            return await bounded(partial(stop, service), chosen, project.target.limits.concurrency)
+            return await run_bounded(partial(stop, service), chosen, project.target.limits.concurrency)
 
     async def stop(service: Provider, generation: LockedGeneration) -> RemoteModel:
         model = await _stop_training(service, generation, project.target.scope, name)

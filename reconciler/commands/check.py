@@ -23,8 +23,8 @@ from reconciler.domain.errors import (
     UsageError,
 )
 from reconciler.domain.model import Manifest, State
-from reconciler.engine.check import Checker, Subject
-from reconciler.engine.observe import bounded
+from reconciler.engine.check import CheckedGeneration, Checker
+from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name
@@ -100,12 +100,12 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
     recorder = project.recorder(sinks)
     project.store.check_writable()
     if not project.target.show_examples:
-        recorder.rewrite()  # removes examples that an earlier policy allowed
+        recorder.mark_changed()  # removes examples that an earlier policy allowed
 
     async def work() -> list[Examined]:
         async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
-            return await bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
+            return await run_bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)
     with project.session.event_loop() as loop, progress(names, project.capabilities.simulated) as sink:
@@ -126,7 +126,7 @@ async def _examine(checker: Checker, trial: _Trial) -> Examined:
     remote = callable_name(generation.remote, generation.resources)
     examined = Examined(trial.manifest.name, generation.key, remote, serves=trial.serving, before=generation.checks)
     try:
-        report = await checker.check(trial.manifest, Subject(generation.key, remote, generation.preamble))
+        report = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
     except ServiceError as error:
         gone = error.code == "NOT_FOUND"
         return examined.refused(

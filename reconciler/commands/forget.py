@@ -17,7 +17,7 @@ from reconciler.commands._publish import Publisher, publisher_of
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Update
-from reconciler.engine.observe import bounded, observe_generation
+from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
@@ -109,7 +109,7 @@ async def _remove_marks(project: Project, name: str, model: LockedModel) -> None
     generations = [generation for generation in model.generations if generation.remote]
     try:
         async with project.session.connect() as service:
-            await bounded(partial(remove_mark, service), generations, concurrency)
+            await run_bounded(partial(remove_mark, service), generations, concurrency)
     except (AccessError, ServiceError) as error:
         error.remedy = f"{error.remedy}; or pass --keep-marks to leave the marks as they are"
         raise

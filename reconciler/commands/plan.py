@@ -110,11 +110,11 @@ def document_of(project: Project, planned: Plan) -> Document:
 
 def observe_and_plan(project: Project, request: Request, *, progress: bool) -> tuple[Project, Observation, Plan]:
     """Return the project with its current data sets, the live state and the plan; ``progress`` includes loss curves."""
-    from reconciler.engine.observe import look
+    from reconciler.engine.observe import plan_live_state
 
     async def work(service: ConnectedProvider) -> tuple[Project, Observation, Plan]:
         pinned = await pin_datasets(project, service)
-        observation, planned = await look(
+        observation, planned = await plan_live_state(
             service,
             pinned.world(request=request),
             pinned.session.environment.clock,

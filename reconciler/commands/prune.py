@@ -20,7 +20,7 @@ from reconciler.commands.apply import Approve, approver
 from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.domain.text import suggest
-from reconciler.engine.apply import Outcome
+from reconciler.engine.apply import ApplyOutcome
 from reconciler.engine.prune import Pruner
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
@@ -89,8 +89,9 @@ class _Run:
         with self._project.session.event_loop() as loop:
             try:
                 self._project = loop.run(pin_datasets(self._project, self._provider))
-                pruner = self._pruner()
-                planned = loop.run(pruner.look())
+                context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
+                pruner = Pruner(context, self._request, self._unprotect)
+                planned = loop.run(pruner.plan())
                 document = self._plan_document(planned)
                 problems = self._project.workspace.problems
                 if approve is None:
@@ -102,35 +103,23 @@ class _Run:
                 loop.run(self._provider.aclose())
         return CommandResult(self._result_document(outcome), outcome.exit_status)
 
-    def _pruner(self) -> Pruner:
-        return Pruner(
-            provider=self._provider,
-            manifests=self._project.manifests,
-            target=self._project.target,
-            recorder=self._recorder,
-            clock=self._clock,
-            request=self._request,
-            publish=self._publisher.publish,
-            unprotected=self._unprotect,
-        )
-
     def _carry_out(
         self, loop: EventLoop, pruner: Pruner, planned: Plan, progress: AbstractContextManager[EventSink]
-    ) -> Outcome:
+    ) -> ApplyOutcome:
         if not (planned.changes or self._unprotect):
-            return Outcome(planned)
+            return ApplyOutcome(planned)
         self._project.store.check_writable()
         try:
             with progress as sink:
                 self._sinks.append(sink)
-                left = loop.run(pruner.run(planned))
+                left = loop.run(pruner.delete(planned))
         except KeyboardInterrupt:
             raise InterruptedRun(
                 "interrupted; the lockfile is saved, and the remaining generations are not deleted",
                 "run the same command again to resume",
             ) from None
         left = approved_only(left, planned)
-        return Outcome(left, refused=pruner.refused, unfinished=left.changes)
+        return ApplyOutcome(left, refused=pruner.refused, unfinished=left.changes)
 
     def _plan_document(self, planned: Plan) -> Document:
         project = self._project
@@ -145,7 +134,7 @@ class _Run:
             deletions_alone=True,
         )
 
-    def _result_document(self, outcome: Outcome) -> Document:
+    def _result_document(self, outcome: ApplyOutcome) -> Document:
         return result_document(
             plan=replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices)),
             target=self._project.target,

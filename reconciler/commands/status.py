@@ -92,7 +92,7 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
         ServiceError: when the service refuses or cannot be reached.
         AccessError: when the credentials do not allow reading a model's permissions.
     """
-    from reconciler.engine.observe import bounded
+    from reconciler.engine.observe import run_bounded
 
     shared = [
         Shared(name, generation.key, generation.remote, serving=model.serving == generation.key)
@@ -109,7 +109,7 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
                 raise
             return None
 
-    answers = await bounded(permissions, shared, project.target.limits.concurrency)
+    answers = await run_bounded(permissions, shared, project.target.limits.concurrency)
     return Reach(
         address,
         tuple(

@@ -13,7 +13,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import show_progress
 from reconciler.commands.apply import apply, print_result
 from reconciler.domain.errors import Problem
-from reconciler.engine.apply import Options
+from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.reports.documents.plan_and_result import Document
 
@@ -35,7 +35,7 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
         result = apply(
             environment,
             input_of(values, model_details=bool(output.reports)),
-            Options(creates=False, writes=False, timeout=timeout),
+            ApplyOptions(creates=False, writes=False, timeout=timeout),
             locked=False,
             approve=approve,
             progress=lambda document: logged(show_progress(environment, output, document), log),

@@ -1,9 +1,9 @@
-"""The loop: observe, plan, carry out, wait, and again, until nothing is left to do."""
+"""Apply a plan: observe, plan, carry out actions and wait, until no action is left."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,13 +11,12 @@ from datetime import datetime, timedelta
 
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.lock import record_target
-from reconciler.domain.model import Manifest, Source, State, Target
+from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Plan, Reason, Request, approved_effects
-from reconciler.domain.ports import Clock, Examples, Provider, Sleeper
-from reconciler.engine.execute import Executor, Publish, publish_nothing
-from reconciler.engine.observe import PASSING_ERRORS, look, observe, with_permissions
+from reconciler.engine.context import RunContext, publish_nothing
+from reconciler.engine.execute import Executor
+from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
-from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
 from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.moved import find_moved
@@ -27,21 +26,21 @@ from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import poll_delay, seconds_left
 from reconciler.planning.world import Observation, World
 
-LONGEST_OUTAGE = timedelta(minutes=15)
-"""How long a wait goes on without an answer; each look has been retried by the provider before."""
-LOOKS_BEFORE_GONE = 5
+MAX_OUTAGE = timedelta(minutes=15)
+"""How long a run waits while every observation fails; the provider has retried each of them."""
+MISSES_BEFORE_GONE = 5
+"""How many observations in a row must lack a model of this run before it counts as gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How far a run goes.
+class ApplyOptions:
+    """What a run may do.
 
-    ``creates`` allows trainings, and to cancel one that doubles another; ``writes`` allows whatever else changes at the
-    service, and to tell applications what serves. Without both only the lockfile changes.
-    ``wait`` stays until the trainings end, at most ``timeout`` long. ``foreseen`` says that writes which come up during
-    the run are approved too; without it only those of manifests that the approved plan creates or writes. ``exact``
-    allows nothing but what the approved plan does, by generation, and what follows from its trainings. ``curves``
-    asks for the loss curves of trainings that are over, too.
+    ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows all other changes at the service and
+    of the published pointer. Without both only the lockfile changes. ``wait`` waits for trainings, at most ``timeout``.
+    ``foreseen`` approves writes that become necessary during the run; without it only manifests that the approved plan
+    trains or writes are written. ``exact`` allows only the approved actions, by generation, and what follows from
+    their trainings. ``curves`` also observes the loss curves of completed trainings.
     """
 
     request: Request = field(default_factory=Request)
@@ -55,11 +54,11 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended: what is left to do, which trainings failed, what was refused, and whether time ran out.
+class ApplyOutcome:
+    """How a run ended: the remaining plan, failed trainings, refused manifests, and whether the timeout passed.
 
-    ``unpublished`` is why applications could not be told what serves. ``unfinished`` says that something declared is
-    left undone: it may not be created, came up during the run, or had no effect.
+    ``unpublished`` is the error of publishing. ``unfinished`` means that something declared is not done: it is not
+    allowed, became necessary during the run, or had no effect.
     """
 
     plan: Plan
@@ -71,7 +70,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> ExitStatus:
-        """What the process should tell its caller; the worst of what happened."""
+        """The exit status of the process: the most severe of all results."""
         errors = [*(event.error for event in self.refused.values()), self.unpublished]
         if any(isinstance(error, AccessError) for error in errors):
             return ExitStatus.ACCESS
@@ -80,185 +79,172 @@ class Outcome:
         return ExitStatus.STILL_TRAINING if self.timed_out else ExitStatus.OK
 
 
-class Reconciler:
-    """Brings one target's service to what the manifests declare."""
+class Applier:
+    """Brings the live state of a target to what the manifests declare."""
 
-    def __init__(
-        self,
-        *,
-        provider: Provider,
-        manifests: Sequence[Manifest],
-        target: Target,
-        recorder: Recorder,
-        examples: Examples,
-        clock: Clock,
-        sleeper: Sleeper,
-        options: Options,
-        publish: Publish = publish_nothing,
-    ) -> None:
-        """``examples`` reads data sets again when they are sent; ``publish`` tells applications what serves."""
-        self._provider = provider
-        self._manifests = {manifest.name: manifest for manifest in manifests}
-        self._target = target
-        self._recorder = recorder
-        self._clock = clock
-        self._sleeper = sleeper
+    def __init__(self, context: RunContext, options: ApplyOptions) -> None:
+        self._context = context if options.writes else replace(context, publish=publish_nothing)
+        self._provider = context.provider
+        self._target = context.target
+        self._recorder = context.recorder
+        self._clock = context.clock
+        self._manifests = {manifest.name: manifest for manifest in context.manifests}
         self._options = options
         self._request = options.request
         self._observation = Observation()
-        self._publish = publish if options.writes else publish_nothing
-        self._executor = Executor(provider, target, recorder, examples, clock, self._publish)
+        self._executor = Executor(self._context)
         self._sources: Mapping[str, Source] = {}
         self._failed: set[str] = set()
         self._writable: set[str] = set()
         self._approved: frozenset[tuple[str, str, Kind]] = frozenset()
-        self._missed: Counter[str] = Counter()
-        self._seen = clock()
+        self._misses: Counter[str] = Counter()
+        self._observed_at = self._clock()
 
     @property
     def observation(self) -> Observation:
-        """What the service showed last."""
+        """The latest observation."""
         return self._observation
 
-    async def look(self) -> Plan:
-        """Observe, and plan; nothing changes anywhere."""
+    async def plan(self) -> Plan:
+        """Observe live state, and return the plan; nothing is changed."""
         lock = self._recorder.lock
-        training = any(one.state is State.CREATING for model in lock.models.values() for one in model.generations)
-        self._observation, made = await look(
+        generations = (generation for model in lock.models.values() for generation in model.generations)
+        training = any(generation.state is State.CREATING for generation in generations)
+        self._observation, current = await plan_live_state(
             self._provider, self._world(), self._clock, progress=training or self._options.curves
         )
-        self._sources = made.sources
-        return made
+        self._sources = current.sources
+        return current
 
-    async def run(self, approved: Plan) -> Outcome:
-        """Carry out the plan that :meth:`look` gave, and what follows from it, and wait as far as the options say.
+    async def apply(self, approved: Plan) -> ApplyOutcome:
+        """Carry out a plan of :meth:`plan` and what follows from it, wait for trainings, delete, and publish.
 
-        The lockfile is saved before this returns or raises. A create that was not in ``approved`` never happens. While
-        the approved plan is carried out, other runs that share the lockfile are kept out; not while trainings run.
+        Only trainings in ``approved`` are started. The lease is held while the approved actions are carried out, but
+        not while trainings run. The lockfile is saved before this returns or raises.
+
+        Raises:
+            ServiceError: the service could not be reached for a long time, or failed permanently.
+            AccessError: the service denies access.
+            ReconcileError: the lockfile cannot be saved, or another run has the lease.
         """
-        asked = {one.name for one in approved.actions if one.kind is Kind.CREATE or one.reason is Reason.GUARDED}
-        self._writable = {one.name for one in approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.DELETE) if not one.prunes}
+        creates = approved.of_kind(Kind.CREATE)
+        writes = approved.of_kind(Kind.CREATE, Kind.UPDATE, Kind.DELETE)
+        held = {action.name for action in approved.actions if action.reason is Reason.GUARDED}
+        self._writable = {action.name for action in writes if not action.prunes}
         self._approved = approved_effects(approved)
-        self._narrow_request(asked)
+        self._narrow_request({action.name for action in creates} | held)
         try:
-            outcome = await self._converge({one.key for one in approved.of_kind(Kind.CREATE)}, approved)
+            outcome = await self._converge({action.key for action in creates}, approved)
         finally:
             self._recorder.flush()
         try:
-            self._executor.tell_applications()
+            self._executor.publish()
         except ReconcileError as error:
             return replace(outcome, unpublished=error)
         self._recorder.flush()
         return outcome
 
-    async def _converge(self, creatable: set[str], approved: Plan) -> Outcome:
-        began = self._seen = self._clock()
+    async def _converge(self, creatable: set[str], approved: Plan) -> ApplyOutcome:
+        started = self._observed_at = self._clock()
         with self._recorder.lease() if approved.changes else nullcontext():
-            self._declare()
-            self._refresh()
+            self._record_manifests()
+            self._record_observation()
             current = await self._carry_out(creatable)
         while True:
             waiting = current.of_kind(Kind.WAIT)
-            left = self._time_left(began)
+            left = self._time_left(started)
             if not waiting or not self._options.wait or (left is not None and left <= 0):
                 current = await self._prune(approved, current)
                 return self._outcome(current, timed_out=bool(waiting) and self._options.wait)
             self._save()
-            delay = self._delay(waiting, began)
-            await self._sleeper(delay if left is None else min(delay, left))
-            await self._look_again()
-            self._refresh()
+            delay = self._delay(waiting, started)
+            await self._context.sleeper(delay if left is None else min(delay, left))
+            await self._observe_again()
+            self._record_observation()
             current = await self._carry_out(creatable)
 
     async def _prune(self, approved: Plan, current: Plan) -> Plan:
-        """Delete last what the approved plan deletes; what may be deleted since then is left to another run."""
+        """Delete what the approved plan deletes; later candidates are left for another run."""
         if self._request.pruning is None:
             return current
-        if not any(one.prunes for one in approved.actions):
+        if not any(action.prunes for action in approved.actions):
             return without_deletions(current, deletions_only(current))
-        pruner = Pruner(
-            provider=self._provider,
-            manifests=tuple(self._manifests.values()),
-            target=self._target,
-            recorder=self._recorder,
-            clock=self._clock,
-            request=self._request,
-            publish=self._publish,
-        )
-        left = await pruner.run(approved)
+        pruner = Pruner(self._context, self._request)
+        left = await pruner.delete(approved)
         self._executor.refused.update(pruner.refused)
         return without_deletions(current, left)
 
     def _save(self) -> None:
-        """What cannot be saved now can be saved later; the end of the run does not forgive that."""
+        """Save the lockfile; a transient error is ignored, because the end of the run saves again."""
         try:
             self._recorder.flush()
         except ServiceError as error:
-            self._forgive(error)
+            self._ignore_transient(error)
 
-    async def _look_again(self) -> None:
-        """Observe once more. Hours of waiting outlive an outage: what was seen last holds until it has lasted too long.
+    async def _observe_again(self) -> None:
+        """Observe live state again; after a transient error the previous observation stays valid.
 
-        A model that this run created is not taken for gone because it does not show at once.
+        A model that this run created counts as gone only after several misses, because lists can lag behind.
         """
         try:
             found = await observe(
-                self._provider, self._recorder.lock, concurrency=self._target.limits.concurrency, progress=True
+                self._provider, self._recorder.lock, concurrency=self._context.concurrency, progress=True
             )
         except ServiceError as error:
-            self._forgive(error)
+            self._ignore_transient(error)
             return
-        self._seen = self._clock()
-        self._missed.update(found.gone & self._executor.started)
-        hidden = {remote for remote, looks in self._missed.items() if looks < LOOKS_BEFORE_GONE}
+        self._observed_at = self._clock()
+        self._misses.update(found.gone & self._executor.started)
+        lagging = {remote for remote, misses in self._misses.items() if misses < MISSES_BEFORE_GONE}
         before = self._observation
         self._observation = replace(
             found,
-            models={name: one for name, one in found.models.items() if name not in self._executor.remnants},
-            gone=found.gone - hidden,
+            models={remote: model for remote, model in found.models.items() if remote not in self._executor.remnants},
+            gone=found.gone - lagging,
             untunable=before.untunable,
             permissions=before.permissions,
             unreadable=before.unreadable,
         )
 
-    def _forgive(self, error: ServiceError) -> None:
-        """Raise the error, unless it may be gone a little later."""
-        if error.code not in PASSING_ERRORS or self._clock() - self._seen > LONGEST_OUTAGE:
+    def _ignore_transient(self, error: ServiceError) -> None:
+        """Raise the error unless it is transient and the outage is still short."""
+        if error.code not in TRANSIENT_CODES or self._clock() - self._observed_at > MAX_OUTAGE:
             raise error
 
     async def _carry_out(self, creatable: set[str]) -> Plan:
-        """Plan and act until a plan has nothing left that may be done; each action is tried once a run."""
+        """Plan and carry out actions until no allowed action is left; each action is tried once in a run."""
         while True:
-            await self._look_at_permissions()
+            await self._add_permissions()
             current = self._plan()
-            effects = [one for one in current.of_kind(*EFFECTS) if self._allowed(one, current, creatable)]
+            effects = [action for action in current.of_kind(*EFFECTS) if self._allowed(action, current, creatable)]
             effects = self._executor.untried(effects)
             if not effects:
                 return current
             self._observation = await self._executor.carry_out(effects, self._resolved(), self._observation)
-            self._narrow_request(self._manifests.keys() - {one.name for one in effects if one.kind is Kind.CREATE})
+            created = {action.name for action in effects if action.kind is Kind.CREATE}
+            self._narrow_request(self._manifests.keys() - created)
 
-    async def _look_at_permissions(self) -> None:
-        """What has become ready, or was taken up, has permissions that nobody has read yet."""
+    async def _add_permissions(self) -> None:
+        """Read the permissions of models that became ready or were adopted."""
         try:
-            self._observation = await with_permissions(self._provider, self._world())
+            self._observation = await add_permissions(self._provider, self._world())
         except ServiceError as error:
-            self._forgive(error)
+            self._ignore_transient(error)
 
     def _resolved(self) -> dict[str, Manifest]:
-        """The manifests with the parent generations that the last plan chose."""
+        """Return the manifests with the parent generations that the last plan chose."""
         return {
             name: replace(manifest, source=self._sources.get(name, manifest.source))
             for name, manifest in self._manifests.items()
         }
 
     def _narrow_request(self, names: AbstractSet[str]) -> None:
-        """Ask for one more training of these alone: each is asked for once, and never of what fails in this run."""
-        asked = self._request
-        self._request = replace(asked, retry=asked.retry & names, replace=asked.replace & names)
+        """Keep requested retries and replacements of these manifests only: each is trained once in a run."""
+        request = self._request
+        self._request = replace(request, retry=request.retry & names, replace=request.replace & names)
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
-        if action.prunes:  # comes last, when nothing else is left to do
+        if action.prunes:  # deletions come last
             return False
         if self._options.exact and (action.name, action.key, action.kind) not in self._approved:
             return False
@@ -268,75 +254,67 @@ class Reconciler:
             allowed = self._options.writes or (self._options.creates and action.reason is Reason.DUPLICATE)
             return allowed and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
-            updates = (one for one in current.of_kind(Kind.UPDATE) if one.name == action.name)
-            return all(self._allowed(one, current, creatable) for one in updates)
-        return True  # to adopt changes the lockfile alone
+            updates = (update for update in current.of_kind(Kind.UPDATE) if update.name == action.name)
+            return all(self._allowed(update, current, creatable) for update in updates)
+        return True  # adopting and checking change only the lockfile
 
     def _plan(self) -> Plan:
-        made = plan(self._world())
-        self._sources = made.sources
-        return made
+        current = plan(self._world())
+        self._sources = current.sources
+        return current
 
     def _world(self) -> World:
-        return World(
-            manifests=tuple(self._manifests.values()),
-            lock=self._recorder.lock,
-            target=self._target,
-            capabilities=self._provider.capabilities,
-            now=self._clock(),
-            observation=self._observation,
-            request=self._request,
-        )
+        return self._context.world(self._observation, self._request)
 
-    def _declare(self) -> None:
+    def _record_manifests(self) -> None:
         self._recorder.emit(Targeted(record_target(self._target)))
         for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
             if isinstance(event, Renamed) and not self._target.publish:
-                self._recorder.emit(Published(event.former, None))  # nobody is left to be told
+                self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():
             self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
 
-    def _refresh(self) -> None:
-        """Record what the observation says of the recorded generations."""
+    def _record_observation(self) -> None:
+        """Record what changed at the recorded generations, and collect failed trainings that are still declared."""
         for event in observed_events(replace(self._world(), manifests=tuple(self._resolved().values()))):
-            if isinstance(event, Failed | Cancelled) and self._is_wanted(event):
+            if isinstance(event, Failed | Cancelled) and self._is_declared(event):
                 self._failed.add(event.name)
             self._recorder.emit(event)
 
-    def _is_wanted(self, event: Failed | Cancelled) -> bool:
+    def _is_declared(self, event: Failed | Cancelled) -> bool:
+        """Whether the manifest still asks for the generation of the event."""
         manifest = self._resolved().get(event.name)
-        one = self._recorder.lock.models[event.name].generation(event.key)
-        return bool(
-            manifest
-            and one
-            and satisfies(resolve_recorded(one, self._target.scope, event.name, self._observation), manifest)
-        )
+        recorded = self._recorder.lock.models[event.name].generation(event.key)
+        if manifest is None or recorded is None:
+            return False
+        return satisfies(resolve_recorded(recorded, self._target.scope, event.name, self._observation), manifest)
 
-    def _time_left(self, began: datetime) -> float | None:
+    def _time_left(self, started: datetime) -> float | None:
         timeout = self._options.timeout
-        return None if timeout is None else (timeout - (self._clock() - began)).total_seconds()
+        return None if timeout is None else (timeout - (self._clock() - started)).total_seconds()
 
-    def _delay(self, waiting: Iterable[Action], began: datetime) -> float:
-        now, waited = self._clock(), (self._clock() - began).total_seconds()
-        return min(poll_delay(self._left(one, now), waited, self._provider.capabilities) for one in waiting)
+    def _delay(self, waiting: Sequence[Action], started: datetime) -> float:
+        now, waited = self._clock(), (self._clock() - started).total_seconds()
+        return min(poll_delay(self._left(action, now), waited, self._provider.capabilities) for action in waiting)
 
     def _left(self, action: Action, now: datetime) -> float | None:
+        """Return the estimated seconds until a training ends, ``None`` where they are unknown."""
         live = self._observation.models.get(action.remote)
-        model = self._recorder.lock.models.get(action.name)  # without what was refused to be taken up
-        locked = model.generation(action.key) if model else None
-        total = (live.total_steps if live else None) or (locked.total_steps if locked else None)
+        model = self._recorder.lock.models.get(action.name)  # missing where adopting was refused
+        recorded = model.generation(action.key) if model else None
+        total = (live.total_steps if live else None) or (recorded.total_steps if recorded else None)
         return seconds_left(live, total, now) if live else None
 
     def _unfinished(self, current: Plan) -> bool:
-        """Whether something declared is left undone: nobody trains it, or a write that was allowed had no effect."""
+        """Whether a declared training was not started, or an allowed write had no effect."""
         writes = current.of_kind(Kind.UPDATE, Kind.DELETE) if self._options.writes else ()
-        deferred = bool(current.of_kind(Kind.WAIT))  # what follows when the parents are ready is nobody's omission yet
-        creates = [one for one in current.of_kind(Kind.CREATE) if not (one.after and deferred)]
+        waiting = bool(current.of_kind(Kind.WAIT))  # children follow when their parents are ready
+        creates = [action for action in current.of_kind(Kind.CREATE) if not (action.after and waiting)]
         return bool(creates or writes)
 
-    def _outcome(self, current: Plan, *, timed_out: bool) -> Outcome:
-        return Outcome(
+    def _outcome(self, current: Plan, *, timed_out: bool) -> ApplyOutcome:
+        return ApplyOutcome(
             plan=_with_refusals(current, self._executor.refused),
             failed=frozenset(self._failed),
             refused=dict(self._executor.refused),
@@ -346,12 +324,12 @@ class Reconciler:
 
 
 def _with_refusals(current: Plan, refused: Mapping[str, Refused]) -> Plan:
-    """The plan with the creates that ran into a taken id shown as what they are: held."""
+    """Return the plan with trainings whose id is taken as held actions."""
 
-    def shown(action: Action) -> Action:
+    def hold(action: Action) -> Action:
         event = refused.get(action.name)
         if action.kind is not Kind.CREATE or event is None or event.reason is None:
             return action
         return replace(action, kind=Kind.HOLD, reason=event.reason, message=str(event.error))
 
-    return replace(current, actions=tuple(shown(action) for action in current.actions))
+    return replace(current, actions=tuple(hold(action) for action in current.actions))

@@ -1,4 +1,4 @@
-"""Running the checks of a generation: many prompts side by side, and one report."""
+"""Run the checks of a generation: send its prompts concurrently, and report the answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.domain.checks import Check, CheckReport
 from reconciler.domain.inference import Prompt
 from reconciler.domain.model import Example, Manifest, Sampling, Target
 from reconciler.domain.ports import Examples, Provider
-from reconciler.engine.observe import bounded
+from reconciler.engine.observe import run_bounded
 from reconciler.planning.check_evaluation import (
     Question,
     Verdict,
@@ -25,11 +25,11 @@ from reconciler.planning.redaction import redact_report
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CheckedGeneration:
     """The generation that is checked.
 
-    Prompts are put to ``remote``: the model, or the endpoint that serves it where a service has such. ``preamble`` is
-    the one that the generation was trained with.
+    Prompts are sent to ``remote``: the model, or its endpoint where the service has one. ``preamble`` is the one of
+    the training.
     """
 
     key: str
@@ -39,98 +39,98 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A question, and where its verdicts go: ``at`` counts the questions of its check."""
+    """A question and its position among the questions of its check."""
 
     check: Check
-    at: int
+    position: int
     question: Question
 
 
 class Checker:
-    """Puts the questions of checks to models, with at most so many under way at once over all manifests together."""
+    """Sends the prompts of checks; the target's concurrency limits the requests of all manifests together."""
 
     def __init__(self, provider: Provider, examples: Examples, emit: EventSink, target: Target) -> None:
-        """``examples`` reads held-out data sets when they are asked about; ``emit`` is told of the progress.
+        """``examples`` reads held-out data sets when they are needed; ``emit`` receives progress events.
 
-        Of a ``target`` that shows no examples, reports hold the counts alone.
+        Where the target does not show examples, reports contain only counts.
         """
         self._provider = provider
         self._examples = examples
         self._emit = emit
         self._concurrency = target.limits.concurrency
-        self._gate = asyncio.Semaphore(self._concurrency)
-        self._discreet = not target.show_examples
+        self._semaphore = asyncio.Semaphore(self._concurrency)
+        self._redact = not target.show_examples
 
-    async def check(self, manifest: Manifest, subject: Subject) -> CheckReport:
-        """Run every check of a manifest; an error ends them all, and then there is no report.
+    async def check(self, manifest: Manifest, generation: CheckedGeneration) -> CheckReport:
+        """Run every check of a manifest, emit the report, and return it; the first error ends all checks.
 
         Raises:
             ServiceError: the service refuses to answer, or cannot be reached.
-            AccessError: it does not let us in.
-            ReconcileError: a held-out data set is not what was validated.
+            AccessError: the service denies access.
+            ReconcileError: a held-out data set changed after it was validated.
         """
-        tally = _Tally(manifest, subject.key, self._emit)
+        tally = _Tally(manifest, generation.key, self._emit)
         tasks = self._tasks(manifest)
 
         async def work(_: int) -> None:
-            for task in tasks:  # drawn by all workers, so that never more are in memory than are under way
-                prompt = self._prompt(manifest, subject, task)
-                async with self._gate:
-                    reply = await self._provider.infer(subject.remote, prompt)
+            for task in tasks:  # shared by all workers, so that only running tasks are in memory
+                prompt = self._prompt(manifest, generation, task)
+                async with self._semaphore:
+                    reply = await self._provider.infer(generation.remote, prompt)
                 tally.add(task, verdicts(task.question, reply))
 
-        await bounded(work, range(self._concurrency), self._concurrency)
-        report = redact_report(tally.report()) if self._discreet else tally.report()
-        self._emit(Checked(manifest.name, subject.key, report))
+        await run_bounded(work, range(self._concurrency), self._concurrency)
+        report = redact_report(tally.report()) if self._redact else tally.report()
+        self._emit(Checked(manifest.name, generation.key, report))
         return report
 
     def _tasks(self, manifest: Manifest) -> Iterator[_Task]:
         for check in manifest.checks:
             held_out: Iterable[Example] = self._examples.held_out(manifest, check) if check.evaluation else ()
-            for at, question in enumerate(questions(check, held_out)):
-                yield _Task(check, at, question)
+            for position, question in enumerate(questions(check, held_out)):
+                yield _Task(check, position, question)
 
-    def _prompt(self, manifest: Manifest, subject: Subject, task: _Task) -> Prompt:
+    def _prompt(self, manifest: Manifest, generation: CheckedGeneration, task: _Task) -> Prompt:
         return Prompt(
-            text=subject.preamble + task.question.prompt,
+            text=generation.preamble + task.question.prompt,
             sampling=self._sampling(manifest, task.check),
             candidates=task.question.candidates,
         )
 
     def _sampling(self, manifest: Manifest, check: Check) -> Sampling:
-        """What the check says; the rest is the model's own, or declared where the service keeps none with the model."""
-        keeps = "sampling" in self._provider.capabilities.mutable
-        rest = Sampling() if keeps else manifest.sampling
-        return rest if check.temperature is None else replace(rest, temperature=check.temperature)
+        """Return the sampling of a check; by default the model's own, which some services do not store."""
+        stored = "sampling" in self._provider.capabilities.mutable
+        default = Sampling() if stored else manifest.sampling
+        return default if check.temperature is None else replace(default, temperature=check.temperature)
 
 
 class _Tally:
-    """The verdicts on one generation as they come in, in whatever order."""
+    """The verdicts on the answers of one generation, in any order, and their progress events."""
 
     def __init__(self, manifest: Manifest, key: str, emit: EventSink) -> None:
         self._manifest = manifest
         self._key = key
         self._emit = emit
         self._total = sum(map(question_count, manifest.checks))
-        self._found: dict[str, dict[int, tuple[Verdict, ...]]] = {check.name: {} for check in manifest.checks}
+        self._verdicts: dict[str, dict[int, tuple[Verdict, ...]]] = {check.name: {} for check in manifest.checks}
         self._done = 0
-        self._tell()
+        self._emit_progress()
 
     def add(self, task: _Task, found: tuple[Verdict, ...]) -> None:
-        """Take up the verdicts on one question."""
-        self._found[task.check.name][task.at] = found
+        """Add the verdicts on the answers to one question."""
+        self._verdicts[task.check.name][task.position] = found
         self._done += 1
-        self._tell()
+        self._emit_progress()
 
     def report(self) -> CheckReport:
-        """How the checks went; the same for the same answers, in whatever order they came."""
+        """Return the report, which does not depend on the order of the answers."""
         checks = self._manifest.checks
         return CheckReport(checks_digest(checks), tuple(judged(check, self._of(check)) for check in checks))
 
     def _of(self, check: Check) -> Iterator[tuple[Verdict, ...]]:
-        found = self._found[check.name]
-        return (found[at] for at in sorted(found))
+        found = self._verdicts[check.name]
+        return (found[position] for position in sorted(found))
 
-    def _tell(self) -> None:
-        name, checks = self._manifest.name, len(self._manifest.checks)
-        self._emit(Checking(name, self._key, self._done, self._total, checks))
+    def _emit_progress(self) -> None:
+        checks = len(self._manifest.checks)
+        self._emit(Checking(self._manifest.name, self._key, self._done, self._total, checks))

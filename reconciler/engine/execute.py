@@ -1,8 +1,8 @@
-"""Carrying out the actions of a plan, side by side; one that is refused does not stop the others."""
+"""Carry out the actions of a plan concurrently; a refused action stops only its own manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,21 +10,13 @@ from itertools import groupby
 from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
-from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import (
-    CreateRequest,
-    Handle,
-    Manifest,
-    Mark,
-    RemoteModel,
-    State,
-    Target,
-)
+from reconciler.domain.lock import LockedGeneration, format_time
+from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider
-from reconciler.engine.check import Checker, Subject
-from reconciler.engine.observe import bounded
-from reconciler.engine.recorder import Recorder
+from reconciler.domain.ports import Created, Exists
+from reconciler.engine.check import CheckedGeneration, Checker
+from reconciler.engine.context import RunContext
+from reconciler.engine.observe import run_bounded
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
     Adopted,
@@ -33,7 +25,6 @@ from reconciler.planning.events import (
     Dropped,
     Intended,
     Promoted,
-    Published,
     Refused,
     Started,
     Updated,
@@ -43,246 +34,222 @@ from reconciler.planning.generations import EXPECTED_STATES, desired_content
 from reconciler.planning.world import Observation
 from reconciler.state.generation_record import adopted_generation, requested_generation
 
-_REFUSALS = frozenset(
+_REFUSAL_CODES = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
 )
-"""Codes of a ServiceError by which a service says no; after any other the request may have been carried out."""
-
-
-Publish = Callable[[Lock], Iterable[Published]]
-"""Tells applications which generations serve by this lock, and says what they were told that they did not know."""
-
-
-def publish_nothing(_lock: Lock) -> Iterable[Published]:
-    """For targets that publish nowhere."""
-    return ()
+"""Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
 
 @dataclass(slots=True)
-class _World:
-    """What the service shows, as it is changed by what is carried out: models and permissions by remote name."""
+class _LiveState:
+    """Live models and permissions by remote name, updated by each action."""
 
     models: dict[str, RemoteModel]
     permissions: dict[str, tuple[Permission, ...]]
 
 
 class Executor:
-    """Carries out actions, each at most once, and keeps what was refused."""
+    """Carries out actions, each at most once.
 
-    def __init__(
-        self,
-        provider: Provider,
-        target: Target,
-        recorder: Recorder,
-        examples: Examples,
-        clock: Clock,
-        publish: Publish,
-    ) -> None:
-        """``examples`` reads data sets again when they are sent; ``publish`` is called when another one serves.
+    ``refused`` has the error of each manifest whose actions stopped. ``started`` are the remote names of trainings of
+    this run, and ``remnants`` those of models that are listed but no longer exist.
+    """
 
-        ``remnants`` are the remote names of what is listed and was found not to be there.
-        """
+    def __init__(self, context: RunContext) -> None:
         self.refused: dict[str, Refused] = {}
         self.started: set[str] = set()
         self.remnants: set[str] = set()
-        self._provider = provider
-        self._target = target
-        self._recorder = recorder
-        self._examples = examples
-        self._clock = clock
-        self._publish = publish
-        self._checker = Checker(provider, examples, recorder.emit, target)
+        self._context = context
+        self._provider = context.provider
+        self._recorder = context.recorder
+        self._checker = Checker(context.provider, context.examples, context.recorder.emit, context.target)
         self._tried: set[tuple[Kind, str, str]] = set()
 
     def untried(self, actions: Iterable[Action]) -> list[Action]:
-        """The actions that were not tried yet, of manifests of which nothing was refused."""
-        return [one for one in actions if _identity(one) not in self._tried and one.name not in self.refused]
+        """Return the actions that were not tried yet, without those of refused manifests."""
+        return [action for action in actions if _id_of(action) not in self._tried and action.name not in self.refused]
 
     async def carry_out(
         self, actions: Sequence[Action], manifests: Mapping[str, Manifest], observation: Observation
     ) -> Observation:
-        """Carry out the actions, those of one manifest in order, and return the observation with what they changed.
+        """Carry out actions in their order for each manifest, and return the observation with their changes.
 
-        What was proved to be gone is recorded as missing before anything is carried out; it may be there again now.
+        Models that are gone were recorded as missing before; the returned observation does not contain them, because
+        an action can create them again. Errors are collected in ``refused``.
         """
-        now = _World(dict(observation.models), dict(observation.permissions))
-        groups = [(manifests[name], list(group)) for name, group in groupby(actions, key=lambda one: one.name)]
-        await bounded(
-            lambda group: self._one_manifest(*group, now),
-            groups,
-            self._target.limits.concurrency,
-        )
-        return replace(observation, models=now.models, permissions=now.permissions, gone=frozenset())
+        live = _LiveState(dict(observation.models), dict(observation.permissions))
+        groups = [(manifests[name], list(group)) for name, group in groupby(actions, key=lambda action: action.name)]
+        await run_bounded(lambda group: self._carry_out_manifest(*group, live), groups, self._context.concurrency)
+        return replace(observation, models=live.models, permissions=live.permissions, gone=frozenset())
 
-    async def _one_manifest(self, manifest: Manifest, actions: Sequence[Action], now: _World) -> None:
+    async def _carry_out_manifest(self, manifest: Manifest, actions: Sequence[Action], live: _LiveState) -> None:
         for action in actions:
-            self._tried.add(_identity(action))
+            self._tried.add(_id_of(action))
             if action.remote in self.remnants:
                 continue
             try:
-                await self._one(manifest, action, now)
+                await self._carry_out_action(manifest, action, live)
             except ReconcileError as error:
                 self._refuse(manifest.name, error)
             if manifest.name in self.refused:
                 return
 
-    async def _one(self, manifest: Manifest, action: Action, now: _World) -> None:
+    async def _carry_out_action(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
         match action.kind:
             case Kind.CREATE:
-                await self._create(manifest, action, now.models)
+                await self._create(manifest, action, live.models)
             case Kind.ADOPT:
-                await self._take_up(manifest, action, now)
+                await self._adopt(manifest, action, live)
             case Kind.UPDATE:
-                await self._update(manifest, action, now)
+                await self._update(manifest, action, live)
             case Kind.CHECK:
-                await self._checker.check(manifest, self._subject(manifest, action))
+                await self._checker.check(manifest, self._checked_generation(manifest, action))
             case Kind.PROMOTE:
-                await self._require_model(action)
-                self._promote(manifest, action)
+                await self._promote(manifest, action)
             case Kind.DELETE:
                 await self._provider.cancel(Handle(action.remote))
-                now.models.pop(action.remote)
+                live.models.pop(action.remote)
                 self._recorder.emit(Dropped(manifest.name, action.key, action.remote))
             case _:
-                raise AssertionError(f"{action.kind} has no effect to carry out")
+                raise AssertionError(f"{action.kind} has no effect")
 
     async def _create(self, manifest: Manifest, action: Action, models: dict[str, RemoteModel]) -> None:
-        mark = desired_content(manifest, self._target.scope, action.attempt).mark()
-        answer = await self._ask(manifest, mark)
+        mark = desired_content(manifest, self._context.target.scope, action.attempt).mark()
+        answer = await self._request_training(manifest, mark)
         if isinstance(answer, Created):
-            locked = requested_generation(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
-            operation, steps = answer.handle.operation, answer.total_steps
-            locked = replace(locked, operation=operation, total_steps=steps)
-            self.started.add(locked.remote)
-            self._found(manifest, Started(manifest.name, manifest.file, locked))
+            requested = requested_generation(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
+            started = replace(requested, operation=answer.handle.operation, total_steps=answer.total_steps)
+            self.started.add(started.remote)
+            self._record(manifest, Started(manifest.name, manifest.file, started))
         else:
-            self._resolve_taken(manifest, mark, answer, models)
+            self._resolve_taken_id(manifest, mark, answer, models)
 
-    async def _ask(self, manifest: Manifest, mark: Mark) -> Created | Exists:
-        wanted = _generation(manifest, mark)
-        before = self._recorded(manifest.name, wanted.key)
-        intends = not self._provider.capabilities.caller_chosen_ids
-        if intends:
-            self._intend(manifest, mark)
-        intended = before is not None and before.state is State.INTENDED
+    async def _request_training(self, manifest: Manifest, mark: Mark) -> Created | Exists:
+        """Request a training; where the service chooses ids, the intent is saved first.
+
+        A run that is interrupted then leaves a trace. A refusal restores the previous record.
+        """
+        request = _create_request(manifest, mark)
+        before = self._recorded(manifest.name, request.key)
+        records_intent = not self._provider.capabilities.caller_chosen_ids
+        if records_intent:
+            intended = requested_generation(manifest, mark, remote="", state=State.INTENDED)
+            self._record(manifest, Intended(manifest.name, manifest.file, intended))
+            self._recorder.flush()
+        was_intended = before is not None and before.state is State.INTENDED
         try:
             return await self._provider.create(
-                replace(wanted, intended=intended),
-                self._examples.training(manifest),
-                self._examples.validation(manifest),
+                replace(request, intended=was_intended),
+                self._context.examples.training(manifest),
+                self._context.examples.validation(manifest),
             )
         except ReconcileError as error:
-            if intends and _is_refusal(error):
-                self._recorder.emit(Withdrawn(manifest.name, wanted.key, None if intended else before))
+            if records_intent and _is_refusal(error):
+                self._recorder.emit(Withdrawn(manifest.name, request.key, None if was_intended else before))
             raise
 
     def _recorded(self, name: str, key: str) -> LockedGeneration | None:
-        locked = self._recorder.lock.models.get(name)
-        return locked.generation(key) if locked else None
+        model = self._recorder.lock.models.get(name)
+        return model.generation(key) if model else None
 
-    def _intend(self, manifest: Manifest, mark: Mark) -> None:
-        """On disk before the service hears of it: a run that is cut off now leaves a trace, as no id will."""
-        locked = requested_generation(manifest, mark, remote="", state=State.INTENDED)
-        self._found(manifest, Intended(manifest.name, manifest.file, locked))
-        self._recorder.flush()
-
-    def _resolve_taken(self, manifest: Manifest, mark: Mark, answer: Exists, models: dict[str, RemoteModel]) -> None:
-        """The id is taken: by ourselves (a run that was cut off, or a racing one), by a stranger, or invisibly."""
+    def _resolve_taken_id(self, manifest: Manifest, mark: Mark, answer: Exists, models: dict[str, RemoteModel]) -> None:
+        """Adopt the model that has the id if its mark is equal; otherwise refuse the manifest."""
         if answer.model is None:
             error = ReconcileError(
-                f"{answer.remote} exists already, and the service does not show it to us",
-                "ask its owner for access, or rename this manifest",
+                f"{answer.remote} already exists, but you do not have access to it",
+                "ask its owner for access, or rename the manifest",
             )
             self._refuse(manifest.name, error, Reason.ID_UNAVAILABLE)
         elif answer.model.mark != mark:
             error = ReconcileError(
-                f"{answer.remote} exists already and does not bear our mark",
-                "delete that model, or rename this manifest",
+                f"{answer.remote} already exists and is not managed by this project",
+                "delete that model, or rename the manifest",
             )
             self._refuse(manifest.name, error, Reason.ID_TAKEN)
         else:
             models[answer.remote] = answer.model
-            self._adopt(manifest, answer.model)
+            self._record_adopted(manifest, answer.model)
 
-    async def _take_up(self, manifest: Manifest, action: Action, now: _World) -> None:
-        """Adopt a model that is there; one that is only listed is what is left of a deleted one, and is passed over.
+    async def _adopt(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
+        """Adopt a listed model after requesting it by name.
 
-        The list leaves loss curves out, too, and the record of a model that is ready wants its last point.
+        A list can contain remnants of deleted models, which are skipped, and it lacks the loss curve that the record
+        of a ready model needs.
         """
         found = await self._provider.observe(Handle(action.remote))
         if found:
-            self._adopt(manifest, found)
+            self._record_adopted(manifest, found)
             return
         self.remnants.add(action.remote)
-        del now.models[action.remote]
-        locked = self._recorder.lock.models.get(manifest.name)
-        if locked is None or all(one.state not in EXPECTED_STATES for one in locked.generations):
+        del live.models[action.remote]
+        model = self._recorder.lock.models.get(manifest.name)
+        if model is None or all(generation.state not in EXPECTED_STATES for generation in model.generations):
             raise ReconcileError(
-                f"{action.remote} bears our mark, and what it made is not there any more",
+                f"{action.remote} has the mark of this scope, but its model was deleted",
                 f"train it again with reconcile apply --replace {action.name}",
             )
 
-    def _adopt(self, manifest: Manifest, model: RemoteModel) -> None:
-        mark = model.mark
-        if mark is None:
-            raise AssertionError("only what bears our mark is adopted")
-        self._found(manifest, Adopted(manifest.name, manifest.file, adopted_generation(manifest, mark, model)))
+    def _record_adopted(self, manifest: Manifest, model: RemoteModel) -> None:
+        if model.mark is None:
+            raise AssertionError("only models with a mark are adopted")
+        adopted = adopted_generation(manifest, model.mark, model)
+        self._record(manifest, Adopted(manifest.name, manifest.file, adopted))
 
-    def _found(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
-        """The first generation of a manifest opens its block in the lock, which then takes what was declared."""
+    def _record(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
+        """Record the event and the declared fields, which a new record of a manifest lacks."""
         self._recorder.emit(event)
         self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
 
-    async def _update(self, manifest: Manifest, action: Action, now: _World) -> None:
-        live = now.models[action.remote]
+    async def _update(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
+        model = live.models[action.remote]
         if action.changes:
-            mark = self._mark(manifest, action, live)
-            update = update_of(manifest, mark, live, action.changes)
-            now.models[action.remote] = await self._provider.update(action.remote, update)
+            update = update_of(manifest, self._mark(manifest, action, model), model, action.changes)
+            live.models[action.remote] = await self._provider.update(action.remote, update)
         if action.access:
-            shared = now.permissions[action.remote]
-            await self._provider.set_access(action.remote, shared, action.access)
-            now.permissions[action.remote] = apply_access_changes(shared, action.access)
+            permissions = live.permissions[action.remote]
+            await self._provider.set_access(action.remote, permissions, action.access)
+            live.permissions[action.remote] = apply_access_changes(permissions, action.access)
         self._recorder.emit(Updated(manifest.name, action.key, action.fields))
 
-    def _subject(self, manifest: Manifest, action: Action) -> Subject:
-        locked = self._recorded(manifest.name, action.key)
-        if locked is None:
-            raise AssertionError("what is checked has been adopted before")
-        return Subject(locked.key, locked.resources.endpoint or locked.remote, locked.preamble)
+    def _mark(self, manifest: Manifest, action: Action, model: RemoteModel) -> Mark:
+        recorded = self._recorded(manifest.name, action.key)
+        mark = recorded.mark(self._context.target.scope, manifest.name) if recorded else model.mark
+        if mark is None:
+            raise AssertionError("only models that are recorded or have a mark are updated")
+        return mark
+
+    def _checked_generation(self, manifest: Manifest, action: Action) -> CheckedGeneration:
+        recorded = self._recorded(manifest.name, action.key)
+        if recorded is None:
+            raise AssertionError("only recorded generations are checked")
+        return CheckedGeneration(recorded.key, recorded.resources.endpoint or recorded.remote, recorded.preamble)
+
+    async def _promote(self, manifest: Manifest, action: Action) -> None:
+        """Save the serving generation, then publish it; an error of publishing is reported at the end of the run."""
+        await self._require_model(action)
+        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, format_time(self._context.clock())))
+        self._recorder.flush()
+        with suppress(ReconcileError):
+            self.publish()
 
     async def _require_model(self, action: Action) -> None:
-        """Where a job stays when its model is deleted, a list does not tell; what is gone is recorded as deleted."""
+        """Record a model as deleted, and raise, where its job is listed but the model no longer exists."""
         if self._provider.capabilities.caller_chosen_ids or await self._provider.observe(Handle(action.remote)):
             return
         self._recorder.emit(Deleted(action.name, action.key, action.remote))
         raise ReconcileError(
-            f"{action.key} cannot serve: {action.remote} is there, and what it made was deleted, which is recorded now",
-            "see reconcile plan for what follows",
+            f"{action.key} cannot be promoted: the model of {action.remote} was deleted",
+            "run reconcile plan to see what follows",
         )
 
-    def _promote(self, manifest: Manifest, action: Action) -> None:
-        """What serves is on disk before applications are told of it."""
-        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, format_time(self._clock())))
-        self._recorder.flush()
-        with suppress(ReconcileError):  # it serves all the same; the end of the run tries again, and tells of it
-            self.tell_applications()
-
-    def tell_applications(self) -> None:
-        """Publish what serves, where the target wants that; nothing happens where nothing has changed.
+    def publish(self) -> None:
+        """Publish the serving generations where the target has a pointer, and record what changed there.
 
         Raises:
-            ReconcileError: when that fails; what serves is recorded already.
+            ReconcileError: publishing failed; the serving generations are already recorded.
         """
-        for event in self._publish(self._recorder.lock):
+        for event in self._context.publish(self._recorder.lock):
             self._recorder.emit(event)
-
-    def _mark(self, manifest: Manifest, action: Action, live: RemoteModel) -> Mark:
-        locked = self._recorded(manifest.name, action.key)
-        mark = locked.mark(self._target.scope, manifest.name) if locked else live.mark
-        if mark is None:
-            raise AssertionError("only what bears our mark or is recorded is updated")
-        return mark
 
     def _refuse(self, name: str, error: ReconcileError, reason: Reason | None = None) -> None:
         event = Refused(name, error, reason)
@@ -291,15 +258,15 @@ class Executor:
 
 
 def _is_refusal(error: ReconcileError) -> bool:
-    """Whether nothing can have been created: the service said no, or the data could not be sent."""
-    return not isinstance(error, ServiceError) or error.code in _REFUSALS
+    """Whether nothing can have been created: the service refused, or the examples could not be read."""
+    return not isinstance(error, ServiceError) or error.code in _REFUSAL_CODES
 
 
-def _identity(action: Action) -> tuple[Kind, str, str]:
+def _id_of(action: Action) -> tuple[Kind, str, str]:
     return action.kind, action.key, action.remote
 
 
-def _generation(manifest: Manifest, mark: Mark) -> CreateRequest:
+def _create_request(manifest: Manifest, mark: Mark) -> CreateRequest:
     return CreateRequest(
         key=key_of(mark),
         mark=mark,

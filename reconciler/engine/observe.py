@@ -1,4 +1,4 @@
-"""Looking at the service before anything is done: what is there, what follows from it, and whether that can be done."""
+"""Observe live state: models, permissions, base models and data sets in Cloud Storage. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from reconciler.domain.access import Permission
 from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, State
+from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Kind, Plan
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
 from reconciler.planning.dataset_versions import remote_paths
@@ -18,46 +18,64 @@ from reconciler.planning.generations import EXPECTED_STATES, find_live_model, sh
 from reconciler.planning.planner import plan
 from reconciler.planning.world import Observation, World
 
-PASSING_ERRORS = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
-"""Codes of a ServiceError that say nothing about what was asked for, and that may be gone a minute later."""
-_A = TypeVar("_A")
-_T = TypeVar("_T")
+TRANSIENT_CODES = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
+"""Codes of a ServiceError that can disappear when the request is repeated later."""
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 
-async def observe(provider: Provider, lock: Lock, *, concurrency: int, progress: bool) -> Observation:
-    """What the service shows now.
+async def observe(
+    provider: Provider, lock: Lock, *, concurrency: int, progress: bool, unmanaged: bool = False
+) -> Observation:
+    """Return the live models.
 
-    Absence is proved: a recorded generation that the list lacks is asked for by name. A training that the list shows as
-    ended is asked for once more through its operation, which alone tells why it failed.
+    A recorded generation that the list lacks is requested by name, which proves that it is gone. A training that has
+    just ended is requested through its operation, which contains the reason of a failure. ``progress`` includes loss
+    curves; ``unmanaged`` includes models that the list of a provider leaves out.
 
     Raises:
-        ServiceError: when the service refuses or cannot be reached.
-        AccessError: when it does not let us in.
+        ServiceError: the service refuses a request or cannot be reached.
+        AccessError: the service denies access.
     """
     models = {model.remote: model for model in await provider.list(progress=progress)}
-    expected = [one for model in lock.models.values() for one in model.generations if one.state in EXPECTED_STATES]
-    asked = [one for one in expected if one.remote not in models or _just_ended(one, models[one.remote])]
-    answers = await bounded(provider.observe, map(_handle, asked), concurrency)
+    expected = (generation for model in lock.models.values() for generation in model.generations)
+    requested = [
+        generation
+        for generation in expected
+        if generation.state in EXPECTED_STATES
+        and (generation.remote not in models or _just_ended(generation, models[generation.remote]))
+    ]
+    answers = await run_bounded(provider.observe, map(_handle, requested), concurrency)
     gone = set()
-    for one, answer in zip(asked, answers, strict=True):
+    for generation, answer in zip(requested, answers, strict=True):
         if answer is not None:
-            models[one.remote] = _merged(answer, models.get(one.remote))
-        elif one.remote not in models:
-            gone.add(one.remote)
+            models[generation.remote] = _merge_outcome(answer, models.get(generation.remote))
+        elif generation.remote not in models:
+            gone.add(generation.remote)
+    if unmanaged and isinstance(provider, UnmanagedModels):
+        models = {model.remote: model for model in await provider.list_unmanaged()} | models
     return Observation(models, frozenset(gone))
 
 
-def _just_ended(one: LockedGeneration, model: RemoteModel) -> bool:
-    return one.state is State.CREATING and model.state is not State.CREATING
+async def observe_generation(
+    provider: Provider, generation: LockedGeneration, scope: str, name: str
+) -> RemoteModel | None:
+    """Return the live model of a recorded generation; ``None`` if it is gone, or another model has its remote name."""
+    live = await provider.observe(Handle(generation.remote))
+    return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
 
 
-def _handle(one: LockedGeneration) -> Handle:
-    """The operation is worth reading only while the outcome is unknown."""
-    return Handle(one.remote, one.operation if one.state is State.CREATING else None)
+def _just_ended(generation: LockedGeneration, model: RemoteModel) -> bool:
+    return generation.state is State.CREATING and model.state is not State.CREATING
 
 
-def _merged(answer: RemoteModel, listed: RemoteModel | None) -> RemoteModel:
-    """An operation's result is the model as it was when the training ended; what the list says is newer."""
+def _handle(generation: LockedGeneration) -> Handle:
+    """Return the handle, with the operation only while the outcome is unknown."""
+    return Handle(generation.remote, generation.operation if generation.state is State.CREATING else None)
+
+
+def _merge_outcome(answer: RemoteModel, listed: RemoteModel | None) -> RemoteModel:
+    """Return the listed model with the outcome of its operation, whose other fields are older than the list."""
     if listed is None:
         return answer
     return replace(
@@ -69,93 +87,98 @@ def _merged(answer: RemoteModel, listed: RemoteModel | None) -> RemoteModel:
     )
 
 
-async def bounded(call: Callable[[_A], Awaitable[_T]], arguments: Iterable[_A], concurrency: int) -> list[_T]:
-    """The answers to these calls, in order, with at most so many under way at once; the first error ends them all."""
-    gate = asyncio.Semaphore(concurrency)
+async def run_bounded(
+    call: Callable[[_Argument], Awaitable[_Result]], arguments: Iterable[_Argument], concurrency: int
+) -> list[_Result]:
+    """Return the results of concurrent calls in order, at most ``concurrency`` at once.
 
-    async def one(argument: _A) -> _T:
-        async with gate:
+    The first error cancels the other calls, and is raised.
+    """
+    semaphore = asyncio.Semaphore(concurrency)
+
+    async def run(argument: _Argument) -> _Result:
+        async with semaphore:
             return await call(argument)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(argument)) for argument in arguments]
+            tasks = [group.create_task(run(argument)) for argument in arguments]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-async def look(provider: Provider, world: World, clock: Clock, *, progress: bool) -> tuple[Observation, Plan]:
-    """What the service shows, and the plan that follows; base models are looked up when something is to be created.
+async def plan_live_state(
+    provider: Provider, world: World, clock: Clock, *, progress: bool
+) -> tuple[Observation, Plan]:
+    """Return live state and the plan; base models are checked where the plan trains. Raises as :func:`observe`."""
+    observation = await _observe_world(provider, world, progress=progress)
+    current = plan(replace(world, observation=observation, now=clock()))
+    sources = (action.source for action in current.of_kind(Kind.CREATE) if action.source)
+    observation = await _add_untunable(provider, observation, sources)
+    if observation.untunable:
+        current = plan(replace(world, observation=observation, now=clock()))
+    return observation, current
 
-    Raises:
-        ServiceError: when the service refuses or cannot be reached.
-        AccessError: when it does not let us in.
+
+async def observe_all(provider: Provider, world: World, *, progress: bool, unmanaged: bool) -> Observation:
+    """Return live state with permissions and the base models of manifests and serving generations.
+
+    Raises as :func:`observe`.
     """
-    seen = await observe(provider, world.lock, concurrency=world.target.limits.concurrency, progress=progress)
-    seen = await with_permissions(provider, replace(world, observation=seen))
-    made = plan(replace(world, observation=seen, now=clock()))
-    wanted = frozenset(
-        one.source.base_model for one in made.of_kind(Kind.CREATE) if one.source and one.source.base_model
+    observation = await _observe_world(provider, world, progress=progress, unmanaged=unmanaged)
+    serving = (model.generation(model.serving) for model in world.lock.models.values())
+    sources = (*(manifest.source for manifest in world.manifests), *(found.source for found in serving if found))
+    return await _add_untunable(provider, observation, sources)
+
+
+async def _observe_world(provider: Provider, world: World, *, progress: bool, unmanaged: bool = False) -> Observation:
+    """Return the live models and permissions of a world."""
+    observation = await observe(
+        provider, world.lock, concurrency=world.target.limits.concurrency, progress=progress, unmanaged=unmanaged
     )
-    untunable = await provider.preflight(wanted) if wanted else {}
-    if not untunable:
-        return seen, made
-    seen = replace(seen, untunable=untunable)
-    return seen, plan(replace(world, observation=seen, now=clock()))
+    return await add_permissions(provider, replace(world, observation=observation))
 
 
-async def with_permissions(provider: Provider, world: World) -> Observation:
-    """The observation with the permissions of those models whose access is declared; what was read is not read again.
+async def _add_untunable(provider: Provider, observation: Observation, sources: Iterable[Source]) -> Observation:
+    """Return the observation with the base models of these sources that cannot be tuned."""
+    base_models = frozenset(source.base_model for source in sources if source.base_model)
+    return replace(observation, untunable=await provider.preflight(base_models) if base_models else {})
 
-    Raises as :func:`look`.
+
+async def add_permissions(provider: Provider, world: World) -> Observation:
+    """Return the observation with the permissions of models whose access is declared, if they were not read before.
+
+    Raises as :func:`observe`; a single model that denies access is recorded as unreadable.
     """
-    seen = world.observation
-    known = seen.permissions.keys() | seen.unreadable.keys()
-    wanted = sorted(shared_remotes(world) - known)
+    observation = world.observation
+    known = observation.permissions.keys() | observation.unreadable.keys()
+    missing = sorted(shared_remotes(world) - known)
 
     async def read(remote: str) -> tuple[Permission, ...] | AccessError:
         try:
             return await provider.access(remote)
-        except AccessError as error:  # about this one model: everything else goes on
+        except AccessError as error:
             return error
 
-    found = dict(zip(wanted, await bounded(read, wanted, world.target.limits.concurrency), strict=True))
-    closed = {remote: str(answer) for remote, answer in found.items() if isinstance(answer, AccessError)}
-    read_now = {remote: answer for remote, answer in found.items() if not isinstance(answer, AccessError)}
-    return replace(seen, permissions={**seen.permissions, **read_now}, unreadable={**seen.unreadable, **closed})
+    answers = dict(zip(missing, await run_bounded(read, missing, world.target.limits.concurrency), strict=True))
+    denied = {remote: str(answer) for remote, answer in answers.items() if isinstance(answer, AccessError)}
+    allowed = {remote: answer for remote, answer in answers.items() if not isinstance(answer, AccessError)}
+    return replace(
+        observation,
+        permissions={**observation.permissions, **allowed},
+        unreadable={**observation.unreadable, **denied},
+    )
 
 
-async def pin(objects: Objects, manifests: Sequence[Manifest], concurrency: int) -> dict[str, Dataset]:
-    """The data sets in Cloud Storage that the manifests name, as they are now, by address.
+async def fetch_dataset_versions(
+    objects: Objects, manifests: Sequence[Manifest], concurrency: int
+) -> dict[str, Dataset]:
+    """Return the current versions of the data sets in Cloud Storage that the manifests name, by URI.
 
     Raises:
-        ServiceError: when Cloud Storage cannot be reached.
-        AccessError: when nobody is logged in.
+        ServiceError: Cloud Storage cannot be reached.
+        AccessError: there are no credentials.
     """
     uris = sorted(remote_paths(manifests))
-    return dict(zip(uris, await bounded(objects.pin, uris, concurrency), strict=True))
-
-
-async def observe_generation(
-    provider: Provider, generation: LockedGeneration, scope: str, name: str
-) -> RemoteModel | None:
-    """Return the live model of a recorded generation; ``None`` if it is gone, or another model has its remote name."""
-    live = await provider.observe(Handle(generation.remote))
-    return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
-
-
-async def observe_all(provider: Provider, world: World, *, progress: bool, unmanaged: bool) -> Observation:
-    """What the service shows, with the base models of what is declared and of what serves looked up. Changes nothing.
-
-    ``unmanaged`` includes unmanaged models that the service's list leaves out. Raises as :func:`look`.
-    """
-    seen = await observe(provider, world.lock, concurrency=world.target.limits.concurrency, progress=progress)
-    others = await provider.list_unmanaged() if unmanaged and isinstance(provider, UnmanagedModels) else ()
-    seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
-    seen = await with_permissions(provider, replace(world, observation=seen))
-    served = (one.source for model in world.lock.models.values() if (one := model.generation(model.serving)))
-    sources = (*(manifest.source for manifest in world.manifests), *served)
-    wanted = frozenset(one.base_model for one in sources if one.base_model)
-    untunable = await provider.preflight(wanted) if wanted else {}
-    return replace(seen, untunable=untunable)
+    return dict(zip(uris, await run_bounded(objects.pin, uris, concurrency), strict=True))

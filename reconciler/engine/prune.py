@@ -1,4 +1,4 @@
-"""Deleting what is no longer needed: what was approved, and only as far as that still holds when it is done."""
+"""Delete superseded and failed generations and orphans: only what was approved, and only if it still applies."""
 
 from __future__ import annotations
 
@@ -8,138 +8,128 @@ from dataclasses import replace
 from functools import reduce
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, parse_time
-from reconciler.domain.model import Handle, Manifest, RemoteModel, State, Target
+from reconciler.domain.lock import parse_time
+from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.domain.plan import Action, KeptGeneration, Plan, Reason, Request
-from reconciler.domain.ports import Clock, Provider, UnmanagedModels
-from reconciler.engine.execute import Publish
-from reconciler.engine.observe import bounded, observe
-from reconciler.engine.recorder import Recorder
+from reconciler.engine.context import RunContext
+from reconciler.engine.observe import observe, run_bounded
 from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
-from reconciler.planning.world import Observation, World
+from reconciler.planning.world import Observation
 
-_AGAIN = "run reconcile prune again, and look at what it shows"
-Identity = tuple[str, str, str]
+_RUN_AGAIN = "run reconcile prune again, and check its plan"
+GenerationId = tuple[str, str, str]
 """Name, key and remote name of a generation."""
 
 
 class Pruner:
-    """Plans deletions, and carries them out; one that is refused keeps what it descends from, and nothing else."""
+    """Plans deletions and carries them out; a refused deletion keeps only the model and its ancestors."""
 
-    def __init__(
-        self,
-        *,
-        provider: Provider,
-        manifests: Sequence[Manifest],
-        target: Target,
-        recorder: Recorder,
-        clock: Clock,
-        request: Request,
-        publish: Publish,
-        unprotected: Iterable[str] = (),
-    ) -> None:
-        """``publish`` tells applications what serves; of ``unprotected`` models the recorded protection is lifted."""
+    def __init__(self, context: RunContext, request: Request, unprotected: Iterable[str] = ()) -> None:
+        """``unprotected`` are models whose recorded protection is removed."""
         self.refused: dict[str, Refused] = {}
-        self._provider = provider
-        self._manifests = tuple(manifests)
-        self._target = target
-        self._recorder = recorder
-        self._clock = clock
+        self._context = context
+        self._provider = context.provider
+        self._recorder = context.recorder
         self._request = request
-        self._publish = publish
         self._unprotected = tuple(map(Unprotected, unprotected))
         self._kept: set[str] = set()
 
-    async def look(self) -> Plan:
-        """The deletions that there are to be; nothing changes anywhere."""
-        _, made = await self._look()
-        return made
+    async def plan(self) -> Plan:
+        """Observe live state, and return the planned deletions; nothing is changed."""
+        _, current = await self._plan_live_state()
+        return current
 
-    async def run(self, approved: Plan) -> Plan:
-        """Delete what is in ``approved`` and still to be deleted, and return what then is left, approved or not.
+    async def delete(self, approved: Plan) -> Plan:
+        """Delete what is approved and still planned, and return the remaining plan.
 
-        Between the plan and now people were asked, trainings waited for, and other runs may have changed what serves:
-        so the lockfile is read and the service asked again, while other runs that share the lockfile are kept out. The
-        lockfile is saved before this returns or raises.
+        Other runs can have changed models since the plan was made, so with the lease held the lockfile is read and
+        live state observed again. The lockfile is saved before this returns or raises.
 
         Raises:
-            ReconcileError: when so much is gone by now that the service is not believed.
-            ServiceError, AccessError: when the service cannot be asked.
+            ReconcileError: so many models are missing that live state is not trusted, or another run has the lease.
+            ServiceError: the service cannot be reached.
+            AccessError: the service denies access.
         """
         with self._recorder.lease():
-            self._recorder.reread()
+            self._recorder.reload()
             try:
                 self._recorder.emit(*self._unprotected)
-                return await self._delete_approved({_identity(one) for one in approved.actions if one.prunes}, approved)
+                approved_ids = {_id_of(action) for action in approved.actions if action.prunes}
+                return await self._delete_approved(approved_ids, approved)
             finally:
                 self._recorder.flush()
 
-    async def _delete_approved(self, wanted: AbstractSet[Identity], approved: Plan) -> Plan:
-        if not wanted:
+    async def _delete_approved(self, approved_ids: AbstractSet[GenerationId], approved: Plan) -> Plan:
+        if not approved_ids:
             return approved
-        seen, made = await self._look()
-        _require_belief(made)
-        self._refresh(seen)
-        chosen = _closed([one for one in made.actions if one.prunes and _identity(one) in wanted])
-        await self._delete(chosen, seen)
-        self._end({one.name for one in chosen if one.reason is Reason.ORPHANED_MODEL})
-        done = {_identity(one) for one in chosen if one.remote not in self._kept}
+        observation, current = await self._plan_live_state()
+        _require_trusted(current)
+        self._record_observation(observation)
+        actions = _with_all_descendants(
+            [action for action in current.actions if action.prunes and _id_of(action) in approved_ids]
+        )
+        await self._delete_all(actions, observation)
+        self._end({action.name for action in actions if action.reason is Reason.ORPHANED_MODEL})
+        deleted = {_id_of(action) for action in actions if action.remote not in self._kept}
+        kept = (generation for generation in current.kept if _id_of(generation) in approved_ids)
         return replace(
-            made,
-            actions=tuple(one for one in made.actions if _identity(one) not in done),
-            notices=tuple(f"{one.key} stays: {one.reason}" for one in made.kept if _identity(one) in wanted),
+            current,
+            actions=tuple(action for action in current.actions if _id_of(action) not in deleted),
+            notices=tuple(f"{generation.key} is kept: {generation.reason}" for generation in kept),
         )
 
-    async def _look(self) -> tuple[Observation, Plan]:
-        """What shows, and the deletions that follow.
+    async def _plan_live_state(self) -> tuple[Observation, Plan]:
+        """Return live state and the planned deletions.
 
-        What others have tuned further from a model of ours counts too, so they are asked about where a list of ours
-        leaves them out. Of what stands in no lockfile it is proved that there is something to delete.
+        Unmanaged models are included, because they can be tuned from a managed one. Unrecorded models are requested by
+        name: a list can contain remnants of deleted ones.
         """
-        concurrency = self._target.limits.concurrency
-        seen = await observe(self._provider, self._recorder.lock, concurrency=concurrency, progress=False)
-        others = await self._provider.list_unmanaged() if isinstance(self._provider, UnmanagedModels) else ()
-        seen = replace(seen, models={model.remote: model for model in others} | dict(seen.models))
-        made = self._plan(seen)
-        unrecorded = [one.remote for one in made.actions if one.reason is Reason.ABANDONED]
-        found = await bounded(self._provider.observe, map(Handle, unrecorded), concurrency)
+        concurrency = self._context.concurrency
+        observation = await observe(
+            self._provider, self._recorder.lock, concurrency=concurrency, progress=False, unmanaged=True
+        )
+        current = self._plan(observation)
+        unrecorded = [action.remote for action in current.actions if action.reason is Reason.ABANDONED]
+        found = await run_bounded(self._provider.observe, map(Handle, unrecorded), concurrency)
         remnants = {remote for remote, model in zip(unrecorded, found, strict=True) if model is None}
         if remnants:
-            seen = replace(seen, models={name: one for name, one in seen.models.items() if name not in remnants})
-            made = self._plan(seen)
-        return seen, deletions_only(made)
+            models = {remote: model for remote, model in observation.models.items() if remote not in remnants}
+            observation = replace(observation, models=models)
+            current = self._plan(observation)
+        return observation, deletions_only(current)
 
-    def _plan(self, seen: Observation) -> Plan:
-        return plan(self._world(seen, reduce(record, self._unprotected, self._recorder.lock)))
+    def _plan(self, observation: Observation) -> Plan:
+        world = self._context.world(observation, self._request)
+        return plan(replace(world, lock=reduce(record, self._unprotected, world.lock)))
 
-    def _world(self, seen: Observation, lock: Lock) -> World:
-        return World(
-            self._manifests, lock, self._target, self._provider.capabilities, self._clock(), seen, self._request
-        )
+    def _record_observation(self, observation: Observation) -> None:
+        """Record how trainings ended before their models are deleted."""
+        world = self._context.world(observation, replace(self._request, complete=False))
+        self._recorder.emit(*observed_events(world))
 
-    def _refresh(self, seen: Observation) -> None:
-        """How a training ended is recorded before what it made is deleted."""
-        request = replace(self._request, complete=False)
-        self._recorder.emit(*observed_events(replace(self._world(seen, self._recorder.lock), request=request)))
-
-    async def _delete(self, actions: Sequence[Action], seen: Observation) -> None:
-        """Descendants first; what does not descend from each other side by side."""
+    async def _delete_all(self, actions: Sequence[Action], observation: Observation) -> None:
+        """Delete descendants before their ancestors, and unrelated models concurrently."""
         left = list(actions)
         while left:
-            remotes = {one.remote for one in left}
-            ready = [one for one in left if not (_descendants(one) & remotes - {one.remote})]
+            remotes = {action.remote for action in left}
+            ready = [action for action in left if not (_descendants(action) & remotes - {action.remote})]
             if not ready:
-                raise AssertionError("nothing descends from itself")
-            await bounded(lambda one: self._one(one, seen.models[one.remote]), ready, self._target.limits.concurrency)
-            left = [one for one in left if one not in ready]
+                raise AssertionError("cyclic ancestry")
+            await run_bounded(
+                lambda action: self._try_delete(action, observation.models[action.remote]),
+                ready,
+                self._context.concurrency,
+            )
+            left = [action for action in left if action not in ready]
 
-    async def _one(self, action: Action, planned: RemoteModel) -> None:
+    async def _try_delete(self, action: Action, planned: RemoteModel) -> None:
+        """Delete one generation; an error keeps it, and is recorded."""
         try:
             self._require_no_descendant(action)
-            await self._delete_generation(action, planned)
+            await self._delete(action, planned)
         except ReconcileError as error:
             self._kept.add(action.remote)
             self.refused[action.name] = Refused(action.name, error)
@@ -148,26 +138,29 @@ class Pruner:
     def _require_no_descendant(self, action: Action) -> None:
         kept = sorted(_descendants(action) & self._kept)
         if kept:
-            raise ReconcileError(f"{action.key} stays: {kept[0]} is tuned from it, and could not be deleted", _AGAIN)
+            message = f"{action.key} is kept: {kept[0]} is tuned from it, and could not be deleted"
+            raise ReconcileError(message, _RUN_AGAIN)
 
-    async def _delete_generation(self, action: Action, planned: RemoteModel) -> None:
-        """Delete one generation, after a last look that it is the very one that was planned."""
+    async def _delete(self, action: Action, planned: RemoteModel) -> None:
+        """Delete one generation after checking that the live model is the planned one."""
         found = await self._provider.observe(Handle(action.remote))
         if found:
             _require_unchanged(action, planned, found)
         if action.reason is Reason.ORPHANED_MODEL:
             self._take_out_of_service(action)
-        if found or not self._provider.capabilities.caller_chosen_ids:  # an id that is free may be anybody's next
+        if found or not self._provider.capabilities.caller_chosen_ids:  # another owner can reuse an id that is free
             await self._provider.delete(Handle(action.remote), (found or planned).resources)
         self._recorder.emit(Deleted(action.name, action.key, action.remote))
 
     def _take_out_of_service(self, action: Action) -> None:
-        """Applications are told that nothing serves before what served is gone."""
+        """Record and publish that an orphan is no longer serving before it is deleted."""
         if self._recorder.lock.models[action.name].serving == action.key:
             self._recorder.emit(Unserved(action.name, action.key))
             self._recorder.flush()
         if self._recorder.lock.models[action.name].published == action.key:
-            self._tell(action.name)
+            self._recorder.emit(*self._context.publish(self._recorder.lock))
+            if not self._context.target.publish:
+                self._recorder.emit(Published(action.name, None))  # the target no longer has a pointer
 
     def _end(self, names: Iterable[str]) -> None:
         for name in sorted(names):
@@ -175,33 +168,28 @@ class Pruner:
             if model and is_over(model):
                 self._recorder.emit(Ended(name))
 
-    def _tell(self, name: str) -> None:
-        self._recorder.emit(*self._publish(self._recorder.lock))
-        if not self._target.publish:
-            self._recorder.emit(Published(name, None))  # nobody is left to be told
 
-
-def _require_belief(made: Plan) -> None:
-    for one in made.actions:
-        if one.reason is Reason.LISTING_SUSPICIOUS:
-            raise ReconcileError(f"nothing was deleted: {one.message}")
+def _require_trusted(current: Plan) -> None:
+    for action in current.actions:
+        if action.reason is Reason.LISTING_SUSPICIOUS:
+            raise ReconcileError(f"nothing was deleted: {action.message}")
 
 
 def _require_unchanged(action: Action, planned: RemoteModel, found: RemoteModel) -> None:
     same = parse_time(found.create_time) == parse_time(planned.create_time)
     if not same or found.state is not planned.state or found.mark != planned.mark or found.state is State.CREATING:
-        raise ReconcileError(f"{action.remote} stays: it is not what it was when the plan was made", _AGAIN)
+        raise ReconcileError(f"{action.remote} is kept: it changed after the plan was made", _RUN_AGAIN)
 
 
-def _closed(actions: Sequence[Action]) -> list[Action]:
-    """Those of the actions all of whose descendants are deleted too."""
-    remotes = {one.remote for one in actions}
-    return [one for one in actions if _descendants(one) <= remotes]
+def _with_all_descendants(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions whose descendants are all deleted too."""
+    remotes = {action.remote for action in actions}
+    return [action for action in actions if _descendants(action) <= remotes]
 
 
 def _descendants(action: Action) -> frozenset[str]:
     return action.deletion.descendants if action.deletion else frozenset()
 
 
-def _identity(one: Action | KeptGeneration) -> Identity:
-    return one.name, one.key, one.remote
+def _id_of(generation: Action | KeptGeneration) -> GenerationId:
+    return generation.name, generation.key, generation.remote

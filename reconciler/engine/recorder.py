@@ -1,4 +1,4 @@
-"""One stream of events feeds the lockfile and everybody who watches."""
+"""Record events: fold them into the lock, save the lockfile, and pass them on."""
 
 from __future__ import annotations
 
@@ -15,95 +15,96 @@ from reconciler.planning.events import Event, EventSink, record
 from reconciler.state.lockfile import dumps, loads
 
 SAVE_INTERVAL = timedelta(seconds=1)
-_RIVALS = 5
-"""How many times in a row others may be faster at saving; each of them saved something, so the lot moves on."""
+_MAX_ATTEMPTS = 5
+"""How often saving is tried while other runs save in between; each conflict means that another run made progress."""
 
 
 class Recorder:
-    """Folds events into the lock, saves it when it changed (at most once a second, and on flush), tells sinks.
+    """Folds events into the lock, saves it at most once a second and on flush, and calls the sinks.
 
-    Another run may have saved in between: then this run's events are folded into what that one left.
+    When another run saved the lockfile in between, the events of this run are folded into what that run saved.
     """
 
     def __init__(self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[EventSink] = ()) -> None:
-        """``sinks`` are called with every event, after it was recorded."""
+        """``sinks`` are called with each event after it was recorded."""
         self.lock = lock
         self._store = store
         self._clock = clock
         self._sinks = sinks
         self._events: list[Event] = []
         self._saved = lock
-        self._text: str | None = None  # what the lock was last folded into, or saved as
-        self._last: datetime | None = None
+        self._text: str | None = None  # the text that the events were last folded into, or that was saved
+        self._saved_at: datetime | None = None
 
     def emit(self, *events: Event) -> None:
-        """Record events, save when it is time, and pass them on; several of them are saved together or not at all."""
+        """Record events, save the lock when the interval has passed, and call the sinks.
+
+        Events of one call are saved together or not at all.
+        """
         for event in events:
             before, self.lock = self.lock, record(self.lock, event)
             if self.lock is not before:
                 self._events.append(event)
-        if self._last is None or self._clock() - self._last >= SAVE_INTERVAL:
+        if self._saved_at is None or self._clock() - self._saved_at >= SAVE_INTERVAL:
             self.flush()
         for event in events:
             for sink in self._sinks:
                 sink(event)
 
     def lease(self) -> AbstractContextManager[object]:
-        """Keep other runs from changing things meanwhile, where they share the lockfile.
+        """Return a context manager that keeps other runs with this lockfile from changing models.
 
         Raises:
-            ReconcileError: when another run does that already.
+            ReconcileError: another run has the lease.
         """
         return self._store.lease()
 
     def flush(self) -> None:
-        """Save what is not saved yet; a lock without models is not worth a file.
+        """Save the lock if it changed; without models no file is created.
 
         Raises:
-            LockConflict: when others were faster again and again.
-            ReconcileError: when the lockfile cannot be written, or was made unreadable meanwhile.
+            LockConflict: other runs kept saving in between.
+            ReconcileError: the lockfile cannot be written, or is no longer valid.
         """
         if self.lock is self._saved or not (self.lock.models or self._saved.models):
             return
-        self._save_among_rivals()
+        self._save()
         self._saved = self.lock
-        self._last = self._clock()
+        self._saved_at = self._clock()
 
-    def reread(self) -> None:
-        """Take up what another run has saved since the lockfile was read.
+    def reload(self) -> None:
+        """Read the lockfile again, and fold the events of this run into it.
 
         Raises:
-            ReconcileError: when it cannot be read, or belongs to something else by now.
+            ReconcileError: it cannot be read, or belongs to another target.
         """
-        text = self._take_up()
+        text = self._rebase()
         if text is not None and dumps(self.lock) == text:
             self._saved = self.lock
 
-    def rewrite(self) -> None:
-        """Have the next flush write the lock, also where nothing was recorded: a store may give less than it holds."""
+    def mark_changed(self) -> None:
+        """Make the next flush write the lock although nothing was recorded, because a store redacted what it read."""
         self._saved = replace(self._saved)
 
-    def _save_among_rivals(self) -> None:
-        for _ in range(_RIVALS):
+    def _save(self) -> None:
+        for _ in range(_MAX_ATTEMPTS):
             with suppress(LockConflict):
-                return self._save()
+                self._rebase()
+                text = dumps(self.lock)
+                self._store.write(text)
+                self._text = text
+                return
         raise LockConflict(
-            f"{self._store.path} cannot be saved: {_RIVALS} times in a row another run was faster",
-            "run again: what this run began goes on, and is found",
+            f"{self._store.path} cannot be saved: another run saved it first, {_MAX_ATTEMPTS} times in a row",
+            "run the command again; trainings that were started continue and are found",
         )
 
-    def _take_up(self) -> str | None:
-        """Fold this run's events into what is saved, where another run saved it; the text that was found."""
+    def _rebase(self) -> str | None:
+        """Fold the events of this run into the saved lock if another run changed it, and return the text found."""
         found = self._store.read()
         if found is not None and found != self._text:
-            rival = loads(found, str(self._store.path))
-            check_same_owner(rival, self.lock, str(self._store.path))
-            self.lock = reduce(record, self._events, rival)
+            saved = loads(found, str(self._store.path))
+            check_same_owner(saved, self.lock, str(self._store.path))
+            self.lock = reduce(record, self._events, saved)
             self._text = found
         return found
-
-    def _save(self) -> None:
-        self._take_up()
-        text = dumps(self.lock)
-        self._store.write(text)
-        self._text = text

@@ -1,7 +1,7 @@
 """Merge two versions of a lockfile value by value, and keep what either side recorded.
 
 The side that changed a value relative to the common ancestor wins; where both changed it, a rule decides. No rule
-depends on which side is ours.
+depends on which side is ``ours``.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_a_lockfile_that_was_lost_takes_up_nothing_that_was_deleted(reconcile: C
     manifest(reconcile)
     refused = apply(reconcile)
     assert refused.status == 1
-    assert "bears our mark, and what it made is not there any more" in refused.out
+    assert "has the mark of this scope, but its model was deleted" in refused.out
     assert apply(reconcile, "--replace", "adder").status == 0
     assert there(world) == (1, 2)
 

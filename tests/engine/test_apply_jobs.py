@@ -13,7 +13,7 @@ import pytest
 from reconciler.domain.errors import ExitStatus, ServiceError
 from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
 from reconciler.domain.plan import Kind, Reason, Request
-from reconciler.engine.observe import pin
+from reconciler.engine.observe import fetch_dataset_versions
 from reconciler.planning.dataset_versions import with_dataset_versions
 from reconciler.planning.events import Cancelled, Progressed
 from support.core_cases import OBJECT, digest_of
@@ -151,7 +151,7 @@ def test_every_address_is_looked_at_once() -> None:
     declared = [manifest(name, dataset=ADDRESS) for name in ("a", "b")]
     declared.append(manifest("c", dataset=Dataset("gs://acme/c", "", 0), validation=ADDRESS))
     bucket = Bucket(l=PINNED)
-    found = asyncio.run(pin(bucket, declared, 2))
+    found = asyncio.run(fetch_dataset_versions(bucket, declared, 2))
     assert sorted(bucket.asked) == ["gs://acme/c", OBJECT]
     assert found[OBJECT] == PINNED
     assert found["gs://acme/c"].error == "there is no gs://acme/c"
@@ -159,7 +159,7 @@ def test_every_address_is_looked_at_once() -> None:
 
 def test_a_store_that_cannot_be_reached_ends_the_look() -> None:
     with pytest.raises(ServiceError, match="gs://down got no response"):
-        asyncio.run(pin(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
+        asyncio.run(fetch_dataset_versions(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
 
 
 def test_an_object_is_recorded_as_it_was_trained_on(world: World) -> None:

@@ -15,7 +15,7 @@ from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.domain.ports import Provider
-from reconciler.engine.apply import Options, Outcome
+from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from support.engine_world import CREATE, LIST, Checkout, World, manifest, tuning
 
 if TYPE_CHECKING:
@@ -29,22 +29,21 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def race(world: World, checkouts: list[Checkout], options: Options) -> list[Outcome]:
-    """Runs that all look before any of them acts."""
+def race(world: World, checkouts: list[Checkout], options: ApplyOptions) -> list[ApplyOutcome]:
+    """Runs that all plan before any of them applies."""
 
-    async def act(provider: Provider) -> list[Outcome]:
-        runs = [
-            world.reconciler(provider, (manifest(),), options, world.recorder(checkout, [])) for checkout in checkouts
-        ]
-        plans = [await run.look() for run in runs]
-        return list(await asyncio.gather(*(run.run(plan) for run, plan in zip(runs, plans, strict=True))))
+    async def act(provider: Provider) -> list[ApplyOutcome]:
+        recorders = [world.recorder(checkout, []) for checkout in checkouts]
+        appliers = [Applier(world.context(provider, (manifest(),), recorder), options) for recorder in recorders]
+        plans = [await applier.plan() for applier in appliers]
+        return list(await asyncio.gather(*(map(Applier.apply, appliers, plans))))
 
     return world.with_provider(act)
 
 
 def test_racing_runs_end_with_one_model(world: World) -> None:
     checkouts = [world.another("first.json"), world.another("second.json")]
-    outcomes = race(world, checkouts, Options())
+    outcomes = race(world, checkouts, ApplyOptions())
     assert [outcome.exit_status for outcome in outcomes] == [ExitStatus.OK] * 2
     assert len(world.everything()) == 1
     first, second = (checkout.lock.models["numbers"] for checkout in checkouts)
@@ -57,7 +56,7 @@ def test_racing_replacements_end_with_one_model(world: World) -> None:
     first, second = world.checkout, world.another("second.json")
     world.run(manifest())
     second.path.write_text(first.text, encoding="utf-8")
-    race(world, [first, second], Options(request=Request(replace=frozenset({"numbers"}))))
+    race(world, [first, second], ApplyOptions(request=Request(replace=frozenset({"numbers"}))))
     assert len(world.everything()) == 2
     assert first.lock.models["numbers"].serving == second.lock.models["numbers"].serving
 

@@ -12,7 +12,7 @@ from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Lifecycle, State
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.ports import Provider
-from reconciler.engine.apply import Options
+from reconciler.engine.apply import Applier, ApplyOptions
 from support.engine_world import CREATE, LIST, SECONDS, World, manifest, tuning
 from support.provider_service import Time
 
@@ -119,8 +119,9 @@ def test_a_cancelled_run_leaves_a_lockfile_that_the_next_one_resumes(tmp_path: P
 
     async def act(provider: Provider) -> None:
         recorder = world.recorder(world.checkout, [])
-        reconciler = world.reconciler(provider, (manifest("a"), manifest("b")), Options(), recorder)
-        run = asyncio.create_task(reconciler.run(await reconciler.look()))
+        context = world.context(provider, (manifest("a"), manifest("b")), recorder)
+        applier = Applier(context, ApplyOptions())
+        run = asyncio.create_task(applier.apply(await applier.plan()))
         await stuck.asleep.wait()
         run.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,7 +13,7 @@ from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Provider
-from reconciler.engine.check import Subject
+from reconciler.engine.check import CheckedGeneration
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.events import Checked, Checking
 from support.checking_world import SUBJECT, Bench, HeldOut, Oracle, evaluation_check, prompt_check, successor
@@ -88,7 +88,7 @@ def test_progress_is_told_once_an_answer() -> None:
 
 def test_the_preamble_of_the_generation_stands_before_each_prompt_not_the_newer_one_of_the_manifest() -> None:
     oracle = Oracle(lambda _: Reply(()))
-    subject = Subject("numbers-aaaaaaaa", "endpoints/7", "Count on: ")
+    subject = CheckedGeneration("numbers-aaaaaaaa", "endpoints/7", "Count on: ")
     checks = (SMALL, evaluation_check(examples=1))
     (report,) = Bench(oracle).run(manifest(checks=checks, preamble="Continue: "), subject=subject)
     assert [(remote, prompt.text) for remote, prompt in oracle.asked] == [
@@ -219,7 +219,9 @@ def test_the_embedded_service_knows_what_it_was_trained_on_and_nothing_else(tmp_
     )
 
     async def check(provider: Provider) -> CheckReport:
-        (report,) = await Bench(provider).check(manifest(checks=checks), subject=Subject(made.key, made.remote, ""))
+        (report,) = await Bench(provider).check(
+            manifest(checks=checks), subject=CheckedGeneration(made.key, made.remote, "")
+        )
         return report
 
     small, letters, unseen = world.with_provider(check).results

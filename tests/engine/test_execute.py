@@ -15,10 +15,10 @@ from reconciler.domain.identity import key_of
 from reconciler.domain.model import Limits, Sampling, State
 from reconciler.domain.plan import Kind, Plan, Reason, Request
 from reconciler.domain.ports import Provider
-from reconciler.engine.apply import Options
-from reconciler.engine.execute import Executor, publish_nothing
+from reconciler.engine.apply import Applier, ApplyOptions
+from reconciler.engine.execute import Executor
 from reconciler.planning.world import Observation
-from support.engine_world import CREATE, LIST, Same, World, answering, manifest, tuning
+from support.engine_world import CREATE, LIST, World, answering, manifest, tuning
 from support.provider_service import error
 
 if TYPE_CHECKING:
@@ -107,17 +107,19 @@ def test_an_id_taken_after_the_look_is_held_and_left_alone(tmp_path: Path) -> No
     thief = {"baseModel": "models/text-bison-001", "tuningTask": task}
 
     async def act(provider: Provider) -> tuple[Plan, ExitStatus]:
-        reconciler = world.reconciler(provider, (manifest(),), Options(), world.recorder(world.checkout, []))
-        approved = await reconciler.look()
+        context = world.context(provider, (manifest(),), world.recorder(world.checkout, []))
+        applier = Applier(context, ApplyOptions())
+        approved = await applier.plan()
         await asyncio.to_thread(world.request, "POST", "tunedModels", thief, tunedModelId=key)
-        outcome = await reconciler.run(approved)
+        outcome = await applier.apply(approved)
         return outcome.plan, outcome.exit_status
 
     plan, status = world.with_provider(act)
     (hold,) = plan.actions
     assert (hold.kind, hold.reason, hold.key) == (Kind.HOLD, Reason.ID_TAKEN, key)
     assert hold.message == (
-        f"tunedModels/{key} exists already and does not bear our mark; delete that model, or rename this manifest"
+        f"tunedModels/{key} already exists and is not managed by this project; delete that model, "
+        "or rename the manifest"
     )
     assert status is ExitStatus.ERROR
     assert not world.checkout.path.exists()
@@ -135,8 +137,8 @@ def test_an_id_that_exists_unseen_is_held_as_unavailable(tmp_path: Path) -> None
     (hold,) = ran.outcome.plan.actions
     assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.ID_UNAVAILABLE)
     assert hold.message == (
-        f"tunedModels/{hold.key} exists already, and the service does not show it to us; "
-        "ask its owner for access, or rename this manifest"
+        f"tunedModels/{hold.key} already exists, but you do not have access to it; "
+        "ask its owner for access, or rename the manifest"
     )
     assert ran.outcome.exit_status is ExitStatus.ERROR
 
@@ -179,8 +181,8 @@ def test_what_was_created_is_saved_even_when_the_run_is_cancelled_meanwhile(tmp_
     async def act(provider: Provider) -> None:
         recorder = world.recorder(world.checkout, [])
         manifests = tuple(map(manifest, ("a", "b", "c")))
-        reconciler = world.reconciler(provider, manifests, Options(), recorder)
-        run = asyncio.create_task(reconciler.run(await reconciler.look()))
+        applier = Applier(world.context(provider, manifests, recorder), ApplyOptions())
+        run = asyncio.create_task(applier.apply(await applier.plan()))
         await reached.wait()
         assert set(world.checkout.lock.models) == {"a"}
         run.cancel()
@@ -205,14 +207,8 @@ def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(t
     plan = world.look(*manifests.values())
 
     async def act(provider: Provider) -> Executor:
-        executor = Executor(
-            provider,
-            world.target,
-            world.recorder(world.checkout, []),
-            Same(),
-            world.time.clock,
-            publish_nothing,
-        )
+        recorder = world.recorder(world.checkout, [])
+        executor = Executor(world.context(provider, tuple(manifests.values()), recorder))
         assert executor.untried(plan.actions) == list(plan.actions)
         await executor.carry_out(plan.actions, manifests, Observation())
         return executor

@@ -12,7 +12,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
 from reconciler.domain.ports import Provider
-from reconciler.engine.observe import bounded, observe
+from reconciler.engine.observe import observe, run_bounded
 from reconciler.planning.world import Observation
 from support.core_strategies import generation
 from support.engine_world import LIST, World, manifest, tuning
@@ -89,7 +89,7 @@ def test_bounded_calls_answer_in_order_with_so_many_under_way() -> None:
         under_way -= 1
         return number * number
 
-    assert asyncio.run(bounded(call, range(10), 4)) == [number * number for number in range(10)]
+    assert asyncio.run(run_bounded(call, range(10), 4)) == [number * number for number in range(10)]
     assert most == 4
 
 
@@ -103,5 +103,5 @@ def test_the_first_error_ends_bounded_calls_as_itself() -> None:
         ended.append(number)
 
     with pytest.raises(ReconcileError, match=r"^no$"):
-        asyncio.run(bounded(call, range(3), 3))
+        asyncio.run(run_bounded(call, range(3), 3))
     assert ended == []

@@ -59,22 +59,14 @@ def prune(
     recorder = world.recorder(world.checkout, events)
 
     def pruner(provider: Provider) -> Pruner:
-        return Pruner(
-            provider=provider,
-            manifests=manifests,
-            target=world.target,
-            recorder=recorder,
-            clock=world.time.clock,
-            request=request,
-            publish=publish,
-            unprotected=unprotected,
-        )
+        context = replace(world.context(provider, manifests, recorder), publish=publish)
+        return Pruner(context, request, unprotected)
 
     async def act(provider: Provider) -> Pruned:
         run = pruner(provider)
-        return Pruned(approved, await run.run(approved), events, run)
+        return Pruned(approved, await run.delete(approved), events, run)
 
-    approved = world.with_provider(lambda provider: pruner(provider).look())
+    approved = world.with_provider(lambda provider: pruner(provider).plan())
     meanwhile()
     return world.with_provider(act)
 
@@ -114,15 +106,8 @@ def test_looking_changes_nothing_and_asks_with_gets_alone(tmp_path: Path) -> Non
     text, before = world.checkout.text, len(world.relay.lines)
 
     async def look(provider: Provider) -> Plan:
-        return await Pruner(
-            provider=provider,
-            manifests=(latest(2),),
-            target=world.target,
-            recorder=world.recorder(world.checkout, []),
-            clock=world.time.clock,
-            request=ASKED,
-            publish=lambda _lock: (),
-        ).look()
+        context = world.context(provider, (latest(2),), world.recorder(world.checkout, []))
+        return await Pruner(context, ASKED).plan()
 
     assert len(world.with_provider(look).actions) == 1
     assert {line.split()[0] for line in world.relay.lines[before:]} == {"GET"}
@@ -142,7 +127,7 @@ def test_what_serves_again_by_now_is_not_deleted(tmp_path: Path) -> None:
     ran = prune(world, latest(2), meanwhile=roll_back)
     assert [one.key for one in ran.approved.actions] == [first]
     assert (ran.deleted, ids(world)) == ([], {first, second})
-    assert any(notice.startswith(f"{first} stays: it is serving") for notice in ran.left.notices)
+    assert any(notice.startswith(f"{first} is kept: it is serving") for notice in ran.left.notices)
 
 
 def test_what_came_up_since_the_plan_is_left_to_another_run(tmp_path: Path) -> None:
@@ -347,19 +332,19 @@ def test_apply_without_the_wish_deletes_nothing(tmp_path: Path) -> None:
 
 def jobs_pruned(world: Jobs, *manifests: Manifest) -> list[str]:
     events: list[Event] = []
-    run = world.reconciler(manifests, options(), events=events)
+    applier = world.applier(manifests, options(), events=events)
 
     async def act() -> None:
-        await run.run(await run.look())
+        await applier.apply(await applier.plan())
 
     asyncio.run(act())
     return [event.key for event in events if isinstance(event, Deleted)]
 
 
 def options() -> Any:
-    from reconciler.engine.apply import Options
+    from reconciler.engine.apply import ApplyOptions
 
-    return Options(request=ASKED)
+    return ApplyOptions(request=ASKED)
 
 
 def test_where_a_job_stays_when_its_model_is_deleted_another_attempt_is_trained_when_it_is_asked_for_again(
@@ -388,7 +373,7 @@ def test_what_bears_our_mark_and_has_no_model_any_more_is_not_taken_up(tmp_path:
     ran = world.run(job_manifest(), checkout=world.another("lost.json"))
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert str(ran.outcome.refused["numbers"].error) == (
-        "jobs/1 bears our mark, and what it made is not there any more; "
+        "jobs/1 has the mark of this scope, but its model was deleted; "
         "train it again with reconcile apply --replace numbers"
     )
     assert world.another("lost.json").lock.models == {}
@@ -414,7 +399,7 @@ def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> 
     assert len(jobs_pruned(world, new)) == 1
 
     ran = world.run(old, checkout=other)
-    assert "what it made was deleted, which is recorded now" in str(ran.outcome.refused["numbers"].error)
+    assert "cannot be promoted: the model of jobs/1 was deleted" in str(ran.outcome.refused["numbers"].error)
     assert [one.state for one in other.lock.models["numbers"].generations] == [State.ACTIVE, State.DELETED]
     again = world.run(old, checkout=other)
     assert [one.attempt for one in again.approved.of_kind(Kind.CREATE)] == [1]

@@ -165,8 +165,8 @@ def test_runs_that_are_faster_again_and_again_are_told_and_nothing_is_lost() -> 
     with pytest.raises(LockConflict) as caught:
         recorder.emit(STARTED)
     assert str(caught.value) == (
-        "reconcile.lock.json cannot be saved: 5 times in a row another run was faster; run again: what this run began"
-        " goes on, and is found"
+        "reconcile.lock.json cannot be saved: another run saved it first, 5 times in a row; run the command again; "
+        "trainings that were started continue and are found"
     )
     recorder.flush()
     assert set(loads(saved[-1], "lock").models) == {"rival-4", "numbers"}
@@ -176,7 +176,7 @@ def test_what_another_run_has_saved_is_taken_up_on_demand_and_written_only_when_
     store = Saved([others("words")])
     recorder = Recorder(loads(others("words"), "lock"), store, Time().clock)
     store.append(others("words", "letters"))
-    recorder.reread()
+    recorder.reload()
     assert recorder.lock.models.keys() == {"words", "letters"}
     recorder.flush()
     assert len(store) == 2
@@ -191,6 +191,6 @@ def test_what_was_not_saved_yet_survives_a_look_at_what_another_run_has_saved() 
     recorder.emit(TARGETED, STARTED)
     recorder.emit(replace(STARTED, name="words"))
     store.append(others("letters"))
-    recorder.reread()
+    recorder.reload()
     recorder.flush()
     assert loads(store[-1], "lock").models.keys() == {"numbers", "words", "letters"}

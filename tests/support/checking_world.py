@@ -11,13 +11,13 @@ from reconciler.domain.checks import Check, CheckReport, Evaluation, Expectation
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Example, Limits, Manifest, Target
 from reconciler.domain.ports import Provider
-from reconciler.engine.check import Checker, Subject
+from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.planning.events import Event
 from support.core_strategies import DIGEST
 from support.provider_fake import CAPABILITIES, FakeJobs, FakeProvider
 from support.provider_service import Time
 
-SUBJECT = Subject("numbers-aaaaaaaa", "endpoints/1", "")
+SUBJECT = CheckedGeneration("numbers-aaaaaaaa", "endpoints/1", "")
 PATIENCE = 10
 """Seconds after which a test that waits for what never happens fails."""
 
@@ -122,10 +122,10 @@ class Bench:
         )
         self.checker = Checker(self.provider, self.examples, self.events.append, self.target)
 
-    def run(self, *manifests: Manifest, subject: Subject = SUBJECT) -> list[CheckReport]:
+    def run(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckReport]:
         """Check all manifests at once."""
         return asyncio.run(self.check(*manifests, subject=subject))
 
-    async def check(self, *manifests: Manifest, subject: Subject = SUBJECT) -> list[CheckReport]:
+    async def check(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckReport]:
         async with asyncio.timeout(PATIENCE):
             return await asyncio.gather(*(self.checker.check(manifest, subject) for manifest in manifests))

@@ -22,12 +22,13 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Plan
 from reconciler.domain.ports import Created, Exists, Provider
-from reconciler.engine.apply import Options, Outcome, Reconciler
+from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
+from reconciler.engine.context import RunContext
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
 from reconciler.state.lock_store import LockFile
 from support import engine_world
-from support.engine_world import Checkout, Ran, Same
+from support.engine_world import Checkout, Ran, SameExamples
 from support.provider_fake import BASE_MODEL, FakeJobs, FakeProvider
 from support.provider_service import Time
 
@@ -131,28 +132,28 @@ class World:
         """What became of each job, in the order in which they were begun."""
         return [job.state for name in self.jobs.jobs if (job := self.jobs.get(name))]
 
-    def reconciler(
+    def applier(
         self,
         manifests: tuple[Manifest, ...],
-        options: Options,
+        options: ApplyOptions,
         *,
         checkout: Checkout | None = None,
         provider: Provider | None = None,
         events: list[Event] | None = None,
-    ) -> Reconciler:
+    ) -> Applier:
         """A run of its own; ``events`` takes what happens."""
         into = checkout or self.checkout
         sinks = [] if events is None else [events.append]
-        return Reconciler(
+        context = RunContext(
             provider=provider or FakeProvider(self.jobs),
             manifests=manifests,
             target=self.target,
             recorder=Recorder(into.lock, LockFile(into.path), self.time.clock, sinks),
-            examples=Same(),
+            examples=SameExamples(),
             clock=self.time.clock,
             sleeper=self.time.sleep,
-            options=options,
         )
+        return Applier(context, options)
 
     def run(
         self,
@@ -163,11 +164,11 @@ class World:
     ) -> Ran:
         """Look, and run the plan; ``provider`` is one with troubles of its own."""
         events: list[Event] = []
-        run = self.reconciler(manifests, Options(**options), checkout=checkout, provider=provider, events=events)
+        applier = self.applier(manifests, ApplyOptions(**options), checkout=checkout, provider=provider, events=events)
 
-        async def act() -> tuple[Plan, Outcome]:
-            approved = await run.look()
-            return approved, await run.run(approved)
+        async def act() -> tuple[Plan, ApplyOutcome]:
+            approved = await applier.plan()
+            return approved, await applier.apply(approved)
 
         approved, outcome = asyncio.run(act())
         return Ran(approved, outcome, events, [])
@@ -175,14 +176,14 @@ class World:
     def race(self, *checkouts: Checkout, **options: Any) -> list[Ran]:
         """Runs that all look before any of them acts."""
         told: list[list[Event]] = [[] for _ in checkouts]
-        runs = [
-            self.reconciler((manifest(),), Options(**options), checkout=checkout, events=events)
+        appliers = [
+            self.applier((manifest(),), ApplyOptions(**options), checkout=checkout, events=events)
             for checkout, events in zip(checkouts, told, strict=True)
         ]
 
-        async def act() -> list[tuple[Plan, Outcome]]:
-            plans = [await run.look() for run in runs]
-            outcomes = await asyncio.gather(*(run.run(plan) for run, plan in zip(runs, plans, strict=True)))
+        async def act() -> list[tuple[Plan, ApplyOutcome]]:
+            plans = [await applier.plan() for applier in appliers]
+            outcomes = await asyncio.gather(*map(Applier.apply, appliers, plans))
             return list(zip(plans, outcomes, strict=True))
 
         ended = asyncio.run(act())

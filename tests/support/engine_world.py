@@ -22,8 +22,8 @@ from reconciler.domain.plan import Plan
 from reconciler.domain.ports import Provider
 from reconciler.emulator.app import create_app
 from reconciler.emulator.training import TrainingPace
-from reconciler.engine.apply import Options, Outcome, Reconciler
-from reconciler.engine.execute import Publish, publish_nothing
+from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
+from reconciler.engine.context import Publish, RunContext, publish_nothing
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
 from reconciler.state.lock_store import LockFile
@@ -64,7 +64,7 @@ def tuning(**changes: Number) -> dict[str, Number]:
     return {**TUNING, **changes}
 
 
-class Same:
+class SameExamples:
     """The same examples for every manifest."""
 
     def training(self, _: Manifest) -> tuple[Example, ...]:
@@ -82,7 +82,7 @@ class Ran:
     """One run: the plan that was approved, how it ended, what happened, and the requests that it sent."""
 
     approved: Plan
-    outcome: Outcome
+    outcome: ApplyOutcome
     events: list[Event]
     requests: list[str]
 
@@ -141,18 +141,15 @@ class World:
     def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
         return Recorder(checkout.lock, LockFile(checkout.path), self.time.clock, [events.append])
 
-    def reconciler(
-        self, provider: Provider, manifests: tuple[Manifest, ...], options: Options, recorder: Recorder
-    ) -> Reconciler:
-        return Reconciler(
+    def context(self, provider: Provider, manifests: tuple[Manifest, ...], recorder: Recorder) -> RunContext:
+        return RunContext(
             provider=provider,
             manifests=manifests,
             target=self.target,
             recorder=recorder,
-            examples=Same(),
+            examples=SameExamples(),
             clock=self.time.clock,
             sleeper=self.time.sleep,
-            options=options,
             publish=self.publish,
         )
 
@@ -170,15 +167,15 @@ class World:
         approve: Callable[[Plan], Plan] = lambda plan: plan,
         **options: Any,
     ) -> Ran:
-        """Look, and run what ``approve`` makes of the plan."""
+        """Plan, and apply what ``approve`` returns for the plan."""
         events: list[Event] = []
         before = len(self.relay.lines)
 
-        async def act(provider: Provider) -> tuple[Plan, Outcome]:
+        async def act(provider: Provider) -> tuple[Plan, ApplyOutcome]:
             recorder = self.recorder(checkout or self.checkout, events)
-            reconciler = self.reconciler(provider, manifests, Options(**options), recorder)
-            approved = approve(await reconciler.look())
-            return approved, await reconciler.run(approved)
+            applier = Applier(self.context(provider, manifests, recorder), ApplyOptions(**options))
+            approved = approve(await applier.plan())
+            return approved, await applier.apply(approved)
 
         approved, outcome = self.with_provider(act)
         return Ran(approved, outcome, events, self.relay.lines[before:])
@@ -186,7 +183,7 @@ class World:
     def look(self, *manifests: Manifest, **options: Any) -> Plan:
         async def act(provider: Provider) -> Plan:
             recorder = self.recorder(self.checkout, [])
-            return await self.reconciler(provider, manifests, Options(**options), recorder).look()
+            return await Applier(self.context(provider, manifests, recorder), ApplyOptions(**options)).plan()
 
         return self.with_provider(act)
 
