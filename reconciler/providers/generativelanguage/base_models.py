@@ -88,7 +88,7 @@ class BaseModels:
     async def _read(self, name: str) -> BaseModel | None:
         request = HttpRequest("GET", f"{self._root}/{name}", {"fields": _FIELDS})
         try:
-            return self._client.decode(request, _read_model, await self._client.request(request))
+            return await self._client.fetch(request, _read_model)
         except ForbiddenError:
             return None
         except ServiceError as error:

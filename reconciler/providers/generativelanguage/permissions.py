@@ -59,7 +59,7 @@ class PermissionClient:
 
     async def _read_projects(self, remote: str) -> tuple[Permission, ...]:
         request = HttpRequest("GET", self._path(remote), {"fields": _PROJECTS}, remedies=READ_ACCESS_REMEDIES)
-        return self._client.decode(request, _read_projects, await self._client.request(request))
+        return await self._client.fetch(request, _read_projects)
 
     async def write(self, remote: str, live: tuple[Permission, ...], changes: Iterable[AccessChange]) -> None:
         """Make the changes, except those to owners; a change that was made before is not an error.
@@ -79,7 +79,8 @@ class PermissionClient:
             path, body = self._path(change.before.name), {"role": change.role.upper()}
             await self._client.request(HttpRequest("PATCH", path, {"updateMask": "role"}, body, WRITE_ACCESS_REMEDIES))
         elif change.before:
-            await self._revoke(change.before)
+            request = HttpRequest("DELETE", self._path(change.before.name), remedies=WRITE_ACCESS_REMEDIES)
+            await self._client.find(request, dict)
         elif change.role:
             await self._grant(remote, change.grantee, change.role)
 
@@ -101,14 +102,6 @@ class PermissionClient:
                 raise
             for change in access_changes([Grant(grantee, role)], existing):
                 await self._write(remote, change)
-
-    async def _revoke(self, permission: Permission) -> None:
-        try:
-            request = HttpRequest("DELETE", self._path(permission.name), remedies=WRITE_ACCESS_REMEDIES)
-            await self._client.request(request)
-        except ServiceError as error:
-            if error.code != "NOT_FOUND":
-                raise
 
     async def _write_projects(self, remote: str, permissions: Iterable[Permission]) -> None:
         """Replace the list of projects; the API cannot change a part of it."""

@@ -139,8 +139,7 @@ class GenerativeLanguage(AsyncClosing):
         async def attempt(*, in_doubt: bool) -> Created | Exists:
             if in_doubt and (model := await self._read(remote)):
                 return Exists(remote, model)
-            operation = self._client.document(request, await self._client.send_once(request))
-            return self._client.decode(request, partial(_read_created, remote), operation)
+            return await self._client.fetch_once(request, partial(_read_created, remote))
 
         try:
             return await self._client.retry(attempt)
@@ -164,7 +163,7 @@ class GenerativeLanguage(AsyncClosing):
         body = wire.write_update(update)
         mask = {"updateMask": ",".join(body)}
         request = HttpRequest("PATCH", self._path(remote), mask, body, errors.UPDATE_REMEDIES)
-        return self._client.decode(request, wire.read_model, await self._client.request(request))
+        return await self._client.fetch(request, wire.read_model)
 
     async def cancel(self, handle: Handle) -> None:
         """Stop a training by deleting its model: this API has no other way."""
@@ -199,12 +198,9 @@ class GenerativeLanguage(AsyncClosing):
 
     async def _delete(self, remote: str) -> None:
         """Delete a model; a 403 counts as deleted where the model is not visible, as after a repeated request."""
+        request = HttpRequest("DELETE", self._path(remote), remedies=errors.DELETE_REMEDIES)
         try:
-            request = HttpRequest("DELETE", self._path(remote), remedies=errors.DELETE_REMEDIES)
-            await self._client.request(request)
-        except ServiceError as error:
-            if error.code != "NOT_FOUND":
-                raise
+            await self._client.find(request, dict)
         except ForbiddenError:
             if await self._read(remote) is not None:
                 raise
@@ -217,18 +213,12 @@ class GenerativeLanguage(AsyncClosing):
 
         It is safe to treat both as absent: an id is a content key, and creating one that exists fails with 409.
         """
-        request = HttpRequest("GET", self._path(name))
         try:
-            body = await self._client.request(request)
+            return await self._client.find(HttpRequest("GET", self._path(name)), read)
         except ForbiddenError as error:
             if error.resource:
                 return None
             raise
-        except ServiceError as error:
-            if error.code == "NOT_FOUND":
-                return None
-            raise
-        return self._client.decode(request, read, body)
 
     def _path(self, name: str) -> str:
         """Return the path of a resource; its name, from a lockfile or a service, must be inside the collection."""

@@ -10,13 +10,15 @@ credentials is the same (https://google.aip.dev/auth/4110).
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import google.auth
 import httpx
@@ -194,36 +196,19 @@ class MetadataCredentials(Credentials):
             raise exceptions.DefaultCredentialsError("no credentials found") from error
         if response.status != httpx.codes.OK:
             raise exceptions.RefreshError(f"the metadata server responded with {response.status}")
-        document = response.json()
+        document = json.loads(response.data)
         self.token = str(document["access_token"])
         # google-auth compares with naive times in UTC
         self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=int(document["expires_in"]))
 
 
-class GoogleAuthResponse(transport.Response):
-    """An httpx response as google-auth expects it."""
+@dataclass(frozen=True, slots=True)
+class GoogleAuthResponse:
+    """A response with the attributes that google-auth reads."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status_code
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers."""
-        return self._response.headers
-
-    @property
-    def data(self) -> bytes:
-        """The body."""
-        return self._response.content
-
-    def json(self) -> Any:
-        """The body as JSON; raises ValueError."""
-        return self._response.json()
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
 
 
 class GoogleAuthRequest(transport.Request):
@@ -250,7 +235,8 @@ class GoogleAuthRequest(transport.Request):
             direct = address.scheme == "http" or is_loopback(address.host)
             options = client_options(direct=direct, in_process=self._transport is not None)
             with httpx.Client(transport=self._transport, timeout=timeout or _TIMEOUT, **options) as client:
-                return GoogleAuthResponse(client.request(method, address, content=body, headers=headers))
+                response = client.request(method, address, content=body, headers=headers)
+                return GoogleAuthResponse(response.status_code, response.headers, response.content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             message = f"{sanitize(url.partition('?')[0])} does not respond: {failure_cause(error)}"
             raise exceptions.TransportError(message) from error

@@ -160,6 +160,23 @@ class Client(AsyncClosing):
         """
         return self.document(request, await self.send(request))
 
+    async def fetch(self, request: HttpRequest, read: Callable[[Json], T]) -> T:
+        """Send a request as :meth:`request` does, and return the decoded response."""
+        return self.decode(request, read, await self.request(request))
+
+    async def find(self, request: HttpRequest, read: Callable[[Json], T]) -> T | None:
+        """Send a request as :meth:`fetch` does; return ``None`` where the resource does not exist."""
+        try:
+            return await self.fetch(request, read)
+        except ServiceError as error:
+            if error.code == "NOT_FOUND":
+                return None
+            raise
+
+    async def fetch_once(self, request: HttpRequest, read: Callable[[Json], T]) -> T:
+        """Send a request as :meth:`send_once` does, and return the decoded response."""
+        return self.decode(request, read, self.document(request, await self.send_once(request)))
+
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send an idempotent request with retries, as :meth:`request` does, and return any kind of response."""
 
@@ -309,7 +326,7 @@ async def list_all(
     tokens: set[str] = set()
     barren = 0
     while True:
-        page, token = client.decode(request, read, await client.request(request))
+        page, token = await client.fetch(request, read)
         barren = 0 if any(name(resource) not in resources for resource in page) else barren + 1
         resources |= {name(resource): resource for resource in page}
         if not token:

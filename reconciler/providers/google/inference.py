@@ -49,7 +49,7 @@ async def send_prompt(
     for start in range(0, prompt.candidates, max_candidates):
         count = min(max_candidates, prompt.candidates - start)
         request = HttpRequest("POST", f"{path}:{codec.method}", body=codec.write(prompt, count), remedies=remedies)
-        replies.append((count, client.decode(request, codec.read, await client.request(request))))
+        replies.append((count, await client.fetch(request, codec.read)))
         if not any(reply.answers for _, reply in replies):
             break  # a blocked prompt stays blocked
     return merge_replies(replies)

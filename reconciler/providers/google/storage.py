@@ -204,7 +204,7 @@ class Storage(AsyncClosing):
     async def bucket(self, name: str) -> Bucket:
         """Return a bucket; this needs a permission that access to its objects does not need."""
         request = HttpRequest("GET", bucket_path(name), remedies=_remedies(name, "roles/storage.bucketViewer"))
-        return self._client.decode(request, read_bucket, await self._client.request(request))
+        return await self._client.fetch(request, read_bucket)
 
     async def permissions(self, name: str, tested: Iterable[str]) -> frozenset[str] | None:
         """Return which of the tested permissions on a bucket the caller has; ``None`` where the service cannot test."""
@@ -212,24 +212,22 @@ class Storage(AsyncClosing):
         path = f"{bucket_path(name)}/iam/testPermissions?{query}"
         request = HttpRequest("GET", path, remedies=_remedies(name))
         try:
-            body = await self._client.request(request)
+            return await self._client.fetch(request, lambda body: frozenset(map(str, body.get("permissions") or ())))
         except ServiceError as error:
             if error.code not in _NOT_AVAILABLE or _NO_BUCKET in error.message:
                 raise
             return None
-        return self._client.decode(request, lambda held: frozenset(map(str, held.get("permissions") or ())), body)
 
     async def stat(self, uri: str) -> ObjectInfo | None:
         """Return the metadata of an object, or ``None`` where it does not exist."""
         name = ObjectName.parse(uri)
         request = HttpRequest("GET", name.path, remedies=_remedies(name.bucket))
         try:
-            body = await self._client.request(request)
+            return await self._client.fetch(request, read_object)
         except ServiceError as error:
             if error.code == "NOT_FOUND" and _NO_BUCKET not in error.message:
                 return None
             raise
-        return self._client.decode(request, read_object, body)
 
     async def pin(self, uri: str) -> Dataset:
         """Return the current version of a data set; its ``error`` states why there is none, or no access to it."""
@@ -272,14 +270,12 @@ class Storage(AsyncClosing):
 
         async def attempt(*, in_doubt: bool) -> int:
             try:
-                response = await self._client.send_once(request)
+                return (await self._client.fetch_once(request, read_object)).generation
             except PreconditionError:
                 stored = await self.read(uri) if in_doubt else None
                 if stored and stored[0] == data:  # a failed attempt has written it
                     return stored[1]
                 raise
-            body = self._client.document(request, response)
-            return self._client.decode(request, read_object, body).generation
 
         return await self._client.retry(attempt)
 
@@ -317,11 +313,9 @@ class Storage(AsyncClosing):
         """Upload a missing object; return the existing one where another run or a failed attempt has created it."""
         try:
             if spool.size <= MAX_SIMPLE_UPLOAD:
-                request = _media_upload(name, spool.content(), _ABSENT)
-                body = await self._client.request(request)
-            else:
-                request = _session_request(name, spool)
-                body = await ResumableUpload(self._client, request, spool).send()
+                return await self._client.fetch(_media_upload(name, spool.content(), _ABSENT), read_object)
+            request = _session_request(name, spool)
+            body = await ResumableUpload(self._client, request, spool).send()
             return self._client.decode(request, read_object, body)
         except PreconditionError:
             stored = await self.stat(str(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -122,7 +123,7 @@ def _add_token_info(identity: CallerIdentity, token: str, request: GoogleAuthReq
     headers = {"content-type": "application/x-www-form-urlencoded"}
     try:
         response = request(TOKEN_INFO, method="POST", body=body, headers=headers)
-        info = response.json() if response.status == httpx.codes.OK else {}
+        info = json.loads(response.data) if response.status == httpx.codes.OK else {}
         scopes = frozenset(str(info.get("scope", "")).split())
         account = identity.account or sanitize(str(info.get("email", "")))
     except (exceptions.TransportError, AttributeError, ValueError):

@@ -102,7 +102,7 @@ class ModelDeleter:
         path = f"{self._path_of(endpoint)}:undeployModel"
         request = HttpRequest("POST", path, body={"deployedModelId": deployment.id}, remedies=DELETE_REMEDIES)
         try:
-            await self._wait(self._client.decode(request, _read_operation, await self._client.request(request)))
+            await self._wait(await self._client.fetch(request, _read_operation))
         except ServiceError:
             if deployment.id in {remaining.id for remaining in await self._find_deployments(endpoint, model)}:
                 raise
@@ -131,22 +131,12 @@ class ModelDeleter:
         return await self._get(self._path_of(model), _read_model)
 
     async def _delete(self, path: str) -> None:
-        operation = await self._request(HttpRequest("DELETE", path, remedies=DELETE_REMEDIES), _read_operation)
+        operation = await self._client.find(HttpRequest("DELETE", path, remedies=DELETE_REMEDIES), _read_operation)
         if operation:
             await self._wait(operation)
 
     async def _get(self, path: str, read: Callable[[Json], T]) -> T | None:
-        return await self._request(HttpRequest("GET", path), read)
-
-    async def _request(self, request: HttpRequest, read: Callable[[Json], T]) -> T | None:
-        """Return the decoded response; ``None`` where the resource does not exist."""
-        try:
-            body = await self._client.request(request)
-        except ServiceError as error:
-            if error.code == "NOT_FOUND":
-                return None
-            raise
-        return self._client.decode(request, read, body)
+        return await self._client.find(HttpRequest("GET", path), read)
 
     async def _wait(self, operation: _Operation) -> None:
         """Wait for the end of an operation; one that no longer exists has ended."""

@@ -147,14 +147,7 @@ class Vertex(AsyncClosing):
         return job
 
     async def _read(self, remote: str) -> RemoteModel | None:
-        request = HttpRequest("GET", self._job_path(remote))
-        try:
-            body = await self._client.request(request)
-        except ServiceError as error:
-            if error.code == "NOT_FOUND":
-                return None
-            raise
-        return self._client.decode(request, wire.read_job, body)
+        return await self._client.find(HttpRequest("GET", self._job_path(remote)), wire.read_job)
 
     async def create(
         self,
@@ -178,8 +171,7 @@ class Vertex(AsyncClosing):
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._find(generation.mark, patient=True)):
                 return job, False
-            body = self._client.document(request, await self._client.send_once(request))
-            return self._client.decode(request, wire.read_job, body), True
+            return await self._client.fetch_once(request, wire.read_job), True
 
         job, created = await self._client.retry(attempt)
         kept = await self._cancel_duplicates(generation.mark, job)
