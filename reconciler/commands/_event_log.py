@@ -16,8 +16,8 @@ from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
-from reconciler.reports.documents.plan_and_result import Document
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
 

@@ -14,7 +14,7 @@ from reconciler.reports.text.escape import encodable
 
 if TYPE_CHECKING:
     from reconciler.domain.errors import Problem
-    from reconciler.reports.documents.plan_and_result import Document
+    from reconciler.reports.documents.envelope import Document
     from reconciler.reports.github_annotations import Annotation
 
 # The imports in functions are slow, and needed on GitHub Actions only.
@@ -45,7 +45,7 @@ class Runner:
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Add problems of the input."""
-        from reconciler.reports.documents.plan_and_result import validation_document
+        from reconciler.reports.documents.doctor import validation_document
         from reconciler.reports.github_annotations import annotated
 
         self._annotations += annotated(validation_document(problems, 0, 0), self._repository_path)

@@ -19,10 +19,10 @@ from reconciler.commands._github_actions import current_runner
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
-from reconciler.reports.writer import encoded, face_of
+from reconciler.reports.writer import encode_report, report_renderer
 
 Color = Literal["auto", "always", "never"]
 Draw = Callable[[Style, int | None], str]
@@ -123,7 +123,7 @@ def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | Non
     options = {Path(file).resolve(): f"{option} {file}" for option, file in (beside or {}).items() if file}
     checked = []
     for report in reports:
-        face_of(report)
+        report_renderer(report)
         path = Path(report)
         if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
             raise UsageError(f"--report {report} cannot be written", "name a file in an existing, writable directory")
@@ -139,7 +139,7 @@ def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | Non
 
 def _holds_report(path: Path) -> bool:
     """Return whether a file is empty or begins like a JSON report; lockfiles, data and saved plans do not."""
-    from reconciler.reports.text.documents import KINDS
+    from reconciler.reports.writer import KINDS
 
     try:
         with path.open("rb") as stream:
@@ -151,7 +151,7 @@ def _holds_report(path: Path) -> bool:
 
 
 def _write_report(report: str, document: Mapping[str, Any]) -> None:
-    content = encoded(face_of(report)(dict(document)))
+    content = encode_report(report_renderer(report)(dict(document)))
     try:
         Path(report).write_bytes(content)
     except OSError as error:

@@ -20,7 +20,7 @@ from reconciler.planning.dataset_versions import remote_paths, with_dataset_vers
 from reconciler.planning.selection import Selection
 from reconciler.planning.world import Observation, World
 from reconciler.providers.registry import capabilities_of
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.text.format import counted
 from reconciler.state.lockfile import loads
 

@@ -13,7 +13,7 @@ from reconciler.domain.errors import LockConflict
 from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_place, repository_of
-from reconciler.reports.documents.serving import resolve_document
+from reconciler.reports.documents.change import resolve_document
 from reconciler.state.lock_store import LockFile
 from reconciler.state.published_pointer import (
     PublishedModel,

@@ -19,7 +19,8 @@ from reconciler.planning.events import Disappeared, Event, Promoted, record
 from reconciler.planning.lineage import descendants
 from reconciler.planning.rollout import unusable_error
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.serving import Moved, serving_document, serving_text
+from reconciler.reports.documents.change import ServingChange, serving_document
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.commands._output import Output
@@ -54,7 +55,7 @@ def change_serving(
         loop.run(_prepare(project, recorder, name, manifest if events else None, chosen))
         if events:
             _record_and_publish(project, recorder, publisher, name, chosen, events)
-    moved = Moved(
+    moved = ServingChange(
         name=name,
         model=recorder.lock.models[name],
         remote=callable_name(chosen.remote, chosen.resources),
@@ -75,7 +76,7 @@ def promotion(environment: Environment, name: str, generation: LockedGeneration)
 
 def print_serving(output: Output, result: CommandResult) -> int:
     """Print the result of a rollback or a promotion and return the exit status."""
-    output.result(result.document, lambda style, width: serving_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status
 
 

@@ -16,7 +16,7 @@ from reconciler.state.stale_plan import action_changes, fact_changes, plan_facts
 if TYPE_CHECKING:
     from reconciler.commands._project import CommandInput, Project
     from reconciler.environment import Environment
-    from reconciler.reports.documents.plan_and_result import Document
+    from reconciler.reports.documents.envelope import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from reconciler.planning.adopt import adopted_generation, require_adoptable, req
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.moved import has_content
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.change import Change, change_document
+from reconciler.reports.documents.change import ManagementChange, change_document
 
 if TYPE_CHECKING:
     from reconciler.providers.spec import ConnectedProvider
@@ -57,7 +57,7 @@ def adopt(
         if path:
             write_manifest(path, manifest_text(name, live, project.capabilities))
         _record(project, name, _manifest_file(manifest, path, root), generation)
-    change = Change(
+    change = ManagementChange(
         command="adopt",
         name=name,
         outcome="done",

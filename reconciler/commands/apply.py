@@ -40,10 +40,11 @@ from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
-from reconciler.reports.documents.outcomes import Outcomes
-from reconciler.reports.documents.plan_and_result import Document, result_document
-from reconciler.reports.text.documents import result_text
-from reconciler.reports.text.plan import notices_text, plan_text
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.result import Outcomes, result_document
+from reconciler.reports.text.format import Layout
+from reconciler.reports.text.plan import notices_text
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
@@ -256,9 +257,9 @@ def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose
         log.planned(document)
         output.warn(warnings)
         if not document["changes"]:
-            output.say(lambda style, width: notices_text(document, width=width, style=style))
+            output.say(lambda style, width: notices_text(document, Layout(width, style)))
             return True
-        output.say(lambda style, width: plan_text(document, width=width, verbose=verbose, style=style))
+        output.say(lambda style, width: render_text(document, width=width, verbose=verbose, style=style))
         return confirm(question, yes=yes)
 
     return approve
@@ -266,5 +267,5 @@ def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose
 
 def print_result(output: Output, result: CommandResult) -> int:
     """Print the result of apply or wait and return the exit status."""
-    output.result(result.document, lambda style, width: result_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

@@ -19,7 +19,7 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
 from reconciler.planning.forget import cancel_notes, require_cancellable, trainings_in_progress
-from reconciler.reports.documents.change import Change, change_document
+from reconciler.reports.documents.change import ManagementChange, change_document
 
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
@@ -46,7 +46,7 @@ def cancel(
         project.recorded_generation(name, key)
     manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)
     chosen = trainings_in_progress(model, key)
-    change = Change("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
+    change = ManagementChange("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
     document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
     if not chosen:
         return CommandResult(document(change))

@@ -28,7 +28,8 @@ from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.check import Examined, check_document, check_text
+from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -95,14 +96,14 @@ def _is_serving(project: Project, name: str) -> bool:
     return serving is not None and serving.state is State.ACTIVE
 
 
-def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[Examined]:
+def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[GenerationCheck]:
     sinks: list[EventSink] = []
     recorder = project.recorder(sinks)
     project.store.check_writable()
     if not project.target.show_examples:
         recorder.mark_changed()  # removes examples that an earlier policy allowed
 
-    async def work() -> list[Examined]:
+    async def work() -> list[GenerationCheck]:
         async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
             return await run_bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
@@ -120,11 +121,13 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
             recorder.flush()
 
 
-async def _examine(checker: Checker, trial: _Trial) -> Examined:
+async def _examine(checker: Checker, trial: _Trial) -> GenerationCheck:
     """Check one generation; an error becomes part of the result, so that the other checks run."""
     generation = trial.generation
     remote = callable_name(generation.remote, generation.resources)
-    examined = Examined(trial.manifest.name, generation.key, remote, serves=trial.serving, before=generation.checks)
+    examined = GenerationCheck(
+        trial.manifest.name, generation.key, remote, serves=trial.serving, before=generation.checks
+    )
     try:
         report = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
     except ServiceError as error:
@@ -166,5 +169,5 @@ def command(environment: Environment, /, name: str | None, *, generation: str | 
         )
         log.ended(result.document)
     output.warn(result.warnings)
-    output.result(result.document, lambda style, width: check_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

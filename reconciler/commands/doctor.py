@@ -18,8 +18,9 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, provider_spec
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
-from reconciler.reports.documents.doctor import Examined, Finding, doctor_document, doctor_text
+from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, doctor_document
 from reconciler.reports.text.format import counted
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.model import Target
@@ -30,7 +31,7 @@ class Report:
     """The findings so far; ``exit_status`` is that of the first failure."""
 
     def __init__(self) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[DoctorFinding] = []
         self.exit_status = ExitStatus.OK
         self._pointless: dict[str, str] = {}
 
@@ -57,7 +58,7 @@ class Report:
         self._pointless[name] = name
 
     def _add(self, name: str, said: Diagnosis) -> None:
-        self.findings.append(Finding(name, said.status, said.message, said.remedy))
+        self.findings.append(DoctorFinding(name, said.status, said.message, said.remedy))
 
 
 _CHECKS = ("manifests", "credentials", "service", "list", "lockfile")
@@ -86,7 +87,7 @@ def doctor(env: Environment, what: CommandInput) -> CommandResult:
         _check_provider(report, loop, env, what, workspace)
         after = ("credentials",) if target.lock else ()
         report.check("lockfile", lambda: _lockfile(loop, env, what, workspace), after)
-    examined = Examined(target, capabilities_of(target), display_root(workspace.root, env.cwd))
+    examined = DoctorTarget(target, capabilities_of(target), display_root(workspace.root, env.cwd))
     return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
 
 
@@ -182,5 +183,5 @@ def command(env: Environment, /, **values: Any) -> int:
     """
     output = output_of(values)
     answer = doctor(env, input_of(values))
-    output.result(answer.document, lambda style, width: doctor_text(answer.document, width=width, style=style))
+    output.result(answer.document, lambda style, width: render_text(answer.document, width=width, style=style))
     return answer.exit_status

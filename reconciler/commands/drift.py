@@ -29,7 +29,8 @@ from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.drift import drift_document, drift_text
+from reconciler.reports.documents.drift import drift_document
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.providers.spec import ConnectedProvider
@@ -158,6 +159,6 @@ def command(
     output.warn(result.warnings)
     output.result(
         result.document,
-        lambda style, width: drift_text(result.document, width=width, verbose=output.verbose > 0, style=style),
+        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
     return result.exit_status

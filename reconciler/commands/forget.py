@@ -21,8 +21,9 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
-from reconciler.reports.documents.change import Change, change_document, change_text
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.change import ManagementChange, change_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.ports import Provider
@@ -49,7 +50,7 @@ def forget(
     model = project.recorded_model(name)
     require_forgettable(name, model)
     keeps = keep_marks or has_permanent_marks(project.capabilities)
-    change = Change(
+    change = ManagementChange(
         command="forget",
         name=name,
         outcome="planned",
@@ -149,11 +150,11 @@ def command(environment: Environment, /, name: str, *, yes: bool, keep_marks: bo
 def approve_change(output: Output, question: str, document: Document, *, yes: bool) -> bool:
     """Print the change and return whether the user approves it; ``yes`` approves without output or prompt."""
     if not yes:
-        output.say(lambda style, width: change_text(document, width=width, style=style))
+        output.say(lambda style, width: render_text(document, width=width, style=style))
     return confirm(question, yes=yes)
 
 
 def print_change(output: Output, result: CommandResult) -> int:
     """Print the result of adopt, forget or cancel and return the exit status."""
-    output.result(result.document, lambda style, width: change_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

@@ -11,7 +11,9 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.plan import Kind
 from reconciler.environment import Environment
-from reconciler.reports.documents.graph import Lineage, graph_document, graph_mermaid, graph_text
+from reconciler.reports.documents.graph import GraphInput, graph_document
+from reconciler.reports.text.graph import graph_mermaid
+from reconciler.reports.writer import render_text
 
 
 def graph(environment: Environment, command_input: CommandInput) -> CommandResult:
@@ -22,7 +24,7 @@ def graph(environment: Environment, command_input: CommandInput) -> CommandResul
     """
     project = open_project(environment, command_input)
     holds = {action.name: action for action in project.plan().of_kind(Kind.HOLD)}
-    lineage = Lineage(project.manifests, project.lock, project.lockfile, holds)
+    lineage = GraphInput(project.manifests, project.lock, project.lockfile, holds)
     return CommandResult(graph_document(lineage, project.target, project.capabilities, root=project.root))
 
 
@@ -44,5 +46,5 @@ def command(environment: Environment, /, **values: Any) -> int:
     output = output_of(values)
     result = graph(environment, input_of(values))
     document = result.document
-    output.result(document, lambda style, _: graph_mermaid(document) if mermaid else graph_text(document, style=style))
+    output.result(document, lambda style, _: graph_mermaid(document) if mermaid else render_text(document, style=style))
     return result.exit_status

@@ -14,7 +14,8 @@ from reconciler.environment import Environment
 from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
 from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
-from reconciler.reports.documents.history import History, history_document, history_text
+from reconciler.reports.documents.history import History, history_document
+from reconciler.reports.writer import render_text
 
 
 def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult:
@@ -63,6 +64,6 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
     result = history(environment, input_of(values), name)
     output.result(
         result.document,
-        lambda style, width: history_text(result.document, width=width, verbose=output.verbose > 0, style=style),
+        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
     return result.exit_status

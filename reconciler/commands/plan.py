@@ -25,9 +25,9 @@ from reconciler.planning.cross_target import cross_target_notices
 from reconciler.planning.dataset_versions import missing_dataset_notices
 from reconciler.planning.selection import check_names
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.dataset_diff import with_data_changes
-from reconciler.reports.documents.plan_and_result import Document, plan_document
-from reconciler.reports.text.plan import plan_text
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import plan_document, with_data_changes
+from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
@@ -165,6 +165,6 @@ def command(
     output.warn(result.warnings)
     output.result(
         result.document,
-        lambda style, width: plan_text(result.document, width=width, verbose=output.verbose > 0, style=style),
+        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
     )
     return result.exit_status

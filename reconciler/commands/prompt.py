@@ -18,7 +18,9 @@ from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
+from reconciler.reports.documents.check import SentPrompt, prompt_document
+from reconciler.reports.text.check import prompt_notes
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -69,7 +71,7 @@ def prompt(environment: Environment, command_input: CommandInput, request: Promp
     )
     reply = _send(project, generation, remote, sent)
     document = prompt_document(
-        Asked(name, generation.key, remote, generation.preamble, request.text, sent),
+        SentPrompt(name, generation.key, remote, generation.preamble, request.text, sent),
         reply,
         project.target,
         project.capabilities,
@@ -190,7 +192,7 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     document = result.document
     output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
-    output.result(document, lambda _style, _width: prompt_text(document))
+    output.result(document, lambda _style, _width: render_text(document))
     if "message" in document:
         raise ReconcileError(document["message"])
     return result.exit_status

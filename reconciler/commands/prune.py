@@ -25,10 +25,12 @@ from reconciler.engine.prune import Pruner
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
-from reconciler.reports.documents.outcomes import Outcomes
-from reconciler.reports.documents.plan_and_result import Document, plan_document, result_document
-from reconciler.reports.text.documents import pruned_text
-from reconciler.reports.text.plan import plan_text
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import Outcomes, result_document
+from reconciler.reports.text.format import Layout
+from reconciler.reports.text.result import prune_text
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
@@ -224,8 +226,8 @@ def command(
 def _print_result(output: Output, result: CommandResult, *, dry_run: bool) -> None:
     document = result.document
     if not dry_run:
-        output.result(document, lambda style, width: pruned_text(document, width=width, style=style))
+        output.result(document, lambda style, width: prune_text(document, Layout(width, style)))
         return
     output.warn(result.warnings)
     verbose = bool(output.verbose)
-    output.result(document, lambda style, width: plan_text(document, width=width, verbose=verbose, style=style))
+    output.result(document, lambda style, width: render_text(document, width=width, verbose=verbose, style=style))

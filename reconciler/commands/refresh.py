@@ -28,8 +28,9 @@ from reconciler.manifests.git.repository import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
-from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
+from reconciler.reports.documents.refresh import RefreshResult, refresh_document
 from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.writer import render_text
 from reconciler.state.conflict_markers import has_conflict_markers, split_sides
 from reconciler.state.json_reader import UPGRADE
 from reconciler.state.lock_store import LockFile
@@ -132,7 +133,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
         changed = has_content and (stored.merged or lock != stored.lock)
         if write and changed:
             _save(project, stored.text, dumps(lock))
-    result = Refreshed(
+    result = RefreshResult(
         before=stored.lock,
         after=lock,
         lockfile=project.lockfile,
@@ -235,5 +236,5 @@ def command(
         return ExitStatus.OK
     result = refresh(environment, input_of(values), check=check, write=not (check or dry_run))
     output.warn(result.warnings)
-    output.result(result.document, lambda style, width: refresh_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

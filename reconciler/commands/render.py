@@ -9,7 +9,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
 from reconciler.environment import Environment
-from reconciler.reports.text.documents import KINDS, text_of
+from reconciler.reports.writer import KINDS, render_text
 from reconciler.state.document_files import read_document
 
 
@@ -27,5 +27,5 @@ def command(environment: Environment, /, file: str, **values: Any) -> None:
     output = output_of(values)
     document = read_document(environment.cwd / file, file, KINDS)
     output.result(
-        document, lambda style, width: text_of(document, width=width, verbose=output.verbose > 0, style=style)
+        document, lambda style, width: render_text(document, width=width, verbose=output.verbose > 0, style=style)
     )

@@ -14,8 +14,9 @@ from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name, endpoint_of, url_of
-from reconciler.reports.documents.serving import Resolved, resolve_document
-from reconciler.reports.text.documents import resolve_text
+from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.text.change import resolve_text
+from reconciler.reports.text.format import Layout
 
 
 def resolve(environment: Environment, command_input: CommandInput, name: str | None) -> CommandResult:
@@ -30,7 +31,7 @@ def resolve(environment: Environment, command_input: CommandInput, name: str | N
     return CommandResult(resolve_document(generations, project.target, project.capabilities, root=project.root))
 
 
-def resolve_serving(project: Project, name: str) -> Resolved:
+def resolve_serving(project: Project, name: str) -> ResolvedModel:
     """Return the serving generation of a manifest; raise ReconcileError if there is none, or it is not ready."""
     serving = project.serving_generation(name)
     if serving.state is not State.ACTIVE:
@@ -42,10 +43,10 @@ def resolve_serving(project: Project, name: str) -> Resolved:
     return resolved(project.target, name, serving, manifest.sampling if manifest else Sampling())
 
 
-def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sampling) -> Resolved:
+def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sampling) -> ResolvedModel:
     """Return how applications call the serving generation of a manifest that declares this sampling."""
     remote = callable_name(serving.remote, serving.resources)
-    return Resolved(
+    return ResolvedModel(
         name=name,
         key=serving.key,
         remote=remote,
@@ -73,5 +74,7 @@ def command(environment: Environment, /, name: str | None, **values: Any) -> int
     """
     output = output_of(values)
     result = resolve(environment, input_of(values), name)
-    output.result(result.document, lambda _style, _width: resolve_text(result.document, bare=name is not None))
+    output.result(
+        result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=name is not None)
+    )
     return result.exit_status

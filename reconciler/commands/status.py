@@ -24,8 +24,8 @@ from reconciler.environment import Environment
 from reconciler.planning.events import Disappeared, record
 from reconciler.planning.generations import find_vanished
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.status import Reach, Shared, status_document
-from reconciler.reports.text.documents import status_text
+from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_document
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.access import Permission
@@ -72,10 +72,10 @@ def _require_permissions(project: Project) -> None:
         )
 
 
-def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observation, Reach | None]:
+def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observation, AccessReport | None]:
     from reconciler.engine.observe import observe
 
-    async def work(service: ConnectedProvider) -> tuple[Observation, Reach | None]:
+    async def work(service: ConnectedProvider) -> tuple[Observation, AccessReport | None]:
         concurrency = project.target.limits.concurrency
         observation = Observation()
         if live:
@@ -85,7 +85,7 @@ def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observa
     return project.session.query(work)
 
 
-async def reach(provider: Provider, project: Project, address: str) -> Reach:
+async def reach(provider: Provider, project: Project, address: str) -> AccessReport:
     """Return the access of an address to every generation recorded as ready, and which of them are gone.
 
     Raises:
@@ -95,13 +95,13 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
     from reconciler.engine.observe import run_bounded
 
     shared = [
-        Shared(name, generation.key, generation.remote, serving=model.serving == generation.key)
+        SharedGeneration(name, generation.key, generation.remote, serving=model.serving == generation.key)
         for name, model in sorted(project.lock.models.items())
         for generation in model.generations
         if generation.state is State.ACTIVE
     ]
 
-    async def permissions(generation: Shared) -> tuple[Permission, ...] | None:
+    async def permissions(generation: SharedGeneration) -> tuple[Permission, ...] | None:
         try:
             return await provider.access(generation.remote)
         except ServiceError as error:
@@ -110,7 +110,7 @@ async def reach(provider: Provider, project: Project, address: str) -> Reach:
             return None
 
     answers = await run_bounded(permissions, shared, project.target.limits.concurrency)
-    return Reach(
+    return AccessReport(
         address,
         tuple(
             (generation, None if answer is None else effective_access(answer, address))
@@ -136,5 +136,5 @@ def command(environment: Environment, /, *, live: bool, access: str | None, **va
     output = output_of(values)
     command_input = input_of(values, model_details=bool(output.reports))
     result = status(environment, command_input, live=live, access=access)
-    output.result(result.document, lambda style, width: status_text(result.document, width=width, style=style))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

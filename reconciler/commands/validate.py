@@ -13,8 +13,8 @@ from reconciler.commands._project import CommandInput, CommandResult, load_proje
 from reconciler.domain.errors import ExitStatus, InvalidInput, Problem
 from reconciler.environment import Environment
 from reconciler.planning.verify_locked import verify_locked
-from reconciler.reports.documents.plan_and_result import validation_document
-from reconciler.reports.text.documents import validation_text
+from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.writer import render_text
 
 
 def validate(environment: Environment, command_input: CommandInput, *, locked: bool) -> CommandResult:
@@ -47,5 +47,5 @@ def command(environment: Environment, /, *, locked: bool, **values: Any) -> int:
     """
     output = output_of(values)
     result = validate(environment, input_of(values), locked=locked)
-    output.result(result.document, lambda style, _: validation_text(result.document, style=style))
+    output.result(result.document, lambda style, _: render_text(result.document, style=style))
     return result.exit_status

@@ -15,7 +15,7 @@ from reconciler.commands.apply import apply, print_result
 from reconciler.domain.errors import Problem
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 
 
 @click.command("wait", epilog=_options.examples("wait --timeout 30m"))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from reconciler.domain.text import shorten
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.markdown import Limit, utf8_bytes
-from reconciler.reports.summary import gist_of
+from reconciler.reports.summary import summarize
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import counted
 
@@ -46,8 +46,8 @@ def annotated(document: Document, path: Callable[[str], str]) -> Iterator[Annota
 
     ``path`` gives the path from the top of the repository of one as the user wrote it.
     """
-    gist = gist_of(document)
-    for entry in gist.entries:
+    summary = summarize(document)
+    for entry in summary.entries:
         if entry.level in {"failed", "warning"}:
             yield Annotation(
                 severity="error" if entry.level == "failed" else "warning",
@@ -57,8 +57,8 @@ def annotated(document: Document, path: Callable[[str], str]) -> Iterator[Annota
                 line=entry.line,
                 column=entry.column,
             )
-    for warning in gist.warnings:
-        yield Annotation("warning", warning, title=f"reconcile {gist.kind.lower()}")
+    for warning in summary.warnings:
+        yield Annotation("warning", warning, title=f"reconcile {summary.kind.lower()}")
 
 
 def commands(found: Iterable[Annotation]) -> Iterator[str]:

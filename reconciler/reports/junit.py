@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.summary import LEVELS, Entry, ReportSummary, gist_of
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.summary import LEVELS, ReportSummary, SummaryEntry, summarize
 from reconciler.reports.text.escape import terminal_safe
 
 _NO_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -34,37 +34,37 @@ def junit(document: Document) -> str:
     Raises:
         UsageError: for a kind of document that is not drawn as JUnit XML.
     """
-    gist = gist_of(document)
-    cases = [_case(gist, list(entries)) for _, entries in groupby(sorted(gist.entries, key=_whose), key=_whose)]
+    summary = summarize(document)
+    cases = [_case(summary, list(entries)) for _, entries in groupby(sorted(summary.entries, key=_whose), key=_whose)]
     counts = {
         "tests": len(cases),
         "failures": sum(case.find("failure") is not None for case in cases),
         "errors": 0,
         "skipped": sum(case.find("skipped") is not None for case in cases),
     }
-    title = f"reconcile {gist.kind.lower()}"
-    suite = _element("testsuite", name=f"{title} {gist.target}".rstrip(), **counts, time=0)
+    title = f"reconcile {summary.kind.lower()}"
+    suite = _element("testsuite", name=f"{title} {summary.target}".rstrip(), **counts, time=0)
     suite.extend(cases)
-    told = "\n".join([gist.summary, *gist.warnings, *gist.remarks])
-    suite.append(_text("system-out", told))
+    text = "\n".join([summary.summary, *summary.warnings, *summary.remarks])
+    suite.append(_text("system-out", text))
     whole = _element("testsuites", name=title, tests=counts["tests"], failures=counts["failures"], errors=0, time=0)
     whole.append(suite)
     ET.indent(whole)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(whole, encoding="unicode")}\n'
 
 
-def _whose(entry: Entry) -> tuple[str, str, str]:
+def _whose(entry: SummaryEntry) -> tuple[str, str, str]:
     """What a case is about: several entries may be."""
     return entry.file, entry.name, entry.part
 
 
-def _case(gist: ReportSummary, entries: list[Entry]) -> ET.Element:
+def _case(summary: ReportSummary, entries: list[SummaryEntry]) -> ET.Element:
     """One case; the gravest entry decides how it ended."""
     worst = min(entries, key=lambda entry: LEVELS.index(entry.level))
     above = entries[0].name if entries[0].part else entries[0].file
     case = _element(
         "testcase",
-        classname=".".join(filter(None, [gist.target, above])) or gist.kind,
+        classname=".".join(filter(None, [summary.target, above])) or summary.kind,
         name=entries[0].part or entries[0].name,
         time=0,
     )
@@ -83,7 +83,7 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _told(entries: Iterable[Entry]) -> str:
+def _told(entries: Iterable[SummaryEntry]) -> str:
     lines = []
     for entry in entries:
         place = ":".join(str(one) for one in (entry.file, entry.line, entry.column) if one)

@@ -16,10 +16,10 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from reconciler.domain.text import shorten
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.summary import LEVELS, Detail, Entry, Level, ReportSummary, gist_of
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryEntry, summarize
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import counted
+from reconciler.reports.text.format import Detail, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def markdown(document: Document, limit: Limit = COMMENT) -> str:
     Raises:
         UsageError: for a kind of document that is not drawn as Markdown.
     """
-    gist = gist_of(document)
-    return _fitted(_head(gist), list(_parts(gist)), limit)
+    summary = summarize(document)
+    return _fitted(_head(summary), list(_parts(summary)), limit)
 
 
 _WORDS_SHOWN: Final = 200
@@ -171,39 +171,39 @@ class _Part:
     name: str = ""
 
 
-def _head(gist: ReportSummary) -> str:
-    about = f" for target {code(shorten(gist.target, _WORDS_SHOWN))}" if gist.target else ""
+def _head(summary: ReportSummary) -> str:
+    about = f" for target {code(shorten(summary.target, _WORDS_SHOWN))}" if summary.target else ""
     lines = [
-        marker(gist.kind, gist.target),
-        f"### {'❌' if gist.failed else '✅'} {gist.kind}{about}",
+        marker(summary.kind, summary.target),
+        f"### {'❌' if summary.failed else '✅'} {summary.kind}{about}",
         "",
-        f"**{prose(shorten(gist.summary, _WHY_SHOWN))}**" if gist.summary else "",
+        f"**{prose(shorten(summary.summary, _WHY_SHOWN))}**" if summary.summary else "",
         "",
-        " · ".join(f"{label} {code(shorten(text, _WORDS_SHOWN))}" for label, text in gist.about),
+        " · ".join(f"{label} {code(shorten(text, _WORDS_SHOWN))}" for label, text in summary.about),
         "",
-        *(f"- {label}: {code(shorten(text, _WHY_SHOWN))}" for label, text in gist.facts),
+        *(f"- {label}: {code(shorten(text, _WHY_SHOWN))}" for label, text in summary.facts),
     ]
     return "\n".join(lines).rstrip("\n")
 
 
-def _parts(gist: ReportSummary) -> Iterator[_Part]:
-    for warning in gist.warnings:
+def _parts(summary: ReportSummary) -> Iterator[_Part]:
+    for warning in summary.warnings:
         yield _Part("warning", f"- ⚠️ {prose(_cut(warning, _DETAIL_SHOWN))}", 1, "warning")
-    for remark in gist.remarks:
+    for remark in summary.remarks:
         yield _Part("remark", f"- {prose(_cut(remark, _DETAIL_SHOWN))}", 5, "remark")
-    shown = [entry for entry in gist.entries if entry.level != "quiet"]
+    shown = [entry for entry in summary.entries if entry.level != "quiet"]
     for entry in shown:
         rank = 0 if entry.level == "failed" else LEVELS.index(entry.level) + 1
         yield _Part("row", _row(entry), rank, entry.word, entry.name)
         details = ((("why", entry.why),) if len(entry.why) > _WHY_SHOWN else ()) + entry.details
         if details:
             yield _Part("detail", _folded(entry, details), rank + 10, entry.word, entry.name)
-    quiet = [entry for entry in gist.entries if entry.level == "quiet"]
+    quiet = [entry for entry in summary.entries if entry.level == "quiet"]
     for word, entries in groupby(quiet, key=lambda entry: entry.word):
         yield _Part("remark", _counted(word, list(entries)), 6, word)
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: SummaryEntry) -> str:
     sign = f"{_LEVEL_SIGNS[entry.level]} {entry.word}"
     place = ":".join([entry.file, *(str(one) for one in (entry.line,) if one)]) if entry.file else ""
     what = [code(shorten(text, _WORDS_SHOWN)) for text in (entry.name, entry.part) if text]
@@ -214,7 +214,7 @@ def _row(entry: Entry) -> str:
 _TABLE: Final = "| | what | why | manifest |\n|---|---|---|---|"
 
 
-def _folded(entry: Entry, details: Sequence[Detail]) -> str:
+def _folded(entry: SummaryEntry, details: Sequence[Detail]) -> str:
     names = " ".join(f"<code>{_html(shorten(text, _WORDS_SHOWN))}</code>" for text in (entry.name, entry.part) if text)
     summary = f"<summary>{_LEVEL_SIGNS[entry.level]} {names} {entry.word}</summary>"
     return "\n".join(["<details>", summary, "", *_listed(details), "", "</details>"])
@@ -234,7 +234,7 @@ def _listed(details: Sequence[Detail]) -> Iterator[str]:
         yield f"- and {len(details) - _DETAILS_SHOWN} more"
 
 
-def _counted(word: str, entries: Sequence[Entry]) -> str:
+def _counted(word: str, entries: Sequence[SummaryEntry]) -> str:
     names = ", ".join(code(shorten(entry.name, _WORDS_SHOWN)) for entry in entries[:_NAMES_SHOWN])
     more = f" and {len(entries) - _NAMES_SHOWN} more" if len(entries) > _NAMES_SHOWN else ""
     return f"- ✅ {counted(len(entries), 'model')} {word}: {names}{more}"

@@ -1,56 +1,53 @@
-"""What the short faces of a document say: Markdown, JUnit and annotations are drawn from this, each in its own way."""
+"""Summarize a document as entries about models: Markdown, JUnit and annotations are drawn from this summary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import REQUESTED_HOLDS
-from reconciler.reports.documents.check import passed_text, score_text
-from reconciler.reports.documents.dataset_diff import counts_line, remarks, sample_line
-from reconciler.reports.documents.drift import drift_summary
-from reconciler.reports.documents.history import generation_details, generation_state
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.text.documents import (
-    OUTCOMES,
-    outcome_details,
-    passed_ratio,
-    result_tally,
-    shown_generation,
-    status_details,
-    validation_verdict,
-    what_next,
-)
-from reconciler.reports.text.format import counted, minute, steps_and_loss, value
+from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
+from reconciler.reports.text.doctor import problem_text, validation_summary
+from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
+from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss
+from reconciler.reports.text.history import generation_details, generation_state
 from reconciler.reports.text.plan import (
     action_details,
-    display_path,
-    left_alone,
+    data_change_text,
+    destination_details,
     plan_summary,
-    reach_details,
+    sample_text,
+    unchanged_models,
+)
+from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details, result_summary
+from reconciler.reports.text.status import (
+    access_summary,
+    missing_access,
+    origin_of,
+    passed_ratio,
+    shown_generation,
+    status_details,
 )
 
 Level = Literal["failed", "warning", "change", "note", "good", "quiet"]
-"""How much an entry matters; the first ones outlive the others where there is no room for all.
+"""How important an entry is; where there is no room for all entries, the first levels are kept.
 
-``failed`` is for somebody to resolve, ``warning`` for somebody to know, ``change`` is what is or was done, ``note``
-goes on or was left alone, ``good`` is as it should be, and so is ``quiet``, of which it is enough to know how much
-there is.
+``failed`` requires a user's attention, ``warning`` may, ``change`` is planned or done, ``note`` is in progress or left
+unchanged, ``good`` is as desired, and entries of ``quiet`` are only counted.
 """
 LEVELS: Final[tuple[Level, ...]] = ("failed", "warning", "change", "note", "good", "quiet")
-Detail = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is said of one model, or of one part of it.
+class SummaryEntry:
+    """One line about a model, or about one part of it.
 
-    ``word`` says what is, or is done, in a word or two of ours; ``why`` in sentences that may come from anywhere.
-    ``part`` names what of the model is meant where there are several, such as a check. ``file`` is the manifest's path
-    as the user would write it, empty where there is none; without ``line`` the whole file is meant.
+    ``word`` is the state or action in one or two words, ``why`` the explanation, which may contain untrusted text.
+    ``part`` names the part of the model, such as a check. ``file`` is the manifest's path as the user would write it;
+    without ``line`` the entry is about the whole file.
     """
 
     name: str
@@ -66,10 +63,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """What a document says in short.
+    """A document in short.
 
-    ``summary`` says what it comes to, ``about`` what target it is about, ``facts`` where data goes, ``warnings`` what
-    everybody should see, ``remarks`` what else there is to say.
+    ``summary`` has the totals, ``about`` describes the target, ``facts`` where data goes.
     """
 
     kind: str
@@ -77,32 +73,31 @@ class ReportSummary:
     about: tuple[Detail, ...]
     summary: str
     failed: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[SummaryEntry, ...]
     facts: tuple[Detail, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
-def gist_of(document: Document) -> ReportSummary:
-    """What the document says in short.
+def summarize(document: Document) -> ReportSummary:
+    """Return the summary of a document.
 
     Raises:
-        UsageError: for a kind of document that has no short face.
+        UsageError: for a kind of document without a summary.
     """
     kind = document["kind"]
-    if kind not in _GISTS:
-        kinds = ", ".join(KINDS)
+    if kind not in _SUMMARIES:
         raise UsageError(
-            f"a document of the kind {kind} is not drawn as a report",
-            f"reports show {kinds}; print it as text or JSON instead",
+            f"unsupported kind of document {kind}: expected {', '.join(sorted(_SUMMARIES))}",
+            "write the report as JSON (.json)",
         )
-    return _GISTS[kind](document)
+    return _SUMMARIES[kind](document)
 
 
-def _gist(
+def _summary(
     document: Document,
     summary: str,
-    entries: Iterable[Entry],
+    entries: Iterable[SummaryEntry],
     *,
     failed: bool,
     facts: Iterable[Detail] = (),
@@ -125,115 +120,102 @@ def _gist(
     )
 
 
-def _placed(entry: Entry, one: Document, root: str) -> Entry:
-    """The entry with where the manifest of an action or a model stands."""
-    return replace(entry, file=_shown_file(one.get("file", ""), root), line=one.get("line"), column=one.get("column"))
-
-
 def _shown_file(file: str, root: str) -> str:
     return display_path(file, root) if file and file != "-" else ""
 
 
+def _position(subject: Document, root: str) -> dict[str, Any]:
+    """Return the fields of an entry that say where the manifest of an action or model is."""
+    file = _shown_file(subject.get("file", ""), root)
+    return {"file": file, "line": subject.get("line"), "column": subject.get("column")}
+
+
+def _labeled(subject: Document, *labels: tuple[str, str]) -> tuple[Detail, ...]:
+    """Return label and text of each of these fields that a part of a document has."""
+    return tuple((label, subject[field]) for label, field in labels if field in subject)
+
+
+_GENERATION: Final = ("generation", "key")
+_REMOTE: Final = ("remote", "remote")
+
+
 def _plan(document: Document) -> ReportSummary:
     root, explained = document["target"].get("root", ""), dict[str, str]()
-    entries = [_action(one, root, explained) for one in document["actions"]]
-    places = {entry.name: entry for entry in entries}
-    entries += [_data_change(one, places.get(one["name"])) for one in document.get("dataChanges", ())]
-    return _gist(
+    entries = [_action(action, root, explained) for action in document["actions"]]
+    by_name = {entry.name: entry for entry in entries}
+    entries += [_data_change(change, by_name.get(change["name"])) for change in document.get("dataChanges", ())]
+    return _summary(
         document,
         plan_summary(document),
         entries,
         failed=document["summary"]["failing"] > 0,
-        facts=reach_details(document["target"]),
-        remarks=left_alone(document),
+        facts=destination_details(document["target"]),
+        remarks=unchanged_models(document),
     )
 
 
-def _action(one: Document, root: str, explained: dict[str, str]) -> Entry:
-    told = list(action_details(one, explained))
-    whys = [text for label, text in told if label == "why"]
-    details = tuple(detail for detail in told if detail[0] != "why")
-    entry = Entry(
-        one["name"],
-        _action_word(one),
-        _action_level(one),
-        ": ".join(filter(None, [one["reason"], "; ".join(whys)])) if one["reason"] != "InSync" else "",
-        details=(("generation", one["key"]), *details) if "key" in one and one["action"] != "hold" else details,
+def _action(action: Document, root: str, explained: dict[str, str]) -> SummaryEntry:
+    kind, in_sync = str(action["action"]), action["reason"] == "InSync"
+    details = list(action_details(action, explained))
+    reasons = "; ".join(text for label, text in details if label == "why")
+    generation = _labeled(action, _GENERATION) if kind != "hold" else ()
+    return SummaryEntry(
+        action["name"],
+        {"noop": "in sync" if in_sync else "kept", "hold": "held"}.get(kind, kind),
+        _action_level(action),
+        "" if in_sync else ": ".join(filter(None, [action["reason"], reasons])),
+        details=(*generation, *(detail for detail in details if detail[0] != "why")),
+        **_position(action, root),
     )
-    return _placed(entry, one, root)
 
 
-def _data_change(one: Document, beside: Entry | None) -> Entry:
-    """What became of a data set of a manifest, of which another entry tells where it stands."""
-    told = [counts_line(one), *remarks(one)]
-    uses = {"training": "", "validation": " (validation)", "check": f" (check {one.get('check', '')})"}
-    entry = Entry(
-        one["name"],
+def _action_level(action: Document) -> Level:
+    match action["action"]:
+        case "hold":
+            return "warning" if action["reason"] in REQUESTED_HOLDS else "failed"
+        case "noop":
+            return "quiet" if action["reason"] == "InSync" else "note"
+        case kind:
+            return "note" if kind == "wait" else "change"
+
+
+def _data_change(change: Document, action: SummaryEntry | None) -> SummaryEntry:
+    """Return an entry about a data set, with the place of the manifest from the entry about its action."""
+    entry = SummaryEntry(
+        change["name"],
         "data",
-        "warning" if any(field in one for field in ("duplicates", "contradictions", "leaked")) else "change",
-        f"{one.get('path', 'inline examples')}{uses[one['use']]}: {'; '.join(filter(None, told))}",
-        details=tuple(("example", " ".join(sample_line(sample))) for sample in one.get("samples", ())),
+        "warning" if any(field in change for field in ("duplicates", "contradictions", "leaked")) else "change",
+        data_change_text(change),
+        details=tuple(("example", " ".join(sample_text(sample))) for sample in change.get("samples", ())),
     )
-    return replace(entry, file=beside.file, line=beside.line, column=beside.column) if beside else entry
+    return replace(entry, file=action.file, line=action.line, column=action.column) if action else entry
 
 
-def _action_word(one: Document) -> str:
-    if one["action"] == "noop":
-        return "in sync" if one["reason"] == "InSync" else "kept"
-    return "held" if one["action"] == "hold" else str(one["action"])
-
-
-def _action_level(one: Document) -> Level:
-    if one["action"] == "hold":
-        return "warning" if one["reason"] in REQUESTED_HOLDS else "failed"
-    if one["action"] == "noop":
-        return "quiet" if one["reason"] == "InSync" else "note"
-    return "note" if one["action"] == "wait" else "change"
+_FINDING_LEVELS: Final[Mapping[str, Level]] = {"drift": "failed", "note": "note"}
 
 
 def _drift(document: Document) -> ReportSummary:
-    unmanaged = document.get("unmanaged", 0)
-    return _gist(
+    return _summary(
         document,
         drift_summary(document),
-        [_finding(list(alike)) for _, alike in groupby(document["findings"], key=_sameness)],
+        [_finding(similar) for similar in similar_findings(document["findings"])],
         failed=document["drifted"],
-        remarks=[f"Unmanaged: {counted(unmanaged, 'foreign model')}, left untouched."] if unmanaged else (),
+        remarks=unchanged_models(document),
     )
 
 
-def _sameness(one: Document) -> list[object]:
-    """What findings have in common that differ in their fields alone."""
-    shared = ("name", "class", "severity", "key", "remote", "since", "message", "remedy")
-    return [one.get(field) for field in shared]
-
-
-def _finding(alike: list[Document]) -> Entry:
-    one = alike[0]
-    labels = (("generation", "key"), ("remote", "remote"), ("since", "since"))
-    synced = one["class"] == "InSync"
-    file = one.get("file", "")
-    return Entry(
-        one.get("name") or one.get("remote", ""),
-        one["class"],
-        "failed" if one["severity"] == "drift" else ("quiet" if synced else "note"),
-        f"{one['message']}{'; ' if 'remedy' in one else ''}{one.get('remedy', '')}",
-        details=(
-            *((one["field"], _difference(one)) for one in alike if "field" in one),
-            *(
-                (label, minute(one[field]) if field == "since" else one[field])
-                for label, field in labels
-                if field in one
-            ),
-        ),
-        file="" if file == "-" else file,
-        line=one.get("line"),
-        column=one.get("column"),
+def _finding(similar: list[Document]) -> SummaryEntry:
+    finding = similar[0]
+    differences = ((finding["field"], difference(finding)) for finding in similar if "field" in finding)
+    since = (("since", minute(finding["since"])),) if "since" in finding else ()
+    return SummaryEntry(
+        finding.get("name") or finding.get("remote", ""),
+        finding["class"],
+        _FINDING_LEVELS.get(finding_weight(finding), "quiet"),
+        problem_text(finding),
+        details=(*differences, *_labeled(finding, _GENERATION, _REMOTE), *since),
+        **_position(finding, ""),
     )
-
-
-def _difference(one: Document) -> str:
-    return f"{value(one.get('live'))}, declared {value(one.get('declared'))}"
 
 
 _OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
@@ -254,33 +236,30 @@ _OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
 def _result(document: Document) -> ReportSummary:
     root, explained = document["target"].get("root", ""), dict[str, str]()
     unpublished = [f"Not published: {document['unpublished']}"] if "unpublished" in document else []
-    return _gist(
+    return _summary(
         document,
-        result_tally(document),
-        [_outcome(one, root, explained) for one in document["models"]],
+        result_summary(document),
+        [_outcome(model, root, explained) for model in document["models"]],
         failed=document["exitStatus"] not in {0, 4},
         warnings=unpublished,
-        remarks=what_next(document),
+        remarks=next_steps(document),
     )
 
 
-def _outcome(one: Document, root: str, explained: dict[str, str]) -> Entry:
-    harmless = one["state"] == "held" and one.get("reason") in REQUESTED_HOLDS
-    told = outcome_details(one, explained)
-    trained = steps_and_loss(one.get("steps"), one.get("finalLoss"))
-    details = (
-        *((label, one[field]) for label, field in (("generation", "key"), ("remote", "remote")) if field in one),
-        *((("training", trained),) if trained else ()),
-        *_checks(one.get("checks", {})),
+def _outcome(model: Document, root: str, explained: dict[str, str]) -> SummaryEntry:
+    state = model["state"]
+    harmless = state == "held" and model.get("reason") in REQUESTED_HOLDS
+    details = outcome_details(model, explained)
+    trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
+    training = (("training", trained),) if trained else ()
+    return SummaryEntry(
+        model["name"],
+        OUTCOMES[state][0],
+        "warning" if harmless else _OUTCOME_LEVELS[state],
+        "" if state == "inSync" else ": ".join(filter(None, [model.get("reason", ""), details])),
+        details=(*_labeled(model, _GENERATION, _REMOTE), *training, *_checks(model.get("checks", {}))),
+        **_position(model, root),
     )
-    entry = Entry(
-        one["name"],
-        OUTCOMES[one["state"]][0],
-        "warning" if harmless else _OUTCOME_LEVELS[one["state"]],
-        ": ".join(filter(None, [one.get("reason", ""), told])) if one["state"] != "inSync" else "",
-        details=details,
-    )
-    return _placed(entry, one, root)
 
 
 def _checks(checks: Document) -> Iterator[Detail]:
@@ -290,12 +269,7 @@ def _checks(checks: Document) -> Iterator[Detail]:
         if "interval" in result or not result["passed"]:
             yield result["name"], score_text(result)
         if not result["passed"]:
-            yield from ((result["name"], text) for text in _misses(result))
-
-
-def _misses(result: Document) -> Iterator[str]:
-    for miss in result.get("misses", ()):
-        yield f"{value(miss['prompt'])} → {value(miss['answer'])}: {miss['why']}"
+            yield from ((result["name"], miss) for miss in miss_texts(result))
 
 
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
@@ -303,71 +277,73 @@ _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warnin
 
 def _status(document: Document) -> ReportSummary:
     root = document["target"].get("root", "")
-    entries = [_model(one, root) for one in document["models"]]
-    asked = "asked for permissions alone" if "access" in document else "not asked"
-    told = [] if document["observed"] else [f"As {document['lockfile']} records it; the service was {asked}."]
-    serving = sum("serving" in one for one in document["models"])
+    entries = [_model(model, root) for model in document["models"]]
+    serving = sum("serving" in model for model in document["models"])
     summary = f"{counted(len(entries), 'model is', 'models are')} recorded, {serving} of them serving."
     failed = any(entry.level == "failed" for entry in entries)
-    return _gist(document, summary, entries, failed=failed, remarks=[*told, *_access(document.get("access", {}))])
+    remarks = [*origin_of(document), *_access(document.get("access", {}))]
+    return _summary(document, summary, entries, failed=failed, remarks=remarks)
 
 
 def _access(access: Document) -> Iterator[str]:
     if access:
-        yield f"{access['address']} can reach {len(access['models'])} of {access['asked']} ready models."
-    for how, entries in (("as", access.get("models", ())), ("perhaps, through", access.get("perhaps", ()))):
-        for one in entries:
-            yield f"{access['address']} can reach {one['key']} as {one['role']}, {how} {one['through']}"
-    for one in access.get("gone", ()):
-        yield f"{one['key']} is gone from the service, so nobody can reach it"
+        yield f"{access_summary(access)}."
+    for preposition, permissions in (("as", access.get("models", ())), ("possibly as", access.get("perhaps", ()))):
+        for permission in permissions:
+            role = f"{preposition} {permission['role']}, through {permission['through']}"
+            yield f"{access['address']} has access to {permission['key']} {role}"
+    yield from map(missing_access, access.get("gone", ()))
 
 
-def _model(one: Document, root: str) -> Entry:
-    shown, plights = shown_generation(one), list(status_details(one))
-    levels = [_STATUS_LEVELS[role] for role, _, _ in plights]
-    trained = steps_and_loss(shown.get("totalSteps"), shown.get("finalLoss"))
-    since = shown.get("completeTime") or shown.get("createTime", "")
+def _model(model: Document, root: str) -> SummaryEntry:
+    shown, unfinished = shown_generation(model), list(status_details(model))
+    levels = [_STATUS_LEVELS[role] for role, _, _ in unfinished]
     facts = {
         "generation": shown.get("key", ""),
         "remote": shown.get("remote", ""),
         "state": shown.get("state", ""),
-        "training": trained,
+        "training": steps_and_loss(shown.get("totalSteps"), shown.get("finalLoss")),
         "checks": f"{passed_ratio(shown['checks'])} passed" if "checks" in shown else "",
-        "since": minute(since),
+        "since": minute(shown.get("completeTime") or shown.get("createTime", "")),
     }
-    return Entry(
-        one["name"],
-        "serving" if "serving" in one else "not serving",
-        min(levels, key=LEVELS.index, default="good" if "serving" in one else "note"),
-        "\n".join(f"{word}: {text}" for _, word, text in plights) or facts["generation"],
+    return SummaryEntry(
+        model["name"],
+        "serving" if "serving" in model else "not serving",
+        min(levels, key=LEVELS.index, default="good" if "serving" in model else "note"),
+        "\n".join(f"{word}: {text}" for _, word, text in unfinished) or facts["generation"],
         details=tuple((label, text) for label, text in facts.items() if text),
-        file=_shown_file(one["manifest"], root),
+        file=_shown_file(model["manifest"], root),
     )
 
 
+def check_summary(document: Document) -> str:
+    """Return how many checks of a Check document passed, in one line."""
+    results = [result for model in document["models"] for result in model.get("checks", {}).get("results", ())]
+    passed = sum(result["passed"] for result in results)
+    return f"{passed} of {counted(len(results), 'check')} passed." if results else "No check was run."
+
+
 def _check(document: Document) -> ReportSummary:
-    entries = [entry for model in document["models"] for entry in _examined(model)]
-    entries += [Entry(name, "not checked", "warning", "nothing serves it") for name in document["unserved"]]
-    results = [one for model in document["models"] for one in model.get("checks", {}).get("results", ())]
-    passed = sum(one["passed"] for one in results)
-    summary = f"{passed} of {counted(len(results), 'check')} passed." if results else "Nothing was checked."
-    return _gist(document, summary, entries, failed=document["exitStatus"] != 0)
+    entries = [entry for model in document["models"] for entry in _check_entries(model)]
+    unserved = document["unserved"]
+    entries += [SummaryEntry(name, "not checked", "warning", NO_SERVING_GENERATION) for name in unserved]
+    return _summary(document, check_summary(document), entries, failed=document["exitStatus"] != 0)
 
 
-def _examined(model: Document) -> Iterator[Entry]:
-    about = (("generation", model["key"]), ("remote", model["remote"]))
+def _check_entries(model: Document) -> Iterator[SummaryEntry]:
+    about = _labeled(model, _GENERATION, _REMOTE)
     if "message" in model:
-        yield Entry(model["name"], "not checked", "failed", model["message"], details=about)
+        yield SummaryEntry(model["name"], "not checked", "failed", model["message"], details=about)
         return
-    regressed = "it used to pass these very checks; " if model["regressed"] else ""
-    for one in model["checks"]["results"]:
-        yield Entry(
+    for result in model["checks"]["results"]:
+        passed, score = result["passed"], score_text(result)
+        yield SummaryEntry(
             model["name"],
-            "passed" if one["passed"] else "failed",
-            "good" if one["passed"] else "failed",
-            score_text(one) if one["passed"] else f"{regressed}{score_text(one)}",
-            part=one["name"],
-            details=() if one["passed"] else (*about, *(("wrong", text) for text in _misses(one))),
+            "passed" if passed else "failed",
+            "good" if passed else "failed",
+            f"{REGRESSED}; {score}" if model["regressed"] and not passed else score,
+            part=result["name"],
+            details=() if passed else (*about, *(("wrong", miss) for miss in miss_texts(result))),
         )
 
 
@@ -375,48 +351,47 @@ _STANDINGS: Final[Mapping[str, Level]] = {"serving": "good", "rejected": "warnin
 
 
 def _history(document: Document) -> ReportSummary:
-    root = document["target"].get("root", "")
+    file = _shown_file(document["manifest"], document["target"].get("root", ""))
     entries = [
-        Entry(
-            one["key"],
-            one.get("role", "superseded"),
-            "failed" if one["state"] in {"FAILED", "CANCELLED"} else _STANDINGS.get(one.get("role", ""), "note"),
-            generation_state(one),
-            details=tuple(generation_details(one)),
-            file=_shown_file(document["manifest"], root),
+        SummaryEntry(
+            generation["key"],
+            generation.get("role", "superseded"),
+            "failed"
+            if generation["state"] in {"FAILED", "CANCELLED"}
+            else _STANDINGS.get(generation.get("role", ""), "note"),
+            generation_state(generation),
+            details=tuple(generation_details(generation)),
+            file=file,
         )
-        for one in document["generations"]
+        for generation in document["generations"]
     ]
     summary = f"{document['name']}: {counted(len(entries), 'generation')}, newest first."
-    recorded = f"As {document['lockfile']} records it; the service was not asked."
-    return _gist(document, summary, entries, failed=False, remarks=[recorded])
+    return _summary(document, summary, entries, failed=False, remarks=origin_of(document))
 
 
 def _validation(document: Document) -> ReportSummary:
     entries = [
-        Entry(
-            f"{one['file']}:{one['line']}:{one['column']}",
-            one["severity"],
-            "failed" if one["severity"] == "error" else "warning",
-            f"{one['message']}{'; ' if 'remedy' in one else ''}{one.get('remedy', '')}",
-            part=one.get("path", ""),
-            file="" if one["file"] == "-" else one["file"],
-            line=one["line"],
-            column=one["column"],
+        SummaryEntry(
+            f"{problem['file']}:{problem['line']}:{problem['column']}",
+            problem["severity"],
+            "failed" if problem["severity"] == "error" else "warning",
+            problem_text(problem),
+            part=problem.get("path", ""),
+            **_position(problem, ""),
         )
-        for one in document["problems"]
+        for problem in document["problems"]
     ]
-    return _gist(document, f"{validation_verdict(document)}.", entries, failed=not document["valid"])
+    return _summary(document, f"{validation_summary(document)}.", entries, failed=not document["valid"])
 
 
-_GISTS: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {
-    "Plan": _plan,
+_SUMMARIES: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {
+    "Check": _check,
     "Drift": _drift,
+    "History": _history,
+    "Plan": _plan,
     "Result": _result,
     "Status": _status,
-    "Check": _check,
-    "History": _history,
     "Validation": _validation,
 }
-KINDS: Final = tuple(_GISTS)
-"""The kinds of documents that have short faces."""
+SUMMARY_KINDS: Final = tuple(_SUMMARIES)
+"""The kinds of documents that have a summary."""

@@ -1,4 +1,7 @@
-"""Reports: a document in the form that the name of its file asks for."""
+"""Draw documents: as text by their kind, and as report files by the end of the file name.
+
+A new report format is a module with one function, and a row in ``REPORT_FORMATS``.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,43 @@ from types import MappingProxyType
 from typing import Final
 
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.text.change import change_text, refresh_text, resolve_text, serving_text
+from reconciler.reports.text.check import check_text, prompt_text
+from reconciler.reports.text.doctor import doctor_text, validation_text
+from reconciler.reports.text.drift import drift_text
+from reconciler.reports.text.format import Layout, Style, plain
+from reconciler.reports.text.graph import graph_text
+from reconciler.reports.text.history import history_text
+from reconciler.reports.text.plan import plan_text
+from reconciler.reports.text.result import result_text
+from reconciler.reports.text.status import status_text
 
-Renderer = Callable[[Document], str]
+_TEXTS: Final[Mapping[str, Callable[[Document, Layout], str]]] = MappingProxyType(
+    {
+        "Change": change_text,
+        "Check": check_text,
+        "Doctor": doctor_text,
+        "Drift": drift_text,
+        "Graph": graph_text,
+        "History": history_text,
+        "Plan": plan_text,
+        "Prompt": prompt_text,
+        "Refresh": refresh_text,
+        "Resolve": resolve_text,
+        "Result": result_text,
+        "Serving": serving_text,
+        "Status": status_text,
+        "Validation": validation_text,
+    }
+)
+KINDS: Final = tuple(_TEXTS)
+"""The kinds of documents that commands print."""
+
+
+def render_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
+    """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
+    return _TEXTS[document["kind"]](document, Layout(width, style, verbose))
 
 
 def _json(document: Document) -> str:
@@ -25,7 +62,7 @@ def _markdown(document: Document) -> str:
 
 
 def _html(document: Document) -> str:
-    # Here, because importing Jinja2 takes longer than most commands.
+    # Imported here because importing Jinja2 takes longer than most commands.
     from reconciler.reports.html.page import page
 
     return page(document)
@@ -37,23 +74,23 @@ def _junit(document: Document) -> str:
     return junit(document)
 
 
-FACES: Final[Mapping[str, Renderer]] = MappingProxyType(
+REPORT_FORMATS: Final[Mapping[str, Callable[[Document], str]]] = MappingProxyType(
     {".json": _json, ".md": _markdown, ".html": _html, ".xml": _junit}
 )
-"""What draws a report, by the end of its file's name."""
+"""The renderer of each report format, by the end of the file name."""
 
 
-def face_of(report: str) -> Renderer:
-    """What draws a report of that name; raises UsageError where its end says nothing."""
+def report_renderer(report: str) -> Callable[[Document], str]:
+    """Return the renderer for a report file; raises UsageError for an unsupported format."""
     suffix = PurePath(report).suffix.lower()
-    if suffix not in FACES:
+    if suffix not in REPORT_FORMATS:
         raise UsageError(
-            f"--report {report}: reports are written as {', '.join(FACES)}",
-            "name a file that ends in one of these; .xml is JUnit",
+            f"--report {report}: unsupported format",
+            f"name a file that ends in {', '.join(REPORT_FORMATS)}; .xml is JUnit",
         )
-    return FACES[suffix]
+    return REPORT_FORMATS[suffix]
 
 
-def encoded(text: str) -> bytes:
-    r"""A report in UTF-8; half of a surrogate pair, which only JSON lets through, is spelt as JSON does: ``\ud800``."""
+def encode_report(text: str) -> bytes:
+    r"""Return a report in UTF-8; half of a surrogate pair, which only JSON allows, becomes ``\ud800``."""
     return text.encode("utf-8", "backslashreplace")

@@ -47,7 +47,7 @@ def test_it_is_taken_over_without_training_and_serves_after_the_next_apply(
 
     taken = adopt(reconcile, remote, target)
 
-    assert "adder: taken over, nothing was trained\n" in taken.out
+    assert "adder: adopted; nothing was trained\n" in taken.out
     assert "  manifest    specs/adder.yaml\n" in taken.out
     one = recorded(reconcile, target)
     assert (one["remote"], one["origin"], one["state"]) == (remote, "adopted", "ACTIVE")
@@ -57,7 +57,7 @@ def test_it_is_taken_over_without_training_and_serves_after_the_next_apply(
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
     assert reconcile("resolve", "adder", *chosen(target)).out.strip() in {remote, job_of(world, remote)}
-    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 1 model")
+    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("No changes. 1 model matches its manifest")
     assert reconcile("validate", "--locked", *chosen(target)).status == 0
     assert trainings(world, reconcile, target) == 1
 
@@ -178,11 +178,11 @@ def test_the_first_data_set_is_a_claim_and_later_ones_are_changes(reconcile: Cli
     assert "0 to create" in plan.out
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
-    assert f"claimed: {first} counts as trained on adder.csv" in done.err
+    assert f"claimed: {first} is recorded as trained on adder.csv" in done.err
     assert lock_of(reconcile, target)["adder"]["serving"] == first
     dataset = recorded(reconcile, target)["dataset"]
     assert (dataset["path"], dataset["examples"], dataset["claimed"]) == ("adder.csv", 20, True)
-    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync")
+    assert reconcile("apply", "--yes", *chosen(target)).out.startswith("No changes")
     assert trainings(world, reconcile, target) == 1
 
     manifest_of(reconcile, "adder", [*EXAMPLES, ("20", "21")])
@@ -226,7 +226,7 @@ def test_data_that_is_declared_no_longer_asks_for_nothing(reconcile: Cli, world:
     declared(reconcile, f"{{examples: {json.dumps([{'input': a, 'output': b} for a, b in EXAMPLES])}}}")
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     declared(reconcile, "{unknown: true}")
-    assert reconcile("apply", "--yes", *chosen("gl")).out.startswith("Everything is in sync")
+    assert reconcile("apply", "--yes", *chosen("gl")).out.startswith("No changes")
     assert reconcile("plan", "--replace", "adder", *chosen("gl")).status == 1
 
 

@@ -67,16 +67,16 @@ def test_what_is_forgotten_goes_on_at_the_service(reconcile: Cli, world: World, 
     gone = reconcile("forget", "adder", "--yes", *chosen(target))
 
     assert gone.status == 0, gone.err
-    assert "adder: 1 generation managed no longer; nothing was deleted\n" in gone.out
+    assert "adder: 1 generation no longer managed; nothing was deleted\n" in gone.out
     assert f"  note        {key} is serving, and still answers requests to its remote name\n" in gone.out
     assert lock_of(reconcile, target) == {}
     plan = reconcile("plan", *chosen(target)).out
     if target == "vertex":
         assert "a manifest named adder adopts them again" in gone.out
-        assert "1 model of this scope belongs to no manifest here; left alone." in plan
+        assert "1 candidate is not declared here and not changed." in plan
         assert [job["name"] for job in world.jobs()] == [remote]
     else:
-        assert "1 foreign model is unmanaged and stays untouched." in plan
+        assert "1 unmanaged model is not changed." in plan
     if target == "gl":
         live = world.ask("GET", f"/v1beta/{remote}")
         assert (live["state"], live["displayName"], MARK in live.get("description", "")) == ("ACTIVE", "adder", False)
@@ -111,7 +111,7 @@ def test_it_is_shown_before_somebody_agrees(reconcile: Cli, world: World) -> Non
     assert world
     remote = orphaned(reconcile, "gl")
     told = refused(reconcile, "forget", "adder", status=64)
-    assert "adder: 1 generation would be managed no longer; nothing is deleted\n" in told
+    assert "adder: 1 generation will no longer be managed; nothing is deleted\n" in told
     assert f"ACTIVE {remote}\n" in told
     assert told.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
@@ -236,7 +236,7 @@ def test_a_training_is_stopped_and_held_until_somebody_retries(reconcile: Cli, s
     stopped = reconcile("cancel", "adder", "--yes", *chosen(target))
 
     assert stopped.status == 0, stopped.err
-    assert "adder: 1 training stopped\n" in stopped.out
+    assert "adder: 1 training canceled\n" in stopped.out
     assert f"  generation  {one['key']} CANCELLED {one['remote']}\n" in stopped.out
     assert ("can cancel a training only by deleting its model" in stopped.out) is (target != "vertex")
     assert generation(reconcile, target)["state"] == "CANCELLED"
@@ -272,7 +272,7 @@ def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, world: World, t
     applied(reconcile, target)
     before = lock_file(reconcile, target).read_bytes()
     answer = reconcile("cancel", "adder", *chosen(target))
-    assert (answer.status, "adder: nothing of it is in training; nothing was changed\n" in answer.out) == (0, True)
+    assert (answer.status, "adder: no training in progress; nothing was changed\n" in answer.out) == (0, True)
     assert held_to("change", reconcile("cancel", "adder", *chosen(target), "--format", "json").document)
     assert lock_file(reconcile, target).read_bytes() == before
 
@@ -320,7 +320,7 @@ def test_it_is_shown_before_somebody_agrees_to_stop_it(reconcile: Cli, slow: Wor
     assert slow
     one = begun(reconcile, "gl")
     told = refused(reconcile, "cancel", "adder", status=64)
-    assert "adder: 1 training would be stopped\n" in told
+    assert "adder: 1 training will be canceled\n" in told
     assert f"  generation  {one['key']} CREATING {one['remote']}\n" in told
     assert "Generative Language API v1beta can cancel a training only by deleting its model" in told
     assert "stdin is not a terminal" in told

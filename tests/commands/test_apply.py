@@ -21,7 +21,7 @@ def test_apply_trains_and_records_and_a_second_run_is_in_sync(reconcile: Cli) ->
     assert first.status == 0, first.err
     assert "adder  ready: tunedModels/adder-" in first.out
     assert "2 ready" in first.out
-    assert "The training is simulated." in first.out
+    assert "Training is simulated." in first.out
     for model in reconcile.lock.values():
         (generation,) = model["generations"]
         assert generation["state"] == "ACTIVE"
@@ -29,7 +29,7 @@ def test_apply_trains_and_records_and_a_second_run_is_in_sync(reconcile: Cli) ->
     before = reconcile.lock_file.read_bytes()
     second = reconcile("apply", "--yes")
     assert second.status == 0
-    assert second.out.startswith("Everything is in sync: 2 models, 1 request, ")
+    assert second.out.startswith("No changes. 2 models match their manifests; 1 request, ")
     assert reconcile.lock_file.read_bytes() == before
 
 
@@ -74,7 +74,7 @@ def test_no_wait_then_wait(reconcile: Cli) -> None:
 
     looked = reconcile("wait", "--timeout", "0")
     assert looked.status == 4
-    assert "`reconcile wait` resumes the waiting" in looked.out
+    assert "run `reconcile wait` to wait for the result" in looked.out
     assert reconcile.clock.slept == []
 
     waited = reconcile("wait", "--timeout", "5s")
@@ -121,7 +121,7 @@ def test_wait_creates_nothing(reconcile: Cli) -> None:
     answer = reconcile("wait")
 
     assert answer.status == 1, "what is waited for will never come"
-    assert "adder  not done: it is not there, and nobody trains it; run reconcile apply" in answer.out
+    assert "adder  not applied: it is not there, and nobody trains it; run reconcile apply" in answer.out
     assert not reconcile.lock_file.exists()
 
 
@@ -199,7 +199,7 @@ def test_replace_trains_a_healthy_model_anew(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"] == old
     assert reconcile("apply", "--yes").status == 0
     assert reconcile.lock["adder"]["serving"] != old
-    assert reconcile("apply", "--yes").out.startswith("Everything is in sync")
+    assert reconcile("apply", "--yes").out.startswith("No changes")
 
 
 def test_only_exclude_and_labels_choose(reconcile: Cli) -> None:
@@ -315,7 +315,7 @@ def test_events_are_told_as_plain_lines_without_a_terminal(reconcile: Cli) -> No
     lines = [line for line in told if line.startswith("adder ")]
     assert lines[0].startswith("adder  simulated training started: adder-")
     assert any("50 %" in line for line in lines)
-    assert lines[-1].startswith("adder  trained: adder-")
+    assert lines[-1].startswith("adder  completed: adder-")
     assert not any("\x1b" in line for line in told)
 
 
@@ -345,7 +345,7 @@ def test_a_report_of_an_unknown_kind_is_refused(reconcile: Cli) -> None:
 
     assert answer.status == 64
     assert not reconcile.lock_file.exists()
-    assert "--report plan.pdf: reports are written as .json, .md, .html, .xml" in answer.err
+    assert "--report plan.pdf: unsupported format; name a file that ends in .json, .md, .html, .xml" in answer.err
     assert "name a file that ends in one of these; .xml is JUnit" in answer.err
 
 

@@ -121,7 +121,7 @@ def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket
     assert bucket.get(_LEASE) is None
     assert LOCK in reconcile("status").out
     assert reconcile("resolve", "adder").out == f"{locked['generations'][0]['remote']}\n"
-    assert reconcile("apply", "--yes").out.startswith("Everything is in sync: 1 model, ")
+    assert reconcile("apply", "--yes").out.startswith("No changes. 1 model matches its manifest; ")
     assert reconcile("validate", "--locked").status == 0
     assert lockfiles(reconcile) == []
 
@@ -187,7 +187,7 @@ def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, servic
     refused = reconcile("refresh")
 
     assert looked.status == 2, looked.err
-    assert f"{LOCK} would be written, with 1 model changed\n  + adder\n" in looked.out
+    assert f"{LOCK} would be written: 1 model changed\n  + adder\n" in looked.out
     assert refused.status == 1
     assert f"another run is in progress and has the lease {LOCK}.lease, held by build-7 until" in refused.err
     assert bucket.get(_LOCK)["models"] == {}
@@ -243,7 +243,7 @@ def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, re
     third = reconcile.process("apply", "--yes")
     out, err = third.communicate(timeout=30)
     assert third.returncode == 0, err
-    assert out.startswith("Everything is in sync: 1 model, ")
+    assert out.startswith("No changes. 1 model matches its manifest; ")
     assert len(real.models()) == 1
     assert lockfiles(reconcile) == []
 

@@ -26,7 +26,7 @@ def test_all_that_serve_are_checked_and_recorded(served: Cli) -> None:
     done = served("check", "--report", str(file))
     assert done.status == 0
     assert "adder  1 of 1 checks passed: adder-" in done.out
-    assert "later  not checked: nothing serves it" in done.out
+    assert "later  not checked: no serving generation" in done.out
     assert "other" not in done.out
     report = json.loads(file.read_text())
     assert (report["kind"], report["exitStatus"]) == ("Check", 0)
@@ -50,7 +50,7 @@ def test_another_generation_is_checked_without_serving(served: Cli) -> None:
     served.manifest("adder", epochs=3, more=CHECKS)
     done = served("check", "adder", "--generation", newest)
     assert done.status == 0
-    assert f"adder  1 of 1 checks passed: {newest} (does not serve)" in done.out
+    assert f"adder  1 of 1 checks passed: {newest} (not serving)" in done.out
     assert served.lock["adder"]["serving"] == serving
 
 

@@ -84,7 +84,7 @@ def test_the_document_names_the_commit_and_keeps_the_samples(reconcile: Cli, rep
 def test_where_no_data_set_has_changed_that_is_said(reconcile: Cli) -> None:
     reconcile.manifest("adder", epochs=3)
     assert changes(reconcile, "--offline") == []
-    assert "Data sets: as in HEAD" in reconcile("plan", "--base", "HEAD").out
+    assert "Data sets: same as in HEAD" in reconcile("plan", "--base", "HEAD").out
 
 
 def test_what_was_wrong_before_is_not_told_again(reconcile: Cli, repository: Repository) -> None:
@@ -172,7 +172,7 @@ def test_leakage_into_held_out_data_is_new_only_once(reconcile: Cli, repository:
     (change,) = changes(reconcile)
     assert (change["added"], change["leaked"]) == (1, 1)
     assert change["samples"][-1] == {"change": "leaked", "check": "unseen", "input": "41"}
-    assert "1 held-out input is trained on now" in reconcile("plan", "--base", "HEAD").out
+    assert "1 held-out input is in the training data" in reconcile("plan", "--base", "HEAD").out
     reconcile.manifest("adder", more=HELD_OUT)
     unseen.write_text(unseen.read_text() + "6,7\n")
     training, held_out = changes(reconcile)

@@ -134,7 +134,7 @@ def test_a_target_that_cannot_be_read_makes_the_rest_pointless(reconcile: Cli) -
     first, second, third, *rest = answer.out.splitlines()
     assert first.startswith("x failed   target       specs/reconcile.yaml:7:3: spec.colour: ")
     assert second.startswith("                        specs/reconcile.yaml:8:3: spec.shape: ")
-    assert third == "                        to do: correct the target's file"
+    assert third == "                        remedy: correct the target's file"
     assert rest[0] == "- skipped  manifests    not looked at, because of what failed above: target"
     assert rest[-1] == "Not ready: 1 failed, 5 skipped."
     assert statuses(reconcile("doctor", "--format", "json"))["lockfile"] == "skipped"
@@ -266,7 +266,7 @@ def test_a_service_that_tunes_nothing_any_more_shows_the_way(reconcile: Cli, ser
     first = next(number for number, line in enumerate(lines) if line.startswith("x failed   base models"))
     assert "Google retired the last one of this API, gemini-1.5-flash-001, in May 2025" in lines[first]
     margin = " " * 24
-    assert lines[first + 1].startswith(f"{margin}to do: To train the same manifests on Vertex AI")
+    assert lines[first + 1].startswith(f"{margin}remedy: To train the same manifests on Vertex AI")
     assert f"{margin}           provider: vertex" in "\n".join(lines)
 
 
@@ -315,12 +315,12 @@ def test_plan_and_apply_hold_what_cannot_be_tuned_and_show_the_target(reconcile:
         "      why                this service has no base model that can be tuned: Google"
     )
     assert "                             apiVersion: tuning.reconcile/v1alpha1" in lines
-    assert lines[-3] == "      why                the same as adder"
+    assert lines[-3] == "      why                same as adder"
     applied = reconcile("apply", "--yes")
     assert applied.status == 1
     assert "adder    held (BaseModelUnavailable): this service has no base model that can be tuned: " in applied.out
     assert "\n" + " " * len("adder    held (BaseModelUnavailable): ") + "    kind: Target\n" in applied.out
-    assert "doubler  held (BaseModelUnavailable): the same as adder\n" in applied.out
+    assert "doubler  held (BaseModelUnavailable): same as adder\n" in applied.out
 
 
 def test_a_lockfile_of_another_scope_is_told(reconcile: Cli) -> None:

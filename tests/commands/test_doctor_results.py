@@ -7,7 +7,7 @@ import pytest
 from reconciler.commands.doctor import Report
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
 from reconciler.providers.spec import Diagnosis
-from reconciler.reports.documents.doctor import Finding
+from reconciler.reports.documents.doctor import DoctorFinding
 
 
 def fine() -> Diagnosis:
@@ -41,9 +41,9 @@ def test_what_is_in_order_or_doubtful_stops_nothing() -> None:
     report.check("list", fine, after=("credentials", "service"))
     assert report.exit_status is ExitStatus.OK
     assert report.findings == [
-        Finding("credentials", "ok", "fine"),
-        Finding("service", "warning", "so so", "look at it"),
-        Finding("list", "ok", "fine"),
+        DoctorFinding("credentials", "ok", "fine"),
+        DoctorFinding("service", "warning", "so so", "look at it"),
+        DoctorFinding("list", "ok", "fine"),
     ]
 
 
@@ -56,11 +56,11 @@ def test_what_builds_on_a_failure_is_skipped_down_to_the_last() -> None:
     report.check("lockfile", fine)
     because = "not looked at, because of what failed above: credentials"
     assert report.findings == [
-        Finding("credentials", "failed", "not for you", "log in"),
-        Finding("service", "ok", "fine"),
-        Finding("list", "skipped", because),
-        Finding("baseModels", "skipped", because),
-        Finding("lockfile", "ok", "fine"),
+        DoctorFinding("credentials", "failed", "not for you", "log in"),
+        DoctorFinding("service", "ok", "fine"),
+        DoctorFinding("list", "skipped", because),
+        DoctorFinding("baseModels", "skipped", because),
+        DoctorFinding("lockfile", "ok", "fine"),
     ]
 
 
@@ -70,7 +70,7 @@ def test_the_first_failure_decides_the_exit_status() -> None:
         report.check("service", first)
         report.check("lockfile", second)
         assert report.exit_status is status
-    assert report.findings[-1] == Finding("lockfile", "failed", "broken")
+    assert report.findings[-1] == DoctorFinding("lockfile", "failed", "broken")
 
 
 def test_what_is_no_error_of_ours_is_not_hidden() -> None:

@@ -18,7 +18,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 from reconciler.emulator.app import create_app
-from reconciler.reports.writer import FACES
+from reconciler.reports.writer import REPORT_FORMATS
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
 from support.vertex_fronts import Json, line_of
@@ -68,7 +68,7 @@ def drift(reconcile: Cli, target: str, *options: str, status: int = 2) -> tuple[
     for one in document["findings"]:
         assert one["class"] == "InSync" or f" {one['class']}" in text.out
         assert one["class"] == "InSync" or one.get("remedy", "") in text.out
-    for suffix, face in FACES.items():
+    for suffix, face in REPORT_FORMATS.items():
         drawn = face(document)
         assert [kind for kind in told_of if kind not in drawn] == [], suffix
     return document, text.out
@@ -127,7 +127,7 @@ def test_what_is_as_declared_is_in_sync(reconcile: Cli, world: World, target: st
     assert (one["file"], one["line"], one["column"]) == ("specs/adder.yaml", 3, 18)
     assert one["since"] == lock_of(reconcile, target)["adder"]["generations"][0]["promoteTime"]
     assert (document["drifted"], document["summary"], document["unmanaged"]) == (False, {"InSync": 1}, 0)
-    assert text.endswith("No drift: 1 model is in sync.\n")
+    assert text.endswith("No drift: 1 model in sync.\n")
     assert "specs/adder.yaml" not in text
     loud = reconcile("drift", "-v", *chosen(target)).out
     assert "specs/adder.yaml\n  = adder                InSync since 2026-01-01 12:00\n" in loud
@@ -311,7 +311,7 @@ def test_what_trains_is_in_flight(reconcile: Cli, slow: World, target: str) -> N
     assert classes(document) == ["InProgress"]
     (one,) = document["findings"]
     assert one["since"].startswith("2026-01-01T12:00")
-    assert text.endswith("No drift: 0 models are in sync. Noted: 1 InProgress.\n")
+    assert text.endswith("No drift: 0 models in sync. Notes: 1 InProgress.\n")
 
 
 @EVERY
@@ -333,7 +333,7 @@ def test_another_branchs_model_is_a_candidate(reconcile: Cli, world: World, targ
     assert (own["key"], own["severity"], own["file"]) == (theirs, "note", "specs/adder.yaml")
     (other,) = (one for one in of_class(document, "Candidate") if one["name"] == "words")
     assert "file" not in other
-    assert "without a manifest in specs\n  i words                Candidate since 2026-01-01 12:00\n" in text
+    assert "no manifest in specs\n  i words                Candidate since 2026-01-01 12:00\n" in text
 
 
 @EVERY
@@ -420,7 +420,7 @@ def test_foreign_models_are_counted_or_listed_or_left_out(reconcile: Cli, world:
         somebody(reconcile, world, target)("POST", MODELS, training(), tunedModelId="theirs")
     counted, text = drift(reconcile, target, status=0)
     assert (counted["unmanaged"], classes(counted)) == (1, ["InSync"])
-    assert "1 foreign model is unmanaged and stays untouched.\n" in text
+    assert "1 unmanaged model is not changed.\n" in text
     listed, text = drift(reconcile, target, "--unmanaged", "all", status=0)
     (one,) = of_class(listed, "Unmanaged")
     assert one["live"] == ("gemini-2.5-flash" if target == "vertex" else BASE)
@@ -455,7 +455,7 @@ def test_a_base_model_that_is_retired_is_noted_and_is_drift_where_it_is_needed(r
     (one,) = of_class(document, "BaseModelRetired")
     assert (one["severity"], one["declared"], one["live"]) == ("note", BASE, BASE)
     assert "Google retired the last one of this API" in one["message"]
-    assert text.endswith("No drift: 1 model is in sync. Noted: 1 BaseModelRetired.\n")
+    assert text.endswith("No drift: 1 model in sync. Notes: 1 BaseModelRetired.\n")
     declare(reconcile, epochs=3)
     document, _ = drift(reconcile, "gl")
     assert {one["class"]: one["severity"] for one in document["findings"]} == {

@@ -18,7 +18,7 @@ def test_foreign_models_are_unmanaged_and_never_touched(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
     planned = reconcile("plan")
-    assert "5 foreign models" in planned.out
+    assert "5 unmanaged models" in planned.out
     before = _models(reconcile)
     assert len(before) == 5
 

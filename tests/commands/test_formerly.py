@@ -62,12 +62,12 @@ def test_everything_is_carried_over_and_nothing_trains(reconcile: Cli, world: Wo
     document = held_to("plan", reconcile("plan", "--format", "json", *chosen(target)).document)
     assert ("adopt", "Renamed") in {(one["action"], one["reason"]) for one in document["actions"]}
     done = applied(reconcile, target)
-    assert "renamed: it was recorded as adder so far" in done.err
+    assert "renamed: previously recorded as adder" in done.err
     assert summer(reconcile, target) == before
     again = applied(reconcile, target)
     assert "held (RolledBack)" in again.out
     assert reconcile("promote", "summer", *chosen(target)).status == 0
-    assert applied(reconcile, target).out.startswith("Everything is in sync: 1 model")
+    assert applied(reconcile, target).out.startswith("No changes. 1 model matches its manifest")
     assert trainings(world, reconcile, target) == trained
 
 
@@ -111,8 +111,8 @@ def test_the_former_name_may_be_dropped_while_the_lockfile_is_there(reconcile: C
     rename(reconcile)
     applied(reconcile, target)
     rename(reconcile, keep=False)
-    assert applied(reconcile, target).out.startswith("Everything is in sync")
-    assert "belongs to no manifest here" not in reconcile("plan", *chosen(target)).out
+    assert applied(reconcile, target).out.startswith("No changes")
+    assert "not declared here" not in reconcile("plan", *chosen(target)).out
     assert trainings(world, reconcile, target) == 1
 
 
@@ -168,7 +168,7 @@ def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target:
     child.write_text(child.read_text().replace("tunedModel: adder", "tunedModel: summer"))
     applied(reconcile, target)
     assert lock_of(reconcile, target)["child"] == before
-    assert applied(reconcile, target).out.startswith("Everything is in sync: 2 models")
+    assert applied(reconcile, target).out.startswith("No changes. 2 models match their manifests")
     assert trainings(world, reconcile, target) == trained
 
 

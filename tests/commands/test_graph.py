@@ -30,9 +30,9 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     assert family("graph").out == HEAD + dedent(
         """\
         models/text-bison-001
-        └── adder  nothing is recorded
-            ├── adder-fine  nothing is recorded
-            └── adder-other  nothing is recorded
+        └── adder  no generation is recorded
+            ├── adder-fine  no generation is recorded
+            └── adder-other  no generation is recorded
         """
     )
     assert family("apply", "--yes").status == 0
@@ -44,9 +44,9 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     assert answer.out == HEAD + dedent(
         f"""\
         models/text-bison-001
-        └── adder  {serving["adder"]} serves
-            ├── adder-fine  {serving["adder-fine"]} serves
-            └── adder-other  {serving["adder-other"]} serves
+        └── adder  {serving["adder"]} is serving
+            ├── adder-fine  {serving["adder-fine"]} is serving
+            └── adder-other  {serving["adder-other"]} is serving
         """
     )
     document = held_to("graph", family("graph", "--format", "json").document)
@@ -65,11 +65,11 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
         f"""\
         flowchart TD
             n1(["models/text-bison-001"])
-            n2["adder<br/>{serving["adder"]} serves"]
+            n2["adder<br/>{serving["adder"]} is serving"]
             n1 --> n2
-            n3["adder-fine<br/>{serving["adder-fine"]} serves"]
+            n3["adder-fine<br/>{serving["adder-fine"]} is serving"]
             n2 --> n3
-            n4["adder-other<br/>{serving["adder-other"]} serves"]
+            n4["adder-other<br/>{serving["adder-other"]} is serving"]
             n2 --> n4
         """
     )
@@ -92,8 +92,8 @@ def test_what_is_held_is_told_and_so_are_orphans(family: Cli) -> None:
 
     lines = family("graph").out.splitlines()
 
-    assert lines[2].endswith(" serves, held: Suspended")
-    assert lines[4].endswith(" serves, no longer declared")
+    assert lines[2].endswith(" is serving, held: Suspended")
+    assert lines[4].endswith(" is serving, no longer declared")
     nodes = family("graph", "--format", "json").document["nodes"]
     assert nodes[1]["held"]["reason"] == "Suspended"
     assert nodes[1]["held"]["message"]
@@ -104,8 +104,8 @@ def test_a_model_from_outside_is_a_root(reconcile: Cli) -> None:
     child(reconcile, "further", "{remote: tunedModels/theirs-1}")
     assert reconcile("graph").out == HEAD + dedent(
         """\
-        tunedModels/theirs-1  no manifest's
-        └── further  nothing is recorded
+        tunedModels/theirs-1  no manifest
+        └── further  no generation is recorded
         """
     )
 

@@ -69,7 +69,7 @@ def test_generations_with_what_changed_between_them(reconcile: Cli) -> None:
         "                         data set adder.csv: 20 → 32 examples; +14 −2 ~1",  # noqa: RUF001 - as it is printed
     ]
     assert lines[7].startswith(f"    {oldest}       ACTIVE")
-    assert lines[-1] == "As specs/reconcile.lock.json records it; the service was not asked."
+    assert lines[-1] == "Recorded state of specs/reconcile.lock.json; the service was not queried."
     assert "~ 19: 20 → twenty" in reconcile("history", "adder", "-v").out
 
 
@@ -115,7 +115,7 @@ def test_a_deleted_manifest_keeps_its_history(reconcile: Cli, repository: Reposi
 @pytest.mark.usefixtures("repository")
 def test_without_git_it_is_said_that_the_old_data_set_is_gone(reconcile: Cli) -> None:
     reconcile.environ["PATH"] = ""
-    where = "which ones changed is not known: the old data set is no longer at hand"
+    where = "examples not compared: the earlier data set is not available"
     assert f"data set adder.csv: 20 → 32 examples; {where}" in reconcile("history", "adder").out
     assert told(reconcile)[0]["changes"]["dataset"]["missing"] == ["before"]
 
@@ -125,7 +125,7 @@ def test_without_a_repository_it_is_said_too(reconcile: Cli) -> None:
         reconcile.manifest("adder", examples=examples)
         applied(reconcile)
     (reconcile.specs / "adder.csv").unlink()
-    assert "neither data set is at hand any longer" in reconcile("history", "adder").out
+    assert "neither data set is available" in reconcile("history", "adder").out
 
 
 def test_a_shallow_clone(repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +166,7 @@ def test_an_unknown_name_and_one_without_generations(reconcile: Cli) -> None:
         " did you mean adder?\n"
     )
     assert "known names: adder" in reconcile("history", "words").err
-    assert "No generation of adder is recorded yet; run reconcile apply first." in reconcile("history", "adder").out
+    assert "No generation of adder is recorded; run reconcile apply first." in reconcile("history", "adder").out
     assert told(reconcile, "specs") == []
     assert reconcile("history").status == 64
 
@@ -180,7 +180,7 @@ def test_a_repetition_that_is_under_way(reconcile: Cli) -> None:
     newest, _ = told(reconcile)
 
     assert (newest["state"], newest["attempt"]) == ("CREATING", 1)
-    assert "nothing but the attempt: it was trained once more" in reconcile("history", "adder").out
+    assert "only the attempt: the same inputs were trained again" in reconcile("history", "adder").out
 
 
 @pytest.mark.usefixtures("repository")

@@ -105,7 +105,7 @@ def everything_is_there(reconcile: Cli, repository: Repository) -> None:
     repository("add", "--all")
     assert reconcile("refresh", "--check").status == 0
     assert reconcile("validate", "--locked").status == 0
-    assert reconcile("apply", "--yes").out.startswith("Everything is in sync: 4 models")
+    assert reconcile("apply", "--yes").out.startswith("No changes. 4 models match their manifests")
 
 
 # with the driver
@@ -134,7 +134,7 @@ def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reco
     reconcile.manifest("adder", epochs=4)
     answer = reconcile("refresh")
     assert answer.status == 0, answer.err
-    assert f"{LOCK}: both sides of a merge are united; git add {LOCK}." in answer.out
+    assert f"{LOCK} was merged; run git add {LOCK}." in answer.out
     everything_is_there(reconcile, driver)
 
 
@@ -170,7 +170,7 @@ def test_markers_are_resolved_by_refresh(
     told = held_to("refresh", looked.document)
     assert (told["merged"], told["written"], told["models"]) == (True, False, [])
     assert answer.status == 0, answer.err
-    assert f"{LOCK}: both sides of a merge are united; git add {LOCK}. Since then, 0 models changed.\n" in answer.out
+    assert f"{LOCK} was merged; run git add {LOCK}. 0 models changed since the merge.\n" in answer.out
     assert "note: adder: the sides promoted different generations, adder-" in answer.out
     everything_is_there(reconcile, repository)
 

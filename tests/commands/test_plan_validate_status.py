@@ -90,7 +90,7 @@ def test_plan_offline_believes_the_lockfile(reconcile: Cli) -> None:
     reconcile("apply", "--yes")
     (reconcile.specs / ".reconcile" / "default.sqlite3").unlink()
 
-    assert reconcile("plan", "--offline").out.splitlines()[-1] == "Everything is in sync: 1 model."
+    assert reconcile("plan", "--offline").out.splitlines()[-1] == "No changes. 1 model matches its manifest."
     assert "Missing" in reconcile("plan", "--format", "json").out
 
 
@@ -112,7 +112,7 @@ def test_foreign_models_are_counted_and_left_alone(reconcile: Cli) -> None:
     reconcile.target("  embedded: {world: world.json}\n")
     reconcile.manifest("adder")
 
-    assert "3 foreign models" in reconcile("plan").out
+    assert "3 unmanaged models" in reconcile("plan").out
     assert reconcile("apply", "--yes", "--format", "json").document["unmanaged"] == 3
 
 

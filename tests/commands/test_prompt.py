@@ -152,7 +152,7 @@ def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> No
     gemini(reconcile)
     answer = reconcile(*ADDER, "say 7", "--max-tokens", "2", "--temperature", "0")
     assert (answer.status, answer.out) == (0, "one two\n")
-    assert answer.err.endswith("note: the answer is cut short: MAX_TOKENS; allow more with --max-tokens\n")
+    assert answer.err.endswith("note: the answer is cut short: MAX_TOKENS; increase --max-tokens\n")
 
 
 # What cannot be asked.

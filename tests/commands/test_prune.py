@@ -106,7 +106,7 @@ def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> No
 
     ran = reconcile("prune", "--yes")
     assert ran.status == 0, ran.err
-    assert "adder  taken out of service: " in ran.err
+    assert "adder  no longer serving: " in ran.err
     assert list(reconcile.lock) == ["words"]
     assert keys(reconcile, "words", "ACTIVE") == [other]
 
@@ -235,7 +235,7 @@ def test_what_another_lockfile_of_the_root_relies_on_is_kept(reconcile: Cli) -> 
     first, *_ = trained(reconcile, 1, 2, 3)
     other_lock(reconcile, "old", serving=first)
     shown = reconcile("prune", "--dry-run", "-v")
-    assert "Nothing is to be deleted: 3 generations are kept." in shown.out
+    assert "Nothing to delete: 3 generations are kept." in shown.out
     assert f"{first} of adder is kept: the lockfile of target old records it as serving" in shown.out
 
 

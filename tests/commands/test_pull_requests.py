@@ -171,17 +171,17 @@ def test_a_lockfile_in_a_storage_elsewhere_gets_no_token(to_vertex: Cli, command
 @pytest.mark.parametrize(
     ("old", "new", "shown"),
     [
-        ("gs://acme-tuning", "gs://tokens-and-data", "  data sets to           gs://tokens-and-data\n"),
-        ("http://127.0.0.1:9", _ELSEWHERE, f"  service at             {_ELSEWHERE}\n"),
+        ("gs://acme-tuning", "gs://tokens-and-data", "  data set bucket        gs://tokens-and-data\n"),
+        ("http://127.0.0.1:9", _ELSEWHERE, f"  service endpoint       {_ELSEWHERE}\n"),
         (
             "  bucket",
             f"  storageEndpoint: {_ELSEWHERE}\n  bucket",
-            f"  Cloud Storage at       {_ELSEWHERE}\n",
+            f"  storage endpoint       {_ELSEWHERE}\n",
         ),
         (
             "  bucket",
             "  vertex: {serviceAccount: me@example.com}\n  bucket",
-            "  trainings run as       me@example.com\n",
+            "  service account        me@example.com\n",
         ),
     ],
     ids=["bucket", "endpoint", "storageEndpoint", "serviceAccount"],

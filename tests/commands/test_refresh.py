@@ -58,7 +58,7 @@ def test_a_lockfile_that_is_up_to_date_stays_as_it_is_and_the_service_too(
 
     answer = refreshed(reconcile, "--check", target=target)
 
-    assert answer.out.endswith(".lock.json is as manifests and service have it; nothing to write\n")
+    assert answer.out.endswith(".lock.json matches the manifests and live state; nothing to write\n")
     assert refreshed(reconcile, target=target).out == answer.out
     assert lock_file(reconcile, target).read_bytes() == before
     assert all(line.startswith("GET ") for line in world.lines[asked:])
@@ -78,7 +78,7 @@ def test_what_ended_meanwhile_is_recorded_and_does_not_serve_yet(reconcile: Cli,
 
     assert generations(reconcile, target)[key]["state"] == "CREATING"
     assert refreshed(reconcile, "--check", target=target, status=2).out == dry.out
-    assert " would be written, with 1 model changed\n  ~ adder\n" in dry.out
+    assert " would be written: 1 model changed\n  ~ adder\n" in dry.out
     assert f"      ~ {key}  CREATING → ACTIVE: completeTime, " in dry.out
     done = refreshed(reconcile, target=target)
     assert done.out == dry.out.replace("would be written", "is written")
@@ -194,7 +194,7 @@ def test_a_lost_lockfile_comes_back_but_for_what_nobody_else_knows(reconcile: Cl
         assert {name: after[key].get(name) for name in same} == {name: before[key].get(name) for name in same}
     assert after[newer]["dataset"] == before[newer]["dataset"]
     assert after[older]["dataset"] == {"digest": before[older]["dataset"]["digest"]}
-    assert " is written, with 1 model changed\n  + adder\n" in answer.out
+    assert " was written: 1 model changed\n  + adder\n" in answer.out
     first, second = (line for line in answer.out.splitlines() if line.startswith("note: "))
     assert first == (
         "note: adder: rebuilt from the marks; no generation is serving, because promotions, rollbacks and check "
@@ -234,7 +234,7 @@ def test_a_lost_tree_of_models_comes_back(reconcile: Cli, world: World, target: 
 def test_where_there_is_nothing_nothing_is_written(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     answer = refreshed(reconcile, "--check")
-    assert answer.out.endswith("reconcile.lock.json is as manifests and service have it; nothing to write\n")
+    assert answer.out.endswith("reconcile.lock.json matches the manifests and live state; nothing to write\n")
     assert not reconcile.lock_file.exists()
 
 

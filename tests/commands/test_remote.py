@@ -43,7 +43,7 @@ def test_the_whole_run_over_a_port(reconcile: Cli, service: Process) -> None:
     assert "simulated" not in first.out
     assert max(reconcile.clock.slept) >= 2, "a remote service is not asked as often as the embedded one"
     second = reconcile("apply", "--yes")
-    assert second.out.startswith("Everything is in sync: 1 model, 1 request, ")
+    assert second.out.startswith("No changes. 1 model matches its manifest; 1 request, ")
     resolved = reconcile("resolve", "adder", "--format", "json").document["models"][0]
     assert resolved["url"] == f"{service.url}/v1beta3/{resolved['remote']}"
     for text in (first.out, first.err, second.out, second.err, reconcile.lock_file.read_text()):

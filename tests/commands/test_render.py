@@ -67,7 +67,7 @@ def test_a_document_that_has_no_such_report_says_so(reconcile: Cli) -> None:
     answer = reconcile("render", "graph.json", "--report", str(reconcile.folder / "graph.md"))
 
     assert answer.status == 64
-    assert "a document of the kind Graph is not drawn as a report; reports show Plan, Drift," in answer.err
+    assert "unsupported kind of document Graph: expected Check, Drift," in answer.err
 
 
 def test_what_is_no_document_is_refused(reconcile: Cli) -> None:
@@ -83,4 +83,7 @@ def test_what_is_no_document_is_refused(reconcile: Cli) -> None:
 
 
 def test_reports_are_checked_before_the_file_is_read(reconcile: Cli) -> None:
-    assert "reports are written as .json, .md, .html, .xml" in reconcile("render", "x.json", "--report", "x.pdf").err
+    assert (
+        "unsupported format; name a file that ends in .json, .md, .html, .xml"
+        in reconcile("render", "x.json", "--report", "x.pdf").err
+    )

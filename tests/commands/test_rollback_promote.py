@@ -65,7 +65,7 @@ def test_what_is_rolled_back_never_serves_nor_trains_until_it_is_promoted(
     rolled = reconcile("rollback", "adder", *WHY, *on)
 
     assert rolled.status == 0, rolled.err
-    assert f"adder: {first} serves in the place of {second}\n" in rolled.out
+    assert f"adder: {first} is now serving instead of {second}\n" in rolled.out
     assert f"  rejected    {second}: it answers in French\n" in rolled.out
     assert "  next apply  holds it (RolledBack): " in rolled.out
     assert (serving(reconcile, target), lock_of(reconcile, target)["adder"]["rejected"]) == (first, [second])
@@ -79,12 +79,12 @@ def test_what_is_rolled_back_never_serves_nor_trains_until_it_is_promoted(
     promoted = reconcile("promote", "adder", *on)
 
     assert promoted.status == 0, promoted.err
-    assert f"adder: {second} serves in the place of {first}\n" in promoted.out
-    assert promoted.out.endswith("  next apply  changes nothing\n")
+    assert f"adder: {second} is now serving instead of {first}\n" in promoted.out
+    assert promoted.out.endswith("  next apply  makes no change\n")
     assert serving(reconcile, target) == second
     assert "rejected" not in lock_of(reconcile, target)["adder"]
     assert "rejection" not in recorded(reconcile, second, target)
-    assert reconcile("apply", "--yes", *on).out.startswith("Everything is in sync")
+    assert reconcile("apply", "--yes", *on).out.startswith("No changes")
     assert trainings(world, reconcile, target) == 2
 
 
@@ -133,7 +133,7 @@ def test_what_serves_already_is_told_and_changes_nothing(reconcile: Cli, world: 
     for arguments in (["--to", key], []):
         answer = reconcile("promote", "adder", *arguments)
         assert answer.status == 0
-        assert f"adder: {key} serves already; nothing was changed\n" in answer.out
+        assert f"adder: {key} is already serving; nothing was changed\n" in answer.out
     assert reconcile.lock_file.read_bytes() == before
 
 
@@ -362,4 +362,4 @@ def test_what_is_tuned_from_it_is_told_too(reconcile: Cli) -> None:
     assert reconcile("apply", "--yes").status == 0
     done = reconcile("rollback", "top", "--reason", "it is worse")
     assert done.status == 0, done.err
-    assert f"  next apply  leaf: lets {before} serve" in done.out
+    assert f"  next apply  leaf: promotes {before}" in done.out

@@ -73,7 +73,7 @@ def test_a_plan_without_changes_changes_nothing_and_is_in_sync(reconcile: Cli) -
     applied(reconcile, "--yes")
     planned(reconcile)
     before = reconcile.lock_file.read_bytes()
-    assert "Everything is in sync" in applied(reconcile, "plan.json").out
+    assert "No changes" in applied(reconcile, "plan.json").out
     assert reconcile.lock_file.read_bytes() == before
 
 

@@ -46,12 +46,12 @@ def test_what_somebody_can_reach(reconcile: Cli, world: World, keys: dict[str, s
 
     assert (answer.status, answer.err) == (0, "")
     assert below_the_table(answer.out) == [
-        "ada@example.com can reach 2 of 3 ready models:",
+        "ada@example.com has access to 2 of 3 ready models:",
         f"  adder  {keys['adder']} (serves): writer as user:ada@example.com",
         f"  letters  {keys['letters']} (serves): reader as everyone",
-        "Perhaps more, as the service does not tell who belongs to what:",
+        "Possible access; the service does not list the members:",
         f"  letters  {keys['letters']} (serves): writer through group:nlp@example.com",
-        "As specs/reconcile.gl.lock.json records it; the service was asked for permissions alone.",
+        "Recorded state of specs/reconcile.gl.lock.json; the service was queried only for permissions.",
     ]
     assert {line.split(" ")[0] for line in world.lines[asked:]} == {"GET"}
     assert lock_of(reconcile, "gl") == before
@@ -80,9 +80,9 @@ def test_what_is_gone_meanwhile_is_skipped_and_told(reconcile: Cli, world: World
 
     assert answer.status == 0
     assert below_the_table(answer.out)[:3] == [
-        "ada@example.com can reach 1 of 2 ready models:",
+        "ada@example.com has access to 1 of 2 ready models:",
         f"  words  {keys['words']} (serves): reader as everyone",
-        f"warning: {keys['adder']} is gone from the service, so nobody can reach it; run reconcile apply",
+        f"warning: {keys['adder']} no longer exists at the service, so no user has access to it; run reconcile apply",
     ]
     access = reconcile("status", "--access", ADA, *GL, "--format", "json").document["access"]
     assert [one["key"] for one in access["gone"]] == [keys["adder"]]
@@ -114,7 +114,7 @@ def test_who_may_not_see_permissions_is_told(reconcile: Cli, world: World) -> No
 def test_nobody_is_asked_before_anything_is_recorded(reconcile: Cli) -> None:
     answer = reconcile("status", "--access", ADA)
     assert answer.status == 0
-    assert "ada@example.com can reach none of 0 ready models." in answer.out
+    assert "ada@example.com has access to none of 0 ready models." in answer.out
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_every_command_agrees_on_one_target(reconcile: Cli, world: World, target
     before = locks(reconcile)
     second = reconcile("apply", "--yes", *on)
     assert second.status == 0
-    assert second.out.startswith("Everything is in sync: 3 models, 1 request, ")
+    assert second.out.startswith("No changes. 3 models match their manifests; 1 request, ")
     for command in (["plan", "--detailed-exitcode"], ["plan", "--offline", "--detailed-exitcode"]):
         assert reconcile(*command, *on).status == 0, command
     for command in (["validate", "--locked"], ["apply", "--locked", "--yes"], ["wait"], ["status", "--live"]):
@@ -142,7 +142,9 @@ def test_all_targets_end_in_the_same_state_and_leave_each_other_alone(reconcile:
     assert all(generations[0][:2] == ("ACTIVE", True) for end in ends for generations in end.values())
     assert ends[0] == ends[1] == ends[2]
     for target in TARGETS:
-        assert reconcile("apply", "--yes", *chosen(target)).out.startswith("Everything is in sync: 3 models, ")
+        assert reconcile("apply", "--yes", *chosen(target)).out.startswith(
+            "No changes. 3 models match their manifests; "
+        )
         assert trainings(world, reconcile, target) == 3
 
 
@@ -155,7 +157,7 @@ def test_a_changed_data_set_trains_anew_and_a_reverted_one_does_not(reconcile: C
 
     adder(reconcile, more=[("fifty", "fifty one")])
     planned = reconcile("plan", *on)
-    assert "the content changed; whatever serves now goes on serving until this one is ready" in planned.out
+    assert "the content changed; the current generation keeps serving until this one is ready" in planned.out
     assert "dataset: sha256:" in planned.out
     assert reconcile("apply", "--yes", "--no-wait", *on).status == 0
     assert lock_of(reconcile, target)["adder"]["serving"] == old

@@ -81,7 +81,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     assert reconcile("prompt", "adder", "7", *on).out == "8\n"
 
     version(reconcile, TOO_MUCH)
-    assert "checks             3 checks before it serves" in reconcile("plan", *on).out
+    assert "checks             3 checks before promotion" in reconcile("plan", *on).out
     failed = apply(reconcile, target, 1, "version 2")
     assert "adder  held (ChecksFailed): " in failed
     assert f"{first} serves on: 3 of 3 checks passed, unseen 1.00" in failed
@@ -107,7 +107,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     promoted = reconcile("promote", "adder", *on)
     assert promoted.status == 0, promoted.err
     commit(reconcile, "promote")
-    assert reconcile("apply", "--yes", *on).out.startswith("Everything is in sync")
+    assert reconcile("apply", "--yes", *on).out.startswith("No changes")
 
     version(reconcile, EXAMPLES)
     apply(reconcile, target, 0, "version 1 again")

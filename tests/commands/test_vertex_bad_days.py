@@ -133,7 +133,7 @@ def test_a_job_that_is_queued_for_hours(reconcile: Cli, world: World) -> None:
     )
     assert waited.status == 4
     assert f"adder  still training: {said}" in waited.out
-    assert "`reconcile wait --target vertex` resumes the waiting" in waited.out
+    assert "run `reconcile wait --target vertex` to wait for the result" in waited.out
     assert said in on(reconcile, "plan").out
     assert ", QUEUED" in on(reconcile, "status", "--live").out
 
@@ -160,7 +160,7 @@ def test_a_job_that_somebody_cancels_while_we_wait(reconcile: Cli, slow: World) 
 
     said = "the training was cancelled at the service; change the inputs, or train it again with --retry adder"
     assert answer.status == 1
-    assert "adder  cancelled: adder-" in answer.err
+    assert "adder  canceled: adder-" in answer.err
     assert f"adder  failed: {said}" in answer.out
     assert states(reconcile) == ["CANCELLED"]
     again = apply(reconcile)

@@ -57,9 +57,9 @@ def test_an_object_that_is_gone_after_the_training_changes_nothing(reconcile: Cl
 
     assert planned.status == 0
     assert f"Note: adder is compared with its recorded data set: {GONE}\n" in planned.out
-    assert "Everything is in sync: 1 model." in planned.out
+    assert "No changes. 1 model matches its manifest." in planned.out
     again = apply(reconcile)
-    assert again.out.startswith("Everything is in sync: 1 model, ")
+    assert again.out.startswith("No changes. 1 model matches its manifest; ")
     assert f"Note: adder is compared with its recorded data set: {GONE}\n" in again.err
     for command in (["validate", "--locked"], ["apply", "--yes", "--locked"], ["plan", "--offline"]):
         answer = on(reconcile, *command)
@@ -111,7 +111,9 @@ def test_a_validation_data_set_that_is_not_there_holds_the_create(reconcile: Cli
     world.put("sets/none.jsonl", conversations(10))
     goes_on(reconcile, world)
     world.delete("sets/none.jsonl")
-    assert apply(reconcile).out.startswith("Everything is in sync: 1 model, "), "it counts for the next training only"
+    assert apply(reconcile).out.startswith("No changes. 1 model matches its manifest; "), (
+        "it counts for the next training only"
+    )
 
 
 def between(act: Callable[[], object]) -> Front:

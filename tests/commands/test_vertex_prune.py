@@ -120,7 +120,7 @@ def test_what_a_lockfile_in_a_bucket_relies_on_is_kept(reconcile: Cli, world: Wo
     world.put("prod.lock.json", json.dumps(document).encode())
     shown = prune(reconcile, "--dry-run", "-v")
     assert f"{oldest} of adder is kept: the lockfile of target prod records it as serving" in shown.out
-    assert "Nothing is to be deleted: 3 generations are kept." in shown.out
+    assert "Nothing to delete: 3 generations are kept." in shown.out
 
     world.put("prod.lock.json", b"{")
     refused = prune(reconcile, "--yes")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from reconciler.commands._github_actions import Defused
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.plan_and_result import plan_document, validation_document
+from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.github_annotations import Annotation, annotated, commands, defused
 from reconciler.reports.text.escape import terminal_safe
 from support.github_runner import Command, commands_in

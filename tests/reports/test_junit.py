@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 
 from reconciler.domain.errors import ExitStatus, Place, Problem, UsageError
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.check import Examined, check_document
-from reconciler.reports.documents.plan_and_result import (
-    Document,
-    Outcome,
-    plan_document,
-    result_document,
-    validation_document,
-)
+from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.junit import junit, xml_safe
 from support.render_values import CHECKS, CREATE, FAILED, IN_SYNC, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, plans
 
@@ -89,8 +86,8 @@ def test_a_result() -> None:
         target=TARGET,
         capabilities=SIMULATED,
         outcomes=[
-            Outcome("letters", "failed", FAILED.key, message="out of quota"),
-            Outcome("new", "ready", KEY, REMOTE),
+            ModelOutcome("letters", "failed", FAILED.key, message="out of quota"),
+            ModelOutcome("new", "ready", KEY, REMOTE),
         ],
         requests=3,
         seconds=2,
@@ -100,7 +97,7 @@ def test_a_result() -> None:
 
 
 def test_each_check_is_a_case() -> None:
-    examined = Examined("words", KEY, REMOTE, serves=True, report=CHECKS)
+    examined = GenerationCheck("words", KEY, REMOTE, serves=True, report=CHECKS)
     document = check_document([examined], ["idle"], TARGET, SIMULATED)
     assert endings(document) == {
         "small": "failure",
@@ -141,7 +138,7 @@ def test_drift_is_one_case_a_manifest() -> None:
     failure = parsed(document).find(".//failure")
     assert failure is not None
     assert failure.attrib["message"] == "Modified: it changed; Outdated: the data changed; run reconcile apply"
-    assert "description: b, declared a" in str(failure.text)
+    assert "description: live b, declared a" in str(failure.text)
     assert "at: specs/w.yaml:3:1" in str(failure.text)
 
 
@@ -173,5 +170,5 @@ def test_characters_that_hide_are_written_out() -> None:
 
 
 def test_a_document_without_such_a_face_is_refused() -> None:
-    with pytest.raises(UsageError, match="kind Prompt is not drawn as a report"):
+    with pytest.raises(UsageError, match="unsupported kind of document Prompt"):
         junit({"version": 1, "kind": "Prompt"})

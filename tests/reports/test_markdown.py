@@ -15,7 +15,9 @@ from markdown_it import MarkdownIt
 
 from reconciler.domain.errors import ExitStatus, Place, UsageError
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
 from reconciler.reports.text.escape import terminal_safe
 from support.render_values import CREATE, FAILED, IN_SYNC, LOCKFILE, SIMULATED, TARGET, names, plans, texts
@@ -193,7 +195,7 @@ def test_a_plan() -> None:
         "| 🔷 create | `number-generator` | NotFound | `specs/number-generator.yaml:4` |\n"
         "| ❌ held | `letters` | Failed: the training failed: out of quota; change the inputs, or train it again with"
         " `--retry` letters | `specs/words.yaml` |\n\n"
-        "- 2 foreign models are unmanaged and stay untouched.\n"
+        "- 2 unmanaged models are not changed.\n"
         "- ✅ 1 model in sync: `words`\n\n"
         "<details>\n"
         "<summary>🔷 <code>number-generator</code> create</summary>\n\n"
@@ -212,7 +214,7 @@ def test_a_plan() -> None:
 def test_where_data_goes_is_in_sight() -> None:
     document = plan_document(Plan((IN_SYNC,)), TARGET, SIMULATED, LOCKFILE)
     document["target"]["bucket"] = "gs://acme-data/`x`|y"
-    assert "\n- data sets to: `` gs://acme-data/`x` ``&#124;`y`\n" in markdown(document)
+    assert "\n- data set bucket: `` gs://acme-data/`x` ``&#124;`y`\n" in markdown(document)
 
 
 @given(plans)
@@ -274,7 +276,7 @@ def test_a_result_shows_what_was_wrong_and_where() -> None:
         plan=Plan((FAILED,)),
         target=TARGET,
         capabilities=SIMULATED,
-        outcomes=[Outcome("letters", "failed", FAILED.key, message="out of quota")],
+        outcomes=[ModelOutcome("letters", "failed", FAILED.key, message="out of quota")],
         requests=3,
         seconds=2,
         exit_status=ExitStatus.ERROR,
@@ -360,7 +362,7 @@ def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:
     text = markdown(document)
     sound(text)
     assert (
-        "| ⚠️ data | `number-generator` | `next.csv`: `+14 −2 ~3` examples; 1 held-out input is trained on now |"  # noqa: RUF001 - our sign
+        "| ⚠️ data | `number-generator` | `next.csv`: `+14 −2 ~3` examples; 1 held-out input is in the training data |"  # noqa: RUF001 - our sign
     ) in text
     assert "- example: `+ @a`: &#124;\n" in text
 
@@ -369,8 +371,8 @@ def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() ->
     with pytest.raises(UsageError) as refused:
         markdown({"version": 1, "kind": "Graph"})
     assert str(refused.value) == (
-        "a document of the kind Graph is not drawn as a report; reports show Plan, Drift, Result, Status, Check, "
-        "History, Validation; print it as text or JSON instead"
+        "unsupported kind of document Graph: expected Check, Drift, History, Plan, Result, Status, Validation; "
+        "write the report as JSON (.json)"
     )
 
 

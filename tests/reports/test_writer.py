@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.plan_and_result import plan_document
-from reconciler.reports.writer import FACES, encoded, face_of
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.writer import REPORT_FORMATS, encode_report, report_renderer
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
 DOCUMENT = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
@@ -25,25 +25,24 @@ DOCUMENT = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
     ],
 )
 def test_the_end_of_the_name_decides(name: str, beginning: str) -> None:
-    assert face_of(name)(DOCUMENT).lower().startswith(beginning.lower())
+    assert report_renderer(name)(DOCUMENT).lower().startswith(beginning.lower())
 
 
 def test_there_are_four() -> None:
-    assert list(FACES) == [".json", ".md", ".html", ".xml"]
+    assert list(REPORT_FORMATS) == [".json", ".md", ".html", ".xml"]
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x", ".json", "x.json.gz"])
 def test_any_other_name_is_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(UsageError) as refused:
-        face_of(name)
+        report_renderer(name)
     assert str(refused.value) == (
-        f"--report {name}: reports are written as .json, .md, .html, .xml; "
-        "name a file that ends in one of these; .xml is JUnit"
+        f"--report {name}: unsupported format; name a file that ends in .json, .md, .html, .xml; .xml is JUnit"
     )
 
 
 def test_half_of_a_surrogate_pair_survives_in_json() -> None:
     document = {**DOCUMENT, "notices": ["\ud800 é"]}
-    content = encoded(face_of("x.json")(document))
+    content = encode_report(report_renderer("x.json")(document))
     assert json.loads(content) == document
     assert "é".encode() in content

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.reports.documents.plan import plan_document
 from reconciler.state.document_files import read_document
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 

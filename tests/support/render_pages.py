@@ -12,10 +12,12 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.history import list_history
-from reconciler.reports.documents.check import Examined, check_document
+from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.documents.envelope import Document, envelope
 from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.documents.model_details import model_details
-from reconciler.reports.documents.plan_and_result import Document, Outcome, envelope, plan_document, result_document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
 from support.render_values import (
     ACTIVE,
@@ -171,8 +173,10 @@ _DATA_CHANGES: Final[list[Document]] = [
     {"name": "words", "use": "check", "check": "unseen", "path": "held-out.csv", "note": "the old one is not in git"},
 ]
 _OUTCOMES: Final = (
-    Outcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
-    Outcome("letters", "failed", "letters-22222222", message="the service ran out of quota\nask for more, or wait"),
+    ModelOutcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
+    ModelOutcome(
+        "letters", "failed", "letters-22222222", message="the service ran out of quota\nask for more, or wait"
+    ),
 )
 
 
@@ -241,7 +245,7 @@ def drift_page() -> Document:
             "severity": "note",
             "name": "rhymes",
             "key": "rhymes-abcdefgh",
-            "message": "it is training",
+            "message": "training in progress",
         },
         {
             "class": "Unmanaged",
@@ -266,8 +270,10 @@ def drift_page() -> Document:
 def check_page() -> Document:
     """A Check with one that passed before, one that could not be asked, and one that nothing serves."""
     examined = [
-        Examined("number-generator", KEY, REMOTE, serves=True, before=_checks(4, 0, 0.95), report=CHECKS),
-        Examined("words", "words-abcdefgh", "tunedModels/words-abcdefgh", serves=True, error=ReconcileError("a", "b")),
+        GenerationCheck("number-generator", KEY, REMOTE, serves=True, before=_checks(4, 0, 0.95), report=CHECKS),
+        GenerationCheck(
+            "words", "words-abcdefgh", "tunedModels/words-abcdefgh", serves=True, error=ReconcileError("a", "b")
+        ),
     ]
     return check_document(examined, ["letters"], TARGET, REAL, root="specs")
 

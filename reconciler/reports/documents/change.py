@@ -1,26 +1,23 @@
-"""What a command did to a model by hand, or would do: taken over, forgotten, or its training stopped."""
+"""Build Change, Serving and Resolve documents: what commands changed in the lockfile or looked up there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import Capabilities, Target
+from reconciler.domain.lock import LockedGeneration, LockedModel
+from reconciler.domain.model import Capabilities, Resources, Sampling, Target
 from reconciler.domain.plan import Action
-from reconciler.reports.documents.plan_and_result import Document, envelope, filled
-from reconciler.reports.documents.serving import next_action, outlook
-from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Role, Style, counted, plain, told
-from reconciler.reports.text.plan import target_line
+from reconciler.reports.documents.envelope import Document, envelope, filled
+from reconciler.state.lockfile import resources_json
 
 Command = Literal["adopt", "forget", "cancel"]
 ChangeOutcome = Literal["planned", "done", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ManagementChange:
     """What became of a model, or what would.
 
     ``generations`` are those that it is about. ``manifest`` is the file that was written, as shown, where one was.
@@ -39,7 +36,9 @@ class Change:
     next: Sequence[Action] = ()
 
 
-def change_document(change: Change, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
+def change_document(
+    change: ManagementChange, target: Target, capabilities: Capabilities, *, root: str = ""
+) -> Document:
     """What became of a model (schema: change)."""
     return {
         **envelope("Change", target, capabilities, root),
@@ -58,42 +57,103 @@ def _generation(one: LockedGeneration) -> Document:
     return {"key": one.key, "state": one.state.value, **filled({"remote": one.remote})}
 
 
-_LABEL_WIDTH: Final = 12
-_HEADLINES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
-    ("adopt", "done"): ("good", "{name}: taken over, nothing was trained"),
-    ("forget", "planned"): ("warning", "{name}: {count} would be managed no longer; nothing is deleted"),
-    ("forget", "done"): ("good", "{name}: {count} managed no longer; nothing was deleted"),
-    ("cancel", "planned"): ("warning", "{name}: {count} would be stopped"),
-    ("cancel", "done"): ("good", "{name}: {count} stopped"),
-    ("cancel", "unchanged"): ("muted", "{name}: nothing of it is in training; nothing was changed"),
-}
-_NOUNS: Final[Mapping[str, str]] = {"cancel": "training"}
+@dataclass(frozen=True, slots=True)
+class ServingChange:
+    """What serves a manifest, and what did ``before``, empty for nothing.
+
+    ``model`` is what is recorded now, and ``remote`` what answers prompts. Without ``changed`` it was so already.
+    ``reason`` is why somebody rolled it back. ``published`` names the pointer that tells applications, if there is one,
+    and ``next`` is what the next apply would do about the manifest and what is tuned from it.
+    """
+
+    name: str
+    model: LockedModel
+    remote: str
+    lockfile: str
+    before: str = ""
+    changed: bool = True
+    reason: str = ""
+    published: str = ""
+    next: Sequence[Action] = ()
 
 
-def change_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
-    """A Change document: what was done, or would be, and below to which generations, and what follows."""
-    role, headline = _HEADLINES[document["command"], document["outcome"]]
-    count = counted(len(document["generations"]), _NOUNS.get(document["command"], "generation"))
-    lines = [
-        target_line(document, style),
-        style(role, terminal_safe(headline.format(name=document["name"], count=count))),
-    ]
-    for label, text in _details(document):
-        for margin, line in told(f"  {label:<{_LABEL_WIDTH}}", text, width):
-            lines.append(style("muted", margin) + line)
-    return "\n".join(lines)
+def serving_document(moved: ServingChange, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
+    """What serves a manifest now (schema: serving)."""
+    return {
+        **envelope("Serving", target, capabilities, root),
+        "name": moved.name,
+        "changed": moved.changed,
+        **filled({"before": moved.before, "reason": moved.reason, "published": moved.published}),
+        "serving": {"key": moved.model.serving, "remote": moved.remote},
+        "rejected": list(_rejected(moved.model)),
+        "lockfile": moved.lockfile,
+        "next": [next_action(action, moved.name) for action in moved.next],
+    }
 
 
-def _details(document: Document) -> Iterator[tuple[str, str]]:
-    for one in document["generations"]:
-        yield "generation", " ".join(filter(None, (one["key"], one["state"], one.get("remote", ""))))
-    if "manifest" in document:
-        yield "manifest", document["manifest"]
-    for note in document["notes"]:
-        yield "note", note
-    if document["outcome"] == "done":
-        yield "recorded", document["lockfile"]
-        if "published" in document:
-            yield "published", document["published"]
-    for action in document["next"]:
-        yield "next apply", outlook(action)
+def _rejected(model: LockedModel) -> Iterator[Document]:
+    for key in model.rejected:
+        generation = model.generation(key)
+        yield {"key": key, **filled({"reason": generation.rejection if generation else ""})}
+
+
+def next_action(action: Action, about: str = "") -> Document:
+    """One thing that the next apply would do, in short; with a name where it is not about the manifest ``about``."""
+    return {
+        **({"name": action.name} if about and action.name != about else {}),
+        "action": action.kind.value,
+        "reason": action.reason.value,
+        **filled({"key": action.key, "message": action.message}),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """Where the serving generation of one manifest is, and how it is to be asked.
+
+    ``preamble`` goes before every prompt, as it went before every training input. ``url`` is the address that takes
+    prompts; ``endpoint``, the service's, and ``url`` are empty where nothing can be addressed. ``resources`` are what
+    the training made besides.
+    """
+
+    name: str
+    key: str
+    remote: str
+    provider: str
+    location: str = ""
+    endpoint: str = ""
+    url: str = ""
+    preamble: str = ""
+    resources: Resources = field(default_factory=Resources)
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def resolve_document(
+    entries: Iterable[ResolvedModel], target: Target, capabilities: Capabilities, *, root: str = ""
+) -> Document:
+    """Which generation serves each manifest, and how it is asked, by name (schema: resolve)."""
+    ordered = sorted(entries, key=lambda entry: entry.name)
+    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(entry) for entry in ordered]}
+
+
+def _resolved(entry: ResolvedModel) -> Document:
+    return filled(
+        {
+            "name": entry.name,
+            "key": entry.key,
+            "remote": entry.remote,
+            "provider": entry.provider,
+            "location": entry.location,
+            "endpoint": entry.endpoint,
+            "url": entry.url,
+            "preamble": entry.preamble,
+            "resources": resources_json(entry.resources),
+            "sampling": filled(
+                {
+                    "temperature": entry.sampling.temperature,
+                    "topP": entry.sampling.top_p,
+                    "topK": entry.sampling.top_k,
+                }
+            ),
+        }
+    )

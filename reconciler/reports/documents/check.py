@@ -1,26 +1,21 @@
-"""How generations did when they were checked, as a versioned document and as text."""
+"""Build Check and Prompt documents: results of checks, and the answers of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from reconciler.domain.checks import CheckReport, RecordedChecks
+from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
 from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
-from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.plan_and_result import Document, checks_report, envelope, filled
-from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Role, Style, counted, plain, told, value
-from reconciler.reports.text.plan import target_line
+from reconciler.domain.inference import Prompt, Reply
+from reconciler.domain.model import Capabilities, Sampling, Target
+from reconciler.reports.documents.envelope import Document, envelope, filled
 from reconciler.state.lockfile import checks_json
-
-_SHOWN_MISSES: Final = 5
-"""Wrong answers of one check that the text shows; the document has them all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class GenerationCheck:
     """A generation that was checked: ``before`` is how it did the last time, ``error`` why it could not be checked."""
 
     name: str
@@ -31,11 +26,11 @@ class Examined:
     report: CheckReport | None = None
     error: ReconcileError | None = None
 
-    def with_report(self, report: CheckReport) -> Examined:
+    def with_report(self, report: CheckReport) -> GenerationCheck:
         """The same with how it did."""
         return replace(self, report=report)
 
-    def refused(self, error: ReconcileError) -> Examined:
+    def refused(self, error: ReconcileError) -> GenerationCheck:
         """The same with why it could not be checked."""
         return replace(self, error=error)
 
@@ -55,7 +50,7 @@ class Examined:
 
 
 def check_document(
-    examined: Iterable[Examined],
+    examined: Iterable[GenerationCheck],
     unserved: Iterable[str],
     target: Target,
     capabilities: Capabilities,
@@ -72,7 +67,7 @@ def check_document(
     }
 
 
-def _model(one: Examined) -> Document:
+def _model(one: GenerationCheck) -> Document:
     shown = {"name": one.name, "key": one.key, "remote": one.remote, "serving": one.serves, "regressed": one.regressed}
     return shown | filled(
         {
@@ -83,63 +78,82 @@ def _model(one: Examined) -> Document:
     )
 
 
-def check_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
-    """A Check document: a line a model, and under it what was wrong."""
-    lines = [target_line(document, style, width)]
-    for model in document["models"]:
-        lines += _model_lines(model, width, style)
-    lines += [style("muted", f"{terminal_safe(name)}  not checked: nothing serves it") for name in document["unserved"]]
-    if not document["models"] and not document["unserved"]:
-        lines.append("No manifest declares checks.")
-    return "\n".join(lines)
+def checks_report(report: CheckReport) -> Document:
+    """How checks went, whole: every prompt and answer that did not pass."""
+    return {
+        "digest": report.digest,
+        "passed": report.passed,
+        "failed": report.failed,
+        "results": [_check_result(one) for one in report.results],
+    }
 
 
-def _model_lines(model: Document, width: int | None, style: Style) -> Iterator[str]:
-    name = terminal_safe(model["name"])
-    if "message" in model:
-        yield from (
-            style("error", head) + line for head, line in told(f"{name}  not checked: ", model["message"], width)
-        )
-        return
-    role: Role = "error" if model["checks"]["failed"] else "good"
-    kind = "" if model["serving"] else " (does not serve)"
-    words = passed_text(model["checks"])
-    yield f"{name}  {style(role, words)}: {terminal_safe(model['key'])}{kind}"
-    if model["regressed"]:
-        yield style("error", "  it used to pass these very checks, and does not any more")
-    for one in model["checks"]["results"]:
-        yield from _result_lines(one, width, style)
+def _check_result(one: CheckResult) -> Document:
+    shown = {
+        "name": one.name,
+        "passed": one.passed,
+        "passes": one.passes,
+        "answers": one.answers,
+        "score": round(one.score, 4),
+        "minimum": one.minimum,
+    }
+    further = {
+        "interval": [round(bound, 4) for bound in one.interval or ()],
+        "leaked": one.leaked or None,
+        "misses": [_miss(miss) for miss in one.misses],
+    }
+    return shown | filled(further)
 
 
-def _result_lines(one: Document, width: int | None, style: Style) -> Iterator[str]:
-    if one["passed"] and "interval" not in one:
-        return
-    role: Role = "good" if one["passed"] else "error"
-    yield from (
-        style(role, head) + line for head, line in told(f"  {terminal_safe(one['name'])}  ", score_text(one), width)
+def _miss(miss: Miss) -> Document:
+    return {"prompt": miss.prompt, "answer": miss.answer, "why": miss.reason}
+
+
+CUT_SHORT: Final = "MAX_TOKENS"
+
+
+@dataclass(frozen=True, slots=True)
+class SentPrompt:
+    """Who was asked what: ``remote`` under its remote name, ``text`` after ``preamble``, as ``prompt`` says it all."""
+
+    name: str
+    key: str
+    remote: str
+    preamble: str
+    text: str
+    prompt: Prompt
+
+
+def prompt_document(
+    asked: SentPrompt, reply: Reply, target: Target, capabilities: Capabilities, *, root: str = ""
+) -> Document:
+    """A prompt and its answers (schema: prompt); where there is no answer, ``message`` says why."""
+    answered = any(one.text for one in reply.answers)
+    prompt = asked.prompt
+    return {
+        **envelope("Prompt", target, capabilities, root),
+        "exitStatus": int(ExitStatus.OK if answered else ExitStatus.ERROR),
+        "name": asked.name,
+        "key": asked.key,
+        "remote": asked.remote,
+        "preamble": asked.preamble,
+        "text": asked.text,
+        "sampling": _sampling(prompt.sampling),
+        **filled({"maxTokens": prompt.max_tokens}),
+        "candidates": [{"text": one.text, **filled({"finish": one.finish})} for one in reply.answers],
+        **filled({"blocked": reply.blocked, "message": "" if answered else _why(reply)}),
+    }
+
+
+def _sampling(sampling: Sampling) -> Document:
+    return filled({"temperature": sampling.temperature, "topP": sampling.top_p, "topK": sampling.top_k})
+
+
+def _why(reply: Reply) -> str:
+    if reply.blocked:
+        return f"the service blocked the prompt: {reply.blocked}"
+    reasons = ", ".join(sorted({one.finish for one in reply.answers if one.finish}))
+    said = (
+        f"the service withheld the answer: {reasons}" if reasons else "the service gave an empty answer, and no reason"
     )
-    if one["passed"]:
-        return
-    misses = one.get("misses", [])
-    for miss in misses[:_SHOWN_MISSES]:
-        text = f"{value(miss['prompt'])} → {value(miss['answer'])}: {miss['why']}"
-        yield from (style("muted", head) + line for head, line in told("    ", text, width))
-    if len(misses) > _SHOWN_MISSES:
-        yield style("muted", f"    and {len(misses) - _SHOWN_MISSES} more; --format json shows them all")
-
-
-def score_text(one: Document) -> str:
-    """How many answers of a check were right, how many were needed, and how far that can be relied on."""
-    right = f"{one['passes']} of {counted(one['answers'], 'answer')} right, {100 * one['minimum']:.4g} % needed"
-    if "interval" not in one:
-        return right
-    low, high = one["interval"]
-    leaked = f"; {counted(one['leaked'], 'example')} known from the training" if "leaked" in one else ""
-    return f"{right}; {100 * one['score']:.1f} %, {100 * low:.0f} to {100 * high:.0f} % with 95 % confidence{leaked}"
-
-
-def passed_text(checks: Document) -> str:
-    """``3 of 3 checks passed``, with the names of those that did not."""
-    failed = [one["name"] for one in checks["results"] if not one["passed"]]
-    names = f" (failed: {', '.join(failed)})" if failed else ""
-    return f"{checks['passed']} of {checks['passed'] + checks['failed']} checks passed{names}"
+    return f"{said}; increase --max-tokens" if CUT_SHORT in reasons.split(", ") else said

@@ -35,7 +35,8 @@ from reconciler.planning.events import (
     Updated,
 )
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.plan_and_result import DOCUMENT_VERSION, Document, checks_report, filled, number
+from reconciler.reports.documents.check import checks_report
+from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, filled, number
 
 
 def events_header(command: str, now: datetime) -> Document:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, State
-from reconciler.reports.documents.plan_and_result import Document, filled, number
+from reconciler.reports.documents.envelope import Document, filled, number
 from reconciler.state.lockfile import checks_json, source_json
 
 CURVE_POINTS: Final = 100

@@ -1,22 +1,20 @@
-"""The status document: what is recorded of every model, and what the service shows of it where it was asked."""
+"""Build Status documents, with the access of an address where it was requested."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.domain.access import EffectiveAccess, Permission
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.plan_and_result import Document, envelope, filled, number
-from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Style, told
+from reconciler.reports.documents.envelope import Document, envelope, filled, number
 from reconciler.state.lockfile import checks_json, resources_json
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedGeneration:
     """A generation whose permissions were asked for."""
 
     name: str
@@ -26,14 +24,14 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class AccessReport:
     """What an address may do with each generation; ``None`` stands for one that is gone."""
 
     address: str
-    found: tuple[tuple[Shared, EffectiveAccess | None], ...]
+    found: tuple[tuple[SharedGeneration, EffectiveAccess | None], ...]
 
 
-def access_document(reach: Reach) -> Document:
+def access_document(reach: AccessReport) -> Document:
     """The part ``access`` of a Status document."""
     there = [(shared, reached) for shared, reached in reach.found if reached]
     return {
@@ -45,36 +43,12 @@ def access_document(reach: Reach) -> Document:
     }
 
 
-def _entry(shared: Shared, permission: Permission) -> Document:
+def _entry(shared: SharedGeneration, permission: Permission) -> Document:
     return {**_shared(shared), "role": permission.role, "through": str(permission.grantee)}
 
 
-def _shared(shared: Shared) -> Document:
+def _shared(shared: SharedGeneration) -> Document:
     return {"name": shared.name, "key": shared.key, "remote": shared.remote, "serving": shared.serving}
-
-
-def access_lines(access: Document, style: Style, width: int | None = None) -> Iterator[str]:
-    """The part ``access`` of a Status document, a line a model: what is sure, what depends on a group, what is gone."""
-    yield style("heading", terminal_safe(f"{access['address']} can reach {_amount(access)}"))
-    yield from _lines(access["models"], "as", width)
-    if access["perhaps"]:
-        yield style("heading", "Perhaps more, as the service does not tell who belongs to what:")
-        yield from _lines(access["perhaps"], "through", width)
-    for one in access["gone"]:
-        gone = f"{one['key']} is gone from the service, so nobody can reach it; run reconcile apply"
-        yield from (style("warning", head) + line for head, line in told("warning: ", gone, width))
-
-
-def _amount(access: Document) -> str:
-    reached = len(access["models"])
-    return f"{reached or 'none'} of {access['asked']} ready models{':' if reached else '.'}"
-
-
-def _lines(entries: Iterable[Document], how: str, width: int | None) -> Iterator[str]:
-    for one in entries:
-        serves = " (serves)" if one["serving"] else ""
-        text = f"{one['key']}{serves}: {one['role']} {how} {one['through']}"
-        yield from ((head + line).rstrip() for head, line in told(f"  {terminal_safe(one['name'])}  ", text, width))
 
 
 def status_document(
@@ -84,7 +58,7 @@ def status_document(
     lockfile: str,
     *,
     live: Mapping[str, RemoteModel] | None = None,
-    reach: Reach | None = None,
+    reach: AccessReport | None = None,
     root: str = "",
 ) -> Document:
     """Every recorded model (schema: status).

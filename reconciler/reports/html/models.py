@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import parse_time
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document, display_path
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
-from reconciler.reports.text.format import Role, counted, elapsed, loss, share, value
-from reconciler.reports.text.plan import display_path
+from reconciler.reports.text.check import score_details
+from reconciler.reports.text.format import Role, counted, elapsed, loss, value
 
 _STANDINGS: Final[Mapping[str, tuple[str, Role]]] = {
     "INTENDED": ("intended", "wait"),
@@ -65,7 +65,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class CheckScore:
     """How one check went with one generation.
 
     Shares are from 0 to 1; ``minimum`` and ``interval`` (of 95 % confidence) are ``None`` where they are not known, and
@@ -95,7 +95,7 @@ class Scores:
     """Checks down, generations across, newest first; a score is ``None`` where a check was not run or not told of."""
 
     keys: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Score | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[CheckScore | None, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,7 @@ def _number_changes(older: Document, newer: Document) -> Iterator[Change]:
 
 
 def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) -> Scores | None:
-    by_key: dict[str, dict[str, Score]] = {}
+    by_key: dict[str, dict[str, CheckScore]] = {}
     for key, report in reports.items():
         by_key[key] = {one["name"]: score_of(one) for one in report["results"]}
     for one in generations:
@@ -325,33 +325,24 @@ def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) ->
     return Scores(tuple(keys), rows) if rows else None
 
 
-def score_of(result: Document) -> Score:
+def score_of(result: Document) -> CheckScore:
     """How a check went, as a document of this run tells it."""
     interval = result.get("interval")
-    return Score(
+    return CheckScore(
         share=result["score"],
         passed=result["passed"],
         minimum=result["minimum"],
         interval=(interval[0], interval[1]) if interval else None,
-        text="; ".join(_score_words(result)),
+        text="; ".join(score_details(result)),
     )
 
 
-def _score_words(result: Document) -> Iterator[str]:
-    yield f"{result['passes']} of {counted(result['answers'], 'answer')} right, {share(result['minimum'])} needed"
-    if "interval" in result:
-        low, high = result["interval"]
-        yield f"{share(low)} to {share(high)} with 95 % confidence"
-    if "leaked" in result:
-        yield f"{counted(result['leaked'], 'example')} known from the training"
-
-
-def _recorded(checks: Document) -> dict[str, Score]:
+def _recorded(checks: Document) -> dict[str, CheckScore]:
     """What the lockfile keeps: shares of evaluations, and which checks failed (all others passed, if none did)."""
     failed = {one["check"] for one in checks.get("failures", ())}
     shares = checks.get("scores", {})
     names = [*shares, *sorted(failed - shares.keys())]
-    return {name: Score(shares.get(name), _verdict(name, failed, checks)) for name in names}
+    return {name: CheckScore(shares.get(name), _verdict(name, failed, checks)) for name in names}
 
 
 def _verdict(name: str, failed: set[str], checks: Document) -> bool | None:

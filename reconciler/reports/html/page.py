@@ -14,12 +14,12 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import models_of
-from reconciler.reports.html.sections import Detail, PageModel, face_of
+from reconciler.reports.html.sections import PageModel, page_model
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import minute, share
+from reconciler.reports.text.format import Detail, minute, share
 
 _BAR_START: Final = 2
 _BAR_LENGTH: Final = 100
@@ -38,17 +38,17 @@ def page(document: Document) -> str:
     Raises:
         UsageError: for a document of another kind.
     """
-    face, models = face_of(document), models_of(document)
+    overview, models = page_model(document), models_of(document)
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
-            face=face,
+            overview=overview,
             models=models,
             anchors={model.name: model.anchor for model in models},
             target=document["target"],
-            facts=_facts(document, face),
+            facts=_facts(document, overview),
             notices=document.get("notices", []),
             simulated=document["simulated"],
             kind=document["kind"],
@@ -61,11 +61,11 @@ def page(document: Document) -> str:
     )
 
 
-def _facts(document: Document, face: PageModel) -> tuple[Detail, ...]:
+def _facts(document: Document, overview: PageModel) -> tuple[Detail, ...]:
     target = document["target"]
     where = tuple((field, target[field]) for field in ("scope", "project", "location") if field in target)
     lockfile = (("lockfile", document["lockfile"]),) if "lockfile" in document and "lock" not in target else ()
-    return (("service", target["label"]), *where, *lockfile, *face.facts)
+    return (("service", target["label"]), *where, *lockfile, *overview.facts)
 
 
 def _policy(style: str, script: str) -> str:
@@ -100,7 +100,7 @@ def _environment() -> Environment:
         minute=minute,
         share=share,
         width=_width,
-        along=lambda one: _BAR_START + _width(one),
+        along=lambda share: _BAR_START + _width(share),
         shortened=lambda key, name: key.removeprefix(f"{name}-"),
     )
     return environment
@@ -113,6 +113,6 @@ def _readable(value: object) -> object:
     return "\n".join(terminal_safe(line) for line in value.split("\n"))
 
 
-def _width(one: float) -> float:
+def _width(share_of_bar: float) -> float:
     """The length that a share has in a bar."""
-    return round(_BAR_LENGTH * min(max(one, 0.0), 1.0), 1)
+    return round(_BAR_LENGTH * min(max(share_of_bar, 0.0), 1.0), 1)

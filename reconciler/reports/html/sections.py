@@ -1,4 +1,4 @@
-"""What a page shows of each kind of document before it comes to the single models: a summary and a table."""
+"""Build the first part of a page from a document: the totals, and a table with a row for each model or finding."""
 
 from __future__ import annotations
 
@@ -7,40 +7,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from reconciler.domain.drift import DriftClass
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.check import passed_text
-from reconciler.reports.documents.dataset_diff import counts_line, remarks, sample_line
-from reconciler.reports.documents.drift import drift_summary
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.documents.status import access_lines
-from reconciler.reports.html.models import Score, score_of
-from reconciler.reports.text.documents import (
-    OUTCOMES,
-    outcome_details,
-    passed_ratio,
-    result_tally,
-    shown_generation,
-    status_details,
-    what_next,
-)
-from reconciler.reports.text.format import Role, counted, loss, minute, plain, value
+from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.reports.html.models import CheckScore, score_of
+from reconciler.reports.summary import check_summary
+from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
+from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
+from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, value
 from reconciler.reports.text.plan import (
     SYMBOLS,
     action_details,
-    action_verb,
-    display_path,
-    left_alone,
+    action_phrase,
+    data_change_counts,
+    data_change_remarks,
+    destination_details,
     plan_totals,
-    reach_details,
+    sample_text,
+    unchanged_models,
 )
-
-Detail = tuple[str, str]
+from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details, result_summary
+from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, shown_generation, status_details
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; ``sort`` says how it can be sorted, empty where it cannot; ``right`` aligns it there."""
+    """A column of a table; ``sort`` is the order in which it can be sorted, empty if it cannot."""
 
     label: str
     sort: Literal["text", "number", ""] = "text"
@@ -49,10 +40,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell.
+    """A cell of a table.
 
-    ``model`` is the name of the model that it links to, ``code`` whether the text is a name for machines, ``role`` its
-    colour, ``sign`` a symbol before it. ``details`` stand below, ``notes`` below them.
+    ``model`` is the name of the model that it links to, ``code`` whether the text is an identifier, ``sign`` a symbol
+    before the text, ``order`` the value to sort by. ``notes`` and then ``details`` follow below the text.
     """
 
     text: str = ""
@@ -63,25 +54,25 @@ class Cell:
     order: str = ""
     details: tuple[Detail, ...] = ()
     notes: tuple[str, ...] = ()
-    score: Score | None = None
+    score: CheckScore | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a table; ``states`` are those by which it can be chosen."""
+class TableRow:
+    """A row of a table; the page can be filtered by its ``states``."""
 
     states: tuple[str, ...]
     cells: tuple[Cell, ...]
 
     @property
     def model(self) -> str:
-        """The name of the model that the row is about, empty where it is about none."""
+        """The name of the model that the row is about; empty for other rows."""
         return next((cell.model for cell in self.cells if cell.model), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many rows are in a state."""
+    """The number of rows in a state."""
 
     state: str
     count: int
@@ -89,8 +80,8 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class DataChange:
-    """What became of a data set; ``samples`` are what became of an example, and the example."""
+class DataChangeRow:
+    """The changes of a data set; ``samples`` pairs the change of an example with its text."""
 
     model: str
     path: str
@@ -102,9 +93,9 @@ class DataChange:
 
 @dataclass(frozen=True, slots=True)
 class PageModel:
-    """The first part of a page; ``lines`` are sentences, the first of which says what it comes to.
+    """The first part of a page; the first of ``lines`` has the totals.
 
-    ``base`` is what data sets were compared with, empty where they were not, and ``data`` what became of them.
+    ``base`` is the Git reference that data sets were compared with, empty if they were not, ``data`` their changes.
     """
 
     title: str
@@ -113,97 +104,94 @@ class PageModel:
     heading: str
     tallies: tuple[Tally, ...] = ()
     columns: tuple[Column, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[TableRow, ...] = ()
     facts: tuple[Detail, ...] = ()
     remarks: tuple[str, ...] = ()
     base: str = ""
-    data: tuple[DataChange, ...] = ()
+    data: tuple[DataChangeRow, ...] = ()
 
 
-def face_of(document: Document) -> PageModel:
-    """The first part of the page of a document.
+def page_model(document: Document) -> PageModel:
+    """Return the first part of the page of a document.
 
     Raises:
-        UsageError: for a kind of document that has no page.
+        UsageError: for a kind of document without a page.
     """
     kind = document["kind"]
-    if kind not in _FACES:
-        kinds = ", ".join(sorted(_FACES))
+    if kind not in _PAGES:
         raise UsageError(
-            f"a document of the kind {kind} is not drawn as HTML", f"HTML shows {kinds}; name another file"
+            f"unsupported kind of document {kind} for HTML: expected {', '.join(sorted(_PAGES))}",
+            "write the report as JSON (.json)",
         )
-    return _FACES[kind](document)
+    return _PAGES[kind](document)
 
 
-def _tallies(rows: Iterable[Row], roles: Mapping[str, Role]) -> tuple[Tally, ...]:
-    """How many rows there are in each state, in the order of ``roles``."""
+def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[Tally, ...]:
+    """Return the number of rows in each state, in the order of ``roles``."""
     counts = Counter(state for row in rows for state in row.states)
     return tuple(Tally(state, counts[state], role) for state, role in roles.items() if counts[state])
 
 
-def _place(one: Document, root: str) -> str:
-    """File, line and column, as far as they are known."""
-    if "file" not in one:
-        return ""
-    marks = [str(one[mark]) for mark in ("line", "column") if mark in one]
-    return ":".join([display_path(one["file"], root), *marks])
+def _place_cell(subject: Document, root: str) -> Cell:
+    if "file" not in subject:
+        return Cell(code=True)
+    positions = [str(subject[field]) for field in ("line", "column") if field in subject]
+    return Cell(":".join([display_path(subject["file"], root), *positions]), code=True)
+
+
+def _name_cell(name: str) -> Cell:
+    return Cell(name, model=name)
 
 
 _IN_SYNC: Final = "in sync"
+_STEPS_AND_LOSS: Final = (Column("Steps", "number", right=True), Column("Final loss", "number", right=True))
 
 
 def _plan(document: Document) -> PageModel:
     explained: dict[str, str] = {}
     root = document["target"].get("root", "")
     rows = [_action_row(action, explained, root) for action in document["actions"]]
-    roles = {
-        **{kind: role for kind, (_, role) in SYMBOLS.items() if kind != "noop"},
-        "kept": "muted",
-        _IN_SYNC: "muted",
-    }
+    roles = {kind: role for kind, (_, role) in SYMBOLS.items() if kind != "noop"}
     failing = document["summary"]["failing"]
     return PageModel(
         title="Plan",
         role="error" if failing else ("update" if document["changes"] else "good"),
-        lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(document)])),
-        heading="What would be done",
-        tallies=_tallies(rows, roles),
-        columns=(Column("Model"), Column("Action"), Column("What and why", ""), Column("Manifest")),
+        lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(document, Layout())])),
+        heading="Actions",
+        tallies=_tallies(rows, {**roles, "kept": "muted", _IN_SYNC: "muted"}),
+        columns=(Column("Model"), Column("Action"), Column("Details", ""), Column("Manifest")),
         rows=tuple(sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
-        facts=tuple(reach_details(document["target"])),
-        remarks=tuple(left_alone(document)),
+        facts=tuple(destination_details(document["target"])),
+        remarks=tuple(unchanged_models(document)),
         base=document["base"]["ref"] if "commit" in document.get("base", {}) else "",
-        data=tuple(_data_change(one) for one in document.get("dataChanges", ())),
+        data=tuple(_data_change(change) for change in document.get("dataChanges", ())),
     )
 
 
-def _data_change(one: Document) -> DataChange:
-    return DataChange(
-        model=one["name"],
-        path=one.get("path", "inline examples"),
-        use=f"held out for {one['check']}" if "check" in one else one["use"],
-        counts=counts_line(one),
-        remarks=tuple(remarks(one)),
-        samples=tuple((each["change"], sample_line(each)[1]) for each in one.get("samples", ())),
+def _data_change(change: Document) -> DataChangeRow:
+    return DataChangeRow(
+        model=change["name"],
+        path=change.get("path", "inline examples"),
+        use=f"held out for {change['check']}" if "check" in change else change["use"],
+        counts=data_change_counts(change),
+        remarks=tuple(data_change_remarks(change)),
+        samples=tuple((sample["change"], sample_text(sample)[1]) for sample in change.get("samples", ())),
     )
 
 
-def _action_row(action: Document, explained: dict[str, str], root: str) -> Row:
+def _action_row(action: Document, explained: dict[str, str], root: str) -> TableRow:
     sign, role = SYMBOLS[action["action"]]
-    kept = _IN_SYNC if action["reason"] == "InSync" else "kept"
-    state = kept if action["action"] == "noop" else action["action"]
-    what = action_verb(action)
-    return Row(
+    unchanged = _IN_SYNC if action["reason"] == "InSync" else "kept"
+    state = unchanged if action["action"] == "noop" else action["action"]
+    in_sync = state == _IN_SYNC
+    text = action.get("key", "") if in_sync else action_phrase(action)
+    return TableRow(
         (state,),
         (
-            Cell(action["name"], model=action["name"]),
-            Cell(state, role=role, sign=sign, notes=(action["reason"],) if state != _IN_SYNC else ()),
-            Cell(
-                action.get("key", "") if state == _IN_SYNC else what,
-                code=state == _IN_SYNC,
-                details=tuple(action_details(action, explained)),
-            ),
-            Cell(_place(action, root), code=True),
+            _name_cell(action["name"]),
+            Cell(state, role=role, sign=sign, notes=() if in_sync else (action["reason"],)),
+            Cell(text, code=in_sync, details=tuple(action_details(action, explained))),
+            _place_cell(action, root),
         ),
     )
 
@@ -217,60 +205,53 @@ def _result(document: Document) -> PageModel:
     return PageModel(
         title="Result",
         role="error" if document["exitStatus"] not in {0, 4} else ("wait" if document["exitStatus"] else "good"),
-        lines=(_came_to(document), *what_next(document), *unpublished),
-        heading="What was done",
+        lines=(_result_totals(document), *next_steps(document), *unpublished),
+        heading="Outcomes",
         tallies=_tallies(rows, dict(OUTCOMES.values())),
-        columns=(
-            Column("Model"),
-            Column("Outcome"),
-            Column("What", ""),
-            Column("Steps", "number", right=True),
-            Column("Final loss", "number", right=True),
-            Column("Manifest"),
-        ),
+        columns=(Column("Model"), Column("Outcome"), Column("Details", ""), *_STEPS_AND_LOSS, Column("Manifest")),
         rows=tuple(sorted(rows, key=lambda row: row.states[0] in settled)),
     )
 
 
-def _came_to(document: Document) -> str:
-    """The tally; that training is simulated stands elsewhere on the page."""
-    return result_tally(document).removeprefix("Models: ").removesuffix(" The training is simulated.")
+def _result_totals(document: Document) -> str:
+    """Return the totals; the page says elsewhere that training is simulated."""
+    return result_summary(document).removeprefix("Models: ").removesuffix(" Training is simulated.")
 
 
-def _outcome_row(model: Document, explained: dict[str, str], root: str) -> Row:
+def _outcome_row(model: Document, explained: dict[str, str], root: str) -> TableRow:
     word, role = OUTCOMES[model["state"]]
-    return Row(
+    return TableRow(
         (word,),
         (
-            Cell(model["name"], model=model["name"]),
+            _name_cell(model["name"]),
             Cell(word, role=role, notes=(model["reason"],) if "reason" in model else ()),
-            _outcome(model, explained),
-            _steps(model.get("steps")),
-            _loss(model.get("finalLoss")),
-            Cell(_place(model, root), code=True),
+            _outcome_cell(model, explained),
+            _steps_cell(model.get("steps")),
+            _loss_cell(model.get("finalLoss")),
+            _place_cell(model, root),
         ),
     )
 
 
-def _outcome(model: Document, explained: dict[str, str]) -> Cell:
-    """What became of it; how it trained has columns of its own."""
+def _outcome_cell(model: Document, explained: dict[str, str]) -> Cell:
+    """Return the details of an outcome, without the training, which has columns of its own."""
     if model["state"] not in {"ready", "checked"}:
         return Cell(outcome_details(model, explained))
     checks = (passed_text(model["checks"]),) if "checks" in model else ()
     return Cell(model.get("remote") or model.get("key", ""), code=True, notes=checks)
 
 
-def _steps(steps: int | None) -> Cell:
+def _steps_cell(steps: int | None) -> Cell:
     return Cell() if steps is None else Cell(str(steps))
 
 
-def _loss(final_loss: float | str | None) -> Cell:
+def _loss_cell(final_loss: float | str | None) -> Cell:
     return Cell() if final_loss is None else Cell(loss(final_loss), order=str(final_loss))
 
 
 _STATUS_ROLES: Final[Mapping[str, Role]] = {
     "failed": "error",
-    "cancelled": "error",
+    "canceled": "error",
     "held": "hold",
     "rejected": "hold",
     "intended": "wait",
@@ -283,42 +264,39 @@ _STATUS_ROLES: Final[Mapping[str, Role]] = {
 
 def _status(document: Document) -> PageModel:
     rows = [_status_row(model) for model in document["models"]]
-    asked = "asked for permissions alone" if "access" in document else "not asked"
-    recorded = () if document["observed"] else (f"As {document['lockfile']} records it; the service was {asked}.",)
-    models = counted(len(rows), "model") + " recorded." if rows else "No models are recorded."
+    models = f"{counted(len(rows), 'model is', 'models are')} recorded." if rows else "No models are recorded."
     return PageModel(
         title="Status",
         role="good",
-        lines=(models, *recorded),
-        heading="Models at a glance",
+        lines=(models, *origin_of(document)),
+        heading="Models",
         tallies=_tallies(rows, _STATUS_ROLES),
         columns=(
             Column("Model"),
             Column("State"),
             Column("Generation", ""),
-            Column("Steps", "number", right=True),
-            Column("Final loss", "number", right=True),
+            *_STEPS_AND_LOSS,
             Column("Checks passed"),
             Column("Since (UTC)"),
         ),
         rows=tuple(rows),
-        remarks=tuple(access_lines(document["access"], plain)) if "access" in document else (),
+        remarks=tuple(access_lines(document["access"], Layout())) if "access" in document else (),
     )
 
 
-def _status_row(model: Document) -> Row:
+def _status_row(model: Document) -> TableRow:
     shown = shown_generation(model)
-    plights = list(status_details(model))
-    states = ["serving" if "serving" in model else "not serving", *(word for _, word, _ in plights)]
+    details = tuple((word, text) for _, word, text in status_details(model))
+    states = ["serving" if "serving" in model else "not serving", *(word for word, _ in details)]
     since = shown.get("completeTime") or shown.get("createTime", "")
-    return Row(
+    return TableRow(
         tuple(dict.fromkeys(states)),
         (
-            Cell(model["name"], model=model["name"]),
+            _name_cell(model["name"]),
             Cell(states[0], role=_STATUS_ROLES[states[0]]),
-            Cell(shown.get("key", ""), code=True, details=tuple((word, text) for _, word, text in plights)),
-            _steps(shown.get("totalSteps")),
-            _loss(shown.get("finalLoss")),
+            Cell(shown.get("key", ""), code=True, details=details),
+            _steps_cell(shown.get("totalSteps")),
+            _loss_cell(shown.get("finalLoss")),
             Cell(passed_ratio(shown["checks"])) if "checks" in shown else Cell(),
             Cell(minute(since), order=since),
         ),
@@ -326,131 +304,106 @@ def _status_row(model: Document) -> Row:
 
 
 def _drift(document: Document) -> PageModel:
-    findings = sorted(document["findings"], key=lambda one: _DRIFT_ORDER[_weight(one)])
-    rows = [_finding_row(one) for one in findings]
-    unmanaged = document.get("unmanaged", 0)
+    order = [*SIGNS]
+    findings = sorted(document["findings"], key=lambda finding: order.index(finding_weight(finding)))
+    rows = [_finding_row(finding) for finding in findings]
     return PageModel(
         title="Drift",
         role="hold" if document["drifted"] else "good",
         lines=(drift_summary(document).removeprefix("Drift: "),),
-        heading="What differs",
-        tallies=_tallies(rows, {one["class"]: _FINDINGS[_weight(one)][1] for one in findings}),
-        columns=(
-            Column("Class"),
-            Column("Model"),
-            Column("What", ""),
-            Column("Since (UTC)"),
-            Column("Manifest"),
-        ),
+        heading="Differences",
+        tallies=_tallies(rows, {finding["class"]: _finding_mark(finding)[1] for finding in findings}),
+        columns=(Column("Class"), Column("Model"), Column("Details", ""), Column("Since (UTC)"), Column("Manifest")),
         rows=tuple(rows),
-        remarks=(f"Unmanaged: {counted(unmanaged, 'foreign model')}.",) if unmanaged else (),
+        remarks=tuple(unchanged_models(document)),
     )
 
 
-_FINDINGS: Final[Mapping[str, tuple[str, Role]]] = {
-    "drift": ("!", "hold"),
-    "note": ("i", "warning"),
-    _IN_SYNC: ("=", "muted"),
-}
-_DRIFT_ORDER: Final = {weight: position for position, weight in enumerate(_FINDINGS)}
+def _finding_mark(finding: Document) -> tuple[str, Role]:
+    weight = finding_weight(finding)
+    sign, role = SIGNS[weight]
+    return sign, "warning" if weight == "note" else role
 
 
-def _weight(finding: Document) -> str:
-    """How much a finding matters: its severity, less where all is well."""
-    return _IN_SYNC if finding["class"] == DriftClass.IN_SYNC else str(finding["severity"])
-
-
-def _finding_row(one: Document) -> Row:
-    weight = _weight(one)
-    sign, role = _FINDINGS[weight]
-    name = one.get("name", "")
-    return Row(
-        (one["class"],),
+def _finding_row(finding: Document) -> TableRow:
+    weight = finding_weight(finding)
+    sign, role = _finding_mark(finding)
+    name, since = finding.get("name", ""), finding.get("since", "")
+    return TableRow(
+        (finding["class"],),
         (
-            Cell(one["class"], role=role, sign=sign, notes=(weight,) if weight != _IN_SYNC else ()),
-            Cell(name or one.get("remote", ""), model=name, code=not name),
-            Cell(one["message"], details=tuple(_finding_details(one))),
-            Cell(minute(one.get("since", "")), order=one.get("since", "")),
-            Cell(_place(one, ""), code=True),
+            Cell(finding["class"], role=role, sign=sign, notes=(weight,) if weight != finding["class"] else ()),
+            Cell(name or finding.get("remote", ""), model=name, code=not name),
+            Cell(finding["message"], details=tuple(_finding_details(finding))),
+            Cell(minute(since), order=since),
+            _place_cell(finding, ""),
         ),
     )
 
 
-def _finding_details(one: Document) -> Iterator[Detail]:
-    if "field" in one:
-        sides = [f"{side} {value(one[side])}" for side in ("declared", "live") if side in one]
-        yield one["field"], ", ".join(sides)
-    for label, name in (("generation", "key"), ("remote", "remote"), ("remedy", "remedy")):
-        if name in one and (name != "remote" or "name" in one):
-            yield label, one[name]
+def _finding_details(finding: Document) -> Iterator[Detail]:
+    if "field" in finding:
+        sides = [f"{side} {value(finding[side])}" for side in ("declared", "live") if side in finding]
+        yield finding["field"], ", ".join(sides)
+    for label, field in (("generation", "key"), ("remote", "remote"), ("remedy", "remedy")):
+        if field in finding and (field != "remote" or "name" in finding):
+            yield label, finding[field]
 
 
 _CHECK_ROLES: Final[Mapping[str, Role]] = {
     "failed": "error",
     "not checked": "error",
-    "nothing serves": "muted",
+    NO_SERVING_GENERATION: "muted",
     "passed": "good",
 }
 
 
 def _check(document: Document) -> PageModel:
     rows = [row for model in document["models"] for row in _check_rows(model)]
+    unserved = Cell(NO_SERVING_GENERATION, role=_CHECK_ROLES[NO_SERVING_GENERATION])
     rows += [
-        Row(("nothing serves",), (Cell(name, model=name), Cell(), Cell("nothing serves", role="muted"), Cell(), Cell()))
+        TableRow((NO_SERVING_GENERATION,), (_name_cell(name), Cell(), unserved, Cell(), Cell()))
         for name in document["unserved"]
     ]
-    states = Counter(state for row in rows for state in row.states)
-    total = states["passed"] + states["failed"]
-    line = f"{states['passed']} of {counted(total, 'check')} passed." if total else "Nothing was checked."
     return PageModel(
         title="Check",
         role="error" if document["exitStatus"] else "good",
-        lines=(line,),
-        heading="How the checks went",
+        lines=(check_summary(document),),
+        heading="Check results",
         tallies=_tallies(rows, _CHECK_ROLES),
-        columns=(Column("Model"), Column("Check"), Column("Verdict"), Column("Score", "number"), Column("Generation")),
+        columns=(Column("Model"), Column("Check"), Column("Result"), Column("Score", "number"), Column("Generation")),
         rows=tuple(rows),
     )
 
 
-def _check_rows(model: Document) -> Iterator[Row]:
-    name, key = Cell(model["name"], model=model["name"]), Cell(model["key"], code=True)
+def _check_rows(model: Document) -> Iterator[TableRow]:
+    name, key = _name_cell(model["name"]), Cell(model["key"], code=True)
     if "message" in model:
-        told = Cell("not checked", role="error", details=(("why", model["message"]),))
-        yield Row(("not checked",), (name, Cell(), told, Cell(), key))
+        error = Cell("not checked", role="error", details=(("why", model["message"]),))
+        yield TableRow(("not checked",), (name, Cell(), error, Cell(), key))
         return
-    regressed = ("it used to pass these very checks",) if model["regressed"] else ()
-    for one in model["checks"]["results"]:
-        verdict = "passed" if one["passed"] else "failed"
-        yield Row(
-            (verdict,),
-            (
-                name,
-                Cell(one["name"]),
-                Cell(verdict, role=_CHECK_ROLES[verdict], notes=() if one["passed"] else regressed),
-                Cell(order=str(one["score"]), score=score_of(one)),
-                key,
-            ),
-        )
+    for result in model["checks"]["results"]:
+        verdict = "passed" if result["passed"] else "failed"
+        notes = (REGRESSED,) if model["regressed"] and not result["passed"] else ()
+        verdict_cell = Cell(verdict, role=_CHECK_ROLES[verdict], notes=notes)
+        score = Cell(order=str(result["score"]), score=score_of(result))
+        yield TableRow((verdict,), (name, Cell(result["name"]), verdict_cell, score, key))
 
 
 def _history(document: Document) -> PageModel:
-    count = len(document["generations"])
-    where = display_path(document["manifest"], document["target"].get("root", ""))
-    generations = f"{counted(count, 'generation')} of {document['name']}, newest first." if count else ""
+    count, name = len(document["generations"]), document["name"]
+    generations = f"{counted(count, 'generation')} of {name}, newest first."
+    manifest = display_path(document["manifest"], document["target"].get("root", ""))
     return PageModel(
         title="History",
         role="good",
-        lines=(
-            generations or f"No generation of {document['name']} is recorded yet.",
-            f"As {document['lockfile']} records it; the service was not asked.",
-        ),
+        lines=(generations if count else f"No generation of {name} is recorded.", *origin_of(document)),
         heading="",
-        facts=(("manifest", where),),
+        facts=(("manifest", manifest),),
     )
 
 
-_FACES: Final[Mapping[str, Callable[[Document], PageModel]]] = {
+_PAGES: Final[Mapping[str, Callable[[Document], PageModel]]] = {
     "Check": _check,
     "Drift": _drift,
     "History": _history,

@@ -1,28 +1,29 @@
-"""Numbers, times and values as people read them."""
+"""Text for terminals: folding and colors, and how numbers, times and values are written."""
 
 from __future__ import annotations
 
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
-from reconciler.domain.text import shorten
+from reconciler.domain.text import join_names, shorten
 from reconciler.reports.text.escape import terminal_safe
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
 Style = Callable[[Role, str], str]
-"""Colours a piece of text by its role; it adds nothing that is needed to understand the text."""
+"""Colors a text by its role; the text can be understood without."""
 
 _NARROWEST: Final = 20
-"""Folding to fewer columns than this is worse than a line that is too long."""
-
+"""Folding to fewer columns than this reads worse than a line that is too long."""
 _HANGING: Final = 6
 """The indent of a body that is put below its head."""
-
-_ANSI: Final[dict[Role, str]] = {
+LABEL_WIDTH: Final = 19
+"""Columns of a name or a label; longer ones push their own line to the right."""
+_ANSI: Final[Mapping[Role, str]] = {
     "heading": "1",
     "create": "32",
     "update": "33",
@@ -35,23 +36,64 @@ _ANSI: Final[dict[Role, str]] = {
     "error": "31",
     "good": "32",
 }
+Detail = tuple[str, str]
+"""A label and its text; an empty label continues the one before."""
 
 
 def plain(_role: Role, text: str) -> str:
-    """No colour."""
+    """Return the text without color."""
     return text
 
 
 def ansi(role: Role, text: str) -> str:
-    """The colours of an ANSI terminal."""
+    """Return the text in the color that a role has on an ANSI terminal."""
     return f"\x1b[{_ANSI[role]}m{text}\x1b[0m"
 
 
-def folded(head: str, body: str, width: int | None) -> Iterator[tuple[str, str]]:
-    """The body beside its head, folded to ``width`` columns; each further line is indented to the head's length.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How to lay out a text: the columns to fold it to (``None``: do not fold), the colors, and how much to show."""
 
-    Words are never broken, so that what is copied stays whole. A body with a word that fits into the width and not
-    beside the head stands below the head.
+    width: int | None = None
+    style: Style = plain
+    verbose: bool = False
+
+    def lines(self, head: str, text: str, role: Role | None = None, *, colored: str = "") -> Iterator[str]:
+        """Yield the head and beside it the text, both escaped and folded; line breaks in the text are kept.
+
+        The head has the color of the role; ``colored`` is the head of the first line where only a part has a color.
+        """
+        for position, (margin, line) in enumerate(self._fold_lines(terminal_safe(head), text)):
+            shown = self.style(role, margin) if role and margin.strip() else margin
+            yield f"{colored if colored and not position else shown}{line}".rstrip()
+
+    def sentences(self, role: Role | None, *texts: str) -> Iterator[str]:
+        """Yield each text, escaped and folded, in the color of the role."""
+        for text in texts:
+            for _, line in self._fold_lines("", text):
+                yield self.style(role, line) if role else line
+
+    def details(self, details: Iterable[Detail], *, indent: int = 6, columns: int = LABEL_WIDTH) -> Iterator[str]:
+        """Yield a line for each label and its text."""
+        for label, text in details:
+            yield from self.lines(f"{'':{indent}}{label:<{columns}}", text, "muted")
+
+    def _fold_lines(self, head: str, text: str) -> Iterator[tuple[str, str]]:
+        for line in text.split("\n"):
+            yield from folded(head, terminal_safe(line), self.width)
+            head = " " * len(head)
+
+
+def signed_head(sign: str, name: str) -> str:
+    """Return the head of a line about a model or generation: its sign and its name."""
+    return f"  {sign} {terminal_safe(name):<{LABEL_WIDTH}}  "
+
+
+def folded(head: str, body: str, width: int | None) -> Iterator[tuple[str, str]]:
+    """Yield the body beside its head, folded to ``width`` columns; further lines are indented to the head's length.
+
+    Words are never broken, so that they can be copied. A body with a word that fits into the width but not beside the
+    head is put below the head.
     """
     if width is None:
         yield head, body
@@ -65,13 +107,6 @@ def folded(head: str, body: str, width: int | None) -> Iterator[tuple[str, str]]
     yield from ((" " * len(head), line) for line in lines[1:])
 
 
-def told(head: str, text: str, width: int | None) -> Iterator[tuple[str, str]]:
-    """A text from anywhere beside its head, made safe and folded; its own lines stay lines, all of them indented."""
-    for line in text.split("\n"):
-        yield from folded(head, terminal_safe(line), width)
-        head = " " * len(head)
-
-
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGEST_SHOWN: Final = len("sha256:") + 8
 _VALUE_SHOWN: Final = 120
@@ -83,24 +118,24 @@ _DAY: Final = 24 * _HOUR
 
 
 def counted(amount: int, noun: str, plural: str = "") -> str:
-    """``1 model``, ``2 models``; ``plural`` is given where it does not end in s."""
+    """Return ``1 model`` or ``2 models``; pass ``plural`` where it is not the noun with an s."""
     return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """A rough duration: ``40 s``, ``5 min``, ``3 h``; each unit from two of it on."""
+    """Return a rough duration: ``40 s``, ``5 min``, ``3 h``; each unit is used from two of it."""
     if seconds < 2 * _MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.0f} h"
 
 
 def age(seconds: float) -> str:
-    """How old something is, roughly: ``5 min``, ``3 h``, and in days from two on: ``40 d``."""
+    """Return a rough age: ``5 min``, ``3 h``, and from two days ``40 d``."""
     return duration(seconds) if seconds < 2 * _DAY else f"{seconds / _DAY:.0f} d"
 
 
 def elapsed(seconds: float) -> str:
-    """A measured duration: ``0.2 s``, ``5 min 3 s``."""
+    """Return a measured duration: ``0.2 s``, ``5 min 3 s``."""
     if seconds < 2 * _MINUTE:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), _MINUTE)
@@ -108,52 +143,52 @@ def elapsed(seconds: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """A time left as a clock shows it: ``0:11``, ``1:02:03``."""
+    """Return a remaining time like a clock: ``0:11``, ``1:02:03``."""
     minutes, rest = divmod(round(seconds), _MINUTE)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def minute(time: str) -> str:
-    """An RFC 3339 time cut to minutes: ``2026-01-31 12:34``."""
+    """Return an RFC 3339 time to the minute: ``2026-01-31 12:34``."""
     return time[: len("2026-01-31T12:34")].replace("T", " ")
 
 
 def share(value: float) -> str:
-    """A share as a percentage of three digits: ``92.3 %``."""
+    """Return a share from 0 to 1 as a percentage with three digits: ``92.3 %``."""
     return f"{100 * value:.3g} %"
 
 
 def size(amount: int) -> str:
-    """A number of bytes in the largest decimal unit of which there is one: ``12 MB``."""
+    """Return a number of bytes in the largest decimal unit that fits: ``12 MB``."""
     unit = max(unit for unit in range(len(_BYTES)) if not unit or amount >= _THOUSAND**unit)
     return f"{amount / _THOUSAND**unit:.3g} {_BYTES[unit]}"
 
 
 def loss(value: float | str) -> str:
-    """A loss with two decimals, or in powers of ten where two decimals say nothing; ``nan`` and ``inf`` as they are."""
+    """Return a loss with two decimals, or in powers of ten where two decimals are too few or too many."""
     number = float(value)
     plain = number == 0 or 0.01 <= abs(number) < 1e6  # noqa: PLR2004 - the range in which two decimals are readable
     return f"{number:.2f}" if plain else f"{number:.1e}"
 
 
 def steps_and_loss(steps: int | None, final_loss: float | str | None) -> str:
-    """``23 steps, final loss 3.80``, as far as they are known."""
+    """Return ``23 steps, final loss 3.80``, without what is unknown."""
     parts = [counted(steps, "step")] if steps is not None else []
     parts += [f"final loss {loss(final_loss)}"] if final_loss is not None else []
     return ", ".join(parts)
 
 
-def value(one: object) -> str:
-    """A value of a field, on one line: digests cut short, text that is more than a word in quotes."""
-    if one is None:
+def value(field: object) -> str:
+    """Return the value of a field on one line: digests are shortened, text of several words is quoted."""
+    if field is None:
         return "unset"
-    if not isinstance(one, str):
-        return json.dumps(one)
-    if _DIGEST.fullmatch(one):
-        return f"{one[:_DIGEST_SHOWN]}…"
-    bare = one if re.fullmatch(r"\S+", one) else json.dumps(one, ensure_ascii=False)
-    return terminal_safe(bare if len(bare) <= _VALUE_SHOWN else f"{bare[:_VALUE_SHOWN]}…")
+    if not isinstance(field, str):
+        return json.dumps(field)
+    if _DIGEST.fullmatch(field):
+        return f"{field[:_DIGEST_SHOWN]}…"
+    text = field if re.fullmatch(r"\S+", field) else json.dumps(field, ensure_ascii=False)
+    return terminal_safe(text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}…")
 
 
 _SHOWN_CHECKS: Final = 3
@@ -161,30 +196,36 @@ _SHOWN_CHARACTERS: Final = 60
 
 
 def checks_line(report: CheckReport) -> str:
-    """``checks passed: 3 of 3``, with how evaluations did; or the first checks that failed, and why."""
-    failed = [one for one in report.results if not one.passed]
-    shown = failed or [one for one in report.results if one.interval]
-    told = [f"{one.name} ({_words(one)})" for one in shown[:_SHOWN_CHECKS]]
-    told += [f"and {len(shown) - _SHOWN_CHECKS} more"] if len(shown) > _SHOWN_CHECKS else []
+    """Return ``checks passed: 3 of 3`` with the results of evaluations, or the first failed checks and the reasons."""
+    failed = [result for result in report.results if not result.passed]
+    shown = failed or [result for result in report.results if result.interval]
     verdict, count = ("failed", report.failed) if failed else ("passed", report.passed)
-    return ": ".join([f"checks {verdict}", f"{count} of {len(report.results)}", *filter(None, [", ".join(told)])])
+    results = [f"{result.name} ({_result(result)})" for result in shown]
+    names = [join_names(results, _SHOWN_CHECKS)] if results else []
+    return ": ".join([f"checks {verdict}", f"{count} of {len(report.results)}", *names])
 
 
-def _words(one: CheckResult) -> str:
-    """How many answers were right where there were several, and what is wrong with the first of those that were not."""
-    if one.answers == 1 and one.misses and not one.interval:
-        return _miss(one.misses[0])
-    needed = "" if one.passed else f", at least {100 * one.minimum:.4g} % needed"
-    right = f"{one.passes} of {one.answers} right{needed}"
-    if one.interval:
-        return f"{right}{_reliance(one.interval, one.leaked)}"
-    return f"{right}: {_miss(one.misses[0])}" if one.misses else right
+def _result(result: CheckResult) -> str:
+    """Return how many answers were correct where there were several, and the first miss."""
+    if result.answers == 1 and result.misses and not result.interval:
+        return _miss(result.misses[0])
+    required = "" if result.passed else f", {percent(result.minimum)} required"
+    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct{required}"
+    if result.interval:
+        return f"{correct}, {confidence(result.interval, result.leaked)}"
+    return f"{correct}: {_miss(result.misses[0])}" if result.misses else correct
 
 
-def _reliance(interval: tuple[float, float], leaked: int) -> str:
+def percent(number: float) -> str:
+    """Return a share from 0 to 1 as a percentage with at most four digits: ``90 %``."""
+    return f"{100 * number:.4g} %"
+
+
+def confidence(interval: Sequence[float], leaked: int = 0) -> str:
+    """Return the bounds of a 95 % confidence interval, and how many examples are also in the training data."""
     low, high = interval
-    known = f", {leaked} examples known from the training" if leaked else ""
-    return f", {100 * low:.0f} to {100 * high:.0f} % with 95 % confidence{known}"
+    known = f", {counted(leaked, 'example')} also in the training data" if leaked else ""
+    return f"{100 * low:.0f} to {100 * high:.0f} % with 95 % confidence{known}"
 
 
 def _miss(miss: Miss) -> str:

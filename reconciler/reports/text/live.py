@@ -1,4 +1,4 @@
-"""The stream of events as a live display: a line for all that takes its time, and permanent lines above."""
+"""Show events on a terminal: a line for each training and check in progress, and permanent lines above."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from reconciler.planning.events import (
 )
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Role, clock_time, counted, loss
-from reconciler.reports.text.progress import Teller
-from reconciler.reports.text.sparkline import Curve, curve_of, sparkline
+from reconciler.reports.text.progress import Curve, EventPhrases, curve_of, sparkline
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 _REDRAWS_PER_SECOND: Final = 4
 _GAP: Final = 2
 _SPARE_LINES: Final = 2
-"""Lines of the terminal that the display leaves free: for what does not fit, and for the cursor."""
+"""Lines of the terminal that the display leaves free: for a count of hidden lines, and for the cursor."""
 _PROMPT: Final = "prompt"
 _WIDEST_BAR: Final = 24
 _NARROWEST_BAR: Final = 8
@@ -59,11 +58,11 @@ def _percent(curve: Curve, _now: datetime) -> str:
 
 
 def _phase(curve: Curve, _now: datetime) -> str:
-    return terminal_safe(curve.doing if curve.done is None else curve.phase)
+    return terminal_safe(curve.activity if curve.done is None else curve.phase)
 
 
 def _elapsed(curve: Curve, now: datetime) -> str:
-    """The only sign of life of a training whose service does not tell how far it is."""
+    """Return the elapsed time of a training whose service does not report progress."""
     elapsed = curve.elapsed(now) if curve.done is None else None
     return "" if elapsed is None else str(elapsed)
 
@@ -105,13 +104,13 @@ _CELLS: Final[Mapping[str, Callable[[Curve, datetime], str]]] = {
     "left": _left,
 }
 _DISPENSABLE: Final = ("epoch", "spark", "loss", "left", "step", "phase", "elapsed")
-"""What a narrow terminal loses, first things first."""
+"""Columns that a narrow terminal omits, in this order."""
 _RIGHT: Final = frozenset({"elapsed", "percent", "left"})
-"""What is aligned at its end."""
+"""Columns that are aligned right."""
 
 
 class _Display:
-    """The lines of what is under way, drawn anew for the width and the time of each drawing."""
+    """The lines in progress, drawn for the current width and time."""
 
     def __init__(self, clock: Clock, column: int) -> None:
         self._clock = clock
@@ -123,7 +122,7 @@ class _Display:
         if rows:
             yield self._table(rows[:room], self._clock(), options.max_width, console.encoding)
         if len(rows) > room:
-            yield Text(f"and {len(rows) - room} more under way")
+            yield Text(f"and {len(rows) - room} more in progress")
 
     def _table(self, rows: tuple[tuple[str, Curve], ...], now: datetime, width: int, encoding: str) -> Table:
         texts = {name: [encodable(cell(curve, now), encoding) for _, curve in rows] for name, cell in _CELLS.items()}
@@ -143,7 +142,7 @@ class _Display:
 
 
 def _fit(widths: dict[str, int], width: int) -> int:
-    """Drop columns that are empty or find no room; return the columns that are left for the bar."""
+    """Remove columns that are empty or do not fit; return the width that remains for the bar."""
     for name in [name for name, columns in widths.items() if not columns]:
         del widths[name]
     dispensable = [name for name in _DISPENSABLE if name in widths]
@@ -153,17 +152,16 @@ def _fit(widths: dict[str, int], width: int) -> int:
 
 
 class LiveProgress:
-    """A sink of events that draws on a terminal; leaving it, by an interrupt too, shows the cursor again.
+    """Draws events on a terminal; leaving the context, even by an interrupt, shows the cursor again.
 
-    What is still under way then stays on the screen as it was last seen. ``names`` are the models' names,
-    so that the lines align.
+    Lines in progress then stay on the screen. ``names`` are the names of the models, to align the lines.
     """
 
     def __init__(self, console: Console, *, clock: Clock, names: Iterable[str] = (), simulated: bool = False) -> None:
         self._console = console
         self._clock = clock
         self._column = max(map(len, names), default=0)
-        self._teller = Teller(simulated=simulated)
+        self._phrases = EventPhrases(simulated=simulated)
         self._display = _Display(clock, self._column)
         self._live = Live(self._display, console=console, refresh_per_second=_REDRAWS_PER_SECOND, redirect_stdout=False)
 
@@ -178,34 +176,34 @@ class LiveProgress:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Redraw the line that the event is about, and print what changed for good."""
+        """Redraw the line that the event is about, and print a permanent line if it has one."""
         if isinstance(event, Targeted):
             return
         self._redraw(event)
-        told = self._teller.tell(event)
-        if told and not isinstance(event, Started | Checking):
-            role, words = told
+        described = self._phrases.describe(event)
+        if described and not isinstance(event, Started | Checking):
+            role, text = described
             name = f"{terminal_safe(event.name):<{self._column}}  "
-            line = Text.assemble(name, (encodable(words, self._console.encoding), _STYLES[role]))
+            line = Text.assemble(name, (encodable(text, self._console.encoding), _STYLES[role]))
             self._console.print(line, soft_wrap=True)
 
     def _redraw(self, event: Event) -> None:
         match event:
-            case Started(name, _, one) | Adopted(name, _, one) if one.state is State.CREATING:
-                self._show(one.key, name, Curve(seen=self._clock(), total=one.total_steps))
+            case Started(name, _, started) | Adopted(name, _, started) if started.state is State.CREATING:
+                self._show(started.key, name, Curve(seen=self._clock(), total=started.total_steps))
             case Progressed(name, key, model, total):
                 self._show(key, name, curve_of(model, total, self._clock()))
             case Checking(name, key, done, total):
                 self._show(key, name, Curve(self._clock(), done, total, phase="checking", unit=_PROMPT))
             case Completed(_, key) | Failed(_, key) | Cancelled(_, key) | Disappeared(_, key) | Checked(_, key):
-                self._keep(lambda one, _: one != key)
+                self._keep(lambda shown_key, _: shown_key != key)
             case Refused(name):
-                self._keep(lambda _, row: row[0] != name or row[1].unit != _PROMPT)  # its training goes on
+                self._keep(lambda _, row: row[0] != name or row[1].unit != _PROMPT)  # its training continues
             case _:
                 return
 
     def _show(self, key: str, name: str, curve: Curve) -> None:
-        """Put a new mapping in the place of the old, as another thread draws from it."""
+        """Replace the mapping, because another thread draws from it."""
         self._display.rows = {**self._display.rows, key: (name, curve)}
 
     def _keep(self, wanted: Callable[[str, tuple[str, Curve]], bool]) -> None:

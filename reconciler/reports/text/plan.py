@@ -1,15 +1,26 @@
-"""The plan for people: a tree of manifest files, their models, and what would be done to each."""
+"""Draw a Plan document: manifest files, their models, the actions, and changes of data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from reconciler.reports.documents.dataset_diff import data_changes_lines
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document, display_path
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Role, Style, age, counted, duration, folded, minute, plain, size, told, value
+from reconciler.reports.text.format import (
+    LABEL_WIDTH,
+    Detail,
+    Layout,
+    Role,
+    age,
+    counted,
+    duration,
+    minute,
+    signed_head,
+    size,
+    value,
+)
 
 SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "create": ("+", "create"),
@@ -22,135 +33,121 @@ SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
     "hold": ("!", "hold"),
     "noop": ("=", "muted"),
 }
-_NAME_WIDTH: Final = 21
-"""Columns of a name with the space after it; longer names push their own line alone."""
-
-_OUTCOMES: Final[Mapping[str, str]] = {
-    "NotFound": "",
-    "ContentChanged": "the content changed; whatever serves now goes on serving until this one is ready",
-    "Missing": "the recorded one is gone from the service",
-    "RetryRequested": "attempt {attempt}, as --retry asks",
-    "ReplaceRequested": "attempt {attempt}, as --replace asks; what serves now goes on serving until this one is ready",
-    "ParentChanged": "its parent changed; whatever serves now goes on serving until this one is ready",
-    "Ready": "it is ready, and serves from now on",
+_KEEPS_SERVING: Final = "the current generation keeps serving until this one is ready"
+_REASONS: Final[Mapping[str, str]] = {
+    "ContentChanged": f"the content changed; {_KEEPS_SERVING}",
+    "Missing": "the recorded generation no longer exists at the service",
+    "RetryRequested": "attempt {attempt}, requested with --retry",
+    "ReplaceRequested": f"attempt {{attempt}}, requested with --replace; {_KEEPS_SERVING}",
+    "ParentChanged": f"the parent changed; {_KEEPS_SERVING}",
+    "Ready": "the training completed",
 }
-_REACH: Final = {
-    "endpoint": "service at",
-    "storageEndpoint": "Cloud Storage at",
-    "bucket": "data sets to",
+"""Reasons of creations and promotions, where the action alone does not explain itself."""
+_DESTINATIONS: Final = {
+    "endpoint": "service endpoint",
+    "storageEndpoint": "storage endpoint",
+    "bucket": "data set bucket",
     "lock": "lockfile",
-    "serviceAccount": "trainings run as",
-    "kmsKeyName": "encrypted with",
-    "publish": "what serves told in",
+    "serviceAccount": "service account",
+    "kmsKeyName": "encryption key",
+    "publish": "published pointer",
 }
-"""What a reviewer should see of a target whatever the plan is, as it says where data goes."""
+"""Fields of a target that a reviewer must see in every plan, because they determine where data goes."""
 _COUNTED_ALWAYS: Final = ("create", "update", "delete")
 _COUNTED_ELSE: Final = ("adopt", "check", "promote")
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
-Detail = tuple[str, str]
 
 
-def target_line(document: Document, style: Style = plain, width: int | None = None) -> str:
-    """Which target the document is about, folded to ``width`` columns; it says so when training is simulated there."""
+def target_line(document: Document, layout: Layout) -> str:
+    """Return the line about the target of a document, in the color of a heading."""
     target = document["target"]
     simulated = " (simulated training)" if document["simulated"] else ""
     where = [f"{field} {target[field]}" for field in ("project", "location", "scope") if field in target]
     text = f"{target['name']}: {target['label']}{simulated}, {', '.join(where)}"
-    return "\n".join(style("heading", head + line) for head, line in folded("Target ", terminal_safe(text), width))
+    return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
 
 
-def plan_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
-    """A Plan document as a tree, folded to ``width`` columns; ``verbose`` lists the models in sync too."""
-    shown = [one for one in document["actions"] if verbose or one["reason"] != "InSync"]
-    lines = [target_line(document, style, width), *_reach(document["target"], width, style)]
+def plan_text(document: Document, layout: Layout) -> str:
+    """Return a Plan document as a tree; a verbose layout includes models that are in sync."""
+    shown = [action for action in document["actions"] if layout.verbose or action["reason"] != "InSync"]
+    destinations = destination_details(document["target"])
+    lines = [target_line(document, layout), *layout.details(destinations, indent=2, columns=LABEL_WIDTH + 4)]
     explained: dict[str, str] = {}
     for file, actions in groupby(shown, key=lambda action: action["file"]):
         lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
         for action in actions:
-            lines.extend(_action(action, explained, width, style))
-    lines.extend(data_changes_lines(document, width=width, style=style))
-    lines.extend(_remarks(document, width, style, verbose=verbose))
-    return "\n".join([*lines, *plan_totals(document, width=width, style=style)])
+            symbol, role = SYMBOLS[action["action"]]
+            lines += layout.lines(signed_head(symbol, action["name"]), action_phrase(action), role)
+            lines += layout.details(action_details(action, explained))
+    lines += _data_changes(document, layout)
+    if document["notices"]:
+        lines.append(notices_text(document, layout))
+    kept = document.get("kept", ()) if layout.verbose else ()
+    lines += layout.sentences(
+        "muted", *(f"{model['key']} of {model['name']} is kept: {model['reason']}" for model in kept)
+    )
+    lines += layout.sentences("muted", *unchanged_models(document))
+    return "\n".join([*lines, *plan_totals(document, layout)])
 
 
-def _reach(target: Document, width: int | None, style: Style) -> Iterator[str]:
-    for label, text in reach_details(target):
-        for margin, line in told(f"  {label:<{_NAME_WIDTH + 2}}", text, width):
-            yield f"{style('muted', margin)}{line}"
-
-
-def reach_details(target: Document) -> Iterator[Detail]:
-    """Label and text of where data and requests go, and as whom trainings run."""
-    shown = {field: target[field] for field in _REACH if field in target}
+def destination_details(target: Document) -> Iterator[Detail]:
+    """Yield label and text of where data and requests go, and which service account trainings use."""
+    shown = {field: target[field] for field in _DESTINATIONS if field in target}
     if shown.get("storageEndpoint") == shown.get("endpoint"):
         shown.pop("storageEndpoint", None)
-    return ((_REACH[field], text) for field, text in shown.items())
+    return ((_DESTINATIONS[field], text) for field, text in shown.items())
 
 
-def display_path(file: str, root: str) -> str:
-    """A manifest's path as the user would write it, from its path relative to the root."""
-    if file == "-":
-        return "standard input"
-    return file if root in {"", "."} else f"{root.rstrip('/')}/{file}"
-
-
-def _action(action: Document, explained: dict[str, str], width: int | None, style: Style) -> Iterator[str]:
-    symbol, role = SYMBOLS[action["action"]]
-    head = terminal_safe(f"  {symbol} {action['name']:<{_NAME_WIDTH - 2}}  ")
-    for margin, line in told(head, action_verb(action), width):
-        yield f"{style(role, margin)}{line}".rstrip()
-    for label, text in action_details(action, explained):
-        lead = f"      {label:<{_NAME_WIDTH - 2}}"
-        for margin, line in told(lead, text, width):
-            yield f"{style('muted', margin)}{line}".rstrip()
-
-
-def action_verb(action: Document) -> str:
-    """What an action does, and to which generation: ``create number-generator-3kq7w2ma``, ``held: Failed``."""
+def action_phrase(action: Document) -> str:
+    """Return an action and its generation in a few words: ``create numbers-3kq7w2ma``, ``held: Failed``."""
     if action["action"] == "hold":
         return f"held: {action['reason']}"
     if action["action"] == "noop":
         return "in sync" if action["reason"] == "InSync" else f"kept: {action['reason']}"
-    what = action.get("key") or action.get("remote", "")
+    generation = action.get("key") or action.get("remote", "")
     if "checks" in action and action["action"] == "check":
-        return f"check {what}: {counted(action['checks'], 'check')}"
-    return f"wait for {what}: it is training" if action["reason"] == "Training" else f"{action['action']} {what}"
+        return f"check {generation}: {counted(action['checks'], 'check')}"
+    waiting = f"wait for {generation}: training in progress"
+    return waiting if action["reason"] == "Training" else f"{action['action']} {generation}"
 
 
 def action_details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
-    """Label and text of each detail of an action; ``explained`` notes who has told a message first."""
-    because = _OUTCOMES.get(action["reason"], "") if action["action"] in {"create", "promote"} else ""
-    if because:
-        yield "why", because.format(attempt=action["attempt"])
+    """Yield label and text of each detail of an action.
+
+    ``explained`` maps messages to the first model with them: a later model refers to that one.
+    """
+    reason = _REASONS.get(action["reason"], "") if action["action"] in {"create", "promote"} else ""
+    if reason:
+        yield "why", reason.format(attempt=action["attempt"])
     if "message" in action:
         first = explained.setdefault(action["message"], action["name"])
-        yield "why", action["message"] if first == action["name"] else f"the same as {first}"
+        yield "why", action["message"] if first == action["name"] else f"same as {first}"
     if action["action"] == "hold" and "key" in action:
         yield "generation", action["key"]
     for number, change in enumerate(action.get("changes", ())):
         line = f"{change['field']}: {value(change.get('live'))} → {value(change.get('declared'))}"
         yield "" if number else "changes", line
     if "training" in action:
-        yield from _create(action, action["training"])
+        yield from _training_details(action, action["training"])
     if "deletion" in action:
-        yield from _deletion(action["deletion"])
+        yield from _deletion_details(action["deletion"])
 
 
-def _deletion(deletion: Document) -> Iterator[Detail]:
+def _deletion_details(deletion: Document) -> Iterator[Detail]:
     ago = f", {age(deletion['ageSeconds'])} ago" if "ageSeconds" in deletion else ""
     yield "created", f"{minute(deletion['createTime'])}{ago}" if "createTime" in deletion else "at an unknown time"
-    yield "served", _service(deletion)
+    yield "served", _serving_time(deletion)
     yield "frees", _freed(deletion)
 
 
-def _service(deletion: Document) -> str:
+def _serving_time(deletion: Document) -> str:
     if "servedFrom" not in deletion:
-        return "since an unknown time, and serves" if "serves" in deletion else "never, as far as is known"
-    begun = minute(deletion["servedFrom"])
+        return "since an unknown time, still serving" if "serves" in deletion else "no serving time is recorded"
+    begin = minute(deletion["servedFrom"])
     if "serves" in deletion:
-        return f"since {begun}, and serves"
+        return f"since {begin}, still serving"
     until = f" until {minute(deletion['servedUntil'])}" if "servedUntil" in deletion else ""
-    return f"from {begun}{until}"
+    return f"from {begin}{until}"
 
 
 def _freed(deletion: Document) -> str:
@@ -162,7 +159,7 @@ def _freed(deletion: Document) -> str:
     return f"the model{trained}{endpoints}"
 
 
-def _create(action: Document, training: Document) -> Iterator[Detail]:
+def _training_details(action: Document, training: Document) -> Iterator[Detail]:
     if "baseModel" in action:
         yield "base model", action["baseModel"]
     if "source" in action:
@@ -171,16 +168,16 @@ def _create(action: Document, training: Document) -> Iterator[Detail]:
     if "validationDataset" in action:
         yield "validation", action["validationDataset"]
     if "checks" in action:
-        yield "checks", f"{counted(action['checks'], 'check')} before it serves"
+        yield "checks", f"{counted(action['checks'], 'check')} before promotion"
     yield "training", _training(training, action.get("hyperparameters", {}))
 
 
 def _source(action: Document) -> str:
     source = action["source"]
-    parent = (
-        f"{source['tunedModel']} (generation {source['generation']})" if "tunedModel" in source else source["remote"]
-    )
-    return f"{parent}, once that serves" if "after" in action else str(parent)
+    if "tunedModel" not in source:
+        return str(source["remote"])
+    parent = f"{source['tunedModel']} (generation {source['generation']})"
+    return f"{parent}, after its promotion" if "after" in action else parent
 
 
 def _dataset(action: Document, examples: int) -> str:
@@ -195,73 +192,57 @@ def _training(training: Document, declared: Mapping[str, Any]) -> str:
     if "steps" not in training:
         further = "".join(f"{name} {amount}; " for name, amount in declared.items() if name != "epochCount")
         epochs = f"{counted(training['epochs'], 'epoch')}; " if "epochs" in training else ""
-        return f"{epochs}{further}the service chooses how many steps"
-    size = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
+        return f"{epochs}{further}the service chooses the number of steps"
+    epochs = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
     about = "about " if training["estimated"] else ""
     time = f", about {duration(training['seconds'])}" if "seconds" in training else ""
-    chosen = " (the service chooses what is not declared)" if training["estimated"] else ""
-    return f"{size} = {about}{counted(training['steps'], 'step')}{time}{chosen}"
+    chosen = " (the service chooses undeclared values)" if training["estimated"] else ""
+    return f"{epochs} = {about}{counted(training['steps'], 'step')}{time}{chosen}"
 
 
-def notices_text(document: Document, *, width: int | None = None, style: Style = plain) -> str:
-    """The notices of a Plan document, a line each, folded to ``width`` columns; empty where there are none."""
-    return "\n".join(
-        style("warning", margin) + line
-        for notice in document["notices"]
-        for margin, line in folded("Note: ", terminal_safe(notice), width)
-    )
+def notices_text(document: Document, layout: Layout) -> str:
+    """Return the notices of a document; empty without notices."""
+    lines = (line for notice in document["notices"] for line in layout.lines("Note: ", notice, "warning"))
+    return "\n".join(lines)
 
 
-def _remarks(document: Document, width: int | None, style: Style, *, verbose: bool) -> Iterator[str]:
-    if document["notices"]:
-        yield notices_text(document, width=width, style=style)
-    if verbose:
-        for one in document.get("kept", ()):
-            why = f"{one['key']} of {one['name']} is kept: {one['reason']}"
-            yield from (style("muted", line) for _, line in folded("", terminal_safe(why), width))
-    for sentence in left_alone(document):
-        yield from (style("muted", line) for _, line in folded("", sentence, width))
-
-
-def left_alone(document: Document) -> Iterator[str]:
-    """What a Plan document says of the models that no manifest here describes."""
-    unmanaged, candidates = document["unmanaged"], document["candidates"]
+def unchanged_models(document: Document) -> Iterator[str]:
+    """Yield a sentence each about unmanaged models and candidates, which a plan never changes."""
+    unmanaged, candidates = document.get("unmanaged", 0), document.get("candidates", 0)
     if unmanaged:
-        verbs = "is unmanaged and stays" if unmanaged == 1 else "are unmanaged and stay"
-        yield f"{counted(unmanaged, 'foreign model')} {verbs} untouched."
+        yield f"{counted(unmanaged, 'unmanaged model is', 'unmanaged models are')} not changed."
     if candidates:
-        verbs = "belongs" if candidates == 1 else "belong"
-        yield f"{counted(candidates, 'model')} of this scope {verbs} to no manifest here; left alone."
+        yield f"{counted(candidates, 'candidate is', 'candidates are')} not declared here and not changed."
 
 
-def plan_totals(document: Document, *, width: int | None = None, style: Style = plain) -> Iterator[str]:
-    """What a Plan document comes to: everything is in sync, or how much is to be done."""
+def plan_totals(document: Document, layout: Layout) -> Iterator[str]:
+    """Yield the last lines of a plan: how many models are in sync, and how many actions of each kind follow."""
     if not has_actions(document):
-        yield style("good", plan_summary(document))
+        yield from layout.sentences("good", plan_summary(document))
         return
-    in_sync = _in_sync(document)
+    in_sync = _count_in_sync(document)
     if in_sync:
         yield f"{counted(in_sync, 'model is', 'models are')} in sync."
-    for margin, line in folded("Plan: ", plan_summary(document), width):
-        yield style("heading", margin) + line
+    yield from layout.lines("Plan: ", plan_summary(document), "heading")
 
 
 def has_actions(document: Document) -> bool:
-    """Whether a Plan document holds more than models in sync and those that are no longer declared."""
+    """Return whether a Plan document has actions apart from models that are in sync or no longer declared."""
     return any(action["action"] != "noop" for action in document["actions"])
 
 
 def plan_summary(document: Document) -> str:
-    """What a Plan document comes to, in one line: ``1 to create, 0 to update, 0 to delete.`` and the like."""
+    """Return the totals of a Plan document in one line, such as ``1 to create, 0 to update, 0 to delete.``."""
     kept = document.get("kept")
-    if kept is not None and not has_actions(document):
-        return f"Nothing is to be deleted: {counted(len(kept), 'generation is', 'generations are')} kept."
-    if not has_actions(document):
-        return f"Everything is in sync: {counted(_in_sync(document), 'model')}."
-    return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("delete",)))
+    if has_actions(document):
+        return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("delete",)))
+    if kept is not None:
+        return f"Nothing to delete. {counted(len(kept), 'generation is', 'generations are')} kept."
+    in_sync = _count_in_sync(document)
+    return f"No changes. {counted(in_sync, 'model matches its manifest', 'models match their manifests')}."
 
 
-def _in_sync(document: Document) -> int:
+def _count_in_sync(document: Document) -> int:
     return sum(action["reason"] == "InSync" for action in document["actions"])
 
 
@@ -272,6 +253,93 @@ def _counts(summary: Mapping[str, Any], always: tuple[str, ...]) -> Iterator[str
     if summary["steps"]:
         yield f"{about}{counted(summary['steps'], 'training step')}."
     if summary["wait"]:
-        yield f"{summary['wait']} in training."
+        yield f"{counted(summary['wait'], 'training')} in progress."
     if summary["hold"]:
         yield f"{summary['hold']} held."
+
+
+_MINUS: Final = "\N{MINUS SIGN}"
+_FINDINGS: Final = (
+    ("duplicates", "new duplicate", ""),
+    (
+        "contradictions",
+        "new contradiction (same input, different output)",
+        "new contradictions (same input, different output)",
+    ),
+    ("leaked", "held-out input is in the training data", "held-out inputs are in the training data"),
+)
+
+
+def _example(example: Document) -> str:
+    if "conversation" in example:
+        return value(example["conversation"])
+    return f"{value(example['input'])}: {value(example['output'])}"
+
+
+_SIGNS: Final[Mapping[str, tuple[str, Role, Callable[[Document], str]]]] = {
+    "added": ("+", "create", _example),
+    "removed": (_MINUS, "delete", _example),
+    "changed": (
+        "~",
+        "update",
+        lambda example: f"{value(example['input'])}: {value(example['before'])} → {value(example['after'])}",
+    ),
+    "duplicate": ("=", "warning", _example),
+    "contradiction": (
+        "!",
+        "warning",
+        lambda example: f"{value(example['input'])}: {' or '.join(map(value, example['outputs']))}",
+    ),
+    "leaked": ("?", "warning", lambda example: f"{value(example['input'])} (check {example['check']})"),
+}
+
+
+def sample_text(sample: Document) -> tuple[str, str]:
+    """Return the sign and the text of a sample of a data change."""
+    sign, _, text = _SIGNS[sample["change"]]
+    return sign, text(sample)
+
+
+def change_counts(found: Document) -> str:
+    """Return ``+14 −2 ~3`` for counts of added, removed and changed examples."""  # noqa: RUF002 - as printed
+    return f"+{found['added']} {_MINUS}{found['removed']} ~{found['changed']}"
+
+
+def data_change_counts(change: Document) -> str:
+    """Return the counts of a data change; empty where the data sets were not compared or are equal."""
+    counts = any(change.get(field) for field in ("added", "removed", "changed"))
+    return f"{change_counts(change)} examples" if counts else ""
+
+
+def data_change_remarks(change: Document) -> Iterator[str]:
+    """Yield what else is known of a data change: new duplicates, contradictions and leaks, and its note."""
+    for field, singular, plural in _FINDINGS:
+        if field in change:
+            yield counted(change[field], singular, plural)
+    if "note" in change:
+        yield change["note"]
+
+
+def data_change_text(change: Document) -> str:
+    """Return a data change on one line: the data set and its use, the counts and the remarks."""
+    uses = {"training": "", "validation": " (validation)", "check": f" (check {change.get('check', '')})"}
+    parts = "; ".join(filter(None, [data_change_counts(change), *data_change_remarks(change)]))
+    return f"{change.get('path', 'inline examples')}{uses[change['use']]}: {parts}"
+
+
+def _data_changes(document: Document, layout: Layout) -> Iterator[str]:
+    if "commit" not in document.get("base", {}):
+        return
+    ref, changes = document["base"]["ref"], document["dataChanges"]
+    if not changes:
+        yield from layout.lines("Data sets: ", f"same as in {ref}", "heading")
+        return
+    yield from layout.lines("Data changes since ", f"{ref}:", "heading")
+    for change in changes:
+        yield from layout.lines(
+            f"    {terminal_safe(change['name']):<{LABEL_WIDTH}}  ", data_change_text(change), "muted"
+        )
+        for sample in change.get("samples", ()):
+            sign, text = sample_text(sample)
+            head = f"{'':{LABEL_WIDTH + 6}}{sign} "
+            yield from layout.lines(head, text, _SIGNS[sample["change"]][1])

@@ -1,12 +1,15 @@
-"""The stream of events as plain lines: one a real change, for logs and pipes. The live display is in ``live``."""
+"""Print events as plain lines for logs and pipes; the display for terminals is in ``live``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from reconciler.domain.model import RemoteModel
 from reconciler.domain.ports import Clock
 from reconciler.planning.events import (
     Adopted,
@@ -30,126 +33,191 @@ from reconciler.planning.events import (
     Unserved,
     Updated,
 )
+from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
-from reconciler.reports.text.sparkline import Curve, curve_of
 
 _QUARTERS: Final = 4
 _MANY_PROMPTS: Final = 20
-"""Checks with fewer prompts are over before somebody wants to know how far they are."""
+"""Checks with fewer prompts end too soon to report their progress."""
 _LONGEST_SILENCE: Final = timedelta(minutes=5)
-"""Half of the ten minutes after which the first CI systems end a job that writes nothing."""
+"""Half of the ten minutes after which some CI systems end a job without output."""
+_BARS: Final = "▁▂▃▄▅▆▇█"
+Line = tuple[Role, str]
+"""The role and the text of a line."""
 
 
-class Teller:
-    """Remembers how long trainings are, and puts each event that changes something into words.
+def sparkline(losses: Sequence[float], width: int = 6) -> str:
+    """Return a curve in at most ``width`` characters; a flat curve stays at the bottom.
 
-    A promotion is left to the result: it follows at once, and says the same.
+    Longer curves are averaged in equal parts. Infinite and undefined losses are skipped.
+    """
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if not finite:
+        return ""
+    count = min(width, len(finite))
+    parts = [finite[len(finite) * part // count : len(finite) * (part + 1) // count] for part in range(count)]
+    means = [math.fsum(loss / len(part) for loss in part) for part in parts]
+    lowest, highest = min(means), max(means)
+    return "".join(_BARS[_level(mean, lowest, highest)] for mean in means)
+
+
+def _level(mean: float, lowest: float, highest: float) -> int:
+    span = highest / 2 - lowest / 2  # halved to keep the difference of any two floats finite
+    return round((mean / 2 - lowest / 2) / span * (len(_BARS) - 1)) if span else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The progress of a training or of checks at the time ``seen``.
+
+    ``done`` is ``None`` if the service does not report progress, ``since`` the start or creation time. ``left_then`` is
+    the remaining time at ``seen`` in seconds. ``phase`` is the service's name of what it does, empty for training.
+    ``unit`` is what is counted.
+    """
+
+    seen: datetime
+    done: int | None = 0
+    total: int | None = None
+    epoch: int | None = None
+    losses: tuple[float, ...] = ()
+    left_then: float | None = None
+    phase: str = ""
+    since: datetime | None = None
+    unit: str = "step"
+
+    @property
+    def activity(self) -> str:
+        """The service's name of the phase, or training."""
+        return self.phase or "training"
+
+    @property
+    def share(self) -> float | None:
+        """The completed part, from 0 to 1; ``None`` while unknown."""
+        return min(self.done / self.total, 1.0) if self.total and self.done is not None else None
+
+    def elapsed(self, now: datetime) -> timedelta | None:
+        """Return the time since the start in whole seconds, never negative."""
+        return None if self.since is None else timedelta(seconds=max(0, (now - self.since) // timedelta(seconds=1)))
+
+    def left(self, now: datetime) -> float | None:
+        """Return the remaining seconds, never negative."""
+        return None if self.left_then is None else max(0.0, self.left_then - (now - self.seen).total_seconds())
+
+
+def curve_of(model: RemoteModel, total_steps: int | None, now: datetime) -> Curve:
+    """Return the progress of a training from the live state of its model."""
+    snapshots = model.snapshots
+    return Curve(
+        seen=now,
+        done=completed_steps(model) if reports_progress(model) else None,
+        total=total_steps,
+        epoch=snapshots[-1].epoch if snapshots else None,
+        losses=tuple(snapshot.loss for snapshot in snapshots),
+        left_then=seconds_left(model, total_steps, now),
+        phase=model.phase,
+        since=training_start(model),
+    )
+
+
+class EventPhrases:
+    """Describes events; remembers the length and the phase of each training.
+
+    A promotion has no line: the result reports it.
     """
 
     def __init__(self, *, simulated: bool) -> None:
         self._simulated = simulated
-        self._sizes: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
         self._phases: dict[str, str] = {}
 
-    def tell(self, event: Event) -> tuple[Role, str] | None:
-        """The role and the words of an event, on one line and safe to print; ``None`` where nothing changed."""
-        told = self._words(event)
-        return (told[0], terminal_safe(told[1])) if told else None
+    def describe(self, event: Event) -> Line | None:
+        """Return the line about an event, safe to print; ``None`` if nothing changed."""
+        line = self._training_line(event)
+        return (line[0], terminal_safe(line[1])) if line else None
 
-    def _words(self, event: Event) -> tuple[Role, str] | None:
+    def _training_line(self, event: Event) -> Line | None:
         match event:
             case Started(_, _, generation):
-                steps = self._sized(generation.key, generation.total_steps)
                 training = "simulated training" if self._simulated else "training"
-                return "wait", f"{training} started: {generation.key}" + (
-                    f", {counted(steps, 'step')}" if steps else ""
-                )
-            case Adopted(_, _, generation):
-                return "promote", f"adopted: {generation.key}"
-            case Renamed() | Claimed():
-                return "promote", _carried(event)
+                self._remember_steps(generation.key, generation.total_steps)
+                steps = f", {counted(generation.total_steps, 'step')}" if generation.total_steps else ""
+                return "wait", f"{training} started: {generation.key}{steps}"
             case Progressed(_, key, model, total):
-                self._sized(key, total)
-                return self._phase(key, model.phase)
-            case Completed():
-                return "good", self._completed(event)
+                self._remember_steps(key, total)
+                return self._phase_line(key, model.phase)
+            case Completed(_, key, model):
+                final = model.snapshots[-1].loss if model.snapshots else None
+                trained = steps_and_loss(model.total_steps or self._steps.get(key), final)
+                return "good", ", ".join(filter(None, [f"completed: {key}", trained]))
             case _:
-                return _plight(event)
+                return _failure_line(event) or _record_line(event) or _serving_line(event)
 
-    def _phase(self, key: str, phase: str) -> tuple[Role, str] | None:
-        """The service's own word for what it does, when it changes."""
+    def _phase_line(self, key: str, phase: str) -> Line | None:
+        """Return the line about a new phase."""
         before, self._phases[key] = self._phases.get(key, ""), phase
         if before == phase:
             return None
-        return "wait", f"the service shows it as {phase}" if phase else f"the training has begun: {key}"
+        return "wait", f"service phase: {phase}" if phase else f"training is running: {key}"
 
-    def _sized(self, key: str, steps: int | None) -> int | None:
+    def _remember_steps(self, key: str, steps: int | None) -> None:
         if steps is not None:
-            self._sizes[key] = steps
-        return steps
-
-    def _completed(self, event: Completed) -> str:
-        model, key = event.model, event.key
-        final = model.snapshots[-1].loss if model.snapshots else None
-        trained = steps_and_loss(model.total_steps or self._sizes.get(key), final)
-        return f"trained: {key}" + (f", {trained}" if trained else "")
+            self._steps[key] = steps
 
 
-def _carried(event: Renamed | Claimed) -> str:
-    if isinstance(event, Renamed):
-        return f"renamed: it was recorded as {event.former} so far"
-    return f"claimed: {event.key} counts as trained on {event.dataset.path or 'what the manifest says'}"
-
-
-def _plight(event: Event) -> tuple[Role, str] | None:
+def _failure_line(event: Event) -> Line | None:
     match event:
-        case Updated(_, _, fields):
-            return "update", f"updated: {', '.join(fields)}"
         case Failed(_, _, model):
-            return "error", f"failed: {model.failure.message if model.failure else 'the service does not tell why'}"
-        case Cancelled() | Dropped() | Disappeared() | Unserved() | Deleted():
-            return _loss(event)
+            return "error", f"failed: {model.failure.message if model.failure else 'the service reports no reason'}"
+        case Cancelled(_, key, model):
+            return "error", f"canceled: {key}{f': {model.failure.message}' if model.failure else ''}"
         case Refused(_, error):
             return "error", f"refused: {error}"
-        case Checking() | Checked() | Rejected() | Restored():
-            return _qualification(event)
+        case Dropped(_, _, remote):
+            return "warning", f"canceled: {remote}, which duplicates a training that another run started"
+        case Disappeared(_, key):
+            return "warning", f"missing: {key} no longer exists at the service"
         case _:
             return None
 
 
-def _qualification(event: Checking | Checked | Rejected | Restored) -> tuple[Role, str] | None:
-    """What decides whether a generation may serve."""
+def _record_line(event: Event) -> Line | None:
     match event:
-        case Checking(_, key, done, total, checks):
-            begun = f"checking {key}: {counted(checks, 'check')}, {counted(total, 'prompt')}"
-            return None if done else ("wait", begun)
+        case Adopted(_, _, generation):
+            return "promote", f"adopted: {generation.key}"
+        case Renamed(former=former):
+            return "promote", f"renamed: previously recorded as {former}"
+        case Claimed(key=key, dataset=dataset):
+            return "promote", f"claimed: {key} is recorded as trained on {dataset.path or 'the inline examples'}"
+        case Updated(_, _, fields):
+            return "update", f"updated: {', '.join(fields)}"
+        case Deleted(_, key):
+            return "delete", f"deleted: {key}"
+        case _:
+            return None
+
+
+def _serving_line(event: Event) -> Line | None:
+    """Return the line about an event that decides whether a generation is serving."""
+    match event:
+        case Checking(_, key, 0, total, checks):
+            return "wait", f"checking {key}: {counted(checks, 'check')}, {counted(total, 'prompt')}"
         case Checked(_, _, report):
             return "error" if report.failed else "good", checks_line(report)
         case Rejected(_, key, reason):
             return "warning", f"rejected: {key}: {reason}"
         case Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-
-
-def _loss(event: Cancelled | Dropped | Disappeared | Unserved | Deleted) -> tuple[Role, str]:
-    match event:
-        case Deleted(_, key):
-            return "delete", f"deleted: {key}"
         case Unserved(_, key):
-            return "warning", f"taken out of service: {key}"
-        case Cancelled(_, key, model):
-            return "error", f"cancelled: {key}" + (f": {model.failure.message}" if model.failure else "")
-        case Dropped(_, _, remote):
-            return "warning", f"cancelled: {remote}, which doubled a training that another run had started"
-        case Disappeared(_, key):
-            return "warning", f"gone: {key} is no longer at the service"
+            return "warning", f"no longer serving: {key}"
+        case _:
+            return None
 
 
 class PlainProgress:
-    """A sink of events that writes a line a change, one a quarter of each training, and one after each long silence.
+    """Writes a line for each change, for each quarter of a training, and after each long silence.
 
-    ``names`` are the models' names, so that the lines align. Without a style there is no colour.
+    ``names`` are the names of the models, to align the lines.
     """
 
     def __init__(
@@ -158,10 +226,10 @@ class PlainProgress:
         self._stream = stream
         self._clock = clock
         self._column = max(map(len, names), default=0)
-        self._teller = Teller(simulated=simulated)
+        self._phrases = EventPhrases(simulated=simulated)
         self._style = style
         self._quarters: dict[tuple[type, str], int] = {}
-        self._told: dict[str, datetime] = {}
+        self._last_lines: dict[str, datetime] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -172,52 +240,53 @@ class PlainProgress:
         self._stream.flush()
 
     def __call__(self, event: Event) -> None:
-        """Write what changed."""
+        """Write the line about an event, if it has one."""
         if isinstance(event, Targeted):
             return
-        told = self._teller.tell(event) or self._look(event)
-        if told:
-            role, words = told
-            line = f"{terminal_safe(event.name):<{self._column}}  {self._style(role, words)}"
+        described = self._phrases.describe(event) or self._progress_line(event)
+        if described:
+            role, text = described
+            line = f"{terminal_safe(event.name):<{self._column}}  {self._style(role, text)}"
             self._stream.write(encodable(line, self._stream.encoding or "utf-8") + "\n")
             self._stream.flush()
-            self._told[event.name] = self._clock()
+            self._last_lines[event.name] = self._clock()
 
-    def _look(self, event: Event) -> tuple[Role, str] | None:
-        """How far it is, after each quarter and after each long silence."""
+    def _progress_line(self, event: Event) -> Line | None:
+        """Return the progress after each quarter and after each long silence."""
         match event:
             case Progressed():
                 curve = curve_of(event.model, event.total_steps, self._clock())
-                quarter = self._quarter(event, curve.share or 0)
-                return ("wait", _so_far(curve)) if quarter else self._sign_of_life(event, _still_training(curve))
+                if self._is_new_quarter(event, curve.share or 0):
+                    return "wait", _progress(curve)
+                return self._after_silence(event, _still_running(curve))
             case Checking(_, _, done, total):
-                asked = f"{done} of {counted(total, 'prompt')}"
-                quarter = self._quarter(event, done / total) and total >= _MANY_PROMPTS
-                line = f"{100 * done / total:.0f} %: {asked}"
-                return ("wait", line) if quarter else self._sign_of_life(event, f"still checking: {asked}")
+                answered = f"{done} of {counted(total, 'prompt')}"
+                if self._is_new_quarter(event, done / total) and total >= _MANY_PROMPTS:
+                    return "wait", f"{100 * done / total:.0f} %: {answered}"
+                return self._after_silence(event, f"still checking: {answered}")
             case _:
                 return None
 
-    def _sign_of_life(self, event: Progressed | Checking, words: str) -> tuple[Role, str] | None:
+    def _after_silence(self, event: Progressed | Checking, text: str) -> Line | None:
         now = self._clock()
-        return None if now - self._told.setdefault(event.name, now) < _LONGEST_SILENCE else ("wait", words)
+        return None if now - self._last_lines.setdefault(event.name, now) < _LONGEST_SILENCE else ("wait", text)
 
-    def _quarter(self, event: Progressed | Checking, share: float) -> bool:
-        """Whether another quarter is over, the last one apart, after which comes the result."""
-        what, quarter = (type(event), event.key), int(share * _QUARTERS)
-        if not self._quarters.get(what, 0) < quarter < _QUARTERS:
+    def _is_new_quarter(self, event: Progressed | Checking, share: float) -> bool:
+        """Return whether another quarter is completed; the last one is not reported, as the result follows."""
+        subject, quarter = (type(event), event.key), int(share * _QUARTERS)
+        if not self._quarters.get(subject, 0) < quarter < _QUARTERS:
             return False
-        self._quarters[what] = quarter
+        self._quarters[subject] = quarter
         return True
 
 
-def _still_training(curve: Curve) -> str:
+def _still_running(curve: Curve) -> str:
     elapsed = curve.elapsed(curve.seen)
-    so_far = "" if elapsed is None else f": {duration(elapsed.total_seconds())} so far"
-    return f"still {terminal_safe(curve.doing)}{so_far}"
+    time = "" if elapsed is None else f": {duration(elapsed.total_seconds())} elapsed"
+    return f"still {terminal_safe(curve.activity)}{time}"
 
 
-def _so_far(curve: Curve) -> str:
+def _progress(curve: Curve) -> str:
     share = f"{100 * (curve.share or 0):.0f} %: step {curve.done}/{curve.total}"
     last = f", loss {loss(curve.losses[-1])}" if curve.losses else ""
     return share + last + ("" if curve.left_then is None else f", about {duration(curve.left_then)} left")

@@ -5,33 +5,34 @@ from __future__ import annotations
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
 from reconciler.domain.errors import AccessError, ExitStatus, ServiceError
 from reconciler.manifests.schema_validation import validator
-from reconciler.reports.documents.check import Examined, check_document, check_text
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.writer import render_text
 from support.render_values import REAL, TARGET
 
 DIGEST, OTHER = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
 SMALL = CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0)
 WRONG = CheckResult("wrong", passed=False, passes=1, answers=3, minimum=0.5, misses=(Miss("8", "10", "expected 9"),))
 UNSEEN = CheckResult("unseen", passed=True, passes=9, answers=10, minimum=0.8, interval=(0.596, 0.982), leaked=1)
-EXAMINED = Examined("numbers", "numbers-22222222", "tunedModels/numbers-22222222", serves=True)
+EXAMINED = GenerationCheck("numbers", "numbers-22222222", "tunedModels/numbers-22222222", serves=True)
 
 
-def document(*examined: Examined, unserved: tuple[str, ...] = ()) -> Document:
+def document(*examined: GenerationCheck, unserved: tuple[str, ...] = ()) -> Document:
     made = check_document(examined, unserved, TARGET, REAL)
     assert list(validator("Check").iter_errors(made)) == []
     return made
 
 
-def text(*examined: Examined, unserved: tuple[str, ...] = ()) -> list[str]:
-    return check_text(document(*examined, unserved=unserved)).splitlines()[1:]
+def text(*examined: GenerationCheck, unserved: tuple[str, ...] = ()) -> list[str]:
+    return render_text(document(*examined, unserved=unserved)).splitlines()[1:]
 
 
 def test_what_passed_is_a_line_and_evaluations_tell_how_sure_they_are() -> None:
     assert text(EXAMINED.with_report(CheckReport(DIGEST, (SMALL, UNSEEN)))) == [
         "numbers  2 of 2 checks passed: numbers-22222222",
         (
-            "  unseen  9 of 10 answers right, 80 % needed; 90.0 %, 60 to 98 % with 95 % confidence;"
-            " 1 example known from the training"
+            "  unseen  9 of 10 answers correct, 80 % required; 90.0 %, 60 to 98 % with 95 % confidence,"
+            " 1 example also in the training data"
         ),
     ]
 
@@ -41,7 +42,7 @@ def test_what_failed_shows_prompts_and_answers() -> None:
     assert document(made)["exitStatus"] == ExitStatus.ERROR
     assert text(made) == [
         "numbers  1 of 2 checks passed (failed: wrong): numbers-22222222",
-        "  wrong  1 of 3 answers right, 50 % needed",
+        "  wrong  1 of 3 answers correct, 50 % required",
         "    8 → 10: expected 9",
     ]
 
@@ -49,7 +50,7 @@ def test_what_failed_shows_prompts_and_answers() -> None:
 def test_wrong_answers_beyond_a_few_are_counted() -> None:
     many = CheckResult("many", passed=False, passes=0, answers=7, minimum=1.0, misses=WRONG.misses * 7)
     assert text(EXAMINED.with_report(CheckReport(DIGEST, (many,))))[-1] == (
-        "    and 2 more; --format json shows them all"
+        "    and 2 more; use --format json to see all"
     )
 
 
@@ -61,9 +62,9 @@ def test_what_used_to_pass_the_very_same_checks_is_told() -> None:
         (RecordedChecks(DIGEST, 0, 1), False),
         (None, False),
     ):
-        made = Examined("numbers", "numbers-22222222", "r", serves=True, before=before).with_report(report)
+        made = GenerationCheck("numbers", "numbers-22222222", "r", serves=True, before=before).with_report(report)
         assert document(made)["models"][0]["regressed"] is regressed
-        told = "  it used to pass these very checks, and does not any more" in text(made)
+        told = "  the same checks passed last time" in text(made)
         assert told is regressed
 
 
@@ -76,10 +77,10 @@ def test_what_could_not_be_checked_says_why_and_decides_the_exit_status() -> Non
 
 
 def test_a_generation_that_does_not_serve_is_marked() -> None:
-    other = Examined("numbers", "numbers-33333333", "r", serves=False).with_report(CheckReport(DIGEST, (SMALL,)))
-    assert text(other) == ["numbers  1 of 1 checks passed: numbers-33333333 (does not serve)"]
+    other = GenerationCheck("numbers", "numbers-33333333", "r", serves=False).with_report(CheckReport(DIGEST, (SMALL,)))
+    assert text(other) == ["numbers  1 of 1 checks passed: numbers-33333333 (not serving)"]
 
 
 def test_what_serves_nothing_is_named_and_no_checks_are_told() -> None:
-    assert text(unserved=("words",)) == ["words  not checked: nothing serves it"]
+    assert text(unserved=("words",)) == ["words  not checked: no serving generation"]
     assert text() == ["No manifest declares checks."]

@@ -12,20 +12,21 @@ from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import ExitStatus
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.doctor import Check, Examined, Finding, Status, doctor_document, doctor_text
+from reconciler.reports.documents.doctor import CheckName, DoctorFinding, DoctorTarget, Status, doctor_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import REAL, SIMULATED, TARGET, held_to, schema, some, texts, uncoloured
 
-HERE = Examined(TARGET, SIMULATED, "specs")
+HERE = DoctorTarget(TARGET, SIMULATED, "specs")
 FINDINGS = (
-    Finding("target", "ok", "specs/reconcile.yaml is valid"),
-    Finding("manifests", "warning", "validate shows 2 problems", "run reconcile validate"),
-    Finding("list", "failed", "GET /v1/tunedModels was refused", "log in"),
-    Finding("baseModels", "skipped", "not looked at"),
+    DoctorFinding("target", "ok", "specs/reconcile.yaml is valid"),
+    DoctorFinding("manifests", "warning", "validate shows 2 problems", "run reconcile validate"),
+    DoctorFinding("list", "failed", "GET /v1/tunedModels was refused", "log in"),
+    DoctorFinding("baseModels", "skipped", "not looked at"),
 )
 everything = st.lists(
-    st.builds(Finding, st.sampled_from(get_args(Check)), st.sampled_from(get_args(Status)), some, texts)
+    st.builds(DoctorFinding, st.sampled_from(get_args(CheckName)), st.sampled_from(get_args(Status)), some, texts)
 )
 
 
@@ -50,65 +51,65 @@ def test_the_document_holds_what_was_found() -> None:
 def test_without_a_target_the_document_has_none() -> None:
     document = held_to("doctor", doctor_document(None, FINDINGS[2:3], ExitStatus.ERROR))
     assert "target" not in document
-    assert doctor_text(document).splitlines()[0].startswith("x failed   list")
+    assert render_text(document).splitlines()[0].startswith("x failed   list")
 
 
 def test_the_schema_is_legal_strict_and_described() -> None:
     whole = schema("doctor")
     Draft202012Validator.check_schema(whole)
-    assert whole["properties"]["findings"]["items"]["properties"]["check"]["enum"] == list(get_args(Check))
+    assert whole["properties"]["findings"]["items"]["properties"]["check"]["enum"] == list(get_args(CheckName))
     assert "Doctor" in SCHEMA_KINDS
 
 
 def test_a_line_a_check_with_what_to_do_below() -> None:
     document = doctor_document(HERE, FINDINGS, ExitStatus.ACCESS)
-    assert doctor_text(document) == dedent(
+    assert render_text(document) == dedent(
         """\
         Target default: embedded service (simulated training), scope demo
         + ok       target       specs/reconcile.yaml is valid
         ! warning  manifests    validate shows 2 problems
-                                to do: run reconcile validate
+                                remedy: run reconcile validate
         x failed   list         GET /v1/tunedModels was refused
-                                to do: log in
+                                remedy: log in
         - skipped  base models  not looked at
         Not ready: 1 ok, 1 warning, 1 failed, 1 skipped."""
     )
 
 
 def test_nothing_failed_is_ready() -> None:
-    document = doctor_document(Examined(TARGET, REAL), FINDINGS[:2], ExitStatus.OK)
-    assert doctor_text(document).splitlines()[-1] == "Ready: 1 ok, 1 warning."
+    document = doctor_document(DoctorTarget(TARGET, REAL), FINDINGS[:2], ExitStatus.OK)
+    assert render_text(document).splitlines()[-1] == "Ready: 1 ok, 1 warning."
 
 
 def test_lines_are_kept_folded_and_indented() -> None:
-    finding = Finding("baseModels", "failed", "none can be tuned", "write this target:\n  kind: Target")
-    assert doctor_text(doctor_document(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[2:-1] == [
+    finding = DoctorFinding("baseModels", "failed", "none can be tuned", "write this target:\n  kind: Target")
+    assert render_text(doctor_document(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[2:-1] == [
         "x failed   base models  none can be tuned",
-        "                        to do: write this target:",
-        "                                 kind: Target",
+        "                        remedy: write this target:",
+        "                                  kind: Target",
     ]
 
 
 def test_hostile_text_does_nothing() -> None:
-    finding = Finding("list", "failed", "\x1b[2Jfine\nReady: 9 ok.", "\u202e")
-    lines = doctor_text(doctor_document(HERE, [finding], ExitStatus.ERROR)).splitlines()
+    finding = DoctorFinding("list", "failed", "\x1b[2Jfine\nReady: 9 ok.", "\u202e")
+    lines = render_text(doctor_document(HERE, [finding], ExitStatus.ERROR)).splitlines()
     assert lines[1:-1] == [
         r"x failed   list         \x1b[2Jfine",
         "                        Ready: 9 ok.",
-        r"                        to do: \u202e",
+        r"                        remedy: \u202e",
     ]
 
 
 @pytest.mark.parametrize("width", [None, 60])
 def test_colour_adds_nothing_but_colour(width: int | None) -> None:
     document = doctor_document(HERE, FINDINGS, ExitStatus.ACCESS)
-    coloured = doctor_text(document, width=width, style=ansi)
+    coloured = render_text(document, width=width, style=ansi)
     assert "\x1b[31mx failed \x1b[0m" in coloured
-    assert uncoloured(coloured) == doctor_text(document, width=width)
+    assert uncoloured(coloured) == render_text(document, width=width)
 
 
 @given(everything, st.none() | st.integers(1, 200))
-def test_everything_can_be_drawn(findings: list[Finding], width: int | None) -> None:
+def test_everything_can_be_drawn(findings: list[DoctorFinding], width: int | None) -> None:
     document = held_to("doctor", doctor_document(HERE, findings, ExitStatus.OK))
-    text = doctor_text(document, width=width)
+    text = render_text(document, width=width)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

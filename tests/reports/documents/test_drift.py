@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.drift import drift_document, drift_summary, drift_text
+from reconciler.reports.documents.drift import drift_document
+from reconciler.reports.text.drift import drift_summary
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import (
     KEY,
     LOCKFILE,
@@ -81,45 +83,45 @@ def test_findings_that_differ_in_their_fields_alone_are_told_as_one() -> None:
         unmanaged=1,
         notices=["the data is gone"],
     )
-    assert drift_text(document) == lines(
+    assert render_text(document) == lines(
         """
         specs/numbers.yaml
           ! numbers              Modified since 2026-01-01 13:00
               why                number-generator-3kq7w2ma differs from the manifest
               generation         number-generator-3kq7w2ma
-              differs            displayName: "not mine", declared counter
-                                 sampling.topK: unset, declared 40
+              differs            displayName: live "not mine", declared counter
+                                 sampling.topK: live unset, declared 40
               remedy             reconcile apply
         specs/words.yaml
           ! words                Orphaned
               why                no manifest declares it; none of its generations still exists
               remedy             reconcile forget words
-        without a manifest in specs
+        no manifest in specs
           i tunedModels/poems    Unmanaged since 2026-01-01 11:00
               why                Poems is not managed by this project
-              differs            baseModel: models/text-bison-001
+              differs            baseModel: live models/text-bison-001
         Note: the data is gone
-        1 foreign model is unmanaged and stays untouched.
-        Drift: 2 Modified, 1 Orphaned. Noted: 1 Unmanaged.
+        1 unmanaged model is not changed.
+        Drift: 2 Modified, 1 Orphaned. Notes: 1 Unmanaged.
         """
     )
 
 
 def test_what_is_in_sync_is_counted_and_listed_on_demand() -> None:
     document = told(IN_SYNC)
-    assert drift_text(document) == lines("No drift: 1 model is in sync.")
-    assert drift_text(document, verbose=True) == lines(
+    assert render_text(document) == lines("No drift: 1 model in sync.")
+    assert render_text(document, verbose=True) == lines(
         """
         specs/numbers.yaml
           = numbers              InSync since 2026-01-01 12:00
-        No drift: 1 model is in sync.
+        No drift: 1 model in sync.
         """
     )
-    assert drift_text(told(IN_SYNC, ORPHANED)).endswith("\n1 model is in sync.\nDrift: 1 Orphaned.")
+    assert render_text(told(IN_SYNC, ORPHANED)).endswith("\n1 model is in sync.\nDrift: 1 Orphaned.")
 
 
 def test_nothing_at_all() -> None:
-    assert drift_text(told()) == lines("No drift: 0 models are in sync.")
+    assert render_text(told()) == lines("No drift: 0 models in sync.")
 
 
 def test_the_document_says_where_and_whether_it_counts() -> None:
@@ -150,14 +152,14 @@ def test_the_document_says_where_and_whether_it_counts() -> None:
 def test_an_empty_value_is_a_value() -> None:
     document = told(modified("description", "", "guesses"), modified("sampling.topK", 0, 40))
     assert [one["declared"] for one in document["findings"]] == ["", 0]
-    assert 'description: guesses, declared ""\n' in drift_text(document)
+    assert 'description: live guesses, declared ""\n' in render_text(document)
 
 
 @pytest.mark.parametrize(("unmanaged", "said"), [(None, False), (0, False), (3, True)])
 def test_foreign_models_are_counted_when_somebody_wants_to_know(*, unmanaged: int | None, said: bool) -> None:
     document = told(IN_SYNC, unmanaged=unmanaged)
     assert document.get("unmanaged") == unmanaged
-    assert ("3 foreign models are unmanaged and stay untouched." in drift_text(document)) is said
+    assert ("3 unmanaged models are not changed." in render_text(document)) is said
 
 
 def test_standard_input_and_the_working_folder_have_names() -> None:
@@ -170,10 +172,10 @@ def test_standard_input_and_the_working_folder_have_names() -> None:
         place=Place("-", 1, 1),
         remedy="reconcile apply",
     )
-    text = drift_text(told(piped, ORPHANED, FOREIGN, root=""))
+    text = render_text(told(piped, ORPHANED, FOREIGN, root=""))
     assert "\nstandard input\n" in text
     assert "\nwords.yaml\n" in text
-    assert "\nwithout a manifest in .\n" in text
+    assert "\nno manifest in .\n" in text
 
 
 def test_reasons_of_several_lines_are_told_once() -> None:
@@ -182,10 +184,10 @@ def test_reasons_of_several_lines_are_told_once() -> None:
         Finding(DriftClass.BASE_MODEL_RETIRED, why, "note", name=name, file="a.yaml", field="baseModel", live="m")
         for name in ("one", "two")
     ]
-    text = drift_text(told(*both))
+    text = render_text(told(*both))
     assert text.count("no base model can be tuned") == 1
     assert "\n                             spec: {}\n" in text
-    assert "why                the same as one\n" in text
+    assert "why                same as one\n" in text
 
 
 def test_lines_fit_a_terminal_of_80_columns() -> None:
@@ -195,15 +197,15 @@ def test_lines_fit_a_terminal_of_80_columns() -> None:
         modified("description", "word " * 20, "other " * 20),
         notices=["a sentence " * 20],
     )
-    assert max(map(len, drift_text(document, width=80).splitlines())) <= 80
-    assert any(len(line) > 80 for line in drift_text(document).splitlines())
+    assert max(map(len, render_text(document, width=80).splitlines())) <= 80
+    assert any(len(line) > 80 for line in render_text(document).splitlines())
 
 
 def test_colour_carries_no_meaning_alone() -> None:
     document = told(modified("displayName", "counter", "mine"), IN_SYNC, FOREIGN, unmanaged=1, notices=["a note"])
     for verbose in (True, False):
-        text = drift_text(document, verbose=verbose)
-        coloured = drift_text(document, verbose=verbose, style=ansi)
+        text = render_text(document, verbose=verbose)
+        coloured = render_text(document, verbose=verbose, style=ansi)
         assert uncoloured(coloured) == text
         assert coloured != text
 
@@ -227,7 +229,7 @@ def test_hostile_text_steers_no_terminal() -> None:
         since=HOSTILE,
         remedy=HOSTILE,
     )
-    text = drift_text(told(finding, notices=[HOSTILE]))
+    text = render_text(told(finding, notices=[HOSTILE]))
     assert all(terminal_safe(line) == line for line in text.splitlines())
 
 
@@ -262,6 +264,6 @@ def test_every_document_obeys_its_schema_and_can_be_drawn(
     document = held_to("drift", drift_document(found, target, able, LOCKFILE, unmanaged=unmanaged, exit_zero=excused))
     assert document["drifted"] is any(one.severity == "drift" for one in found)
     assert sum(document["summary"].values()) == len(found)
-    text = drift_text(document, width=80, verbose=True)
+    text = render_text(document, width=80, verbose=True)
     assert all(terminal_safe(line) == line for line in text.split("\n"))
     assert drift_summary(document).endswith(".")

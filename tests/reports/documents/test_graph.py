@@ -16,10 +16,12 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.graph import Lineage, graph_document, graph_mermaid, graph_text, mermaid_safe
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.graph import GraphInput, graph_document
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.text.graph import graph_mermaid, mermaid_safe
+from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, locks, names, uncoloured
 
 BASE = Source("models/text-bison-001")
@@ -44,13 +46,13 @@ def model(*generations: LockedGeneration, serving: str | None = None, rejected: 
 
 def drawn(lock: Lock, *manifests: Manifest, **holds: Reason) -> Document:
     held = {name: Action(name, "", Kind.HOLD, reason, message="because") for name, reason in holds.items()}
-    lineage = Lineage(manifests, lock, LOCKFILE, held)
+    lineage = GraphInput(manifests, lock, LOCKFILE, held)
     return held_to("graph", graph_document(lineage, TARGET, SIMULATED, root="specs"))
 
 
 def tree(document: Document) -> str:
     """The text without its first line, which is every document's."""
-    return graph_text(document).partition("\n")[2] + "\n"
+    return render_text(document).partition("\n")[2] + "\n"
 
 
 FAMILY = (
@@ -67,20 +69,20 @@ def test_what_is_tuned_from_it_hangs_below_a_model() -> None:
     assert tree(drawn(NOTHING, *FAMILY)) == dedent(
         """\
         models/aqa
-        └── words  nothing is recorded
+        └── words  no generation is recorded
         models/text-bison-001
-        └── adder  nothing is recorded
-            ├── adder-fine  nothing is recorded
-            │   └── adder-finest  nothing is recorded
-            └── adder-other  nothing is recorded
-        tunedModels/theirs-1  no manifest's
-        └── borrowed  nothing is recorded
+        └── adder  no generation is recorded
+            ├── adder-fine  no generation is recorded
+            │   └── adder-finest  no generation is recorded
+            └── adder-other  no generation is recorded
+        tunedModels/theirs-1  no manifest
+        └── borrowed  no generation is recorded
         """
     )
 
 
 def test_the_first_line_names_the_target() -> None:
-    first = graph_text(drawn(NOTHING)).splitlines()
+    first = render_text(drawn(NOTHING)).splitlines()
     assert first == [
         "Target default: embedded service (simulated training), scope demo",
         "No model is declared or recorded.",
@@ -104,10 +106,10 @@ def test_what_is_recorded_is_told() -> None:
     assert tree(drawn(lock, *FAMILY[:4], **{"adder-fine": Reason.CHECKS_FAILED})) == dedent(
         """\
         models/text-bison-001
-        └── adder  adder-old serves, adder-new trains
-            ├── adder-fine  fine-1 serves (tuned from adder-older, which does not serve), fine-2 is ready, \
+        └── adder  adder-old is serving, adder-new is training
+            ├── adder-fine  fine-1 is serving (tuned from adder-older, which is not serving), fine-2 is ready, \
 held: ChecksFailed, rejected: fine-0 fine-00
-            │   └── adder-finest  finest-1 serves, and is gone
+            │   └── adder-finest  finest-1 is serving, but is missing
             └── adder-other  other-1 failed
         """
     )
@@ -125,9 +127,9 @@ def test_an_orphan_hangs_below_what_its_last_generation_was_tuned_from() -> None
     assert tree(document) == dedent(
         """\
         models/text-bison-001
-        └── adder  adder-1 serves
-            └── old  old-1 serves, no longer declared
-        empty  nothing is recorded, no longer declared
+        └── adder  adder-1 is serving
+            └── old  old-1 is serving, no longer declared
+        empty  no generation is recorded, no longer declared
         """
     )
     assert [node["declared"] for node in document["nodes"][1:]] == [True, False, False]
@@ -137,8 +139,8 @@ def test_an_orphan_hangs_below_what_its_last_generation_was_tuned_from() -> None
 def test_a_parent_that_nobody_knows_is_a_root() -> None:
     assert tree(drawn(NOTHING, manifest("child", below("parent")))) == dedent(
         """\
-        parent  nothing is recorded, not declared here
-        └── child  nothing is recorded
+        parent  no generation is recorded, not declared here
+        └── child  no generation is recorded
         """
     )
 
@@ -156,7 +158,7 @@ def test_a_circle_in_an_edited_lockfile_is_cut_open() -> None:
 
 def test_a_long_line_of_descent_is_drawn() -> None:
     line = [manifest("m0"), *(manifest(f"m{depth}", below(f"m{depth - 1}")) for depth in range(1, 1200))]
-    assert graph_text(drawn(NOTHING, *line)).splitlines()[-1].endswith("└── m1199  nothing is recorded")
+    assert render_text(drawn(NOTHING, *line)).splitlines()[-1].endswith("└── m1199  no generation is recorded")
 
 
 def test_the_document_says_why_a_model_is_held() -> None:
@@ -171,7 +173,7 @@ def test_a_flowchart_for_mermaid() -> None:
         """\
         flowchart TD
             n1(["models/text-bison-001"])
-            n2["adder<br/>adder-1 serves"]
+            n2["adder<br/>adder-1 is serving"]
             n1 --> n2
         """
     )
@@ -212,16 +214,16 @@ def test_any_text_is_a_label_and_can_be_read_back(text: str) -> None:
 
 def test_hostile_names_do_nothing_in_a_tree() -> None:
     document = drawn(NOTHING, manifest("adder", Source(remote="\x1b[2J\ntunedModels/x")))
-    assert tree(document).splitlines()[0] == r"\x1b[2J\ntunedModels/x  no manifest's"
+    assert tree(document).splitlines()[0] == r"\x1b[2J\ntunedModels/x  no manifest"
 
 
 def test_a_poor_encoding_gets_a_tree_of_plain_signs() -> None:
     assert encodable(tree(drawn(NOTHING, *FAMILY[:3])), "ascii") == dedent(
         """\
         models/text-bison-001
-        `-- adder  nothing is recorded
-            `-- adder-fine  nothing is recorded
-                `-- adder-finest  nothing is recorded
+        `-- adder  no generation is recorded
+            `-- adder-fine  no generation is recorded
+                `-- adder-finest  no generation is recorded
         """
     )
     assert encodable("├── a\n│   └── b", "ascii") == "|-- a\n|   `-- b"
@@ -249,9 +251,9 @@ def test_everything_can_be_drawn(lock: Lock, declared: dict[str, Source]) -> Non
     document = drawn(lock, *(one for one in manifests if one.source.tuned_model not in declared))
     shown = {node["name"] for node in document["nodes"] if node["kind"] == "model"}
     assert shown >= lock.models.keys()
-    text = graph_text(document)
+    text = render_text(document)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
-    assert uncoloured(graph_text(document, style=ansi)) == text
+    assert uncoloured(render_text(document, style=ansi)) == text
     assert len(text.split("\n")) == 1 + max(1, len(document["nodes"]))
     assert len(graph_mermaid(document).split("\n")) == 1 + len(document["nodes"]) + sum(
         "parent" in one for one in document["nodes"]

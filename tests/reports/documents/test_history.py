@@ -16,9 +16,10 @@ from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Conversation, Dataset, Example, Failure, Source, State, TrainingExample
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.planning.history import Examples, list_history
-from reconciler.reports.documents.history import History, history_document, history_text
+from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import (
     ACTIVE,
     DATA,
@@ -60,7 +61,7 @@ def newer(**fields: Any) -> LockedGeneration:
 
 def body(shown: dict[str, Any], **how: Any) -> str:
     """The text without the target's line and the last one."""
-    return "\n".join(history_text(shown, **how).splitlines()[1:-1])
+    return "\n".join(render_text(shown, **how).splitlines()[1:-1])
 
 
 def changed(older: LockedGeneration, later: LockedGeneration, available: AtHand = EXAMPLES) -> list[str]:
@@ -83,24 +84,24 @@ def test_each_generation_with_what_changed_since_the_one_before() -> None:
         effective={"batchSize": 4, "epochCount": 3},
     )
     shown = document(newest, OLDEST, serving=OLDEST.key)
-    assert history_text(shown) == dedent(
+    assert render_text(shown) == dedent(
         """\
         Target default: embedded service (simulated training), scope demo
         number-generator (specs/number-generator.yaml): 2 generations, newest first
-          ! number-generator-bbbbbbbb  ACTIVE, held: its checks failed
+          ! number-generator-bbbbbbbb  ACTIVE, held: checks failed
               created            2026-11-23 08:00
               training           26 steps, final loss 3.50
               checks             2 of 3 passed; held-out 87.5 %
-                                 small: 8 was answered with ten
+                                 small: 8 → ten
               changed            batchSize 2 → 4
                                  data set datasets/next-number.csv: 15 → 17 examples; +2 −0 ~1
           > number-generator-aaaaaaaa  ACTIVE, serving since 2026-11-22 19:18
               created            2026-11-22 19:16
               training           23 steps, final loss 3.80
-              begun with         base model models/text-bison-001
+              inputs             base model models/text-bison-001
                                  data set datasets/next-number.csv, 15 examples
                                  batchSize 2, epochCount 3
-        As specs/reconcile.lock.json records it; the service was not asked."""  # noqa: RUF001 - as it is printed
+        Recorded state of specs/reconcile.lock.json; the service was not queried."""  # noqa: RUF001 - as it is printed
     )
     verbose = body(shown, verbose=True).splitlines()
     assert verbose[8:11] == [
@@ -127,7 +128,7 @@ def test_the_document_holds_what_is_recorded() -> None:
 
 
 def test_nothing_recorded_is_said() -> None:
-    assert body(document()) == "No generation of number-generator is recorded yet; run reconcile apply first."
+    assert body(document()) == "No generation of number-generator is recorded; run reconcile apply first."
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_origin_attempt_promotion_and_failure_are_told() -> None:
         "      adopted            at an unknown time, last promoted 2026-11-22 19:18, attempt 2",
         "      error              out of quota",
     ]
-    assert "the service does not tell why" in body(document(replace(failed, failure=Failure(13, ""))))
+    assert "the service reports no reason" in body(document(replace(failed, failure=Failure(13, ""))))
 
 
 def test_sources_preambles_and_repetitions_are_told() -> None:
@@ -172,33 +173,31 @@ def test_sources_preambles_and_repetitions_are_told() -> None:
     ]
     assert changed(OLDEST, newer(preamble="Say it:")) == ['preamble unset → "Say it:"']
     assert changed(replace(OLDEST, preamble="Say:"), newer()) == ["preamble Say: → unset"]
-    assert changed(OLDEST, newer(attempt=1)) == ["nothing but the attempt: it was trained once more"]
+    assert changed(OLDEST, newer(attempt=1)) == ["only the attempt: the same inputs were trained again"]
 
 
 @pytest.mark.parametrize(
     ("available", "why"),
     [
-        ((OTHER,), "the old data set is no longer at hand"),
-        ((DATA,), "this data set is no longer at hand"),
-        ((), "neither data set is at hand any longer"),
+        ((OTHER,), "the earlier data set is not available"),
+        ((DATA,), "this data set is not available"),
+        ((), "neither data set is available"),
     ],
 )
 def test_what_is_not_at_hand_is_said(available: tuple[str, ...], why: str) -> None:
     later = newer(dataset=Dataset(PATH, OTHER, 17))
     there = {digest: EXAMPLES[digest] for digest in available}
-    assert changed(OLDEST, later, there) == [
-        f"data set {PATH}: 15 → 17 examples; which ones changed is not known: {why}"
-    ]
+    assert changed(OLDEST, later, there) == [f"data set {PATH}: 15 → 17 examples; examples not compared: {why}"]
 
 
 def test_data_sets_elsewhere_inline_or_in_another_order() -> None:
     remote = newer(dataset=Dataset("gs://bucket/x.jsonl", OTHER, 0, generation="2"))
     assert changed(OLDEST, remote, {}) == [
-        f"data set {PATH} → gs://bucket/x.jsonl: another one; what stands in Cloud Storage is not compared"
+        f"data set {PATH} → gs://bucket/x.jsonl: changed; data in Cloud Storage is not compared"
     ]
     turned = {DATA: EXAMPLES[DATA], OTHER: EXAMPLES[DATA][::-1]}
     assert changed(OLDEST, newer(dataset=Dataset("", OTHER, 15)), turned) == [
-        f"data set {PATH} → inline: the same 15 examples, in another order"
+        f"data set {PATH} → inline: the same 15 examples in a different order"
     ]
     told = {DATA: EXAMPLES[DATA], OTHER: [Example(f"Say: {n}", str(n + 1)) for n in range(15)]}
     assert changed(OLDEST, newer(dataset=Dataset(PATH, OTHER, 15), preamble="Say: "), told) == [
@@ -213,7 +212,7 @@ def test_samples_are_cut_and_conversations_shown() -> None:
     samples = shown["generations"][0]["changes"]["dataset"]["examples"]["samples"]
     assert samples["added"] == [{"conversation": "{}" * 250 + "…"}]
     assert len(samples["removed"]) == 3
-    assert f"  + {'{}' * 60}…\n" in history_text(shown, verbose=True)
+    assert f"  + {'{}' * 60}…\n" in render_text(shown, verbose=True)
 
 
 def test_lines_are_folded_and_hostile_text_does_nothing() -> None:
@@ -223,7 +222,7 @@ def test_lines_are_folded_and_hostile_text_does_nothing() -> None:
         preamble="\x1b",
     )
     shown = document(replace(hostile, key="\x1b[31m"), OLDEST, rejected=("\x1b[31m",))
-    lines = history_text(shown, width=60).splitlines()
+    lines = render_text(shown, width=60).splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("  x "))
     assert lines[first : first + 3] == [
         r"  x \x1b[31m             ACTIVE, rejected: \x1b[2J one two",
@@ -237,9 +236,9 @@ def test_lines_are_folded_and_hostile_text_does_nothing() -> None:
 @pytest.mark.parametrize("width", [None, 60])
 def test_colour_adds_nothing_but_colour(width: int | None) -> None:
     shown = document(newer(dataset=Dataset(PATH, OTHER, 17)), OLDEST, serving=OLDEST.key)
-    coloured = history_text(shown, width=width, style=ansi)
+    coloured = render_text(shown, width=width, style=ansi)
     assert "\x1b[36m  > number-generator-aaaaaaaa  \x1b[0m" in coloured
-    assert uncoloured(coloured) == history_text(shown, width=width)
+    assert uncoloured(coloured) == render_text(shown, width=width)
 
 
 checked = st.builds(
@@ -274,5 +273,5 @@ def test_everything_can_be_drawn(
     keys = tuple(one.key for one in models)
     available = {digest: EXAMPLES[digest] for digest in there}
     shown = document(*models, available=available, serving=keys[0] if keys else None, rejected=keys[1:2])
-    text = history_text(shown, width=width, verbose=verbose)
+    text = render_text(shown, width=width, verbose=verbose)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

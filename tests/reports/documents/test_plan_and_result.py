@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.plan_and_result import (
-    Document,
-    Outcome,
-    number,
-    plan_document,
-    result_document,
-    validation_document,
-)
-from reconciler.reports.documents.serving import Resolved, resolve_document
+from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.envelope import Document, number
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from support.render_values import (
     CREATE,
     FAILED,
@@ -43,7 +39,7 @@ from support.render_values import (
 
 outcomes = st.lists(
     st.builds(
-        Outcome,
+        ModelOutcome,
         name=names,
         state=st.sampled_from(["ready", "updated", "training", "failed", "held", "refused", "inSync"]),
         key=texts,
@@ -56,7 +52,7 @@ outcomes = st.lists(
 )
 
 
-def result(plan: Plan, *outcomes: Outcome) -> Document:
+def result(plan: Plan, *outcomes: ModelOutcome) -> Document:
     document = result_document(
         plan=plan,
         target=TARGET,
@@ -112,7 +108,7 @@ def test_every_plan_obeys_its_schema(plan: Plan, target: Target, able: Capabilit
 
 @given(plans, outcomes, counts, st.floats(0, 1e9), st.sampled_from(ExitStatus))
 def test_every_result_obeys_its_schema(
-    plan: Plan, done: list[Outcome], requests: int, seconds: float, status: ExitStatus
+    plan: Plan, done: list[ModelOutcome], requests: int, seconds: float, status: ExitStatus
 ) -> None:
     document = result_document(
         plan=plan,
@@ -170,7 +166,7 @@ def test_a_result_tells_of_every_model_even_without_an_outcome() -> None:
 
 def test_an_outcome_stands_where_nothing_is_left_to_do() -> None:
     synced = Action(name="number-generator", file="n.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key=KEY)
-    document = result(Plan((synced,)), Outcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8))
+    document = result(Plan((synced,)), ModelOutcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8))
     assert model(document) == {
         "name": "number-generator",
         "file": "n.yaml",
@@ -192,7 +188,7 @@ def test_plan_and_result_tell_where_each_manifest_stands() -> None:
         plan=Plan((CREATE, orphan)),
         target=TARGET,
         capabilities=SIMULATED,
-        outcomes=[Outcome(CREATE.name, "refused")],
+        outcomes=[ModelOutcome(CREATE.name, "refused")],
         requests=1,
         seconds=1,
         exit_status=ExitStatus.ERROR,
@@ -205,7 +201,7 @@ def test_plan_and_result_tell_where_each_manifest_stands() -> None:
 def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
     message = "the manifest has checks"
     hold = Action("words", "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key="words-22222222", message=message)
-    document = result(Plan((hold,)), Outcome("words", "ready", "words-22222222", "tunedModels/w", steps=7))
+    document = result(Plan((hold,)), ModelOutcome("words", "ready", "words-22222222", "tunedModels/w", steps=7))
     assert model(document)["state"] == "held"
     assert model(document)["reason"] == "ChecksNotRun"
     assert model(document)["steps"] == 7
@@ -213,7 +209,7 @@ def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
 
 def test_what_was_updated_while_its_successor_trains_is_training() -> None:
     waiting = Action("words", "w.yaml", Kind.WAIT, Reason.TRAINING, key="words-33333333")
-    document = result(Plan((waiting,)), Outcome("words", "updated", "words-22222222", message="displayName"))
+    document = result(Plan((waiting,)), ModelOutcome("words", "updated", "words-22222222", message="displayName"))
     assert model(document) == {
         "name": "words",
         "file": "w.yaml",
@@ -223,22 +219,22 @@ def test_what_was_updated_while_its_successor_trains_is_training() -> None:
 
 
 def test_a_failure_is_told_with_its_remedy() -> None:
-    document = result(Plan((FAILED,)), Outcome("letters", "failed", FAILED.key, message="out of quota"))
+    document = result(Plan((FAILED,)), ModelOutcome("letters", "failed", FAILED.key, message="out of quota"))
     assert model(document)["state"] == "failed"
     assert model(document)["reason"] == "Failed"
     assert model(document)["message"].endswith("train it again with --retry letters")
 
 
 def test_a_refusal_keeps_its_own_message() -> None:
-    document = result(Plan((CREATE,)), Outcome("number-generator", "refused", message="no quota; ask for more"))
+    document = result(Plan((CREATE,)), ModelOutcome("number-generator", "refused", message="no quota; ask for more"))
     assert model(document)["state"] == "refused"
     assert model(document)["message"] == "no quota; ask for more"
 
 
 def test_resolve_tells_how_to_ask_each_model() -> None:
     entries = [
-        Resolved("words", "words-22222222", "tunedModels/words-22222222", "embedded"),
-        Resolved(
+        ResolvedModel("words", "words-22222222", "tunedModels/words-22222222", "embedded"),
+        ResolvedModel(
             "number-generator",
             KEY,
             REMOTE,

@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Capabilities, Sampling
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.documents.prompt import Asked, prompt_document, prompt_notes, prompt_text
+from reconciler.reports.documents.check import SentPrompt, prompt_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.text.check import prompt_notes
 from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.writer import render_text
 from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, some, texts
 
 
 def answered(*answers: Answer, blocked: str = "", capabilities: Capabilities = REAL) -> Document:
     prompt = Prompt("Say: seven", Sampling(0.5, top_k=3), len(answers) or 1, 100)
-    asked = Asked("number-generator", KEY, REMOTE, "Say: ", "seven", prompt)
+    asked = SentPrompt("number-generator", KEY, REMOTE, "Say: ", "seven", prompt)
     return held_to("prompt", prompt_document(asked, Reply(answers, blocked), TARGET, capabilities, root="specs"))
 
 
@@ -47,7 +49,7 @@ def test_the_document_holds_what_was_asked_and_answered() -> None:
         ([], "SAFETY", "the service blocked the prompt: SAFETY"),
         ([Answer("", "SAFETY")], "", "the service withheld the answer: SAFETY"),
         ([Answer("", "SAFETY"), Answer("", "OTHER")], "", "the service withheld the answer: OTHER, SAFETY"),
-        ([Answer("", "MAX_TOKENS")], "", "the service withheld the answer: MAX_TOKENS; allow more with --max-tokens"),
+        ([Answer("", "MAX_TOKENS")], "", "the service withheld the answer: MAX_TOKENS; increase --max-tokens"),
         ([Answer("")], "", "the service gave an empty answer, and no reason"),
         ([], "", "the service gave an empty answer, and no reason"),
     ],
@@ -57,7 +59,7 @@ def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) 
     assert document["exitStatus"] == 1
     assert document["message"] == said
     assert document.get("blocked", "") == blocked
-    assert prompt_text(document) == ""
+    assert render_text(document) == ""
     assert prompt_notes(document) == ""
 
 
@@ -65,10 +67,10 @@ def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) 
     ("answers", "said"),
     [
         ([Answer("eight")], ""),
-        ([Answer("ei", "MAX_TOKENS")], "note: the answer is cut short: MAX_TOKENS; allow more with --max-tokens"),
+        ([Answer("ei", "MAX_TOKENS")], "note: the answer is cut short: MAX_TOKENS; increase --max-tokens"),
         ([Answer("a"), Answer("b", "RECITATION")], "note: answer 2 ended early: RECITATION"),
         ([Answer("a"), Answer("", "SAFETY")], "note: answer 2 is empty: SAFETY"),
-        ([Answer(""), Answer("b")], "note: answer 1 is empty: the service gives no reason"),
+        ([Answer(""), Answer("b")], "note: answer 1 is empty: the service reports no reason"),
         ([Answer("a", "\x1b[2J")], r"note: the answer ended early: \x1b[2J"),
     ],
 )
@@ -91,18 +93,18 @@ def test_simulated_answers_are_called_so() -> None:
     ],
 )
 def test_the_answers_alone(answers: list[str], shown: str) -> None:
-    assert prompt_text(answered(*map(Answer, answers))) == shown
+    assert render_text(answered(*map(Answer, answers))) == shown
 
 
 @given(st.lists(st.builds(Answer, texts, texts), max_size=4), texts, st.booleans())
 def test_everything_can_be_drawn(answers: list[Answer], blocked: str, simulated: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
     document = answered(*answers, blocked=blocked, capabilities=SIMULATED if simulated else REAL)
-    for text in (prompt_text(document), prompt_notes(document)):
+    for text in (render_text(document), prompt_notes(document)):
         pieces = [piece for line in text.split("\n") for piece in line.split("\t")]
         assert [piece for piece in pieces if terminal_safe(piece) != piece] == []
 
 
 @given(some, texts, texts)
 def test_every_prompt_obeys_its_schema(text: str, preamble: str, answer: str) -> None:
-    asked = Asked("words", KEY, REMOTE, preamble, text, Prompt(preamble + text))
+    asked = SentPrompt("words", KEY, REMOTE, preamble, text, Prompt(preamble + text))
     held_to("prompt", prompt_document(asked, Reply((Answer(answer),)), TARGET, REAL))

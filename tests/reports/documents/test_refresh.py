@@ -11,8 +11,9 @@ from hypothesis import given
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
-from reconciler.reports.documents.refresh import Refreshed, refresh_document, refresh_text
+from reconciler.reports.documents.refresh import RefreshResult, refresh_document
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, KEY, LOCKFILE, SIMULATED, TARGET, held_to, locks
 
 OTHER = replace(ACTIVE, key="number-generator-22222222", remote="tunedModels/other")
@@ -30,17 +31,17 @@ AFTER = Lock(
         ),
     }
 )
-TOLD = Refreshed(BEFORE, AFTER, LOCKFILE, changed=True, written=True, notices=("something is worth knowing",))
+TOLD = RefreshResult(BEFORE, AFTER, LOCKFILE, changed=True, written=True, notices=("something is worth knowing",))
 HEAD = "Target default: embedded service (simulated training), scope demo\n"
 
 
-def document(told: Refreshed = TOLD) -> dict[str, Any]:
+def document(told: RefreshResult = TOLD) -> dict[str, Any]:
     return held_to("refresh", refresh_document(told, TARGET, SIMULATED, exit_status=ExitStatus.OK))
 
 
 def test_what_is_different_is_told_model_by_model() -> None:
-    assert refresh_text(document()) == (
-        f"{HEAD}{LOCKFILE} is written, with 3 models changed\n"
+    assert render_text(document()) == (
+        f"{HEAD}{LOCKFILE} was written: 3 models changed\n"
         "  + letters\n"
         "      + letters-33333333  ACTIVE\n"
         "  ~ number-generator  manifest, protect\n"
@@ -58,7 +59,7 @@ def test_a_generation_that_is_recorded_no_longer() -> None:
     ]
     gone = model["generations"][1]
     assert gone == {"key": OTHER.key, "change": "removed", "before": "ACTIVE", "remote": "tunedModels/other"}
-    assert "- number-generator-22222222  no longer recorded" in refresh_text(
+    assert "- number-generator-22222222  no longer recorded" in render_text(
         document(replace(TOLD, before=BEFORE, after=after))
     )
 
@@ -66,34 +67,34 @@ def test_a_generation_that_is_recorded_no_longer() -> None:
 @pytest.mark.parametrize(
     ("changed", "written", "merged", "told"),
     [
-        (False, False, False, "is as manifests and service have it; nothing to write"),
-        (True, False, False, "would be written, with 3 models changed"),
-        (True, True, True, f": both sides of a merge are united; git add {LOCKFILE}. Since then, 3 models changed."),
-        (True, False, True, ": both sides of a merge would be united. Since then, 3 models changed."),
+        (False, False, False, "matches the manifests and live state; nothing to write"),
+        (True, False, False, "would be written: 3 models changed"),
+        (True, True, True, f" was merged; run git add {LOCKFILE}. 3 models changed since the merge."),
+        (True, False, True, " would be merged. 3 models changed since the merge."),
     ],
 )
 def test_what_became_of_the_file(*, changed: bool, written: bool, merged: bool, told: str) -> None:
-    lines = refresh_text(document(replace(TOLD, changed=changed, written=written, merged=merged))).splitlines()
+    lines = render_text(document(replace(TOLD, changed=changed, written=written, merged=merged))).splitlines()
     assert f"{lines[1]}" in {f"{LOCKFILE} {told}", f"{LOCKFILE}{told}"}
 
 
 def test_it_fits_a_narrow_terminal_and_hostile_text_steers_nothing() -> None:
     hostile = {**document(), "notices": ["a\x1b[31m " + "word " * 30], "lockfile": "\x1b[2Jx", "merged": True}
-    text = refresh_text(hostile, width=70)
+    text = render_text(hostile, width=70)
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 70
 
 
 def test_colour_is_no_news() -> None:
-    coloured = refresh_text(document(), style=ansi)
+    coloured = render_text(document(), style=ansi)
     assert "\x1b[32m+\x1b[0m letters" in coloured
     assert "note" in coloured
 
 
 @given(locks, locks)
 def test_every_document_obeys_its_schema_and_can_be_drawn(before: Lock, after: Lock) -> None:
-    told = document(Refreshed(before, after, LOCKFILE, changed=before != after, written=False))
+    told = document(RefreshResult(before, after, LOCKFILE, changed=before != after, written=False))
     assert {model["name"] for model in told["models"]} == {
         name for name in before.models.keys() | after.models.keys() if before.models.get(name) != after.models.get(name)
     }
-    assert refresh_text(told, width=40).startswith("Target default")
+    assert render_text(told, width=40).startswith("Target default")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.serving import Moved, serving_document, serving_text
+from reconciler.reports.documents.change import ServingChange, serving_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import (
     ACTIVE,
     CREATE,
@@ -42,7 +43,7 @@ HELD = Action(
     message="the generation that satisfies this manifest was rolled back, and is not trained again",
 )
 MODEL = LockedModel("number-generator.yaml", serving=KEY, rejected=(OTHER.key, "gone"), generations=(OTHER, ACTIVE))
-ROLLED_BACK = Moved(
+ROLLED_BACK = ServingChange(
     name="number-generator",
     model=MODEL,
     remote=REMOTE,
@@ -57,7 +58,7 @@ ALREADY = replace(
 )
 
 everything = st.builds(
-    Moved,
+    ServingChange,
     name=some,
     model=st.builds(
         LockedModel,
@@ -98,28 +99,28 @@ def test_the_schema_is_that_of_a_kind_that_is_known() -> None:
 
 
 def test_people_are_told_all_of_it() -> None:
-    assert serving_text(serving_document(ROLLED_BACK, TARGET, SIMULATED)) == dedent(f"""\
+    assert render_text(serving_document(ROLLED_BACK, TARGET, SIMULATED)) == dedent(f"""\
         Target default: embedded service (simulated training), scope demo
-        number-generator: {KEY} serves in the place of {OTHER.key}
+        number-generator: {KEY} is now serving instead of {OTHER.key}
           remote      {REMOTE}
           rejected    {OTHER.key}: It answers in French.
           rejected    gone
           recorded    {LOCKFILE}
           published   specs/serving.json
-          next apply  holds it (RolledBack): {HELD.message}""")
+          next apply  holds the manifest (RolledBack): {HELD.message}""")
 
 
 def test_what_served_already_is_no_change() -> None:
-    lines = serving_text(serving_document(ALREADY, TARGET, REAL)).splitlines()
-    assert lines[1] == f"number-generator: {KEY} serves already; nothing was changed"
-    assert lines[-1] == "  next apply  changes nothing"
+    lines = render_text(serving_document(ALREADY, TARGET, REAL)).splitlines()
+    assert lines[1] == f"number-generator: {KEY} is already serving; nothing was changed"
+    assert lines[-1] == "  next apply  makes no change"
     assert not any(line.startswith(("  recorded", "  published")) for line in lines)
 
 
 def test_what_comes_next_is_told_in_words() -> None:
     def told(action: Action) -> str:
         document = serving_document(replace(ROLLED_BACK, before="", next=(action,)), TARGET, REAL)
-        return serving_text(document).splitlines()[-1].removeprefix("  next apply  ")
+        return render_text(document).splitlines()[-1].removeprefix("  next apply  ")
 
     orphan = replace(
         IN_SYNC,
@@ -129,22 +130,22 @@ def test_what_comes_next_is_told_in_words() -> None:
     )
     assert told(CREATE) == f"trains {KEY}"
     assert told(replace(CREATE, kind=Kind.WAIT)) == f"waits for {KEY}, which is training"
-    assert told(replace(CREATE, kind=Kind.PROMOTE, message="m")) == f"lets {KEY} serve: m"
-    assert told(orphan) == "leaves it as it is: no manifest declares it; it is kept"
-    assert told(replace(HELD, key="", message="")) == "holds it (RolledBack)"
-    assert told(replace(CREATE, name="child", kind=Kind.PROMOTE, message="")) == f"child: lets {KEY} serve"
+    assert told(replace(CREATE, kind=Kind.PROMOTE, message="m")) == f"promotes {KEY}: m"
+    assert told(orphan) == "makes no change: no manifest declares it; it is kept"
+    assert told(replace(HELD, key="", message="")) == "holds the manifest (RolledBack)"
+    assert told(replace(CREATE, name="child", kind=Kind.PROMOTE, message="")) == f"child: promotes {KEY}"
 
 
 def test_long_reasons_are_folded_and_colour_adds_nothing_but_colour() -> None:
     document = serving_document(ROLLED_BACK, TARGET, SIMULATED)
-    assert "              satisfies this manifest was rolled back, and" in serving_text(document, width=60).splitlines()
-    coloured = serving_text(document, style=ansi)
+    assert "              generation that satisfies this manifest was" in render_text(document, width=60).splitlines()
+    coloured = render_text(document, style=ansi)
     assert "\x1b[2m  remote      \x1b[0m" in coloured
-    assert uncoloured(coloured) == serving_text(document)
+    assert uncoloured(coloured) == render_text(document)
 
 
 @given(everything)
-def test_everything_obeys_the_schema_and_can_be_drawn(moved: Moved) -> None:
+def test_everything_obeys_the_schema_and_can_be_drawn(moved: ServingChange) -> None:
     document = held_to("serving", serving_document(moved, TARGET, SIMULATED))
-    text = serving_text(document, width=70)
+    text = render_text(document, width=70)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Failure, RemoteModel, State
-from reconciler.reports.documents.plan_and_result import Document
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.status import status_document
 from support.render_values import (
     ACTIVE,

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.reports.documents.plan_and_result import Document
-from reconciler.reports.documents.status import Reach, Shared, status_document
-from reconciler.reports.text.documents import status_text
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
+from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, some, uncoloured
 
 ADA = "ada@example.com"
@@ -23,18 +23,18 @@ TEAM_WRITES = Permission(Grantee("group", "nlp@example.com"), "writer")
 LOCK = Lock(models={"words": LockedModel("words.yaml", ACTIVE.key, generations=(ACTIVE,))})
 
 
-def shared(name: str, *, serving: bool = True) -> Shared:
-    return Shared(name, f"{name}-2222", f"tunedModels/{name}-2222", serving)
+def shared(name: str, *, serving: bool = True) -> SharedGeneration:
+    return SharedGeneration(name, f"{name}-2222", f"tunedModels/{name}-2222", serving)
 
 
-def status(*found: tuple[Shared, EffectiveAccess | None], address: str = ADA) -> Document:
-    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, reach=Reach(address, found))
+def status(*found: tuple[SharedGeneration, EffectiveAccess | None], address: str = ADA) -> Document:
+    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, reach=AccessReport(address, found))
     return held_to("status", document)
 
 
 def told(document: Document) -> str:
     """The text below the table of models."""
-    return "".join(f"{line}\n" for line in status_text(document).splitlines()[3:])
+    return "".join(f"{line}\n" for line in render_text(document).splitlines()[3:])
 
 
 def test_what_is_sure_and_what_is_not() -> None:
@@ -46,13 +46,13 @@ def test_what_is_sure_and_what_is_not() -> None:
     )
     assert told(document) == dedent(
         """\
-        ada@example.com can reach 2 of 3 ready models:
-          words  words-2222 (serves): reader as user:ada@example.com
+        ada@example.com has access to 2 of 3 ready models:
+          words  words-2222 (serving): reader as user:ada@example.com
           letters  letters-2222: reader as everyone
-        Perhaps more, as the service does not tell who belongs to what:
-          words  words-2222 (serves): writer through group:nlp@example.com
-        warning: gone-2222 is gone from the service, so nobody can reach it; run reconcile apply
-        As specs/reconcile.lock.json records it; the service was asked for permissions alone.
+        Possible access; the service does not list the members:
+          words  words-2222 (serving): writer through group:nlp@example.com
+        warning: gone-2222 no longer exists at the service, so no user has access to it; run reconcile apply
+        Recorded state of specs/reconcile.lock.json; the service was queried only for permissions.
         """
     )
     assert document["access"]["models"][1] == {
@@ -67,7 +67,7 @@ def test_what_is_sure_and_what_is_not() -> None:
 
 def test_who_can_reach_nothing() -> None:
     document = status((shared("words"), EffectiveAccess(None, ())))
-    assert told(document).splitlines()[0] == "ada@example.com can reach none of 1 ready models."
+    assert told(document).splitlines()[0] == "ada@example.com has access to none of 1 ready model."
 
 
 def test_without_a_question_there_is_no_such_part() -> None:
@@ -77,7 +77,7 @@ def test_without_a_question_there_is_no_such_part() -> None:
 permissions = st.builds(Permission, st.builds(Grantee, st.sampled_from(["user", "group"]), some), st.just("reader"))
 found = st.lists(
     st.tuples(
-        st.builds(Shared, some, some, some, st.booleans()),
+        st.builds(SharedGeneration, some, some, some, st.booleans()),
         st.none() | st.builds(EffectiveAccess, st.none() | permissions, st.lists(permissions, max_size=2).map(tuple)),
     ),
     max_size=3,
@@ -85,8 +85,8 @@ found = st.lists(
 
 
 @given(some, found)
-def test_everything_can_be_drawn(address: str, found: list[tuple[Shared, EffectiveAccess | None]]) -> None:
+def test_everything_can_be_drawn(address: str, found: list[tuple[SharedGeneration, EffectiveAccess | None]]) -> None:
     document = status(*found, address=address)
-    text = status_text(document)
+    text = render_text(document)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
-    assert uncoloured(status_text(document, style=ansi)) == text
+    assert uncoloured(render_text(document, style=ansi)) == text

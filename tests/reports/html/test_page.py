@@ -18,8 +18,10 @@ from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.model_details import model_details
-from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.html.page import page
 from support.html_tree import Element, parsed
@@ -89,7 +91,7 @@ def test_a_plan_says_what_would_be_done_and_why() -> None:
         ["months", "= in sync"],
     ]
     assert 'description: "Says the next word, and only that." → unset' in overview[3][2]
-    assert "2 foreign models are unmanaged and stay untouched." in words(root)
+    assert "2 unmanaged models are not changed." in words(root)
     assert "gs://acme-tuning-data" in words(root.one("dl", **{"class": "facts"}))
     assert "limits.maxSteps is 200000 now" in words(root.one("ul", **{"class": "notices"}))
 
@@ -106,8 +108,8 @@ def test_a_result_says_what_became_of_each_model_and_of_its_checks() -> None:
     ]
     assert overview[1][3:5] == ["40", "3.10"]
     assert "Not published: gs://acme-tuning-data/serving.json cannot be written" in words(root)
-    assert "46 of 50 answers right, 80 % needed; 81.2 % to 96.9 % with 95 % confidence" in words(root)
-    assert "2 examples known from the training" in words(root)
+    assert "46 of 50 answers correct, 80 % required; 81 to 97 % with 95 % confidence" in words(root)
+    assert "2 examples also in the training data" in words(root)
 
 
 def test_a_status_has_the_states_of_all_generations() -> None:
@@ -123,7 +125,7 @@ def test_a_status_has_the_states_of_all_generations() -> None:
 
 def test_a_status_of_the_record_alone_says_so() -> None:
     root = drawn("recorded")
-    assert f"As {LOCKFILE} records it; the service was not asked." in words(root)
+    assert f"Recorded state of {LOCKFILE}; the service was not queried." in words(root)
     assert not root.all("figure"), "no curve is known"
 
 
@@ -132,7 +134,7 @@ def test_drift_tells_findings_before_notes_with_place_values_and_remedy() -> Non
     overview = rows(root.one("table", **{"class": "overview"}))
     assert [row[0] for row in overview] == ["! Modifieddrift", "! Faileddrift", "i InProgressnote", "i Unmanagednote"]
     verdict = root.one("p", **{"class": "verdict hold"})
-    assert words(verdict) == "1 Failed, 1 Modified. Noted: 1 InProgress, 1 Unmanaged."
+    assert words(verdict) == "1 Failed, 1 Modified. Notes: 1 InProgress, 1 Unmanaged."
     modified = overview[0]
     assert 'declared "Says the next word.", live "changed by hand"' in modified[2]
     assert "run reconcile apply, or declare what is there" in modified[2]
@@ -149,7 +151,7 @@ def test_models_in_sync_come_last_in_drift_and_are_no_notes() -> None:
 def test_a_plan_tells_what_became_of_data_sets() -> None:
     changed, unknown = rows(drawn("plan").one("section", **{"aria-labelledby": "data"}))
     assert changed[:2] == ["number-generator", "datasets/next-number.csvtraining"]
-    assert changed[2].startswith("+14 \N{MINUS SIGN}2 ~1 examples 1 new contradiction (same input, other output)")
+    assert changed[2].startswith("+14 \N{MINUS SIGN}2 ~1 examples 1 new contradiction (same input, different output)")
     assert "added thirty: thirty-one" in changed[2]
     assert "leaked 41 (check unseen)" in changed[2]
     assert unknown == ["words", "held-out.csvheld out for unseen", "the old one is not in git"]
@@ -166,12 +168,12 @@ def test_a_check_tells_scores_and_what_could_not_be_checked() -> None:
     root = drawn("check")
     overview = rows(root.one("table", **{"class": "overview"}))
     assert [row[:3] for row in overview] == [
-        ["number-generator", "small", "failedit used to pass these very checks"],
+        ["number-generator", "small", "failedthe same checks passed last time"],
         ["number-generator", "large", "passed"],
-        ["number-generator", "roman", "failedit used to pass these very checks"],
+        ["number-generator", "roman", "failedthe same checks passed last time"],
         ["number-generator", "unseen", "passed"],
         ["words", "", "not checked whya; b"],
-        ["letters", "", "nothing serves"],
+        ["letters", "", "no serving generation"],
     ]
     assert "blocked: SAFETY" in words(root.one("details"))
 
@@ -242,7 +244,9 @@ def test_a_page_says_that_training_is_simulated_where_it_is(service: Capabilitie
 
 
 def test_a_document_without_a_page_says_which_ones_have_one() -> None:
-    with pytest.raises(UsageError, match=r"Doctor is not drawn as HTML; HTML shows Check, Drift, History, Plan"):
+    with pytest.raises(
+        UsageError, match=r"unsupported kind of document Doctor for HTML: expected Check, Drift, History, Plan"
+    ):
         page({"kind": "Doctor"})
 
 
@@ -408,7 +412,7 @@ def test_what_hides_or_reorders_is_written_out_and_lines_stay_lines() -> None:
 
 
 outcomes = st.builds(
-    Outcome,
+    ModelOutcome,
     names,
     st.sampled_from(["ready", "checked", "updated", "failed", "refused"]),
     texts,
@@ -438,7 +442,7 @@ def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabili
 
 
 @given(plans, st.lists(outcomes, max_size=4), st.sampled_from(ExitStatus))
-def test_every_result_can_be_drawn(plan: Plan, became: list[Outcome], status: ExitStatus) -> None:
+def test_every_result_can_be_drawn(plan: Plan, became: list[ModelOutcome], status: ExitStatus) -> None:
     document = result_document(
         plan=plan,
         target=TARGET,

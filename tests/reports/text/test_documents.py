@@ -15,17 +15,15 @@ from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.plan_and_result import (
-    Document,
-    Outcome,
-    result_document,
-    validation_document,
-)
-from reconciler.reports.documents.serving import Resolved, resolve_document
+from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
-from reconciler.reports.text.documents import resolve_text, result_text, status_text, validation_text
+from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import ansi
+from reconciler.reports.text.format import Layout, ansi
+from reconciler.reports.writer import render_text
 from support.render_values import (
     ACTIVE,
     FAILED,
@@ -60,7 +58,7 @@ def status(*generations: LockedGeneration, serving: str | None = None, live: tup
         LOCKFILE,
         live={one.remote: one for one in live},
     )
-    return status_text(document)
+    return render_text(document)
 
 
 def test_status_is_a_table() -> None:
@@ -95,7 +93,7 @@ def test_status_tells_why_a_training_failed() -> None:
     [
         ({"checks": RecordedChecks(DIGEST, 1, 2)}, (), f"  held      {KEY}: 1/3 checks passed"),
         ({"rejection": "too slow"}, (KEY,), f"  rejected  {KEY}: too slow"),
-        ({}, (), f"  ready     {KEY}: it does not serve; reconcile plan says why"),
+        ({}, (), f"  ready     {KEY}: not serving; run reconcile plan to see why"),
     ],
     ids=["failed checks", "rolled back", "neither"],
 )
@@ -104,7 +102,7 @@ def test_status_tells_why_the_newest_does_not_serve(
 ) -> None:
     older = replace(ACTIVE, key="number-generator-22222222", checks=RecordedChecks(DIGEST, 3, 0))
     model = LockedModel("n.yaml", older.key, rejected, generations=(replace(ACTIVE, **fields), older))
-    text = status_text(status_document(Lock(models={"number-generator": model}), TARGET, REAL, LOCKFILE))
+    text = render_text(status_document(Lock(models={"number-generator": model}), TARGET, REAL, LOCKFILE))
     assert text.splitlines()[2:4] == [
         "number-generator  number-generator-22222222  ACTIVE     23        3.80     3/3  2026-11-22 19:17",
         line,
@@ -113,18 +111,18 @@ def test_status_tells_why_the_newest_does_not_serve(
 
 def test_status_without_asking_the_service_says_so() -> None:
     document = status_document(Lock(), TARGET, REAL, LOCKFILE)
-    assert status_text(document) == lines(
+    assert render_text(document) == lines(
         """
         Target default: Generative Language API v1beta3, scope demo
         No models are recorded.
-        As specs/reconcile.lock.json records it; the service was not asked.
+        Recorded state of specs/reconcile.lock.json; the service was not queried.
         """
     )
 
 
 @given(locks)
 def test_every_status_can_be_drawn(lock: Lock) -> None:
-    text = status_text(status_document(lock, TARGET, SIMULATED, LOCKFILE), width=60)
+    text = render_text(status_document(lock, TARGET, SIMULATED, LOCKFILE), width=60)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
 
 
@@ -134,12 +132,12 @@ WARNING = Problem(Place("a.yaml", 9, 1), "spec.dataset", "has 3 examples", sever
 
 def test_validation_reads_like_a_compiler() -> None:
     document = validation_document([ERROR, WARNING, replace(ERROR, place=Place("b.yaml"), path="")], 7, 9)
-    assert validation_text(document) == lines(
+    assert render_text(document) == lines(
         """
         a.yaml:3:5: spec.epochs: is no field; did you mean epochCount?
         a.yaml:9:1: warning: spec.dataset: has 3 examples
         b.yaml:1:1: is no field; did you mean epochCount?
-        2 problems in 2 files, 1 warning
+        2 errors in 2 files, 1 warning
         """
     )
 
@@ -150,22 +148,22 @@ def test_validation_reads_like_a_compiler() -> None:
         ([], 4, "4 manifests are valid"),
         ([], 1, "1 manifest is valid"),
         ([WARNING, WARNING], 2, "2 manifests are valid, 2 warnings"),
-        ([ERROR], 2, "1 problem in 1 file"),
+        ([ERROR], 2, "1 error in 1 file"),
     ],
 )
 def test_validation_ends_with_a_verdict(problems: list[Problem], manifests: int, verdict: str) -> None:
-    assert validation_text(validation_document(problems, 2, manifests)).splitlines()[-1] == verdict
+    assert render_text(validation_document(problems, 2, manifests)).splitlines()[-1] == verdict
 
 
 def test_a_hostile_problem_stays_on_its_line() -> None:
     hostile = Problem(Place("a\n.yaml"), "spec\x1b[2J", "odd\r", "go\u202e")
-    first = validation_text(validation_document([hostile], 1, 1)).splitlines()[0]
+    first = render_text(validation_document([hostile], 1, 1)).splitlines()[0]
     assert first == r"a\n.yaml:1:1: spec\x1b[2J: odd\r; go\u202e"
 
 
 def result(
     plan: Plan,
-    *outcomes: Outcome,
+    *outcomes: ModelOutcome,
     able: Capabilities = SIMULATED,
     status: ExitStatus = ExitStatus.OK,
 ) -> Document:
@@ -180,35 +178,35 @@ def result(
     )
 
 
-READY = Outcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8)
+READY = ModelOutcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8)
 
 
 def test_nothing_to_do_is_one_line() -> None:
-    assert result_text(result(Plan((IN_SYNC,)))) == "Everything is in sync: 1 model, 1 request, 0.2 s."
+    assert render_text(result(Plan((IN_SYNC,)))) == "No changes. 1 model matches its manifest; 1 request, 0.2 s."
 
 
 def test_what_became_ready_is_named_and_the_simulation_admitted() -> None:
-    assert result_text(result(Plan((IN_SYNC,)), READY)) == lines(
+    assert render_text(result(Plan((IN_SYNC,)), READY)) == lines(
         """
         number-generator  ready: tunedModels/number-generator-3kq7w2ma (23 steps, final loss 3.80)
-        Models: 1 ready, 1 in sync; 1 request, 0.2 s. The training is simulated.
+        Models: 1 ready, 1 in sync; 1 request, 0.2 s. Training is simulated.
         """
     )
 
 
 def test_a_real_training_is_not_called_simulated() -> None:
-    text = result_text(result(Plan(()), READY, able=REAL))
+    text = render_text(result(Plan(()), READY, able=REAL))
     assert text.splitlines()[-1] == "Models: 1 ready; 1 request, 0.2 s."
 
 
 def test_a_message_of_several_lines_is_told_once_and_indented() -> None:
     hold = Action("a", "a.yaml", Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message="none can be tuned:\n  kind: Target")
-    text = result_text(result(Plan((hold, replace(hold, name="b")))))
+    text = render_text(result(Plan((hold, replace(hold, name="b")))))
     assert text == lines(
         """
         a  held (BaseModelUnavailable): none can be tuned:
                                           kind: Target
-        b  held (BaseModelUnavailable): the same as a
+        b  held (BaseModelUnavailable): same as a
         Models: 2 held; 1 request, 0.2 s.
         """
     )
@@ -217,37 +215,37 @@ def test_a_message_of_several_lines_is_told_once_and_indented() -> None:
 def test_every_other_end_is_told_with_its_reason() -> None:
     wait = Action("slow", "s.yaml", Kind.WAIT, Reason.TRAINING, key="slow-22222222")
     suspended = Action("idle", "i.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend is set")
-    refused = Outcome("taken", "refused", message="the service said no; ask it")
-    updated = Outcome("words", "updated", message="displayName, description")
+    refused = ModelOutcome("taken", "refused", message="the service said no; ask it")
+    updated = ModelOutcome("words", "updated", message="displayName, description")
     unstarted = Action("new", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="new-22222222")
-    failed = Outcome("letters", "failed", message="out of quota")
+    failed = ModelOutcome("letters", "failed", message="out of quota")
     plan = Plan((wait, suspended, FAILED, unstarted))
-    text = result_text(result(plan, refused, updated, failed, status=ExitStatus.STILL_TRAINING))
+    text = render_text(result(plan, refused, updated, failed, status=ExitStatus.STILL_TRAINING))
     assert text == lines(
         """
         idle     held (Suspended): spec.lifecycle.suspend is set
         letters  failed: the training failed: out of quota; change the inputs, or train it again with --retry letters
-        new      not done: it is not there, and nobody trains it; run reconcile apply
+        new      not applied: it is not there, and nobody trains it; run reconcile apply
         slow     still training: slow-22222222
         taken    refused: the service said no; ask it
         words    updated: displayName, description
-        Models: 1 updated, 1 still training, 1 failed, 1 held, 1 refused, 1 not done; 1 request, 0.2 s. The training is simulated.
-        The training goes on; `reconcile wait` resumes the waiting.
+        Models: 1 updated, 1 still training, 1 failed, 1 held, 1 refused, 1 not applied; 1 request, 0.2 s. Training is simulated.
+        Training continues; run `reconcile wait` to wait for the result.
         """  # noqa: E501 - the line as it is printed
     )
 
 
 def test_a_child_whose_parent_was_refused_sends_to_its_parent() -> None:
-    refused = Outcome("parent", "refused", message="the service said no; ask it")
+    refused = ModelOutcome("parent", "refused", message="the service said no; ask it")
     child = Action("child", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="child-22222222", after="parent-33333333")
-    assert result_text(result(Plan((child,)), refused)).splitlines()[0] == (
-        "child   not done: it is tuned from parent-33333333, which does not serve yet; see to that one, and run"
+    assert render_text(result(Plan((child,)), refused)).splitlines()[0] == (
+        "child   not applied: it is tuned from parent-33333333, which does not serve yet; see to that one, and run"
         " reconcile apply"
     )
 
 
 def test_a_long_reason_is_folded_beside_its_model() -> None:
-    assert result_text(result(Plan((FAILED,))), width=60).splitlines()[:3] == [
+    assert render_text(result(Plan((FAILED,))), width=60).splitlines()[:3] == [
         "letters  held (Failed): the training failed: out of quota;",
         "                        change the inputs, or train it again",
         "                        with --retry letters",
@@ -255,39 +253,39 @@ def test_a_long_reason_is_folded_beside_its_model() -> None:
 
 
 def test_an_interrupted_run_says_that_the_next_one_resumes() -> None:
-    text = result_text(result(Plan(()), READY, status=ExitStatus.INTERRUPTED))
-    assert text.splitlines()[-1] == "Interrupted: the lockfile is valid, and the next run resumes."
+    text = render_text(result(Plan(()), READY, status=ExitStatus.INTERRUPTED))
+    assert text.splitlines()[-1] == "Interrupted. The lockfile is valid, and the next run continues."
 
 
 def test_colour_adds_nothing_but_colour() -> None:
     document = result(Plan((FAILED, IN_SYNC)), READY)
-    coloured = result_text(document, style=ansi)
+    coloured = render_text(document, style=ansi)
     assert "\x1b[32mready\x1b[0m" in coloured
-    assert uncoloured(coloured) == result_text(document)
+    assert uncoloured(coloured) == render_text(document)
 
 
 @given(plans, st.sampled_from(ExitStatus))
 def test_every_result_can_be_drawn(plan: Plan, status: ExitStatus) -> None:
-    text = result_text(result(plan, status=status), width=70)
+    text = render_text(result(plan, status=status), width=70)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
 
 
 def test_resolve_prints_what_a_shell_wants() -> None:
     entries = [
-        Resolved("words", "words-22222222", "tunedModels/w", "embedded"),
-        Resolved("number-generator", KEY, REMOTE, "embedded"),
+        ResolvedModel("words", "words-22222222", "tunedModels/w", "embedded"),
+        ResolvedModel("number-generator", KEY, REMOTE, "embedded"),
     ]
-    assert resolve_text(resolve_document(entries, TARGET, SIMULATED), bare=False) == (
+    assert resolve_text(resolve_document(entries, TARGET, SIMULATED), Layout(), bare=False) == (
         f"number-generator  {REMOTE}\nwords             tunedModels/w"
     )
-    assert resolve_text(resolve_document(entries[1:], TARGET, SIMULATED), bare=True) == REMOTE
+    assert resolve_text(resolve_document(entries[1:], TARGET, SIMULATED), Layout(), bare=True) == REMOTE
 
 
 def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
     long = replace(TARGET, project="my-project-with-a-long-name", scope="acme/nlp-models-of-the-whole-company")
     model = LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,))
     document = status_document(Lock(models={"number-generator": model}), long, REAL, LOCKFILE)
-    assert status_text(document, width=60) == lines(
+    assert render_text(document, width=60) == lines(
         """
         Target default: Generative Language API v1beta3, project
                my-project-with-a-long-name, scope
@@ -296,8 +294,8 @@ def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
           serving   number-generator-3kq7w2ma
                     state ACTIVE, steps 23, final loss 3.80, since
                     2026-11-22 19:17
-        As specs/reconcile.lock.json records it; the service was not
-        asked.
+        Recorded state of specs/reconcile.lock.json; the service was
+        not queried.
         """
     )
 
@@ -305,14 +303,16 @@ def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
 @given(st.lists(names, min_size=1, max_size=3, unique=True), st.integers(80, 200))
 def test_a_status_fits_the_terminal(found: list[str], width: int) -> None:
     lock = Lock(models={one: LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,)) for one in found})
-    text = status_text(status_document(lock, TARGET, REAL, LOCKFILE), width=width)
+    text = render_text(status_document(lock, TARGET, REAL, LOCKFILE), width=width)
     assert max(map(len, text.splitlines())) <= width
 
 
 @given(names, st.integers(80, 120))
 def test_a_result_fits_the_terminal(name: str, width: int) -> None:
     held = Action(name, "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key=f"{name}-22222222", message="words " * 40)
-    ready = Outcome(f"{name}2", "ready", f"{name}2-22222222", f"tunedModels/{name}2-22222222", steps=7, final_loss=1)
+    ready = ModelOutcome(
+        f"{name}2", "ready", f"{name}2-22222222", f"tunedModels/{name}2-22222222", steps=7, final_loss=1
+    )
     document = result_document(
         plan=Plan((held,)),
         target=TARGET,
@@ -322,4 +322,4 @@ def test_a_result_fits_the_terminal(name: str, width: int) -> None:
         seconds=1,
         exit_status=ExitStatus.ERROR,
     )
-    assert max(map(len, result_text(document, width=width).splitlines())) <= width
+    assert max(map(len, render_text(document, width=width).splitlines())) <= width

@@ -13,12 +13,13 @@ from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
 from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
-from reconciler.reports.documents.outcomes import Outcomes
-from reconciler.reports.documents.plan_and_result import Document, Outcome, plan_document, result_document
-from reconciler.reports.text.documents import pruned_text
-from reconciler.reports.text.format import age
-from reconciler.reports.text.plan import plan_text
-from reconciler.reports.text.progress import Teller
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.result import ModelOutcome, Outcomes, result_document
+from reconciler.reports.text.format import Layout, age
+from reconciler.reports.text.progress import EventPhrases
+from reconciler.reports.text.result import prune_text
+from reconciler.reports.writer import render_text
 from support.render_values import LOCKFILE, SIMULATED, TARGET, held_to
 
 RETIREMENT = Deletion(
@@ -46,7 +47,7 @@ def planned(*actions: Action, kept: tuple[KeptGeneration, ...] = (KEPT,)) -> Doc
 
 
 def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
-    assert "\n".join(plan_text(planned(DELETE)).splitlines()[1:]) == dedent(
+    assert "\n".join(render_text(planned(DELETE)).splitlines()[1:]) == dedent(
         """\
         words.yaml
           - words                delete words-22222222
@@ -61,12 +62,12 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"served_from": "", "served_until": ""}, "served             never, as far as is known"),
+        ({"served_from": "", "served_until": ""}, "served             no serving time is recorded"),
         ({"served_until": ""}, "served             from 2026-01-01 09:14"),
-        ({"served_until": "", "serves": True}, "served             since 2026-01-01 09:14, and serves"),
+        ({"served_until": "", "serves": True}, "served             since 2026-01-01 09:14, still serving"),
         (
             {"served_from": "", "served_until": "", "serves": True},
-            "served             since an unknown time, and serves",
+            "served             since an unknown time, still serving",
         ),
         ({"create_time": "", "age": None}, "created            at an unknown time"),
         ({"examples": 0}, "frees              the model"),
@@ -79,31 +80,31 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
 )
 def test_only_what_is_known_is_said(changes: dict[str, Any], line: str) -> None:
     action = replace(DELETE, deletion=replace(RETIREMENT, **changes))
-    assert line in [text.strip() for text in plan_text(planned(action)).splitlines()]
+    assert line in [text.strip() for text in render_text(planned(action)).splitlines()]
 
 
 def test_why_the_others_stay_is_said_when_more_is_to_be_said() -> None:
     why = "words-33333333 of words is kept: it is serving; it matches the manifest"
-    assert why not in plan_text(planned(DELETE))
-    assert why in plan_text(planned(DELETE), verbose=True).splitlines()
+    assert why not in render_text(planned(DELETE))
+    assert why in render_text(planned(DELETE), verbose=True).splitlines()
 
 
 @pytest.mark.parametrize(
     ("kept", "line"),
     [
-        ((), "Nothing is to be deleted: 0 generations are kept."),
-        ((KEPT,), "Nothing is to be deleted: 1 generation is kept."),
+        ((), "Nothing to delete. 0 generations are kept."),
+        ((KEPT,), "Nothing to delete. 1 generation is kept."),
     ],
 )
 def test_that_nothing_is_to_be_deleted_is_said(kept: tuple[KeptGeneration, ...], line: str) -> None:
-    assert plan_text(planned(kept=kept)).splitlines()[-1] == line
+    assert render_text(planned(kept=kept)).splitlines()[-1] == line
 
 
 def test_ages_are_told_in_days_from_two_on() -> None:
     assert [age(hours * 3600) for hours in (1, 47, 48, 24 * 400)] == ["60 min", "47 h", "2 d", "400 d"]
 
 
-def ended(*outcomes: Outcome, notices: tuple[str, ...] = (), status: ExitStatus = ExitStatus.OK) -> Document:
+def ended(*outcomes: ModelOutcome, notices: tuple[str, ...] = (), status: ExitStatus = ExitStatus.OK) -> Document:
     document = result_document(
         plan=Plan((), notices),
         target=TARGET,
@@ -118,18 +119,18 @@ def ended(*outcomes: Outcome, notices: tuple[str, ...] = (), status: ExitStatus 
 
 def test_what_was_deleted_is_told_by_model() -> None:
     document = ended(
-        Outcome("words", "deleted", deleted=("words-22222222", "words-33333333")),
-        Outcome("numbers", "refused", message="It is in use", deleted=("numbers-22222222",)),
+        ModelOutcome("words", "deleted", deleted=("words-22222222", "words-33333333")),
+        ModelOutcome("numbers", "refused", message="It is in use", deleted=("numbers-22222222",)),
         notices=("words-44444444 stays: it serves",),
         status=ExitStatus.ERROR,
     )
-    assert pruned_text(document).splitlines() == [
+    assert prune_text(document, Layout()).splitlines() == [
         "numbers  refused: It is in use; deleted: numbers-22222222",
         "words    deleted: words-22222222, words-33333333",
         "Models: 1 deleted, 1 refused; 3 requests, 0.2 s.",
         "Note: words-44444444 stays: it serves",
     ]
-    assert pruned_text(ended()) == "Nothing was deleted."
+    assert prune_text(ended(), Layout()) == "Nothing was deleted."
 
 
 def test_outcomes_gather_what_was_deleted_whatever_else_happened() -> None:
@@ -145,7 +146,7 @@ def test_outcomes_gather_what_was_deleted_whatever_else_happened() -> None:
 
 
 def test_progress_says_what_goes() -> None:
-    teller = Teller(simulated=False)
-    assert teller.tell(Unserved("words", "words-22222222")) == ("warning", "taken out of service: words-22222222")
-    assert teller.tell(Deleted("words", "words-22222222", "m")) == ("delete", "deleted: words-22222222")
-    assert teller.tell(Promoted("words", "words-22222222", "m")) is None
+    phrases = EventPhrases(simulated=False)
+    assert phrases.describe(Unserved("words", "words-22222222")) == ("warning", "no longer serving: words-22222222")
+    assert phrases.describe(Deleted("words", "words-22222222", "m")) == ("delete", "deleted: words-22222222")
+    assert phrases.describe(Promoted("words", "words-22222222", "m")) is None

@@ -23,16 +23,19 @@ def line(*results: CheckResult) -> str:
     ("results", "words"),
     [
         ([LARGE, LARGE], "checks passed: 2 of 2"),
-        ([LARGE, ALONE], f"checks passed: 2 of 2: unseen (46 of 50 right, {RELIANCE})"),
+        ([LARGE, ALONE], f"checks passed: 2 of 2: unseen (46 of 50 answers correct, {RELIANCE})"),
         (
             [UNSEEN],
-            f"checks passed: 1 of 1: unseen (46 of 50 right, {RELIANCE}, 2 examples known from the training)",
+            (
+                "checks passed: 1 of 1: unseen "
+                f"(46 of 50 answers correct, {RELIANCE}, 2 examples also in the training data)"
+            ),
         ),
         ([LARGE, SMALL, UNSEEN], "checks failed: 1 of 3: small (expected 9, got 10)"),
-        ([ROMAN], "checks failed: 1 of 1: roman (1 of 3 right, at least 50 % needed: blocked: SAFETY)"),
+        ([ROMAN], "checks failed: 1 of 1: roman (1 of 3 answers correct, 50 % required: blocked: SAFETY)"),
         (
             [replace(ALONE, passed=False, minimum=0.955), LARGE],
-            f"checks failed: 1 of 2: unseen (46 of 50 right, at least 95.5 % needed, {RELIANCE})",
+            f"checks failed: 1 of 2: unseen (46 of 50 answers correct, 95.5 % required, {RELIANCE})",
         ),
     ],
 )
@@ -46,5 +49,5 @@ def test_it_stays_one_short_line() -> None:
     answer = ("many words " * 99)[:59] + "…"
     assert (
         told
-        == "checks failed: 6 of 6: " + "".join(f"{name} (expected 9, got {answer}), " for name in "abc") + "and 3 more"
+        == "checks failed: 6 of 6: " + ", ".join(f"{name} (expected 9, got {answer})" for name in "abc") + " and 3 more"
     )

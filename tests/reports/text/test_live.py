@@ -85,14 +85,14 @@ def test_more_trainings_than_lines_are_counted() -> None:
     looks = [Progressed(f"m{at}", f"m{at}-22222222", training_model(at), 23) for at in range(10)]
     frame = last_frame(watched(*looks, height=6))
     assert [line.split()[0] for line in frame] == ["m0", "m1", "m2", "m3", "and"]
-    assert frame[-1] == "and 6 more under way"
+    assert frame[-1] == "and 6 more in progress"
 
 
 def test_the_end_of_a_training_stays_on_the_screen() -> None:
     text = watched(STARTED, AT_16, COMPLETED, Promoted(NAME, KEY, REMOTE))
-    assert f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80\n" in text
-    assert f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80\n" in text
-    assert "step" not in text[text.index("trained:") :].replace("23 steps", "")
+    assert f"{NAME}  completed: {KEY}, 23 steps, final loss 3.80\n" in text
+    assert f"{NAME}  completed: {KEY}, 23 steps, final loss 3.80\n" in text
+    assert "step" not in text[text.index("completed:") :].replace("23 steps", "")
     assert text.rstrip("\r").endswith(SHOW_CURSOR)
 
 

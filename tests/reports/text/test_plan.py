@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from reconciler.domain.model import Capabilities
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
-from reconciler.reports.documents.plan_and_result import plan_document
+from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
-from reconciler.reports.text.plan import plan_text
+from reconciler.reports.writer import render_text
 from support.render_values import (
     CREATE,
     FAILED,
@@ -33,7 +33,7 @@ HEAD = "Target default: embedded service (simulated training), scope demo\n"
 
 
 def drawn(*actions: Action, able: Capabilities = SIMULATED, root: str = "specs", width: int | None = None) -> str:
-    return plan_text(held_to("plan", plan_document(Plan(actions), TARGET, able, LOCKFILE, root=root)), width=width)
+    return render_text(held_to("plan", plan_document(Plan(actions), TARGET, able, LOCKFILE, root=root)), width=width)
 
 
 def body(*actions: Action, width: int | None = None) -> str:
@@ -69,7 +69,7 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
         """
         specs/number-generator.yaml
           + number-generator     create number-generator-3kq7w2ma
-              why                the content changed; whatever serves now goes on serving until this one is ready
+              why                the content changed; the current generation keeps serving until this one is ready
               changes            baseModel: models/a → models/b
                                  dataset: sha256:aaaaaaaa… → sha256:cccccccc…
                                  hyperparameters.epochCount: unset → 5
@@ -80,11 +80,11 @@ def test_changed_content_shows_what_changed_and_that_the_old_one_serves_meanwhil
 @pytest.mark.parametrize(
     ("reason", "why"),
     [
-        (Reason.MISSING, "the recorded one is gone from the service"),
-        (Reason.RETRY_REQUESTED, "attempt 2, as --retry asks"),
+        (Reason.MISSING, "the recorded generation no longer exists at the service"),
+        (Reason.RETRY_REQUESTED, "attempt 2, requested with --retry"),
         (
             Reason.REPLACE_REQUESTED,
-            "attempt 2, as --replace asks; what serves now goes on serving until this one is ready",
+            "attempt 2, requested with --replace; the current generation keeps serving until this one is ready",
         ),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
                                  again with --retry letters
               generation         letters-22222222
           ! numbers              held: Failed
-              why                the same as letters
+              why                same as letters
         Plan: 0 to create, 0 to update, 0 to delete. 2 held.
         """
     )
@@ -136,13 +136,13 @@ def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
 def test_models_in_sync_are_counted_or_listed() -> None:
     plan = Plan((CREATE, IN_SYNC))
     document = plan_document(plan, TARGET, SIMULATED, LOCKFILE)
-    assert "1 model is in sync.\nPlan: 1 to create" in plan_text(document)
-    assert "words-abcdefgh" not in plan_text(document)
-    assert "words.yaml\n  = words                in sync\n" in plan_text(document, verbose=True)
+    assert "1 model is in sync.\nPlan: 1 to create" in render_text(document)
+    assert "words-abcdefgh" not in render_text(document)
+    assert "words.yaml\n  = words                in sync\n" in render_text(document, verbose=True)
 
 
 def test_nothing_to_do() -> None:
-    assert drawn(IN_SYNC) == HEAD + "Everything is in sync: 1 model."
+    assert drawn(IN_SYNC) == HEAD + "No changes. 1 model matches its manifest."
 
 
 def test_an_orphan_is_named_and_holds_up_nothing() -> None:
@@ -153,7 +153,7 @@ def test_an_orphan_is_named_and_holds_up_nothing() -> None:
         specs/old.yaml
           = old                  kept: Orphaned
               why                no manifest declares it; it is kept
-        Everything is in sync: 1 model.
+        No changes. 1 model matches its manifest.
         """
     )
 
@@ -165,12 +165,12 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
     assert drawn(wait, adopt, promote) == HEAD + lines(
         """
         specs/w.yaml
-          … a                    wait for a-22222222: it is training
+          … a                    wait for a-22222222: training in progress
           < b                    adopt b-22222222
               why                bears our mark
           > b                    promote b-22222222
-              why                it is ready, and serves from now on
-        Plan: 0 to create, 0 to update, 0 to delete, 1 to adopt, 1 to promote. 1 in training.
+              why                the training completed
+        Plan: 0 to create, 0 to update, 0 to delete, 1 to adopt, 1 to promote. 1 training in progress.
         """
     )
 
@@ -180,12 +180,12 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
     [
         (
             TrainingEstimate(15, 10, 16, 10, estimated=True, seconds=None),
-            "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses what is not declared)",
+            "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses undeclared values)",
             "About 10 training steps.",
         ),
         (
             TrainingEstimate(1, None, 4, None, estimated=True, seconds=None),
-            "the service chooses how many steps",
+            "the service chooses the number of steps",
             "delete.",
         ),
     ],
@@ -202,13 +202,13 @@ def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
     declared = {"epochCount": 3, "adapterSize": 4, "learningRateMultiplier": 0.5}
     text = drawn(replace(CREATE, training=unsized, hyperparameters=declared, validation="datasets/held-out.csv"))
     assert "      validation         datasets/held-out.csv\n" in text
-    shown = "3 epochs; adapterSize 4; learningRateMultiplier 0.5; the service chooses how many steps"
+    shown = "3 epochs; adapterSize 4; learningRateMultiplier 0.5; the service chooses the number of steps"
     assert f"      training           {shown}\n" in text
 
 
 def test_a_real_service_is_not_called_simulated() -> None:
     document = plan_document(Plan((IN_SYNC,)), replace(TARGET, project="my-project"), REAL, LOCKFILE)
-    first = plan_text(document).splitlines()[0]
+    first = render_text(document).splitlines()[0]
     assert first == "Target default: Generative Language API v1beta3, project my-project, scope demo"
 
 
@@ -236,37 +236,37 @@ def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
         "serviceAccount": "tuner@acme.iam.gserviceaccount.com",
         "kmsKeyName": "projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
     }
-    assert plan_text(document, width=80).splitlines()[1:] == [
-        "  service at             http://127.0.0.1:8080",
-        "  Cloud Storage at       https://storage.example.com",
-        "  data sets to           gs://acme-data/tuning",
+    assert render_text(document, width=80).splitlines()[1:] == [
+        "  service endpoint       http://127.0.0.1:8080",
+        "  storage endpoint       https://storage.example.com",
+        "  data set bucket        gs://acme-data/tuning",
         "  lockfile               gs://acme-locks/x.json",
-        "  trainings run as       tuner@acme.iam.gserviceaccount.com",
-        "  encrypted with",
+        "  service account        tuner@acme.iam.gserviceaccount.com",
+        "  encryption key",
         "      projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
-        "Everything is in sync: 1 model.",
+        "No changes. 1 model matches its manifest.",
     ]
 
 
 def test_a_storage_that_is_the_service_is_not_told_twice() -> None:
     target = replace(REACH, storage_endpoint=REACH.endpoint)
-    assert "Cloud Storage at" not in plan_text(plan_document(Plan(()), target, REAL, LOCKFILE))
+    assert "Cloud Storage at" not in render_text(plan_document(Plan(()), target, REAL, LOCKFILE))
 
 
 def test_notices_and_what_is_left_alone() -> None:
     notice = "reconcile.yaml changes limits.maxCreates from 20 to 2000"
     document = plan_document(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)
-    assert plan_text(document, width=40) == lines(
+    assert render_text(document, width=40) == lines(
         """
         Target default: embedded service
                (simulated training), scope demo
         Note: reconcile.yaml changes
               limits.maxCreates from 20 to 2000
-        5 foreign models are unmanaged and stay
-        untouched.
-        1 model of this scope belongs to no
-        manifest here; left alone.
-        Everything is in sync: 0 models.
+        5 unmanaged models are not changed.
+        1 candidate is not declared here and not
+        changed.
+        No changes. 0 models match their
+        manifests.
         """
     )
 
@@ -295,7 +295,7 @@ def test_a_message_of_several_lines_stands_below_its_label() -> None:
                                    kind: Target
                                    spec: {scope: demo}
           ! numbers              held: Failed
-              why                the same as letters
+              why                same as letters
         Plan: 0 to create, 0 to update, 0 to delete. 2 held.
         """
     )
@@ -316,13 +316,13 @@ def test_hostile_text_does_nothing() -> None:
 
 def test_colour_adds_nothing_but_colour() -> None:
     document = plan_document(Plan((CREATE, FAILED, IN_SYNC), ("note",)), TARGET, SIMULATED, LOCKFILE)
-    coloured = plan_text(document, width=60, style=ansi)
+    coloured = render_text(document, width=60, style=ansi)
     assert "\x1b[32m  + number-generator" in coloured
-    assert uncoloured(coloured).split() == plan_text(document, width=60).split()
+    assert uncoloured(coloured).split() == render_text(document, width=60).split()
 
 
 @given(plans, st.none() | st.integers(1, 200), st.booleans())
 def test_every_plan_can_be_drawn(plan: Plan, width: int | None, verbose: bool) -> None:  # noqa: FBT001 - drawn by name
-    text = plan_text(plan_document(plan, TARGET, SIMULATED, LOCKFILE), width=width, verbose=verbose)
+    text = render_text(plan_document(plan, TARGET, SIMULATED, LOCKFILE), width=width, verbose=verbose)
     assert text.startswith("Target default: ")
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

@@ -60,7 +60,7 @@ def test_a_training_is_told_by_quarters() -> None:
         f"{NAME}  26 %: step 6/23, loss 6.61, about 34 s left",
         f"{NAME}  52 %: step 12/23, loss 6.01, about 22 s left",
         f"{NAME}  78 %: step 18/23, loss 5.41, about 10 s left",
-        f"{NAME}  trained: {KEY}, 23 steps, final loss 3.80",
+        f"{NAME}  completed: {KEY}, 23 steps, final loss 3.80",
     ]
 
 
@@ -74,12 +74,12 @@ def test_the_first_look_at_a_training_of_an_earlier_run_tells_how_far_it_is() ->
     [
         (Adopted(NAME, "n.yaml", ACTIVE), f"adopted: {KEY}"),
         (Updated(NAME, KEY, ("displayName", "description")), "updated: displayName, description"),
-        (Disappeared(NAME, KEY), f"gone: {KEY} is no longer at the service"),
+        (Disappeared(NAME, KEY), f"missing: {KEY} no longer exists at the service"),
         (
             Failed(NAME, KEY, replace(training_model(3, state=State.FAILED), failure=Failure(8, "out of quota"))),
             "failed: out of quota",
         ),
-        (Failed(NAME, KEY, training_model(3, state=State.FAILED)), "failed: the service does not tell why"),
+        (Failed(NAME, KEY, training_model(3, state=State.FAILED)), "failed: the service reports no reason"),
         (
             Refused(NAME, ServiceError("no\x1b[2J model", "ask for it", code="NOT_FOUND")),
             r"refused: no\x1b[2J model; ask for it",
@@ -112,7 +112,7 @@ def told_over(minutes: int, *models: RemoteModel) -> list[str]:
 
 def test_a_training_that_tells_no_progress_gives_a_sign_of_life_every_five_minutes() -> None:
     silent = replace(training_model(0), completed_steps=None)
-    assert told_over(12, silent) == ["still training: 5 min so far", "still training: 10 min so far"]
+    assert told_over(12, silent) == ["still training: 5 min elapsed", "still training: 10 min elapsed"]
     assert told_over(5, replace(silent, start_time="", create_time="")) == ["still training"]
 
 
@@ -120,15 +120,15 @@ def test_a_change_counts_as_a_sign_of_life() -> None:
     silent = replace(training_model(0), completed_steps=None)
     queued = replace(silent, start_time="", phase="QUEUED\x1b[2J")
     assert told_over(7, queued, silent) == [
-        r"the service shows it as QUEUED\x1b[2J",
-        r"still QUEUED\x1b[2J: 6 min so far",
-        f"the training has begun: {KEY}",
-        "still training: 12 min so far",
+        r"service phase: QUEUED\x1b[2J",
+        r"still QUEUED\x1b[2J: 6 min elapsed",
+        f"training is running: {KEY}",
+        "still training: 12 min elapsed",
     ]
 
 
 def test_long_quarters_are_not_silent_either() -> None:
-    assert told_over(6, training_model(1, 7.0)) == ["still training: 5 min so far"]
+    assert told_over(6, training_model(1, 7.0)) == ["still training: 5 min elapsed"]
 
 
 def test_checks_are_told_when_they_begin_and_when_they_end() -> None:

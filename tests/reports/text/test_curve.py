@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.reports.text.sparkline import curve_of, sparkline
+from reconciler.reports.text.progress import curve_of, sparkline
 from support.render_values import START, training_model
 
 
@@ -59,11 +59,11 @@ def test_nothing_is_claimed_before_the_first_step_or_without_a_total() -> None:
 def test_where_no_progress_is_told_only_the_time_goes_on() -> None:
     silent = replace(training_model(0), completed_steps=None)
     curve = curve_of(silent, 50, START)
-    assert (curve.done, curve.share, curve.left(START), curve.doing) == (None, None, None, "training")
+    assert (curve.done, curve.share, curve.left(START), curve.activity) == (None, None, None, "training")
     assert curve.elapsed(START + timedelta(seconds=12.9)) == timedelta(seconds=12)
     assert curve.elapsed(START - timedelta(seconds=2)) == timedelta(0)
     unbegun = curve_of(replace(silent, start_time="", create_time="", phase="QUEUED"), 50, START)
-    assert (unbegun.elapsed(START), unbegun.doing) == (None, "QUEUED")
+    assert (unbegun.elapsed(START), unbegun.activity) == (None, "QUEUED")
 
 
 def test_more_steps_than_foreseen_are_still_no_more_than_all() -> None:

@@ -1,0 +1,113 @@
+"""Draw a Graph document: as a tree of models and their parents, and as a flowchart for Mermaid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from reconciler.domain.model import State
+from reconciler.reports.documents.envelope import Document
+from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.text.format import Layout
+from reconciler.reports.text.plan import target_line
+
+_STATES: Final[Mapping[str, str]] = {
+    State.INTENDED: "is intended",
+    State.CREATING: "is training",
+    State.ACTIVE: "is ready",
+    State.FAILED: "failed",
+    State.CANCELLED: "was canceled",
+    State.MISSING: "is missing",
+    State.DELETED: "was deleted",
+}
+
+
+def graph_text(document: Document, layout: Layout) -> str:
+    """Return a Graph document as a tree."""
+    lines = [target_line(document, layout)]
+    if not document["nodes"]:
+        lines.append("No model is declared or recorded.")
+    return "\n".join([*lines, *_tree(document["nodes"], layout)])
+
+
+def _tree(nodes: Sequence[Document], layout: Layout) -> Iterator[str]:
+    """Yield a line for each node; parents precede their children."""
+    last = {node.get("parent"): node["id"] for node in nodes}
+    margins: dict[str, str] = {}
+    for node in nodes:
+        if "parent" not in node:
+            margins[node["id"]] = ""
+            yield _node_line(node, layout)
+            continue
+        margin = margins[node["parent"]]
+        is_last = last[node["parent"]] == node["id"]
+        margins[node["id"]] = margin + ("    " if is_last else "│   ")
+        yield f"{margin}{'└── ' if is_last else '├── '}{_node_line(node, layout)}"
+
+
+def _node_line(node: Document, layout: Layout) -> str:
+    name, text = terminal_safe(node["name"]), terminal_safe(", ".join(_phrases(node)))
+    if node["kind"] != "model":
+        name = layout.style("heading", name)
+    if "held" in node:
+        text = layout.style("hold", text)
+    return f"{name}  {text}" if text else name
+
+
+def _phrases(node: Document) -> Iterator[str]:
+    """Yield the state of a node in a few words each."""
+    if node["kind"] == "remote":
+        yield "no manifest"
+    if node["kind"] != "model":
+        return
+    serving, newest = node.get("serving"), node.get("newest")
+    if serving:
+        state = "" if serving["state"] == State.ACTIVE else f", but {_STATES[serving['state']]}"
+        yield f"{serving['key']} is serving{state}{_outdated(serving)}"
+    if newest:
+        yield f"{newest['key']} {_STATES[newest['state']]}{_outdated(newest)}"
+    if not serving and not newest:
+        yield "no generation is recorded"
+    if "held" in node:
+        yield f"held: {node['held']['reason']}"
+    if "rejected" in node:
+        yield f"rejected: {' '.join(node['rejected'])}"
+    if not node["declared"]:
+        yield "no longer declared" if "file" in node else "not declared here"
+
+
+def _outdated(generation: Document) -> str:
+    return f" (tuned from {generation['from']}, which is not serving)" if "outdated" in generation else ""
+
+
+def graph_mermaid(document: Document) -> str:
+    """Return a Graph document as a flowchart for Mermaid; a dotted line leads to a model that is not declared."""
+    return "\n".join(["flowchart TD", *(f"    {line}" for node in document["nodes"] for line in _mermaid_lines(node))])
+
+
+def _mermaid_lines(node: Document) -> Iterator[str]:
+    label = "<br/>".join(map(mermaid_safe, [node["name"], *_phrases(node)]))
+    before, after = ("[", "]") if node["kind"] == "model" else ("([", "])")
+    yield f'{node["id"]}{before}"{label}"{after}'
+    if "parent" in node:
+        arrow = "-->" if node["declared"] else "-.->"
+        yield f"{node['parent']} {arrow} {node['id']}"
+
+
+_UNSAFE: Final = re.compile(r"[-._/](?![^\W_])|(?<![^\W_])[-._/]|[^\w ./-]|(?<!\S) ")
+"""Everything but letters, digits, single spaces between words, and signs that join two letters or digits.
+
+Mermaid reads comments and directives before it parses, and Markdown and HTML afterwards. Entity codes (``#35;``) are
+taken for none of these.
+"""
+_DECODED: Final = re.compile(r"(?<=:)(?=fa-)|(?<=\$)(?=\$)|(?<=\\)(?=n)|(?<=[\ufb02\xb6])(?=[\xb0\xdf])")
+"""Where to break what Mermaid looks for in decoded text: icons, formulas, line breaks, and its spelling of codes."""
+
+
+def mermaid_safe(text: str) -> str:
+    """Return the text for a quoted label of Mermaid that shows it unchanged, with zero-width spaces as breaks.
+
+    Syntax: https://mermaid.js.org/syntax/flowchart.html.
+    """
+    return _UNSAFE.sub(lambda found: f"#{ord(found[0])};", _DECODED.sub("\u200b", terminal_safe(text)))
