@@ -16,6 +16,7 @@ import click
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
 from reconciler.domain.errors import ExitStatus
+from reconciler.domain.model import FIELDS
 from reconciler.domain.plan import Reason
 from reconciler.manifests.schema_validation import schema_text
 
@@ -140,6 +141,11 @@ def _drift_classes() -> str:
     return "\n".join(["| class | exit status | meaning | remedy |", "|---|---|---|---|", *rows, ""])
 
 
+def _changes() -> str:
+    rows = [f"| `{row.path}` | {row.role} | {row.effect or row.role.effect} |" for row in FIELDS]
+    return "\n".join(["| field | role | effect of a change |", "|---|---|---|", *rows, ""])
+
+
 def _reasons() -> str:
     rows = [f"| `{row}` | {', '.join(f'`{kind}`' for kind in row.kinds)} | {row.meaning} |" for row in Reason]
     return "\n".join(["| reason | action | meaning |", "|---|---|---|", *rows, ""])
@@ -161,6 +167,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "drift classes": _drift_classes,
     "fields of TunedModel": lambda: _fields("TunedModel"),
     "fields of Target": lambda: _fields("Target"),
+    "changes of TunedModel": _changes,
     "reasons": _reasons,
     "exit statuses": _exit_statuses,
 }

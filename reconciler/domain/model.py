@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, Self, TypeVar
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
@@ -171,6 +172,88 @@ class Manifest:
         return self.name, *self.formerly
 
 
+class FieldRole(StrEnum):
+    """What a change of a manifest field does to the models; a row has the name and the effect."""
+
+    effect: str
+
+    def __new__(cls, name: str, effect: str = "") -> Self:
+        """Return the member with its row."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.effect = effect
+        return member
+
+    IDENTITY = "identity", "a new generation is trained beside the serving one"
+    MUTABLE = "mutable", "the model is updated in place"
+    ACCESS = "access", "permissions are created, changed and revoked"
+    NEXT_TRAINING = "next training", "nothing; the next training uses it"
+    POLICY = "policy", "nothing at the service; the next run follows it"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestField:
+    """A field of a manifest: its path, its role, and the attribute of :class:`Manifest` that has its value.
+
+    Mutable fields have the same attribute in :class:`RemoteModel`, :class:`CreateRequest` and :class:`Update`; a dotted
+    one is an attribute of a group such as ``sampling``. ``effect`` replaces that of the role.
+    """
+
+    path: str
+    role: FieldRole
+    attribute: str = ""
+    effect: str = ""
+    is_integer: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path below ``spec``, as ``ignoreDrift`` and field changes spell it."""
+        return self.path.removeprefix("spec.")
+
+    @property
+    def group(self) -> str:
+        """The first part of the name, as in :attr:`Capabilities.mutable`."""
+        return self.name.partition(".")[0]
+
+    def value(self, record: Manifest | RemoteModel) -> Any:
+        """Return the value of the field in a manifest or a live model."""
+        return attrgetter(self.attribute)(record)
+
+
+FIELDS = (
+    ManifestField("metadata.name", FieldRole.IDENTITY, "name", "a new model is trained; the old one becomes an orphan"),
+    ManifestField("metadata.formerly", FieldRole.POLICY, "formerly", "the model keeps the records of its former names"),
+    ManifestField("metadata.labels", FieldRole.POLICY, "labels"),
+    ManifestField("metadata.annotations", FieldRole.POLICY),
+    ManifestField("spec.baseModel", FieldRole.IDENTITY, "source"),
+    ManifestField("spec.source", FieldRole.IDENTITY, "source"),
+    ManifestField("spec.dataset", FieldRole.IDENTITY, "dataset"),
+    ManifestField("spec.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.vertex.baseModel", FieldRole.IDENTITY, "source"),
+    ManifestField("spec.vertex.hyperparameters", FieldRole.IDENTITY, "hyperparameters"),
+    ManifestField("spec.vertex.validationDataset", FieldRole.NEXT_TRAINING, "validation"),
+    ManifestField("spec.vertex.exportLastCheckpointOnly", FieldRole.NEXT_TRAINING, "last_checkpoint_only"),
+    ManifestField("spec.displayName", FieldRole.MUTABLE, "display_name"),
+    ManifestField("spec.description", FieldRole.MUTABLE, "description"),
+    ManifestField("spec.sampling.temperature", FieldRole.MUTABLE, "sampling.temperature"),
+    ManifestField("spec.sampling.topP", FieldRole.MUTABLE, "sampling.top_p"),
+    ManifestField("spec.sampling.topK", FieldRole.MUTABLE, "sampling.top_k", is_integer=True),
+    ManifestField("spec.access", FieldRole.ACCESS, "access"),
+    ManifestField("spec.checks", FieldRole.POLICY, "checks", "the checks run again; nothing is trained"),
+    ManifestField("spec.lifecycle", FieldRole.POLICY, "lifecycle"),
+    ManifestField("spec.ignoreDrift", FieldRole.POLICY, "ignore_drift"),
+)
+"""The table of manifest fields. Identity, drift, patches and docs/manifests.md follow from it."""
+MUTABLE_FIELDS = tuple(declared for declared in FIELDS if declared.role is FieldRole.MUTABLE)
+_RecordT = TypeVar("_RecordT", "Manifest", "Update", "Sampling")
+
+
+def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
+    """Return the record with this value of an attribute, which may be dotted."""
+    name, _, nested = attribute.partition(".")
+    return replace(record, **{name: with_value(getattr(record, name), nested, value) if nested else value})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one run may do at most; ``max_delete_percent`` counts from 10 managed models."""
@@ -322,6 +405,22 @@ class CreateRequest:
     last_checkpoint_only: bool | None = None
     intended: bool = False
 
+    @classmethod
+    def of(cls, manifest: Manifest, mark: Mark, key: str) -> Self:
+        """Return the request for a generation of a manifest; the display name defaults to the manifest's name."""
+        return cls(
+            key=key,
+            mark=mark,
+            source=manifest.source,
+            hyperparameters=manifest.hyperparameters,
+            display_name=manifest.display_name or manifest.name,
+            description=manifest.description or "",
+            sampling=manifest.sampling,
+            dataset=manifest.dataset,
+            validation=manifest.validation,
+            last_checkpoint_only=manifest.last_checkpoint_only,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -367,7 +466,7 @@ class Capabilities:
     label: str
     hyperparameters: frozenset[str]
     caller_chosen_ids: bool = True
-    mutable: frozenset[str] = frozenset({"displayName", "description", "sampling"})
+    mutable: frozenset[str] = frozenset(declared.group for declared in MUTABLE_FIELDS)
     block: str = ""
     simulated: bool = False
     defaults: Hyperparameters = field(default_factory=dict)

@@ -129,7 +129,7 @@ class Executor:
 
         A run that is interrupted then leaves a trace. A refusal restores the previous record.
         """
-        request = _create_request(manifest, mark)
+        request = CreateRequest.of(manifest, mark, key_of(mark))
         before = self._recorded(manifest.name, request.key)
         records_intent = not self._provider.capabilities.caller_chosen_ids
         if records_intent:
@@ -264,18 +264,3 @@ def _is_refusal(error: ReconcileError) -> bool:
 
 def _id_of(action: Action) -> tuple[Kind, str, str]:
     return action.kind, action.key, action.remote
-
-
-def _create_request(manifest: Manifest, mark: Mark) -> CreateRequest:
-    return CreateRequest(
-        key=key_of(mark),
-        mark=mark,
-        source=manifest.source,
-        hyperparameters=manifest.hyperparameters,
-        display_name=manifest.display_name or manifest.name,
-        description=manifest.description or "",
-        sampling=manifest.sampling,
-        dataset=manifest.dataset,
-        validation=manifest.validation,
-        last_checkpoint_only=manifest.last_checkpoint_only,
-    )

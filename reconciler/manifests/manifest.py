@@ -6,11 +6,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.identity import canonical_number
-from reconciler.domain.model import Capabilities, Dataset, Lifecycle, Manifest, Sampling, Source
+from reconciler.domain.model import (
+    MUTABLE_FIELDS,
+    Capabilities,
+    Dataset,
+    Lifecycle,
+    Manifest,
+    Source,
+    with_value,
+)
 from reconciler.domain.text import shorten
 from reconciler.manifests.access import read_access
 from reconciler.manifests.checks import read_checks
@@ -153,7 +162,7 @@ def _manifest(
 ) -> Manifest:
     metadata, spec = document.value["metadata"], document.value["spec"]
     declared = hyperparameters(spec, capabilities)[1]
-    return Manifest(
+    manifest = Manifest(
         name=metadata["name"],
         file=origin.file,
         place=document.place(["metadata", "name"]),
@@ -161,20 +170,18 @@ def _manifest(
         dataset=dataset,
         hyperparameters={name: canonical_number(value) for name, value in declared.items()},
         labels=metadata.get("labels", {}),
-        display_name=spec.get("displayName"),
-        description=spec.get("description"),
         preamble=spec["dataset"].get("preamble", ""),
-        sampling=_sampling(spec.get("sampling", {})),
         lifecycle=_lifecycle(spec.get("lifecycle", {})),
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
         last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),
         formerly=tuple(metadata.get("formerly", ())),
     )
-
-
-def _sampling(declared: dict[str, Any]) -> Sampling:
-    top_k = declared.get("topK")
-    return Sampling(declared.get("temperature"), declared.get("topP"), None if top_k is None else int(top_k))
+    for mutable_field in MUTABLE_FIELDS:
+        value = reduce(lambda node, name: node.get(name, {}), mutable_field.name.split("."), spec)
+        if value != {}:
+            value = int(value) if mutable_field.is_integer else value
+            manifest = with_value(manifest, mutable_field.attribute, value)
+    return manifest
 
 
 def _lifecycle(declared: dict[str, Any]) -> Lifecycle:

@@ -1,45 +1,48 @@
-"""Differences between a manifest and a generation; only what is declared is compared."""
+"""Differences between a manifest and a generation; only declared fields are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from reconciler.domain.identity import same_data, same_number
-from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Sampling, Update
+from reconciler.domain.model import (
+    MUTABLE_FIELDS,
+    UNKNOWN_DATA,
+    Dataset,
+    Manifest,
+    Mark,
+    RemoteModel,
+    Update,
+    with_value,
+)
 from reconciler.domain.plan import MARK_FIELD, FieldChange
 from reconciler.planning.generations import ResolvedGeneration
 
-_SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
 SOURCE_FIELD = "source"
 
 
 def mutable_changes(
     manifest: Manifest, live: RemoteModel, mutable: frozenset[str], mark: Mark | None = None
 ) -> tuple[FieldChange, ...]:
-    """The declared fields that drifted and can be patched (``mutable``), and the ownership mark.
+    """Return the declared mutable fields that differ from the live model, and a change of the ownership mark.
 
-    That is written where it is gone, and where ``mark``, the one to bear, names a claimed data set, and it does not.
+    ``mutable`` are the groups of fields that the service can patch. The mark is written if it is missing, or if
+    ``mark`` has a claimed data set that the live one lacks.
     """
-    sampling = _sampling(manifest, live) if "sampling" in mutable else ()
-    owner = _mark(live, mark) if "description" in mutable else ()
-    return (*(change for change in _texts(manifest, live) if change.field in mutable), *sampling, *owner)
+    changes = (
+        FieldChange(mutable_field.name, mutable_field.value(live), mutable_field.value(manifest))
+        for mutable_field in MUTABLE_FIELDS
+        if mutable_field.group in mutable
+        and not manifest.ignore_drift & {mutable_field.name, mutable_field.group}
+        and not _is_same(mutable_field.value(manifest), mutable_field.value(live))
+    )
+    return (*changes, *(_mark(live, mark) if "description" in mutable else ()))
 
 
-def _texts(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
-    for name, declared, actual in (
-        ("displayName", manifest.display_name, live.display_name),
-        ("description", manifest.description, live.description),
-    ):
-        if declared is not None and declared != actual and name not in manifest.ignore_drift:
-            yield FieldChange(name, actual, declared)
-
-
-def _sampling(manifest: Manifest, live: RemoteModel) -> Iterator[FieldChange]:
-    for wire, attribute in _SAMPLING.items():
-        declared, actual = getattr(manifest.sampling, attribute), getattr(live.sampling, attribute)
-        same = declared is None or (actual is not None and same_number(declared, actual))
-        if not same and not manifest.ignore_drift & {"sampling", f"sampling.{wire}"}:
-            yield FieldChange(f"sampling.{wire}", actual, declared)
+def _is_same(declared: object, actual: object) -> bool:
+    if isinstance(declared, int | float) and isinstance(actual, int | float):
+        return same_number(declared, actual)
+    return declared is None or declared == actual
 
 
 def _mark(live: RemoteModel, mark: Mark | None) -> Iterator[FieldChange]:
@@ -50,25 +53,17 @@ def _mark(live: RemoteModel, mark: Mark | None) -> Iterator[FieldChange]:
 
 
 def update_of(manifest: Manifest, mark: Mark, live: RemoteModel, changes: tuple[FieldChange, ...]) -> Update:
-    """The patch that undoes these changes, and nothing else."""
-    fields = {change.field for change in changes}
-    described = manifest.description if "description" in fields else live.description
-    return Update(
-        mark=mark,
-        display_name=manifest.display_name if "displayName" in fields else None,
-        description=described if fields & {"description", MARK_FIELD} else None,
-        sampling=Sampling(
-            **{
-                attribute: getattr(manifest.sampling, attribute)
-                for wire, attribute in _SAMPLING.items()
-                if f"sampling.{wire}" in fields
-            }
-        ),
-    )
+    """Return the patch that reverts these changes, and nothing else."""
+    names = {change.field for change in changes}
+    update = Update(mark=mark, description=live.description if MARK_FIELD in names else None)
+    for mutable_field in MUTABLE_FIELDS:
+        if mutable_field.name in names:
+            update = with_value(update, mutable_field.attribute, mutable_field.value(manifest))
+    return update
 
 
 def content_changes(manifest: Manifest, known: ResolvedGeneration) -> tuple[FieldChange, ...]:
-    """The immutable inputs in which a manifest differs from a generation: why a new one is needed."""
+    """Return the identity fields in which a manifest differs from a generation."""
     return tuple(_content(manifest, known))
 
 
