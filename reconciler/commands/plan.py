@@ -31,7 +31,7 @@ from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
-    from reconciler.planning.dataset_diff import DataChanges
+    from reconciler.planning.dataset_diff import DatasetChanges
     from reconciler.providers.spec import ConnectedProvider
 
 
@@ -74,7 +74,7 @@ def plan(
     return CommandResult(document, ExitStatus.ERROR if planned.failing else status, project.workspace.problems)
 
 
-def _data_changes(project: Project, base: str) -> DataChanges:
+def _data_changes(project: Project, base: str) -> DatasetChanges:
     from reconciler.manifests.dataset_changes import data_changes
 
     environ = project.session.environment.environ

@@ -15,7 +15,7 @@ from reconciler.planning.check_evaluation import (
     Question,
     Verdict,
     checks_digest,
-    judged,
+    evaluate_check,
     question_count,
     questions,
     verdicts,
@@ -125,7 +125,7 @@ class _Tally:
     def report(self) -> CheckReport:
         """Return the report, which does not depend on the order of the answers."""
         checks = self._manifest.checks
-        return CheckReport(checks_digest(checks), tuple(judged(check, self._of(check)) for check in checks))
+        return CheckReport(checks_digest(checks), tuple(evaluate_check(check, self._of(check)) for check in checks))
 
     def _of(self, check: Check) -> Iterator[tuple[Verdict, ...]]:
         found = self._verdicts[check.name]

@@ -16,7 +16,7 @@ from reconciler.manifests.datasets.records import text_faults
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, is_told
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
-from reconciler.planning.check_evaluation import ExpressionError, compiled
+from reconciler.planning.check_evaluation import ExpressionError, compile_expression
 
 _KINDS: tuple[ExpectationKind, ...] = get_args(ExpectationKind)
 _SYNTAX = "mend it; there is no look-around, and there are no back-references (github.com/google/re2/wiki/Syntax)"
@@ -121,7 +121,7 @@ def _expression(check: _Declared) -> Iterator[Finding]:
     if expression is None:
         return
     try:
-        compiled(expression)
+        compile_expression(expression)
     except ExpressionError as error:
         what, colon, part = str(error).partition(": ")
         remedy = next((remedy for start, remedy in _REMEDIES if what.startswith(start)), _SYNTAX)

@@ -14,17 +14,17 @@ from reconciler.manifests.manifest import Sources
 from reconciler.manifests.schema_validation import counted, discreet_problems
 from reconciler.manifests.workspace import Workspace
 from reconciler.planning.dataset_diff import (
-    DataChange,
-    DataChanges,
+    DatasetChange,
+    DatasetChanges,
     ExampleChanges,
     Exposure,
     Leak,
-    Some,
+    Samples,
     Use,
+    collect_samples,
     compare,
     new_leaks,
     repetitions,
-    some,
 )
 
 _CLOUD = "data in Cloud Storage are not compared"
@@ -60,7 +60,7 @@ def data_changes(
     ref: str,
     capabilities: Capabilities,
     environ: Mapping[str, str],
-) -> DataChanges:
+) -> DatasetChanges:
     """The data sets of these manifests that are not what they were in the commit that ``ref`` names.
 
     What cannot be compared is told in notes.
@@ -75,9 +75,9 @@ def data_changes(
         with base_at(ref, workspace.root, wanted, data, capabilities, environ) as base:
             quotes = workspace.target.show_examples
             found = [_Comparison(base, ref, quotes=quotes).of(*one) for one in now.values()]
-            return DataChanges(ref, base.commit, tuple(change for changes in found for change in changes))
+            return DatasetChanges(ref, base.commit, tuple(change for changes in found for change in changes))
     except IncomparableError as error:
-        return DataChanges(ref, note=f"the data sets are not compared with {ref}: {error}")
+        return DatasetChanges(ref, note=f"the data sets are not compared with {ref}: {error}")
 
 
 def _all_sides(everything: Iterable[tuple[Manifest, Sources]]) -> Iterator[tuple[Use, str, _Side]]:
@@ -101,25 +101,25 @@ class _Comparison:
     ref: str
     quotes: bool
 
-    def of(self, manifest: Manifest, sources: Sources) -> Iterator[DataChange]:
+    def of(self, manifest: Manifest, sources: Sources) -> Iterator[DatasetChange]:
         """What became of each data set of one manifest."""
         then = next((self.base.manifests[name] for name in manifest.names if name in self.base.manifests), None)
         if then and then.problem:
             yield self._unreadable(manifest, then.problem)
             return
         declared = list(self._declared(manifest, sources, then))
-        leaks = some(leak for one in _leaks(declared) for leak in one)
+        leaks = collect_samples(leak for one in _leaks(declared) for leak in one)
         for one in declared:
-            mine: Some[Leak] = leaks if one.use == "training" else Some()
+            mine: Samples[Leak] = leaks if one.use == "training" else Samples()
             change = self._change(manifest, one, renamed=then is None)
             if change or mine.count:
-                same = DataChange(manifest.name, one.use, one.now.dataset.path, one.check, ExampleChanges())
+                same = DatasetChange(manifest.name, one.use, one.now.dataset.path, one.check, ExampleChanges())
                 yield replace(change or same, leaks=mine)
 
-    def _unreadable(self, manifest: Manifest, problem: Problem) -> DataChange:
+    def _unreadable(self, manifest: Manifest, problem: Problem) -> DatasetChange:
         (told,) = (problem,) if self.quotes else discreet_problems([problem])
         note = f"not compared: at {self.ref} it was not valid: {told}"
-        return DataChange(manifest.name, "training", manifest.dataset.path, note=note)
+        return DatasetChange(manifest.name, "training", manifest.dataset.path, note=note)
 
     def _declared(self, manifest: Manifest, sources: Sources, then: ManifestThen | None) -> Iterator[_Declared]:
         before: dict[tuple[Use, str], _Side] = {}
@@ -133,9 +133,9 @@ class _Comparison:
         source = self.base.moved(now.source) if now.source else None
         return _Side(Dataset(source.path, "", 0), source) if source else None
 
-    def _change(self, manifest: Manifest, one: _Declared, *, renamed: bool) -> DataChange | None:
+    def _change(self, manifest: Manifest, one: _Declared, *, renamed: bool) -> DatasetChange | None:
         now, then = one.now, one.then
-        known = DataChange(manifest.name, one.use, now.dataset.path, one.check)
+        known = DatasetChange(manifest.name, one.use, now.dataset.path, one.check)
         if then and then.dataset.digest == now.dataset.digest and then.dataset.digest:
             return None
         if now.source is None or (then and then.source is None):
@@ -145,7 +145,7 @@ class _Comparison:
             return self._new(known, one)
         return self._compared(known, now, then, renamed=renamed)
 
-    def _new(self, known: DataChange, one: _Declared) -> DataChange:
+    def _new(self, known: DatasetChange, one: _Declared) -> DatasetChange:
         repeated, contradicting = repetitions((), one.now.examples())
         return replace(
             known,
@@ -155,7 +155,7 @@ class _Comparison:
             note=f"new data set, {counted(one.now.dataset.examples, 'example')}",
         )
 
-    def _compared(self, known: DataChange, now: _Side, then: _Side, *, renamed: bool) -> DataChange | None:
+    def _compared(self, known: DatasetChange, now: _Side, then: _Side, *, renamed: bool) -> DatasetChange | None:
         found = compare(then.examples(), now.examples())
         counts = found.added or found.removed or found.changed
         if not counts and not then.dataset.digest:

@@ -1,4 +1,4 @@
-"""Whether answers pass checks: pure, reproducible, and linear in the length of an answer."""
+"""Evaluate the answers of checks; the time is linear in the length of an answer."""
 
 from __future__ import annotations
 
@@ -28,51 +28,51 @@ from reconciler.domain.model import Example
 from reconciler.domain.text import shorten
 
 _MOST_INSTRUCTIONS = 50_000
-"""The largest program of an expression. The time of a search is at worst this, times the length of the text."""
+"""The largest program of an expression; a search takes at most this many steps for each character of the text."""
 
 
 class Expression(Protocol):
     """A compiled expression."""
 
     def search(self, text: str) -> object | None:
-        """Something where the expression is found in the text, else ``None``; the text must have a form in UTF-8."""
+        """Return a match or ``None``; the text must be valid UTF-8."""
         ...
 
 
 class ExpressionError(ValueError):
-    """The text is no regular expression of RE2, or one that takes too long; the message is the reason."""
+    """The text is not a valid RE2 expression, or one that is too large; the message is the reason."""
 
 
 @cache
-def compiled(expression: str) -> Expression:
-    """The expression, ready to be searched for; raises ExpressionError, with the library's own reason."""
-    # Here, because most runs compare nothing with expressions.
+def compile_expression(expression: str) -> Expression:
+    """Return the compiled expression.
+
+    Raises:
+        ExpressionError: with the reason of the library.
+    """
+    # Imported here because most runs use no expressions.
     import re2  # type: ignore[import-untyped]  # the library has no types
 
     options = re2.Options()
-    options.log_errors = False  # it would write to standard error itself
+    options.log_errors = False  # the library would write to standard error
     try:
         found = re2.compile(expression, options)
     except re2.error as error:
-        raise ExpressionError(_reason(error.args[0])) from None
+        reason: str | bytes = error.args[0]
+        raise ExpressionError(reason.decode(errors="replace") if isinstance(reason, bytes) else reason) from None
     except UnicodeEncodeError:
-        raise ExpressionError("half of a surrogate pair") from None
+        raise ExpressionError("unpaired surrogate") from None
     if found.programsize > _MOST_INSTRUCTIONS:
         raise ExpressionError("pattern too large")
     searchable: Expression = found
     return searchable
 
 
-def _reason(told: str | bytes) -> str:
-    """What the library says; most of it as bytes."""
-    return told.decode(errors="replace") if isinstance(told, bytes) else told
-
-
 _VERSION: Final = 1
-_CUT_SHORT: Final = "MAX_TOKENS"
+_TRUNCATED: Final = "MAX_TOKENS"
 _CONFIDENCE: Final = 0.95
 _TOLERANCE: Final = 1e-9
-"""What a share may fall short of the minimum by: the error of a division, and no answer's worth."""
+"""How far a share may be below the minimum: more than a rounding error, less than one answer."""
 _SCORE_DIGITS: Final = 4
 _RECORDED_MISSES: Final = 3
 _RECORDED_CHARACTERS: Final = 80
@@ -81,7 +81,7 @@ _QUOTED_CHARACTERS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One prompt of a check, without preamble, and what each of its ``candidates`` answers is held to."""
+    """One prompt of a check, without preamble, and the expectation for its ``candidates`` answers."""
 
     prompt: str
     expect: Expectation
@@ -89,47 +89,40 @@ class Question:
 
 
 Verdict = Miss | None
-"""What is wrong with an answer; ``None`` where it passes."""
+"""The reason why an answer fails, or ``None`` if it passes."""
 
 
 def checks_digest(checks: Iterable[Check]) -> str:
-    """The ``sha256:`` digest of all that decides about these checks, as RFC 8785 canonical JSON.
+    """Return the ``sha256:`` digest of everything that affects the results, as RFC 8785 canonical JSON.
 
-    Their order, the path of a data set, its size and what of it has leaked decide nothing. What is not declared is
-    absent, so that digests stay as they are when checks learn more.
+    The order of checks and the path, size and leaks of a data set do not affect it. Fields that are not declared are
+    absent, so that new fields do not change digests.
     """
     contents = [_content(check) for check in sorted(checks, key=lambda check: check.name)]
     return f"sha256:{hashlib.sha256(rfc8785.dumps({'v': _VERSION, 'checks': contents})).hexdigest()}"
 
 
 def _content(check: Check) -> dict[str, Any]:
-    asked = _evaluation_content(check.evaluation) if check.evaluation else _prompt_content(check)
-    return _declared({"name": check.name, "temperature": check.temperature, **asked})
-
-
-def _prompt_content(check: Check) -> dict[str, Any]:
-    expect = {check.expect.kind: sorted(set(check.expect.values))} if check.expect else None
-    return {"prompt": check.prompt, "expect": expect, "candidates": check.candidates, "minPass": check.min_pass}
-
-
-def _evaluation_content(one: Evaluation) -> dict[str, Any]:
-    return {"data": one.digest, "metric": one.metric, "minimum": one.minimum, "sample": one.sample}
-
-
-def _declared(content: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"name": check.name, "temperature": check.temperature}
+    if check.evaluation:
+        data = check.evaluation
+        content |= {"data": data.digest, "metric": data.metric, "minimum": data.minimum, "sample": data.sample}
+    else:
+        expect = {check.expect.kind: sorted(set(check.expect.values))} if check.expect else None
+        content |= {"prompt": check.prompt, "expect": expect, "candidates": check.candidates, "minPass": check.min_pass}
     return {name: value for name, value in content.items() if value is not None}
 
 
 def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
-    """What a check asks; ``held_out`` are the examples of its evaluation, read to their end and never kept.
+    """Return the questions of a check; ``held_out`` has the examples of its evaluation and is read as a stream.
 
-    A sample depends on the data and its size alone: it is the same in every run, on every machine, and each larger
-    one contains it. It keeps the order of the data set.
+    A sample depends only on the data and its size: it is the same in every run and on every machine, a larger sample
+    contains it, and it has the order of the data set.
     """
     if check.evaluation:
         chosen = _chosen(check.evaluation)
-        for at, example in enumerate(held_out):
-            if at in chosen:
+        for index, example in enumerate(held_out):
+            if index in chosen:
                 yield Question(
                     normalize_newlines(example.input), Expectation("equals", (example.output,)), check.candidates
                 )
@@ -138,39 +131,39 @@ def questions(check: Check, held_out: Iterable[Example]) -> Iterator[Question]:
 
 
 def question_count(check: Check) -> int:
-    """How many questions a check asks."""
-    one = check.evaluation
-    if one is None:
+    """Return the number of questions of a check."""
+    data = check.evaluation
+    if data is None:
         return 1
-    return one.examples if one.sample is None else min(one.sample, one.examples)
+    return data.examples if data.sample is None else min(data.sample, data.examples)
 
 
 def _chosen(evaluation: Evaluation) -> Container[int]:
-    """The indices of the examples that are asked: the first ones in the order of their digests."""
+    """Return the indices of the sampled examples: the first ones in the order of their digests."""
     everything, sample = range(evaluation.examples), evaluation.sample
     if sample is None or sample >= evaluation.examples:
         return everything
 
-    def rank(at: int) -> bytes:
-        return hashlib.sha256(f"{evaluation.digest}:{at}".encode()).digest()
+    def rank(index: int) -> bytes:
+        return hashlib.sha256(f"{evaluation.digest}:{index}".encode()).digest()
 
     return frozenset(heapq.nsmallest(sample, everything, key=rank))
 
 
 def passes(expectation: Expectation, text: str) -> bool:
-    """Whether an answer is what is expected; white space at its ends does not count, nor what ends its lines.
+    """Return whether an answer is as expected, without regard to surrounding whitespace and line endings.
 
     Raises:
-        ExpressionError: what should match is no regular expression; validation lets none through.
+        ExpressionError: if an expression is invalid, which validation prevents.
     """
     test, answer = _TESTS[expectation.kind], _plain(text)
     return any(test(answer, normalize_newlines(value)) for value in expectation.values)
 
 
 def _plain(text: str) -> str:
-    """The text without white space at its ends, each line ended by LF, and without halves of surrogate pairs.
+    """Return the text with LF line endings, and without surrounding whitespace and unpaired surrogates.
 
-    JSON can spell such halves; neither RE2 nor a file takes them.
+    JSON can contain unpaired surrogates; RE2 and files cannot.
     """
     return normalize_newlines(text).strip().encode(errors="replace").decode()
 
@@ -184,7 +177,7 @@ def _contains(answer: str, value: str) -> bool:
 
 
 def _matches(answer: str, value: str) -> bool:
-    return compiled(value).search(answer) is not None
+    return compile_expression(value).search(answer) is not None
 
 
 _TESTS: Final[Mapping[ExpectationKind, Callable[[str, str], bool]]] = {
@@ -202,38 +195,38 @@ _WANTED: Final[Mapping[ExpectationKind, str]] = {
 
 
 def verdicts(question: Question, reply: Reply) -> tuple[Verdict, ...]:
-    """A verdict for each answer that was asked for; one that did not come is a miss too."""
+    """Return a verdict for each requested answer; a missing answer fails."""
     answers = reply.answers[: question.candidates]
-    given = (_verdict(question, answer, reply.blocked) for answer in answers)
-    absent = Miss(question.prompt, "", f"blocked: {reply.blocked}" if reply.blocked else "no answer came")
+    given = (_evaluate(question, answer, reply.blocked) for answer in answers)
+    absent = Miss(question.prompt, "", f"blocked: {reply.blocked}" if reply.blocked else "no answer")
     return (*given, *[absent] * (question.candidates - len(answers)))
 
 
-def _verdict(question: Question, answer: Answer, blocked: str) -> Verdict:
+def _evaluate(question: Question, answer: Answer, blocked: str) -> Verdict:
     text = _plain(answer.text)
-    why = _why(question.expect, text, answer.finish, blocked)
-    return Miss(question.prompt, text, why) if why else None
+    reason = _failure(question.expect, text, answer.finish, blocked)
+    return Miss(question.prompt, text, reason) if reason else None
 
 
-def _why(expect: Expectation, text: str, finish: str, blocked: str) -> str:
-    """Why an answer does not pass, empty where it does; one that was withheld never does, whatever is left of it."""
-    if finish not in {"", _CUT_SHORT}:
+def _failure(expect: Expectation, text: str, finish: str, blocked: str) -> str:
+    """Return why an answer fails, empty if it passes; a blocked answer fails even if it has text."""
+    if finish not in {"", _TRUNCATED}:
         return f"blocked: {finish}"
     if text and passes(expect, text):
         return ""
     if finish:
-        return f"cut short: {finish}"
+        return f"truncated: {finish}"
     if not text:
         return f"blocked: {blocked}" if blocked else "the answer is empty"
     return f"{_WANTED[expect.kind]} {shorten(', '.join(expect.values), _QUOTED_CHARACTERS)}"
 
 
-def judged(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckResult:
-    """How a check went, from the verdicts on its questions in their order.
+def evaluate_check(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckResult:
+    """Return the result of a check from the verdicts on its questions, in their order.
 
-    The share of right answers is compared as it is, not rounded: 2 of 3 do not reach a ``minPass`` of 0.67.
+    The share of correct answers is not rounded: 2 of 3 do not reach a ``minPass`` of 0.67.
     """
-    all_verdicts = [verdict for one in found for verdict in one]
+    all_verdicts = [verdict for question in found for verdict in question]
     misses = tuple(verdict for verdict in all_verdicts if verdict is not None)
     answers, right = len(all_verdicts), len(all_verdicts) - len(misses)
     evaluation = check.evaluation
@@ -251,10 +244,10 @@ def judged(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckResult:
 
 
 def wilson_interval(right: int, answers: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share by Wilson's score, which holds for few answers and at 0 and 1 too.
+    """Return the 95 % confidence interval of a share by Wilson's score, which is valid for few answers, 0 and 1.
 
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927). The
-    ends are kept beside the share, which they may miss by a rounding error where all answers agree.
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927). A
+    rounding error cannot exclude the share itself.
     """
     from statistics import NormalDist
 
@@ -269,18 +262,18 @@ def wilson_interval(right: int, answers: int) -> tuple[float, float]:
 
 
 def recorded_checks(report: CheckReport) -> RecordedChecks:
-    """What a lockfile keeps of a report: counts, scores of evaluations, and a miss each of the first failed checks."""
-    failures = [one for one in report.results if not one.passed and one.misses]
+    """Return the part of a report for the lockfile: counts, scores, and one miss of each of the first failed checks."""
+    failures = [result for result in report.results if not result.passed and result.misses]
     return RecordedChecks(
         digest=report.digest,
         passed=report.passed,
         failed=report.failed,
-        scores={one.name: round(one.score, _SCORE_DIGITS) for one in report.results if one.interval},
-        misses=tuple(_recorded(one.name, one.misses[0]) for one in failures[:_RECORDED_MISSES]),
+        scores={result.name: round(result.score, _SCORE_DIGITS) for result in report.results if result.interval},
+        misses=tuple(_recorded(result.name, result.misses[0]) for result in failures[:_RECORDED_MISSES]),
     )
 
 
 def _recorded(check: str, miss: Miss) -> RecordedMiss:
-    """Where there is no answer, the reason stands in its place."""
+    """Return the miss for the lockfile, with the reason in place of a missing answer."""
     answer = miss.answer or f"({miss.reason})"
     return RecordedMiss(check, shorten(miss.prompt, _RECORDED_CHARACTERS), shorten(answer, _RECORDED_CHARACTERS))

@@ -1,4 +1,4 @@
-"""What a change of data sets brings: examples, repetitions, contradictions, and held-out inputs that are trained on."""
+"""Compare data sets: changed examples, new duplicates, contradictions, and held-out inputs in training data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import Conversation, Example, TrainingExample
 
 Use = Literal["training", "validation", "check"]
-"""What a manifest uses a data set for."""
+"""The use of a data set in a manifest."""
 MOST_COMPARED: Final = 100_000
-"""Examples of a data set among which repetitions are sought."""
+"""The number of examples of a data set that are searched for duplicates."""
+SAMPLES: Final = 3
+"""The number of samples that are kept of each kind of change."""
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Some(Generic[_T]):
-    """How many there are of something, and the first few."""
+class Samples(Generic[_T]):
+    """A count, and the first few of what is counted."""
 
     count: int = 0
     samples: tuple[_T, ...] = ()
@@ -36,20 +38,20 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """An input that the held-out data set of a check has in common with the training data."""
+    """An input that is in the training data and in the held-out data set of a check."""
 
     check: str
     input: str
 
 
 @dataclass(frozen=True, slots=True)
-class DataChange:
-    """What became of one data set of the manifest ``name``; ``check`` names the check that it is held out for.
+class DatasetChange:
+    """The changes of one data set of the manifest ``name``; ``check`` is the check that it is held out for.
 
-    ``path`` is relative to the root, empty for inline examples. ``changes`` is ``None`` where the data sets could not
-    be compared, which ``note`` explains; it also tells what else is odd about the comparison. ``duplicates`` are
-    examples that stand there more often than before, ``contradictions`` inputs with another output than before, and
-    ``leaks`` what is new in both training and held-out data; these hold whatever the counts say.
+    ``path`` is relative to the root, empty for inline examples. ``changes`` is ``None`` if the data sets cannot be
+    compared; ``note`` has the reason, or a remark on the comparison. ``duplicates`` are examples that occur more often
+    than before, ``contradictions`` inputs with a new second output, and ``leaks`` new inputs in both training and
+    held-out data. These are set even if ``changes`` has no counts.
     """
 
     name: str
@@ -57,47 +59,47 @@ class DataChange:
     path: str
     check: str = ""
     changes: ExampleChanges | None = None
-    duplicates: Some[TrainingExample] = field(default_factory=Some)
-    contradictions: Some[Contradiction] = field(default_factory=Some)
-    leaks: Some[Leak] = field(default_factory=Some)
+    duplicates: Samples[TrainingExample] = field(default_factory=Samples)
+    contradictions: Samples[Contradiction] = field(default_factory=Samples)
+    leaks: Samples[Leak] = field(default_factory=Samples)
     note: str = ""
 
     @property
-    def without_samples(self) -> DataChange:
-        """The same with the counts alone."""
+    def without_samples(self) -> DatasetChange:
+        """The change with counts only."""
         found = self.changes
         return replace(
             self,
             changes=found and ExampleChanges(found.added, found.removed, found.changed),
-            duplicates=Some(self.duplicates.count),
-            contradictions=Some(self.contradictions.count),
-            leaks=Some(self.leaks.count),
+            duplicates=Samples(self.duplicates.count),
+            contradictions=Samples(self.contradictions.count),
+            leaks=Samples(self.leaks.count),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class DataChanges:
-    """What became of the data sets since the commit that ``ref`` names.
+class DatasetChanges:
+    """The changes of all data sets since the commit of ``ref``.
 
-    ``commit`` is empty where nothing could be compared; ``note`` then says why.
+    ``commit`` is empty if no data set can be compared; ``note`` then has the reason.
     """
 
     ref: str
     commit: str = ""
-    changes: tuple[DataChange, ...] = ()
+    changes: tuple[DatasetChange, ...] = ()
     note: str = ""
 
 
-def some(found: Iterable[_T]) -> Some[_T]:
-    """Count them, and keep the first few."""
-    everything = iter(found)
-    samples = tuple(islice(everything, SAMPLES))
-    return Some(len(samples) + sum(1 for _ in everything), samples)
+def collect_samples(found: Iterable[_T]) -> Samples[_T]:
+    """Return the count and the first few; the iterable is read once."""
+    iterator = iter(found)
+    samples = tuple(islice(iterator, SAMPLES))
+    return Samples(len(samples) + sum(1 for _ in iterator), samples)
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """The first examples of a data set: how often each stands there, and the outputs of each input, in their order."""
+class _Index:
+    """The number of each example of a data set, and the outputs of each input in their order."""
 
     times: Counter[TrainingExample]
     outputs: dict[str, dict[str, None]]
@@ -105,68 +107,61 @@ class _Seen:
 
 def repetitions(
     old: Iterable[TrainingExample], new: Iterable[TrainingExample]
-) -> tuple[Some[TrainingExample], Some[Contradiction]]:
-    """The duplicates and contradictions that the new examples have, and the old ones had not.
+) -> tuple[Samples[TrainingExample], Samples[Contradiction]]:
+    """Return the duplicates and contradictions of the new examples that the old ones do not have.
 
-    No more than the first 100,000 examples of each are looked at, and held in memory.
+    Only the first 100,000 examples of each are read; they are held in memory.
     """
-    before, after = _seen(old), _seen(new)
-    repeated = (one for one, times in after.times.items() if times > max(1, before.times[one]))
-    return some(repeated), some(_contradictions(before, after))
+    before, after = _index(old), _index(new)
+    repeated = (example for example, times in after.times.items() if times > max(1, before.times[example]))
+    return collect_samples(repeated), collect_samples(_contradictions(before, after))
 
 
-def _contradictions(before: _Seen, after: _Seen) -> Iterator[Contradiction]:
+def _contradictions(before: _Index, after: _Index) -> Iterator[Contradiction]:
     for given, outputs in after.outputs.items():
         if len(outputs) > 1 and outputs.keys() - before.outputs.get(given, {}).keys():
             yield Contradiction(given, tuple(outputs))
 
 
-def _seen(examples: Iterable[TrainingExample]) -> _Seen:
+def _index(examples: Iterable[TrainingExample]) -> _Index:
     times: Counter[TrainingExample] = Counter()
     outputs: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for one in islice(examples, MOST_COMPARED):
-        if isinstance(one, Conversation):
-            times[one] += 1
-        else:
-            same = Example(normalize_newlines(one.input), normalize_newlines(one.output))
-            times[same] += 1
-            outputs[same.input][same.output] = None
-    return _Seen(times, dict(outputs))
+    for example in map(_normalize, islice(examples, MOST_COMPARED)):
+        times[example] += 1
+        if isinstance(example, Example):
+            outputs[example.input][example.output] = None
+    return _Index(times, dict(outputs))
 
 
 Inputs = Callable[[], Iterable[str]]
-"""Reads the inputs of a data set afresh."""
+"""Reads the inputs of a data set from the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """The inputs that are trained on, and those that are held out for a check."""
+    """The inputs of the training data, and those that are held out for a check."""
 
     training: Inputs
     held_out: Inputs
 
 
 def new_leaks(check: str, before: Exposure | None, after: Exposure) -> Iterator[Leak]:
-    """The held-out inputs that are trained on, each once, unless they were both before.
+    """Return each held-out input that is in the training data, unless both had it before.
 
-    The held-out inputs are held in memory, the others are read as a stream.
+    The held-out inputs are held in memory; the training data is read as a stream.
     """
     held_out = dict.fromkeys(after.held_out())
-    learnt = held_out.keys() & set(filter(held_out.__contains__, after.training()))
+    leaked = held_out.keys() & set(filter(held_out.__contains__, after.training()))
     known: set[str] = set()
-    if before and learnt:
-        known = set(filter(learnt.__contains__, before.held_out()))
+    if before and leaked:
+        known = set(filter(leaked.__contains__, before.held_out()))
         known &= set(filter(known.__contains__, before.training()))
-    return (Leak(check, one) for one in held_out if one in learnt and one not in known)
-
-
-SAMPLES: Final = 3
-"""Examples of each kind of change that are kept, to be shown."""
+    return (Leak(check, text) for text in held_out if text in leaked - known)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedExample:
-    """An example whose input stayed and whose output became another one."""
+    """An example with the same input and another output."""
 
     input: str
     old: str
@@ -175,9 +170,9 @@ class ChangedExample:
 
 @dataclass(frozen=True, slots=True)
 class ExampleChanges:
-    """How many examples were added, removed and changed (same input, other output), and the first few of each.
+    """The numbers of added, removed and changed examples (same input, other output), and the first few of each.
 
-    All counts are 0 where the same examples stand in another order.
+    All counts are 0 if only the order of the examples differs.
     """
 
     added: int = 0
@@ -189,51 +184,53 @@ class ExampleChanges:
 
 
 def without_preamble(examples: Iterable[TrainingExample], preamble: str) -> Iterator[TrainingExample]:
-    """The examples as they were before the preamble was put before their inputs; conversations never had one."""
-    for one in examples:
-        yield Example(one.input.removeprefix(preamble), one.output) if isinstance(one, Example) else one
+    """Remove the preamble from the inputs; conversations have none."""
+    for example in examples:
+        if isinstance(example, Conversation):
+            yield example
+        else:
+            yield replace(example, input=example.input.removeprefix(preamble))
 
 
 def compare(old: Iterable[TrainingExample], new: Iterable[TrainingExample]) -> ExampleChanges:
-    """What became of the old examples in the new ones.
+    """Return the differences between old and new examples, without regard to order and line endings.
 
-    What stands twice counts twice; the order does not count, nor does the kind of line ends. Conversations are compared
-    as a whole, so that they are added and removed, never changed. The old examples are held in memory, of the new ones
-    those that the old ones lack.
+    An example that occurs twice counts twice. Conversations are compared as a whole: they are added and removed, never
+    changed. The old examples and the added ones are held in memory.
     """
-    gone = Counter(map(_with_lf, old))
-    fresh: Counter[TrainingExample] = Counter()
-    for one in map(_with_lf, new):
-        if gone[one]:
-            gone[one] -= 1
+    removed = Counter(map(_normalize, old))
+    added: Counter[TrainingExample] = Counter()
+    for example in map(_normalize, new):
+        if removed[example]:
+            removed[example] -= 1
         else:
-            fresh[one] += 1
-    changed = list(_changed(gone, fresh))
+            added[example] += 1
+    changed = list(_take_changed(removed, added))
     return ExampleChanges(
-        added=fresh.total(),
-        removed=gone.total(),
+        added=added.total(),
+        removed=removed.total(),
         changed=len(changed),
-        some_added=tuple(islice(fresh.elements(), SAMPLES)),
-        some_removed=tuple(islice(gone.elements(), SAMPLES)),
+        some_added=tuple(islice(added.elements(), SAMPLES)),
+        some_removed=tuple(islice(removed.elements(), SAMPLES)),
         some_changed=tuple(changed[:SAMPLES]),
     )
 
 
-def _changed(gone: Counter[TrainingExample], fresh: Counter[TrainingExample]) -> Iterator[ChangedExample]:
-    """The examples that are gone and came back with another output, taken out of both."""
+def _take_changed(removed: Counter[TrainingExample], added: Counter[TrainingExample]) -> Iterator[ChangedExample]:
+    """Remove and return the pairs of removed and added examples with the same input."""
     successors: defaultdict[str, deque[Example]] = defaultdict(deque)
-    for one in fresh.elements():
-        if isinstance(one, Example):
-            successors[one.input].append(one)
-    for one in list(gone.elements()):
-        if isinstance(one, Example) and successors[one.input]:
-            replacement = successors[one.input].popleft()
-            gone[one] -= 1
-            fresh[replacement] -= 1
-            yield ChangedExample(one.input, one.output, replacement.output)
+    for example in added.elements():
+        if isinstance(example, Example):
+            successors[example.input].append(example)
+    for example in list(removed.elements()):
+        if isinstance(example, Example) and successors[example.input]:
+            successor = successors[example.input].popleft()
+            removed[example] -= 1
+            added[successor] -= 1
+            yield ChangedExample(example.input, example.output, successor.output)
 
 
-def _with_lf(one: TrainingExample) -> TrainingExample:
-    return (
-        one if isinstance(one, Conversation) else Example(normalize_newlines(one.input), normalize_newlines(one.output))
-    )
+def _normalize(example: TrainingExample) -> TrainingExample:
+    if isinstance(example, Conversation):
+        return example
+    return Example(normalize_newlines(example.input), normalize_newlines(example.output))

@@ -25,7 +25,7 @@ from reconciler.domain.model import Example
 from reconciler.planning.check_evaluation import (
     Question,
     checks_digest,
-    judged,
+    evaluate_check,
     passes,
     question_count,
     questions,
@@ -58,9 +58,9 @@ def judge(check: Check, *answers: str) -> CheckResult:
     examples = [Example(str(at), "right") for at in range(len(answers))]
     if check.evaluation:
         whole = replace(check, evaluation=replace(check.evaluation, examples=len(answers), sample=None))
-        return judged(check, map(verdicts, questions(whole, examples), map(reply, answers)))
+        return evaluate_check(check, map(verdicts, questions(whole, examples), map(reply, answers)))
     (question,) = questions(check, ())
-    return judged(check, [verdicts(question, reply(*answers))])
+    return evaluate_check(check, [verdicts(question, reply(*answers))])
 
 
 def test_digests_never_change() -> None:
@@ -216,8 +216,8 @@ def test_a_miss_says_what_was_expected(expectation: Expectation, why: str) -> No
         (Answer("9", "SAFETY"), Miss("8", "9", "blocked: SAFETY")),
         (Answer("", "RECITATION"), Miss("8", "", "blocked: RECITATION")),
         (Answer(" \n"), Miss("8", "", "the answer is empty")),
-        (Answer("", "MAX_TOKENS"), Miss("8", "", "cut short: MAX_TOKENS")),
-        (Answer("9 is the", "MAX_TOKENS"), Miss("8", "9 is the", "cut short: MAX_TOKENS")),
+        (Answer("", "MAX_TOKENS"), Miss("8", "", "truncated: MAX_TOKENS")),
+        (Answer("9 is the", "MAX_TOKENS"), Miss("8", "9 is the", "truncated: MAX_TOKENS")),
         (Answer("9", "MAX_TOKENS"), None),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_blocked_prompt_misses_every_answer() -> None:
 
 def test_answers_that_do_not_come_are_misses_and_further_ones_are_left_aside() -> None:
     question = Question("8", expecting("equals", "9"), 2)
-    assert verdicts(question, reply("9")) == (None, Miss("8", "", "no answer came"))
+    assert verdicts(question, reply("9")) == (None, Miss("8", "", "no answer"))
     assert verdicts(question, reply("9", "9", "10")) == (None, None)
 
 
@@ -334,7 +334,7 @@ def test_a_long_miss_is_recorded_on_one_line() -> None:
 
 
 def test_where_there_is_no_answer_the_reason_stands() -> None:
-    blocked = judged(SMALL, [verdicts(next(questions(SMALL, ())), reply(blocked="SAFETY"))])
+    blocked = evaluate_check(SMALL, [verdicts(next(questions(SMALL, ())), reply(blocked="SAFETY"))])
     (miss,) = recorded_checks(CheckReport("", (blocked,))).misses
     assert miss == RecordedMiss("small", "8", "(blocked: SAFETY)")
 

@@ -13,7 +13,7 @@ from reconciler.domain.model import Example
 from reconciler.planning.check_evaluation import (
     Verdict,
     checks_digest,
-    judged,
+    evaluate_check,
     question_count,
     questions,
     recorded_checks,
@@ -108,15 +108,15 @@ def test_there_is_a_verdict_for_each_answer_that_was_asked_for(check: Check, rep
 @given(all_checks, st.lists(verdicts_of_one, min_size=1, max_size=20), st.data())
 def test_one_right_answer_more_never_makes_it_worse(check: Check, found: list[Verdict], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(found) - 1))
-    before = judged(check, [tuple(found)])
-    after = judged(check, [(*found[:at], None, *found[at + 1 :])])
+    before = evaluate_check(check, [tuple(found)])
+    after = evaluate_check(check, [(*found[:at], None, *found[at + 1 :])])
     assert after.score >= before.score
     assert after.passed >= before.passed
 
 
 @given(all_checks, st.lists(st.lists(verdicts_of_one, max_size=4).map(tuple), max_size=8))
 def test_right_answers_and_misses_are_all_answers(check: Check, found: list[tuple[Verdict, ...]]) -> None:
-    result = judged(check, found)
+    result = evaluate_check(check, found)
     assert result.passes + len(result.misses) == result.answers == sum(map(len, found))
     assert result.passed or result.score < result.minimum
     assert (result.interval is None) == (check.evaluation is None)
@@ -153,7 +153,7 @@ def test_the_interval_of_the_wrong_ones_mirrors_that_of_the_right_ones(count: li
 
 @given(st.lists(st.tuples(all_checks, st.lists(verdicts_of_one, min_size=1, max_size=5).map(tuple)), max_size=6))
 def test_what_is_recorded_is_bounded(ran: list[tuple[Check, tuple[Verdict, ...]]]) -> None:
-    report = CheckReport("sha256:1", tuple(judged(check, [found]) for check, found in ran))
+    report = CheckReport("sha256:1", tuple(evaluate_check(check, [found]) for check, found in ran))
     recorded = recorded_checks(report)
     assert recorded.passed + recorded.failed == len(ran)
     assert len(recorded.misses) == min(3, recorded.failed)

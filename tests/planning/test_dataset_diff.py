@@ -8,56 +8,56 @@ from hypothesis import strategies as st
 from reconciler.domain.model import Conversation, Example
 from reconciler.planning.dataset_diff import (
     Contradiction,
-    DataChange,
+    DatasetChange,
     Exposure,
     Leak,
-    Some,
+    Samples,
+    collect_samples,
     compare,
     new_leaks,
     repetitions,
-    some,
 )
 
 examples = st.lists(st.builds(Example, st.sampled_from("abc"), st.sampled_from("xyz")), max_size=12)
 
 
 def test_the_first_few_are_kept_and_all_are_counted() -> None:
-    assert some("abcde") == Some(5, ("a", "b", "c"))
-    assert some("") == Some()
+    assert collect_samples("abcde") == Samples(5, ("a", "b", "c"))
+    assert collect_samples("") == Samples()
 
 
 def test_what_stands_there_more_often_than_before_is_a_duplicate() -> None:
     one, other = Example("a", "x"), Example("b", "x")
-    assert repetitions([one], [one, one, other]) == (Some(1, (one,)), Some())
-    assert repetitions([one, one], [one, one, other, other]) == (Some(1, (other,)), Some())
-    assert repetitions([one, one], [one, one, one])[0] == Some(1, (one,))
+    assert repetitions([one], [one, one, other]) == (Samples(1, (one,)), Samples())
+    assert repetitions([one, one], [one, one, other, other]) == (Samples(1, (other,)), Samples())
+    assert repetitions([one, one], [one, one, one])[0] == Samples(1, (one,))
 
 
 def test_line_ends_do_not_tell_examples_apart() -> None:
-    assert repetitions([], [Example("a\r\n", "x"), Example("a\n", "x")])[0] == Some(1, (Example("a\n", "x"),))
+    assert repetitions([], [Example("a\r\n", "x"), Example("a\n", "x")])[0] == Samples(1, (Example("a\n", "x"),))
 
 
 def test_another_output_for_a_known_input_is_a_contradiction() -> None:
     old = [Example("a", "x")]
-    assert repetitions(old, [*old, Example("a", "y")])[1] == Some(1, (Contradiction("a", ("x", "y")),))
-    assert repetitions([*old, Example("a", "y")], [*old, Example("a", "y")])[1] == Some()
-    assert repetitions(old, [Example("a", "z")])[1] == Some()
+    assert repetitions(old, [*old, Example("a", "y")])[1] == Samples(1, (Contradiction("a", ("x", "y")),))
+    assert repetitions([*old, Example("a", "y")], [*old, Example("a", "y")])[1] == Samples()
+    assert repetitions(old, [Example("a", "z")])[1] == Samples()
 
 
 def test_conversations_are_compared_whole() -> None:
     one = Conversation("{}")
-    assert repetitions([one], [one, one]) == (Some(1, (one,)), Some())
+    assert repetitions([one], [one, one]) == (Samples(1, (one,)), Samples())
 
 
 @given(examples)
 def test_what_did_not_change_brings_nothing(rows: list[Example]) -> None:
-    assert repetitions(rows, reversed(rows)) == (Some(), Some())
+    assert repetitions(rows, reversed(rows)) == (Samples(), Samples())
 
 
 @given(examples, examples)
 def test_counts_survive_without_samples(old: list[Example], new: list[Example]) -> None:
     duplicates, contradictions = repetitions(old, new)
-    whole = DataChange("a", "training", "a.csv", "", compare(old, new), duplicates, contradictions)
+    whole = DatasetChange("a", "training", "a.csv", "", compare(old, new), duplicates, contradictions)
     bare = whole.without_samples
     assert whole.changes
     assert bare.changes

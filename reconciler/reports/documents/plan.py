@@ -11,7 +11,7 @@ from typing import Final
 from reconciler.domain.access import AccessChange
 from reconciler.domain.model import Capabilities, Conversation, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, TrainingEstimate
-from reconciler.planning.dataset_diff import ChangedExample, DataChange, DataChanges
+from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges
 from reconciler.reports.documents.envelope import Document, Places, envelope, filled, place_fields
 from reconciler.state.lockfile import source_json
 
@@ -163,7 +163,7 @@ def cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def with_data_changes(document: Document, found: DataChanges) -> Document:
+def with_data_changes(document: Document, found: DatasetChanges) -> Document:
     """A Plan document with what became of the data sets; why nothing could be compared is one of its notices."""
     return {
         **document,
@@ -173,7 +173,7 @@ def with_data_changes(document: Document, found: DataChanges) -> Document:
     }
 
 
-def _data_change(one: DataChange) -> Document:
+def _data_change(one: DatasetChange) -> Document:
     found = one.changes
     counts = {"added": found.added, "removed": found.removed, "changed": found.changed} if found else {}
     named = filled({"name": one.name, "use": one.use, "check": one.check, "path": one.path})
@@ -189,7 +189,7 @@ def _data_change(one: DataChange) -> Document:
     return named | counts | further
 
 
-def _samples(one: DataChange) -> Iterator[Document]:
+def _samples(one: DatasetChange) -> Iterator[Document]:
     if one.changes:
         yield from ({"change": "added", **example_document(each)} for each in one.changes.some_added)
         yield from ({"change": "removed", **example_document(each)} for each in one.changes.some_removed)
