@@ -20,12 +20,10 @@ PENDING = (
         for name in (
             "commands",
             "domain",
-            "engine",
             "manifests",
             "paths.py",
             "planning",
             "reports",
-            "state",
         )
     ),
 )

@@ -35,17 +35,12 @@ from reconciler.state.conflict_markers import has_conflict_markers, split_sides
 from reconciler.state.json_reader import UPGRADE
 from reconciler.state.lock_store import LockFile
 from reconciler.state.lockfile import dumps, loads
-from reconciler.state.merge import MergeResult, merge
+from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge
 from reconciler.state.refresh import refresh_events, refresh_notices
 
 if TYPE_CHECKING:
     from reconciler.domain.model import Target
     from reconciler.domain.ports import LockStore
-
-
-_TAKE_ONE_SIDE = (
-    "take one side (`git checkout --ours FILE` or `--theirs`, then `git add FILE`), and run reconcile refresh"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ def _read_side(text: str, shown: str, side: str) -> Lock:
     try:
         return loads(text, shown)
     except ReconcileError as error:
-        remedy = error.remedy if error.remedy == UPGRADE else _TAKE_ONE_SIDE.replace("FILE", shown)
+        remedy = error.remedy if error.remedy == UPGRADE else TAKE_ONE_SIDE.replace("FILE", shown)
         raise ReconcileError(f"the side `{side}` of a merge cannot be read: {error.message}", remedy) from error
 
 
@@ -196,7 +191,7 @@ def _read_version(path: Path, side: str) -> Lock | None:
     try:
         return loads(text, side) if text and text.strip() else None
     except ReconcileError as error:
-        remedy = error.remedy if error.remedy == UPGRADE else _TAKE_ONE_SIDE
+        remedy = error.remedy if error.remedy == UPGRADE else TAKE_ONE_SIDE
         raise ReconcileError(f"the lockfiles cannot be merged: {error.message}", remedy) from error
 
 

@@ -20,6 +20,10 @@ _T = TypeVar("_T")
 Rule = Callable[[Any, Any, Any], Any]
 """From the ancestor's value and two different values to the merged one; symmetric in the last two."""
 
+TAKE_ONE_SIDE: Final = (
+    "take one side (`git checkout --ours FILE` or `--theirs`, then `git add FILE`), and run reconcile refresh"
+)
+"""The remedy for sides that cannot be merged."""
 ABSENT: Final = object()
 """The ancestor's value where there is no ancestor; equal to no value."""
 
@@ -112,7 +116,7 @@ def _require_same_owner(ours: Lock, theirs: Lock) -> None:
         values = sorted(str(getattr(lock.target, name)) for lock in (ours, theirs))
         raise ReconcileError(
             f"the sides of this merge differ in the {name} of their target: {values[0]} and {values[1]}",
-            "choose one side (git checkout --ours FILE, or --theirs, then git add FILE), and run reconcile refresh",
+            TAKE_ONE_SIDE,
         )
 
 

@@ -208,7 +208,7 @@ def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Reposit
     [
         (
             ("embedded", "vertex"),
-            "the sides of this merge differ in the provider of their target: embedded and vertex; choose",
+            "the sides of this merge differ in the provider of their target: embedded and vertex; take",
         ),
         (('"version": 1', '"version": 2'), "this reconcile reads up to version 1; upgrade reconcile\n"),
         (('"models"', '"modles"'), ": not a lockfile; take one side (`git checkout --ours"),

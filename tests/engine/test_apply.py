@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_a_first_run_creates_trains_and_serves(world: World) -> None:
+def test_a_first_run_trains_and_promotes(world: World) -> None:
     ran = world.run(manifest())
     assert ran.happened == ["Started", "Completed", "Promoted"]
     assert ran.outcome.exit_status is ExitStatus.OK
@@ -55,7 +55,7 @@ def test_a_no_op_takes_a_request_a_thousand_models(tmp_path: Path, models: int, 
     assert ran.outcome.plan.unmanaged == models - 1
 
 
-def test_waiting_on_three_asks_for_one_list_a_look_and_for_each_outcome_once(world: World) -> None:
+def test_waiting_lists_once_per_observation_and_reads_each_outcome_once(world: World) -> None:
     ran = world.run(*(manifest(name) for name in ("a", "b", "c")))
     assert ran.requests.count(CREATE) == 3
     assert ran.requests.count(BASE_MODELS) == 1
@@ -67,7 +67,7 @@ def test_waiting_on_three_asks_for_one_list_a_look_and_for_each_outcome_once(wor
     assert looks <= 20
 
 
-def test_changed_content_trains_beside_what_serves_and_then_takes_over(world: World) -> None:
+def test_changed_content_is_trained_and_then_promoted(world: World) -> None:
     world.run(manifest())
     ran = world.run(manifest(hyperparameters=tuning(epochCount=4)))
     (action,) = ran.approved.actions
@@ -87,7 +87,7 @@ def test_reverting_a_change_trains_nothing(world: World) -> None:
     assert len(world.everything()) == 2
 
 
-def test_a_failed_training_is_held_with_the_services_own_words(world: World) -> None:
+def test_a_failed_training_is_held_with_the_error_of_the_service(world: World) -> None:
     broken = manifest(hyperparameters=tuning(learningRate=1.5))
     first = world.run(broken)
     assert first.happened == ["Started", "Failed"]
@@ -116,7 +116,7 @@ def test_a_retry_trains_under_a_new_key_and_deletes_nothing(world: World) -> Non
     assert [one.attempt for one in world.checkout.lock.models["numbers"].generations] == [1, 0]
 
 
-def test_a_failed_model_that_was_swept_away_is_not_trained_again(world: World) -> None:
+def test_a_failed_model_that_was_deleted_is_not_trained_again(world: World) -> None:
     broken = manifest(hyperparameters=tuning(learningRate=1.5))
     world.run(broken)
     world.request("DELETE", world.everything()[0]["name"])
@@ -125,7 +125,7 @@ def test_a_failed_model_that_was_swept_away_is_not_trained_again(world: World) -
     assert world.everything() == []
 
 
-def test_a_retry_of_what_only_fails_during_the_run_is_not_answered_in_it(world: World) -> None:
+def test_a_training_that_fails_during_the_run_is_not_retried_in_it(world: World) -> None:
     broken = manifest(hyperparameters=tuning(learningRate=1.5))
     world.run(broken, wait=False)
     ran = world.run(broken, request=Request(retry=frozenset({"numbers"})))
@@ -137,7 +137,7 @@ def test_a_retry_of_what_only_fails_during_the_run_is_not_answered_in_it(world: 
     assert len(world.everything()) == 1
 
 
-def test_a_retry_that_is_guarded_says_so_to_the_end(world: World) -> None:
+def test_a_retry_that_a_limit_holds_stays_held(world: World) -> None:
     broken = manifest(hyperparameters=tuning(learningRate=1.5))
     world.run(broken)
     world.run(manifest("other"), wait=False)
@@ -148,7 +148,7 @@ def test_a_retry_that_is_guarded_says_so_to_the_end(world: World) -> None:
     assert [action.reason for action in ran.outcome.plan.actions] == [Reason.GUARDED, Reason.IN_SYNC]
 
 
-def test_a_replacement_serves_when_it_is_ready(world: World) -> None:
+def test_a_replacement_is_promoted_when_it_is_ready(world: World) -> None:
     world.run(manifest())
     ran = world.run(manifest(), request=Request(replace=frozenset({"numbers"})))
     assert ran.happened == ["Started", "Completed", "Promoted"]
@@ -167,7 +167,7 @@ def test_a_deleted_model_is_trained_again_under_its_key(world: World) -> None:
     assert world.run(manifest()).happened == []
 
 
-def test_many_vanished_models_hold_everything_and_stay_recorded(world: World) -> None:
+def test_many_missing_models_hold_all_actions_and_stay_recorded(world: World) -> None:
     names = ("a", "b", "c")
     world.run(*map(manifest, names))
     text = world.checkout.text
@@ -180,7 +180,7 @@ def test_many_vanished_models_hold_everything_and_stay_recorded(world: World) ->
     assert world.checkout.text == text
 
 
-def test_over_a_limit_nothing_is_created_at_all(world: World) -> None:
+def test_over_a_limit_nothing_is_trained(world: World) -> None:
     world.limits = Limits(max_creates=1)
     ran = world.run(manifest("a"), manifest("b"))
     assert CREATE not in ran.requests
@@ -188,7 +188,7 @@ def test_over_a_limit_nothing_is_created_at_all(world: World) -> None:
     assert not world.checkout.path.exists()
 
 
-def test_what_was_not_approved_is_never_created(world: World) -> None:
+def test_only_approved_trainings_are_started(world: World) -> None:
     def only_a(plan: Plan) -> Plan:
         return replace(plan, actions=tuple(action for action in plan.actions if action.name == "a"))
 
@@ -198,7 +198,7 @@ def test_what_was_not_approved_is_never_created(world: World) -> None:
     assert ran.outcome.exit_status is ExitStatus.ERROR
 
 
-def test_foreign_models_are_never_touched(tmp_path: Path) -> None:
+def test_unmanaged_models_are_not_changed(tmp_path: Path) -> None:
     world = World(tmp_path, models=FOREIGN)
     before = world.everything()
     assert len(before) == 5

@@ -33,7 +33,7 @@ def busy(tmp_path: Path) -> World:
     return World(tmp_path, service=Queue)
 
 
-def test_what_is_cancelled_at_the_service_while_one_waits_is_held_until_a_retry(world: World) -> None:
+def test_a_training_canceled_at_the_service_is_held_until_a_retry(world: World) -> None:
     world.time.acts = [lambda: world.change("jobs/1", state=State.CANCELLED)]
     ran = world.run(manifest())
     assert ran.happened == ["Intended", "Started", "Cancelled"]
@@ -56,7 +56,7 @@ def test_what_is_cancelled_at_the_service_while_one_waits_is_held_until_a_retry(
     assert model.serving == model.generations[0].key
 
 
-def test_why_a_job_was_cancelled_is_recorded(world: World) -> None:
+def test_the_reason_of_a_canceled_job_is_recorded(world: World) -> None:
     failure = Failure(8, "The quota was used up")
     world.time.acts = [lambda: world.change("jobs/1", state=State.CANCELLED, failure=failure)]
     ran = world.run(manifest())
@@ -65,7 +65,7 @@ def test_why_a_job_was_cancelled_is_recorded(world: World) -> None:
     assert (one.state, one.failure) == (State.CANCELLED, failure)
 
 
-def test_a_cancelled_replacement_leaves_what_serves(world: World) -> None:
+def test_a_canceled_replacement_keeps_the_serving_generation(world: World) -> None:
     world.run(manifest())
     serving = world.checkout.lock.models["numbers"].serving
     world.time.acts = [lambda: world.change("jobs/2", state=State.CANCELLED)]
@@ -75,7 +75,7 @@ def test_a_cancelled_replacement_leaves_what_serves(world: World) -> None:
     assert world.run(manifest()).outcome.exit_status is ExitStatus.OK
 
 
-def test_the_phase_of_what_does_not_begin_is_told_and_time_may_run_out(busy: World) -> None:
+def test_the_phase_of_a_queued_training_is_reported_until_the_timeout(busy: World) -> None:
     ran = busy.run(manifest(), timeout=timedelta(minutes=90))
     assert {event.model.phase for event in ran.events if isinstance(event, Progressed)} == {"QUEUED"}
     assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
@@ -85,7 +85,7 @@ def test_the_phase_of_what_does_not_begin_is_told_and_time_may_run_out(busy: Wor
     assert busy.states() == [State.CREATING]
 
 
-def test_the_deadline_of_what_does_not_begin_ends_the_waiting_and_cancels_nothing(busy: World) -> None:
+def test_the_timeout_of_a_queued_training_ends_the_wait_and_cancels_nothing(busy: World) -> None:
     hurried = manifest(lifecycle=Lifecycle(timeout=timedelta(hours=2)))
     ran = busy.run(hurried)
     (hold,) = ran.outcome.plan.actions
@@ -97,7 +97,7 @@ def test_the_deadline_of_what_does_not_begin_ends_the_waiting_and_cancels_nothin
     assert busy.run(hurried).outcome.exit_status is ExitStatus.ERROR
 
 
-def test_a_base_model_that_cannot_be_tuned_is_held_before_anything_is_asked(world: World) -> None:
+def test_a_base_model_that_cannot_be_tuned_is_held_before_a_request(world: World) -> None:
     ran = world.run(manifest(source=Source("old-base")), manifest("letters"))
     held = {one.name: (one.kind, one.reason, one.message) for one in ran.approved.actions}
     assert held["numbers"] == (Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, "old-base does not exist")
@@ -118,7 +118,7 @@ class Counting(FakeProvider):
         return await super().preflight(base_models)
 
 
-def test_base_models_are_looked_up_once_and_only_where_something_is_created(world: World) -> None:
+def test_base_models_are_checked_once_and_only_for_trainings(world: World) -> None:
     counting = Counting(world.jobs)
     wanted = (manifest(), manifest("letters"), manifest("words", source=Source("old-base")))
     world.run(*wanted, provider=counting)
@@ -147,7 +147,7 @@ OVERWRITTEN = Dataset(OBJECT, digest_of(2), 0, "2", "AAAAAA==", 1000)
 GONE = replace(ADDRESS, error=f"there is no {OBJECT}")
 
 
-def test_every_address_is_looked_at_once() -> None:
+def test_each_data_set_is_read_once() -> None:
     declared = [manifest(name, dataset=ADDRESS) for name in ("a", "b")]
     declared.append(manifest("c", dataset=Dataset("gs://acme/c", "", 0), validation=ADDRESS))
     bucket = Bucket(l=PINNED)
@@ -157,18 +157,18 @@ def test_every_address_is_looked_at_once() -> None:
     assert found["gs://acme/c"].error == "there is no gs://acme/c"
 
 
-def test_a_store_that_cannot_be_reached_ends_the_look() -> None:
+def test_unreachable_storage_is_an_error() -> None:
     with pytest.raises(ServiceError, match="gs://down got no response"):
         asyncio.run(fetch_dataset_versions(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
 
 
-def test_an_object_is_recorded_as_it_was_trained_on(world: World) -> None:
+def test_the_version_of_the_training_data_is_recorded(world: World) -> None:
     assert world.run(manifest(dataset=PINNED)).outcome.exit_status is ExitStatus.OK
     (one,) = world.checkout.lock.models["numbers"].generations
     assert one.dataset == PINNED
 
 
-def test_a_training_outlives_its_data_and_nothing_new_is_trained_on_what_is_gone(world: World) -> None:
+def test_a_model_stays_without_its_data_set_and_no_other_is_trained(world: World) -> None:
     world.run(manifest(dataset=PINNED))
     gone = with_dataset_versions([manifest(dataset=ADDRESS)], {OBJECT: GONE}, world.checkout.lock)
     assert world.run(*gone).happened == []
@@ -181,7 +181,7 @@ def test_a_training_outlives_its_data_and_nothing_new_is_trained_on_what_is_gone
     assert len(world.states()) == 1
 
 
-def test_an_object_that_was_overwritten_is_trained_on_anew(world: World) -> None:
+def test_an_overwritten_object_is_trained_again(world: World) -> None:
     world.run(manifest(dataset=PINNED))
     ran = world.run(manifest(dataset=OVERWRITTEN))
     (action,) = ran.approved.actions
@@ -191,7 +191,7 @@ def test_an_object_that_was_overwritten_is_trained_on_anew(world: World) -> None
     assert world.states() == [State.ACTIVE, State.ACTIVE]
 
 
-def test_what_was_cut_off_on_data_that_is_gone_by_now_is_held_and_the_intent_kept(world: World) -> None:
+def test_an_interrupted_training_without_its_data_set_is_held(world: World) -> None:
     class Outage(FakeProvider):
         async def create(self, *_: object) -> object:
             raise ServiceError("POST /jobs got no response", code="UNREACHABLE")

@@ -69,7 +69,7 @@ def test_a_tree_of_depth_4_and_width_3_converges_in_one_run(world: World) -> Non
     assert deep["tunedModelSource"]["tunedModel"] == f"tunedModels/{planned['m2a']}"
 
 
-def test_a_tree_asks_for_each_create_and_each_outcome_once_and_lists_for_all(world: World) -> None:
+def test_a_tree_sends_one_request_per_training_and_outcome(world: World) -> None:
     ran = world.run(*tree())
     looks = ran.requests.count(LIST)
     assert ran.requests.count(CREATE) == DEPTH * WIDTH
@@ -81,7 +81,7 @@ def test_a_tree_asks_for_each_create_and_each_outcome_once_and_lists_for_all(wor
     assert again.happened == []
 
 
-def test_siblings_train_side_by_side(world: World) -> None:
+def test_siblings_train_concurrently(world: World) -> None:
     ran = world.run(*tree())
     started, promoted = positions(ran, Started), positions(ran, Promoted)
     for level in range(DEPTH):
@@ -103,7 +103,7 @@ def test_a_failure_at_depth_2_holds_exactly_its_subtree(world: World) -> None:
     assert {"m2b", "m3b"}.isdisjoint(world.checkout.lock.models)
 
 
-def test_what_was_cut_off_between_parent_and_child_goes_on_in_the_next_run(world: World) -> None:
+def test_a_run_interrupted_between_parent_and_child_is_resumed(world: World) -> None:
     pair = (manifest("top"), child("leaf", "top"))
     first = world.run(*pair, wait=False)
     assert first.outcome.exit_status is ExitStatus.OK
@@ -129,7 +129,7 @@ def test_a_new_parent_generation_means_a_new_child(world: World) -> None:
     assert serving(world, "leaf").key == before.key
 
 
-def test_a_lost_lockfile_finds_parents_and_children_again(world: World) -> None:
+def test_a_lost_lockfile_is_rebuilt_with_parents_and_children(world: World) -> None:
     world.run(manifest("top"), child("leaf", "top"))
     keys = {name: serving(world, name).key for name in ("top", "leaf")}
     world.checkout.path.unlink()
@@ -139,14 +139,14 @@ def test_a_lost_lockfile_finds_parents_and_children_again(world: World) -> None:
     assert serving(world, "leaf").source == Source(tuned_model="top", key=keys["top"])
 
 
-def test_a_child_alone_follows_what_its_parent_serves(world: World) -> None:
+def test_a_child_alone_uses_the_serving_generation_of_its_parent(world: World) -> None:
     world.run(manifest("top"))
     ran = world.run(child("leaf", "top"), request=Request(complete=False))
     assert ran.outcome.exit_status is ExitStatus.OK
     assert serving(world, "leaf").source.key == serving(world, "top").key
 
 
-def test_a_model_from_outside_is_tuned_further(world: World) -> None:
+def test_an_unmanaged_model_can_be_tuned(world: World) -> None:
     world.run(manifest("foreign"))
     outside = serving(world, "foreign").remote
     ran = world.run(manifest("mine", source=Source(remote=outside)), request=Request(complete=False))
@@ -155,7 +155,7 @@ def test_a_model_from_outside_is_tuned_further(world: World) -> None:
     assert serving(world, "mine").state is State.ACTIVE
 
 
-def test_a_model_from_outside_that_is_not_there_is_refused_with_a_message(world: World) -> None:
+def test_an_unmanaged_model_that_is_not_found_is_refused(world: World) -> None:
     ran = world.run(manifest("mine", source=Source(remote="tunedModels/nobody")))
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert "tunedModels/nobody" in str(ran.outcome.refused["mine"].error)

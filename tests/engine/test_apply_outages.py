@@ -30,7 +30,7 @@ def _out_of_service(folder: Path, minutes: float) -> World:
     return World(folder, around=answering(answer), time=time)
 
 
-def test_waiting_outlives_an_outage(tmp_path: Path) -> None:
+def test_waiting_survives_an_outage(tmp_path: Path) -> None:
     world = _out_of_service(tmp_path, minutes=5)
     ran = world.run(manifest())
     assert ran.outcome.exit_status is ExitStatus.OK
@@ -46,7 +46,7 @@ def test_an_outage_that_lasts_too_long_ends_the_wait_and_loses_nothing(tmp_path:
     assert world.checkout.lock.models["numbers"].generations[0].state is State.CREATING
 
 
-def test_a_created_model_that_does_not_show_yet_is_waited_for(tmp_path: Path) -> None:
+def test_a_created_model_can_be_missing_from_the_first_lists(tmp_path: Path) -> None:
     hidden = 3
 
     def answer(request: Request) -> Response | None:
@@ -66,7 +66,7 @@ def test_a_created_model_that_does_not_show_yet_is_waited_for(tmp_path: Path) ->
     assert hidden == 0
 
 
-def test_a_created_model_that_never_shows_is_gone_in_the_end(tmp_path: Path) -> None:
+def test_a_created_model_that_is_never_listed_is_missing(tmp_path: Path) -> None:
     def answer(request: Request) -> Response | None:
         if request.method != "GET":
             return None

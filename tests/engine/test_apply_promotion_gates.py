@@ -50,7 +50,7 @@ def checked(*pairs: tuple[str, str], **fields: object) -> Manifest:
 RIGHT, WRONG = ("3", "4"), ("3", "5")
 
 
-def test_a_generation_is_shared_and_checked_before_it_serves(world: World) -> None:
+def test_a_generation_is_shared_and_checked_before_it_is_promoted(world: World) -> None:
     ran = world.run(checked(RIGHT, access=(Grant(ADA, "reader"),)))
     happened = [name for name in ran.happened if name != "Checking"]
     assert happened == ["Started", "Completed", "Updated", "Checked", "Promoted"]
@@ -70,7 +70,7 @@ def test_access_is_created_patched_and_revoked_on_superseded_generations_too(wor
     assert [grants(world, one.key) for one in generations] == [{"ada@example.com": "WRITER"}] * 2
 
 
-def test_drift_of_permissions_is_undone_and_the_owner_stays(world: World) -> None:
+def test_drift_of_permissions_is_fixed_and_the_owner_stays(world: World) -> None:
     world.run(manifest(access=()))
     key = block(world).generations[0].key
     body = {"granteeType": "EVERYONE", "role": "READER"}
@@ -92,14 +92,14 @@ def test_without_access_no_permission_is_read_or_changed(world: World) -> None:
     assert grants(world, key) == {"EVERYONE": "READER"}
 
 
-def test_sharing_with_everyone_is_told_in_every_plan(world: World) -> None:
+def test_public_access_is_a_notice_of_every_plan(world: World) -> None:
     shared = manifest(access=(Grant(EVERYONE, "reader"),))
     notice = "numbers is shared with everyone, as spec.access declares"
     assert notice in world.run(shared).outcome.plan.notices
     assert notice in world.look(shared).notices
 
 
-def test_permissions_that_may_not_be_read_hold_their_model_alone(tmp_path: Path) -> None:
+def test_unreadable_permissions_hold_their_model_alone(tmp_path: Path) -> None:
     def front(request: HttpRequest) -> Response | None:
         if request.url.path.endswith("/permissions") and "/numbers-" in request.url.path:
             error = {"code": 403, "status": "PERMISSION_DENIED", "message": "You are no owner."}
@@ -116,7 +116,7 @@ def test_permissions_that_may_not_be_read_hold_their_model_alone(tmp_path: Path)
     assert block(world, "words").serving
 
 
-def test_what_fails_its_checks_does_not_take_over(world: World) -> None:
+def test_a_generation_that_fails_its_checks_is_not_promoted(world: World) -> None:
     world.run(checked(RIGHT))
     old = block(world).serving
     ran = world.run(checked(RIGHT, WRONG, hyperparameters=tuning(epochCount=4)))
@@ -147,7 +147,7 @@ def test_wait_runs_checks_and_promotes(world: World) -> None:
     assert block(world).serving
 
 
-def test_on_failed_checks_serve_lets_it_serve_and_says_so(world: World) -> None:
+def test_on_failed_checks_serve_promotes_with_a_notice(world: World) -> None:
     lenient = checked(WRONG, lifecycle=Lifecycle(on_failed_checks="serve"))
     ran = world.run(lenient)
     assert ran.outcome.exit_status is ExitStatus.OK
@@ -170,7 +170,7 @@ def test_checks_that_cannot_be_run_refuse_their_manifest_alone(tmp_path: Path) -
     assert block(world, "words").serving
 
 
-def test_applications_are_told_after_what_serves_is_on_disk(world: World) -> None:
+def test_the_pointer_is_published_after_the_lockfile_is_saved(world: World) -> None:
     told: list[tuple[str | None, str | None]] = []
 
     def publish(lock: Lock) -> Iterable[Published]:
@@ -185,7 +185,7 @@ def test_applications_are_told_after_what_serves_is_on_disk(world: World) -> Non
     assert "Published" in ran.happened
 
 
-def test_what_cannot_be_published_serves_and_fails_the_run(world: World) -> None:
+def test_a_failed_publish_keeps_the_promotion_and_fails_the_run(world: World) -> None:
     def publish(_lock: Lock) -> Iterable[Published]:
         raise ReconcileError("serving.json: changed out-of-band", "move it away")
 

@@ -61,7 +61,7 @@ def test_racing_replacements_end_with_one_model(world: World) -> None:
     assert first.lock.models["numbers"].serving == second.lock.models["numbers"].serving
 
 
-def test_a_run_that_was_cut_off_after_the_create_is_resumed_by_adoption(world: World) -> None:
+def test_a_run_interrupted_after_the_create_is_resumed_by_adoption(world: World) -> None:
     world.run(manifest(), wait=False, checkout=world.another("lost.json"))
     ran = world.run(manifest())
     assert [one.kind for one in ran.approved.actions] == [Kind.WAIT, Kind.ADOPT]
@@ -111,7 +111,7 @@ def test_a_lost_lockfile_does_not_repeat_a_failed_training(world: World) -> None
     assert again.approved.actions[0].attempt == 1
 
 
-def test_an_edited_away_mark_is_restored_with_one_patch(world: World) -> None:
+def test_a_removed_mark_is_restored_with_one_patch(world: World) -> None:
     one = manifest(description="says the next number", display_name="numbers")
     world.run(one)
     (model,) = world.everything()
@@ -127,7 +127,7 @@ def test_an_edited_away_mark_is_restored_with_one_patch(world: World) -> None:
     assert world.run(one).happened == []
 
 
-def test_a_copied_description_displaces_nothing(world: World) -> None:
+def test_a_copied_mark_replaces_nothing(world: World) -> None:
     world.run(manifest())
     (model,) = world.everything()
     copy = {"baseModel": "models/text-bison-001", "description": model["description"], "displayName": "copy"}
@@ -142,7 +142,7 @@ def test_a_copied_description_displaces_nothing(world: World) -> None:
     assert world.checkout.lock.models["numbers"].generations[0].remote == model["name"]
 
 
-def test_a_stranger_under_our_id_is_left_alone(world: World) -> None:
+def test_an_unmanaged_model_with_the_planned_id_is_not_changed(world: World) -> None:
     key = world.look(manifest()).actions[0].key
     task = {"trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}]}}}
     world.request("POST", "tunedModels", {"baseModel": "models/text-bison-001", "tuningTask": task}, tunedModelId=key)
@@ -159,7 +159,7 @@ def test_a_stranger_under_our_id_is_left_alone(world: World) -> None:
     assert world.everything() == before
 
 
-def test_a_model_of_ours_that_a_stranger_replaced_is_not_recorded_as_ours(world: World) -> None:
+def test_a_model_that_another_client_replaced_is_not_recorded_as_managed(world: World) -> None:
     world.run(manifest())
     (model,) = world.everything()
     text = world.checkout.text
@@ -200,7 +200,7 @@ class Executioner:
 
 @pytest.mark.parametrize("saved", [True, False], ids=["lockfile saved", "lockfile lost"])
 @pytest.mark.parametrize("after", [False, True], ids=["before the service took it", "after the service took it"])
-def test_a_run_killed_at_any_request_is_repaired_by_the_next(tmp_path: Path, *, after: bool, saved: bool) -> None:
+def test_a_run_killed_at_any_request_is_resumed_by_the_next(tmp_path: Path, *, after: bool, saved: bool) -> None:
     wanted = (manifest("a"), manifest("b", hyperparameters=tuning(epochCount=1)))
     deaths = 0
     for number in range(1, 40):

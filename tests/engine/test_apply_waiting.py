@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_a_run_that_does_not_wait_ends_well_with_the_training_under_way(world: World) -> None:
+def test_a_run_that_does_not_wait_succeeds_while_the_training_runs(world: World) -> None:
     ran = world.run(manifest(), wait=False)
     assert world.time.naps == []
     assert ran.outcome.exit_status is ExitStatus.OK
@@ -30,7 +30,7 @@ def test_a_run_that_does_not_wait_ends_well_with_the_training_under_way(world: W
     assert world.checkout.lock.models["numbers"].generations[0].state is State.CREATING
 
 
-def test_when_the_time_runs_out_it_says_so_and_the_next_run_resumes(world: World) -> None:
+def test_a_timeout_is_reported_and_the_next_run_resumes(world: World) -> None:
     ran = world.run(manifest(), timeout=timedelta(seconds=9))
     assert sum(world.time.naps) == pytest.approx(9)
     assert ran.outcome.timed_out
@@ -41,7 +41,7 @@ def test_when_the_time_runs_out_it_says_so_and_the_next_run_resumes(world: World
     assert sum(world.time.naps) == pytest.approx(SECONDS, abs=2)
 
 
-def test_without_any_time_it_looks_once(world: World) -> None:
+def test_a_timeout_of_zero_observes_once(world: World) -> None:
     world.run(manifest(), wait=False)
     ran = world.run(manifest(), timeout=timedelta(), creates=False, writes=False)
     assert ran.requests == [LIST]
@@ -49,7 +49,7 @@ def test_without_any_time_it_looks_once(world: World) -> None:
     assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
 
 
-def test_waiting_creates_and_patches_nothing_but_promotes_what_is_ready(world: World) -> None:
+def test_wait_only_promotes_ready_generations(world: World) -> None:
     world.run(manifest("a"), wait=False)
     ran = world.run(manifest("a"), manifest("b"), creates=False, writes=False)
     assert ran.happened == ["Completed", "Promoted"]
@@ -58,7 +58,7 @@ def test_waiting_creates_and_patches_nothing_but_promotes_what_is_ready(world: W
     assert ran.outcome.exit_status is ExitStatus.ERROR
 
 
-def test_waiting_does_not_promote_what_must_be_patched_first(world: World) -> None:
+def test_wait_does_not_promote_a_generation_that_needs_an_update(world: World) -> None:
     world.run(manifest(), wait=False)
     ran = world.run(manifest(description="new"), creates=False, writes=False)
     assert ran.happened == ["Completed"]
@@ -66,7 +66,7 @@ def test_waiting_does_not_promote_what_must_be_patched_first(world: World) -> No
     assert world.run(manifest(description="new")).happened == ["Updated", "Promoted"]
 
 
-def test_past_the_manifests_own_timeout_nobody_waits_and_the_training_goes_on(world: World) -> None:
+def test_the_timeout_of_a_manifest_ends_the_wait_and_the_training_continues(world: World) -> None:
     impatient = manifest(lifecycle=Lifecycle(timeout=timedelta(seconds=10)))
     ran = world.run(impatient)
     (hold,) = ran.outcome.plan.actions
@@ -80,13 +80,13 @@ def test_past_the_manifests_own_timeout_nobody_waits_and_the_training_goes_on(wo
     assert world.run(impatient).happened == ["Completed", "Promoted"]
 
 
-def test_what_ends_while_others_are_waited_for_is_late_no_more(world: World) -> None:
+def test_a_late_training_that_completes_during_the_wait_is_not_late(world: World) -> None:
     ran = world.run(manifest("late", lifecycle=Lifecycle(timeout=timedelta(seconds=10))), manifest("other"))
     assert sorted(ran.happened) == ["Completed"] * 2 + ["Promoted"] * 2 + ["Started"] * 2
     assert ran.outcome.exit_status is ExitStatus.OK
 
 
-def test_the_training_of_an_orphan_is_recorded_and_not_waited_for(world: World) -> None:
+def test_the_training_of_an_orphan_is_not_waited_for(world: World) -> None:
     world.run(manifest(hyperparameters=tuning(learningRate=1.5)), wait=False)
     ran = world.run()
     assert world.time.naps == []
@@ -113,7 +113,7 @@ class Stuck(Time):
         await asyncio.Event().wait()
 
 
-def test_a_cancelled_run_leaves_a_lockfile_that_the_next_one_resumes(tmp_path: Path) -> None:
+def test_a_canceled_run_leaves_a_lockfile_that_the_next_one_resumes(tmp_path: Path) -> None:
     stuck = Stuck()
     world = World(tmp_path, time=stuck)
 

@@ -56,7 +56,7 @@ def killed(world: World, *, taken: bool, declared: Manifest | None = None, **opt
 
 
 @pytest.mark.parametrize("lag", LAGS)
-def test_a_run_killed_after_the_service_took_it_is_gone_on_with(tmp_path: Path, lag: int) -> None:
+def test_a_run_killed_after_the_create_is_resumed(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     killed(world, taken=True)
     assert the_one(world).state is State.INTENDED
@@ -68,7 +68,7 @@ def test_a_run_killed_after_the_service_took_it_is_gone_on_with(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("lag", LAGS)
-def test_a_run_killed_before_the_service_took_it_is_begun_once(tmp_path: Path, lag: int) -> None:
+def test_a_run_killed_before_the_create_trains_once(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     killed(world, taken=False)
     assert the_one(world).state is State.INTENDED
@@ -79,7 +79,7 @@ def test_a_run_killed_before_the_service_took_it_is_begun_once(tmp_path: Path, l
     assert world.run(manifest()).happened == []
 
 
-def test_what_was_begun_by_a_run_that_was_killed_is_taken_up_though_it_failed(world: World) -> None:
+def test_a_failed_training_of_a_killed_run_is_adopted(world: World) -> None:
     broken = manifest(hyperparameters={"learningRateMultiplier": 10})
     killed(world, taken=True, declared=broken)
     world.time.now = world.time.now.replace(hour=1)
@@ -91,7 +91,7 @@ def test_what_was_begun_by_a_run_that_was_killed_is_taken_up_though_it_failed(wo
     assert len(world.states()) == 1
 
 
-def test_a_replacement_that_was_killed_is_gone_on_with(world: World) -> None:
+def test_a_replacement_of_a_killed_run_is_resumed(world: World) -> None:
     world.run(manifest())
     killed(world, taken=False, request=REPLACE)
     assert world.checkout.lock.models["numbers"].serving == world.checkout.lock.models["numbers"].generations[1].key
@@ -110,13 +110,13 @@ def test_an_intent_of_other_content_is_withdrawn(world: World) -> None:
     assert the_one(world).declared == {"epochCount": 4}
 
 
-def test_an_intent_that_nobody_declares_any_more_leaves_no_trace(world: World) -> None:
+def test_an_intent_that_is_no_longer_declared_is_removed(world: World) -> None:
     killed(world, taken=False)
     assert world.run().happened == ["Withdrawn"]
     assert world.checkout.lock.models == {}
 
 
-def test_an_intent_outlives_a_run_for_other_manifests(world: World) -> None:
+def test_an_intent_survives_a_run_for_another_manifest(world: World) -> None:
     killed(world, taken=False)
     world.run(manifest("letters"), request=Request(complete=False))
     assert the_one(world).state is State.INTENDED
@@ -130,7 +130,7 @@ REFUSALS: list[ReconcileError] = [
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_what_was_refused_leaves_no_intent(world: World, error: ReconcileError) -> None:
+def test_a_refused_training_leaves_no_intent(world: World, error: ReconcileError) -> None:
     ran = world.run(manifest(), provider=troubled(world, error))
     assert ran.happened == ["Intended", "Withdrawn", "Refused"]
     assert str(ran.outcome.refused["numbers"].error) == str(error)
@@ -140,7 +140,7 @@ def test_what_was_refused_leaves_no_intent(world: World, error: ReconcileError) 
     assert world.run(manifest()).happened == ["Intended", "Started", "Completed", "Promoted"]
 
 
-def test_what_was_refused_leaves_what_was_recorded_before(world: World) -> None:
+def test_a_refused_training_restores_the_previous_record(world: World) -> None:
     world.run(manifest())
     before = replace(the_one(world), state=State.MISSING)
     world.jobs.jobs.clear()
@@ -151,7 +151,7 @@ def test_what_was_refused_leaves_what_was_recorded_before(world: World) -> None:
     assert [one.reason for one in world.run(manifest()).approved.actions] == [Reason.MISSING]
 
 
-def test_a_second_try_that_is_refused_withdraws_the_first(world: World) -> None:
+def test_a_refused_second_request_withdraws_the_intent(world: World) -> None:
     killed(world, taken=False)
     world.run(manifest(), provider=troubled(world, REFUSALS[0]))
     assert world.checkout.lock.models == {}
@@ -159,7 +159,7 @@ def test_a_second_try_that_is_refused_withdraws_the_first(world: World) -> None:
 
 @pytest.mark.parametrize("code", ["UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN"])
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
-def test_an_outage_leaves_the_intent_and_the_next_run_goes_on(world: World, code: str, *, taken: bool) -> None:
+def test_an_outage_keeps_the_intent_and_the_next_run_resumes(world: World, code: str, *, taken: bool) -> None:
     outage = ServiceError("POST /jobs got no response", code=code)
     ran = world.run(manifest(), provider=troubled(world, outage, taken=taken))
     assert ran.happened == ["Intended", "Refused"]
@@ -169,7 +169,7 @@ def test_an_outage_leaves_the_intent_and_the_next_run_goes_on(world: World, code
     assert world.states() == [State.ACTIVE]
 
 
-def test_a_retry_that_met_an_outage_is_tried_again_under_the_same_attempt(world: World) -> None:
+def test_a_retry_that_met_an_outage_keeps_its_attempt(world: World) -> None:
     broken = manifest(hyperparameters={"learningRateMultiplier": 10})
     world.run(broken)
     outage = ServiceError("POST /jobs got no response", code="UNREACHABLE")
@@ -179,13 +179,13 @@ def test_a_retry_that_met_an_outage_is_tried_again_under_the_same_attempt(world:
     assert [one.attempt for one in world.checkout.lock.models["numbers"].generations] == [1, 0]
 
 
-def test_nothing_is_asked_of_the_service_when_the_lockfile_cannot_be_written(world: World) -> None:
+def test_no_training_is_requested_when_the_lockfile_cannot_be_written(world: World) -> None:
     with pytest.raises(ReconcileError, match=r"gone/reconcile\.lock\.json cannot be written"):
         world.run(manifest(), checkout=world.another("gone/reconcile.lock.json"))
     assert world.jobs.jobs == {}
 
 
-def test_no_training_begins_once_the_lockfile_cannot_be_written_any_more(tmp_path: Path) -> None:
+def test_no_training_starts_after_the_lockfile_becomes_read_only(tmp_path: Path) -> None:
     world = World(tmp_path, limits=Limits(concurrency=1))
     checkout = world.another("specs/reconcile.lock.json")
     checkout.path.parent.mkdir()
@@ -196,7 +196,7 @@ def test_no_training_begins_once_the_lockfile_cannot_be_written_any_more(tmp_pat
 
 
 @pytest.mark.parametrize("lag", LAGS)
-def test_of_racing_runs_one_training_is_kept_and_both_lockfiles_say_which(tmp_path: Path, lag: int) -> None:
+def test_racing_runs_record_the_same_training(tmp_path: Path, lag: int) -> None:
     world = World(tmp_path, lag)
     checkouts = [world.another("first.json"), world.another("second.json")]
     runs = world.race(*checkouts)
@@ -222,7 +222,7 @@ def test_racing_runs_that_share_a_lockfile_leave_one_training_in_it(tmp_path: Pa
     assert world.run(manifest()).happened == []
 
 
-def test_racing_runs_that_do_not_wait_are_sorted_out_by_the_next(tmp_path: Path) -> None:
+def test_racing_runs_that_do_not_wait_are_resolved_by_the_next(tmp_path: Path) -> None:
     world = World(tmp_path, lag=4)
     first, second = world.another("first.json"), world.another("second.json")
     world.race(first, second, wait=False)
@@ -241,7 +241,7 @@ def test_racing_runs_that_do_not_wait_are_sorted_out_by_the_next(tmp_path: Path)
     assert world.run(manifest(), checkout=first).happened == ["Completed", "Promoted"]
 
 
-def test_a_run_whose_training_the_other_run_cancelled_takes_up_the_other_one(world: World) -> None:
+def test_a_run_whose_training_was_canceled_as_a_duplicate_adopts_the_other(world: World) -> None:
     def lose() -> None:
         world.double(create_time="2025-12-31T23:59:59+00:00")
         world.change("jobs/1", state=State.CANCELLED)
@@ -254,7 +254,7 @@ def test_a_run_whose_training_the_other_run_cancelled_takes_up_the_other_one(wor
     assert the_one(world).remote == "jobs/2"
 
 
-def test_a_double_of_a_training_that_failed_is_waited_for(world: World) -> None:
+def test_a_duplicate_of_a_failed_training_is_waited_for(world: World) -> None:
     def fail() -> None:
         world.double()
         world.change("jobs/1", state=State.FAILED)
@@ -266,7 +266,7 @@ def test_a_double_of_a_training_that_failed_is_waited_for(world: World) -> None:
     assert world.run(manifest()).happened == []
 
 
-def test_a_double_that_comes_up_while_one_waits_is_cancelled(world: World) -> None:
+def test_a_duplicate_that_appears_during_the_wait_is_canceled(world: World) -> None:
     world.time.acts = [world.double]
     ran = world.run(manifest())
     assert [event for event in ran.events if isinstance(event, Dropped)] == [
@@ -276,7 +276,7 @@ def test_a_double_that_comes_up_while_one_waits_is_cancelled(world: World) -> No
     assert world.states() == [State.ACTIVE, State.CANCELLED]
 
 
-def test_a_double_that_nobody_approved_to_cancel_is_told_and_left(world: World) -> None:
+def test_a_duplicate_is_not_canceled_without_approval(world: World) -> None:
     world.begin(manifest(), world.checkout)
     world.time.acts = [world.double]
     ran = world.run(manifest(), foreseen=False)
@@ -300,7 +300,7 @@ def test_waiting_alone_cancels_nothing(world: World) -> None:
     assert world.states() == [State.ACTIVE, State.ACTIVE]
 
 
-def test_what_was_cancelled_is_done_with_in_a_run_that_does_not_wait(world: World) -> None:
+def test_a_canceled_duplicate_is_recorded_without_waiting(world: World) -> None:
     world.begin(manifest(), world.checkout)
     world.double()
     ran = world.run(manifest(), wait=False)
@@ -309,7 +309,7 @@ def test_what_was_cancelled_is_done_with_in_a_run_that_does_not_wait(world: Worl
     assert ran.outcome.exit_status is ExitStatus.OK
 
 
-def test_a_double_that_cannot_be_cancelled_is_refused_and_tried_again(world: World) -> None:
+def test_a_duplicate_that_cannot_be_canceled_is_tried_again(world: World) -> None:
     class Stubborn(FakeProvider):
         async def cancel(self, handle: object) -> None:
             raise AccessError(f"{handle} may not be cancelled")
@@ -331,7 +331,7 @@ def test_a_lost_lockfile_is_rebuilt_without_training(world: World) -> None:
     assert world.run(manifest()).happened == []
 
 
-def test_what_cannot_be_looked_at_is_not_taken_up_and_ends_no_run(world: World) -> None:
+def test_an_unreadable_model_is_not_adopted_and_does_not_end_the_run(world: World) -> None:
     world.begin(manifest())
     error = ServiceError("GET /jobs/1 failed with 501 UNIMPLEMENTED: no", code="UNIMPLEMENTED")
     ran = world.run(manifest(), provider=Blind(world.jobs, error))
@@ -340,7 +340,7 @@ def test_what_cannot_be_looked_at_is_not_taken_up_and_ends_no_run(world: World) 
     assert not world.checkout.path.exists()
 
 
-def test_what_this_run_began_is_recorded_under_the_key_that_was_planned(world: World) -> None:
+def test_a_started_training_is_recorded_under_its_planned_key(world: World) -> None:
     ran = world.run(manifest())
     assert ran.approved.actions[0].key == the_one(world).key == key_of(the_one(world).mark("demo", "numbers"))
     assert [type(event) for event in ran.events if isinstance(event, Adopted)] == []

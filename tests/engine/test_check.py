@@ -52,20 +52,20 @@ def test_the_report_does_not_depend_on_which_answer_comes_first() -> None:
     assert [miss.prompt for miss in one_by_one.results[0].misses] == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_as_many_prompts_as_allowed_are_under_way_and_never_more() -> None:
+def test_the_concurrency_limits_the_prompts() -> None:
     """None of them is answered before three have been asked."""
     oracle = Oracle(together=3)
     Bench(oracle, concurrency=3).run(manifest(checks=(UNSEEN,)))
     assert (oracle.most, len(oracle.asked)) == (3, 12)
 
 
-def test_manifests_that_are_checked_at_once_share_the_limit() -> None:
+def test_manifests_share_the_concurrency() -> None:
     oracle = Oracle(together=4)
     Bench(oracle, concurrency=4).run(manifest("a", checks=(UNSEEN,)), manifest("b", checks=(UNSEEN,)))
     assert (oracle.most, len(oracle.asked)) == (4, 24)
 
 
-def test_a_large_data_set_is_read_as_it_is_asked_about() -> None:
+def test_a_held_out_data_set_is_read_while_prompts_are_sent() -> None:
     examples = HeldOut()
     ahead = []
 
@@ -78,7 +78,7 @@ def test_a_large_data_set_is_read_as_it_is_asked_about() -> None:
     assert max(ahead) <= 6
 
 
-def test_progress_is_told_once_an_answer() -> None:
+def test_each_answer_emits_progress() -> None:
     checks = (SMALL, evaluation_check(sample=2), prompt_check("many", candidates=5))
     bench = Bench(Oracle())
     bench.run(manifest(checks=checks))
@@ -86,7 +86,7 @@ def test_progress_is_told_once_an_answer() -> None:
     assert isinstance(bench.events[-1], Checked)
 
 
-def test_the_preamble_of_the_generation_stands_before_each_prompt_not_the_newer_one_of_the_manifest() -> None:
+def test_prompts_have_the_preamble_of_the_generation() -> None:
     oracle = Oracle(lambda _: Reply(()))
     subject = CheckedGeneration("numbers-aaaaaaaa", "endpoints/7", "Count on: ")
     checks = (SMALL, evaluation_check(examples=1))
@@ -106,19 +106,19 @@ def test_the_preamble_of_the_generation_stands_before_each_prompt_not_the_newer_
     ],
     ids=["kept by the service", "the caller's"],
 )
-def test_sampling_is_the_checks_then_the_models(oracle: Oracle, sampling: list[Sampling]) -> None:
+def test_the_sampling_of_a_check_overrides_that_of_the_model(oracle: Oracle, sampling: list[Sampling]) -> None:
     checks = (SMALL, prompt_check("cool", temperature=0.1))
     Bench(oracle).run(manifest(checks=checks, sampling=Sampling(0.7, 0.9, 40)))
     assert [prompt.sampling for _, prompt in oracle.asked] == sampling
 
 
-def test_candidates_are_asked_for_in_one_prompt() -> None:
+def test_candidates_are_requested_in_one_prompt() -> None:
     oracle = Oracle()
     Bench(oracle).run(manifest(checks=(prompt_check(candidates=20),)))
     assert [prompt.candidates for _, prompt in oracle.asked] == [20]
 
 
-def test_a_blocked_prompt_is_a_miss_and_no_error() -> None:
+def test_a_blocked_prompt_is_a_failed_check() -> None:
     (report,) = Bench(Oracle(lambda _: Reply((), "SAFETY"))).run(manifest(checks=(SMALL,)))
     assert report.results == (
         CheckResult("small", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("8", "", "blocked: SAFETY"),)),
@@ -142,7 +142,7 @@ def test_an_error_of_the_service_ends_the_checks_with_its_message() -> None:
     assert {type(event) for event in bench.events} == {Checking}
 
 
-def test_an_error_of_one_manifest_is_none_of_the_others() -> None:
+def test_an_error_of_one_manifest_does_not_stop_the_others() -> None:
     def answer(prompt: Prompt) -> Reply:
         if prompt.text == "broken":
             raise ServiceError("no", code="INTERNAL")
@@ -162,7 +162,7 @@ def test_an_error_of_one_manifest_is_none_of_the_others() -> None:
     assert [event.name for event in bench.events if isinstance(event, Checked)] == ["b"]
 
 
-def test_a_data_set_that_has_changed_leaves_no_report() -> None:
+def test_a_changed_held_out_data_set_is_an_error() -> None:
     """The reader knows at the end of the file alone, when everything has been asked."""
     changed = ReconcileError("held-out.csv has changed since it was checked", "run the command again")
     oracle = Oracle()
@@ -173,7 +173,7 @@ def test_a_data_set_that_has_changed_leaves_no_report() -> None:
     assert {type(event) for event in bench.events} == {Checking}
 
 
-def test_who_cancels_the_checks_leaves_no_prompt_behind() -> None:
+def test_canceling_the_checks_cancels_the_prompts() -> None:
     oracle = Oracle(together=4, patience=lambda _: 1000)
     bench = Bench(oracle, concurrency=3)
 
@@ -197,7 +197,7 @@ def test_a_manifest_without_checks_has_an_empty_report() -> None:
     assert bench.events == [Checking("numbers", SUBJECT.key, 0, 0, 0), Checked("numbers", SUBJECT.key, report)]
 
 
-def test_a_target_that_shows_no_examples_keeps_the_counts_alone() -> None:
+def test_without_show_examples_reports_have_only_counts() -> None:
     bench = Bench(Oracle(), show_examples=False)
     (shown,) = Bench(Oracle()).run(manifest(checks=(prompt_check(wanted="nothing"), UNSEEN)))
     (report,) = bench.run(manifest(checks=(prompt_check(wanted="nothing"), UNSEEN)))
@@ -207,7 +207,7 @@ def test_a_target_that_shows_no_examples_keeps_the_counts_alone() -> None:
     assert bench.events[-1] == Checked("numbers", SUBJECT.key, report)
 
 
-def test_the_embedded_service_knows_what_it_was_trained_on_and_nothing_else(tmp_path: Path) -> None:
+def test_the_embedded_service_answers_only_with_its_training_examples(tmp_path: Path) -> None:
     """It was trained on the first 15 of the 20 examples that it is asked about."""
     world = World(tmp_path)
     world.run(manifest())

@@ -51,7 +51,7 @@ def test_one_refused_create_does_not_stop_the_others(tmp_path: Path) -> None:
     assert ran.requests.count(CREATE) == 3
 
 
-def test_what_we_may_not_do_decides_the_exit_status(tmp_path: Path) -> None:
+def test_denied_access_decides_the_exit_status(tmp_path: Path) -> None:
     world = World(tmp_path, around=denied("POST", "=b-"))
     ran = world.run(manifest("a"), manifest("b"))
     assert isinstance(ran.outcome.refused["b"].error, AccessError)
@@ -64,7 +64,7 @@ def test_a_list_that_is_denied_ends_the_run(tmp_path: Path) -> None:
         World(tmp_path, around=denied("GET")).look(manifest())
 
 
-def test_a_refused_patch_holds_back_the_promotion_of_that_model_alone(tmp_path: Path) -> None:
+def test_a_refused_update_stops_the_promotion_of_that_model_alone(tmp_path: Path) -> None:
     world = World(tmp_path, around=denied("PATCH", "/a-"))
     ready = (manifest("a"), manifest("b"))
     world.run(*ready, wait=False)
@@ -78,7 +78,7 @@ def test_a_refused_patch_holds_back_the_promotion_of_that_model_alone(tmp_path: 
     assert ran.outcome.exit_status is ExitStatus.ACCESS
 
 
-def test_drift_is_undone_with_exactly_one_patch_of_exactly_what_drifted(tmp_path: Path) -> None:
+def test_drift_is_fixed_with_one_patch_of_the_drifted_fields(tmp_path: Path) -> None:
     world = World(tmp_path)
     one = manifest(description="says the next number", sampling=Sampling(temperature=0.7, top_k=40))
     world.run(one)
@@ -91,7 +91,7 @@ def test_drift_is_undone_with_exactly_one_patch_of_exactly_what_drifted(tmp_path
     assert (after["temperature"], after["topP"], after["description"]) == (0.7, 0.5, model["description"])
 
 
-def test_a_patch_that_does_not_take_is_sent_once_a_run(tmp_path: Path) -> None:
+def test_an_update_without_effect_is_sent_once_in_a_run(tmp_path: Path) -> None:
     patched = Response('{"name": "tunedModels/x", "state": "ACTIVE"}', media_type="application/json")
     world = World(tmp_path, around=answering(lambda request: patched if request.method == "PATCH" else None))
     world.run(manifest())
@@ -99,7 +99,7 @@ def test_a_patch_that_does_not_take_is_sent_once_a_run(tmp_path: Path) -> None:
     assert sum(line.startswith("PATCH") for line in ran.requests) == 1
 
 
-def test_an_id_taken_after_the_look_is_held_and_left_alone(tmp_path: Path) -> None:
+def test_an_id_taken_after_the_plan_is_held(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     key = world.look(manifest()).actions[0].key
@@ -125,7 +125,7 @@ def test_an_id_taken_after_the_look_is_held_and_left_alone(tmp_path: Path) -> No
     assert not world.checkout.path.exists()
 
 
-def test_an_id_that_exists_unseen_is_held_as_unavailable(tmp_path: Path) -> None:
+def test_an_id_of_an_inaccessible_model_is_held_as_unavailable(tmp_path: Path) -> None:
     def hidden(request: HttpRequest) -> Response | None:
         if request.method == "POST":
             return error(409, "ALREADY_EXISTS", "exists")
@@ -143,7 +143,7 @@ def test_an_id_that_exists_unseen_is_held_as_unavailable(tmp_path: Path) -> None
     assert ran.outcome.exit_status is ExitStatus.ERROR
 
 
-def test_creates_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
+def test_creates_run_concurrently_up_to_the_limit(tmp_path: Path) -> None:
     under_way, most = 0, 0
 
     def around(app: ASGIApp) -> ASGIApp:
@@ -164,7 +164,7 @@ def test_creates_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
     assert len(world.everything()) == 9
 
 
-def test_what_was_created_is_saved_even_when_the_run_is_cancelled_meanwhile(tmp_path: Path) -> None:
+def test_started_trainings_are_saved_when_the_run_is_canceled(tmp_path: Path) -> None:
     reached = asyncio.Event()
 
     def around(app: ASGIApp) -> ASGIApp:
@@ -201,7 +201,7 @@ def test_a_lockfile_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
         world.run(manifest(), checkout=world.another("gone/reconcile.lock.json"))
 
 
-def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(tmp_path: Path) -> None:
+def test_an_executor_tries_each_action_once(tmp_path: Path) -> None:
     world = World(tmp_path, around=refusing(TOO_LONG, "POST", "=b-"))
     manifests = {"a": manifest("a"), "b": manifest("b")}
     plan = world.look(*manifests.values())
@@ -218,7 +218,7 @@ def test_an_executor_tries_an_action_once_and_nothing_more_of_what_was_refused(t
     assert set(executor.refused) == {"b"}
 
 
-def test_a_refused_replacement_leaves_what_serves(tmp_path: Path) -> None:
+def test_a_refused_replacement_keeps_the_serving_generation(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.run(manifest())
     world.relay.app = denied("POST")(world.app)
@@ -229,7 +229,7 @@ def test_a_refused_replacement_leaves_what_serves(tmp_path: Path) -> None:
     assert model.serving == model.generations[0].key
 
 
-def test_the_key_that_was_planned_is_the_id_that_is_created(tmp_path: Path) -> None:
+def test_the_planned_key_is_the_id_of_the_model(tmp_path: Path) -> None:
     world = World(tmp_path)
     one = manifest(hyperparameters=tuning(learningRate=1e-05))
     ran = world.run(one, wait=False)

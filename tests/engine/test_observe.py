@@ -35,20 +35,20 @@ def recorded(key: str, state: State) -> Lock:
 
 
 @pytest.mark.parametrize("state", [State.CREATING, State.ACTIVE])
-def test_absence_is_proved_by_name(world: World, state: State) -> None:
+def test_a_missing_model_is_requested_by_name(world: World, state: State) -> None:
     seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
     assert seen.gone == {"tunedModels/numbers-aaaaaaaa"}
     assert world.relay.lines == [LIST, "GET /v1beta3/tunedModels/numbers-aaaaaaaa"]
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.MISSING, State.DELETED, State.CANCELLED])
-def test_what_is_not_expected_to_be_there_is_not_asked_for(world: World, state: State) -> None:
+def test_models_that_are_not_expected_are_not_requested(world: World, state: State) -> None:
     seen = world.with_provider(looking(recorded("numbers-aaaaaaaa", state)))
     assert seen.gone == frozenset()
     assert world.relay.lines == [LIST]
 
 
-def test_what_is_listed_as_it_was_recorded_is_not_asked_for(world: World) -> None:
+def test_listed_models_in_their_recorded_state_are_not_requested(world: World) -> None:
     world.run(manifest(), wait=False)
     before = len(world.relay.lines)
     seen = world.with_provider(looking(world.checkout.lock))
@@ -56,7 +56,7 @@ def test_what_is_listed_as_it_was_recorded_is_not_asked_for(world: World) -> Non
     assert [model.state for model in seen.models.values()] == [State.CREATING]
 
 
-def test_the_operation_of_what_just_ended_tells_why_it_failed(world: World) -> None:
+def test_the_operation_of_a_failed_training_has_the_reason(world: World) -> None:
     world.run(manifest(hyperparameters=tuning(learningRate=1.5)), wait=False)
     world.time.now = world.time.now.replace(hour=1)
     (model,) = world.with_provider(looking(world.checkout.lock)).models.values()
@@ -66,7 +66,7 @@ def test_the_operation_of_what_just_ended_tells_why_it_failed(world: World) -> N
     assert model.mark is not None
 
 
-def test_a_loss_curve_comes_with_the_list_only_when_it_is_asked_for(world: World) -> None:
+def test_lists_have_loss_curves_only_on_request(world: World) -> None:
     world.run(manifest(), wait=False)
     world.time.now = world.time.now.replace(second=20)
     without, with_curve = (
@@ -77,7 +77,7 @@ def test_a_loss_curve_comes_with_the_list_only_when_it_is_asked_for(world: World
     assert len(full.snapshots) > 10
 
 
-def test_bounded_calls_answer_in_order_with_so_many_under_way() -> None:
+def test_bounded_calls_return_results_in_order() -> None:
     under_way, most = 0, 0
 
     async def call(number: int) -> int:
@@ -93,7 +93,7 @@ def test_bounded_calls_answer_in_order_with_so_many_under_way() -> None:
     assert most == 4
 
 
-def test_the_first_error_ends_bounded_calls_as_itself() -> None:
+def test_the_first_error_ends_bounded_calls() -> None:
     ended: list[int] = []
 
     async def call(number: int) -> None:

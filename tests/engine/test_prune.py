@@ -90,7 +90,7 @@ def latest(epochs: int = 3, **fields: Any) -> Manifest:
     return manifest(hyperparameters=tuning(epochCount=epochs), **({"lifecycle": ONE} | fields))
 
 
-def test_what_is_superseded_is_deleted_and_stays_recorded(tmp_path: Path) -> None:
+def test_a_superseded_generation_is_deleted_and_stays_recorded(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, second, third = trained(world, 1, 2, 3)
     ran = prune(world, latest())
@@ -100,7 +100,7 @@ def test_what_is_superseded_is_deleted_and_stays_recorded(tmp_path: Path) -> Non
     assert (ran.left.actions, ran.pruner.refused) == ((), {})
 
 
-def test_looking_changes_nothing_and_asks_with_gets_alone(tmp_path: Path) -> None:
+def test_planning_deletions_sends_only_get_requests(tmp_path: Path) -> None:
     world = World(tmp_path)
     trained(world, 1, 2)
     text, before = world.checkout.text, len(world.relay.lines)
@@ -114,7 +114,7 @@ def test_looking_changes_nothing_and_asks_with_gets_alone(tmp_path: Path) -> Non
     assert world.checkout.text == text
 
 
-def test_what_serves_again_by_now_is_not_deleted(tmp_path: Path) -> None:
+def test_a_generation_that_was_promoted_again_is_not_deleted(tmp_path: Path) -> None:
     """Between the plan and the deletion somebody rolled back in the same checkout."""
     world = World(tmp_path)
     first, second = trained(world, 1, 2)
@@ -130,7 +130,7 @@ def test_what_serves_again_by_now_is_not_deleted(tmp_path: Path) -> None:
     assert any(notice.startswith(f"{first} is kept: it is serving") for notice in ran.left.notices)
 
 
-def test_what_came_up_since_the_plan_is_left_to_another_run(tmp_path: Path) -> None:
+def test_candidates_since_the_plan_are_left_for_another_run(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, second = trained(world, 1, 2)
     ran = prune(world, latest(3), meanwhile=lambda: world.run(latest(3)))
@@ -139,7 +139,7 @@ def test_what_came_up_since_the_plan_is_left_to_another_run(tmp_path: Path) -> N
     assert [one.key for one in ran.left.actions] == [second]
 
 
-def test_another_model_under_the_same_name_by_now_is_not_deleted(tmp_path: Path) -> None:
+def test_another_model_with_the_same_name_is_not_deleted(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, _ = trained(world, 1, 2)
 
@@ -157,7 +157,7 @@ def test_another_model_under_the_same_name_by_now_is_not_deleted(tmp_path: Path)
     assert (ran.deleted, first in ids(world)) == ([], True)
 
 
-def test_a_refusal_stops_nothing_else(tmp_path: Path) -> None:
+def test_a_refused_deletion_does_not_stop_the_others(tmp_path: Path) -> None:
     keys: list[str] = []
 
     def answer(request: HttpRequest) -> Response | None:
@@ -174,7 +174,7 @@ def test_a_refusal_stops_nothing_else(tmp_path: Path) -> None:
     assert third in ids(world)
 
 
-def test_what_is_gone_already_counts_as_deleted(tmp_path: Path) -> None:
+def test_a_missing_model_counts_as_deleted(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, *_ = trained(world, 1, 2, 3, 4)
     ran = prune(world, latest(4), meanwhile=lambda: world.request("DELETE", f"tunedModels/{first}"))
@@ -182,7 +182,7 @@ def test_what_is_gone_already_counts_as_deleted(tmp_path: Path) -> None:
     assert states(world)[0] is State.MISSING
 
 
-def test_nothing_is_deleted_when_much_has_vanished_meanwhile(tmp_path: Path) -> None:
+def test_nothing_is_deleted_when_many_models_are_missing(tmp_path: Path) -> None:
     world = World(tmp_path)
     keys = trained(world, 1, 2, 3, 4)
 
@@ -195,7 +195,7 @@ def test_nothing_is_deleted_when_much_has_vanished_meanwhile(tmp_path: Path) -> 
     assert ids(world) == {keys[0]}
 
 
-def test_a_failed_training_is_deleted_and_holds_its_manifest_on(tmp_path: Path) -> None:
+def test_a_deleted_failed_training_still_holds_its_manifest(tmp_path: Path) -> None:
     world = World(tmp_path)
     diverging = manifest(hyperparameters=tuning(learningRate=1.0))
     assert world.run(diverging).outcome.failed
@@ -207,7 +207,7 @@ def test_a_failed_training_is_deleted_and_holds_its_manifest_on(tmp_path: Path) 
     assert world.run(diverging, request=Request(retry=frozenset({"numbers"}))).approved.of_kind(Kind.CREATE)
 
 
-def test_what_was_deleted_is_trained_again_only_when_a_plan_says_so(tmp_path: Path) -> None:
+def test_a_deleted_generation_is_trained_again_only_by_a_plan(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, _ = trained(world, 1, 2)
     prune(world, latest(2))
@@ -219,7 +219,7 @@ def test_what_was_deleted_is_trained_again_only_when_a_plan_says_so(tmp_path: Pa
 # orphans
 
 
-def test_an_orphan_is_taken_out_of_service_then_deleted_and_leaves_the_lockfile(tmp_path: Path) -> None:
+def test_an_orphan_stops_serving_before_it_is_deleted_and_removed(tmp_path: Path) -> None:
     world = World(tmp_path)
     (key,) = trained(world, 1)
     ran = prune(world)
@@ -229,7 +229,7 @@ def test_an_orphan_is_taken_out_of_service_then_deleted_and_leaves_the_lockfile(
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_applications_are_told_before_what_served_goes_or_it_stays(tmp_path: Path, *, works: bool) -> None:
+def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(tmp_path: Path, *, works: bool) -> None:
     world = World(tmp_path)
     (key,) = trained(world, 1)
     lock = record(world.checkout.lock, Published("numbers", key))
@@ -254,7 +254,7 @@ def test_applications_are_told_before_what_served_goes_or_it_stays(tmp_path: Pat
         assert "the pointer cannot be written" in str(ran.pruner.refused["numbers"].error)
 
 
-def test_the_protection_of_an_orphan_is_lifted_when_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_protection_of_an_orphan_is_removed_on_request(tmp_path: Path) -> None:
     world = World(tmp_path)
     (key,) = trained(world, 1, lifecycle=Lifecycle(protect=True))
     assert prune(world).deleted == []
@@ -271,7 +271,7 @@ def family(world: World) -> tuple[Manifest, Manifest]:
     return parent, child
 
 
-def test_children_go_before_their_parents(tmp_path: Path) -> None:
+def test_children_are_deleted_before_their_parents(tmp_path: Path) -> None:
     world = World(tmp_path)
     family(world)
     before = len(world.relay.lines)
@@ -280,7 +280,7 @@ def test_children_go_before_their_parents(tmp_path: Path) -> None:
     assert [one.partition("-")[0] for one in deletes] == ["leaf", "numbers"]
 
 
-def test_a_parent_stays_when_its_child_could_not_be_deleted(tmp_path: Path) -> None:
+def test_a_parent_is_kept_when_its_child_cannot_be_deleted(tmp_path: Path) -> None:
     def answer(request: HttpRequest) -> Response | None:
         refused = request.method == "DELETE" and "leaf" in request.url.path
         return error(403, "PERMISSION_DENIED", "You may not.") if refused else None
@@ -296,7 +296,7 @@ def test_a_parent_stays_when_its_child_could_not_be_deleted(tmp_path: Path) -> N
 # in a run of apply
 
 
-def test_apply_deletes_last_and_only_what_its_plan_showed(tmp_path: Path) -> None:
+def test_apply_deletes_last_and_only_what_its_plan_contains(tmp_path: Path) -> None:
     world = World(tmp_path)
     first, second = trained(world, 1, 2)
     ran = world.run(latest(3), request=ASKED)
@@ -309,7 +309,7 @@ def test_apply_deletes_last_and_only_what_its_plan_showed(tmp_path: Path) -> Non
     assert second in ids(world)
 
 
-def test_apply_tells_what_it_could_not_delete(tmp_path: Path) -> None:
+def test_apply_reports_failed_deletions(tmp_path: Path) -> None:
     def answer(request: HttpRequest) -> Response | None:
         return error(400, "FAILED_PRECONDITION", "It is in use.") if request.method == "DELETE" else None
 
@@ -320,7 +320,7 @@ def test_apply_tells_what_it_could_not_delete(tmp_path: Path) -> None:
     assert "It is in use" in str(ran.outcome.refused["numbers"].error)
 
 
-def test_apply_without_the_wish_deletes_nothing(tmp_path: Path) -> None:
+def test_apply_without_prune_deletes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     trained(world, 1, 2)
     assert world.run(latest(2)).outcome.exit_status is ExitStatus.OK
@@ -347,7 +347,7 @@ def options() -> Any:
     return ApplyOptions(request=ASKED)
 
 
-def test_where_a_job_stays_when_its_model_is_deleted_another_attempt_is_trained_when_it_is_asked_for_again(
+def test_a_deleted_model_whose_job_stays_is_trained_as_another_attempt(
     tmp_path: Path,
 ) -> None:
     world = Jobs(tmp_path)
@@ -366,7 +366,7 @@ def test_where_a_job_stays_when_its_model_is_deleted_another_attempt_is_trained_
     assert world.checkout.lock.models["numbers"].serving == create.key
 
 
-def test_what_bears_our_mark_and_has_no_model_any_more_is_not_taken_up(tmp_path: Path) -> None:
+def test_a_job_whose_model_was_deleted_is_not_adopted(tmp_path: Path) -> None:
     world = Jobs(tmp_path)
     world.run(job_manifest())
     world.jobs.deleted.add("jobs/1")
@@ -388,7 +388,7 @@ def test_what_bears_our_mark_and_has_no_model_any_more_is_not_taken_up(tmp_path:
     ] == [(1, State.ACTIVE, True)]
 
 
-def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> None:
+def test_a_generation_deleted_by_another_checkout_is_not_promoted(tmp_path: Path) -> None:
     world = Jobs(tmp_path)
     old = job_manifest(hyperparameters={"epochCount": 1}, lifecycle=ONE)
     new = job_manifest(hyperparameters={"epochCount": 2}, lifecycle=ONE)
@@ -406,7 +406,7 @@ def test_what_another_checkout_has_deleted_never_serves_here(tmp_path: Path) -> 
     assert again.outcome.exit_status is ExitStatus.OK
 
 
-def test_the_service_may_refuse_to_show_what_is_to_be_deleted(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     world = World(tmp_path)
     trained(world, 1, 2)
 

@@ -60,7 +60,7 @@ def others(*names: str) -> str:
     return dumps(reduce(record, events, Lock()))
 
 
-def test_the_first_change_is_saved_at_once_and_the_next_within_the_second_on_flush() -> None:
+def test_the_first_change_is_saved_at_once_and_later_ones_on_flush() -> None:
     saved = Saved()
     time = Time()
     recorder = Recorder(Lock(), saved, time.clock)
@@ -74,7 +74,7 @@ def test_the_first_change_is_saved_at_once_and_the_next_within_the_second_on_flu
     assert len(saved) == 2
 
 
-def test_events_that_belong_together_are_saved_together() -> None:
+def test_events_of_one_call_are_saved_together() -> None:
     saved, told = Saved(), list[Event]()
     recorder = Recorder(Lock(), saved, Time().clock, [told.append])
     promoted = Promoted("numbers", STARTED.generation.key, STARTED.generation.remote)
@@ -96,7 +96,7 @@ def test_a_change_is_saved_by_the_first_event_after_a_second() -> None:
     assert loads(saved[-1], "lock").models["numbers"].protect
 
 
-def test_a_lock_without_models_is_not_worth_a_file() -> None:
+def test_a_lock_without_models_creates_no_file() -> None:
     saved = Saved()
     recorder = Recorder(Lock(), saved, Time().clock)
     recorder.emit(TARGETED)
@@ -104,7 +104,7 @@ def test_a_lock_without_models_is_not_worth_a_file() -> None:
     assert saved == []
 
 
-def test_what_changes_nothing_is_neither_saved_nor_written_out() -> None:
+def test_events_without_effect_are_not_saved() -> None:
     """Thousands of no-ops would take minutes if each were turned into text."""
     saved = Saved()
     lock = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(generation(),))})
@@ -116,7 +116,7 @@ def test_what_changes_nothing_is_neither_saved_nor_written_out() -> None:
     assert recorder.lock is lock
 
 
-def test_those_who_watch_get_every_event_after_it_was_recorded() -> None:
+def test_sinks_receive_every_event_after_it_was_recorded() -> None:
     seen: list[tuple[Event, Lock]] = []
     recorder = Recorder(Lock(), Saved(), Time().clock, [lambda event: seen.append((event, recorder.lock))])
     events: list[Event] = [STARTED, Disappeared("unknown", "unknown"), replace(STARTED, name="other")]
@@ -126,7 +126,7 @@ def test_those_who_watch_get_every_event_after_it_was_recorded() -> None:
     assert [set(lock.models) for _, lock in seen] == [{"numbers"}, {"numbers"}, {"numbers", "other"}]
 
 
-def test_what_another_run_saved_meanwhile_is_kept() -> None:
+def test_changes_of_another_run_are_kept() -> None:
     saved = Saved()
     ours, theirs = Recorder(Lock(), saved, Time().clock), Recorder(Lock(), saved, Time().clock)
     for recorder, event in ((ours, STARTED), (theirs, replace(STARTED, name="other"))):
@@ -140,7 +140,7 @@ def test_what_another_run_saved_meanwhile_is_kept() -> None:
     assert ours.lock == lock
 
 
-def test_what_faster_runs_saved_is_kept() -> None:
+def test_changes_of_faster_runs_are_kept() -> None:
     saved = Contested(others("a"), others("a", "b"), others("a", "b", "c"), others("a", "b", "c", "d"))
     recorder = Recorder(Lock(), saved, Time().clock)
     recorder.emit(STARTED)
@@ -148,7 +148,7 @@ def test_what_faster_runs_saved_is_kept() -> None:
     assert dumps(recorder.lock) == saved[-1]
 
 
-def test_what_a_faster_run_took_back_is_not_saved_for_it() -> None:
+def test_changes_that_a_faster_run_reverted_are_not_saved() -> None:
     saved = Contested()
     recorder = Recorder(Lock(), saved, Time().clock)
     recorder.emit(TARGETED)
@@ -159,7 +159,7 @@ def test_what_a_faster_run_took_back_is_not_saved_for_it() -> None:
     assert set(loads(saved[-1], "lock").models) == {"numbers"}
 
 
-def test_runs_that_are_faster_again_and_again_are_told_and_nothing_is_lost() -> None:
+def test_repeated_conflicts_are_an_error_and_lose_nothing() -> None:
     saved = Contested(*(others(f"rival-{number}") for number in range(5)))
     recorder = Recorder(Lock(), saved, Time().clock)
     with pytest.raises(LockConflict) as caught:
@@ -172,7 +172,7 @@ def test_runs_that_are_faster_again_and_again_are_told_and_nothing_is_lost() -> 
     assert set(loads(saved[-1], "lock").models) == {"rival-4", "numbers"}
 
 
-def test_what_another_run_has_saved_is_taken_up_on_demand_and_written_only_when_it_changes() -> None:
+def test_reload_reads_changes_of_another_run() -> None:
     store = Saved([others("words")])
     recorder = Recorder(loads(others("words"), "lock"), store, Time().clock)
     store.append(others("words", "letters"))
@@ -185,7 +185,7 @@ def test_what_another_run_has_saved_is_taken_up_on_demand_and_written_only_when_
     assert loads(store[-1], "lock").models.keys() == {"words", "letters", "numbers"}
 
 
-def test_what_was_not_saved_yet_survives_a_look_at_what_another_run_has_saved() -> None:
+def test_reload_keeps_unsaved_events() -> None:
     store = Saved()
     recorder = Recorder(Lock(), store, Time().clock)
     recorder.emit(TARGETED, STARTED)

@@ -410,7 +410,7 @@ def test_locks_of_different_targets_are_not_merged(field: str) -> None:
     first = str(getattr(TARGET, field))
     assert str(caught.value) == (
         f"the sides of this merge differ in the {field} of their target: {' and '.join(sorted((first, 'other')))}; "
-        "choose one side (git checkout --ours FILE, or --theirs, then git add FILE), and run reconcile refresh"
+        "take one side (`git checkout --ours FILE` or `--theirs`, then `git add FILE`), and run reconcile refresh"
     )
 
 
