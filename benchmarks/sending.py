@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 
 from reconciler.commands._project import CommandInput, open_project
 from reconciler.environment import Environment
-from reconciler.providers.google.http import Client, HttpRequest
+from reconciler.providers.google.http import Client, ClientSettings, HttpRequest
 from reconciler.providers.google.storage import SERVICE, Storage, open_storage
 from reconciler.providers.google.upload import SpooledFile, spool_lines
 from reconciler.providers.vertex.wire import write_example
@@ -50,7 +50,7 @@ async def taken(work: Awaitable[object]) -> float:
 
 async def copy(env: Environment, endpoint: str, spool: SpooledFile) -> None:
     """Send all bytes in one request of the HTTP client, without checksum and chunks."""
-    client = Client(endpoint, service=SERVICE, auth=None, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
+    client = Client(endpoint, SERVICE, ClientSettings(env.clock, env.sleeper, env.rng.random))
     opening = HttpRequest("POST", "/upload/storage/v1/b/benchmark/o", {"uploadType": "resumable", "name": "copy"}, {})
     opened = await client.send(opening)
     sizes = {"content-length": str(spool.size), "content-range": f"bytes 0-{spool.size - 1}/{spool.size}"}

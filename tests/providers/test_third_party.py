@@ -22,7 +22,7 @@ from reconciler.providers.vertex import provider as vertex_ai
 from support.emulator_process import Process, running
 from support.provider_contract import TARGET
 from support.provider_samples import BASE_MODELS, EXAMPLES, generation
-from support.provider_service import Time
+from support.provider_service import Time, settings_of
 
 T = TypeVar("T")
 DONE = 60
@@ -52,13 +52,9 @@ def run(service: Process, version: str, act: Callable[[Provider], Awaitable[T]])
         time = Time()
         if version == "v1":
             here = replace(TARGET, endpoint=service.url, storage_endpoint=service.url)
-            async with vertex_ai.connect(
-                here, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0
-            ) as provider:
+            async with vertex_ai.connect(here, settings_of(time)) as provider:
                 return await act(provider)
-        async with generativelanguage.connect(
-            service.url, version, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0
-        ) as provider:
+        async with generativelanguage.connect(service.url, version, settings_of(time)) as provider:
             return await act(provider)
 
     return asyncio.run(work())

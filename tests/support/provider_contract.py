@@ -33,7 +33,7 @@ from reconciler.providers.vertex.provider import connect as connect_vertex
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
 from support.provider_samples import BASE_MODELS, EXAMPLES, generation, judge
-from support.provider_service import ENDPOINT, Relay, Time, provider_of
+from support.provider_service import ENDPOINT, Relay, Time, provider_of, settings_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -184,14 +184,7 @@ class EmbeddedVertex(_Embedded):
 
     async def provider(self) -> AsyncIterator[Provider]:
         transport = httpx.ASGITransport(self.relay)
-        async with connect_vertex(
-            TARGET,
-            auth=None,
-            clock=self.time.clock,
-            sleep=self.time.sleep,
-            random=lambda: 0.0,
-            transport=transport,
-        ) as provider:
+        async with connect_vertex(TARGET, settings_of(self.time, transport)) as provider:
             yield provider
 
 

@@ -15,16 +15,14 @@ from datetime import UTC, datetime
 from reconciler.domain.errors import ReconcileError
 from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.google.auth import google_auth
-from reconciler.providers.google.http import Client, HttpRequest
+from reconciler.providers.google.http import Client, ClientSettings, HttpRequest
 
 async def rest(seconds):
     pass
 
 async def ask():
     auth = google_auth(access_token=os.environ.get("RECONCILE_ACCESS_TOKEN"), environ=os.environ, project=None)
-    client = Client(
-        sys.argv[1], service=SERVICE, auth=auth, clock=lambda: datetime.now(UTC), sleep=rest, random=lambda: 0.0
-    )
+    client = Client(sys.argv[1], SERVICE, ClientSettings(lambda: datetime.now(UTC), rest, lambda: 0.0, auth))
     try:
         await client.request(HttpRequest("GET", "/v1beta3/tunedModels"))
         return "answered"

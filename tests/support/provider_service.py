@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.model import Capabilities
 from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
-from reconciler.providers.google.http import Client
+from reconciler.providers.google.http import Client, ClientSettings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -129,28 +129,17 @@ def client_of(
     requests_per_minute: int | None = None,
     jitter: float = 0,
 ) -> Client:
-    return Client(
-        ENDPOINT,
-        service=SERVICE,
-        auth=auth,
-        clock=time.clock,
-        sleep=time.sleep,
-        random=lambda: jitter,
-        requests_per_minute=requests_per_minute,
-        transport=httpx.ASGITransport(app),
-    )
+    transport = httpx.ASGITransport(app)
+    settings = ClientSettings(time.clock, time.sleep, lambda: jitter, auth, requests_per_minute, transport)
+    return Client(ENDPOINT, SERVICE, settings)
+
+
+def settings_of(time: Time, transport: httpx.AsyncBaseTransport | None = None) -> ClientSettings:
+    """Return settings with the time of a test, without jitter and authorization."""
+    return ClientSettings(time.clock, time.sleep, lambda: 0.0, transport=transport)
 
 
 def provider_of(
     app: ASGIApp, time: Time, version: str = "v1beta3", capabilities: Capabilities | None = None
 ) -> GenerativeLanguage:
-    return connect(
-        ENDPOINT,
-        version,
-        auth=None,
-        clock=time.clock,
-        sleep=time.sleep,
-        random=lambda: 0.0,
-        transport=httpx.ASGITransport(app),
-        capabilities=capabilities,
-    )
+    return connect(ENDPOINT, version, settings_of(time, httpx.ASGITransport(app)), capabilities)

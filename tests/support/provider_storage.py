@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.providers.google.storage import ObjectInfo, Storage, connect
 from reconciler.providers.google.upload import spool_lines
-from support.provider_service import ENDPOINT, Time
+from support.provider_service import ENDPOINT, Time, settings_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -71,14 +71,7 @@ def storage_of(app: ASGIApp, time: Time) -> Storage:
 
 
 def storage_over(transport: httpx.AsyncBaseTransport, time: Time) -> Storage:
-    return connect(
-        ENDPOINT,
-        auth=None,
-        clock=time.clock,
-        sleep=time.sleep,
-        random=lambda: 0.0,
-        transport=transport,
-    )
+    return connect(ENDPOINT, settings_of(time, transport))
 
 
 def with_storage(app: ASGIApp, act: Callable[[Storage], Awaitable[T]], time: Time | None = None) -> T:

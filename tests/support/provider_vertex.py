@@ -16,7 +16,7 @@ from reconciler.providers.vertex.provider import Vertex, connect
 from reconciler.providers.vertex.wire import JobInputs, write_job
 from support.provider_contract import TARGET
 from support.provider_samples import generation
-from support.provider_service import Time, error
+from support.provider_service import Time, error, settings_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -47,7 +47,7 @@ def jobs(*bodies: dict[str, Any]) -> Response:
 
 
 def vertex_over(transport: httpx.AsyncBaseTransport, time: Time, target: Target = TARGET) -> Vertex:
-    return connect(target, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, transport=transport)
+    return connect(target, settings_of(time, transport))
 
 
 def vertex_of(app: ASGIApp, time: Time, target: Target = TARGET) -> Vertex:

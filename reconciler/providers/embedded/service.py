@@ -53,18 +53,11 @@ def _pace(step_seconds: float | None) -> TrainingPace:
 def connect(context: ProviderContext) -> GenerativeLanguage:
     """Return a client of the service in this process."""
     from reconciler.providers.generativelanguage import provider
+    from reconciler.providers.google.http import ClientSettings
 
     env, target = context.env, context.target
-    return provider.connect(
-        "http://embedded.localhost",
-        target.api_version,
-        auth=None,
-        transport=_transport(context),
-        clock=env.clock,
-        sleep=env.sleeper,
-        random=env.rng.random,
-        capabilities=capabilities_of(target),
-    )
+    settings = ClientSettings(env.clock, env.sleeper, env.rng.random, transport=_transport(context))
+    return provider.connect("http://embedded.localhost", target.api_version, settings, capabilities_of(target))
 
 
 def _transport(context: ProviderContext) -> httpx.AsyncBaseTransport:

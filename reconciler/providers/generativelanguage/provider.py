@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from reconciler.domain.access import AccessChange, Permission
@@ -21,18 +21,14 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
+from reconciler.domain.ports import Created, Exists
 from reconciler.providers.generativelanguage import errors, wire
 from reconciler.providers.generativelanguage.base_models import BaseModels
 from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.permissions import PermissionClient
-from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, Json, list_models
+from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json, list_models
 from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.proto_json import read_failure, read_integer, read_name, read_text
-
-if TYPE_CHECKING:
-    import httpx
-
 
 T = TypeVar("T")
 
@@ -41,40 +37,13 @@ _REREADS = 3
 
 
 def connect(
-    endpoint: str,
-    version: str,
-    *,
-    auth: httpx.Auth | None,
-    clock: Clock,
-    sleep: Sleeper,
-    random: Random,
-    requests_per_minute: int | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-    capabilities: Capabilities | None = None,
+    endpoint: str, version: str, settings: ClientSettings, capabilities: Capabilities | None = None
 ) -> GenerativeLanguage:
-    """Return a provider with a client of its own; use it as an async context manager.
+    """Return a provider for an API version, a key of VERSIONS; use it as an async context manager.
 
-    Args:
-        endpoint: The service's address without the version.
-        version: A key of :data:`reconciler.providers.generativelanguage.capabilities.VERSIONS`.
-        auth: The authorization; ``None`` sends requests without one, as to an embedded service.
-        clock: The current time.
-        sleep: Waits between attempts.
-        random: The jitter of retries.
-        requests_per_minute: The rate limit; ``None`` for none.
-        transport: A transport that carries requests without the network, such as ``httpx.ASGITransport(app)``.
-        capabilities: Other capabilities than the version's, such as those of a service that simulates training.
+    ``capabilities`` replace those of the version, as for a service that simulates training.
     """
-    client = Client(
-        endpoint,
-        service=errors.SERVICE,
-        auth=auth,
-        clock=clock,
-        sleep=sleep,
-        random=random,
-        requests_per_minute=requests_per_minute,
-        transport=transport,
-    )
+    client = Client(endpoint, errors.SERVICE, settings)
     return GenerativeLanguage(client, version, capabilities or VERSIONS[version])
 
 

@@ -15,18 +15,13 @@ if TYPE_CHECKING:
 def _connect(context: ProviderContext) -> GenerativeLanguage:
     from reconciler.providers.generativelanguage.provider import connect
     from reconciler.providers.google.auth import authorize
+    from reconciler.providers.google.http import ClientSettings
 
     env, target = context.env, context.target
-    return connect(
-        endpoint_of(target),
-        target.api_version,
-        auth=authorize(env, target, context.allow_endpoints, SPEC.token_hosts),
-        clock=env.clock,
-        sleep=env.sleeper,
-        random=env.rng.random,
-        requests_per_minute=target.limits.requests_per_minute,
-        capabilities=VERSIONS[target.api_version],
-    )
+    auth = authorize(env, target, context.allow_endpoints, SPEC.token_hosts)
+    limit = target.limits.requests_per_minute
+    settings = ClientSettings(env.clock, env.sleeper, env.rng.random, auth, limit)
+    return connect(endpoint_of(target), target.api_version, settings)
 
 
 def _doctor_checks() -> tuple[DoctorCheck, ...]:

@@ -96,44 +96,43 @@ class AsyncClosing(ABC):
         """Close the connections."""
 
 
-class Client(AsyncClosing):
-    """A client of one endpoint; ``requests`` counts the requests that were sent, retries included.
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """The time, authorization, rate limit and transport of a client.
 
-    Args:
-        endpoint: The service's address, ``https://generativelanguage.googleapis.com``.
-        service: The service that remedies are about.
-        auth: The authorization; ``None`` sends requests without one.
-        clock: The current time, for the rate limit and for ``Retry-After`` dates.
-        sleep: Waits between attempts.
-        random: The jitter of retries.
-        requests_per_minute: The rate limit; ``None`` for none.
-        transport: A transport that carries requests without the network, such as an in-process ASGI application.
+    ``random`` is the jitter of retries. ``auth`` is ``None`` for requests without authorization, and
+    ``requests_per_minute`` for no rate limit. ``transport`` carries requests without the network, such as
+    ``httpx.ASGITransport(app)``.
+    """
+
+    clock: Clock
+    sleep: Sleeper
+    random: Random
+    auth: httpx.Auth | None = None
+    requests_per_minute: int | None = None
+    transport: httpx.AsyncBaseTransport | None = None
+
+
+class Client(AsyncClosing):
+    """A client of one endpoint, for a service that remedies are about.
+
+    ``requests`` counts the requests that were sent, retries included.
 
     Raises:
         UsageError: The endpoint, or the environment's proxy settings or certificates, are invalid.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        *,
-        service: ServiceDescription,
-        auth: httpx.Auth | None,
-        clock: Clock,
-        sleep: Sleeper,
-        random: Random,
-        requests_per_minute: int | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, endpoint: str, service: ServiceDescription, settings: ClientSettings) -> None:
         self.requests = 0
-        self._clock = clock
-        self._retry = RetryPolicy(sleep, random)
-        self._limit = RateLimit(requests_per_minute, clock=clock, sleep=sleep) if requests_per_minute else None
+        self._clock = settings.clock
+        self._retry = RetryPolicy(settings.sleep, settings.random)
+        limit, transport = settings.requests_per_minute, settings.transport
+        self._limit = RateLimit(limit, clock=settings.clock, sleep=settings.sleep) if limit else None
         self._service = service
         url = parse_endpoint(endpoint, service)
         self._http = httpx.AsyncClient(
             base_url=url,
-            auth=auth,
+            auth=settings.auth,
             transport=transport,
             timeout=_TIMEOUT,
             follow_redirects=False,  # a redirect could send the token to another host

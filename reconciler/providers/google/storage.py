@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from reconciler.domain.errors import (
@@ -18,18 +18,13 @@ from reconciler.domain.errors import (
 )
 from reconciler.domain.identity import object_digest
 from reconciler.domain.model import Dataset, Target
-from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google import endpoints
 from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
-from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, Json
+from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json
 from reconciler.providers.google.upload import ResumableUpload, SpooledFile
-
-if TYPE_CHECKING:
-    import httpx
-
 
 # https://cloud.google.com/storage/docs/buckets#naming and https://cloud.google.com/storage/docs/objects#naming
 _ADDRESS = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^\r\n\ud800-\udfff]+)")
@@ -136,50 +131,16 @@ _NOT_AVAILABLE = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 _NO_BUCKET = "bucket does not exist"  # a missing bucket and a missing object both return 404
 
 
-def connect(
-    endpoint: str,
-    *,
-    auth: httpx.Auth | None,
-    clock: Clock,
-    sleep: Sleeper,
-    random: Random,
-    requests_per_minute: int | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> Storage:
-    """Return Cloud Storage with a client of its own; use it as an async context manager.
-
-    Args:
-        endpoint: The service's address, empty for Google's own.
-        auth: The authorization; ``None`` sends requests without one, as to an embedded service.
-        clock: The current time.
-        sleep: Waits between attempts.
-        random: The jitter of retries.
-        requests_per_minute: The rate limit; ``None`` for none.
-        transport: A transport that carries requests without the network, such as ``httpx.ASGITransport(app)``.
-    """
-    client = Client(
-        endpoint or endpoints.STORAGE,
-        service=SERVICE,
-        auth=auth,
-        clock=clock,
-        sleep=sleep,
-        random=random,
-        requests_per_minute=requests_per_minute,
-        transport=transport,
-    )
-    return Storage(client)
+def connect(endpoint: str, settings: ClientSettings) -> Storage:
+    """Return Cloud Storage at an endpoint, empty for Google's own; use it as an async context manager."""
+    return Storage(Client(endpoint or endpoints.STORAGE, SERVICE, settings))
 
 
 def open_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:
-    """Return a client of Cloud Storage for a target, to be used as an async context manager."""
-    return connect(
-        target.storage_endpoint,
-        auth=authorize(env, target, allow_endpoints),
-        clock=env.clock,
-        sleep=env.sleeper,
-        random=env.rng.random,
-        requests_per_minute=target.limits.requests_per_minute,
-    )
+    """Return Cloud Storage for a target, to be used as an async context manager."""
+    auth = authorize(env, target, allow_endpoints)
+    limit = target.limits.requests_per_minute
+    return connect(target.storage_endpoint, ClientSettings(env.clock, env.sleeper, env.rng.random, auth, limit))
 
 
 class Storage(AsyncClosing):

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from reconciler.domain.access import AccessChange, Permission
@@ -31,11 +30,11 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Clock, Created, Exists, Random, Sleeper
+from reconciler.domain.ports import Created, Exists
 from reconciler.domain.text import sanitize
 from reconciler.planning.generations import find_duplicates
 from reconciler.providers.google import storage as cloud_storage
-from reconciler.providers.google.http import AsyncClosing, Client, HttpRequest, list_models
+from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, list_models
 from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
@@ -43,10 +42,6 @@ from reconciler.providers.vertex import errors, wire
 from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
-
-if TYPE_CHECKING:
-    import httpx
-
 
 _VERSION = "v1"
 _PAGE_SIZE = "100"
@@ -56,46 +51,13 @@ _PREFERENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 _LOG = logging.getLogger(__name__)
 
 
-def connect(
-    target: Target,
-    *,
-    auth: httpx.Auth | None,
-    clock: Clock,
-    sleep: Sleeper,
-    random: Random,
-    transport: httpx.AsyncBaseTransport | None = None,
-    capabilities: Capabilities = VERTEX,
-) -> Vertex:
-    """Return a provider with clients of its own for Vertex AI and Cloud Storage; use it as an async context manager.
+def connect(target: Target, settings: ClientSettings, capabilities: Capabilities = VERTEX) -> Vertex:
+    """Return a provider with clients of Vertex AI and Cloud Storage; use it as an async context manager.
 
-    Args:
-        target: The project, location, bucket, endpoints and rate limit, and the account and key of jobs.
-        auth: The authorization; ``None`` sends requests without one, as to an embedded service.
-        clock: The current time.
-        sleep: Waits between attempts.
-        random: The jitter of retries.
-        transport: A transport that carries requests without the network, such as ``httpx.ASGITransport(app)``.
-        capabilities: Other capabilities, such as those of a service that simulates training.
+    ``capabilities`` may be those of a service that simulates training.
     """
-    client = Client(
-        endpoint_of(target),
-        service=errors.SERVICE,
-        auth=auth,
-        clock=clock,
-        sleep=sleep,
-        random=random,
-        requests_per_minute=target.limits.requests_per_minute,
-        transport=transport,
-    )
-    storage = cloud_storage.connect(
-        target.storage_endpoint,
-        auth=auth,
-        clock=clock,
-        sleep=sleep,
-        random=random,
-        requests_per_minute=target.limits.requests_per_minute,
-        transport=transport,
-    )
+    client = Client(endpoint_of(target), errors.SERVICE, settings)
+    storage = cloud_storage.connect(target.storage_endpoint, settings)
     return Vertex(client, storage, target, capabilities)
 
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 def _connect(context: ProviderContext) -> Vertex:
     from reconciler.providers.google.auth import authorize
+    from reconciler.providers.google.http import ClientSettings
     from reconciler.providers.vertex.provider import connect
 
-    env = context.env
-    auth = authorize(env, context.target, context.allow_endpoints, SPEC.token_hosts)
-    return connect(context.target, auth=auth, clock=env.clock, sleep=env.sleeper, random=env.rng.random)
+    env, target = context.env, context.target
+    auth = authorize(env, target, context.allow_endpoints, SPEC.token_hosts)
+    limit = target.limits.requests_per_minute
+    return connect(target, ClientSettings(env.clock, env.sleeper, env.rng.random, auth, limit))
 
 
 def _check_target(spec: Mapping[str, Any], _directory: Path) -> Iterator[FieldFinding]:

@@ -17,7 +17,7 @@ from reconciler.domain.ports import Created, Exists, Provider
 from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
 from support.provider_samples import EXAMPLES, generation, judge
-from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script
+from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script, settings_of
 
 WANTED = generation()
 REMOTE = f"tunedModels/{WANTED.key}"
@@ -267,15 +267,7 @@ def test_a_create_that_was_never_sent_is_no_doubt() -> None:
             return await super().handle_async_request(request)
 
     app, time = script(STARTED), Time()
-    provider = connect(
-        ENDPOINT,
-        "v1beta3",
-        auth=None,
-        clock=time.clock,
-        sleep=time.sleep,
-        random=lambda: 0.0,
-        transport=Refusing(app),
-    )
+    provider = connect(ENDPOINT, "v1beta3", settings_of(time, Refusing(app)))
     assert isinstance(asyncio.run(provider.create(WANTED, EXAMPLES)), Created)
     assert app.lines == [POST]
 

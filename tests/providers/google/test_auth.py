@@ -4,6 +4,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from reconciler.domain.errors import AccessError
 from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.http import Client, HttpRequest
-from support.provider_service import Script, Time, client_of, error, script
+from support.provider_service import Script, Time, client_of, error, script, settings_of
 
 TOKEN = "ya29.SECRET"
 LIST = HttpRequest("GET", "/v1beta3/tunedModels")
@@ -26,15 +27,7 @@ def bearer(token: str = TOKEN, project: str | None = None, *allowed: str) -> Bea
 
 def ask(app: Script, endpoint: str, auth: BearerAuth) -> None:
     time = Time()
-    client = Client(
-        endpoint,
-        service=SERVICE,
-        auth=auth,
-        clock=time.clock,
-        sleep=time.sleep,
-        random=lambda: 0.0,
-        transport=httpx.ASGITransport(app),
-    )
+    client = Client(endpoint, SERVICE, replace(settings_of(time, httpx.ASGITransport(app)), auth=auth))
     asyncio.run(client.request(LIST))
 
 

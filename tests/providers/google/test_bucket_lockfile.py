@@ -26,7 +26,7 @@ from reconciler.emulator.app import create_app
 from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile
 from reconciler.providers.google.storage import Storage, connect
 from reconciler.state.lockfile import loads
-from support.provider_service import START, Time, error, script
+from support.provider_service import START, Time, error, script, settings_of
 from support.provider_storage import DENIED, NO_BUCKET, NO_CONTENT, NO_OBJECT, UNMET, resource, storage_of, with_storage
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ def test_a_client_that_cannot_be_made_is_told() -> None:
     time = Time()
 
     def no_client() -> Storage:
-        return connect("http://127.0.0.1:99999", auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
+        return connect("http://127.0.0.1:99999", settings_of(time))
 
     lock = BucketLockfile(PATH, no_client, clock=time.clock, sleep=time.sleep, holder="me")
     caught = failure(lock.read)

@@ -15,7 +15,7 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, 
 from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.google.http import MAX_BODY, Client, HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
-from support.provider_service import START, Script, Time, client_of, error, script
+from support.provider_service import START, Script, Time, client_of, error, script, settings_of
 
 LIST = HttpRequest("GET", "/v1beta3/tunedModels")
 OK = JSONResponse({"fine": True})
@@ -166,15 +166,7 @@ def test_a_path_in_the_endpoint_is_kept() -> None:
     app, time = script(OK), Time()
 
     async def run() -> None:
-        client = Client(
-            "http://127.0.0.1/proxy/",
-            service=SERVICE,
-            auth=None,
-            clock=time.clock,
-            sleep=time.sleep,
-            random=lambda: 0.0,
-            transport=httpx.ASGITransport(app),
-        )
+        client = Client("http://127.0.0.1/proxy/", SERVICE, settings_of(time, httpx.ASGITransport(app)))
         await client.request(LIST)
 
     asyncio.run(run())
@@ -182,7 +174,7 @@ def test_a_path_in_the_endpoint_is_kept() -> None:
 
 
 def network_client(endpoint: str, time: Time) -> Client:
-    return Client(endpoint, service=SERVICE, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0)
+    return Client(endpoint, SERVICE, settings_of(time))
 
 
 async def request_once(endpoint: str, time: Time) -> None:

@@ -18,7 +18,7 @@ from reconciler.providers.vertex.capabilities import VERTEX
 from reconciler.providers.vertex.provider import Vertex, connect
 from support.provider_contract import TARGET
 from support.provider_samples import generation
-from support.provider_service import Script, Time, error, script
+from support.provider_service import Script, Time, error, script, settings_of
 from support.provider_storage import resource
 from support.provider_vertex import GONE, JOBS, NONE, WANTED, act, body_of, failure, job, jobs, name_of, vertex_of
 
@@ -43,9 +43,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     async def run() -> int:
         time, here = Time(), replace(TARGET, endpoint="", storage_endpoint="", location="europe-west4")
         transport = httpx.MockTransport(answer)
-        async with connect(
-            here, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, transport=transport
-        ) as provider:
+        async with connect(here, settings_of(time, transport)) as provider:
             await provider.list(progress=False)
             with pytest.raises(ServiceError):
                 await provider.create(ON_OBJECT, ())
@@ -59,9 +57,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
 
 def test_other_capabilities_can_be_given() -> None:
     time, simulated = Time(), replace(VERTEX, simulated=True)
-    provider = connect(
-        TARGET, auth=None, clock=time.clock, sleep=time.sleep, random=lambda: 0.0, capabilities=simulated
-    )
+    provider = connect(TARGET, settings_of(time), simulated)
     assert isinstance(provider.capabilities, Capabilities)
     assert provider.capabilities.simulated
     asyncio.run(provider.aclose())
@@ -168,14 +164,7 @@ def test_a_location_whose_host_cannot_be_found_is_told() -> None:
 
     async def run() -> None:
         time, wrong = Time(), replace(TARGET, endpoint="", location="us-centrall")
-        async with connect(
-            wrong,
-            auth=None,
-            clock=time.clock,
-            sleep=time.sleep,
-            random=lambda: 0.0,
-            transport=httpx.MockTransport(resolve),
-        ) as provider:
+        async with connect(wrong, settings_of(time, httpx.MockTransport(resolve))) as provider:
             await provider.list(progress=False)
 
     with pytest.raises(ServiceError) as caught:
