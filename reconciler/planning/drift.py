@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
 from reconciler.planning.context import ReconcileContext
@@ -23,7 +23,7 @@ from reconciler.planning.generations import (
 from reconciler.planning.moved import apply_moved, declared_names
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
-from reconciler.planning.world import Observation, World
+from reconciler.planning.world import World
 
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""
@@ -42,11 +42,10 @@ def drift(world: World, *, where: str = "") -> tuple[Finding, ...]:
         return " ".join(("reconcile", *words, *filter(None, (where,))))
 
     complete = world.request.complete
-    lock = apply_moved(world.lock, world.manifests)
-    world = replace(world, lock=lock, request=Request(complete=complete))
+    world = replace(world, lock=apply_moved(world.lock, world.manifests), request=Request(complete=complete))
     findings: list[Finding] = []
     for resolved in resolve_manifests(world):
-        findings += _of_manifest(resolved.context, resolved.actions, world.observation, lock, command)
+        findings += _of_manifest(world, resolved.context, resolved.actions, command)
     if complete:
         findings += [*_orphaned(world, command), *_undeclared_candidates(world)]
     findings += map(_unmanaged, list_unmanaged(world))
@@ -73,8 +72,7 @@ class _Case:
 
     context: ReconcileContext
     actions: tuple[Action, ...]
-    observed: Observation
-    lock: Lock
+    world: World
     command: _Command
     generations: Mapping[str, ResolvedGeneration]
 
@@ -105,13 +103,13 @@ class _Case:
 
 
 def _of_manifest(
-    context: ReconcileContext, actions: tuple[Action, ...], observed: Observation, lock: Lock, command: _Command
+    world: World, context: ReconcileContext, actions: tuple[Action, ...], command: _Command
 ) -> Iterator[Finding]:
     if context.manifest.lifecycle.suspend:
         lifecycle = replace(context.manifest.lifecycle, suspend=False)
         actions = decide(replace(context, manifest=replace(context.manifest, lifecycle=lifecycle)))
     generations = {generation.key: generation for generation in context.generations}
-    case = _Case(context, actions, observed, lock, command, generations)
+    case = _Case(context, actions, world, command, generations)
     findings = [*_missing(case), *_replaced(case)]
     lost = any(finding.severity == "drift" for finding in findings)
     for action in actions:
@@ -133,7 +131,7 @@ def _missing(case: _Case) -> Iterator[Finding]:
         serves = recorded.key == locked.serving
         expected = recorded.state in EXPECTED_STATES or (serves and recorded.state is State.MISSING)
         lost = generation.locked is recorded and generation.state is State.MISSING and expected
-        if lost and recorded.remote not in case.observed.models:
+        if lost and recorded.remote not in case.world.observation.models:
             message = f"{'the serving generation' if serves else 'the generation'} is gone from the service"
             matters = serves or satisfies(generation, case.context.manifest)
             remedy = f"{case.apply()}, which {_loss_effect(case) if matters else 'records that'}"
@@ -150,12 +148,12 @@ def _replaced(case: _Case) -> Iterator[Finding]:
     """Find recorded generations whose remote name another model has; it is a note for superseded ones."""
     context = case.context
     for recorded in context.locked.generations:
-        generation, model = case.generations[recorded.key], case.observed.models.get(recorded.remote)
+        generation, model = case.generations[recorded.key], case.world.observation.models.get(recorded.remote)
         if generation.locked is not recorded or model is None or recorded.state not in EXPECTED_STATES:
             continue
-        managed = find_live_model(recorded, context.scope, context.manifest.name, case.observed) is not None
+        managed = find_live_model(recorded, context.scope, context.manifest.name, case.world.observation) is not None
         strict = not managed or context.capabilities.caller_chosen_ids
-        for change in replaced_fields(recorded, model, case.lock, strict=strict):
+        for change in replaced_fields(recorded, model, case.world.lock, strict=strict):
             yield case.finding(
                 DriftClass.REPLACED,
                 f"another model has the name of {recorded.key}" + ("" if managed else ", without this scope's mark"),
@@ -402,7 +400,7 @@ def _base_model_retired(case: _Case) -> Iterator[Finding]:
     served = serving.source.base_model if serving and serving.source else ""
     wanted = any(action.reason is Reason.BASE_MODEL_UNAVAILABLE for action in case.actions)
     for base_model in dict.fromkeys(filter(None, (declared, served))):
-        reason = case.observed.untunable.get(base_model)
+        reason = case.world.observation.untunable.get(base_model)
         if reason is None:
             continue
         needed = wanted and base_model == declared

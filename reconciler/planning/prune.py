@@ -88,15 +88,10 @@ def _context(world: World, pruning: Pruning) -> PruneContext:
     provider = world.target.provider
     same_provider = [other for other in pruning.others if not other.target or other.target.provider == provider]
     return PruneContext(
+        world=world,
+        pruning=replace(pruning, others=tuple(same_provider)),
         manifests={name: manifest for manifest in world.manifests for name in manifest.names}
         | {manifest.name: manifest for manifest in world.manifests},
-        observed=world.observation,
-        lock=world.lock,
-        target=world.target,
-        pruning=replace(pruning, others=tuple(same_provider)),
-        complete=world.request.complete,
-        capabilities=world.capabilities,
-        now=world.now,
         relied_on_elsewhere=dict(pair for other in same_provider for pair in _relied_on(other)),
         recorded_elsewhere=frozenset().union(*map(_recorded_remotes, same_provider)),
     )
@@ -119,9 +114,9 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
 
 
 def _recorded(context: PruneContext) -> Iterator[LiveGeneration]:
-    for name, model in context.lock.models.items():
+    for name, model in context.world.lock.models.items():
         for recorded in model.generations:
-            generation = resolve_recorded(recorded, context.target.scope, name, context.observed)
+            generation = resolve_recorded(recorded, context.world.scope, name, context.world.observation)
             if generation.live and generation.state not in ABSENT:
                 wanted = _is_wanted(context, name, generation)
                 yield LiveGeneration(name, generation, generation.live, wanted=wanted)
@@ -129,12 +124,12 @@ def _recorded(context: PruneContext) -> Iterator[LiveGeneration]:
 
 def _unrecorded(context: PruneContext) -> Iterator[LiveGeneration]:
     """Return the models with the mark of this scope that this lockfile does not record."""
-    scope, recorded = context.target.scope, _recorded_remotes(context.lock)
-    for live in context.observed.models.values():
+    scope, recorded = context.world.scope, _recorded_remotes(context.world.lock)
+    for live in context.world.observation.models.values():
         if live.mark and live.mark.scope == scope and live.remote not in recorded:
             manifest = context.manifests.get(live.mark.name)
             name = manifest.name if manifest else live.mark.name
-            for generation in resolve_generations(name, scope, None, context.observed, [live]):
+            for generation in resolve_generations(name, scope, None, context.world.observation, [live]):
                 yield LiveGeneration(name, generation, live, wanted=_is_wanted(context, name, generation))
 
 
@@ -149,7 +144,7 @@ def _ranked(context: PruneContext, existing: Iterable[LiveGeneration]) -> list[L
 
     def order(live: LiveGeneration) -> tuple[bool, bool, bool, float, str]:
         block = context.block(live.name)
-        age = (context.now - live.resolved.created_at).total_seconds()
+        age = (context.world.now - live.resolved.created_at).total_seconds()
         return live.key != block.serving, not live.wanted, _is_unusable(block, live), age, live.key
 
     counts: dict[str, int] = {}
@@ -186,11 +181,11 @@ def _kept_ancestors(
 def _ancestry(context: PruneContext, existing: Iterable[LiveGeneration]) -> Ancestry:
     """Return the ancestry of all recorded and live models."""
     ancestry = Ancestry()
-    for lock in (context.lock, *context.pruning.others):
+    for lock in (context.world.lock, *context.pruning.others):
         for model in lock.models.values():
             for recorded in model.generations:
                 ancestry.add(recorded.remote, (recorded.key, recorded.resources.model), (recorded.source,))
-    for live in context.observed.models.values():
+    for live in context.world.observation.models.values():
         ancestry.add(live.remote, (live.resources.model,), (live.source,) if live.source else ())
     for generation in existing:
         ancestry.add(generation.remote, (generation.key,), generation.sources)
@@ -210,10 +205,10 @@ def _kept_descendants(
     for generation in existing:
         if generation.remote in kept:
             yield generation.key, generation.sources
-    for live in context.observed.models.values():
+    for live in context.world.observation.models.values():
         if live.remote not in deleted and live.source:
             yield live.remote, (live.source,)
-    for lock in (context.lock, *context.pruning.others):
+    for lock in (context.world.lock, *context.pruning.others):
         for model in lock.models.values():
             for recorded in model.generations:
                 if recorded.state in {State.INTENDED, State.CREATING, State.ACTIVE} and recorded.remote not in deleted:
@@ -273,7 +268,7 @@ def _deletion(context: PruneContext, generation: LiveGeneration, descendants: fr
     promote_time = locked.promote_time if locked else ""
     return Deletion(
         create_time=generation.live.create_time,
-        age=context.now - created if created else None,
+        age=context.world.now - created if created else None,
         served_from=promote_time,
         served_until="" if serves else _next_promotion(block, promote_time),
         serves=serves,

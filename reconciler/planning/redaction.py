@@ -31,10 +31,10 @@ def redact_model(model: LockedModel) -> LockedModel:
     return model
 
 
-def redact_history(entry: HistoryEntry) -> HistoryEntry:
-    """Return the entry of a history with the number of changed examples only."""
-    found = entry.changes.examples if entry.changes else None
-    if entry.changes is None or found is None:
-        return entry
-    counts = ExampleChanges(found.added, found.removed, found.changed)
-    return replace(entry, changes=replace(entry.changes, examples=counts))
+def redact_history(generation: HistoryEntry) -> HistoryEntry:
+    """Return a generation of a history with the numbers of changed examples only."""
+    changes = generation.changes
+    if changes is None or changes.examples is None:
+        return generation
+    counts = ExampleChanges(changes.examples.added, changes.examples.removed, changes.examples.changed)
+    return replace(generation, changes=replace(changes, examples=counts))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Final
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, parse_time
-from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Source, State, Target
+from reconciler.domain.lock import LockedGeneration, LockedModel, parse_time
+from reconciler.domain.model import Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Pruning
 from reconciler.planning.generations import ResolvedGeneration
-from reconciler.planning.world import Observation
+from reconciler.planning.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +56,24 @@ class PruneContext:
     serves, and ``recorded_elsewhere`` the models that one records, both by remote name.
     """
 
-    manifests: Mapping[str, Manifest]
-    observed: Observation
-    lock: Lock
-    target: Target
+    world: World
     pruning: Pruning
-    complete: bool
-    capabilities: Capabilities
-    now: datetime
-    relied_on_elsewhere: Mapping[str, str] = field(default_factory=dict)
-    recorded_elsewhere: frozenset[str] = frozenset()
+    manifests: Mapping[str, Manifest]
+    relied_on_elsewhere: Mapping[str, str]
+    recorded_elsewhere: frozenset[str]
 
     def has_model(self, generation: LiveGeneration) -> bool:
         """Return whether there is a model to delete; failed jobs on Vertex AI have none."""
-        return self.capabilities.caller_chosen_ids or bool(generation.live.resources.model)
+        return self.world.capabilities.caller_chosen_ids or bool(generation.live.resources.model)
 
     def block(self, name: str) -> LockedModel:
         """Return the recorded state of a manifest."""
-        return self.lock.models.get(name) or LockedModel(self.manifests[name].file if name in self.manifests else "")
+        file = self.manifests[name].file if name in self.manifests else ""
+        return self.world.lock.models.get(name) or LockedModel(file)
 
     def is_orphan(self, name: str) -> bool:
         """Return whether it is certain that no manifest declares the name."""
-        return self.complete and name not in self.manifests
+        return self.world.request.complete and name not in self.manifests
 
 
 def reasons_to_keep(context: PruneContext, generation: LiveGeneration) -> Iterator[str]:
@@ -94,7 +89,7 @@ def _in_progress(_: PruneContext, generation: LiveGeneration) -> str:
 
 def _unmanaged(context: PruneContext, generation: LiveGeneration) -> str:
     mark, locked = generation.live.mark, generation.locked
-    if mark and mark.scope != context.target.scope:
+    if mark and mark.scope != context.world.scope:
         return f"it has the mark of the scope {mark.scope}"
     return "its creation time differs from the recorded one" if locked and not locked.is_same(generation.live) else ""
 
@@ -102,7 +97,11 @@ def _unmanaged(context: PruneContext, generation: LiveGeneration) -> str:
 def _not_selected(context: PruneContext, generation: LiveGeneration) -> str:
     manifest = context.manifests.get(generation.name)
     if manifest is None:
-        return "" if context.complete else "its manifest was not read, and only a run over the whole root finds orphans"
+        return (
+            ""
+            if context.world.request.complete
+            else "its manifest was not read, and only a run over the whole root finds orphans"
+        )
     if manifest.lifecycle.suspend:
         return "spec.lifecycle.suspend is set"
     return f"its record moves to {manifest.name} first" if manifest.name != generation.name else ""
@@ -143,7 +142,7 @@ def _recent(context: PruneContext, generation: LiveGeneration) -> str:
     created = parse_time(generation.live.create_time)
     if created is None:
         return "its age is unknown"
-    return "" if context.now - created > context.pruning.older_than else "it is not older than --older-than"
+    return "" if context.world.now - created > context.pruning.older_than else "it is not older than --older-than"
 
 
 def _needed(context: PruneContext, generation: LiveGeneration) -> str:
