@@ -87,7 +87,7 @@ def apply(
     if prune:
         request = replace(request, pruning=Pruning(others=project.session.all_locks()))
     options = replace(options, request=request, curves=command_input.model_details)
-    return _Run(project, options, saved).run(approve, progress)
+    return _ApplyRun(project, options, saved).run(approve, progress)
 
 
 def _saved_project(environment: Environment, command_input: CommandInput, saved: SavedPlan) -> Project:
@@ -98,12 +98,10 @@ def _saved_project(environment: Environment, command_input: CommandInput, saved:
         raise saved.stale(error.message) from error
 
 
-class _Run:
-    """One apply: observe and plan, ask for approval, carry out, wait, and report."""
+class Run:
+    """The connection, the recorder and the publisher of one apply or prune."""
 
-    def __init__(self, project: Project, options: ApplyOptions, saved: SavedPlan | None) -> None:
-        self._saved = saved
-        self._options = options
+    def __init__(self, project: Project) -> None:
         self._clock = project.session.environment.clock
         self._began = self._clock()
         self._project = project
@@ -113,6 +111,25 @@ class _Run:
         self._sinks.append(self._outcomes)
         self._publisher = publisher_of(project)
         self._provider = project.session.connect()
+
+    def _result_document(self, outcome: ApplyOutcome, **more: Any) -> Document:
+        return result_document(
+            target=self._project.target,
+            capabilities=self._project.capabilities,
+            requests=self._provider.requests,
+            seconds=(self._clock() - self._began).total_seconds(),
+            exit_status=outcome.exit_status,
+            root=self._project.root,
+            places=self._project.places,
+            **more,
+        )
+
+
+class _ApplyRun(Run):
+    def __init__(self, project: Project, options: ApplyOptions, saved: SavedPlan | None) -> None:
+        super().__init__(project)
+        self._saved = saved
+        self._options = options
 
     def run(self, approve: Approve, progress: Progress) -> CommandResult:
         with self._project.session.event_loop() as loop:
@@ -161,17 +178,11 @@ class _Run:
     def _document(self, outcome: ApplyOutcome) -> Document:
         """Return the result; it has no trainings of manifests that are not selected, even if they ended meanwhile."""
         names = {manifest.name for manifest in self._project.manifests}
-        return result_document(
+        return self._result_document(
+            outcome,
             plan=outcome.plan,
-            target=self._project.target,
-            capabilities=self._project.capabilities,
             outcomes=[model for model in self._outcomes.all() if model.name in names or model.deleted],
-            requests=self._provider.requests,
-            seconds=(self._clock() - self._began).total_seconds(),
-            exit_status=outcome.exit_status,
             unpublished=str(outcome.unpublished or ""),
-            root=self._project.root,
-            places=self._project.places,
         )
 
 

@@ -15,8 +15,7 @@ from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import age, input_of, output_of
 from reconciler.commands._output import Output, Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
-from reconciler.commands._publish import publisher_of
-from reconciler.commands.apply import Approve, approver
+from reconciler.commands.apply import Approve, Run, approver
 from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.domain.text import suggest
@@ -27,7 +26,6 @@ from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.plan import plan_document
-from reconciler.reports.documents.result import Outcomes, result_document
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.result import prune_text
 from reconciler.reports.writer import render_text
@@ -65,26 +63,16 @@ def prune(
     for name in sorted(options.unprotect):
         _require_protected(project, name)
     pruning = Pruning(options.older_than, project.session.all_locks())
-    run = _Run(project, Request(complete=project.complete, pruning=pruning), sorted(options.unprotect))
+    run = _PruneRun(project, Request(complete=project.complete, pruning=pruning), sorted(options.unprotect))
     return run.run(None if dry_run else approve, progress)
 
 
-class _Run:
-    """One prune: observe and plan, ask for approval, delete, and report."""
-
+class _PruneRun(Run):
     def __init__(self, project: Project, request: Request, unprotect: Iterable[str]) -> None:
-        self._clock = project.session.environment.clock
-        self._began = self._clock()
-        self._project = project
+        super().__init__(project)
         self._request = request
         self._unprotect = tuple(unprotect)
         self._notices = tuple(f"{name} is no longer protected" for name in self._unprotect)
-        self._sinks: list[EventSink] = []
-        self._recorder = project.recorder(self._sinks)
-        self._outcomes = Outcomes(lambda: self._recorder.lock)
-        self._sinks.append(self._outcomes)
-        self._publisher = publisher_of(project)
-        self._provider = project.session.connect()
 
     def run(self, approve: Approve | None, progress: Progress) -> CommandResult:
         """Plan, and carry the plan out if ``approve`` is given and approves it."""
@@ -103,7 +91,9 @@ class _Run:
                 outcome = self._carry_out(loop, pruner, planned, progress(document))
             finally:
                 loop.run(self._provider.aclose())
-        return CommandResult(self._result_document(outcome), outcome.exit_status)
+        plan = replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices))
+        document = self._result_document(outcome, plan=plan, outcomes=self._outcomes.all())
+        return CommandResult(document, outcome.exit_status)
 
     def _carry_out(
         self, loop: EventLoop, pruner: Pruner, planned: Plan, progress: AbstractContextManager[EventSink]
@@ -134,19 +124,6 @@ class _Run:
             root=project.root,
             places=project.places,
             deletions_alone=True,
-        )
-
-    def _result_document(self, outcome: ApplyOutcome) -> Document:
-        return result_document(
-            plan=replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices)),
-            target=self._project.target,
-            capabilities=self._project.capabilities,
-            outcomes=self._outcomes.all(),
-            requests=self._provider.requests,
-            seconds=(self._clock() - self._began).total_seconds(),
-            exit_status=outcome.exit_status,
-            root=self._project.root,
-            places=self._project.places,
         )
 
 
