@@ -1,4 +1,4 @@
-"""The command that examines a target: files, credentials, service, lockfile. It changes nothing anywhere."""
+"""``reconcile doctor``: check files, credentials, service and lockfile of a target. Changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reconciler.reports.text.format import counted
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
-    from reconciler.domain.model import Target
+    from reconciler.commands._project import Project
     from reconciler.manifests.workspace import Workspace
 
 
@@ -33,71 +33,68 @@ class Report:
     def __init__(self) -> None:
         self.findings: list[DoctorFinding] = []
         self.exit_status = ExitStatus.OK
-        self._pointless: dict[str, str] = {}
+        self._causes: dict[str, str] = {}
 
-    def check(self, name: str, examine: Callable[[], Diagnosis], after: tuple[str, ...] = ()) -> None:
-        """Examine something, unless a check failed that it builds on."""
-        cause = next((self._pointless[earlier] for earlier in after if earlier in self._pointless), None)
+    def check(self, name: str, run: Callable[[], Diagnosis], after: tuple[str, ...] = ()) -> None:
+        """Run a check, or skip it if a check in ``after`` failed or was skipped."""
+        cause = next((self._causes[earlier] for earlier in after if earlier in self._causes), None)
         if cause:
-            self._pointless[name] = cause
-            self._add(name, Diagnosis(f"not looked at, because of what failed above: {cause}", status="skipped"))
+            self._causes[name] = cause
+            self._add(name, Diagnosis(f"skipped, because {cause} failed", status="skipped"))
             return
         try:
-            said = examine()
+            diagnosis = run()
         except ReconcileError as error:
-            access = isinstance(error, AccessError)
-            self._fail(name, ExitStatus.ACCESS if access else ExitStatus.ERROR)
-            said = Diagnosis(error.message if error.remedy else str(error), error.remedy, "failed")
+            self._fail(name, ExitStatus.ACCESS if isinstance(error, AccessError) else ExitStatus.ERROR)
+            diagnosis = Diagnosis(error.message if error.remedy else str(error), error.remedy, "failed")
         else:
-            if said.status == "failed":
+            if diagnosis.status == "failed":
                 self._fail(name, ExitStatus.ERROR)
-        self._add(name, said)
+        self._add(name, diagnosis)
 
     def _fail(self, name: str, status: ExitStatus) -> None:
         self.exit_status = self.exit_status or status
-        self._pointless[name] = name
+        self._causes[name] = name
 
-    def _add(self, name: str, said: Diagnosis) -> None:
-        self.findings.append(DoctorFinding(name, said.status, said.message, said.remedy))
+    def _add(self, name: str, diagnosis: Diagnosis) -> None:
+        self.findings.append(DoctorFinding(name, diagnosis.status, diagnosis.message, diagnosis.remedy))
 
 
 _CHECKS = ("manifests", "credentials", "service", "list", "lockfile")
 """The checks that are skipped when the target cannot be read, so that its provider is unknown."""
 
 
-def doctor(env: Environment, what: CommandInput) -> CommandResult:
-    """Examine everything that the target needs; what fails is a finding with its remedy.
+def doctor(environment: Environment, command_input: CommandInput) -> CommandResult:
+    """Check everything that the target needs; a failed check becomes a finding with its remedy.
 
     Raises:
         UsageError: when there is no target.
     """
     report = Report()
     try:
-        workspace = read_workspace(env, what)
+        workspace = read_workspace(environment, command_input)
     except InvalidInput as error:
-        problems = _of_target(error.problems, what)
-        report.check("target", lambda: _unreadable(problems))
+        problems = _target_problems(error.problems, command_input)
+        report.check("target", lambda: _invalid_target(problems))
         for name in _CHECKS:
-            report.check(name, lambda: _unreadable(problems), after=("target",))
+            report.check(name, lambda: _invalid_target(problems), after=("target",))
         return CommandResult(doctor_document(None, report.findings, report.exit_status), report.exit_status)
     target = workspace.target
     with EventLoop() as loop:
-        report.check("target", lambda: _target(workspace))
-        report.check("manifests", lambda: _manifests(workspace))
-        _check_provider(report, loop, env, what, workspace)
+        report.check("target", lambda: _check_target(workspace))
+        report.check("manifests", lambda: _check_manifests(workspace))
+        context = ProviderContext(environment, target, workspace.root, command_input.allow_endpoints)
+        _check_provider(report, loop, context, workspace)
         after = ("credentials",) if target.lock else ()
-        report.check("lockfile", lambda: _lockfile(loop, env, what, workspace), after)
-    examined = DoctorTarget(target, capabilities_of(target), display_root(workspace.root, env.cwd))
+        report.check("lockfile", lambda: _check_lockfile(loop, environment, command_input, workspace), after)
+    examined = DoctorTarget(target, capabilities_of(target), display_root(workspace.root, environment.cwd))
     return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
 
 
-def _check_provider(
-    report: Report, loop: EventLoop, env: Environment, what: CommandInput, workspace: Workspace
-) -> None:
+def _check_provider(report: Report, loop: EventLoop, context: ProviderContext, workspace: Workspace) -> None:
     """Run the checks of the target's provider."""
     spec = provider_spec(workspace.target.provider)
     base_models = frozenset(manifest.source.base_model for manifest in workspace.manifests)
-    context = ProviderContext(env, workspace.target, workspace.root, what.allow_endpoints)
     shared = DoctorContext(context, spec.connect, base_models)
     try:
         for check in spec.doctor_checks():
@@ -113,41 +110,44 @@ def _run(loop: EventLoop, check: DoctorCheck, shared: DoctorContext) -> Diagnosi
     return loop.run(run())
 
 
-def _of_target(problems: tuple[Problem, ...], what: CommandInput) -> tuple[Problem, ...]:
-    name = target_file_name(what.target or DEFAULT)
-    return tuple(one for one in problems if Path(one.place.file).name == name) or problems
+def _target_problems(problems: tuple[Problem, ...], command_input: CommandInput) -> tuple[Problem, ...]:
+    """Return the problems in the target file, or else all problems."""
+    name = target_file_name(command_input.target or DEFAULT)
+    return tuple(problem for problem in problems if Path(problem.place.file).name == name) or problems
 
 
-def _unreadable(problems: Iterable[Problem]) -> Diagnosis:
-    return Diagnosis("\n".join(map(str, problems)), "correct the target's file", "failed")
+def _invalid_target(problems: Iterable[Problem]) -> Diagnosis:
+    return Diagnosis("\n".join(map(str, problems)), "fix the target file", "failed")
 
 
-def _target(workspace: Workspace) -> Diagnosis:
+def _check_target(workspace: Workspace) -> Diagnosis:
     file = workspace.target.file
-    own = [problem for problem in workspace.errors if problem.place.file == file]
-    return _unreadable(own) if own else Diagnosis(f"{file} is valid")
+    problems = [problem for problem in workspace.errors if problem.place.file == file]
+    return _invalid_target(problems) if problems else Diagnosis(f"{file} is valid")
 
 
-def _manifests(workspace: Workspace) -> Diagnosis:
-    wrong = [problem for problem in workspace.errors if problem.place.file != workspace.target.file]
-    if wrong:
-        return Diagnosis(f"validate shows {counted(len(wrong), 'problem')}", "run reconcile validate", "warning")
+def _check_manifests(workspace: Workspace) -> Diagnosis:
+    problems = [problem for problem in workspace.errors if problem.place.file != workspace.target.file]
+    if problems:
+        return Diagnosis(f"{counted(len(problems), 'problem')} found", "run reconcile validate", "warning")
     return Diagnosis(f"{counted(len(workspace.manifests), 'manifest is', 'manifests are')} valid")
 
 
-def _lockfile(loop: EventLoop, env: Environment, what: CommandInput, workspace: Workspace) -> Diagnosis:
-    project = load_project(env, workspace, what, strict=False)
+def _check_lockfile(
+    loop: EventLoop, environment: Environment, command_input: CommandInput, workspace: Workspace
+) -> Diagnosis:
+    project = load_project(environment, workspace, command_input, strict=False)
     project.store.check_writable()
     if project.target.lock:
-        held = loop.run(_held_lease(env, project.target, what.allow_endpoints))
+        held = loop.run(_find_held_lease(project))
         if held:
             return Diagnosis(held.message, held.remedy, "warning")
     if project.lock.target is None:
-        return Diagnosis(f"{project.lockfile} is not there yet; the first apply writes it")
+        return Diagnosis(f"{project.lockfile} does not exist yet; the first apply writes it")
     return Diagnosis(f"{project.lockfile} records {counted(len(project.lock.models), 'model')}, and can be written")
 
 
-async def _held_lease(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> ReconcileError | None:
+async def _find_held_lease(project: Project) -> ReconcileError | None:
     """Return the error of a run that finds the lease of a lockfile in a bucket held by another run.
 
     Raises:
@@ -155,11 +155,11 @@ async def _held_lease(env: Environment, target: Target, allow_endpoints: frozens
     """
     from reconciler.providers.google.bucket_lockfile import LEASE_SUFFIX, Lease
     from reconciler.providers.google.doctor import REPLACE, bucket_of, require_permissions
-    from reconciler.providers.google.storage import open_storage
 
-    lease = Lease(target.lock + LEASE_SUFFIX, clock=env.clock, sleep=env.sleeper, holder="doctor")
-    async with open_storage(env, target, allow_endpoints) as storage:
-        await require_permissions(storage, bucket_of(target.lock), REPLACE)
+    address, environment = project.target.lock, project.session.environment
+    lease = Lease(address + LEASE_SUFFIX, clock=environment.clock, sleep=environment.sleeper, holder="doctor")
+    async with project.session.connect_storage() as storage:
+        await require_permissions(storage, bucket_of(address), REPLACE)
         try:
             await lease.find_expired(storage)
         except (AccessError, ServiceError):
@@ -169,19 +169,20 @@ async def _held_lease(env: Environment, target: Target, allow_endpoints: frozens
     return None
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=_options.examples("doctor", "doctor --target prod"))
 @_options.paths
 @_options.target
 @_options.allow_endpoint
 @_options.format_option
 @_options.output_options
 @_options.environment
-def command(env: Environment, /, **values: Any) -> int:
-    """Examine what the target needs: files, credentials, service, lockfile. Changes nothing anywhere.
+def command(environment: Environment, /, **values: Any) -> int:
+    """Check what a target needs to work. Changes nothing.
 
-    Each check that fails says what to do about it; checks that build on it are skipped.
+    Checks files, credentials, service and lockfile. A check that fails prints its remedy; checks that depend on it are
+    skipped.
     """
     output = output_of(values)
-    answer = doctor(env, input_of(values))
-    output.result(answer.document, lambda style, width: render_text(answer.document, width=width, style=style))
-    return answer.exit_status
+    result = doctor(environment, input_of(values))
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
+    return result.exit_status

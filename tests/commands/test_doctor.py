@@ -86,7 +86,7 @@ def test_a_fresh_project_is_ready_and_stays_as_it_is(reconcile: Cli) -> None:
         f"+ ok       service      the embedded service keeps its models in {STORE}, once there are any",
         "- skipped  list         nothing was trained here yet",
         "- skipped  base models  the embedded service simulates them",
-        "+ ok       lockfile     specs/reconcile.lock.json is not there yet; the first apply writes it",
+        "+ ok       lockfile     specs/reconcile.lock.json does not exist yet; the first apply writes it",
         "Ready: 4 ok, 2 skipped.",
     ]
     assert everything(reconcile.folder) == before
@@ -134,8 +134,8 @@ def test_a_target_that_cannot_be_read_makes_the_rest_pointless(reconcile: Cli) -
     first, second, third, *rest = answer.out.splitlines()
     assert first.startswith("x failed   target       specs/reconcile.yaml:7:3: spec.colour: ")
     assert second.startswith("                        specs/reconcile.yaml:8:3: spec.shape: ")
-    assert third == "                        remedy: correct the target's file"
-    assert rest[0] == "- skipped  manifests    not looked at, because of what failed above: target"
+    assert third == "                        remedy: fix the target file"
+    assert rest[0] == "- skipped  manifests    skipped, because target failed"
     assert rest[-1] == "Not ready: 1 failed, 5 skipped."
     assert statuses(reconcile("doctor", "--format", "json"))["lockfile"] == "skipped"
 
@@ -161,7 +161,7 @@ def test_wrong_manifests_are_one_warning(reconcile: Cli) -> None:
     assert found(answer)["manifests"] == {
         "check": "manifests",
         "status": "warning",
-        "message": "validate shows 2 problems",
+        "message": "2 problems found",
         "remedy": "run reconcile validate",
     }
 
@@ -197,7 +197,7 @@ def test_without_credentials_it_is_3_and_what_needs_them_is_skipped(reconcile: C
     assert findings["service"]["status"] == "ok"
     for check in ("list", "baseModels"):
         assert findings[check]["status"] == "skipped"
-        assert findings[check]["message"] == "not looked at, because of what failed above: credentials"
+        assert findings[check]["message"] == "skipped, because credentials failed"
 
 
 def test_a_token_that_is_none_is_told(reconcile: Cli, service: Fronted) -> None:
@@ -219,8 +219,8 @@ def test_a_dead_service_is_told_with_the_cause(reconcile: Cli) -> None:
     findings = found(answer)
     assert findings["service"]["message"].startswith("cannot reach 127.0.0.1:1: connection refused (")
     assert findings["service"]["remedy"] == "check spec.endpoint of the target, and the proxy settings"
-    assert findings["list"]["message"] == "not looked at, because of what failed above: service"
-    assert findings["baseModels"]["message"] == "not looked at, because of what failed above: service"
+    assert findings["list"]["message"] == "skipped, because service failed"
+    assert findings["baseModels"]["message"] == "skipped, because service failed"
     assert findings["lockfile"]["status"] == "ok"
     assert reconcile.clock.slept == []
 
@@ -245,7 +245,7 @@ def test_a_refusal_is_3_with_the_role_that_is_missing(reconcile: Cli, service: F
     findings = found(answer)
     assert "failed with 403 PERMISSION_DENIED: Not for you" in findings["list"]["message"]
     assert "roles/serviceusage.serviceUsageConsumer" in findings["list"]["remedy"]
-    assert findings["baseModels"]["message"] == "not looked at, because of what failed above: list"
+    assert findings["baseModels"]["message"] == "skipped, because list failed"
 
 
 def models(*named: dict[str, Any]) -> Answer:
@@ -501,12 +501,12 @@ def test_a_bucket_that_is_not_there(reconcile: Cli, service: Fronted) -> None:
 def test_a_lockfile_in_a_bucket_is_looked_at(reconcile: Cli, service: Fronted) -> None:
     url = service()
     findings = vertex(reconcile, url, f"{BUCKET}  lock: gs://acme-data/lock.json\n")
-    assert findings["lockfile"]["message"] == "gs://acme-data/lock.json is not there yet; the first apply writes it"
+    assert findings["lockfile"]["message"] == "gs://acme-data/lock.json does not exist yet; the first apply writes it"
     del reconcile.environ["RECONCILE_ACCESS_TOKEN"]
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = "nowhere.json"
     skipped = found(reconcile("doctor", "--format", "json"))
     for check in ("bucket", "lockfile"):
-        assert skipped[check]["message"] == "not looked at, because of what failed above: credentials"
+        assert skipped[check]["message"] == "skipped, because credentials failed"
 
 
 def test_a_lockfile_in_a_bucket_that_may_not_be_replaced_is_3(reconcile: Cli, service: Fronted) -> None:

@@ -54,7 +54,7 @@ def test_what_builds_on_a_failure_is_skipped_down_to_the_last() -> None:
     report.check("list", never, after=("credentials", "service"))
     report.check("baseModels", never, after=("list",))
     report.check("lockfile", fine)
-    because = "not looked at, because of what failed above: credentials"
+    because = "skipped, because credentials failed"
     assert report.findings == [
         DoctorFinding("credentials", "failed", "not for you", "log in"),
         DoctorFinding("service", "ok", "fine"),

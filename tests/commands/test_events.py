@@ -170,7 +170,8 @@ def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli)
 
 
 def test_the_schema_and_the_page_know_every_word() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+    page = text.partition("## Events")[2].partition("\n## ")[0]
     told = {
         word for row in re.findall(r"^\| (`.+`) \| .+ \|$", page, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
     }
