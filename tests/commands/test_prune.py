@@ -235,7 +235,7 @@ def test_what_another_lockfile_of_the_root_relies_on_is_kept(reconcile: Cli) -> 
     first, *_ = trained(reconcile, 1, 2, 3)
     other_lock(reconcile, "old", serving=first)
     shown = reconcile("prune", "--dry-run", "-v")
-    assert "Nothing to delete: 3 generations are kept." in shown.out
+    assert "Nothing to delete. 3 generations are kept." in shown.out
     assert f"{first} of adder is kept: the lockfile of target old records it as serving" in shown.out
 
 
