@@ -40,9 +40,7 @@ def recorded(reconcile: Cli, target: str) -> Json:
 
 
 @ON_PORTS
-def test_it_is_taken_over_without_training_and_serves_after_the_next_apply(
-    reconcile: Cli, world: World, target: str
-) -> None:
+def test_an_adopted_model_is_promoted_by_the_next_apply(reconcile: Cli, world: World, target: str) -> None:
     remote = foreign(reconcile, world, target)
 
     taken = adopt(reconcile, remote, target)
@@ -62,7 +60,7 @@ def test_it_is_taken_over_without_training_and_serves_after_the_next_apply(
     assert trainings(world, reconcile, target) == 1
 
 
-def test_the_manifest_says_what_the_service_shows(reconcile: Cli, world: World) -> None:
+def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world, description="no\n12:30 “ü”\n"), "gl")
     assert (reconcile.specs / "adder.yaml").read_text() == (
         "# Taken over from tunedModels/theirs. All fields: `reconcile schema TunedModel`.\n"
@@ -90,7 +88,7 @@ def test_the_manifest_says_what_the_service_shows(reconcile: Cli, world: World) 
 @pytest.mark.parametrize(
     "said", ["no", "1e-3", "0o14", "12:30", "null", " a ", "- b", "#c", "tab\there", "bell \a", "é😀"]
 )
-def test_whatever_a_model_is_called_is_read_back_as_that(reconcile: Cli, world: World, said: str) -> None:
+def test_every_display_name_is_read_back(reconcile: Cli, world: World, said: str) -> None:
     adopt(reconcile, foreign(reconcile, world, description=said, displayName=said), "gl")
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
     live = world.ask("GET", f"/v1beta/{THEIRS}")
@@ -123,7 +121,7 @@ def test_the_mark_is_written_and_the_lockfile_can_be_lost_after_that(reconcile: 
     assert trainings(world, reconcile, "gl") == 1
 
 
-def test_a_lost_lockfile_is_made_up_for_where_nothing_bears_a_mark(reconcile: Cli, world: World) -> None:
+def test_a_lost_lockfile_is_rebuilt_without_marks(reconcile: Cli, world: World) -> None:
     remote = foreign(reconcile, world, "vertex")
     adopt(reconcile, remote, "vertex")
     before = recorded(reconcile, "vertex")
@@ -137,7 +135,7 @@ def test_a_lost_lockfile_is_made_up_for_where_nothing_bears_a_mark(reconcile: Cl
     assert reconcile("apply", "--yes", *chosen("vertex")).status == 0
 
 
-def test_a_manifest_that_asks_for_something_else_is_no_place_for_it(reconcile: Cli, world: World) -> None:
+def test_a_manifest_that_does_not_match_is_refused(reconcile: Cli, world: World) -> None:
     declared(reconcile, "{unknown: true}", hyperparameters="{epochCount: 5}")
     assert refused(reconcile, "adder", foreign(reconcile, world)) == (
         "Error: tunedModels/theirs does not match adder at specs/adder.yaml:3:18; set spec.baseModel, "
@@ -145,7 +143,7 @@ def test_a_manifest_that_asks_for_something_else_is_no_place_for_it(reconcile: C
     )
 
 
-def test_what_was_tuned_further_keeps_its_parent(reconcile: Cli, world: World) -> None:
+def test_an_adopted_child_keeps_its_parent(reconcile: Cli, world: World) -> None:
     foreign(reconcile, world)
     remote = foreign(reconcile, world, called="child", baseModel=None, tunedModelSource={"tunedModel": THEIRS})
     adopt(reconcile, remote, "gl")
@@ -221,7 +219,7 @@ def test_a_preamble_is_claimed_too_and_put_before_prompts(reconcile: Cli, world:
     assert reconcile("prompt", "adder", "2", *chosen("gl")).out == "13\n"
 
 
-def test_data_that_is_declared_no_longer_asks_for_nothing(reconcile: Cli, world: World) -> None:
+def test_a_removed_data_set_changes_nothing(reconcile: Cli, world: World) -> None:
     assert world
     declared(reconcile, f"{{examples: {json.dumps([{'input': a, 'output': b} for a, b in EXAMPLES])}}}")
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
@@ -230,7 +228,7 @@ def test_data_that_is_declared_no_longer_asks_for_nothing(reconcile: Cli, world:
     assert reconcile("plan", "--replace", "adder", *chosen("gl")).status == 1
 
 
-def test_history_tells_of_a_claim_as_of_any_data_set(reconcile: Cli, world: World) -> None:
+def test_history_shows_a_claim(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world), "gl")
     assert reconcile("history", "adder", *chosen("gl")).status == 0
     assert reconcile("status", *chosen("gl")).status == 0
@@ -303,7 +301,7 @@ def test_a_model_that_is_not_there_is_refused(
         ),
     ],
 )
-def test_what_is_no_name_is_refused(
+def test_an_invalid_name_is_refused(
     reconcile: Cli, world: World, target: str, name: str, remote: str, told: str
 ) -> None:
     assert world
@@ -317,7 +315,7 @@ def test_a_model_that_is_not_ready_is_refused(reconcile: Cli, slow: World) -> No
     )
 
 
-def test_what_is_ours_or_somebody_elses_is_refused(reconcile: Cli, world: World) -> None:
+def test_a_managed_or_marked_model_is_refused(reconcile: Cli, world: World) -> None:
     assert world
     reconcile.manifest("mine", base=BASE)
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
@@ -337,7 +335,7 @@ def test_what_is_ours_or_somebody_elses_is_refused(reconcile: Cli, world: World)
     )
 
 
-def test_what_another_target_has_taken_over_is_refused(reconcile: Cli, world: World) -> None:
+def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: World) -> None:
     remote = foreign(reconcile, world, "vertex")
     adopt(reconcile, remote, "vertex")
     target = reconcile.specs / "reconcile.vertex.yaml"

@@ -60,7 +60,7 @@ def refused(reconcile: Cli, *arguments: str, target: str = "gl", status: int = 1
 
 
 @EVERY
-def test_what_is_forgotten_goes_on_at_the_service(reconcile: Cli, world: World, target: str) -> None:
+def test_a_forgotten_model_stays_at_the_service(reconcile: Cli, world: World, target: str) -> None:
     remote = orphaned(reconcile, target)
     key = serving(reconcile, target)["key"]
 
@@ -88,7 +88,7 @@ def test_the_human_part_of_the_description_stays(reconcile: Cli, world: World) -
     assert world.ask("GET", f"/v1beta/{remote}")["description"] == "adds one"
 
 
-def test_marks_can_be_left_and_are_taken_up_again(reconcile: Cli, world: World) -> None:
+def test_marks_can_be_kept_and_adopted_again(reconcile: Cli, world: World) -> None:
     orphaned(reconcile, "gl")
     before, asked = lock_of(reconcile, "gl"), len(world.lines)
     assert reconcile("forget", "adder", "--yes", "--keep-marks", *chosen("gl")).status == 0
@@ -99,7 +99,7 @@ def test_marks_can_be_left_and_are_taken_up_again(reconcile: Cli, world: World) 
     assert trainings(world, reconcile, "gl") == 1
 
 
-def test_what_was_adopted_can_be_forgotten_and_adopted_again(reconcile: Cli, world: World) -> None:
+def test_an_adopted_model_can_be_forgotten_and_adopted_again(reconcile: Cli, world: World) -> None:
     remote = foreign(reconcile, world, "vertex")
     adopt(reconcile, remote, "vertex")
     (reconcile.specs / "adder.yaml").unlink()
@@ -107,7 +107,7 @@ def test_what_was_adopted_can_be_forgotten_and_adopted_again(reconcile: Cli, wor
     adopt(reconcile, remote, "vertex")
 
 
-def test_it_is_shown_before_somebody_agrees(reconcile: Cli, world: World) -> None:
+def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, world: World) -> None:
     assert world
     remote = orphaned(reconcile, "gl")
     told = refused(reconcile, "forget", "adder", status=64)
@@ -140,7 +140,7 @@ def test_a_pointer_that_was_changed_stops_it(reconcile: Cli, world: World) -> No
     assert MARK in world.ask("GET", f"/v1beta/{remote}")["description"]
 
 
-def test_what_a_manifest_declares_is_not_forgotten(reconcile: Cli, world: World) -> None:
+def test_a_declared_model_is_not_forgotten(reconcile: Cli, world: World) -> None:
     assert world
     manifest(reconcile)
     applied(reconcile, "gl")
@@ -165,7 +165,7 @@ def test_there_must_be_something_to_forget(reconcile: Cli, world: World) -> None
     )
 
 
-def test_what_is_protected_is_not_forgotten(reconcile: Cli, world: World) -> None:
+def test_a_protected_model_is_not_forgotten(reconcile: Cli, world: World) -> None:
     assert world
     orphaned(reconcile, "gl", more="  lifecycle: {protect: true}\n")
     assert refused(reconcile, "forget", "adder", "--yes") == (
@@ -173,7 +173,7 @@ def test_what_is_protected_is_not_forgotten(reconcile: Cli, world: World) -> Non
     )
 
 
-def test_children_are_told_of(reconcile: Cli, world: World) -> None:
+def test_children_are_named(reconcile: Cli, world: World) -> None:
     assert world
     manifest(reconcile)
     applied(reconcile, "gl")
@@ -230,7 +230,7 @@ def begun(reconcile: Cli, target: str, more: str = "") -> Json:
 
 
 @EVERY
-def test_a_training_is_stopped_and_held_until_somebody_retries(reconcile: Cli, slow: World, target: str) -> None:
+def test_a_canceled_training_is_held_until_a_retry(reconcile: Cli, slow: World, target: str) -> None:
     one = begun(reconcile, target)
 
     stopped = reconcile("cancel", "adder", "--yes", *chosen(target))
@@ -252,7 +252,7 @@ def test_a_training_is_stopped_and_held_until_somebody_retries(reconcile: Cli, s
         assert len(slow.ask("GET", MODELS)["tunedModels"]) == 1
 
 
-def test_what_serves_goes_on_serving(reconcile: Cli, slow: World) -> None:
+def test_the_serving_generation_keeps_serving(reconcile: Cli, slow: World) -> None:
     assert slow
     manifest(reconcile)
     applied(reconcile, "gl")
@@ -278,7 +278,7 @@ def test_where_nothing_trains_nothing_is_stopped(reconcile: Cli, world: World, t
 
 
 @pytest.mark.parametrize("target", ["gl", "vertex"])
-def test_a_training_that_has_ended_meanwhile_is_left_as_it_is(reconcile: Cli, slow: World, target: str) -> None:
+def test_a_training_that_has_just_ended_is_not_canceled(reconcile: Cli, slow: World, target: str) -> None:
     assert slow
     one = begun(reconcile, target)
     reconcile.clock.now = reconcile.clock.now.replace(hour=15)
@@ -289,14 +289,14 @@ def test_a_training_that_has_ended_meanwhile_is_left_as_it_is(reconcile: Cli, sl
     assert serving(reconcile, target)["key"] == one["key"]
 
 
-def test_what_is_gone_already_counts_as_stopped(reconcile: Cli, slow: World) -> None:
+def test_a_missing_training_counts_as_canceled(reconcile: Cli, slow: World) -> None:
     one = begun(reconcile, "gl")
     slow.ask("DELETE", f"/v1beta/{one['remote']}")
     assert reconcile("cancel", "adder", "--yes", *chosen("gl")).status == 0
     assert generation(reconcile, "gl")["state"] == "CANCELLED"
 
 
-def test_a_run_that_waits_meanwhile_does_not_take_it_for_a_loss(reconcile: Cli, slow: World) -> None:
+def test_a_waiting_run_records_the_cancellation(reconcile: Cli, slow: World) -> None:
     assert slow
     one = begun(reconcile, "gl")
     stopped: list[int] = []
@@ -316,7 +316,7 @@ def test_a_run_that_waits_meanwhile_does_not_take_it_for_a_loss(reconcile: Cli, 
     assert "held (Cancelled)" in reconcile("apply", "--yes", *chosen("gl")).out
 
 
-def test_it_is_shown_before_somebody_agrees_to_stop_it(reconcile: Cli, slow: World) -> None:
+def test_cancel_shows_the_training_before_the_confirmation(reconcile: Cli, slow: World) -> None:
     assert slow
     one = begun(reconcile, "gl")
     told = refused(reconcile, "cancel", "adder", status=64)
@@ -341,7 +341,7 @@ def test_one_generation_alone(reconcile: Cli, slow: World) -> None:
     )
 
 
-def test_what_is_suspended_trains_on(reconcile: Cli, slow: World) -> None:
+def test_the_training_of_a_suspended_manifest_continues(reconcile: Cli, slow: World) -> None:
     assert slow
     begun(reconcile, "gl")
     file = reconcile.specs / "adder.yaml"
@@ -363,7 +363,7 @@ def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cl
     assert reconcile("cancel", "adder", "--yes", *chosen("vertex")).status == 0
 
 
-def test_a_service_that_does_not_stop_it_is_told(reconcile: Cli, slow: World) -> None:
+def test_a_refused_cancellation_is_reported(reconcile: Cli, slow: World) -> None:
     begun(reconcile, "vertex")
     slow.front = closed(f"POST {JOBS}")
     told = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)

@@ -125,7 +125,7 @@ def test_wait_creates_nothing(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
 
 
-def test_a_failed_training_is_told_held_and_retried_on_request(reconcile: Cli) -> None:
+def test_a_failed_training_is_held_and_retried_on_request(reconcile: Cli) -> None:
     reconcile.manifest("adder", rate=1.5)
 
     failed = reconcile("apply", "--yes")
@@ -160,7 +160,7 @@ def test_a_failure_does_not_stop_the_others(reconcile: Cli) -> None:
     assert reconcile.lock["good"]["serving"]
 
 
-def test_an_unknown_base_model_is_held_and_the_rest_goes_on(reconcile: Cli) -> None:
+def test_an_unknown_base_model_holds_its_manifest_alone(reconcile: Cli) -> None:
     reconcile.manifest("lost", base="models/nope-001")
     reconcile.manifest("good")
 
@@ -171,7 +171,7 @@ def test_an_unknown_base_model_is_held_and_the_rest_goes_on(reconcile: Cli) -> N
     assert reconcile.lock["good"]["serving"]
 
 
-def test_a_changed_model_serves_only_when_ready(reconcile: Cli) -> None:
+def test_a_changed_model_is_promoted_when_it_is_ready(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes")
     old = reconcile.lock["adder"]["serving"]
@@ -190,7 +190,7 @@ def test_a_changed_model_serves_only_when_ready(reconcile: Cli) -> None:
     assert len(reconcile.lock["adder"]["generations"]) == 2
 
 
-def test_replace_trains_a_healthy_model_anew(reconcile: Cli) -> None:
+def test_replace_trains_a_ready_model_again(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes")
     old = reconcile.lock["adder"]["serving"]
@@ -307,7 +307,7 @@ def test_drift_is_patched(reconcile: Cli) -> None:
     assert reconcile("plan", "--detailed-exitcode").status == 0
 
 
-def test_events_are_told_as_plain_lines_without_a_terminal(reconcile: Cli) -> None:
+def test_events_are_plain_lines_without_a_terminal(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
     told = reconcile("apply", "--yes").err.splitlines()
@@ -319,7 +319,7 @@ def test_events_are_told_as_plain_lines_without_a_terminal(reconcile: Cli) -> No
     assert not any("\x1b" in line for line in told)
 
 
-def test_quiet_says_nothing_but_the_result(reconcile: Cli) -> None:
+def test_quiet_prints_only_the_result(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
     answer = reconcile("apply", "--yes", "-q")
@@ -412,7 +412,7 @@ def test_a_gone_model_is_shown_as_missing(reconcile: Cli) -> None:
     assert reconcile.lock_file.read_bytes() == before
 
 
-def test_what_another_run_recorded_meanwhile_is_kept(reconcile: Cli) -> None:
+def test_records_of_another_run_are_kept(reconcile: Cli) -> None:
     reconcile.manifest("slow")
     reconcile.manifest("quick")
     reconcile("apply", "--yes", "--no-wait", "--only", "slow")
@@ -435,7 +435,7 @@ def test_what_another_run_recorded_meanwhile_is_kept(reconcile: Cli) -> None:
     assert reconcile.lock["other"]["protect"]
 
 
-def test_a_selection_of_nothing_is_no_success(reconcile: Cli) -> None:
+def test_an_empty_selection_is_an_error(reconcile: Cli) -> None:
     reconcile.manifest("adder", metadata=", labels: {team: x}")
 
     for command in (["plan"], ["apply", "--yes"], ["validate", "--locked"]):
@@ -457,7 +457,7 @@ def test_without_a_yes_nothing_is_patched_after_the_waiting(reconcile: Cli) -> N
     assert reconcile.lock["adder"]["serving"]
 
 
-def test_a_report_that_cannot_be_written_is_told_before_the_training(reconcile: Cli) -> None:
+def test_an_unwritable_report_is_an_error_before_the_training(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
     answer = reconcile("apply", "--yes", "--report", str(reconcile.folder / "nowhere" / "x.json"))
@@ -467,7 +467,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_training(reconcile: 
     assert not reconcile.lock_file.exists()
 
 
-def test_a_lockfile_that_cannot_be_written_is_told_before_the_training(reconcile: Cli) -> None:
+def test_an_unwritable_lockfile_is_an_error_before_the_training(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile.lock_file.mkdir()
 

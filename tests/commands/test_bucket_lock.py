@@ -126,7 +126,7 @@ def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket
     assert lockfiles(reconcile) == []
 
 
-def test_a_run_that_waits_for_trainings_keeps_nobody_out(reconcile: Cli, service: Process, bucket: Bucket) -> None:
+def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
     reconcile.manifest("adder", epochs=130)
     held: list[object] = []
 
@@ -201,7 +201,7 @@ def test_a_refresh_brings_a_lockfile_back_under_the_lease(reconcile: Cli, servic
     assert lockfiles(reconcile) == []
 
 
-def test_something_else_in_the_place_of_the_lockfile_is_told(reconcile: Cli, bucket: Bucket) -> None:
+def test_an_object_that_is_not_a_lockfile_is_an_error(reconcile: Cli, bucket: Bucket) -> None:
     reconcile.manifest("adder")
     bucket.put("prod.json", {"rows": 3})
     answer = reconcile("apply", "--yes")
@@ -250,7 +250,7 @@ def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, re
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_promptly_saves_the_lockfile_and_gives_the_lease_back(
+def test_a_signal_saves_the_lockfile_and_releases_the_lease(
     reconcile: Cli, real: Bucket, number: signal.Signals
 ) -> None:
     reconcile.manifest("adder", epochs=1000)

@@ -19,7 +19,7 @@ def served(reconcile: Cli) -> Cli:
     return reconcile
 
 
-def test_all_that_serve_are_checked_and_recorded(served: Cli) -> None:
+def test_serving_generations_are_checked_and_recorded(served: Cli) -> None:
     served.manifest("other")
     served.manifest("later", more=CHECKS)
     file = served.folder / "check.json"
@@ -76,7 +76,7 @@ def test_what_cannot_be_checked(served: Cli, arguments: list[str], status: int, 
     assert message in done.err
 
 
-def test_a_generation_that_is_not_ready_is_told(served: Cli) -> None:
+def test_a_generation_that_is_not_ready_is_an_error(served: Cli) -> None:
     text = served.lock_file.read_text().replace('"state": "ACTIVE"', '"state": "MISSING"')
     served.lock_file.write_text(text)
     done = served("check", "adder")
@@ -84,7 +84,7 @@ def test_a_generation_that_is_not_ready_is_told(served: Cli) -> None:
     assert "is not ready: it was recorded as MISSING; run reconcile apply, or name another generation" in done.err
 
 
-def test_a_serving_generation_that_was_deleted_by_hand_is_told_and_nothing_is_lost(served: Cli) -> None:
+def test_a_deleted_serving_generation_is_an_error_and_stays_recorded(served: Cli) -> None:
     (served.specs / ".reconcile" / "default.sqlite3").unlink()
     before = served.lock_file.read_bytes()
     done = served("check")

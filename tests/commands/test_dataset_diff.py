@@ -81,13 +81,13 @@ def test_the_document_names_the_commit_and_keeps_the_samples(reconcile: Cli, rep
 
 
 @pytest.mark.usefixtures("repository")
-def test_where_no_data_set_has_changed_that_is_said(reconcile: Cli) -> None:
+def test_unchanged_data_sets_are_reported(reconcile: Cli) -> None:
     reconcile.manifest("adder", epochs=3)
     assert changes(reconcile, "--offline") == []
     assert "Data sets: same as in HEAD" in reconcile("plan", "--base", "HEAD").out
 
 
-def test_what_was_wrong_before_is_not_told_again(reconcile: Cli, repository: Repository) -> None:
+def test_old_problems_are_not_reported_again(reconcile: Cli, repository: Repository) -> None:
     odd = [*EXAMPLES, ("7", "8"), ("8", "eight")]
     reconcile.manifest("adder", examples=odd)
     repository.commit()
@@ -105,7 +105,7 @@ def test_a_new_data_set_of_a_new_manifest(reconcile: Cli) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_another_order_and_another_preamble_change_no_example_but_train_anew(reconcile: Cli) -> None:
+def test_another_order_or_preamble_trains_again(reconcile: Cli) -> None:
     reconcile.manifest("adder", examples=EXAMPLES[::-1])
     (change,) = changes(reconcile)
     assert (change["added"], change["note"]) == (0, "the same examples in another order")
@@ -225,7 +225,7 @@ def note(reconcile: Cli, base: str = "HEAD") -> str:
     return told
 
 
-def test_without_a_repository_or_git_the_plan_says_so(reconcile: Cli) -> None:
+def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     assert note(reconcile) == f"the data sets are not compared with HEAD: {reconcile.specs} is in no git repository"
     Repository(reconcile.folder)
@@ -233,7 +233,7 @@ def test_without_a_repository_or_git_the_plan_says_so(reconcile: Cli) -> None:
     assert note(reconcile).endswith("HEAD: git is not installed, or does not read this repository")
 
 
-def test_a_shallow_clone_says_what_to_fetch(
+def test_a_shallow_clone_names_what_to_fetch(
     reconcile: Cli, repository: Repository, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = repository("rev-parse", "HEAD").strip()
@@ -250,7 +250,7 @@ def test_a_shallow_clone_says_what_to_fetch(
     assert changes(shallow) == []
 
 
-def test_a_pointer_of_git_lfs_is_told(reconcile: Cli, repository: Repository) -> None:
+def test_a_pointer_of_git_lfs_is_reported(reconcile: Cli, repository: Repository) -> None:
     data = reconcile.specs / "adder.csv"
     whole = data.read_text()
     data.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n")

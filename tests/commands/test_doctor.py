@@ -140,7 +140,7 @@ def test_a_target_that_cannot_be_read_makes_the_rest_pointless(reconcile: Cli) -
     assert statuses(reconcile("doctor", "--format", "json"))["lockfile"] == "skipped"
 
 
-def test_a_rival_target_is_told_and_the_rest_looked_at(reconcile: Cli) -> None:
+def test_a_conflicting_target_is_reported_and_the_rest_checked(reconcile: Cli) -> None:
     reconcile.target("", name="prod")
 
     findings = found(reconcile("doctor", "--format", "json"))
@@ -200,7 +200,7 @@ def test_without_credentials_it_is_3_and_what_needs_them_is_skipped(reconcile: C
         assert findings[check]["message"] == "skipped, because credentials failed"
 
 
-def test_a_token_that_is_none_is_told(reconcile: Cli, service: Fronted) -> None:
+def test_an_invalid_token_is_reported(reconcile: Cli, service: Fronted) -> None:
     aim(reconcile, service())
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "two words"
 
@@ -210,7 +210,7 @@ def test_a_token_that_is_none_is_told(reconcile: Cli, service: Fronted) -> None:
     assert found(answer)["credentials"]["message"].startswith("invalid RECONCILE_ACCESS_TOKEN: it contains")
 
 
-def test_a_dead_service_is_told_with_the_cause(reconcile: Cli) -> None:
+def test_an_unreachable_service_is_reported_with_its_cause(reconcile: Cli) -> None:
     aim(reconcile, "http://127.0.0.1:1")
 
     answer = reconcile("doctor", "--format", "json")
@@ -256,7 +256,7 @@ UNTUNABLE = {"name": "models/text-bison-001", "supportedGenerationMethods": ["ge
 TUNABLE = {"name": "models/gemini", "supportedGenerationMethods": ["generateText", "createTunedModel"]}
 
 
-def test_a_service_that_tunes_nothing_any_more_shows_the_way(reconcile: Cli, service: Fronted) -> None:
+def test_a_service_that_no_longer_tunes_has_a_remedy(reconcile: Cli, service: Fronted) -> None:
     aim(reconcile, service(models(UNTUNABLE)))
 
     answer = reconcile("doctor")
@@ -323,7 +323,7 @@ def test_plan_and_apply_hold_what_cannot_be_tuned_and_show_the_target(reconcile:
     assert "doubler  held (BaseModelUnavailable): same as adder\n" in applied.out
 
 
-def test_a_lockfile_of_another_scope_is_told(reconcile: Cli) -> None:
+def test_a_lockfile_of_another_scope_is_reported(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes")
     target = reconcile.specs / "reconcile.yaml"
@@ -337,7 +337,7 @@ def test_a_lockfile_of_another_scope_is_told(reconcile: Cli) -> None:
     assert lockfile["remedy"].startswith("go back to the old scope, or move specs/reconcile.lock.json away")
 
 
-def test_a_lockfile_that_cannot_be_read_is_told(reconcile: Cli) -> None:
+def test_an_unreadable_lockfile_is_reported(reconcile: Cli) -> None:
     reconcile.lock_file.mkdir()
 
     lockfile = found(reconcile("doctor", "--format", "json"))["lockfile"]
@@ -348,7 +348,7 @@ def test_a_lockfile_that_cannot_be_read_is_told(reconcile: Cli) -> None:
     )
 
 
-def test_a_store_that_cannot_be_kept_is_told(reconcile: Cli) -> None:
+def test_an_unwritable_store_is_reported(reconcile: Cli) -> None:
     (reconcile.specs / ".reconcile").write_text("in the way")
 
     answer = reconcile("doctor", "--format", "json")
@@ -357,7 +357,7 @@ def test_a_store_that_cannot_be_kept_is_told(reconcile: Cli) -> None:
     assert found(answer)["service"]["remedy"] == "make the folder writable"
 
 
-def test_google_is_asked_whose_a_token_is_that_goes_there(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_of_a_google_token_is_queried(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     target = reconcile.specs / "reconcile.yaml"
     target.write_text(target.read_text().replace("embedded", "generativelanguage\n  project: my-project"))
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = TOKEN
@@ -428,7 +428,7 @@ def test_nothing_but_questions_is_sent(reconcile: Cli, service: Fronted, provide
     assert everything(reconcile.folder) == before
 
 
-def test_a_storage_that_tells_no_permissions_is_believed(reconcile: Cli, service: Fronted) -> None:
+def test_a_storage_without_permission_tests_is_trusted(reconcile: Cli, service: Fronted) -> None:
     finding = vertex(reconcile, service(answers(("/iam/testPermissions", error(501, "UNIMPLEMENTED", "Later.")))))
     assert (
         finding["bucket"]["message"]
@@ -483,7 +483,7 @@ def test_a_bucket_that_may_not_be_written_is_3(reconcile: Cli, service: Fronted)
     assert finding["remedy"] == "ask for roles/storage.objectUser on gs://acme-data"
 
 
-def test_a_bucket_that_may_be_used_and_not_looked_at_is_a_warning(reconcile: Cli, service: Fronted) -> None:
+def test_a_bucket_that_can_be_used_but_not_read_is_a_warning(reconcile: Cli, service: Fronted) -> None:
     url = service(answers(MAY_UPLOAD, ("/b/acme-data", error(403, "PERMISSION_DENIED", "No storage.buckets.get."))))
     finding = vertex(reconcile, url)["bucket"]
     assert finding["status"] == "warning"
@@ -498,7 +498,7 @@ def test_a_bucket_that_is_not_there(reconcile: Cli, service: Fronted) -> None:
     assert "gcloud storage buckets create gs://acme-data" in finding["remedy"]
 
 
-def test_a_lockfile_in_a_bucket_is_looked_at(reconcile: Cli, service: Fronted) -> None:
+def test_a_lockfile_in_a_bucket_is_checked(reconcile: Cli, service: Fronted) -> None:
     url = service()
     findings = vertex(reconcile, url, f"{BUCKET}  lock: gs://acme-data/lock.json\n")
     assert findings["lockfile"]["message"] == "gs://acme-data/lock.json does not exist yet; the first apply writes it"

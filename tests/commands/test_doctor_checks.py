@@ -24,7 +24,7 @@ def test_good_credentials_are_described_without_a_remedy() -> None:
     )
 
 
-def test_what_is_not_known_is_called_unknown() -> None:
+def test_unknown_values_are_called_unknown() -> None:
     message = describe_credentials(CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN"), VERTEX).message
     assert message == "access token from RECONCILE_ACCESS_TOKEN: account unknown; scopes unknown; quota project none"
 

@@ -34,7 +34,7 @@ def never() -> Diagnosis:
     raise AssertionError("it must not be looked at")
 
 
-def test_what_is_in_order_or_doubtful_stops_nothing() -> None:
+def test_passed_checks_and_warnings_stop_nothing() -> None:
     report = Report()
     report.check("credentials", fine)
     report.check("service", doubtful, after=("credentials",))
@@ -47,7 +47,7 @@ def test_what_is_in_order_or_doubtful_stops_nothing() -> None:
     ]
 
 
-def test_what_builds_on_a_failure_is_skipped_down_to_the_last() -> None:
+def test_checks_that_depend_on_a_failed_one_are_skipped() -> None:
     report = Report()
     report.check("credentials", forbidden)
     report.check("service", fine)
@@ -73,6 +73,6 @@ def test_the_first_failure_decides_the_exit_status() -> None:
     assert report.findings[-1] == DoctorFinding("lockfile", "failed", "broken")
 
 
-def test_what_is_no_error_of_ours_is_not_hidden() -> None:
+def test_unexpected_errors_are_not_hidden() -> None:
     with pytest.raises(AssertionError):
         Report().check("list", never)

@@ -117,7 +117,7 @@ def training(base: str = BASE, **fields: Any) -> Json:
 
 
 @EVERY
-def test_what_is_as_declared_is_in_sync(reconcile: Cli, world: World, target: str) -> None:
+def test_an_unchanged_model_is_in_sync(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile)
     apply(reconcile, target)
@@ -134,7 +134,7 @@ def test_what_is_as_declared_is_in_sync(reconcile: Cli, world: World, target: st
 
 
 @EVERY
-def test_what_was_never_applied_is_missing(reconcile: Cli, world: World, target: str) -> None:
+def test_a_manifest_that_was_never_applied_is_missing(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile)
     document, text = drift(reconcile, target)
@@ -151,7 +151,7 @@ def test_what_was_never_applied_is_missing(reconcile: Cli, world: World, target:
 
 
 @SHARED
-def test_what_somebody_deletes_is_missing_until_it_is_trained_again(reconcile: Cli, world: World, target: str) -> None:
+def test_a_deleted_model_is_missing_until_it_is_trained_again(reconcile: Cli, world: World, target: str) -> None:
     declare(reconcile)
     apply(reconcile, target)
     key = serving(reconcile, target)
@@ -183,7 +183,7 @@ def test_a_superseded_generation_is_missing_until_that_is_recorded(reconcile: Cl
 
 
 @SHARED
-def test_what_somebody_edits_is_modified(reconcile: Cli, world: World, target: str) -> None:
+def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) -> None:
     access = "  access: [{role: reader, user: ada@example.com}]\n"
     declare(reconcile, more=f"  displayName: counter\n  sampling: {{temperature: 0.5}}\n{access}")
     apply(reconcile, target)
@@ -216,7 +216,7 @@ def test_what_somebody_edits_is_modified(reconcile: Cli, world: World, target: s
     assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
 
 
-def test_what_a_manifest_ignores_is_no_drift(reconcile: Cli, world: World) -> None:
+def test_ignored_fields_are_not_drift(reconcile: Cli, world: World) -> None:
     declare(reconcile, more="  displayName: counter\n  ignoreDrift: [displayName]\n")
     apply(reconcile, "gl")
     path = f"{MODELS}/{serving(reconcile, 'gl')}"
@@ -225,7 +225,7 @@ def test_what_a_manifest_ignores_is_no_drift(reconcile: Cli, world: World) -> No
 
 
 @SHARED
-def test_what_somebody_puts_in_its_place_is_replaced(reconcile: Cli, world: World, target: str) -> None:
+def test_another_model_with_the_same_name_is_replaced(reconcile: Cli, world: World, target: str) -> None:
     declare(reconcile)
     apply(reconcile, target)
     key = serving(reconcile, target)
@@ -248,9 +248,7 @@ def test_what_somebody_puts_in_its_place_is_replaced(reconcile: Cli, world: Worl
     assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
 
 
-def test_what_is_made_anew_under_our_mark_is_replaced_until_it_is_recorded_or_trained_anew(
-    reconcile: Cli, world: World
-) -> None:
+def test_another_model_with_the_mark_is_replaced_until_it_is_recorded(reconcile: Cli, world: World) -> None:
     declare(reconcile)
     apply(reconcile, "gl")
     key = serving(reconcile, "gl")
@@ -268,7 +266,7 @@ def test_what_is_made_anew_under_our_mark_is_replaced_until_it_is_recorded_or_tr
     assert {(one["class"], one["severity"]) for one in again["findings"]} == {("Replaced", "note"), ("InSync", "note")}
 
 
-def test_a_mark_of_another_content_is_told_and_can_be_taken_out(reconcile: Cli, world: World) -> None:
+def test_a_mark_of_another_content_is_reported(reconcile: Cli, world: World) -> None:
     declare(reconcile)
     apply(reconcile, "gl")
     path = f"{MODELS}/{serving(reconcile, 'gl')}"
@@ -286,7 +284,7 @@ def test_a_mark_of_another_content_is_told_and_can_be_taken_out(reconcile: Cli, 
 
 
 @EVERY
-def test_a_manifest_that_is_ahead_makes_what_serves_outdated(reconcile: Cli, world: World, target: str) -> None:
+def test_a_changed_manifest_makes_the_serving_generation_outdated(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile)
     apply(reconcile, target)
@@ -303,7 +301,7 @@ def test_a_manifest_that_is_ahead_makes_what_serves_outdated(reconcile: Cli, wor
 
 
 @EVERY
-def test_what_trains_is_in_flight(reconcile: Cli, slow: World, target: str) -> None:
+def test_a_training_is_in_progress(reconcile: Cli, slow: World, target: str) -> None:
     assert slow
     declare(reconcile)
     apply(reconcile, target, "--no-wait")
@@ -337,7 +335,7 @@ def test_another_branchs_model_is_a_candidate(reconcile: Cli, world: World, targ
 
 
 @EVERY
-def test_what_was_rolled_back_is_pinned(reconcile: Cli, world: World, target: str) -> None:
+def test_a_rolled_back_generation_is_pinned(reconcile: Cli, world: World, target: str) -> None:
     assert world
     keys = []
     for epochs in (2, 3):
@@ -368,7 +366,7 @@ def test_a_training_that_diverges_has_failed(reconcile: Cli, world: World, targe
     assert f"or reconcile apply --retry adder{' --target gl' if target else ''}" in text
 
 
-def test_a_job_that_somebody_cancels_has_failed(reconcile: Cli, slow: World) -> None:
+def test_a_canceled_job_is_failed(reconcile: Cli, slow: World) -> None:
     declare(reconcile)
     apply(reconcile, "vertex", "--no-wait")
     slow.cancel(slow.jobs()[0])
@@ -378,7 +376,7 @@ def test_a_job_that_somebody_cancels_has_failed(reconcile: Cli, slow: World) -> 
 
 
 @EVERY
-def test_what_fails_its_checks_is_degraded(reconcile: Cli, world: World, target: str) -> None:
+def test_a_generation_that_fails_its_checks_is_degraded(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile, more=CHECKS.format("8"))
     apply(reconcile, target)
@@ -392,7 +390,7 @@ def test_what_fails_its_checks_is_degraded(reconcile: Cli, world: World, target:
 
 
 @EVERY
-def test_what_is_no_longer_declared_is_orphaned(reconcile: Cli, world: World, target: str) -> None:
+def test_a_model_that_is_no_longer_declared_is_orphaned(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile)
     declare(reconcile, "words")
@@ -410,7 +408,7 @@ def test_what_is_no_longer_declared_is_orphaned(reconcile: Cli, world: World, ta
 
 
 @EVERY
-def test_foreign_models_are_counted_or_listed_or_left_out(reconcile: Cli, world: World, target: str) -> None:
+def test_unmanaged_models_are_counted_listed_or_omitted(reconcile: Cli, world: World, target: str) -> None:
     declare(reconcile)
     apply(reconcile, target)
     if target == "vertex":
@@ -465,7 +463,7 @@ def test_a_base_model_that_is_retired_is_noted_and_is_drift_where_it_is_needed(r
 
 
 @EVERY
-def test_without_a_lockfile_nobody_can_tell_what_serves(reconcile: Cli, world: World, target: str) -> None:
+def test_without_a_lockfile_the_serving_generation_is_unknown(reconcile: Cli, world: World, target: str) -> None:
     assert world
     declare(reconcile)
     apply(reconcile, target)
@@ -477,7 +475,7 @@ def test_without_a_lockfile_nobody_can_tell_what_serves(reconcile: Cli, world: W
     assert not lock_file(reconcile, target).exists()
 
 
-def test_what_was_taken_over_cannot_be_verified(reconcile: Cli, world: World) -> None:
+def test_an_adopted_model_cannot_be_verified(reconcile: Cli, world: World) -> None:
     somebody(reconcile, world, "gl")("POST", MODELS, training(), tunedModelId="theirs")
     asyncio.run(reconcile.clock.sleep(3600))
     adopted = reconcile("adopt", "words", "tunedModels/theirs", "--target", "gl")
@@ -489,7 +487,7 @@ def test_what_was_taken_over_cannot_be_verified(reconcile: Cli, world: World) ->
     assert "differs" not in text
 
 
-def test_what_is_gone_at_once_is_not_believed(reconcile: Cli, world: World) -> None:
+def test_many_missing_models_are_not_trusted(reconcile: Cli, world: World) -> None:
     ask = somebody(reconcile, world, "gl")
     for name in ("adder", "words", "poems"):
         declare(reconcile, name)
@@ -506,7 +504,7 @@ def test_what_is_gone_at_once_is_not_believed(reconcile: Cli, world: World) -> N
 # how it is told
 
 
-def test_what_counts_can_be_chosen(reconcile: Cli, world: World) -> None:
+def test_the_failing_classes_can_be_selected(reconcile: Cli, world: World) -> None:
     assert world
     declare(reconcile)
     document, _ = drift(reconcile, "", "--exit-zero", status=0)
@@ -531,7 +529,7 @@ def test_what_counts_can_be_chosen(reconcile: Cli, world: World) -> None:
         ("InSync", "expected one of "),
     ],
 )
-def test_an_unknown_class_is_refused_before_anything_is_asked(reconcile: Cli, given: str, remedy: str) -> None:
+def test_an_unknown_class_is_refused_before_any_request(reconcile: Cli, given: str, remedy: str) -> None:
     told = reconcile("drift", "--fail-on", given)
     assert (told.status, told.out) == (64, "")
     assert "unknown drift class; " in told.err
@@ -553,7 +551,7 @@ def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
     assert reconcile("drift", "--target", "gl", "--exit-zero").status == 3
 
 
-def test_problems_of_the_input_are_told_as_everywhere(reconcile: Cli) -> None:
+def test_problems_of_the_input_are_reported(reconcile: Cli) -> None:
     declare(reconcile).write_text("kind: Nonsense\n")
     told = reconcile("drift")
     assert (told.status, told.out) == (1, "")

@@ -35,7 +35,7 @@ def log(reconcile: Cli) -> Path:
     return reconcile.folder / "events.jsonl"
 
 
-def test_a_whole_run_is_told_from_the_plan_to_the_summary(reconcile: Cli, log: Path) -> None:
+def test_the_log_has_a_whole_run_from_plan_to_summary(reconcile: Cli, log: Path) -> None:
     reconcile.manifest("adder", more=CHECKS)
     done = reconcile("apply", "--yes", "--events", "events.jsonl")
     assert done.status == 0, done.err
@@ -59,7 +59,7 @@ def test_a_whole_run_is_told_from_the_plan_to_the_summary(reconcile: Cli, log: P
     assert times[0] < times[-1]
 
 
-def test_lines_are_there_while_the_run_goes_on(reconcile: Cli, log: Path) -> None:
+def test_lines_are_written_during_the_run(reconcile: Cli, log: Path) -> None:
     reconcile.manifest("adder")
     seen = []
     reconcile.clock.on_move = lambda _now: seen.append(len(log.read_text().splitlines()))
@@ -101,7 +101,7 @@ def test_many_prompts_are_a_line_a_percent_at_most(reconcile: Cli, log: Path) ->
     assert told[-1] == {"declared": 1, "prompts": 1000, "answered": 1000}
 
 
-def test_a_run_that_breaks_off_says_why_in_its_last_line(reconcile: Cli, log: Path) -> None:
+def test_the_last_line_of_a_failed_run_has_the_error(reconcile: Cli, log: Path) -> None:
     reconcile.manifest("adder")
     done = reconcile("apply", "--events", str(log))
     assert done.status == 64
@@ -113,7 +113,7 @@ def test_a_run_that_breaks_off_says_why_in_its_last_line(reconcile: Cli, log: Pa
     assert "has no examples" in lines(log)[-1]["message"]
 
 
-def test_an_interrupted_run_says_so(reconcile: Cli, log: Path) -> None:
+def test_the_last_line_of_an_interrupted_run_has_the_interruption(reconcile: Cli, log: Path) -> None:
     def interrupt(_now: object) -> None:
         raise KeyboardInterrupt
 
@@ -161,7 +161,7 @@ def test_a_report_in_the_file_of_the_events_is_refused_before_anything_else(reco
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_disk_that_is_full_later_ends_nothing_and_is_told_once(reconcile: Cli) -> None:
+def test_a_full_disk_is_reported_once_and_ends_nothing(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     done = reconcile("apply", "--yes", "--events", "/dev/full")
     assert done.status == 0, done.err

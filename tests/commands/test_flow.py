@@ -210,7 +210,7 @@ def test_a_fork_has_no_credentials_and_needs_none(team: Team) -> None:
     assert len(team.hub.git(team.hub.origin, "rev-list", "main..theirs").splitlines()) == 1, "nobody commits there"
 
 
-def test_what_was_approved_is_what_is_trained(team: Team) -> None:
+def test_only_the_approved_plan_is_trained(team: Team) -> None:
     pull = team.change("one", _first)
     approved = team.hub.head("one")
     team.push("one", "one", lambda desk: _declare(desk, "zeta", 9))
@@ -223,7 +223,7 @@ def test_what_was_approved_is_what_is_trained(team: Team) -> None:
     assert "lockfile" not in team.hub.git(team.hub.origin, "log", "--format=%s", "one")
 
 
-def test_a_comment_of_somebody_else_is_left_alone(team: Team) -> None:
+def test_comments_of_other_users_are_not_changed(team: Team) -> None:
     pull = team.change("one", _second)
     team.hub.comment(pull.number, "mallory", "<!-- reconcile:plan:default -->\nNothing to see here.")
 
@@ -237,7 +237,7 @@ def test_a_comment_of_somebody_else_is_left_alone(team: Team) -> None:
     )
 
 
-def test_drift_keeps_one_issue_open_until_it_is_mended(team: Team) -> None:
+def test_drift_keeps_one_issue_open_until_it_is_fixed(team: Team) -> None:
     team.tamper("adder", "mine now")
 
     for _day in range(2):
@@ -256,7 +256,7 @@ def test_drift_keeps_one_issue_open_until_it_is_mended(team: Team) -> None:
     assert team.trainings == 0
 
 
-def test_drift_that_cannot_be_looked_for_fails_the_job_and_touches_no_issue(team: Team) -> None:
+def test_a_failed_drift_check_fails_the_job_and_changes_no_issue(team: Team) -> None:
     team.tamper("adder", "mine now")
     assert team.drift().passed
     before = team.hub.issues
@@ -266,7 +266,7 @@ def test_drift_that_cannot_be_looked_for_fails_the_job_and_touches_no_issue(team
     assert team.hub.issues == before
 
 
-def test_a_merge_without_a_ready_model_trains_nothing_and_says_so(team: Team) -> None:
+def test_a_merge_without_a_ready_model_fails_without_training(team: Team) -> None:
     pull = team.change("one", _first)
 
     merged = team.merge(pull)

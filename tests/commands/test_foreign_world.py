@@ -12,7 +12,7 @@ from support.cli_world import Cli
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "list_tuned_models.v1beta3.json"
 
 
-def test_foreign_models_are_unmanaged_and_never_touched(reconcile: Cli) -> None:
+def test_unmanaged_models_are_counted_and_not_changed(reconcile: Cli) -> None:
     shutil.copy(FIXTURE, reconcile.specs / "world.json")
     reconcile.target("  embedded: {world: world.json}\n")
     reconcile.manifest("adder")

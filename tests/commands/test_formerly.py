@@ -83,7 +83,7 @@ def test_a_merge_queue_and_a_locked_apply_take_it(reconcile: Cli, world: World, 
 
 
 @pytest.mark.parametrize("target", ["gl", "vertex"])
-def test_a_training_goes_on_under_the_new_name(reconcile: Cli, slow: World, target: str) -> None:
+def test_a_training_continues_under_the_new_name(reconcile: Cli, slow: World, target: str) -> None:
     manifest(reconcile)
     applied(reconcile, target, "--no-wait")
     rename(reconcile)
@@ -172,7 +172,7 @@ def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target:
     assert trainings(world, reconcile, target) == trained
 
 
-def test_applications_are_told_of_the_new_name(reconcile: Cli, world: World) -> None:
+def test_the_new_name_is_published(reconcile: Cli, world: World) -> None:
     assert world
     file = reconcile.specs / "reconcile.gl.yaml"
     file.write_text(f"{file.read_text()}  publish: serving.json\n")
@@ -199,7 +199,7 @@ def test_two_models_become_one_with_what_both_had(reconcile: Cli, world: World) 
     assert [one["key"][:6] for one in merged["generations"]] == ["summer", "adder-"]
 
 
-def test_what_was_renamed_is_no_orphan_before_it_is_applied(reconcile: Cli, world: World) -> None:
+def test_a_renamed_model_is_not_an_orphan_before_apply(reconcile: Cli, world: World) -> None:
     assert world
     manifest(reconcile)
     applied(reconcile, "gl")

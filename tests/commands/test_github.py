@@ -25,7 +25,7 @@ def summary(actions: Cli) -> str:
     return (actions.folder / "summary.md").read_text(encoding="utf-8")
 
 
-def test_elsewhere_nothing_is_told(reconcile: Cli) -> None:
+def test_outside_github_no_command_is_printed(reconcile: Cli) -> None:
     (reconcile.specs / "a.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n")
     answer = reconcile("validate")
     assert (answer.status, answer.err) == (1, "")
@@ -83,7 +83,7 @@ def test_status_has_neither(actions: Cli) -> None:
     assert not (actions.folder / "summary.md").exists()
 
 
-def test_what_is_held_is_pointed_at(actions: Cli) -> None:
+def test_held_actions_are_annotated(actions: Cli) -> None:
     actions.manifest("adder", metadata=", labels: {team: demo}")
     actions.target("  limits: {maxCreates: 0}\n")
 
@@ -106,7 +106,7 @@ def test_paths_begin_at_the_top_of_the_repository(actions: Cli, folder: str, pat
     assert {one.properties["file"] for one in found} == {"specs/adder.yaml"}
 
 
-def test_text_from_outside_is_no_command(actions: Cli) -> None:
+def test_untrusted_text_is_not_a_workflow_command(actions: Cli) -> None:
     hostile = f"##[stop-commands]x\\n{FORGED}\\n  {FORGED}"
     actions.manifest("adder", more=f'  displayName: "{hostile[:38]}"\n  description: "{hostile}"\n')
     forged = actions.specs / f"{FORGED}.yaml"
@@ -121,7 +121,7 @@ def test_text_from_outside_is_no_command(actions: Cli) -> None:
         assert {one.name for one in commands_in(answer.err)} == {"error"}
 
 
-def test_a_file_whose_name_is_a_command_is_none(actions: Cli) -> None:
+def test_a_file_named_like_a_workflow_command_is_escaped(actions: Cli) -> None:
     file = actions.manifest("adder")
     file.write_text(file.read_text().replace("baseModel", "baseMode"))
     actions.specs.rename(actions.folder / FORGED)

@@ -75,7 +75,7 @@ def test_a_family_before_and_after_it_is_trained(family: Cli) -> None:
     )
 
 
-def test_no_service_is_asked_and_nothing_is_changed(family: Cli) -> None:
+def test_graph_sends_no_request_and_changes_nothing(family: Cli) -> None:
     family("apply", "--yes")
     before = family.lock_file.read_bytes()
     (family.specs / ".reconcile" / "default.sqlite3").unlink()
@@ -84,7 +84,7 @@ def test_no_service_is_asked_and_nothing_is_changed(family: Cli) -> None:
     assert family.lock_file.read_bytes() == before
 
 
-def test_what_is_held_is_told_and_so_are_orphans(family: Cli) -> None:
+def test_held_manifests_and_orphans_are_shown(family: Cli) -> None:
     family("apply", "--yes")
     (family.specs / "adder-other.yaml").unlink()
     file = family.specs / "adder.yaml"
@@ -118,7 +118,7 @@ def test_problems_of_the_input_are_told(reconcile: Cli) -> None:
     assert "specs/one.yaml:" in answer.err
 
 
-def test_a_format_that_is_none_is_wrong_usage(reconcile: Cli) -> None:
+def test_an_invalid_format_is_a_usage_error(reconcile: Cli) -> None:
     answer = reconcile("graph", "--format", "dot")
     assert answer.status == 64
     assert "'dot' is not one of 'text', 'mermaid', 'json'" in answer.err

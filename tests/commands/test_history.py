@@ -73,7 +73,7 @@ def test_generations_with_what_changed_between_them(reconcile: Cli) -> None:
     assert "~ 19: 20 → twenty" in reconcile("history", "adder", "-v").out
 
 
-def test_a_revert_and_an_uncommitted_training_are_told(reconcile: Cli, repository: Repository) -> None:
+def test_a_revert_and_an_uncommitted_training_are_shown(reconcile: Cli, repository: Repository) -> None:
     reconcile.manifest("adder", epochs=3, examples=EXAMPLES[:10])
     applied(reconcile)
 
@@ -113,14 +113,14 @@ def test_a_deleted_manifest_keeps_its_history(reconcile: Cli, repository: Reposi
 
 
 @pytest.mark.usefixtures("repository")
-def test_without_git_it_is_said_that_the_old_data_set_is_gone(reconcile: Cli) -> None:
+def test_without_git_the_old_data_set_is_missing(reconcile: Cli) -> None:
     reconcile.environ["PATH"] = ""
     where = "examples not compared: the earlier data set is not available"
     assert f"data set adder.csv: 20 → 32 examples; {where}" in reconcile("history", "adder").out
     assert told(reconcile)[0]["changes"]["dataset"]["missing"] == ["before"]
 
 
-def test_without_a_repository_it_is_said_too(reconcile: Cli) -> None:
+def test_without_a_repository_the_old_data_set_is_missing(reconcile: Cli) -> None:
     for examples in (EXAMPLES, CHANGED):
         reconcile.manifest("adder", examples=examples)
         applied(reconcile)
@@ -184,7 +184,7 @@ def test_a_repetition_that_is_under_way(reconcile: Cli) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_rollback_is_told_with_its_reason(reconcile: Cli) -> None:
+def test_a_rollback_is_shown_with_its_reason(reconcile: Cli) -> None:
     answer = reconcile("rollback", "adder", "--reason", "says twenty")
     assert answer.status == 0, answer.err
 

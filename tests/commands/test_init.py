@@ -96,7 +96,7 @@ _NO_PROD = "there is no target prod: neither specs nor a folder above it holds r
         (["--ci", "github", "--target", "prod"], f"{_NO_PROD}; choose one that is there with --target: default"),
     ],
 )
-def test_what_cannot_be_meant(reconcile: Cli, arguments: list[str], message: str) -> None:
+def test_invalid_arguments_are_usage_errors(reconcile: Cli, arguments: list[str], message: str) -> None:
     before = _files(reconcile.folder)
 
     answer = reconcile("init", *arguments)

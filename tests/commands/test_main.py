@@ -134,7 +134,7 @@ def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
     assert json.loads(out)["models"][0]["generations"][0]["state"] == "ACTIVE"
 
 
-def test_a_reader_that_leaves_is_no_error_message(reconcile: Cli) -> None:
+def test_a_closed_pipe_prints_no_error(reconcile: Cli) -> None:
     for number in range(30):
         reconcile.manifest(f"model-{number}")
     process = reconcile.process("plan", "--format", "json")

@@ -117,7 +117,7 @@ def test_the_driver_unites_both_sides(reconcile: Cli, driver: Repository, way: t
     everything_is_there(reconcile, driver)
 
 
-def test_the_driver_tells_what_it_decided_and_asks_for_no_target(reconcile: Cli, driver: Repository) -> None:
+def test_the_driver_prints_its_notes_and_reads_no_target(reconcile: Cli, driver: Repository) -> None:
     (reconcile.specs / "reconcile.yaml").write_text("nonsense")
     driver.commit()
     with pytest.raises(subprocess.CalledProcessError) as caught:
@@ -138,7 +138,7 @@ def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reco
     everything_is_there(reconcile, driver)
 
 
-def test_what_somebody_resolved_is_not_resolved_again(reconcile: Cli, repository: Repository) -> None:
+def test_a_resolved_conflict_is_not_merged_again(reconcile: Cli, repository: Repository) -> None:
     assert not bring_together(repository, ("merge", "theirs"))
     repository("checkout", "--theirs", LOCK)
     theirs = reconcile.lock_file.read_bytes()
@@ -176,7 +176,7 @@ def test_markers_are_resolved_by_refresh(
 
 
 @STYLES
-def test_markers_are_read_where_git_is_not_there_to_ask(
+def test_markers_are_read_without_git(
     reconcile: Cli, repository: Repository, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository("config", "merge.conflictStyle", style)
@@ -191,7 +191,7 @@ def test_markers_are_read_where_git_is_not_there_to_ask(
     assert set(models(reconcile)) == {"adder", "lips", "mean", "nose"}
 
 
-def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Repository) -> None:
+def test_a_model_that_one_side_removed_stays_removed(reconcile: Cli, repository: Repository) -> None:
     whole = json.loads(reconcile.lock_file.read_text())
     del whole["models"]["mean"]
     reconcile.lock_file.write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
@@ -214,7 +214,7 @@ def test_what_one_side_removed_stays_removed(reconcile: Cli, repository: Reposit
         (('"models"', '"modles"'), ": not a lockfile; take one side (`git checkout --ours"),
     ],
 )
-def test_sides_that_cannot_be_united_are_told_and_left(
+def test_sides_that_cannot_be_merged_are_an_error(
     reconcile: Cli, repository: Repository, change: tuple[str, str], told: str
 ) -> None:
     repository("switch", "--quiet", "theirs")
@@ -241,7 +241,7 @@ def versions(reconcile: Cli, repository: Repository) -> tuple[Path, Path, Path]:
     return files
 
 
-def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
+def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -> None:
     base, ours, theirs = versions(reconcile, repository)
     base.write_text("")  # as git has it where both sides added the file
     answer = reconcile("refresh", "--merge", str(base), str(ours), str(theirs))
@@ -268,7 +268,7 @@ def test_three_files_become_one(reconcile: Cli, repository: Repository) -> None:
         (0, ('"models"', '"modles"'), "the common ancestor: not a lockfile; take one side"),
     ],
 )
-def test_what_cannot_be_merged_is_told_and_nothing_is_written(
+def test_files_that_cannot_be_merged_are_an_error(
     reconcile: Cli, repository: Repository, broken: int, change: tuple[str, str], told: str
 ) -> None:
     files = versions(reconcile, repository)

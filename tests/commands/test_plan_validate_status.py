@@ -8,7 +8,7 @@ from support.cli_world import Cli
 from support.render_values import held_to
 
 
-def test_validate_tells_every_problem_at_once(reconcile: Cli) -> None:
+def test_validate_reports_every_problem_at_once(reconcile: Cli) -> None:
     first = reconcile.manifest("first")
     first.write_text(first.read_text().replace("epochCount: 2", 'epochCount: "2"'))
     second = reconcile.manifest("second")
@@ -26,7 +26,7 @@ def test_validate_tells_every_problem_at_once(reconcile: Cli) -> None:
     assert {problem["file"] for problem in document["problems"]} == {"specs/first.yaml", "specs/second.yaml"}
 
 
-def test_a_plan_of_bad_input_tells_the_problems_on_standard_error(reconcile: Cli) -> None:
+def test_problems_of_the_input_are_on_standard_error(reconcile: Cli) -> None:
     manifest = reconcile.manifest("first")
     manifest.write_text(manifest.read_text().replace("kind: TunedModel", "kind: TunedModle"))
 
@@ -37,7 +37,7 @@ def test_a_plan_of_bad_input_tells_the_problems_on_standard_error(reconcile: Cli
     assert "specs/first.yaml:2:" in answer.err
 
 
-def test_what_only_another_service_trains_stops_no_run_that_leaves_it_out(reconcile: Cli) -> None:
+def test_problems_of_other_services_stop_no_run_without_them(reconcile: Cli) -> None:
     reconcile.manifest("both", metadata=", labels: {where: both}")
     chat = reconcile.manifest("chat")
     chat.write_text(chat.read_text().replace("chat.csv", "gs://bucket/chat.jsonl"))
@@ -106,7 +106,7 @@ def test_a_deleted_manifest_is_an_orphan_and_kept(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"]
 
 
-def test_foreign_models_are_counted_and_left_alone(reconcile: Cli) -> None:
+def test_unmanaged_models_are_counted(reconcile: Cli) -> None:
     world = {"tunedModels": [{"name": f"tunedModels/foreign-{n}", "state": "ACTIVE"} for n in range(3)]}
     (reconcile.specs / "world.json").write_text(json.dumps(world))
     reconcile.target("  embedded: {world: world.json}\n")
@@ -187,7 +187,7 @@ def test_a_target_of_its_own_has_its_own_lockfile(reconcile: Cli) -> None:
     assert not reconcile.lock_file.exists()
 
 
-def test_a_broken_lockfile_is_told_with_the_way_out(reconcile: Cli) -> None:
+def test_an_invalid_lockfile_is_an_error_with_a_remedy(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes")
     text = reconcile.lock_file.read_text()
@@ -208,7 +208,7 @@ def test_colour_only_where_it_is_wanted(reconcile: Cli) -> None:
     assert "\x1b[" in reconcile("plan", "--color", "always").out
 
 
-def test_problems_of_the_target_are_told_as_a_document_too(reconcile: Cli) -> None:
+def test_problems_of_the_target_are_in_the_document(reconcile: Cli) -> None:
     reconcile.target("  colour: red\n")
 
     answer = reconcile("validate", "--format", "json")

@@ -57,12 +57,12 @@ def test_the_prompt_can_come_from_standard_input(adder: Cli, arguments: tuple[st
     assert adder(*ADDER, *arguments, "--temperature", "0", stdin=b"7\n").out == "8\n"
 
 
-def test_one_line_break_at_the_end_is_no_part_of_the_prompt(adder: Cli) -> None:
+def test_the_final_line_break_is_not_part_of_the_prompt(adder: Cli) -> None:
     asked = adder(*ADDER, "--format", "json", stdin="eins\nzwei ä\r\n\r\n".encode()).document["text"]
     assert asked == "eins\nzwei ä\r\n"
 
 
-def test_a_terminal_is_told_that_it_is_read(adder: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reading_from_a_terminal_is_announced(adder: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     class Terminal(BytesIO):
         def isatty(self) -> bool:
             return True
@@ -91,7 +91,7 @@ def test_several_answers_stand_apart(adder: Cli) -> None:
     assert adder(*ADDER, "7", "--temperature", "0", "--candidates", "3").out == "8\n---\n8\n---\n8\n"
 
 
-def test_more_answers_than_one_request_gives_are_asked_for(adder: Cli) -> None:
+def test_many_answers_take_several_requests(adder: Cli) -> None:
     answer = adder(*ADDER, "7", "--candidates", "20", "--format", "json")
     assert len(answer.document["candidates"]) == 20
 
@@ -106,7 +106,7 @@ def test_nothing_is_changed(adder: Cli) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1beta3", "v1beta"])
-def test_a_blocked_prompt_is_told_with_the_services_reason(reconcile: Cli, version: str) -> None:
+def test_a_blocked_prompt_has_the_reason_of_the_service(reconcile: Cli, version: str) -> None:
     reconcile.target(f"  apiVersion: {version}\n")
     reconcile.manifest(
         "adder", base="models/text-bison-001" if version == "v1beta3" else "models/gemini-1.5-flash-001-tuning"
@@ -139,7 +139,7 @@ def gemini(reconcile: Cli) -> None:
         (NO_ANSWER, "Error: the service withheld the answer: OTHER\n"),
     ],
 )
-def test_a_withheld_answer_is_told_with_the_services_reason(reconcile: Cli, text: str, said: str) -> None:
+def test_a_withheld_answer_has_the_reason_of_the_service(reconcile: Cli, text: str, said: str) -> None:
     gemini(reconcile)
     answer = reconcile(*ADDER, text)
     assert (answer.status, answer.out, answer.err) == (1, "", said)
@@ -170,7 +170,7 @@ def test_an_answer_that_was_cut_short_is_printed_and_noted(reconcile: Cli) -> No
         (("--max-tokens", "many"), "'many' is not a valid integer range"),
     ],
 )
-def test_values_that_no_service_takes_are_wrong_usage(adder: Cli, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_values_are_usage_errors(adder: Cli, arguments: tuple[str, ...], said: str) -> None:
     answer = adder(*ADDER, "7", *arguments)
     assert (answer.status, answer.out) == (64, "")
     assert said in answer.err
@@ -187,7 +187,7 @@ def test_values_that_no_service_takes_are_wrong_usage(adder: Cli, arguments: tup
         (("-", "-"), b"7", "standard input cannot be both the prompt and a manifest; pass the prompt as TEXT"),
     ],
 )
-def test_a_prompt_that_is_none(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
+def test_an_empty_prompt_is_a_usage_error(adder: Cli, arguments: tuple[str, ...], stdin: bytes, said: str) -> None:
     answer = adder(*ADDER, *arguments, stdin=stdin)
     assert (answer.status, answer.out, answer.err) == (64, "", f"Error: {said}\n")
 
@@ -201,7 +201,7 @@ def test_standard_input_that_is_closed_is_empty(adder: Cli) -> None:
     assert ended.stderr == "Error: the prompt is empty; pass TEXT, or write the prompt to standard input\n"
 
 
-def test_a_name_that_nobody_knows(adder: Cli) -> None:
+def test_an_unknown_name_is_an_error(adder: Cli) -> None:
     answer = adder("prompt", "addr", "7")
     assert answer.status == 1
     assert answer.err == (
@@ -219,7 +219,7 @@ def test_a_manifest_that_was_never_applied(adder: Cli) -> None:
     )
 
 
-def test_nothing_serves_while_the_first_generation_trains(reconcile: Cli) -> None:
+def test_no_generation_is_serving_during_the_first_training(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes", "--no-wait")
     (key,) = (one["key"] for one in reconcile.lock["adder"]["generations"])
@@ -305,7 +305,7 @@ def test_the_generations_own_preamble_is_put_before_the_prompt(reconcile: Cli) -
     )
 
 
-def test_an_older_generation_can_be_asked(adder: Cli) -> None:
+def test_an_older_generation_can_be_prompted(adder: Cli) -> None:
     old = key_of(adder)
     adder.manifest("adder", examples=[(str(number), str(number + 100)) for number in range(20)])
     assert adder("apply", "--yes").status == 0
@@ -313,7 +313,7 @@ def test_an_older_generation_can_be_asked(adder: Cli) -> None:
     assert adder(*ADDER, "7", "--temperature", "0", "--generation", old).out == "8\n"
 
 
-def test_a_model_without_a_manifest_can_be_asked(adder: Cli) -> None:
+def test_a_model_without_a_manifest_can_be_prompted(adder: Cli) -> None:
     (adder.specs / "adder.yaml").unlink()
     assert adder(*ADDER, "7", "--temperature", "0").out == "8\n"
 
@@ -352,7 +352,7 @@ def vertex(reconcile: Cli, world: World) -> World:
     return world
 
 
-def test_on_vertex_ai_the_endpoint_is_asked_with_the_declared_sampling(reconcile: Cli, vertex: World) -> None:
+def test_on_vertex_ai_the_endpoint_gets_the_declared_sampling(reconcile: Cli, vertex: World) -> None:
     vertex.front = overheard = Overhearing()
     endpoint = lock_of(reconcile, "vertex")["adder"]["generations"][0]["resources"]["endpoint"]
 
@@ -383,7 +383,7 @@ def test_where_the_service_keeps_sampling_none_is_sent(reconcile: Cli, world: Wo
     assert body["generationConfig"] == {"candidateCount": 1}
 
 
-def test_a_model_without_an_endpoint_is_told(reconcile: Cli, vertex: World) -> None:
+def test_a_model_without_an_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
     file = lock_file(reconcile, "vertex")
     document = json.loads(file.read_text())
     generation = document["models"]["adder"]["generations"][0]
@@ -401,7 +401,7 @@ def test_a_model_without_an_endpoint_is_told(reconcile: Cli, vertex: World) -> N
     assert len(vertex.lines) == asked
 
 
-def test_an_endpoint_that_is_gone_is_told(reconcile: Cli, vertex: World) -> None:
+def test_a_missing_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
     prefix = f"POST /v1/projects/{PROJECT}/locations/{LOCATION}/endpoints/"
     vertex.front = refusing(refusal(404, "NOT_FOUND", "Endpoint not found."), prefix)
     answer = ask(reconcile, "7")
@@ -410,7 +410,7 @@ def test_an_endpoint_that_is_gone_is_told(reconcile: Cli, vertex: World) -> None
     assert answer.err.endswith("run reconcile apply to train it again\n")
 
 
-def test_who_may_not_ask_is_told(reconcile: Cli, vertex: World) -> None:
+def test_denied_access_to_the_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
     vertex.front = refusing(refusal(403, "PERMISSION_DENIED", "No."), "POST /v1/projects/")
     answer = ask(reconcile, "7")
     assert answer.status == 3

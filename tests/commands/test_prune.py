@@ -31,7 +31,7 @@ def removed(reconcile: Cli, name: str = "adder") -> None:
         (reconcile.specs / f"{name}.{suffix}").unlink()
 
 
-def test_what_would_be_deleted_is_shown_and_nothing_changes(reconcile: Cli) -> None:
+def test_a_dry_run_shows_the_deletions(reconcile: Cli) -> None:
     first, second, third, fourth = trained(reconcile, 1, 2, 3, 4)
     before = reconcile.lock_file.read_bytes()
     shown = reconcile("prune", "--dry-run", "-v")
@@ -65,7 +65,7 @@ def test_nothing_is_deleted_without_a_yes(reconcile: Cli) -> None:
     assert reconcile.lock_file.read_bytes() == before
 
 
-def test_what_is_superseded_is_deleted(reconcile: Cli) -> None:
+def test_superseded_generations_are_deleted(reconcile: Cli) -> None:
     first, second, third = trained(reconcile, 1, 2, 3)
     ran = reconcile("prune", "--yes")
     assert ran.status == 0
@@ -77,7 +77,7 @@ def test_what_is_superseded_is_deleted(reconcile: Cli) -> None:
     assert reconcile("plan", "--detailed-exitcode").status == 0
 
 
-def test_what_was_deleted_is_a_document(reconcile: Cli) -> None:
+def test_the_result_of_prune_is_a_document(reconcile: Cli) -> None:
     first, *_ = trained(reconcile, 1, 2, 3)
     report = reconcile.folder / "report.md"
     log = reconcile.folder / "events.jsonl"
@@ -111,7 +111,7 @@ def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> No
     assert keys(reconcile, "words", "ACTIVE") == [other]
 
 
-def test_applications_are_told_that_an_orphan_serves_no_longer_before_it_is_deleted(reconcile: Cli) -> None:
+def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(reconcile: Cli) -> None:
     reconcile.target("  publish: serving.json\n")
     trained(reconcile, 1)
     pointer = reconcile.specs / "serving.json"
@@ -184,7 +184,7 @@ def test_unprotecting_needs_the_whole_root(reconcile: Cli) -> None:
     )
 
 
-def test_a_manifest_with_problems_is_no_reason_to_delete_its_models(reconcile: Cli) -> None:
+def test_models_of_an_invalid_manifest_are_not_deleted(reconcile: Cli) -> None:
     trained(reconcile, 1)
     (reconcile.specs / "adder.yaml").write_text("apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\n")
     assert reconcile("prune", "--yes").status == 1
@@ -231,7 +231,7 @@ def other_lock(reconcile: Cli, name: str, **fields: Any) -> str:
     return text
 
 
-def test_what_another_lockfile_of_the_root_relies_on_is_kept(reconcile: Cli) -> None:
+def test_models_in_another_lockfile_of_the_root_are_kept(reconcile: Cli) -> None:
     first, *_ = trained(reconcile, 1, 2, 3)
     other_lock(reconcile, "old", serving=first)
     shown = reconcile("prune", "--dry-run", "-v")
@@ -293,7 +293,7 @@ def test_apply_shows_and_deletes_too(reconcile: Cli) -> None:
     assert list(reconcile.lock) == ["adder"]
 
 
-def test_apply_says_of_what_is_ready_what_was_deleted_beside_it(reconcile: Cli) -> None:
+def test_apply_reports_deletions_beside_ready_models(reconcile: Cli) -> None:
     first, *_ = trained(reconcile, 1, 2, 3)
     reconcile.manifest("adder", epochs=4)
     ran: Result = reconcile("apply", "--prune", "--yes")

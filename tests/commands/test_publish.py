@@ -126,12 +126,12 @@ def test_without_a_pointer_nothing_happens() -> None:
     assert nowhere.publish(lock(words=served(K1))) == ()
 
 
-def test_there_is_no_pointer_before_anything_serves(file: Path) -> None:
+def test_there_is_no_pointer_before_the_first_promotion(file: Path) -> None:
     assert publisher(LockFile(file)).publish(lock(words=served(None))) == ()
     assert not file.exists()
 
 
-def test_what_changes_is_written_and_told_and_what_does_not_is_neither(file: Path) -> None:
+def test_only_changes_are_written_and_emitted(file: Path) -> None:
     ours = publisher(LockFile(file))
     first = lock(words=served(K1), numbers=served(NUMBERS))
     after = told(first, ours.publish(first))
@@ -145,7 +145,7 @@ def test_what_changes_is_written_and_told_and_what_does_not_is_neither(file: Pat
     assert keys(file) == {"words": K2, "numbers": NUMBERS}
 
 
-def test_a_model_that_serves_no_more_is_left_out(file: Path) -> None:
+def test_a_model_that_is_no_longer_serving_is_omitted(file: Path) -> None:
     ours = publisher(LockFile(file))
     ours.publish(lock(words=served(K1), numbers=served(NUMBERS)))
     lost = lock(words=served(K1, K1, state=State.MISSING), numbers=served(None, NUMBERS))
@@ -184,7 +184,7 @@ def test_a_run_that_died_before_it_recorded_what_it_published_is_caught_up_with(
     ["", "{", '{"rows": 3}', '{"version": 1, "kind": "Status"}', '{"version": 9, "kind": "Resolve"}'],
     ids=["empty", "truncated", "foreign", "another document", "newer"],
 )
-def test_what_is_no_pointer_of_ours_is_left_as_it_is(file: Path, content: str) -> None:
+def test_another_file_is_not_overwritten(file: Path, content: str) -> None:
     file.write_text(content, encoding="utf-8")
     ours = publisher(LockFile(file))
     for act in (ours.publish, ours.check):
@@ -208,7 +208,7 @@ def test_the_pointer_of_another_target_is_left_as_it_is(file: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_what_somebody_else_wrote_is_told_and_nothing_is_lost(file: Path) -> None:
+def test_a_changed_pointer_is_not_overwritten(file: Path) -> None:
     ours = publisher(LockFile(file))
     after = told(lock(words=served(K1)), ours.publish(lock(words=served(K1))))
     theirs = file.read_text(encoding="utf-8").replace(K1, K3)
@@ -243,7 +243,7 @@ def test_a_folder_that_is_read_only(file: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_place_that_is_none(tmp_path: Path, *, there: bool) -> None:
+def test_an_unwritable_path_is_an_error(tmp_path: Path, *, there: bool) -> None:
     path = tmp_path / "folder" / "serving.json"
     if there:
         path.mkdir(parents=True)
@@ -300,7 +300,7 @@ def test_who_loses_a_race_reads_again_and_decides_again() -> None:
     assert store.text == theirs
 
 
-def test_who_loses_again_and_again_gives_up() -> None:
+def test_repeated_conflicts_are_an_error() -> None:
     ours = lock(words=served(K1))
     store = Contested(*[text_of(ours)] * 9)
     assert str(failure(lambda: publisher(store).publish(ours))) == (
@@ -355,7 +355,7 @@ def test_an_object_is_written_with_compare_and_swap(cloud: Cloud) -> None:
     assert json.loads(cloud.store().read() or "")["models"][0]["key"] == K2
 
 
-def test_of_many_that_write_an_object_at_once_one_wins_and_the_others_are_told(cloud: Cloud) -> None:
+def test_of_concurrent_writers_one_wins_and_the_others_fail(cloud: Cloud) -> None:
     start = lock(words=served(K1))
     publisher(cloud.store(), shown=ADDRESS).publish(start)
     wanted = [f"words-{letter * 8}" for letter in "abcd"]
@@ -374,7 +374,7 @@ def test_of_many_that_write_an_object_at_once_one_wins_and_the_others_are_told(c
     assert all(f"words has {winner} (" in one for one in outcomes if one != winner)
 
 
-def test_a_bucket_that_is_out_of_reach_is_told(cloud: Cloud) -> None:
+def test_an_unreachable_bucket_is_an_error(cloud: Cloud) -> None:
     ours = publisher(cloud.store(script(error(503, "UNAVAILABLE", "busy"))), shown=ADDRESS)
     for act, verb in ((ours.publish, "read"), (ours.check, "check")):
         caught = failure(lambda act=act: act(lock(words=served(K1))))

@@ -43,7 +43,7 @@ def version(reconcile: Cli, epochs: int, name: str = "adder") -> str:
     return str(reconcile.lock[name]["serving"])
 
 
-def test_the_pointer_says_what_resolve_says_whenever_serving_moves(reconcile: Cli, pointer: Path) -> None:
+def test_the_pointer_equals_the_resolve_document(reconcile: Cli, pointer: Path) -> None:
     first = version(reconcile, 2)
     version(reconcile, 2, "other")
     second = version(reconcile, 3)
@@ -58,7 +58,7 @@ def test_the_pointer_says_what_resolve_says_whenever_serving_moves(reconcile: Cl
     assert "  published   specs/serving.json\n" in reconcile("rollback", "adder", *WHY).out
 
 
-def test_a_way_round_leads_to_the_same_pointer(reconcile: Cli) -> None:
+def test_an_equivalent_path_is_the_same_pointer(reconcile: Cli) -> None:
     reconcile.target("  publish: nowhere/../serving.json\n")
     first, _second = version(reconcile, 2), version(reconcile, 3)
     rolled = reconcile("rollback", "adder", *WHY)
@@ -69,7 +69,7 @@ def test_a_way_round_leads_to_the_same_pointer(reconcile: Cli) -> None:
     assert "not a published pointer" in reconcile("promote", "adder").err
 
 
-def test_a_run_that_changes_nothing_leaves_the_pointer_alone(reconcile: Cli, pointer: Path) -> None:
+def test_a_run_without_changes_does_not_write_the_pointer(reconcile: Cli, pointer: Path) -> None:
     version(reconcile, 2)
     before = pointer.stat()
     assert reconcile("apply", "--yes").out.startswith("No changes")
@@ -77,7 +77,7 @@ def test_a_run_that_changes_nothing_leaves_the_pointer_alone(reconcile: Cli, poi
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_pointer_that_somebody_else_changed_keeps_serving_from_moving_by_hand(reconcile: Cli, pointer: Path) -> None:
+def test_a_changed_pointer_stops_a_rollback(reconcile: Cli, pointer: Path) -> None:
     first, second = version(reconcile, 2), version(reconcile, 3)
     theirs = pointer.read_text(encoding="utf-8").replace(second, "adder-22222222")
     pointer.write_text(theirs, encoding="utf-8")
@@ -98,9 +98,7 @@ def test_a_pointer_that_somebody_else_changed_keeps_serving_from_moving_by_hand(
     assert keys(read(pointer)) == {"adder": first}
 
 
-def test_a_pointer_that_somebody_else_changed_is_told_by_apply_and_written_anew_once_it_is_gone(
-    reconcile: Cli, pointer: Path
-) -> None:
+def test_apply_reports_a_changed_pointer_and_writes_a_missing_one(reconcile: Cli, pointer: Path) -> None:
     first = version(reconcile, 2)
     theirs = pointer.read_text(encoding="utf-8").replace(first, "adder-22222222")
     pointer.write_text(theirs, encoding="utf-8")
@@ -121,7 +119,7 @@ def test_a_pointer_that_somebody_else_changed_is_told_by_apply_and_written_anew_
     assert reconcile.lock["adder"]["published"] == second
 
 
-def test_something_else_in_its_place_is_told(reconcile: Cli, pointer: Path) -> None:
+def test_another_file_in_the_place_of_the_pointer_is_reported(reconcile: Cli, pointer: Path) -> None:
     pointer.write_text('{"rows": 3}', encoding="utf-8")
     reconcile.manifest("adder")
     answer = reconcile("apply", "--yes")
@@ -143,7 +141,7 @@ def test_a_lost_lockfile_is_rebuilt_beside_its_pointer(reconcile: Cli, pointer: 
     assert reconcile.lock["other"]["published"] == reconcile.lock["other"]["serving"]
 
 
-def test_an_older_checkout_writes_over_nothing_newer(reconcile: Cli, pointer: Path) -> None:
+def test_an_older_checkout_does_not_overwrite_a_newer_pointer(reconcile: Cli, pointer: Path) -> None:
     version(reconcile, 2)
     old = reconcile.lock_file.read_bytes()
     second = version(reconcile, 3)
@@ -155,7 +153,7 @@ def test_an_older_checkout_writes_over_nothing_newer(reconcile: Cli, pointer: Pa
     assert keys(read(pointer)) == {"adder": second}
 
 
-def test_a_part_of_the_manifests_says_nothing_of_the_others(reconcile: Cli, world: World) -> None:
+def test_a_selection_keeps_the_other_models_in_the_pointer(reconcile: Cli, world: World) -> None:
     """How they are sampled stays in the pointer, although their manifests are not read."""
     aim(reconcile, world.url, more="  publish: serving.json\n")
     manifest(reconcile, more="  sampling: {temperature: 0.5}\n")
@@ -196,7 +194,7 @@ def trained(reconcile: Cli, *multipliers: float) -> list[str]:
     return served
 
 
-def test_an_object_follows_what_serves(reconcile: Cli, bucket: World) -> None:
+def test_an_object_has_the_serving_generations(reconcile: Cli, bucket: World) -> None:
     first, second = trained(reconcile, 1, 2)
     assert keys(stored(bucket)) == {"adder": second}
     assert on(reconcile, "rollback", "adder", *WHY).status == 0
@@ -208,7 +206,7 @@ def test_an_object_follows_what_serves(reconcile: Cli, bucket: World) -> None:
     assert bucket.count(f"POST /upload/storage/v1/b/{BUCKET}/o") == 0
 
 
-def test_an_object_that_somebody_else_changed_is_left_as_it_is(reconcile: Cli, bucket: World) -> None:
+def test_a_changed_object_is_not_overwritten(reconcile: Cli, bucket: World) -> None:
     _first, second = trained(reconcile, 1, 2)
     theirs = json.dumps(stored(bucket)).replace(second, "adder-22222222").encode()
     bucket.put("serving.json", theirs)
@@ -220,7 +218,7 @@ def test_an_object_that_somebody_else_changed_is_left_as_it_is(reconcile: Cli, b
     assert lock_of(reconcile, "vertex") == before
 
 
-def test_a_bucket_that_may_not_be_written_is_told_after_serving_moved(reconcile: Cli, bucket: World) -> None:
+def test_an_unwritable_bucket_is_reported_after_the_promotion(reconcile: Cli, bucket: World) -> None:
     first, second = trained(reconcile, 1, 2)
     denied = refusal(403, "PERMISSION_DENIED", "no storage.objects.create access")
     bucket.front = refusing(denied, f"POST /upload/storage/v1/b/{BUCKET}/o")
@@ -239,7 +237,7 @@ def test_a_bucket_that_may_not_be_written_is_told_after_serving_moved(reconcile:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_interrupted_while_publishing_is_told_what_serves(
+def test_an_interruption_while_publishing_names_the_serving_generation(
     reconcile: Cli, bucket: World, number: signal.Signals
 ) -> None:
     first, _second = trained(reconcile, 1, 2)

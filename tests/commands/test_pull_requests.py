@@ -97,7 +97,7 @@ def test_aliases_upon_aliases_are_a_problem(pull_request: Cli) -> None:
     assert "Traceback" not in answer.err
 
 
-def test_a_folder_without_a_target_is_told_at_once(pull_request: Cli) -> None:
+def test_a_folder_without_a_target_is_an_error(pull_request: Cli) -> None:
     (pull_request.specs / "reconcile.yaml").unlink()
     os.mkfifo(pull_request.specs / "pipe.yaml")
 

@@ -61,7 +61,7 @@ def declared(reconcile: Cli, *, more: str = "", examples: list[tuple[str, str]] 
 REPORTS = [option for suffix in SUFFIXES for option in ("--report", f"report.{suffix}")]
 
 
-def test_a_whole_story_tells_no_example_prompt_or_answer(reconcile: Cli) -> None:
+def test_no_output_of_a_workflow_has_examples_prompts_or_answers(reconcile: Cli) -> None:
     repository = Repository(reconcile.folder)
     (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
     reconcile.target(DISCREET)
@@ -103,7 +103,7 @@ def test_a_whole_story_tells_no_example_prompt_or_answer(reconcile: Cli) -> None
     story("apply", "--yes")
 
 
-def test_what_an_earlier_policy_let_into_the_lockfile_goes(reconcile: Cli) -> None:
+def test_examples_from_an_earlier_policy_are_removed_from_the_lockfile(reconcile: Cli) -> None:
     declared(reconcile)
     assert "failures" in json.dumps(reconcile.lock if reconcile("apply", "--yes").status == 1 else {})
     quoted = reconcile("plan").out
@@ -132,7 +132,7 @@ def test_what_an_earlier_policy_let_into_the_lockfile_goes(reconcile: Cli) -> No
         (f'{{equals: "{SECRET} nothing"}}', f"{{oneOf: [{SECRET}, {SECRET}]}}", "a text stands in this list twice"),
     ],
 )
-def test_what_is_wrong_is_told_without_quoting_it(reconcile: Cli, old: str, new: str, told: str) -> None:
+def test_problems_are_reported_without_quotes(reconcile: Cli, old: str, new: str, told: str) -> None:
     reconcile.target(DISCREET)
     file = declared(reconcile)
     for path in (file, file.with_suffix(".csv")):
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told_without_quoting_it(reconcile: Cli, old: str, new:
     assert "12345" not in done.err
 
 
-def test_without_the_policy_all_of_it_is_told(reconcile: Cli) -> None:
+def test_without_the_policy_examples_are_shown(reconcile: Cli) -> None:
     """Or else the story above would prove nothing."""
     declared(reconcile)
     assert SECRET in reconcile("apply", "--yes", "--events", "events.jsonl").err

@@ -66,7 +66,7 @@ def test_a_lockfile_that_is_up_to_date_stays_as_it_is_and_the_service_too(
 
 
 @EVERY
-def test_what_ended_meanwhile_is_recorded_and_does_not_serve_yet(reconcile: Cli, world: World, target: str) -> None:
+def test_a_completed_training_is_recorded_and_not_promoted(reconcile: Cli, world: World, target: str) -> None:
     assert world
     manifest(reconcile)
     assert reconcile("apply", "--yes", "--no-wait", *chosen(target)).status == 0
@@ -87,7 +87,7 @@ def test_what_ended_meanwhile_is_recorded_and_does_not_serve_yet(reconcile: Cli,
     assert refreshed(reconcile, "--check", target=target).status == 0
 
 
-def test_what_is_gone_becomes_missing_and_goes_on_being_named(reconcile: Cli, world: World) -> None:
+def test_a_missing_serving_generation_stays_named(reconcile: Cli, world: World) -> None:
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     for epochs in (2, 3):
         version(reconcile, epochs, "gl", "other")
@@ -146,7 +146,7 @@ def test_facts_that_were_lost_come_back(reconcile: Cli, world: World, target: st
     assert again == wanted
 
 
-def test_what_a_manifest_asks_for_is_taken_up_and_another_branchs_is_left_out(reconcile: Cli, world: World) -> None:
+def test_a_matching_generation_is_adopted_and_others_are_skipped(reconcile: Cli, world: World) -> None:
     first = version(reconcile, 2, "gl")
     before = lock_file(reconcile, "gl").read_text()
     second = version(reconcile, 3, "gl")
@@ -164,7 +164,7 @@ def test_what_a_manifest_asks_for_is_taken_up_and_another_branchs_is_left_out(re
     assert trainings(world, reconcile, "gl") == 3
 
 
-def test_what_belongs_to_no_manifest_is_named(reconcile: Cli, world: World) -> None:
+def test_models_without_a_manifest_are_named(reconcile: Cli, world: World) -> None:
     assert world
     version(reconcile, 2, "gl")
     lock_file(reconcile, "gl").unlink()
@@ -178,7 +178,7 @@ def test_what_belongs_to_no_manifest_is_named(reconcile: Cli, world: World) -> N
 
 
 @EVERY
-def test_a_lost_lockfile_comes_back_but_for_what_nobody_else_knows(reconcile: Cli, world: World, target: str) -> None:
+def test_a_lost_lockfile_is_rebuilt_from_live_state(reconcile: Cli, world: World, target: str) -> None:
     older, newer = (version(reconcile, epochs, target) for epochs in (2, 3))
     before = generations(reconcile, target)
     lock_file(reconcile, target).unlink()
@@ -231,7 +231,7 @@ def test_a_lost_tree_of_models_comes_back(reconcile: Cli, world: World, target: 
     assert reconcile("plan", *chosen(target)).out.count("promote") >= 2
 
 
-def test_where_there_is_nothing_nothing_is_written(reconcile: Cli) -> None:
+def test_an_empty_lock_is_not_written(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     answer = refreshed(reconcile, "--check")
     assert answer.out.endswith("reconcile.lock.json matches the manifests and live state; nothing to write\n")
@@ -254,9 +254,7 @@ def test_where_there_is_nothing_nothing_is_written(reconcile: Cli) -> None:
     ],
 )
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["--dry-run"]])
-def test_what_cannot_be_read_is_told_and_never_written_over(
-    reconcile: Cli, text: str, told: str, arguments: list[str]
-) -> None:
+def test_an_invalid_lockfile_is_not_overwritten(reconcile: Cli, text: str, told: str, arguments: list[str]) -> None:
     reconcile.manifest("adder")
     reconcile.lock_file.write_text(text)
     assert refused(reconcile, *arguments).startswith(f"Error: specs/reconcile.lock.json: {told}")
@@ -270,7 +268,7 @@ def test_a_lockfile_of_another_target_is_refused(reconcile: Cli) -> None:
     assert "belongs to another scope" in refused(reconcile)
 
 
-def test_broken_manifests_are_told_and_left_out(reconcile: Cli) -> None:
+def test_invalid_manifests_are_reported_and_skipped(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
     (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
@@ -287,7 +285,7 @@ def test_without_a_target_it_is_64(reconcile: Cli) -> None:
     assert "there is no target default" in answer.err
 
 
-def test_another_run_that_saves_meanwhile_is_not_written_over(reconcile: Cli, world: World) -> None:
+def test_changes_of_another_run_are_not_overwritten(reconcile: Cli, world: World) -> None:
     assert world
     manifest(reconcile)
     assert reconcile("apply", "--yes", "--no-wait", "--target", "gl").status == 0

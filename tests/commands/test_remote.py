@@ -50,7 +50,7 @@ def test_the_whole_run_over_a_port(reconcile: Cli, service: Process) -> None:
         assert TOKEN not in text
 
 
-def test_without_credentials_it_is_3_and_says_how_to_log_in(reconcile: Cli, service: Process) -> None:
+def test_without_credentials_the_exit_status_is_3_with_a_remedy(reconcile: Cli, service: Process) -> None:
     _aim(reconcile, service.url)
     reconcile.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(reconcile.folder / "nowhere.json")
     reconcile.manifest("adder")
@@ -74,7 +74,7 @@ def test_a_token_goes_to_no_strange_host(reconcile: Cli) -> None:
     assert TOKEN not in answer.err
 
 
-def test_an_unreachable_service_is_told_after_retries(reconcile: Cli, service: Process) -> None:
+def test_an_unreachable_service_is_an_error_after_retries(reconcile: Cli, service: Process) -> None:
     _aim(reconcile, service.url)
     service.process.kill()
     service.process.wait()

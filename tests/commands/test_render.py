@@ -60,7 +60,7 @@ def test_every_result_can_be_drawn_again(reconcile: Cli, arguments: tuple[str, .
     assert reconcile("render", "saved.json").out
 
 
-def test_a_document_that_has_no_such_report_says_so(reconcile: Cli) -> None:
+def test_a_document_without_such_a_report_is_an_error(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     (reconcile.folder / "graph.json").write_text(reconcile("graph", "--format", "json").out)
 
@@ -70,7 +70,7 @@ def test_a_document_that_has_no_such_report_says_so(reconcile: Cli) -> None:
     assert "unsupported kind of document Graph: expected Check, Drift," in answer.err
 
 
-def test_what_is_no_document_is_refused(reconcile: Cli) -> None:
+def test_a_file_that_is_not_a_document_is_refused(reconcile: Cli) -> None:
     (reconcile.folder / "x.json").write_text(json.dumps({"a": 1}))
 
     answer = reconcile("render", "x.json")

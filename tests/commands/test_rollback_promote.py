@@ -56,7 +56,7 @@ def refused(reconcile: Cli, *arguments: str, status: int = 1, target: str = "") 
 
 
 @EVERY
-def test_what_is_rolled_back_never_serves_nor_trains_until_it_is_promoted(
+def test_a_rejected_generation_is_not_promoted_or_trained_until_promote_names_it(
     reconcile: Cli, world: World, target: str
 ) -> None:
     on = chosen(target)
@@ -88,7 +88,7 @@ def test_what_is_rolled_back_never_serves_nor_trains_until_it_is_promoted(
     assert trainings(world, reconcile, target) == 2
 
 
-def test_it_goes_back_to_what_served_before_and_to_what_is_named(reconcile: Cli, world: World) -> None:
+def test_rollback_promotes_the_previous_or_the_named_generation(reconcile: Cli, world: World) -> None:
     assert world
     first, second, third = (version(reconcile, epochs) for epochs in (2, 3, 4))
     assert version(reconcile, 2) == first, "reverting a commit trains nothing"
@@ -126,7 +126,7 @@ def test_the_documents_obey_their_schema(reconcile: Cli, world: World) -> None:
     assert "reason" not in promoted
 
 
-def test_what_serves_already_is_told_and_changes_nothing(reconcile: Cli, world: World) -> None:
+def test_promoting_the_serving_generation_changes_nothing(reconcile: Cli, world: World) -> None:
     assert world
     key = version(reconcile, 2)
     before = reconcile.lock_file.read_bytes()
@@ -154,7 +154,7 @@ def test_a_broken_neighbour_stops_no_rollback(reconcile: Cli, world: World) -> N
     assert (reconcile("rollback", "adder", *WHY).status, serving(reconcile)) == (0, first)
 
 
-def test_what_is_to_serve_is_shared_as_declared_before_it_serves(reconcile: Cli, world: World) -> None:
+def test_a_generation_is_shared_before_it_is_promoted(reconcile: Cli, world: World) -> None:
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     access = "  access: [{role: reader, user: ada@example.com}]\n"
     block = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3}}\n"
@@ -198,7 +198,7 @@ def showing(key: str, change: Callable[[Json], Json | None]) -> Front:
     [lambda _model: None, lambda model: {**model, "state": "ACTIVE", "createTime": "2026-01-02T00:00:00Z"}],
     ids=["deleted", "another model under its name"],
 )
-def test_what_no_longer_exists_is_recorded_and_the_others_are_named(
+def test_a_missing_generation_is_recorded_and_the_others_named(
     reconcile: Cli, world: World, change: Callable[[Json], Json | None]
 ) -> None:
     first, second, third = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
@@ -225,7 +225,7 @@ def test_a_serving_generation_that_was_deleted_by_hand_can_be_left(reconcile: Cl
     assert serving(reconcile, "gl") == first
 
 
-def test_what_serves_already_is_asked_for_too_and_told_when_it_is_gone(reconcile: Cli, world: World) -> None:
+def test_a_missing_serving_generation_is_reported(reconcile: Cli, world: World) -> None:
     first, second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     world.ask("DELETE", f"{MODELS}/{second}")
     for arguments in ([], ["--to", second]):
@@ -239,7 +239,7 @@ def test_what_serves_already_is_asked_for_too_and_told_when_it_is_gone(reconcile
     assert serving(reconcile, "gl") == second
 
 
-def test_what_is_not_ready_at_the_service_does_not_serve(reconcile: Cli, world: World) -> None:
+def test_a_generation_that_is_not_ready_is_not_promoted(reconcile: Cli, world: World) -> None:
     first, _second = (version(reconcile, epochs, "gl") for epochs in (2, 3))
     created = recorded(reconcile, first, "gl")["createTime"]
     world.front = showing(first, lambda model: {**model, "state": "FAILED", "createTime": created})
@@ -273,7 +273,7 @@ def test_a_suspended_manifest_stays_as_it_is(reconcile: Cli, world: World) -> No
         )
 
 
-def test_a_broken_manifest_of_its_own_is_told(reconcile: Cli, world: World) -> None:
+def test_an_invalid_manifest_of_the_model_is_reported(reconcile: Cli, world: World) -> None:
     assert world
     for epochs in (2, 3):
         version(reconcile, epochs)
@@ -308,7 +308,7 @@ def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) 
     )
 
 
-def test_what_cannot_be_moved_is_told(reconcile: Cli, world: World) -> None:
+def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: World) -> None:
     assert world
     reconcile.manifest("adder", base=BASE)
     reconcile.manifest("other", base=BASE)
@@ -352,7 +352,7 @@ def test_a_reason_is_needed_and_trimmed(reconcile: Cli, world: World) -> None:
     assert json.loads(reconcile.lock_file.read_text(encoding="utf-8"))
 
 
-def test_what_is_tuned_from_it_is_told_too(reconcile: Cli) -> None:
+def test_children_are_named_as_well(reconcile: Cli) -> None:
     reconcile.manifest("top")
     child = reconcile.manifest("leaf")
     child.write_text(child.read_text().replace("baseModel: models/text-bison-001", "source: {tunedModel: top}"))

@@ -60,7 +60,7 @@ def test_a_saved_plan_is_carried_out_without_a_question(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"] == wanted
 
 
-def test_it_does_nothing_else_than_what_was_planned(reconcile: Cli) -> None:
+def test_only_planned_actions_are_carried_out(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile.manifest("doubler")
     planned(reconcile, "--only", "adder")
@@ -77,7 +77,7 @@ def test_a_plan_without_changes_changes_nothing_and_is_in_sync(reconcile: Cli) -
     assert reconcile.lock_file.read_bytes() == before
 
 
-def test_what_was_asked_for_is_part_of_the_plan(reconcile: Cli) -> None:
+def test_requested_trainings_are_part_of_the_plan(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes")
     first = key(reconcile)
@@ -93,7 +93,7 @@ def test_it_is_carried_out_once(reconcile: Cli) -> None:
     stale(reconcile, f"the serving generation of adder changed from none to {key(reconcile)}")
 
 
-def test_a_training_that_ended_meanwhile_is_no_surprise(reconcile: Cli) -> None:
+def test_a_training_that_completed_since_is_expected(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes", "--no-wait")
     planned(reconcile)
@@ -102,7 +102,7 @@ def test_a_training_that_ended_meanwhile_is_no_surprise(reconcile: Cli) -> None:
     assert reconcile.lock["adder"]["serving"] == key(reconcile)
 
 
-def test_a_training_that_is_gone_meanwhile_is_not_begun_again(reconcile: Cli) -> None:
+def test_a_missing_training_is_not_started_again(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes", "--no-wait")
     planned(reconcile)
@@ -159,7 +159,7 @@ def test_changes_of_the_target_are_named(reconcile: Cli) -> None:
     )
 
 
-def test_a_model_that_was_created_meanwhile_is_named(reconcile: Cli) -> None:
+def test_a_model_that_was_created_since_is_named(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     document = planned(reconcile)
     applied(reconcile, "--yes", "--no-wait")
@@ -167,7 +167,7 @@ def test_a_model_that_was_created_meanwhile_is_named(reconcile: Cli) -> None:
     stale(reconcile, f"model {document['plan']['actions'][0]['key']} was already created")
 
 
-def test_what_serves_and_what_is_rejected_may_not_have_moved(reconcile: Cli) -> None:
+def test_changed_serving_and_rejected_generations_are_named(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes")
     first = key(reconcile)
@@ -202,7 +202,7 @@ class Stranger:
             assert beside.submit(asyncio.run, send()).result().is_success
 
 
-def test_a_model_that_was_changed_meanwhile_is_named(reconcile: Cli) -> None:
+def test_a_model_that_changed_since_is_named(reconcile: Cli) -> None:
     reconcile.manifest("adder", more="  displayName: sums\n")
     applied(reconcile, "--yes")
     stranger = Stranger(reconcile)
@@ -219,7 +219,7 @@ def test_a_model_that_was_changed_meanwhile_is_named(reconcile: Cli) -> None:
     assert reconcile("plan", "--detailed-exitcode").status == 0
 
 
-def test_what_comes_up_while_it_is_carried_out_is_not_done(reconcile: Cli) -> None:
+def test_changes_during_the_run_are_not_applied(reconcile: Cli) -> None:
     """With --yes a run mends what changes meanwhile; with a saved plan it does not, and says so."""
     reconcile.manifest("adder", more="  displayName: sums\n")
     applied(reconcile, "--yes")
@@ -239,7 +239,7 @@ def test_what_comes_up_while_it_is_carried_out_is_not_done(reconcile: Cli) -> No
     assert reconcile.lock["doubler"]["serving"] == key(reconcile, "doubler")
 
 
-def test_a_model_that_is_gone_is_told(reconcile: Cli) -> None:
+def test_a_missing_model_is_named(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes")
     planned(reconcile)
@@ -247,7 +247,7 @@ def test_a_model_that_is_gone_is_told(reconcile: Cli) -> None:
     stale(reconcile, f"a model of adder is missing: {key(reconcile)} would be trained")
 
 
-def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
+def test_a_lowered_limit_is_named(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     reconcile.target("  limits: {maxCreates: 0}\n")
@@ -281,7 +281,7 @@ def test_a_limit_that_was_lowered_is_told(reconcile: Cli) -> None:
         ),
     ],
 )
-def test_nothing_else_can_be_asked_for(reconcile: Cli, arguments: list[str], message: str) -> None:
+def test_other_options_are_usage_errors(reconcile: Cli, arguments: list[str], message: str) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     done = reconcile("apply", "plan.json", *arguments)
@@ -321,7 +321,7 @@ def test_nothing_else_can_be_asked_for(reconcile: Cli, arguments: list[str], mes
         ),
     ],
 )
-def test_a_file_that_is_no_plan_of_ours_is_told(reconcile: Cli, change: Any, status: int, message: str) -> None:
+def test_an_invalid_plan_file_is_an_error(reconcile: Cli, change: Any, status: int, message: str) -> None:
     reconcile.manifest("adder")
     planned(reconcile)
     file = reconcile.folder / "plan.json"
@@ -332,7 +332,7 @@ def test_a_file_that_is_no_plan_of_ours_is_told(reconcile: Cli, change: Any, sta
     assert not reconcile.lock_file.exists()
 
 
-def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
+def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     spec = {"baseModel": "models/text-bison-001", "description": "Plan", "dataset": {"path": "adder.csv"}}
     manifest = {"apiVersion": "tuning.reconcile/v1alpha1", "kind": "TunedModel", "metadata": {"name": "adder"}}
@@ -357,9 +357,7 @@ def test_a_manifest_in_json_is_no_plan(reconcile: Cli) -> None:
         ),
     ],
 )
-def test_a_place_that_takes_no_plan_is_refused_before_any_work(
-    reconcile: Cli, arguments: list[str], message: str
-) -> None:
+def test_an_invalid_output_is_refused_before_any_work(reconcile: Cli, arguments: list[str], message: str) -> None:
     data = reconcile.manifest("adder").with_suffix(".csv")
     before = data.read_text()
     done = reconcile("plan", "--out", *arguments)
@@ -368,7 +366,7 @@ def test_a_place_that_takes_no_plan_is_refused_before_any_work(
     assert data.read_text() == before
 
 
-def test_no_secret_stands_in_a_saved_plan(reconcile: Cli) -> None:
+def test_a_saved_plan_has_no_secrets(reconcile: Cli) -> None:
     reconcile.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.s3cr3t"
     reconcile.manifest("adder")
     planned(reconcile)

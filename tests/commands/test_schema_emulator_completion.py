@@ -56,7 +56,7 @@ def test_init_overwrites_nothing(empty: Cli) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_emulator_serves_until_it_is_told_to_end(reconcile: Cli, number: signal.Signals) -> None:
+def test_the_emulator_serves_until_a_signal(reconcile: Cli, number: signal.Signals) -> None:
     process = reconcile.process("emulator", "--port", "0")
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -71,7 +71,7 @@ def test_the_emulator_serves_until_it_is_told_to_end(reconcile: Cli, number: sig
     assert err == ""
 
 
-def test_a_port_in_use_is_told(reconcile: Cli) -> None:
+def test_a_port_in_use_is_an_error(reconcile: Cli) -> None:
     first = reconcile.process("emulator", "--port", "0")
     assert first.stdout is not None
     port = first.stdout.readline().rsplit(":", 1)[1].strip()
@@ -84,7 +84,7 @@ def test_a_port_in_use_is_told(reconcile: Cli) -> None:
     assert f"cannot listen on 127.0.0.1 port {port}" in answer.err
 
 
-def test_a_malformed_world_is_told_with_its_place(reconcile: Cli) -> None:
+def test_a_malformed_world_is_an_error_with_its_place(reconcile: Cli) -> None:
     world = reconcile.folder / "world.json"
     world.write_text('{"tunedModels": [{]}')
 

@@ -72,7 +72,7 @@ def test_superseded_generations_count_too(reconcile: Cli, world: World, keys: di
     assert (reached["key"], reached["serving"]) == (keys["adder"], False)
 
 
-def test_what_is_gone_meanwhile_is_skipped_and_told(reconcile: Cli, world: World, keys: dict[str, str]) -> None:
+def test_a_missing_model_is_skipped_with_a_warning(reconcile: Cli, world: World, keys: dict[str, str]) -> None:
     share(world, keys["words"], granteeType="EVERYONE", role="READER")
     world.ask("DELETE", f"{MODELS}/{keys['adder']}")
 
@@ -88,7 +88,7 @@ def test_what_is_gone_meanwhile_is_skipped_and_told(reconcile: Cli, world: World
     assert [one["key"] for one in access["gone"]] == [keys["adder"]]
 
 
-def test_with_live_the_service_is_asked_for_both(reconcile: Cli, keys: dict[str, str]) -> None:
+def test_live_reads_states_and_permissions(reconcile: Cli, keys: dict[str, str]) -> None:
     document = reconcile("status", "--live", "--access", "owner@example.com", *GL, "--format", "json").document
     assert document["observed"] is True
     assert [(one["key"], one["role"]) for one in document["access"]["models"]] == [
@@ -96,7 +96,7 @@ def test_with_live_the_service_is_asked_for_both(reconcile: Cli, keys: dict[str,
     ]
 
 
-def test_each_ready_generation_is_asked_once(reconcile: Cli, world: World, keys: dict[str, str]) -> None:
+def test_permissions_of_each_ready_generation_are_read_once(reconcile: Cli, world: World, keys: dict[str, str]) -> None:
     asked = len(world.lines)
     assert reconcile("status", "--access", ADA, *GL).status == 0
     expected = sorted(f"GET {MODELS}/{key}/permissions" for key in keys.values())
@@ -104,14 +104,14 @@ def test_each_ready_generation_is_asked_once(reconcile: Cli, world: World, keys:
 
 
 @pytest.mark.usefixtures("keys")
-def test_who_may_not_see_permissions_is_told(reconcile: Cli, world: World) -> None:
+def test_unreadable_permissions_are_a_warning(reconcile: Cli, world: World) -> None:
     world.front = refusing(refusal(403, "PERMISSION_DENIED", "You are no owner."), f"GET {MODELS}/adder")
     answer = reconcile("status", "--access", ADA, *GL)
     assert (answer.status, answer.out) == (3, "")
     assert "failed with 403 PERMISSION_DENIED: You are no owner; log in as its owner" in answer.err
 
 
-def test_nobody_is_asked_before_anything_is_recorded(reconcile: Cli) -> None:
+def test_without_records_no_user_has_access(reconcile: Cli) -> None:
     answer = reconcile("status", "--access", ADA)
     assert answer.status == 0
     assert "ada@example.com has access to none of 0 ready models." in answer.out
@@ -120,7 +120,7 @@ def test_nobody_is_asked_before_anything_is_recorded(reconcile: Cli) -> None:
 @pytest.mark.parametrize(
     "address", ["ada", "@example.com", "ada@", "ada@localhost", "a da@example.com", "", "a@b@c.de"]
 )
-def test_an_address_that_is_none_is_wrong_usage(reconcile: Cli, address: str) -> None:
+def test_an_invalid_email_is_a_usage_error(reconcile: Cli, address: str) -> None:
     answer = reconcile("status", "--access", address)
     assert answer.status == 64
     assert f"Error: Invalid value for '--access': invalid email address {address!r}: expected" in answer.err

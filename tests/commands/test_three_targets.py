@@ -83,7 +83,7 @@ def test_every_command_agrees_on_one_target(reconcile: Cli, world: World, target
 
 
 @EVERY
-def test_status_and_resolve_tell_what_serves(reconcile: Cli, world: World, target: str) -> None:
+def test_status_and_resolve_show_the_serving_generation(reconcile: Cli, world: World, target: str) -> None:
     three(reconcile)
     on = chosen(target)
     reconcile("apply", "--yes", *on)
@@ -149,7 +149,7 @@ def test_all_targets_end_in_the_same_state_and_leave_each_other_alone(reconcile:
 
 
 @EVERY
-def test_a_changed_data_set_trains_anew_and_a_reverted_one_does_not(reconcile: Cli, world: World, target: str) -> None:
+def test_a_changed_data_set_trains_again_and_a_reverted_one_does_not(reconcile: Cli, world: World, target: str) -> None:
     on = chosen(target)
     adder(reconcile)
     reconcile("apply", "--yes", *on)

@@ -25,7 +25,7 @@ def _pointer(pointer: Path) -> dict[str, str]:
     return {model["name"]: model["key"] for model in document["models"]}
 
 
-def test_it_trains_and_tells_applications_nothing_until_a_full_apply(reconcile: Cli, pointer: Path) -> None:
+def test_train_only_publishes_nothing_until_a_full_apply(reconcile: Cli, pointer: Path) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
     first = reconcile.lock["adder"]["serving"]
@@ -42,7 +42,7 @@ def test_it_trains_and_tells_applications_nothing_until_a_full_apply(reconcile: 
     assert _pointer(pointer) == {"adder": second}
 
 
-def test_to_wait_tells_applications_nothing(reconcile: Cli, pointer: Path) -> None:
+def test_wait_publishes_nothing(reconcile: Cli, pointer: Path) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes", "--no-wait").status == 0
 
@@ -55,7 +55,7 @@ def test_to_wait_tells_applications_nothing(reconcile: Cli, pointer: Path) -> No
     assert _pointer(pointer) == {"adder": reconcile.lock["adder"]["serving"]}
 
 
-def test_it_leaves_what_serves_as_it_is(reconcile: Cli) -> None:
+def test_train_only_keeps_the_serving_generation(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     assert reconcile("apply", "--yes").status == 0
     reconcile.manifest("adder", more="  displayName: a new name\n")
@@ -68,7 +68,7 @@ def test_it_leaves_what_serves_as_it_is(reconcile: Cli) -> None:
     assert reconcile("plan", "--format", "json").document["summary"]["update"] == 1
 
 
-def test_what_would_serve_with_other_access_than_declared_does_not_serve_yet(reconcile: Cli) -> None:
+def test_a_generation_without_its_declared_access_is_not_promoted(reconcile: Cli) -> None:
     reconcile.manifest("adder", more="  access: [{role: reader, everyone: true}]\n")
 
     trained = reconcile("apply", "--yes", "--train-only")
@@ -80,7 +80,7 @@ def test_what_would_serve_with_other_access_than_declared_does_not_serve_yet(rec
     assert reconcile.lock["adder"]["serving"]
 
 
-def test_trainings_that_double_each_other_are_cancelled_all_the_same(slow: World, reconcile: Cli) -> None:
+def test_duplicate_trainings_are_still_canceled(slow: World, reconcile: Cli) -> None:
     manifest(reconcile)
     assert apply(reconcile, "--no-wait").status == 0
     (job,) = slow.jobs()

@@ -141,7 +141,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
 
 
 @EVERY
-def test_nothing_serves_when_the_first_version_fails(reconcile: Cli, world: World, target: str) -> None:
+def test_no_generation_is_serving_when_the_first_one_fails(reconcile: Cli, world: World, target: str) -> None:
     on = chosen(target)
     version(reconcile, TOO_MUCH)
     assert reconcile("apply", "--yes", *on).status == 1

@@ -47,7 +47,7 @@ ACCESS = pytest.mark.parametrize(
 
 
 @ACCESS
-def test_who_is_not_let_in(reconcile: Cli, world: World, refused: Response, said: str) -> None:
+def test_denied_access_is_an_error(reconcile: Cli, world: World, refused: Response, said: str) -> None:
     manifest(reconcile)
     world.front = refusing(refused, LIST)
 
@@ -59,7 +59,7 @@ def test_who_is_not_let_in(reconcile: Cli, world: World, refused: Response, said
 
 
 @ACCESS
-def test_who_may_look_and_not_create(reconcile: Cli, world: World, refused: Response, said: str) -> None:
+def test_read_only_access_plans_and_does_not_train(reconcile: Cli, world: World, refused: Response, said: str) -> None:
     manifest(reconcile)
     world.front = refusing(refused, CREATE)
 
@@ -120,7 +120,7 @@ def test_a_quota_that_stays_used_up(reconcile: Cli, world: World) -> None:
     goes_on(reconcile, world)
 
 
-def test_a_quota_of_looks_that_stays_used_up(reconcile: Cli, world: World) -> None:
+def test_an_exhausted_read_quota_is_an_error(reconcile: Cli, world: World) -> None:
     manifest(reconcile)
     world.front = refusing(QUOTA, LIST)
 

@@ -56,9 +56,7 @@ MISSING = (
     ],
     ids=["of another project", "missing"],
 )
-def test_a_bucket_that_is_not_ours(
-    reconcile: Cli, world: World, code: int, message: str, status: int, said: str
-) -> None:
+def test_a_bucket_without_access(reconcile: Cli, world: World, code: int, message: str, status: int, said: str) -> None:
     manifest(reconcile)
     world.front = refusing(refusal(code, "", message), f"GET {OBJECTS}", f"POST {UPLOAD}")
 
@@ -147,7 +145,7 @@ def test_a_job_that_is_queued_for_hours(reconcile: Cli, world: World) -> None:
     goes_on(reconcile, world)
 
 
-def test_a_job_that_somebody_cancels_while_we_wait(reconcile: Cli, slow: World) -> None:
+def test_a_job_canceled_during_the_wait(reconcile: Cli, slow: World) -> None:
     manifest(reconcile)
 
     def cancel(now: datetime) -> None:
@@ -170,7 +168,7 @@ def test_a_job_that_somebody_cancels_while_we_wait(reconcile: Cli, slow: World) 
     assert states(reconcile) == ["ACTIVE", "CANCELLED"]
 
 
-def test_a_job_that_somebody_cancels_between_runs(reconcile: Cli, slow: World) -> None:
+def test_a_job_canceled_between_runs(reconcile: Cli, slow: World) -> None:
     manifest(reconcile)
     apply(reconcile, "--no-wait")
     slow.cancel(slow.jobs()[0])

@@ -86,7 +86,7 @@ def test_names_and_marks_are_on_the_job(reconcile: Cli, world: World) -> None:
     assert recorded["generations"][0]["remote"] == job["name"]
 
 
-def test_what_the_target_runs_jobs_as_reaches_the_job(reconcile: Cli, world: World) -> None:
+def test_the_service_account_and_key_of_the_target_reach_the_job(reconcile: Cli, world: World) -> None:
     manifest(reconcile)
     aim(reconcile, world.url, more=f"  vertex: {{serviceAccount: {ACCOUNT}, kmsKeyName: {KEY}}}\n")
 

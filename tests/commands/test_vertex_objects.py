@@ -161,7 +161,7 @@ def test_an_object_that_goes_after_the_plan_is_not_trained_on(reconcile: Cli, wo
     goes_on(reconcile, world)
 
 
-def test_an_object_that_is_no_data_set_fails_the_job(reconcile: Cli, world: World) -> None:
+def test_an_object_that_is_not_a_data_set_fails_the_job(reconcile: Cli, world: World) -> None:
     world.put(NAME, b"no JSON")
 
     answer = apply(reconcile)
@@ -189,7 +189,7 @@ def large(reconcile: Cli) -> None:
     reconcile.manifest("adder", examples=[(f"{number} {text}", str(number)) for number in range(100)], more=block)
 
 
-def test_an_upload_that_is_cut_off_halfway_goes_on_where_it_was(reconcile: Cli, world: World) -> None:
+def test_an_interrupted_upload_is_resumed(reconcile: Cli, world: World) -> None:
     large(reconcile)
     cutting = Cutting(HALF, times=1)
     world.front = cutting
@@ -223,7 +223,7 @@ def test_an_upload_that_is_cut_off_again_and_again_ends_in_the_next_run(reconcil
     assert len(world.objects()) == 1
 
 
-def test_what_was_uploaded_in_full_is_not_sent_again(reconcile: Cli, world: World) -> None:
+def test_a_complete_upload_is_not_repeated(reconcile: Cli, world: World) -> None:
     manifest(reconcile)
     world.front = refusing(refusal(403, "PERMISSION_DENIED", "Permission denied."), CREATE)
     assert apply(reconcile).status == 3

@@ -56,9 +56,7 @@ def test_the_endpoints_of_all_checkpoints_go_with_the_model_and_the_job_stays(re
     assert writes == ["POST /endpoints/N:undeployModel", "DELETE /endpoints/N"] * 2 + ["DELETE /models/N"]
 
 
-def test_what_was_deleted_is_not_taken_for_something_ready_and_is_trained_anew_when_it_is_wanted_again(
-    reconcile: Cli, world: World
-) -> None:
+def test_a_deleted_generation_is_trained_again_when_it_is_declared_again(reconcile: Cli, world: World) -> None:
     trained(reconcile, 1, 0.5, 0.25)
     assert prune(reconcile, "--yes").status == 0
     assert on(reconcile, "plan", "--detailed-exitcode").status == 0
@@ -70,7 +68,7 @@ def test_what_was_deleted_is_not_taken_for_something_ready_and_is_trained_anew_w
     assert on(reconcile, "prompt", "adder", "3").status == 0
 
 
-def test_a_failed_job_has_nothing_to_delete_and_goes_on_holding_its_manifest(reconcile: Cli, world: World) -> None:
+def test_a_failed_job_still_holds_its_manifest_after_deletion(reconcile: Cli, world: World) -> None:
     manifest(reconcile, multiplier=10_000)
     assert apply(reconcile).status == 1
     assert prune(reconcile, "--yes").status == 0
@@ -80,7 +78,7 @@ def test_a_failed_job_has_nothing_to_delete_and_goes_on_holding_its_manifest(rec
     assert prune(reconcile, "--yes", "--older-than", "1m").out == "Nothing was deleted.\n"
 
 
-def test_a_lockfile_that_was_lost_takes_up_nothing_that_was_deleted(reconcile: Cli, world: World) -> None:
+def test_a_lost_lockfile_adopts_no_deleted_model(reconcile: Cli, world: World) -> None:
     trained(reconcile, 1)
     removed(reconcile)
     assert prune(reconcile, "--yes").status == 0
@@ -93,7 +91,7 @@ def test_a_lockfile_that_was_lost_takes_up_nothing_that_was_deleted(reconcile: C
     assert there(world) == (1, 2)
 
 
-def test_who_may_not_delete_is_told_what_to_ask_for_and_can_go_on_later(reconcile: Cli, world: World) -> None:
+def test_denied_deletions_name_the_role_and_can_be_repeated(reconcile: Cli, world: World) -> None:
     trained(reconcile, 1, 0.5, 0.25)
     denied = refusal(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.delete' denied")
     world.front = refusing(denied, f"DELETE {PLACE}/endpoints")
@@ -106,7 +104,7 @@ def test_who_may_not_delete_is_told_what_to_ask_for_and_can_go_on_later(reconcil
     assert there(world) == (2, 4)
 
 
-def test_what_a_lockfile_in_a_bucket_relies_on_is_kept(reconcile: Cli, world: World) -> None:
+def test_models_in_a_lockfile_in_a_bucket_are_kept(reconcile: Cli, world: World) -> None:
     trained(reconcile, 1, 0.5, 0.25)
     oldest = lock_of(reconcile, "vertex")["adder"]["generations"][-1]["key"]
     document = json.loads(lock_file(reconcile, "vertex").read_text())
