@@ -1,93 +1,93 @@
-"""Files of ours, and those that they name, lie inside the repository: a link must not make us tell of any other."""
+"""Paths that stay inside the repository, so that a symbolic link cannot expose other files."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.text import shorten
+from reconciler.domain.text import shorten, suggest
 
-_LEADS_OUT = "leads out of the repository"
+_OUTSIDE = "outside the repository"
 
 
 def repository_of(root: Path) -> Path:
-    """The nearest folder at or above the root that holds ``.git``, else the root itself; resolved.
+    """Return the nearest directory at or above the root that contains ``.git``, else the root; resolved.
 
-    A root that is itself reached through a symbolic link belongs to the repository that the link is in.
+    A root that is reached through a symbolic link belongs to the repository that contains the link.
     """
-    folder = root.absolute()
-    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder).resolve()
+    start = root.absolute()
+    return next((parent for parent in (start, *start.parents) if (parent / ".git").exists()), start).resolve()
 
 
-def find_file(named: str, folder: Path, repository: Path) -> Path:
-    """The regular file that a path in a file in ``folder`` names.
+def find_file(relative: str, directory: Path, repository: Path) -> Path:
+    """Return the regular file that a path in a file in ``directory`` refers to.
 
-    Raises ReconcileError with what is wrong and what to do when it is absolute, leads out of the repository (symbolic
-    links followed) or is no file.
+    Raises ReconcileError if the path is absolute, leads out of the repository (symbolic links are followed) or is not
+    a regular file.
     """
-    return _find(named, folder, repository, fault)
+    return _find(relative, directory, repository, file_problem)
 
 
-def find_place(named: str, folder: Path, repository: Path) -> Path:
-    """The path of a regular file that is there or can be made, as :func:`find_file` gives those that are there."""
-    return _find(named, folder, repository, _fault_of_place)
+def find_writable(relative: str, directory: Path, repository: Path) -> Path:
+    """Return the path of a regular file that exists or can be created, with the errors of :func:`find_file`."""
+    return _find(relative, directory, repository, _creation_problem)
 
 
-def _find(named: str, folder: Path, repository: Path, fault_of: Callable[[Path, Path], tuple[str, str] | None]) -> Path:
-    shown = shorten(named)
-    if PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive:
-        raise ReconcileError(f"{shown} is an absolute path", "write it relative to this file")
-    if "\0" in named:
-        raise ReconcileError("the path holds a NUL character", "delete it")
+def _find(
+    relative: str, directory: Path, repository: Path, find_problem: Callable[[Path, Path], tuple[str, str] | None]
+) -> Path:
+    shown = shorten(relative)
+    if PurePosixPath(relative).is_absolute() or PureWindowsPath(relative).drive:
+        raise ReconcileError(f'invalid path "{shown}": expected a relative path', "make it relative to this file")
+    if "\0" in relative:
+        raise ReconcileError("invalid path: contains a NUL character", "remove it")
     try:
-        path = _real(folder / named)
-        found = fault_of(path, repository)
+        path = _real(directory / relative)
+        problem = find_problem(path, repository)
     except OSError as error:
-        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", "see to the file") from error
-    if found:
-        message, remedy = found
-        raise ReconcileError(f"{shown} {message}", remedy)
+        raise ReconcileError(f"cannot read {shown}: {error.strerror}", "check its permissions") from error
+    if problem:
+        message, remedy = problem
+        raise ReconcileError(f"{shown}: {message}", remedy)
     return path
 
 
 def require_inside(path: Path, repository: Path) -> None:
-    """Raise ReconcileError for a path, of something or of nothing yet, that links lead out of the repository."""
+    """Raise ReconcileError if symbolic links lead the path, which need not exist, out of the repository."""
     if not _real(path).is_relative_to(repository):
-        raise ReconcileError(f"{path} {_LEADS_OUT}", f"delete the link, or have it point into {repository}")
+        raise ReconcileError(f"{path}: {_OUTSIDE}", f"remove the link, or point it into {repository}")
 
 
-def fault(path: Path, repository: Path) -> tuple[str, str] | None:
-    """Why a path is no regular file inside the repository (symbolic links followed), and what to do.
+def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
+    """Return why a path is not a regular file inside the repository, and the remedy; ``None`` if it is one.
 
-    Raises OSError when that cannot be told.
+    Symbolic links are followed. Raises OSError if the path cannot be examined.
     """
     real = _real(path)
     if not real.is_relative_to(repository):
-        return _LEADS_OUT, f"keep the file inside {repository.name}"
+        return _OUTSIDE, f"move the file into {repository.name}"
     if real.is_symlink():
-        return "is a loop of symbolic links", "name a file"
+        return "loop of symbolic links", "set the path of a file"
     if real.is_dir():
-        return "is a folder", "name a file in it"
+        return "is a directory", "set the path of a file in it"
     if not real.exists():
-        return "leads to a file that does not exist" if path.is_symlink() else "does not exist", _near(real)
-    return None if real.is_file() else ("is no regular file", "name a file")
+        return "broken symbolic link" if path.is_symlink() else "no such file", _suggest_sibling(real)
+    return None if real.is_file() else ("not a regular file", "set the path of a regular file")
 
 
-def _fault_of_place(path: Path, repository: Path) -> tuple[str, str] | None:
-    """Why no regular file can be at this path; raises OSError when that cannot be told."""
+def _creation_problem(path: Path, repository: Path) -> tuple[str, str] | None:
+    """Return why no regular file can exist at this path; raises OSError if it cannot be examined."""
     if path.exists() or path.is_symlink() or not path.is_relative_to(repository):
-        return fault(path, repository)
-    return None if path.parent.is_dir() else ("is in a folder that does not exist", "make the folder, or mend the path")
+        return file_problem(path, repository)
+    return None if path.parent.is_dir() else ("no such directory", "create the directory, or fix the path")
 
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _near(path: Path) -> str:
-    there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, there, n=1)
-    return f"did you mean {near[0]}, in the same folder?" if near else "mend the path, or add the file"
+def _suggest_sibling(path: Path) -> str:
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    return suggest(path.name, siblings, otherwise="fix the path, or add the file")

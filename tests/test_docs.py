@@ -145,7 +145,7 @@ def test_yaml_examples_that_are_parts_of_documents_fit_the_schema(page: Path) ->
         if document and isinstance(document.value, dict) and document.value.keys() == {"spec"}:
             kind = "Target" if "provider" in document.value["spec"] else "TunedModel"
             told = [str(one) for one in explain(document, kind) if one.path.startswith("spec.")]
-            assert not [one for one in told if "is missing" not in one]
+            assert not [one for one in told if "missing required field" not in one]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Path:
 def test_a_manifest_that_is_a_link_out_of_the_repository(repository: Path, paths: tuple[str, ...], to: str) -> None:
     (repository / "specs/evil.yaml").symlink_to(to)
     assert messages(load_in(repository, *paths)) == [
-        "specs/evil.yaml:1:1: leads out of the repository; keep the file inside repo"
+        "specs/evil.yaml:1:1: outside the repository; move the file into repo"
     ]
 
 
@@ -46,7 +46,7 @@ def test_without_git_the_root_is_the_repository(repository: Path) -> None:
     (repository / "specs/m.yaml").rename(repository / "m.yaml")
     (repository / "specs/m.yaml").symlink_to("../m.yaml")
     assert messages(load_in(repository, "specs")) == [
-        "specs/m.yaml:1:1: leads out of the repository; keep the file inside specs"
+        "specs/m.yaml:1:1: outside the repository; move the file into specs"
     ]
 
 
@@ -56,7 +56,7 @@ def test_a_target_that_is_a_link_out_of_the_repository(repository: Path) -> None
     target.symlink_to("../../home/.git-credentials")
     with pytest.raises(InvalidInput) as caught:
         load_in(repository, "specs")
-    assert str(caught.value) == "specs/reconcile.yaml:1:1: leads out of the repository; keep the file inside repo"
+    assert str(caught.value) == "specs/reconcile.yaml:1:1: outside the repository; move the file into repo"
 
 
 def test_another_target_that_is_a_link_out_of_the_repository_is_not_read(repository: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_that_is_a_link_out_of_the_repository(repository: Path, target:
         load_in(repository, "more", target=target)
     lock = f"reconcile{'.embedded' if target else ''}.lock.json"
     assert str(caught.value) == (
-        f"{repository}/more/{lock} leads out of the repository; delete the link, or have it point into {repository}"
+        f"{repository}/more/{lock}: outside the repository; remove the link, or point it into {repository}"
     )
 
 
@@ -89,9 +89,7 @@ def test_a_lockfile_that_is_a_link_out_of_the_repository(repository: Path, to: s
     lock.symlink_to(to)
     with pytest.raises(ReconcileError) as caught:
         load_in(repository, "specs")
-    assert str(caught.value) == (
-        f"{lock} leads out of the repository; delete the link, or have it point into {repository}"
-    )
+    assert str(caught.value) == (f"{lock}: outside the repository; remove the link, or point it into {repository}")
     assert not (repository.parent / "home/nothing-yet").exists()
 
 
@@ -102,7 +100,7 @@ def test_a_scaffold_is_not_written_through_a_link_out_of_the_repository(reposito
     if name == "specs":
         (repository / "specs").rmdir()
     (repository / name).symlink_to(repository.parent / "home/new")
-    with pytest.raises(ReconcileError, match="leads out of the repository; delete the link, or have it point into"):
+    with pytest.raises(ReconcileError, match="outside the repository; remove the link, or point it into"):
         init(repository, data=None, name=None)
     assert sorted(entry.name for entry in (repository.parent / "home").iterdir()) == [
         ".git-credentials",
@@ -113,11 +111,15 @@ def test_a_scaffold_is_not_written_through_a_link_out_of_the_repository(reposito
 
 def test_links_that_go_round_in_circles(repository: Path) -> None:
     (repository / "specs/loop.yaml").symlink_to("loop.yaml")
-    assert messages(load_in(repository, "specs")) == ["specs/loop.yaml:1:1: is a loop of symbolic links; name a file"]
+    assert messages(load_in(repository, "specs")) == [
+        ("specs/loop.yaml:1:1: loop of symbolic links; set the path of a file")
+    ]
 
 
 def test_pipes_are_not_waited_for(repository: Path) -> None:
     os.mkfifo(repository / "specs/pipe.yaml")
     os.mkfifo(repository / "specs/reconcile.blue.yaml")
     for path in ("specs", "specs/pipe.yaml"):
-        assert messages(load_in(repository, path)) == ["specs/pipe.yaml:1:1: is no regular file; name a file"]
+        assert messages(load_in(repository, path)) == [
+            ("specs/pipe.yaml:1:1: not a regular file; set the path of a regular file")
+        ]

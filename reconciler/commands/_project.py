@@ -239,7 +239,7 @@ def read_workspace(environment: Environment, command_input: CommandInput) -> Wor
         stdin=environment.stdin,
         environ=environment.environ,
         capabilities=capabilities_of,
-        selected=command_input.selection.matches,
+        is_selected=command_input.selection.matches,
     )
 
 

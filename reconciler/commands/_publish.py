@@ -12,7 +12,7 @@ from reconciler.commands.resolve import resolved
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling
 from reconciler.manifests.discovery import absolute
-from reconciler.paths import find_place, repository_of
+from reconciler.paths import find_writable, repository_of
 from reconciler.reports.documents.change import resolve_document
 from reconciler.state.lock_store import LockFile
 from reconciler.state.published_pointer import (
@@ -117,5 +117,5 @@ def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
         return None, ""
     if address.startswith(REMOTE_SCHEME):
         return project.session.object_store(address, "the published pointer"), address
-    path = find_place(address, root, repository_of(root))
+    path = find_writable(address, root, repository_of(root))
     return LockFile(path), display_path(absolute(address, root), project.session.environment.cwd)

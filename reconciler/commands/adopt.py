@@ -18,7 +18,7 @@ from reconciler.domain.lock import LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, RemoteModel
 from reconciler.domain.plan import Action
 from reconciler.environment import Environment
-from reconciler.manifests.adopted_manifest import manifest_place, manifest_text, write_manifest
+from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import adopted_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.moved import has_content
@@ -48,7 +48,7 @@ def adopt(
     _require_valid_names(project, name, remote)
     manifest = _require_available(project, name)
     root = project.workspace.root
-    path = None if manifest else manifest_place(file, name, root, project.target.name, environment.cwd)
+    path = None if manifest else manifest_path(file, name, root, project.target.name, environment.cwd)
     live = _live_model(project, remote)
     with project.store.lease():
         project = project.reread_lock()

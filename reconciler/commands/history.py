@@ -11,7 +11,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
-from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
+from reconciler.manifests.git.dataset_history import RecordedData, find_examples
 from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
 from reconciler.reports.documents.history import History, history_document
@@ -31,8 +31,8 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
     if model is None:
         raise project.unknown_name(name)
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
-    recorded = Recorded(project.workspace.root, name, files, model.generations)
-    with examples_at_hand(recorded, environment.environ) as examples:
+    recorded = RecordedData(project.workspace.root, name, files, model.generations)
+    with find_examples(recorded, environment.environ) as examples:
         generations = list_history(model, examples)
         if not project.target.show_examples:
             generations = tuple(map(redact_history, generations))

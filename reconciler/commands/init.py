@@ -14,9 +14,9 @@ from reconciler.commands import _options
 from reconciler.domain.errors import InvalidInput, UsageError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
-from reconciler.manifests.scaffold import Scaffold, init, init_flow
+from reconciler.manifests.scaffold import Scaffold, init, init_workflows
 from reconciler.manifests.target import read_target
-from reconciler.manifests.workflows import Platform, Workflows, workflows
+from reconciler.manifests.workflows import Platform, Workflows, create_workflows
 from reconciler.reports.text.escape import terminal_safe
 
 
@@ -47,7 +47,7 @@ def scaffold_flow(
         project = scaffold(environment, data=data, name=name)
     elif data or name:
         raise UsageError("--from and --name need a new project, but a target exists", "remove them")
-    flow = init_flow(environment.cwd, _flow(environment, platform, target or DEFAULT))
+    flow = init_workflows(environment.cwd, _flow(environment, platform, target or DEFAULT))
     if project is None:
         return flow
     return replace(flow, created=(*project.created, *flow.created), next_command=project.next_command)
@@ -68,7 +68,7 @@ def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
     result = read_target(root, file, environment.environ)
     if result.target is None:
         raise InvalidInput(result.problems)
-    return workflows(platform, root, result.target, environment.cwd, path)
+    return create_workflows(platform, root, result.target, environment.cwd, path)
 
 
 def _default_path(environment: Environment) -> str:

@@ -1,4 +1,4 @@
-"""The manifest that is written for a model that is taken over."""
+"""Write the manifest of an adopted model."""
 
 from __future__ import annotations
 
@@ -17,21 +17,19 @@ from reconciler.domain.model import API_VERSION, Capabilities, Number, RemoteMod
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
 from reconciler.manifests.provider_fields import incapabilities
 from reconciler.manifests.schema_validation import explain
-from reconciler.manifests.yaml_parser import parse, plain
+from reconciler.manifests.yaml_parser import parse, parse_scalar
 from reconciler.paths import repository_of, require_inside
 
 _UNKNOWN = "    unknown: true\n"
-_HINT = "    unknown: true # what it was trained on, declared in place of this line, is recorded; that trains nothing\n"
-_REPORTED = "  # The service reports these. Declared, they train nothing either; changing them then does.\n  # {}: {}\n"
+_HINT = "    unknown: true # replace this with the training data; it is recorded, and nothing is trained\n"
+_REPORTED = "  # Reported by the service. Declaring them trains nothing; changing them later does.\n  # {}: {}\n"
 
 
 def manifest_text(name: str, model: RemoteModel, capabilities: Capabilities) -> str:
-    """A manifest that says of a model what the service does, and that its data is not at hand.
+    """Return a manifest with the live state of a model, and unknown training data.
 
-    Hyperparameters are told in a comment, as what nobody declared is the service's to choose.
-
-    Raises:
-        InvalidInput: with what a manifest cannot say of this model.
+    Hyperparameters are in a comment, because the service may have chosen them. Raises InvalidInput if a manifest cannot
+    declare a property of this model.
     """
     document = {
         "apiVersion": API_VERSION,
@@ -39,18 +37,18 @@ def manifest_text(name: str, model: RemoteModel, capabilities: Capabilities) -> 
         "metadata": {"name": name},
         "spec": dict(_spec(model)),
     }
-    dumped = _revealed(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
-    origin = f"# Taken over from {model.remote}. All fields: `reconcile schema TunedModel`.\n"
+    dumped = _escape_hidden(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+    origin = f"# Adopted from {model.remote}. All fields: `reconcile schema TunedModel`.\n"
     before, after = dumped.rsplit(_UNKNOWN, 1)
     text = f"{origin}{before}{_HINT}{after}{_reported(model, capabilities)}"
     parsed = parse(text.encode(), f"the manifest for {model.remote}")
     problems = [*parsed.problems]
-    for one in parsed.documents:
-        problems += [*explain(one, TUNED_MODEL), *incapabilities(one, capabilities)]
+    for parsed_document in parsed.documents:
+        problems += [*explain(parsed_document, TUNED_MODEL), *incapabilities(parsed_document, capabilities)]
     if problems:
         raise InvalidInput(tuple(problems))
-    if [one.value for one in parsed.documents] != [document]:
-        raise AssertionError("what was written is not what is read")
+    if [parsed_document.value for parsed_document in parsed.documents] != [document]:
+        raise AssertionError("the parsed manifest differs from the document")
     return text
 
 
@@ -70,9 +68,9 @@ def _spec(model: RemoteModel) -> Iterator[tuple[str, Any]]:
         "topP": model.sampling.top_p,
         "topK": model.sampling.top_k,
     }
-    shown = {name: canonical_number(value) for name, value in sampling.items() if value is not None}
-    if shown:
-        yield "sampling", shown
+    declared = {name: canonical_number(value) for name, value in sampling.items() if value is not None}
+    if declared:
+        yield "sampling", declared
 
 
 def _reported(model: RemoteModel, capabilities: Capabilities) -> str:
@@ -87,34 +85,34 @@ def _reported(model: RemoteModel, capabilities: Capabilities) -> str:
     return _REPORTED.format("hyperparameters", flow) if known else ""
 
 
-_HIDING = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Categories of characters that hide or reorder text, or that some versions of YAML take for a line break."""
+_HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of characters that hide or reorder text, or that are line breaks in some versions of YAML."""
 
 
-def _hides(char: str) -> bool:
-    return char not in "\n\t" and unicodedata.category(char) in _HIDING
+def _is_hidden(char: str) -> bool:
+    return char not in "\n\t" and unicodedata.category(char) in _HIDDEN
 
 
-def _revealed(dumped: str) -> str:
-    """What hides or reorders text, written out for those who review it; it stands between double quotes alone.
+def _escape_hidden(dumped: str) -> str:
+    """Escape hidden characters so that reviewers see them; they occur only in double quotes.
 
-    The library writes out what lies beyond U+FFFF by itself there.
+    PyYAML escapes characters above U+FFFF itself.
     """
-    return "".join(f"\\u{ord(char):04X}" if _hides(char) else char for char in dumped)
+    return "".join(f"\\u{ord(char):04X}" if _is_hidden(char) else char for char in dumped)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.2 would read as something else than the text that it is."""
+    """Quotes strings that YAML 1.2 would otherwise parse as another type."""
 
 
 def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    hiding = any(map(_hides, text))
+    hidden = any(map(_is_hidden, text))
     try:
-        same = plain(text) == text and not hiding
+        plain = parse_scalar(text) == text and not hidden
     except ValueError:
-        same = False
-    style = None if same else '"'
-    if "\n" in text and not hiding:
+        plain = False
+    style = None if plain else '"'
+    if "\n" in text and not hidden:
         style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -122,45 +120,43 @@ def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent)
 
 
-def manifest_place(file: str | None, name: str, root: Path, target: str, cwd: Path) -> Path:
-    """Where the manifest goes: to ``file``, or else beside the target file under the model's name.
+def manifest_path(file: str | None, name: str, root: Path, target: str, cwd: Path) -> Path:
+    """Return the path of the new manifest: ``file``, or by default the model's name beside the target file.
 
-    Raises:
-        UsageError: when a later run would not read it there.
-        ReconcileError: when something is there already, or it would lie outside the repository.
+    Raises UsageError if later runs would not read this path, and ReconcileError if it exists or is outside the
+    repository.
     """
     path = absolute(file, cwd) if file else root / f"{name}.yaml"
     shown = file or str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
-    for why, remedy in _misplaced(path, root, target_file_name(target)):
-        raise UsageError(f"{shown} {why}", remedy)
+    for message, remedy in _path_problems(path, root, target_file_name(target)):
+        raise UsageError(f"{shown}: {message}", remedy)
     require_inside(path, repository_of(root))
     if os.path.lexists(path):
-        raise ReconcileError(f"{shown} is there already", "name another file with --file")
+        raise ReconcileError(f"{shown} already exists", "pass another path with --file")
     return path
 
 
-def _misplaced(path: Path, root: Path, target_file: str) -> Iterator[tuple[str, str]]:
-    inside = f"name a file in {root} that ends in .yaml, with --file"
+def _path_problems(path: Path, root: Path, target_file: str) -> Iterator[tuple[str, str]]:
+    inside = f"pass a .yaml file in {root} with --file"
     if not path.is_relative_to(root) or path == root:
-        yield "lies outside the folder of the target file", inside
+        yield "outside the directory of the target file", inside
         return
     if path.suffix not in {".yaml", ".yml"} or target_name(path):
-        yield "is no name of a manifest", inside
+        yield "not a file name for a manifest", inside
     if any(part.startswith(".") for part in path.relative_to(root).parts):
-        yield "is hidden, so that no run would read it", inside
+        yield "hidden files are not read", inside
     if not path.parent.is_dir():
-        yield "is in a folder that does not exist", "make the folder, or mend the path"
-    between = (folder for folder in path.parents if folder != root and folder.is_relative_to(root))
-    if any((folder / target_file).exists() for folder in between):
-        yield "lies in a folder with a target file of its own", inside
+        yield "no such directory", "create the directory, or fix the path"
+    between = (parent for parent in path.parents if parent != root and parent.is_relative_to(root))
+    if any((parent / target_file).exists() for parent in between):
+        yield "in the root of another target file", inside
 
 
 def write_manifest(path: Path, text: str) -> None:
-    """Write a manifest where nothing is yet; raises ReconcileError when that cannot be done."""
+    """Write a new manifest; raises ReconcileError if the file exists or cannot be written."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise ReconcileError(
-            f"{path} cannot be written: {error.strerror}", "see to the permissions of its folder"
-        ) from error
+        message = f"cannot write {path}: {error.strerror}"
+        raise ReconcileError(message, "check the permissions of its directory") from error

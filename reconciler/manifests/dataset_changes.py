@@ -1,4 +1,4 @@
-"""What became of the data sets that manifests declare, since some commit."""
+"""Compare the data sets that manifests declare with those at a base commit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
 from reconciler.manifests.datasets.held_out import inputs
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
-from reconciler.manifests.git.base_commit import Base, IncomparableError, ManifestThen, base_at
+from reconciler.manifests.git.base_commit import Base, BaseManifest, IncomparableError, base_at
 from reconciler.manifests.manifest import Sources
-from reconciler.manifests.schema_validation import counted, discreet_problems
+from reconciler.manifests.messages import counted, redact_problems
 from reconciler.manifests.workspace import Workspace
 from reconciler.planning.dataset_diff import (
     DatasetChange,
@@ -27,12 +27,12 @@ from reconciler.planning.dataset_diff import (
     repetitions,
 )
 
-_CLOUD = "data in Cloud Storage are not compared"
+_CLOUD = "data sets in Cloud Storage are not compared"
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """A data set at one time, and its examples; no ``source`` where those are in Cloud Storage."""
+class _Version:
+    """A data set at one commit; without ``source`` if it is in Cloud Storage."""
 
     dataset: Dataset
     source: DatasetSource | None
@@ -45,13 +45,17 @@ class _Side:
 
 
 @dataclass(frozen=True, slots=True)
-class _Declared:
-    """A data set that a manifest declares; ``now`` and ``then`` are the same data set at two times."""
+class _Pair:
+    """A declared data set now and at the base commit."""
 
     use: Use
     check: str
-    now: _Side
-    then: _Side | None
+    now: _Version
+    base: _Version | None
+
+    @property
+    def differs(self) -> bool:
+        return self.base is None or self.base.dataset.digest != self.now.dataset.digest
 
 
 def data_changes(
@@ -61,146 +65,143 @@ def data_changes(
     capabilities: Capabilities,
     environ: Mapping[str, str],
 ) -> DatasetChanges:
-    """The data sets of these manifests that are not what they were in the commit that ``ref`` names.
+    """Return the data sets of these manifests that differ from the commit ``ref``.
 
-    What cannot be compared is told in notes.
-
-    Raises:
-        UsageError: when git knows no such commit.
+    Notes explain what cannot be compared. Raises UsageError if the commit does not exist.
     """
-    now = {one.name: (one, workspace.sources(one)) for one in manifests}
-    wanted = [name for one in manifests for name in one.names]
-    data = [side.dataset.path for _, _, side in _all_sides(now.values()) if side.source]
+    current = {manifest.name: (manifest, workspace.sources(manifest)) for manifest in manifests}
+    names = [name for manifest in manifests for name in manifest.names]
+    data = [version.dataset.path for _, _, version in _all_versions(current.values()) if version.source]
     try:
-        with base_at(ref, workspace.root, wanted, data, capabilities, environ) as base:
-            quotes = workspace.target.show_examples
-            found = [_Comparison(base, ref, quotes=quotes).of(*one) for one in now.values()]
-            return DatasetChanges(ref, base.commit, tuple(change for changes in found for change in changes))
+        with base_at(ref, workspace.root, names, data, capabilities, environ) as base:
+            comparison = _Comparison(base, ref, show_examples=workspace.target.show_examples)
+            changes = [change for pair in current.values() for change in comparison.changes(*pair)]
+            return DatasetChanges(ref, base.commit, tuple(changes))
     except IncomparableError as error:
         return DatasetChanges(ref, note=f"the data sets are not compared with {ref}: {error}")
 
 
-def _all_sides(everything: Iterable[tuple[Manifest, Sources]]) -> Iterator[tuple[Use, str, _Side]]:
-    for manifest, sources in everything:
-        yield from _sides(manifest, sources)
+def _all_versions(manifests: Iterable[tuple[Manifest, Sources]]) -> Iterator[tuple[Use, str, _Version]]:
+    for manifest, sources in manifests:
+        yield from _versions(manifest, sources)
 
 
-def _sides(manifest: Manifest, sources: Sources) -> Iterator[tuple[Use, str, _Side]]:
-    """The data sets of a manifest, and what each is for: the use, and the name of the check."""
+def _versions(manifest: Manifest, sources: Sources) -> Iterator[tuple[Use, str, _Version]]:
+    """Yield the use of each data set of a manifest, the name of the check that uses it, and the data set."""
     if not manifest.dataset.is_unknown:
-        yield "training", "", _Side(manifest.dataset, sources.training)
+        yield "training", "", _Version(manifest.dataset, sources.training)
     if manifest.validation:
-        yield "validation", "", _Side(manifest.validation, sources.validation)
-    for name, one in sources.held_out.items():
-        yield "check", name, _Side(one.dataset, one.source)
+        yield "validation", "", _Version(manifest.validation, sources.validation)
+    for check, held_out in sources.held_out.items():
+        yield "check", check, _Version(held_out.dataset, held_out.source)
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     base: Base
     ref: str
-    quotes: bool
+    show_examples: bool
 
-    def of(self, manifest: Manifest, sources: Sources) -> Iterator[DatasetChange]:
-        """What became of each data set of one manifest."""
-        then = next((self.base.manifests[name] for name in manifest.names if name in self.base.manifests), None)
-        if then and then.problem:
-            yield self._unreadable(manifest, then.problem)
+    def changes(self, manifest: Manifest, sources: Sources) -> Iterator[DatasetChange]:
+        """Yield the changes of the data sets of one manifest."""
+        names = (name for name in manifest.names if name in self.base.manifests)
+        base = next((self.base.manifests[name] for name in names), None)
+        if base and base.problem:
+            yield self._invalid_base(manifest, base.problem)
             return
-        declared = list(self._declared(manifest, sources, then))
-        leaks = collect_samples(leak for one in _leaks(declared) for leak in one)
-        for one in declared:
-            mine: Samples[Leak] = leaks if one.use == "training" else Samples()
-            change = self._change(manifest, one, renamed=then is None)
-            if change or mine.count:
-                same = DatasetChange(manifest.name, one.use, one.now.dataset.path, one.check, ExampleChanges())
-                yield replace(change or same, leaks=mine)
+        pairs = list(self._pairs(manifest, sources, base))
+        leaks = collect_samples(leak for leaks in _leaks(pairs) for leak in leaks)
+        for pair in pairs:
+            pair_leaks: Samples[Leak] = leaks if pair.use == "training" else Samples()
+            change = self._change(manifest, pair, renamed=base is None)
+            if change or pair_leaks.count:
+                unchanged = DatasetChange(manifest.name, pair.use, pair.now.dataset.path, pair.check, ExampleChanges())
+                yield replace(change or unchanged, leaks=pair_leaks)
 
-    def _unreadable(self, manifest: Manifest, problem: Problem) -> DatasetChange:
-        (told,) = (problem,) if self.quotes else discreet_problems([problem])
-        note = f"not compared: at {self.ref} it was not valid: {told}"
+    def _invalid_base(self, manifest: Manifest, problem: Problem) -> DatasetChange:
+        (shown,) = (problem,) if self.show_examples else redact_problems([problem])
+        note = f"not compared: the manifest at {self.ref} is invalid: {shown}"
         return DatasetChange(manifest.name, "training", manifest.dataset.path, note=note)
 
-    def _declared(self, manifest: Manifest, sources: Sources, then: ManifestThen | None) -> Iterator[_Declared]:
-        before: dict[tuple[Use, str], _Side] = {}
-        if then and then.manifest and then.sources:
-            before = {(use, check): side for use, check, side in _sides(then.manifest, then.sources)}
-        for use, check, now in _sides(manifest, sources):
-            yield _Declared(use, check, now, before.get((use, check)) or self._moved(now))
+    def _pairs(self, manifest: Manifest, sources: Sources, base: BaseManifest | None) -> Iterator[_Pair]:
+        before: dict[tuple[Use, str], _Version] = {}
+        if base and base.manifest and base.sources:
+            before = {(use, check): version for use, check, version in _versions(base.manifest, base.sources)}
+        for use, check, now in _versions(manifest, sources):
+            yield _Pair(use, check, now, before.get((use, check)) or self._same_file(now))
 
-    def _moved(self, now: _Side) -> _Side | None:
-        """What stood in the same file when the manifest, or the check, did not name it yet."""
-        source = self.base.moved(now.source) if now.source else None
-        return _Side(Dataset(source.path, "", 0), source) if source else None
+    def _same_file(self, now: _Version) -> _Version | None:
+        """Return the content of the same file at the base commit, where the manifest or check did not use it yet."""
+        source = self.base.source_at_commit(now.source) if now.source else None
+        return _Version(Dataset(source.path, "", 0), source) if source else None
 
-    def _change(self, manifest: Manifest, one: _Declared, *, renamed: bool) -> DatasetChange | None:
-        now, then = one.now, one.then
-        known = DatasetChange(manifest.name, one.use, now.dataset.path, one.check)
-        if then and then.dataset.digest == now.dataset.digest and then.dataset.digest:
+    def _change(self, manifest: Manifest, pair: _Pair, *, renamed: bool) -> DatasetChange | None:
+        now, base = pair.now, pair.base
+        change = DatasetChange(manifest.name, pair.use, now.dataset.path, pair.check)
+        if base and base.dataset.digest == now.dataset.digest and base.dataset.digest:
             return None
-        if now.source is None or (then and then.source is None):
-            moved = then is None or then.dataset.path != now.dataset.path
-            return replace(known, note=self._told(now, then, _CLOUD)) if moved else None
-        if then is None:
-            return self._new(known, one)
-        return self._compared(known, now, then, renamed=renamed)
+        if now.source is None or (base and base.source is None):
+            moved = base is None or base.dataset.path != now.dataset.path
+            return replace(change, note=self._note(now, base, _CLOUD)) if moved else None
+        if base is None:
+            return _new(change, now)
+        return self._compared(change, now, base, renamed=renamed)
 
-    def _new(self, known: DatasetChange, one: _Declared) -> DatasetChange:
-        repeated, contradicting = repetitions((), one.now.examples())
-        return replace(
-            known,
-            changes=compare((), one.now.examples()),
-            duplicates=repeated,
-            contradictions=contradicting,
-            note=f"new data set, {counted(one.now.dataset.examples, 'example')}",
-        )
-
-    def _compared(self, known: DatasetChange, now: _Side, then: _Side, *, renamed: bool) -> DatasetChange | None:
-        found = compare(then.examples(), now.examples())
+    def _compared(self, change: DatasetChange, now: _Version, base: _Version, *, renamed: bool) -> DatasetChange | None:
+        found = compare(base.examples(), now.examples())
         counts = found.added or found.removed or found.changed
-        if not counts and not then.dataset.digest:
-            return None  # the same file, which the manifest names now
-        repeated, contradicting = repetitions(then.examples(), now.examples())
-        note = "" if counts else _unseen(now, then)
+        if not counts and not base.dataset.digest:
+            return None  # an unchanged file that the manifest uses now
+        duplicates, contradictions = repetitions(base.examples(), now.examples())
+        note = "" if counts else _explain_difference(now, base)
         return replace(
-            known,
+            change,
             changes=found,
-            duplicates=repeated,
-            contradictions=contradicting,
-            note=self._told(now, then, note, renamed=renamed),
+            duplicates=duplicates,
+            contradictions=contradictions,
+            note=self._note(now, base, note, renamed=renamed),
         )
 
-    def _told(self, now: _Side, then: _Side | None, note: str, *, renamed: bool = False) -> str:
-        """The note, and where the data set stood before, or that nobody declared it."""
-        if then is None:
+    def _note(self, now: _Version, base: _Version | None, note: str, *, renamed: bool = False) -> str:
+        """Return the note, with the former path of the data set, and whether a manifest declared it."""
+        if base is None:
             return note
-        was = then.dataset.path or "in the manifest"
-        moved = f"at {self.ref} it was {was}" if then.dataset.path != now.dataset.path else ""
-        named = f"at {self.ref} no manifest had this name; compared with the file as it was" if renamed else ""
-        return "; ".join(filter(None, (note, moved, named)))
+        path = base.dataset.path or "in the manifest"
+        moved = f"at {self.ref} it was {path}" if base.dataset.path != now.dataset.path else ""
+        undeclared = f"no manifest had this name at {self.ref}; compared with the file at {self.ref}" if renamed else ""
+        return "; ".join(filter(None, (note, moved, undeclared)))
 
 
-def _unseen(now: _Side, then: _Side) -> str:
-    """Why the training data differ although the examples do not."""
-    same_preamble = now.source and then.source and now.source.preamble == then.source.preamble
+def _new(change: DatasetChange, now: _Version) -> DatasetChange:
+    duplicates, contradictions = repetitions((), now.examples())
+    return replace(
+        change,
+        changes=compare((), now.examples()),
+        duplicates=duplicates,
+        contradictions=contradictions,
+        note=f"new data set, {counted(now.dataset.examples, 'example')}",
+    )
+
+
+def _explain_difference(now: _Version, base: _Version) -> str:
+    """Return why the training data differs although the examples are the same."""
+    same_preamble = now.source and base.source and now.source.preamble == base.source.preamble
     return "the same examples in another order" if same_preamble else "the preamble changed, and so does every input"
 
 
-def _leaks(declared: Sequence[_Declared]) -> Iterator[Iterator[Leak]]:
-    """The new leaks into each held-out data set, unless neither it nor the training data have changed."""
-    training = next((one for one in declared if one.use == "training"), None)
-    for one in declared if training else ():
-        if training and one.use == "check" and (_differs(one) or _differs(training)):
-            yield new_leaks(one.check, _exposure_then(training, one), Exposure(training.now.inputs, one.now.inputs))
+def _leaks(pairs: Sequence[_Pair]) -> Iterator[Iterator[Leak]]:
+    """Yield the new leaks into each held-out data set, unless both it and the training data are unchanged."""
+    training = next((pair for pair in pairs if pair.use == "training"), None)
+    for pair in pairs if training else ():
+        if training and pair.use == "check" and (pair.differs or training.differs):
+            yield new_leaks(
+                pair.check, _exposure_at_base(training, pair), Exposure(training.now.inputs, pair.now.inputs)
+            )
 
 
-def _exposure_then(training: _Declared, held_out: _Declared) -> Exposure | None:
-    """What was trained on and held out before, unless the check is new although its file is not."""
-    if training.then is None or held_out.then is None:
+def _exposure_at_base(training: _Pair, held_out: _Pair) -> Exposure | None:
+    """Return the former exposure; ``None`` if the check is new, although its file is not."""
+    if training.base is None or held_out.base is None:
         return None
-    is_new = training.then.dataset.digest and not held_out.then.dataset.digest
-    return None if is_new else Exposure(training.then.inputs, held_out.then.inputs)
-
-
-def _differs(one: _Declared) -> bool:
-    return one.then is None or one.then.dataset.digest != one.now.dataset.digest
+    is_new = training.base.dataset.digest and not held_out.base.dataset.digest
+    return None if is_new else Exposure(training.base.inputs, held_out.base.inputs)

@@ -1,4 +1,4 @@
-"""Which documents of a file concern us, and which are mistakes."""
+"""Find the root of a path, the YAML files in it, and the documents of these files that belong to the API group."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from typing import Any
 
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
-from reconciler.domain.text import shorten
-from reconciler.manifests.schema_validation import choices, kind, shown, suggest
+from reconciler.manifests.messages import invalid, kind_of, list_choices, quote, suggest_name
 from reconciler.manifests.yaml_parser import Document, Parsed, parse
-from reconciler.paths import fault
+from reconciler.paths import file_problem
 
 STDIN = "-"
+DEFAULT = "default"
+EMBEDDED = "embedded"
+TUNED_MODEL = "TunedModel"
+TARGET = "Target"
+_KINDS = (TUNED_MODEL, TARGET)
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _TARGET_FILE = re.compile(r"reconcile(\.(?P<name>[^.]+))?\.yaml")
+_TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_SIMILAR_GROUP = 0.85
+"""How similar (difflib's ratio) another API group must be to be reported as a typo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root: its directory, and its target file, or ``None`` for the built-in target ``embedded``."""
+
+    folder: Path
+    file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file to read: where it is, how it is shown, and whether the user named the file itself."""
+    """A file to read, its path in messages, and whether it was named on the command line."""
 
     path: Path
     shown: str
@@ -32,51 +47,83 @@ class ManifestFile:
 
 
 def target_file_name(target: str) -> str:
-    """The name of the file that describes this target."""
-    return "reconcile.yaml" if target == "default" else f"reconcile.{target}.yaml"
+    """Return the name of the file that describes this target."""
+    return "reconcile.yaml" if target == DEFAULT else f"reconcile.{target}.yaml"
 
 
 def target_name(file: Path) -> str | None:
-    """The target that a file of this name describes, or ``None`` when it is the name of no target file."""
+    """Return the name of the target that this file describes; ``None`` if it is not a target file."""
     found = _TARGET_FILE.fullmatch(file.name)
-    return (found["name"] or "default") if found else None
+    return (found["name"] or DEFAULT) if found else None
+
+
+def target_files(directory: Path) -> list[Path]:
+    """Return the target files in a directory, sorted."""
+    return sorted(file for file in directory.glob("reconcile*.yaml") if target_name(file))
 
 
 def absolute(path: str, cwd: Path) -> Path:
-    """The path without ``.`` and ``..``, symbolic links left as they are."""
+    """Return the absolute path without ``.`` and ``..``; symbolic links are not followed."""
     return Path(os.path.normpath(cwd / path))
 
 
+def find_root(path: str, target: str, cwd: Path) -> Root:
+    """Return the root of a path: the nearest directory at or above it with this target's file.
+
+    The path ``-`` means the working directory. The target ``embedded`` needs no file; without one, the root is the
+    directory of the path. Raises UsageError if there is no such target.
+    """
+    if not _TARGET_NAME.fullmatch(target):
+        raise UsageError(f"invalid target name {quote(target)}", "use letters, digits, hyphens and underscores")
+    start = cwd if path == STDIN else absolute(path, cwd)
+    directory = start if start.is_dir() else start.parent
+    for candidate in (directory, *directory.parents):
+        file = candidate / target_file_name(target)
+        if file.is_file():
+            return Root(candidate, file)
+    if target == EMBEDDED:
+        return Root(directory, None)
+    raise _target_not_found(target, "the working directory" if path == STDIN else path, directory)
+
+
+def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:
+    parents = (directory, *directory.parents)
+    known = next((names for parent in parents if (names := list(map(target_name, target_files(parent))))), [])
+    message = f'target "{target}" not found: no {target_file_name(target)} in {shown} or a directory above it'
+    if known:
+        return UsageError(message, f"set --target to one of: {list_choices(target, filter(None, known))}")
+    return UsageError(message, "run `reconcile init` to create a target, or pass `--target embedded`")
+
+
 def require_existing(paths: Iterable[str], cwd: Path) -> None:
-    """Raise UsageError for a path that is not there."""
+    """Raise UsageError if a path does not exist."""
     for path in paths:
         if path != STDIN and not (cwd / path).exists():
-            raise UsageError(f"{path} does not exist", "name a manifest, or a folder with manifests")
+            raise UsageError(f"{path}: no such file or directory", "pass a manifest, or a directory with manifests")
 
 
 def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestFile, ...]:
-    """The YAML files that these paths stand for, each once, in the order of the paths and sorted within folders.
+    """Return the YAML files at and below these paths, each once, in the order of the paths, sorted in directories.
 
-    Hidden files and folders below a path are left out, target files too, and folders that hold a ``root_file`` of
-    their own: those are roots in their own right.
+    Below a path, target files and hidden files and directories are skipped, and also directories that contain a
+    ``root_file``: they are roots themselves.
     """
     files: dict[Path, ManifestFile] = {}
     for given in paths:
         if given == STDIN:
             continue
-        path = absolute(given, cwd)
-        for file in _expand(given, path, root_file):
+        for file in _expand(given, absolute(given, cwd), root_file):
             key = Path(os.path.realpath(file.path))
             if file.named or key not in files:
                 files[key] = file
     return tuple(files.values())
 
 
-def is_everything(files: Iterable[ManifestFile], root: Path, root_file: str, group: str) -> bool:
-    """Whether no other file below a root speaks of the API group: then these files are all that is declared there."""
+def covers_root(files: Iterable[ManifestFile], root: Path, root_file: str, group: str) -> bool:
+    """Return whether no other file below a root mentions the API group, so that these files hold all manifests."""
     read = {os.path.realpath(file.path) for file in files}
-    others = (path for path in _walk(root, root_file) if os.path.realpath(path) not in read)
-    return not any(path.is_file() and group.encode() in path.read_bytes() for path in others)
+    unread = (path for path in _walk(root, root_file) if os.path.realpath(path) not in read)
+    return not any(path.is_file() and group.encode() in path.read_bytes() for path in unread)
 
 
 def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:
@@ -87,42 +134,35 @@ def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:
         yield ManifestFile(path, str(Path(given)), named=True)
 
 
-def _walk(folder: Path, root_file: str) -> Iterator[Path]:
-    pending = _entries(folder)
+def _walk(directory: Path, root_file: str) -> Iterator[Path]:
+    pending = _visible(directory)
     while pending:
         path = pending.pop()
         if path.is_dir() and not path.is_symlink():
             if not (path / root_file).exists():
-                pending += _entries(path)
+                pending += _visible(path)
         elif path.suffix in _SUFFIXES and target_name(path) is None:
             yield path
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What is not hidden in a folder, the last first."""
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), reverse=True)
+def _visible(directory: Path) -> list[Path]:
+    """Return the paths in a directory that are not hidden, in reverse order."""
+    return sorted((path for path in directory.iterdir() if not path.name.startswith(".")), reverse=True)
 
 
-TUNED_MODEL = "TunedModel"
-TARGET = "Target"
-_KINDS = (TUNED_MODEL, TARGET)
-_ALIKE = 0.85
-"""How much another group resembles ours (difflib's ratio) when it is taken for a slip of the pen."""
-
-
-def read(path: Path, shown_path: str, repository: Path) -> Parsed:
-    """The documents of a file; one that cannot be read, or must not because it lies elsewhere, is a problem."""
+def read(path: Path, shown: str, repository: Path) -> Parsed:
+    """Parse a file; a file that is unreadable or outside the repository has no documents and a problem."""
     try:
-        found = fault(path, repository)
+        found = file_problem(path, repository)
         if not found:
-            return parse(path.read_bytes(), shown_path)
+            return parse(path.read_bytes(), shown)
     except OSError as error:
-        found = f"cannot be read: {error.strerror}", "see to the file"
-    return Parsed(shown_path, (), (Problem(Place(shown_path), "", *found),))
+        found = f"cannot read the file: {error.strerror}", "check its permissions"
+    return Parsed(shown, (), (Problem(Place(shown), "", *found),))
 
 
 def expand_lists(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, with those in a ``kind: List`` (as kubectl writes them) in its place."""
+    """Yield the documents; the items of a ``kind: List``, as kubectl writes it, replace the list."""
     for document in documents:
         value = document.value
         if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
@@ -132,97 +172,53 @@ def expand_lists(documents: Iterable[Document]) -> Iterator[Document]:
             yield document
 
 
-def is_foreign(document: Document) -> bool:
-    """Whether the document is some other tool's: of another API group, and not by a slip of the pen."""
-    version = _text(document, "apiVersion")
-    group = version.partition("/")[0]
-    if group == API_GROUP or not version or not _text(document, "kind"):
+def is_other_group(document: Document) -> bool:
+    """Return whether the document is of another API group, whose name is not a typo of this one."""
+    group = _string(document, "apiVersion").partition("/")[0]
+    if group in {API_GROUP, ""} or not _string(document, "kind"):
         return False
-    return not difflib.get_close_matches(group, [API_GROUP], cutoff=_ALIKE)
+    return not difflib.get_close_matches(group, [API_GROUP], cutoff=_SIMILAR_GROUP)
 
 
-def misfits(document: Document) -> list[Problem]:
-    """What is wrong with a document that is not foreign, as far as its apiVersion and kind go."""
+def other_group_problem(document: Document) -> Problem:
+    """Return the problem with a document of another API group in a file that was named on the command line."""
+    message = f"unsupported apiVersion {quote(_string(document, 'apiVersion'))}"
+    remedy = f"pass only files whose documents have apiVersion: {API_VERSION}"
+    return Problem(document.place(["apiVersion"]), "apiVersion", message, remedy)
+
+
+def header_problems(document: Document) -> list[Problem]:
+    """Return the errors in the apiVersion and kind of a document of the API group."""
     if not isinstance(document.value, dict):
-        message = f"the document is {kind(document.value)}, where a mapping is expected"
-        return [Problem(document.place([]), "", message, f"begin it with apiVersion: {API_VERSION}")]
-    found = [_misfit(document, "apiVersion", (API_VERSION,)), _misfit(document, "kind", _KINDS)]
+        # The text is not quoted, because the file may be anything, such as a link to credentials.
+        message = f"invalid document: expected a mapping, not {kind_of(document.value)}"
+        return [Problem(document.place([]), "", message, f"start it with apiVersion: {API_VERSION}")]
+    found = [_header_problem(document, "apiVersion", (API_VERSION,)), _header_problem(document, "kind", _KINDS)]
     return [problem for problem in found if problem]
 
 
-def foreign(document: Document) -> Problem:
-    """The problem with a foreign document in a file that was named."""
-    version = _text(document, "apiVersion")
-    place = document.place(["apiVersion"])
-    return Problem(
-        place, "apiVersion", f"{shorten(version)} is not ours", f"name files with {API_VERSION} documents only"
-    )
-
-
-def _misfit(document: Document, field: str, allowed: tuple[str, ...]) -> Problem | None:
+def _header_problem(document: Document, field: str, allowed: tuple[str, ...]) -> Problem | None:
     value: Any = document.value.get(field)
     if field not in document.value:
-        return Problem(document.place([]), field, "is missing", f"begin the document with {field}: {allowed[0]}")
+        return Problem(document.place([]), field, "missing required field", f"add {field}: {allowed[0]}")
     if not isinstance(value, str):
-        return Problem(document.place([field]), field, f"must be a text, is {shown(value)}", f"write {allowed[0]}")
+        return Problem(document.place([field]), field, invalid(value, "a string"), f"set {allowed[0]}")
     if value not in allowed:
-        return Problem(document.place([field]), field, f"{shorten(value)} is not known", suggest(value, allowed))
+        return Problem(
+            document.place([field]), field, f"unsupported {field} {quote(value)}", suggest_name(value, allowed)
+        )
     return None
 
 
-def _text(document: Document, field: str) -> str:
+def _string(document: Document, field: str) -> str:
     value = document.value.get(field) if isinstance(document.value, dict) else None
     return value if isinstance(value, str) else ""
 
 
-DEFAULT = "default"
-
-
-EMBEDDED = "embedded"
-
-
-_TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A root: its folder, and its target file, or ``None`` for the built-in target ``embedded``."""
-
-    folder: Path
-    file: Path | None
-
-
-def find_root(path: str, target: str, cwd: Path) -> Root:
-    """The root of a path: the nearest folder at or above it with this target's file.
-
-    The path ``-`` stands for the working folder. The target ``embedded`` needs no file; without one, the root is the
-    folder of the path. Raises UsageError when there is no such target.
-    """
-    if not _TARGET_NAME.fullmatch(target):
-        raise UsageError(f'"{target}" is no name of a target', "use letters, digits, hyphens and underscores")
-    start = cwd if path == STDIN else absolute(path, cwd)
-    folder = start if start.is_dir() else start.parent
-    for candidate in (folder, *folder.parents):
-        file = candidate / target_file_name(target)
-        if file.is_file():
-            return Root(candidate, file)
-    if target == EMBEDDED:
-        return Root(folder, None)
-    raise _no_target(target, "the working folder" if path == STDIN else path, folder)
-
-
-def target_files(folder: Path) -> list[Path]:
-    """The target files in a folder, sorted."""
-    return sorted(file for file in folder.glob("reconcile*.yaml") if target_name(file))
-
-
-def _no_target(target: str, shown: str, folder: Path) -> UsageError:
-    known = next(
-        (names for one in (folder, *folder.parents) if (names := list(map(target_name, target_files(one))))), []
-    )
-    there = choices(target, (name for name in known if name))
-    message = f"there is no target {target}: neither {shown} nor a folder above it holds {target_file_name(target)}"
-    if there:
-        return UsageError(message, f"choose one that is there with --target: {there}")
-    remedy = "run `reconcile init` to make one, or use `--target embedded`, which needs no file"
-    return UsageError(message, remedy)
+def manifest_name(document: Document) -> str:
+    """Return the name of the tuned model that a document declares; empty if it declares none."""
+    if not isinstance(document.value, dict) or is_other_group(document) or header_problems(document):
+        return ""
+    metadata = document.value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if document.value["kind"] == TUNED_MODEL and isinstance(name, str) else ""

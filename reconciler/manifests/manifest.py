@@ -1,4 +1,4 @@
-"""From documents to manifests."""
+"""Read manifests from documents, and check them against each other."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from reconciler.manifests.provider_fields import (
     source,
     tuned_further,
 )
-from reconciler.manifests.references import Former, Parent, former_names, lineage_faults, renaming_faults
-from reconciler.manifests.schema_validation import explain, is_told
+from reconciler.manifests.references import FormerName, Parent, former_names, lineage_faults, renaming_faults
+from reconciler.manifests.schema_validation import explain, has_problem
 from reconciler.manifests.yaml_parser import Document, dotted
 
-Selected = Callable[[str, Mapping[str, str]], bool]
-"""Whether a run is about the manifest of this name and with these labels."""
+IsSelected = Callable[[str, Mapping[str, str]], bool]
+"""Returns whether a run selects the manifest with this name and these labels."""
 _TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the examples of a manifest come from; ``None`` for those in Cloud Storage, and for those of no data set.
+    """The sources of the examples of a manifest; ``None`` for data in Cloud Storage or without a data set.
 
-    ``held_out`` are the data sets of its checks, by the names of these.
+    ``held_out`` has the data sets of checks, by the name of the check.
     """
 
     training: DatasetSource | None
@@ -65,43 +65,43 @@ class Sources:
 
 
 @dataclass(slots=True)
-class Collection:
-    """The manifests read so far, where their examples come from (by name), and everything that is wrong.
+class ManifestReader:
+    """The manifests read so far, the sources of their examples by name, and all problems.
 
-    Manifests that are not ``selected`` are read as if the service were unknown, and everything allowed: it need not be
-    able to train them.
+    Manifests that are not selected are read without the limits of the service and the target, because they need not be
+    trainable there.
     """
 
-    surroundings: LoadContext
-    selected: Selected
+    context: LoadContext
+    is_selected: IsSelected
     manifests: list[Manifest] = field(default_factory=list)
     sources: dict[str, Sources] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _names: dict[str, Place] = field(default_factory=dict)
     _parents: dict[str, Parent] = field(default_factory=dict)
-    _formers: list[Former] = field(default_factory=list)
+    _former_names: list[FormerName] = field(default_factory=list)
 
     def add(self, document: Document, origin: Origin) -> None:
-        """Take up one TunedModel document: as a manifest if nothing is wrong with it, else as problems."""
-        surroundings = self._surroundings_of(document)
-        found = [*explain(document, TUNED_MODEL), *self._repeated_name(document)]
-        if surroundings.capabilities:
-            told = {problem.path for problem in found}
-            unable = incapabilities(document, surroundings.capabilities)
-            found += [problem for problem in unable if problem.path not in told]
-        training = _training(document, origin, surroundings, found)
-        validation = _validation(document, origin, surroundings, found)
-        checks = read_checks(document, origin, surroundings, training, found)
-        access, misgranted = read_access(document, surroundings, found)
-        found += [*training.problems, *validation.problems, *checks.problems, *misgranted]
+        """Read a TunedModel document: as a manifest if it has no errors, else as problems."""
+        context = self._context_of(document)
+        found = [*explain(document, TUNED_MODEL), *self._duplicate_name(document)]
+        if context.capabilities:
+            reported = {problem.path for problem in found}
+            unsupported = incapabilities(document, context.capabilities)
+            found += [problem for problem in unsupported if problem.path not in reported]
+        training = _training(document, origin, context, found)
+        validation = _validation(document, origin, context, found)
+        checks = read_checks(document, origin, context, training, found)
+        access, access_problems = read_access(document, context, found)
+        found += [*training.problems, *validation.problems, *checks.problems, *access_problems]
         self.problems += found
-        self._note_parent(document, found)
-        self._formers += former_names(document, found)
+        self._add_parent(document, found)
+        self._former_names += former_names(document, found)
         if training.dataset and not any(problem.severity == "error" for problem in found):
-            # By the target's service even where no service is asked: all of the manifests are one family.
-            tuned_from = source(document.value["spec"], self.surroundings.capabilities)
+            # Also with the target's capabilities if the manifest is not selected, because base models are compared.
+            tuned_from = source(document.value["spec"], self.context.capabilities)
             manifest = replace(
-                _manifest(document, origin, tuned_from, training.dataset, surroundings.capabilities),
+                _manifest(document, origin, tuned_from, training.dataset, context.capabilities),
                 validation=validation.dataset,
                 checks=checks.checks,
                 access=access,
@@ -110,27 +110,26 @@ class Collection:
             self.sources[manifest.name] = Sources(training.source, validation.source, checks.held_out)
 
     def finish(self, *, complete: bool) -> None:
-        """Hold the manifests to one another, once all are there; ``complete`` says that there are no more elsewhere."""
-        renamed = {former.name: former.manifest for former in self._formers}
+        """Check the references between all manifests; ``complete`` says whether the whole root was read."""
+        renamed = {former.name: former.manifest for former in self._former_names}
         lineage = lineage_faults(self._parents, self._names, complete=complete, renamed=renamed)
-        for fault in (*lineage, *renaming_faults(self._formers, self._names)):
+        for fault in (*lineage, *renaming_faults(self._former_names, self._names)):
             self.problems.append(fault.problem)
             self.manifests = [manifest for manifest in self.manifests if manifest.name not in fault.names]
 
-    def _note_parent(self, document: Document, found: Iterable[Problem]) -> None:
+    def _add_parent(self, document: Document, found: Iterable[Problem]) -> None:
         spec, name = mapping(document.value.get("spec")), mapping(document.value.get("metadata")).get("name")
-        parent = tuned_further(spec, self.surroundings.capabilities).get("tunedModel")
-        if isinstance(name, str) and isinstance(parent, str) and not is_told("spec.source", found):
+        parent = tuned_further(spec, self.context.capabilities).get("tunedModel")
+        if isinstance(name, str) and isinstance(parent, str) and not has_problem("spec.source", found):
             self._parents.setdefault(name, Parent(parent, document.place(["spec", "source", "tunedModel"])))
 
-    def _surroundings_of(self, document: Document) -> LoadContext:
+    def _context_of(self, document: Document) -> LoadContext:
         metadata = mapping(document.value.get("metadata"))
-        chosen = self.selected(str(metadata.get("name")), mapping(metadata.get("labels")))
-        return self.surroundings if chosen else replace(self.surroundings, capabilities=None, public_access=True)
+        selected = self.is_selected(str(metadata.get("name")), mapping(metadata.get("labels")))
+        return self.context if selected else replace(self.context, capabilities=None, public_access=True)
 
-    def _repeated_name(self, document: Document) -> Iterable[Problem]:
-        metadata = document.value.get("metadata")
-        name = metadata.get("name") if isinstance(metadata, dict) else None
+    def _duplicate_name(self, document: Document) -> Iterable[Problem]:
+        name = mapping(document.value.get("metadata")).get("name")
         if not isinstance(name, str):
             return []
         path = ["metadata", "name"]
@@ -138,23 +137,23 @@ class Collection:
         first = self._names.setdefault(name, place)
         if first is place:
             return []
-        message = f"{shorten(name)} is the name of another manifest, at {first}"
-        return [Problem(place, dotted(path), message, "rename one of them")]
+        message = f'duplicate name "{shorten(name)}" (first defined at {first})'
+        return [Problem(place, dotted(path), message, "rename one of the manifests")]
 
 
-def _training(document: Document, origin: Origin, surroundings: LoadContext, found: Iterable[Problem]) -> Reading:
+def _training(document: Document, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
     spec = document.value.get("spec")
-    if "dataset" not in mapping(spec) or is_told(dotted(TRAINING), found):
+    if "dataset" not in mapping(spec) or has_problem(dotted(TRAINING), found):
         return Reading()
-    return read_training(document, origin, surroundings)
+    return read_training(document, origin, context)
 
 
-def _validation(document: Document, origin: Origin, surroundings: LoadContext, found: Iterable[Problem]) -> Reading:
-    able = surroundings.capabilities
-    block = block_of(mapping(document.value.get("spec")), able)
-    if able is None or VALIDATION not in block or is_told(f"spec.{able.block}.{VALIDATION}", found):
+def _validation(document: Document, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
+    service = context.capabilities
+    block = block_of(mapping(document.value.get("spec")), service)
+    if service is None or VALIDATION not in block or has_problem(f"spec.{service.block}.{VALIDATION}", found):
         return Reading()
-    return read_validation(document, able.block, origin, surroundings)
+    return read_validation(document, service.block, origin, context)
 
 
 def _manifest(

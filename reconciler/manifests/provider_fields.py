@@ -1,4 +1,4 @@
-"""What a manifest asks of a service that cannot do it."""
+"""Fields of a manifest that depend on the provider, and the errors where the provider does not support them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Source
 from reconciler.domain.text import shorten
+from reconciler.manifests.messages import exceeds_limit, invalid
 from reconciler.manifests.schema_validation import Finding
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
@@ -17,12 +18,12 @@ _MODELS = "models/"
 
 
 def block_of(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Mapping[str, Any]:
-    """The provider's own block; empty where there is none."""
+    """Return the provider's block of the spec; empty if there is none."""
     return mapping(spec.get(capabilities.block)) if capabilities and capabilities.block else {}
 
 
 def hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities | None) -> tuple[FieldPath, Mapping[str, Any]]:
-    """The hyperparameters that count, and where they stand: those of the block, if it has any, in place of all."""
+    """Return the path and the effective hyperparameters: those of the provider's block replace all common ones."""
     block = block_of(spec, capabilities)
     if capabilities and "hyperparameters" in block:
         return ("spec", capabilities.block, "hyperparameters"), mapping(block["hyperparameters"])
@@ -30,7 +31,7 @@ def hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities | None) 
 
 
 def source(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Source:
-    """What the model is tuned from."""
+    """Return what the model is tuned from."""
     further = tuned_further(spec, capabilities)
     if further:
         return Source(tuned_model=further.get("tunedModel", ""), remote=further.get("remote", ""))
@@ -38,7 +39,7 @@ def source(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Source
 
 
 def tuned_further(spec: Mapping[str, Any], capabilities: Capabilities | None) -> Mapping[str, Any]:
-    """The tuned model to tune further; empty where there is none, or where a base model in the block replaces it."""
+    """Return ``spec.source``; empty if it is missing, or replaced by a base model in the provider's block."""
     return {} if "baseModel" in block_of(spec, capabilities) else mapping(spec.get("source"))
 
 
@@ -50,7 +51,7 @@ def _base_model(spec: Mapping[str, Any], capabilities: Capabilities | None) -> s
 
 
 def has_foreign_base_model(spec: Mapping[str, Any], capabilities: Capabilities) -> bool:
-    """Whether the base model that counts bears a name of the Generative Language API that is none here."""
+    """Return whether the effective base model has a name of the Generative Language API, on another service."""
     if capabilities.base_model_prefix == _MODELS or "baseModel" in block_of(spec, capabilities):
         return False
     common = spec.get("baseModel")
@@ -58,18 +59,18 @@ def has_foreign_base_model(spec: Mapping[str, Any], capabilities: Capabilities) 
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 _FEATURES = {"access": "access", "source": "lineage"}
-"""The optional parts of a manifest's spec, and the feature that a service must have for each."""
+"""Optional fields of a spec, and the feature that a service must have for each."""
 
 Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 
 
 def incapabilities(document: Document, capabilities: Capabilities) -> list[Problem]:
-    """Every field that the service cannot honour; the document may have other problems."""
+    """Return the errors for all fields that the service does not support; the document may have other errors."""
     spec = mapping(document.value.get("spec"))
     return [
         Problem(document.place(path, key=True), dotted(path), message, remedy)
@@ -80,23 +81,23 @@ def incapabilities(document: Document, capabilities: Capabilities) -> list[Probl
 
 def _hyperparameters(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     path, declared = hyperparameters(spec, capabilities)
-    taken = ", ".join(sorted(capabilities.hyperparameters))
+    supported = ", ".join(sorted(capabilities.hyperparameters))
     for name in declared:
         if name not in capabilities.hyperparameters:
-            remedy = f"delete it; there are {taken}"
+            remedy = f"remove it, or use one of {supported}"
             if capabilities.block and path == ("spec", "hyperparameters"):
-                own = f"spec.{capabilities.block}.hyperparameters"
-                remedy = f"write {own}, which take the place of these there: {taken}"
-            yield [*path, name], f"{capabilities.label} has no such hyperparameter", remedy
+                block = f"spec.{capabilities.block}.hyperparameters"
+                remedy = f"set {block}, which replaces these, to some of {supported}"
+            yield [*path, name], f"hyperparameter not supported by {capabilities.label}", remedy
 
 
 def _base_model_problems(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
     if has_foreign_base_model(spec, capabilities):
-        message = f"{shorten(spec['baseModel'])} is a name of the Generative Language API"
+        message = f"{shorten(spec['baseModel'])} is a base model of the Generative Language API"
         example = capabilities.base_model_example
         block = capabilities.block
         remedy = (
-            f"for {capabilities.label} add spec.{block}.baseModel, as in {example}" if block else f"write {example}"
+            f"add spec.{block}.baseModel for {capabilities.label}, such as {example}" if block else f"set {example}"
         )
         yield ["spec", "baseModel"], message, remedy
 
@@ -105,8 +106,8 @@ def _features(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[F
     replaced = {"source"} if "baseModel" in block_of(spec, capabilities) else set()
     for field, feature in _FEATURES.items():
         if field in spec and field not in replaced and feature not in capabilities.features:
-            remedy = capabilities.remedies.get(field, "delete it")
-            yield ["spec", field], f"is not supported with {capabilities.label}", remedy
+            remedy = capabilities.remedies.get(field, "remove it")
+            yield ["spec", field], f"not supported by {capabilities.label}", remedy
 
 
 def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
@@ -116,14 +117,14 @@ def _remote_source(spec: Mapping[str, Any], capabilities: Capabilities) -> Itera
         and isinstance(remote, str)
         and not re.fullmatch(capabilities.tuned_model_pattern, remote)
     ):
-        message = f"{shorten(remote)} is no name of a tuned model of {capabilities.label}"
-        yield ["spec", "source", "remote"], message, f"write it as in {capabilities.tuned_model_example}"
+        message = invalid(remote, f"the name of a tuned model of {capabilities.label}")
+        yield ["spec", "source", "remote"], message, f"set a name such as {capabilities.tuned_model_example}"
 
 
 def _display_name(spec: Mapping[str, Any], capabilities: Capabilities) -> Iterator[Finding]:
-    name, most = spec.get("displayName"), capabilities.max_display_name
-    if isinstance(name, str) and len(name) > most:
-        message = f"has {len(name)} characters, where {capabilities.label} takes {most}"
+    name, limit = spec.get("displayName"), capabilities.max_display_name
+    if isinstance(name, str) and len(name) > limit:
+        message = f"{len(name)} characters, {exceeds_limit(capabilities.label, limit)}"
         yield ["spec", "displayName"], message, "shorten it"
 
 

@@ -1,22 +1,23 @@
-"""Which manifests tune further what others make: circles, and parents that are not there."""
+"""Check the references between manifests: parents (``spec.source.tunedModel``) and former names."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from reconciler.domain.errors import Place, Problem
-from reconciler.domain.text import shorten
+from reconciler.domain.text import shorten, suggest
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema_validation import is_told
+from reconciler.manifests.schema_validation import has_problem
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+
+_PARENT_FIELD = "spec.source.tunedModel"
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
-    """A name that a manifest had, by the name that it has now, and where it says so."""
+class FormerName:
+    """A former name of the manifest that is now called ``manifest``, and where it is declared."""
 
     name: str
     manifest: str
@@ -24,56 +25,53 @@ class Former:
     path: str
 
 
-def former_names(document: Document, found: Iterable[Problem]) -> Iterator[Former]:
-    """The former names of one document that fit its schema, which is what ``found`` tells."""
-    metadata = mapping(document.value.get("metadata"))
-    name, names = metadata.get("name"), metadata.get("formerly")
-    told = tuple(found)
-    if not isinstance(name, str) or not isinstance(names, list):
-        return
-    for index, former in enumerate(names):
-        where: FieldPath = ("metadata", "formerly", index)
-        if isinstance(former, str) and not is_told(dotted(where), told):
-            yield Former(former, name, document.place(where), dotted(where))
-
-
-def renaming_faults(formers: Iterable[Former], known: Mapping[str, Place]) -> Iterator[Fault]:
-    """What is wrong with former names, given the places of all ``known`` names that manifests have now."""
-    claimed: dict[str, Former] = {}
-    for former in formers:
-        shown = shorten(former.name)
-        first = claimed.setdefault(former.name, former)
-        if former.name == former.manifest:
-            yield _fault(former, f"{shown} is the name that it has now", "delete it")
-        elif former.name in known:
-            message = f"{shown} is the name of another manifest, at {known[former.name]}"
-            yield _fault(former, message, "delete that manifest if it was renamed, or delete this line if it was not")
-        elif first.manifest != former.manifest:
-            message = f"{shown} is claimed by {shorten(first.manifest)} too, at {first.place}"
-            yield _fault(former, message, "keep it in the one that was renamed")
-
-
-def _fault(former: Former, message: str, remedy: str) -> Fault:
-    return Fault(frozenset({former.manifest}), Problem(former.place, former.path, message, remedy))
-
-
-_FIELD = "spec.source.tunedModel"
-
-
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Whose model a manifest tunes further, and where it says so."""
+    """The name of the manifest whose model is tuned further, and where it is declared."""
 
     name: str
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with where models come from, and the manifests that cannot be tuned because of it."""
+class ReferenceFault:
+    """An error in a reference, and the names of the manifests that cannot be used because of it."""
 
     names: frozenset[str]
     problem: Problem
+
+
+def former_names(document: Document, found: Iterable[Problem]) -> Iterator[FormerName]:
+    """Yield the former names of a document, except those with a problem in ``found``."""
+    metadata = mapping(document.value.get("metadata"))
+    name, names = metadata.get("name"), metadata.get("formerly")
+    problems = tuple(found)
+    if not isinstance(name, str) or not isinstance(names, list):
+        return
+    for index, former in enumerate(names):
+        path: FieldPath = ("metadata", "formerly", index)
+        if isinstance(former, str) and not has_problem(dotted(path), problems):
+            yield FormerName(former, name, document.place(path), dotted(path))
+
+
+def renaming_faults(formers: Iterable[FormerName], known: Mapping[str, Place]) -> Iterator[ReferenceFault]:
+    """Yield the errors in former names, given the places of the current names of all manifests."""
+    first_use: dict[str, FormerName] = {}
+    for former in formers:
+        shown = f'"{shorten(former.name)}"'
+        first = first_use.setdefault(former.name, former)
+        if former.name == former.manifest:
+            yield _former_fault(former, f"former name {shown} is the current name", "remove it")
+        elif former.name in known:
+            message = f"former name {shown} is used by another manifest, at {known[former.name]}"
+            yield _former_fault(former, message, "delete that manifest if it was renamed, else remove this line")
+        elif first.manifest != former.manifest:
+            message = f'former name {shown} is also declared by "{shorten(first.manifest)}", at {first.place}'
+            yield _former_fault(former, message, "keep it in the manifest that was renamed")
+
+
+def _former_fault(former: FormerName, message: str, remedy: str) -> ReferenceFault:
+    return ReferenceFault(frozenset({former.manifest}), Problem(former.place, former.path, message, remedy))
 
 
 def lineage_faults(
@@ -82,44 +80,42 @@ def lineage_faults(
     *,
     complete: bool,
     renamed: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[Fault]:
-    """Everything that is wrong with these parents, by the name of the child; circles are told once each.
+) -> Iterator[ReferenceFault]:
+    """Yield the errors in these parents, by the name of the child; each cycle is reported once.
 
-    ``known`` are the names of all manifests that were read, those with errors too. Where these are not ``complete``, a
-    parent that is not among them may stand elsewhere. ``renamed`` are the present names by the former ones.
+    ``known`` are the names of all manifests that were read, with or without errors. Unless the root was read
+    ``complete``, a parent that is not among them may exist. ``renamed`` has the current names by former ones.
     """
-    for circle in circles({name: parent.name for name, parent in parents.items()}):
-        told = " → ".join((*circle, circle[0]))
-        message = f"{shorten(circle[0])} is tuned from itself in the end: {told}"
-        problem = Problem(
-            parents[circle[0]].place, _FIELD, message, "write a baseModel, or another source, in one of them"
-        )
-        yield Fault(frozenset(circle), problem)
+    for cycle in cycles({name: parent.name for name, parent in parents.items()}):
+        message = f"cycle of sources: {' → '.join((*cycle, cycle[0]))}"
+        remedy = "set baseModel, or another source, in one of these manifests"
+        problem = Problem(parents[cycle[0]].place, _PARENT_FIELD, message, remedy)
+        yield ReferenceFault(frozenset(cycle), problem)
     for name, parent in sorted(parents.items()) if complete else ():
         if parent.name not in known:
-            likely = renamed.get(parent.name, "")
-            yield Fault(frozenset({name}), _missing(parent, [other for other in known if other != name], likely))
+            candidates = [candidate for candidate in known if candidate != name]
+            yield ReferenceFault(frozenset({name}), _unknown_parent(parent, candidates, renamed.get(parent.name, "")))
 
 
-def circles(parents: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """The circles among names, each from its first name on, from child to parent."""
-    settled: set[str] = set()
+def cycles(parents: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Yield the cycles among names from child to parent, each starting with its first name in the alphabet."""
+    visited: set[str] = set()
     for start in sorted(parents):
         path: dict[str, None] = {}
         name = start
-        while name in parents and name not in settled and name not in path:
+        while name in parents and name not in visited and name not in path:
             path[name] = None
             name = parents[name]
         if name in path:
             names = list(path)
-            circle = names[names.index(name) :]
-            first = circle.index(min(circle))
-            yield (*circle[first:], *circle[:first])
-        settled.update(path)
+            cycle = names[names.index(name) :]
+            first = cycle.index(min(cycle))
+            yield (*cycle[first:], *cycle[:first])
+        visited.update(path)
 
 
-def _missing(parent: Parent, known: Collection[str], renamed: str) -> Problem:
-    near = [renamed] if renamed else difflib.get_close_matches(parent.name, known, n=1)
-    meant = f"did you mean {near[0]}? Else " if near else ""
-    remedy = f"{meant}restore it, or write source: {{remote: …}} with the model's remote name, which the lockfile keeps"
-    return Problem(parent.place, _FIELD, f"no manifest is called {shorten(parent.name)}", remedy)
+def _unknown_parent(parent: Parent, known: Collection[str], renamed: str) -> Problem:
+    similar = f"did you mean {renamed}?" if renamed else suggest(parent.name, known)
+    restore = "restore it, or set source: {remote: NAME} with the remote name from the lockfile"
+    remedy = f"{similar} Otherwise {restore}" if similar else restore
+    return Problem(parent.place, _PARENT_FIELD, f'no manifest is named "{shorten(parent.name)}"', remedy)

@@ -1,4 +1,4 @@
-"""What a target file says."""
+"""Read and validate a target file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from reconciler.domain.errors import Place, Problem, ReconcileError
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import shorten
-from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, misfits, read, target_files, target_name
+from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, header_problems, read, target_files, target_name
+from reconciler.manifests.messages import invalid
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_validator
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
-from reconciler.paths import find_place, repository_of
+from reconciler.paths import find_writable, repository_of
 from reconciler.providers.registry import provider_spec
 from reconciler.providers.spec import ProviderSpec
 
@@ -29,7 +30,7 @@ _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
 
 def expand(document: Document, environ: Mapping[str, str]) -> tuple[Document, list[Problem]]:
-    """The document with its references replaced, and a problem for each that cannot be."""
+    """Return the document with variables replaced by their values, and a problem for each that cannot be replaced."""
     expansion = _Expansion(document, environ)
     return replace(document, value=expansion.value(document.value, [])), expansion.problems
 
@@ -48,10 +49,10 @@ class _Expansion:
     def _text(self, text: str, path: FieldPath) -> str:
         for name in dict.fromkeys(_REFERENCE.findall(text)):
             if not _ALLOWED.fullmatch(name):
-                remedy = "name a variable RECONCILE_VAR_…, or write the value out"
-                self._report(path, f"${{{shorten(name)}}} is not expanded", remedy)
+                remedy = "use a variable whose name starts with RECONCILE_VAR_, or write the value out"
+                self._report(path, f"unsupported variable ${{{shorten(name)}}}", remedy)
             elif name not in self.environ:
-                self._report(path, f"the variable {shorten(name)} is not set", "set it, or write the value out")
+                self._report(path, f"variable {shorten(name)} is not set", "set it, or write the value out")
         return _REFERENCE.sub(
             lambda found: self.environ.get(found[1], found[0]) if _is_allowed(found) else found[0], text
         )
@@ -65,19 +66,19 @@ def _is_allowed(found: re.Match[str]) -> bool:
 
 
 FieldFinding = tuple[str, str]
-"""What is wrong, and what to do."""
+"""The message and the remedy."""
 
-# As that of a lockfile in a bucket, in the schema.
+# The same pattern as for spec.lock in the schema.
 _OBJECT = re.compile(
     r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._=+-]*)*/[A-Za-z0-9_][A-Za-z0-9._=+-]*\.json"
 )
 _LOCKFILE = re.compile(r"reconcile(\.[^.]+)?\.lock\.json")
-_OTHERS_FOLDERS = frozenset({".git", ".reconcile"})
-_OWN_NAME = "give it a name of its own, as in serving.json"
+_RESERVED_DIRECTORIES = frozenset({".git", ".reconcile"})
+_OWN_NAME = "use another name, such as serving.json"
 
 
 def publish_faults(spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFinding]:
-    """Everything that is wrong with ``publish`` in a target file in this folder; the spec may break its schema."""
+    """Yield all errors in ``publish`` of a target file in this directory; the spec may violate its schema."""
     publish = spec.get("publish")
     if not isinstance(publish, str) or not publish:
         return
@@ -89,24 +90,24 @@ def publish_faults(spec: Mapping[str, Any], folder: Path) -> Iterator[FieldFindi
 
 def _object_faults(publish: str, spec: Mapping[str, Any]) -> Iterator[FieldFinding]:
     if not _OBJECT.fullmatch(publish):
-        yield "is no address of a JSON object in Cloud Storage", "write gs://BUCKET/NAME.json, or the path of a file"
+        yield "invalid address of a JSON object in Cloud Storage", "set gs://BUCKET/NAME.json, or the path of a file"
     elif publish == spec.get("lock"):
-        yield "is the lockfile of this target", _OWN_NAME
+        yield "same object as spec.lock", _OWN_NAME
 
 
 def _file_faults(publish: str, folder: Path) -> Iterator[FieldFinding]:
     shown, repository = shorten(publish), repository_of(folder)
     try:
-        path = find_place(publish, folder, repository)
+        path = find_writable(publish, folder, repository)
     except ReconcileError as error:
         yield error.message, error.remedy
         return
     if path.suffix != ".json":
-        yield f"{shown} is not named like the JSON file that it becomes", "write NAME.json"
-    elif _OTHERS_FOLDERS.intersection(path.relative_to(repository).parts):
-        yield f"{shown} is in a folder of git or of reconcile itself", "write it elsewhere"
+        yield f"{shown}: expected a file name that ends in .json", "set NAME.json"
+    elif _RESERVED_DIRECTORIES.intersection(path.relative_to(repository).parts):
+        yield f"{shown}: directory is reserved for git or reconcile", "set a path outside of it"
     elif _LOCKFILE.fullmatch(path.name):
-        yield f"{shown} is the name of a lockfile", _OWN_NAME
+        yield f"{shown}: file name is reserved for lockfiles", _OWN_NAME
 
 
 _LIMITS = {
@@ -130,14 +131,14 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class ReadTarget:
-    """A target and what is wrong with it; there is no target when something is wrong with its file."""
+    """A target and its problems; the target is ``None`` if its file has errors."""
 
     target: Target | None
     problems: tuple[Problem, ...]
 
 
 def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarget:
-    """The target of a root; ``shown`` is its file's name in places, ``environ`` holds the variables it may name."""
+    """Read the target of a root; ``shown`` is the file's path in messages, ``environ`` has the variables it may use."""
     if root.file is None:
         return ReadTarget(Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), ())
     document, problems = _document(root.file, shown)
@@ -146,12 +147,12 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     document, unset = expand(document, environ)
     provider, unknown = _provider_of(document)
     schema = target_validator(provider) if provider else None
-    for found in (unset, unknown, explain(document, TARGET, schema), _against_the_rules(document, root.file, provider)):
+    for found in (unset, unknown, explain(document, TARGET, schema), _rule_problems(document, root.file, provider)):
         reported = {problem.path for problem in problems}
         problems += [problem for problem in found if problem.path not in reported]
     if provider is None or problems:
         return ReadTarget(None, tuple(problems))
-    return ReadTarget(_target(document), tuple(_rivals(document, root.file, environ)))
+    return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)))
 
 
 def _provider_of(document: Document) -> tuple[ProviderSpec | None, list[Problem]]:
@@ -166,8 +167,8 @@ def _provider_of(document: Document) -> tuple[ProviderSpec | None, list[Problem]
         return None, [Problem(document.place(path), dotted(path), error.message, error.remedy)]
 
 
-def _against_the_rules(document: Document, file: Path, provider: ProviderSpec | None) -> list[Problem]:
-    """What no schema can say; the document may break its schema."""
+def _rule_problems(document: Document, file: Path, provider: ProviderSpec | None) -> list[Problem]:
+    """Return the errors that a schema cannot express; the document may violate its schema."""
     found = [finding for rule in _RULES for finding in rule(document, file)]
     if provider:
         found += _provider_findings(_spec(document), file, provider)
@@ -177,10 +178,10 @@ def _against_the_rules(document: Document, file: Path, provider: ProviderSpec | 
 def _provider_findings(spec: Mapping[str, Any], file: Path, provider: ProviderSpec) -> Iterator[Finding]:
     for field, remedy in provider.required_fields.items():
         if field not in spec:
-            yield ["spec", field], f"is missing, which provider {provider.name} needs", remedy
+            yield ["spec", field], f"missing field that provider {provider.name} requires", remedy
     for field, reason in provider.unused_fields.items():
         if field in spec:
-            yield ["spec", field], f"means nothing with provider {provider.name}: {reason}", "delete it"
+            yield ["spec", field], f"not supported by provider {provider.name}: {reason}", "remove it"
     for path, message, remedy in provider.check_target(spec, file.parent):
         yield list(path), message, remedy
 
@@ -189,24 +190,26 @@ def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
     parsed = read(file, shown, repository_of(file.parent))
     problems = list(parsed.problems)
     if not problems and not parsed.documents:
-        problems.append(Problem(Place(shown), "", "holds no Target", "write one, or run `reconcile init` elsewhere"))
+        problems.append(
+            Problem(Place(shown), "", "contains no Target", "add one, or delete the file and run `reconcile init`")
+        )
     for document in parsed.documents[1:]:
-        message = "a target file holds one document, the Target"
-        problems.append(Problem(document.place([]), "", message, "move this one to a file of its own"))
+        message = "unexpected document: expected only the Target in this file"
+        problems.append(Problem(document.place([]), "", message, "move this document to another file"))
     first = parsed.documents[0] if parsed.documents else None
-    if first and (wrong := misfits(first)):
-        return None, problems + wrong
+    if first and (invalid_header := header_problems(first)):
+        return None, problems + invalid_header
     if first and first.value["kind"] != TARGET:
-        message = f"is {first.value['kind']}, where a target file holds a Target"
+        message = invalid(first.value["kind"], f"{TARGET} in a target file")
         return None, [*problems, Problem(first.place(["kind"]), "kind", message, "rename the file")]
     return first, problems
 
 
 def _name(document: Document, file: Path) -> Iterator[Finding]:
-    wanted, name = target_name(file), mapping(document.value.get("metadata")).get("name")
-    if isinstance(name, str) and name != wanted:
-        message = f"is {name}, where the file's name makes it {wanted}"
-        yield ["metadata", "name"], message, f"write {wanted}, or rename the file"
+    expected, name = target_name(file), mapping(document.value.get("metadata")).get("name")
+    if isinstance(name, str) and name != expected:
+        message = invalid(name, f"{expected}, as in the name of the file")
+        yield ["metadata", "name"], message, f"set {expected}, or rename the file"
 
 
 def _spec(document: Document) -> Mapping[str, Any]:
@@ -217,11 +220,8 @@ def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
     for field in ("endpoint", "storageEndpoint"):
         endpoint = _spec(document).get(field)
         if isinstance(endpoint, str) and not _is_safe(endpoint):
-            yield (
-                ["spec", field],
-                "is no address that may be used",
-                "use https://HOST, or http:// on a loopback address, and nothing after it",
-            )
+            remedy = "set https://HOST, or http:// with a loopback address, without a path"
+            yield ["spec", field], "unsupported address", remedy
 
 
 def _is_safe(endpoint: str) -> bool:
@@ -268,27 +268,26 @@ def _target(document: Document) -> Target:
 
 
 def _storage_endpoint(spec: Mapping[str, Any]) -> str:
-    """What is declared, or the service's own address on a loopback: an emulator of one is one of the other."""
+    """Return the declared address, or that of the service if it is a loopback: an emulator serves both."""
     endpoint: str = spec.get("endpoint", "")
     default = endpoint if _is_loopback(urlsplit(endpoint).hostname or "") else ""
     return str(spec.get("storageEndpoint", default)).rstrip("/")
 
 
-def _rivals(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Other targets of the root for the same models, or that keep records in the same place: they would contradict."""
-    ours: Mapping[str, Any] = document.value["spec"]
-    for other in target_files(file.parent):
-        if other.name == file.name:
+def _target_conflicts(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a problem for each other target of the root with the same models, lockfile or pointer."""
+    for other_file in target_files(file.parent):
+        if other_file.name == file.name:
             continue
-        rival, problems = _document(other, other.name)
-        if rival is None or problems:
+        other, problems = _document(other_file, other_file.name)
+        if other is None or problems:
             continue
-        spec = expand(rival, environ)[0].value.get("spec")
+        spec = expand(other, environ)[0].value.get("spec")
         if not isinstance(spec, dict):
             continue
-        for field, does, remedy in rivalries(ours, spec, file.parent):
+        for field, message, remedy in conflicts(_spec(document), spec, file.parent):
             path = ["spec", field]
-            yield Problem(document.place(path), dotted(path), f"the target in {other.name} {does}", remedy)
+            yield Problem(document.place(path), dotted(path), f"the target in {other_file.name} {message}", remedy)
 
 
 _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
@@ -298,30 +297,33 @@ _RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
 )
 
 
-def rivalries(ours: Mapping[str, Any], theirs: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str, str]]:
-    """The field of our spec, what the other target does about the same thing, and what to do; theirs may be wrong."""
-    lock, their_lock = ours.get("lock"), theirs.get("lock")
-    publish, they_publish = _real_destination(ours, folder), _real_destination(theirs, folder)
-    if all(ours.get(name) == theirs.get(name) for name in OWNER_FIELDS):
-        yield "scope", "has the same provider, project, location and scope", "give each a scope of its own"
-    if lock and lock == their_lock:
-        yield "lock", "has the same lockfile", "give each a lockfile of its own"
-    if lock and lock == they_publish:
-        yield "lock", "publishes what serves there", "give each a name of its own"
-    if publish and publish == they_publish:
-        yield "publish", "publishes what serves there too", "give each a name of its own"
-    if publish and publish == their_lock:
-        yield "publish", "keeps its lockfile there", "give each a name of its own"
+def conflicts(spec: Mapping[str, Any], other: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the field, the message and the remedy of each conflict with the spec of another target, valid or not."""
+    lock, other_lock = spec.get("lock"), other.get("lock")
+    publish, other_publish = _real_destination(spec, directory), _real_destination(other, directory)
+    if all(spec.get(name) == other.get(name) for name in OWNER_FIELDS):
+        yield "scope", "has the same provider, project, location and scope", "set a different scope in each target"
+    if lock and lock == other_lock:
+        yield "lock", "has the same lockfile", "set a different lockfile in each target"
+    if lock and lock == other_publish:
+        yield "lock", "publishes its pointer to this path", _DIFFERENT_PATHS
+    if publish and publish == other_publish:
+        yield "publish", "publishes its pointer to this path too", _DIFFERENT_PATHS
+    if publish and publish == other_lock:
+        yield "publish", "has its lockfile at this path", _DIFFERENT_PATHS
 
 
-def _real_destination(spec: Mapping[str, Any], folder: Path) -> str:
-    publish = published_at(spec, folder)
-    return publish if publish.startswith(REMOTE_SCHEME) else publish and os.path.realpath(publish)
+_DIFFERENT_PATHS = "set a different path in each target"
 
 
-def published_at(spec: Mapping[str, Any], folder: Path) -> str:
-    """The absolute path of the file, or the address of the object; empty where there is none. The spec may be wrong."""
+def _real_destination(spec: Mapping[str, Any], directory: Path) -> str:
+    destination = publish_destination(spec, directory)
+    return destination if destination.startswith(REMOTE_SCHEME) else destination and os.path.realpath(destination)
+
+
+def publish_destination(spec: Mapping[str, Any], directory: Path) -> str:
+    """Return the absolute path or the gs:// address of the published pointer; empty if missing or invalid."""
     publish = spec.get("publish")
     if not isinstance(publish, str) or not publish or "\0" in publish:
         return ""
-    return publish if publish.startswith(REMOTE_SCHEME) else str(folder / publish)
+    return publish if publish.startswith(REMOTE_SCHEME) else str(directory / publish)

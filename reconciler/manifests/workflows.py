@@ -1,4 +1,4 @@
-"""The pull-request flow as files for GitHub and GitLab, filled with where target, manifests and lockfile are."""
+"""CI workflows for GitHub and GitLab, made from the templates in ``ci/`` for a target and its manifests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Final, Literal
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import REMOTE_SCHEME, Target
 from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
+from reconciler.manifests.messages import quote
 from reconciler.paths import repository_of, require_inside
 from reconciler.providers.registry import capabilities_of
 
@@ -32,63 +33,67 @@ _GITLAB: Final = {
     ".gitlab/reconcile.txt": "requirements.txt",
 }
 _FILES: Final[Mapping[Platform, Mapping[str, str]]] = {"github": _GITHUB, "gitlab": _GITLAB}
-"""What is written for a platform: paths in the repository, and the templates they are made from."""
+"""The paths of the files in the repository for each platform, and their templates."""
 _SHARED: Final = frozenset({".github/reconcile.txt", ".gitlab/reconcile.txt"})
-"""What all targets of a repository share, so that it may be there already."""
+"""Files that all targets of a repository share; an existing one is kept."""
+_FEDERATION: Final = (
+    "Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT and "
+    "APPLY_ACCOUNT."
+)
 _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
     "github": (
-        "Write into .github/reconcile.txt what pip is to install reconcile from, pinned.",
-        "Make the environment reconcile-train, with the reviewers who approve spending.",
-        "Make the environment reconcile, for the branch {branch} alone.",
-        "Add a deploy key that may write; its private half is both environments' secret RECONCILE_DEPLOY_KEY.",
-        "Let Google Cloud trust the repository: variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT, APPLY_ACCOUNT.",
-        "Have a ruleset of {branch} require the check reconcile-locked{suffix}; deploy keys bypass the ruleset.",
-        "Switch the merge queue on, if you want one.",
+        "Write the pinned requirement for pip to install reconcile into .github/reconcile.txt.",
+        "Create the environment reconcile-train, with the reviewers who approve spending.",
+        "Create the environment reconcile, restricted to the branch {branch}.",
+        "Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in both environments.",
+        _FEDERATION,
+        "Require the check reconcile-locked{suffix} in a ruleset of {branch} that deploy keys bypass.",
+        "Optional: enable the merge queue.",
     ),
     "gitlab": (
         "Include the file in .gitlab-ci.yml: include: [{{local: .gitlab/reconcile{suffix}.yml}}].",
-        "Write into .gitlab/reconcile.txt what pip is to install reconcile from, pinned.",
-        "Protect the environment reconcile-train, for those who approve spending.",
-        "Protect the environment reconcile, for maintainers.",
-        "Set the variable RECONCILE_TOKEN of both environments: a masked access token that may push.",
-        "Set the variable RECONCILE_COMMENT_TOKEN: a masked access token that may comment.",
-        "Let Google Cloud trust the project: variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT, APPLY_ACCOUNT.",
+        "Write the pinned requirement for pip to install reconcile into .gitlab/reconcile.txt.",
+        "Protect the environment reconcile-train, with access for those who approve spending.",
+        "Protect the environment reconcile, with access for maintainers.",
+        "Set the masked variable RECONCILE_TOKEN in both environments to an access token that can push.",
+        "Set the masked variable RECONCILE_COMMENT_TOKEN to an access token that can comment.",
+        _FEDERATION,
         "Schedule pipelines of {branch}: RECONCILE_JOB=settle every 20 minutes, RECONCILE_JOB=drift every day.",
-        "Require pipelines to succeed before a merge; switch merge trains on, if you want them.",
+        "Require pipelines to succeed before a merge. Optional: enable merge trains.",
     ),
 }
-_SIMULATED: Final = "Choose a service that jobs share: this target simulates, and what one job trains, no other sees."
+_SIMULATED: Final = "Use a target of a real service: models on the embedded service are not shared between jobs."
 _BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Workflows:
-    """Files to write, by path in the repository, and what people have to set up for them, in order."""
+    """The files to write, by path in the repository, and the ordered steps to do by hand."""
 
     repository: Path
     files: Mapping[str, bytes]
     steps: tuple[str, ...]
 
 
-def workflows(platform: Platform, root: Root, target: Target, folder: Path, specs: str) -> Workflows:
-    """The flow for one target, in the repository of ``folder``, for the manifests in the folder ``specs`` there.
+def create_workflows(platform: Platform, root: Root, target: Target, directory: Path, specs: str) -> Workflows:
+    """Return the workflows for a target and the manifests in ``specs``, relative to a directory in the repository.
 
-    Files that several targets share are left out when they are there. Raises ReconcileError when the root lies outside
-    the repository, and UsageError for a target whose lockfile is in a bucket, or a path with a ``$``.
+    Raises ReconcileError if the root is outside the repository, and UsageError if the lockfile is in a bucket or a path
+    contains a ``$``.
     """
     if target.lock.startswith(REMOTE_SCHEME):
         raise UsageError(
-            f"the lockfile of target {target.name} is in a bucket, where no pull request can carry it",
-            "leave spec.lock out, or merge first and train then, as docs/ci.md shows",
+            f"pull requests cannot contain the lockfile of target {target.name}, which is in a bucket",
+            "remove spec.lock, or train after the merge as described in docs/ci.md",
         )
-    repository = repository_of(folder)
+    repository = repository_of(directory)
     require_inside(root.folder, repository)
     suffix = "" if target.name == DEFAULT else f"-{target.name}"
     branch = _default_branch(repository)
-    values = _values(root, target, (folder / specs).resolve(), repository) | {"SUFFIX": suffix, "REF": f"'{branch}'"}
+    values = _values(root, target, (directory / specs).resolve(), repository) | {"SUFFIX": suffix, "REF": f"'{branch}'"}
     values["BRANCH"] = _quoted(branch)
     files = {
-        filled(path, {"SUFFIX": suffix}): filled(_template(name), values).encode()
+        fill_in(path, {"SUFFIX": suffix}): fill_in(_template(name), values).encode()
         for path, name in _FILES[platform].items()
         if path not in _SHARED or not (repository / path).exists()
     }
@@ -96,31 +101,33 @@ def workflows(platform: Platform, root: Root, target: Target, folder: Path, spec
     return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
 
 
-def filled(template: str, values: Mapping[str, str]) -> str:
-    """The template with ``@NAME@`` replaced by the value of that name."""
-    return reduce(lambda text, item: text.replace(f"@{item[0]}@", item[1]), values.items(), template)
+def fill_in(template: str, values: Mapping[str, str]) -> str:
+    """Return the template with each ``@NAME@`` replaced by the value of that name."""
+    return reduce(lambda text, name: text.replace(f"@{name}@", values[name]), values, template)
 
 
 def _values(root: Root, target: Target, specs: Path, repository: Path) -> dict[str, str]:
     def path(file: Path) -> str:
         return Path(os.path.relpath(file, repository)).as_posix()
 
-    folder = root.folder.resolve()
-    lockfile = (folder / target_file_name(target.name)).with_suffix(".lock.json")
-    in_files = target.publish and not target.publish.startswith(REMOTE_SCHEME)
+    directory = root.folder.resolve()
+    lockfile = (directory / target_file_name(target.name)).with_suffix(".lock.json")
+    in_file = target.publish and not target.publish.startswith(REMOTE_SCHEME)
     paths = {
         "SPECS": path(specs),
         "LOCKFILE": path(lockfile),
-        "POINTER": path(folder / target.publish) if in_files else "",
+        "POINTER": path(directory / target.publish) if in_file else "",
     }
-    for one in paths.values():
-        if "$" in one:
-            raise UsageError(f"{one} has a $, which CI takes for a variable", "rename that file or folder")
+    for relative in paths.values():
+        if "$" in relative:
+            raise UsageError(
+                f"invalid path {quote(relative)}: CI expands the $ as a variable", "rename the file or directory"
+            )
     return {name: _quoted(value) for name, value in {**paths, "TARGET": target.name}.items()}
 
 
 def _quoted(text: str) -> str:
-    """The text as a scalar of YAML, which takes those of JSON."""
+    """Return the text as a YAML scalar, in the form of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -129,7 +136,7 @@ def _template(name: str) -> str:
 
 
 def _default_branch(repository: Path) -> str:
-    """The default branch of the repository's origin as the clone found it, else ``main``."""
+    """Return the default branch of the clone's origin; ``main`` if it is unknown."""
     try:
         found = _BRANCH.fullmatch((repository / ".git/refs/remotes/origin/HEAD").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Everything that a run reads: the target, the manifests and their data sets."""
+"""Load what a run reads: the target, the manifests and their data sets."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from reconciler.manifests.discovery import (
     ManifestFile,
     Root,
     absolute,
+    covers_root,
     discover,
     expand_lists,
     find_root,
-    foreign,
-    is_everything,
-    is_foreign,
-    misfits,
+    header_problems,
+    is_other_group,
+    other_group_problem,
     read,
     require_existing,
     target_file_name,
 )
-from reconciler.manifests.manifest import Collection, Selected, Sources
-from reconciler.manifests.schema_validation import discreet_problems
+from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
+from reconciler.manifests.messages import redact_problems
 from reconciler.manifests.target import read_target
 from reconciler.manifests.yaml_parser import Parsed, parse
 from reconciler.paths import repository_of, require_inside
@@ -42,11 +42,11 @@ _SPECS = "specs"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What was read.
+    """The target, the manifests and the problems that were read from a root.
 
-    ``root`` is the folder of the target file. ``problems`` holds errors and warnings, sorted; a manifest with an error
-    is not among ``manifests``, which are sorted by name. ``complete`` says whether the whole root was read, so that
-    a model without a manifest here has none anywhere. ``files`` counts the files with manifests.
+    ``root`` is the directory of the target file. ``manifests`` are those without errors, sorted by name, and
+    ``problems`` the sorted errors and warnings. ``complete`` says whether the whole root was read: only then is a model
+    without a manifest an orphan. ``files`` counts the files that were read.
     """
 
     root: Path
@@ -60,32 +60,31 @@ class Workspace:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that are no mere warnings."""
+        """Return the problems that are not warnings."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     def sources(self, manifest: Manifest) -> Sources:
-        """Where the examples of a manifest come from."""
+        """Return the sources of the examples of a manifest."""
         return self._sources[manifest.name]
 
     def training(self, manifest: Manifest) -> Iterator[TrainingExample]:
-        """The training examples of a manifest, read afresh while they are taken; none of a data set in Cloud Storage.
+        """Yield the training examples of a manifest; none for a data set in Cloud Storage.
 
-        Raises ReconcileError, at the end at the latest, when they are not those that were checked: the file was changed
-        meanwhile.
+        Raises ReconcileError, at the latest after the last example, if the file has changed since it was validated.
         """
         source = self._sources[manifest.name].training
         return read_examples(source, manifest.dataset) if source else iter(())
 
     def validation(self, manifest: Manifest) -> Iterator[TrainingExample]:
-        """The validation examples of a manifest, as :meth:`training` gives the others."""
+        """Yield the validation examples of a manifest, as :meth:`training` does."""
         source = self._sources[manifest.name].validation
         return read_examples(source, manifest.validation) if source and manifest.validation else iter(())
 
     def held_out(self, manifest: Manifest, check: Check) -> Iterator[Example]:
-        """What the evaluation of a check asks, without preamble, as :meth:`training` gives what is trained on."""
+        """Yield the examples for the evaluation of a check, without preamble, as :meth:`training` does."""
         held_out = self._sources[manifest.name].held_out.get(check.name)
-        read = read_examples(held_out.source, held_out.dataset) if held_out else iter(())
-        return (example for example in read if isinstance(example, Example))
+        examples = read_examples(held_out.source, held_out.dataset) if held_out else iter(())
+        return (example for example in examples if isinstance(example, Example))
 
 
 def load(
@@ -96,21 +95,23 @@ def load(
     stdin: TextIO | BinaryIO | None,
     environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
-    selected: Selected = lambda _name, _labels: True,
+    is_selected: IsSelected = lambda _name, _labels: True,
 ) -> Workspace:
-    """Read everything that these paths stand for; none stand for ``specs`` if it is there, else for the folder.
+    """Read the manifests at these paths; the default is ``specs`` if it exists, else the working directory.
 
-    ``environ`` holds the variables that a target may name; ``capabilities`` tells what the service of a target can do,
-    which is asked of the ``selected`` manifests alone.
-    What is wrong with manifests and data sets is returned, not raised. Raises UsageError for paths or targets that do
-    not exist, InvalidInput with all problems when those of the target leave nothing to work with, and ReconcileError
-    when a folder cannot be read or the lockfile is a link out of the repository.
+    ``environ`` has the variables that a target may use, and ``capabilities`` returns those of the target's service,
+    which limit only the manifests that ``is_selected``. Problems of manifests and data sets are returned, not raised.
+
+    Raises:
+        UsageError: if a path or the target does not exist.
+        InvalidInput: with all problems if the target is invalid.
+        ReconcileError: if a directory cannot be read, or the lockfile is a link out of the repository.
     """
     given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
     try:
-        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities, selected)
+        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities, is_selected)
     except OSError as error:
-        raise ReconcileError(f"{error.filename} cannot be read: {error.strerror}", "see to its permissions") from error
+        raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
 
 def _load(
@@ -120,7 +121,7 @@ def _load(
     stdin: TextIO | BinaryIO | None,
     environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
-    selected: Selected,
+    is_selected: IsSelected,
 ) -> Workspace:
     require_existing(given, cwd)
     root = find_root(given[0], target, cwd)
@@ -128,62 +129,62 @@ def _load(
     lock = (root.folder / target_file_name(target)).with_suffix(".lock.json")
     require_inside(lock, repository)
     found = read_target(root, _shown(root.file, given[0], cwd), environ)
-    able = capabilities(found.target) if found.target else None
-    allows_public = found.target is None or found.target.public_access
-    collection = Collection(LoadContext(root.folder, repository, able, allows_public), selected)
-    ours = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
-    collection.problems += [*found.problems, *(_stranger(path, given[0], root) for path in given if path not in ours)]
-    files = discover(ours, cwd, target_file_name(target))
+    service = capabilities(found.target) if found.target else None
+    public_access = found.target is None or found.target.public_access
+    reader = ManifestReader(LoadContext(root.folder, repository, service, public_access), is_selected)
+    inside = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
+    reader.problems += [*found.problems, *(_other_root(path, given[0], root) for path in given if path not in inside)]
+    files = discover(inside, cwd, target_file_name(target))
     for file in files:
-        _take(collection, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
-    if STDIN in ours:
-        _take(collection, parse(_bytes(stdin), STDIN), Origin(STDIN, cwd), named=True)
-    complete = _is_complete(ours, files, root, target, cwd)
-    collection.finish(complete=complete)
-    told = set(collection.problems)
+        _add(reader, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
+    if STDIN in inside:
+        _add(reader, parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
+    complete = _is_complete(inside, files, root, target, cwd)
+    reader.finish(complete=complete)
+    problems = tuple(sorted(set(reader.problems)))
     if found.target is None or not found.target.show_examples:
-        told = set(discreet_problems(told))
-    problems = tuple(sorted(told))
+        problems = tuple(sorted(set(redact_problems(problems))))
     if found.target is None:
         raise InvalidInput(problems)
     return Workspace(
         root=root.folder,
         target=found.target,
-        manifests=tuple(sorted(collection.manifests, key=lambda manifest: manifest.name)),
+        manifests=tuple(sorted(reader.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
         complete=complete,
         lockfile=lock,
-        files=len(files) + (STDIN in ours),
-        _sources=collection.sources,
+        files=len(files) + (STDIN in inside),
+        _sources=reader.sources,
     )
 
 
 def _is_complete(given: Sequence[str], files: Sequence[ManifestFile], root: Root, target: str, cwd: Path) -> bool:
-    """Whether the whole root was read: it was named, or a folder was that holds all of its manifests."""
+    """Return whether the paths include the root, or directories that contain all of its manifests."""
     if STDIN in given:
         return False
-    folders = [absolute(path, cwd) for path in given if (cwd / path).is_dir()]
-    if root.folder in folders:
+    directories = [absolute(path, cwd) for path in given if (cwd / path).is_dir()]
+    if root.folder in directories:
         return True
-    return bool(folders) and is_everything(files, root.folder, target_file_name(target), API_GROUP)
+    return bool(directories) and covers_root(files, root.folder, target_file_name(target), API_GROUP)
 
 
-def _take(collection: Collection, parsed: Parsed, origin: Origin, *, named: bool) -> None:
-    collection.problems += parsed.problems
+def _add(reader: ManifestReader, parsed: Parsed, origin: Origin, *, named: bool) -> None:
+    reader.problems += parsed.problems
     documents = list(expand_lists(parsed.documents))
     if named and not documents and not parsed.problems:
-        collection.problems.append(Problem(Place(parsed.file), "", "holds no manifest", "write one, or do not name it"))
+        remedy = "add a manifest, or do not pass this file"
+        reader.problems.append(Problem(Place(parsed.file), "", "contains no manifest", remedy))
     for document in documents:
-        if is_foreign(document):
-            collection.problems += [foreign(document)] if named else []
-        elif wrong := misfits(document):
-            collection.problems += wrong
+        if is_other_group(document):
+            reader.problems += [other_group_problem(document)] if named else []
+        elif problems := header_problems(document):
+            reader.problems += problems
         elif document.value["kind"] == TUNED_MODEL:
-            collection.add(document, origin)
+            reader.add(document, origin)
 
 
-def _stranger(path: str, first: str, root: Root) -> Problem:
-    message = f"does not belong to the root of {first}, {root.folder}"
+def _other_root(path: str, first: str, root: Root) -> Problem:
+    message = f"not in the root of {first}, {root.folder}"
     return Problem(Place(path), "", message, "run the command once for each root")
 
 
@@ -206,8 +207,8 @@ def _shown(file: Path | None, given: str, cwd: Path) -> str:
     return str(file) if Path(given).is_absolute() else os.path.relpath(file, cwd)
 
 
-def _bytes(stdin: TextIO | BinaryIO | None) -> bytes:
+def _read_stdin(stdin: TextIO | BinaryIO | None) -> bytes:
     if stdin is None:
-        raise UsageError("there is no standard input to read", "name files or folders")
+        raise UsageError("stdin is not available", "pass files or directories")
     data = stdin.read()
     return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data

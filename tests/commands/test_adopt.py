@@ -63,7 +63,7 @@ def test_an_adopted_model_is_promoted_by_the_next_apply(reconcile: Cli, world: W
 def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: World) -> None:
     adopt(reconcile, foreign(reconcile, world, description="no\n12:30 “ü”\n"), "gl")
     assert (reconcile.specs / "adder.yaml").read_text() == (
-        "# Taken over from tunedModels/theirs. All fields: `reconcile schema TunedModel`.\n"
+        "# Adopted from tunedModels/theirs. All fields: `reconcile schema TunedModel`.\n"
         "apiVersion: tuning.reconcile/v1alpha1\n"
         "kind: TunedModel\n"
         "metadata:\n"
@@ -75,12 +75,12 @@ def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: Wo
         "    no\n"
         "    12:30 “ü”\n"
         "  dataset:\n"
-        "    unknown: true # what it was trained on, declared in place of this line, is recorded; that trains nothing\n"
+        "    unknown: true # replace this with the training data; it is recorded, and nothing is trained\n"
         "  sampling:\n"
         "    temperature: 0.5\n"
         "    topP: 0.95\n"
         "    topK: 64\n"
-        "  # The service reports these. Declared, they train nothing either; changing them then does.\n"
+        "  # Reported by the service. Declaring them trains nothing; changing them later does.\n"
         "  # hyperparameters: {epochCount: 3, batchSize: 4, learningRate: 0.001}\n"
     )
 
@@ -349,13 +349,13 @@ def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: Wor
 @pytest.mark.parametrize(
     ("file", "told", "status"),
     [
-        ("elsewhere.yaml", "elsewhere.yaml lies outside the folder of the target file; name a file in", 64),
-        ("specs/adder.txt", "specs/adder.txt is no name of a manifest", 64),
-        ("specs/reconcile.new.yaml", "specs/reconcile.new.yaml is no name of a manifest", 64),
-        ("specs/.adder.yaml", "specs/.adder.yaml is hidden, so that no run would read it", 64),
-        ("specs/new/adder.yaml", "specs/new/adder.yaml is in a folder that does not exist; make the folder", 64),
-        ("specs/other/adder.yaml", "specs/other/adder.yaml lies in a folder with a target file of its own", 64),
-        ("specs/taken.yaml", "specs/taken.yaml is there already; name another file with --file", 1),
+        ("elsewhere.yaml", "elsewhere.yaml: outside the directory of the target file; pass a .yaml file in", 64),
+        ("specs/adder.txt", "specs/adder.txt: not a file name for a manifest", 64),
+        ("specs/reconcile.new.yaml", "specs/reconcile.new.yaml: not a file name for a manifest", 64),
+        ("specs/.adder.yaml", "specs/.adder.yaml: hidden files are not read", 64),
+        ("specs/new/adder.yaml", "specs/new/adder.yaml: no such directory; create the directory", 64),
+        ("specs/other/adder.yaml", "specs/other/adder.yaml: in the root of another target file", 64),
+        ("specs/taken.yaml", "specs/taken.yaml already exists; pass another path with --file", 1),
     ],
 )
 def test_where_no_manifest_can_go_none_is_written(
@@ -372,7 +372,7 @@ def test_a_link_out_of_the_repository_takes_no_manifest(reconcile: Cli, world: W
     remote = foreign(reconcile, world)
     Repository(reconcile.specs)
     (reconcile.specs / "out").symlink_to(reconcile.folder)
-    assert "leads out of the repository" in refused(reconcile, "adder", remote, "--file", "specs/out/adder.yaml")
+    assert "outside the repository" in refused(reconcile, "adder", remote, "--file", "specs/out/adder.yaml")
 
 
 def test_all_manifests_must_be_known_and_right(reconcile: Cli, world: World) -> None:
@@ -382,4 +382,4 @@ def test_all_manifests_must_be_known_and_right(reconcile: Cli, world: World) -> 
         "Error: a manifest outside these paths may have the name adder; name the whole root specs\n"
     )
     (reconcile.specs / "other.yaml").write_text("kind: Nonsense\n")
-    assert "specs/other.yaml:1:1: apiVersion: is missing" in refused(reconcile, "adder", remote)
+    assert "specs/other.yaml:1:1: apiVersion: missing required field" in refused(reconcile, "adder", remote)

@@ -152,7 +152,7 @@ def test_a_declared_model_is_not_forgotten(reconcile: Cli, world: World) -> None
     file.write_text(file.read_text().replace("{name: adder}", "{name: summer, formerly: [adder]}"))
     assert "the manifest summer at specs/adder.yaml:3:18 declares it" in refused(reconcile, "forget", "adder", "--yes")
     file.write_text("kind: Nonsense\n")
-    assert "apiVersion: is missing" in refused(reconcile, "forget", "adder", "--yes")
+    assert "apiVersion: missing required field" in refused(reconcile, "forget", "adder", "--yes")
 
 
 def test_there_must_be_something_to_forget(reconcile: Cli, world: World) -> None:

@@ -131,7 +131,7 @@ def test_a_renamed_manifest_is_compared_with_its_file(reconcile: Cli, formerly: 
     file.write_text(file.read_text().replace("{name: adder}", f"{{name: sums{formerly}}}"))
     (change,) = changes(reconcile)
     assert (change["name"], change["added"], change["removed"]) == ("sums", 0, 1)
-    told = "" if formerly else "at HEAD no manifest had this name; compared with the file as it was"
+    told = "" if formerly else "no manifest had this name at HEAD; compared with the file at HEAD"
     assert change.get("note", "") == told
 
 
@@ -203,7 +203,7 @@ def test_a_manifest_that_was_not_valid_then_is_not_compared(reconcile: Cli, repo
     reconcile.manifest("adder")
     (change,) = changes(reconcile)
     assert "added" not in change
-    assert change["note"].startswith("not compared: at HEAD it was not valid: adder.yaml:7:33: ")
+    assert change["note"].startswith("not compared: the manifest at HEAD is invalid: adder.yaml:7:33: ")
 
 
 @pytest.mark.usefixtures("repository")
@@ -212,7 +212,8 @@ def test_an_unknown_reference_is_wrong_usage(reconcile: Cli) -> None:
         answer = reconcile("plan", "--base", ref)
         assert answer.status == 64
         assert answer.err == (
-            f"Error: --base {ref}: git knows no such commit here; name a branch, a tag or a commit; fetch it first\n"
+            f"Error: --base {ref}: no such commit in this repository; pass a branch, a tag or a commit, and fetch it"
+            " first\n"
         )
 
 
@@ -227,10 +228,10 @@ def note(reconcile: Cli, base: str = "HEAD") -> str:
 
 def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:
     reconcile.manifest("adder")
-    assert note(reconcile) == f"the data sets are not compared with HEAD: {reconcile.specs} is in no git repository"
+    assert note(reconcile) == f"the data sets are not compared with HEAD: {reconcile.specs} is not in a git repository"
     Repository(reconcile.folder)
     reconcile.environ["PATH"] = str(reconcile.folder)
-    assert note(reconcile).endswith("HEAD: git is not installed, or does not read this repository")
+    assert note(reconcile).endswith("HEAD: git is not installed, or cannot read this repository")
 
 
 def test_a_shallow_clone_names_what_to_fetch(
@@ -244,8 +245,8 @@ def test_a_shallow_clone_names_what_to_fetch(
     shallow = Cli(folder, capsys)
     shallow.environ["PATH"] = os.environ["PATH"]
     assert note(shallow, first) == (
-        f"the data sets are not compared with {first}: this clone is shallow and has no {first};"
-        " fetch it (with actions/checkout, fetch-depth: 0)"
+        f"the data sets are not compared with {first}: this clone is shallow and does not contain {first};"
+        " fetch it (actions/checkout: fetch-depth: 0)"
     )
     assert changes(shallow) == []
 
@@ -312,11 +313,11 @@ def test_data_in_cloud_storage_are_not_compared_and_validation_data_are(reconcil
         "name": "adder",
         "use": "training",
         "path": "gs://acme-data/adder.jsonl",
-        "note": "data in Cloud Storage are not compared; at HEAD it was adder.csv",
+        "note": "data sets in Cloud Storage are not compared; at HEAD it was adder.csv",
     }
     assert (measured["use"], measured["path"], measured["added"]) == ("validation", "validation.csv", 1)
     repository.commit()
     assert cloud() == []
     file.write_text(text)
     (back,) = cloud()
-    assert back["note"] == "data in Cloud Storage are not compared; at HEAD it was gs://acme-data/adder.jsonl"
+    assert back["note"] == "data sets in Cloud Storage are not compared; at HEAD it was gs://acme-data/adder.jsonl"

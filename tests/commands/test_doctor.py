@@ -119,7 +119,7 @@ def test_without_a_target_it_is_wrong_usage(reconcile: Cli) -> None:
     answer = reconcile("doctor")
 
     assert answer.status == 64
-    assert "there is no target default" in answer.err
+    assert 'target "default" not found' in answer.err
     assert "reconcile init" in answer.err
 
 

@@ -164,7 +164,7 @@ def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target:
     trained = trainings(world, reconcile, target)
     rename(reconcile)
     told = reconcile("validate", *chosen(target))
-    assert "no manifest is called adder; did you mean summer? Else" in told.out
+    assert 'no manifest is named "adder"; did you mean summer? Otherwise' in told.out
     child.write_text(child.read_text().replace("tunedModel: adder", "tunedModel: summer"))
     applied(reconcile, target)
     assert lock_of(reconcile, target)["child"] == before

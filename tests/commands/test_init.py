@@ -48,16 +48,17 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
     assert {name: _files(reconcile.folder)[name] for name in before} == before
     assert made.out.endswith(
         "To set up, see docs/ci.md of reconcile:\n"
-        "1. Write into .github/reconcile.txt what pip is to install reconcile from, pinned.\n"
-        "2. Make the environment reconcile-train, with the reviewers who approve spending.\n"
-        "3. Make the environment reconcile, for the branch main alone.\n"
-        "4. Add a deploy key that may write; its private half is both environments' secret RECONCILE_DEPLOY_KEY.\n"
-        "5. Let Google Cloud trust the repository: variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT, APPLY_ACCOUNT.\n"
-        "6. Have a ruleset of main require the check reconcile-locked; deploy keys bypass the ruleset.\n"
-        "7. Switch the merge queue on, if you want one.\n"
-        "8. Choose a service that jobs share: this target simulates, and what one job trains, no other sees.\n"
+        "1. Write the pinned requirement for pip to install reconcile into .github/reconcile.txt.\n"
+        "2. Create the environment reconcile-train, with the reviewers who approve spending.\n"
+        "3. Create the environment reconcile, restricted to the branch main.\n"
+        "4. Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in both environments.\n"
+        "5. Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT and "
+        "APPLY_ACCOUNT.\n"
+        "6. Require the check reconcile-locked in a ruleset of main that deploy keys bypass.\n"
+        "7. Optional: enable the merge queue.\n"
+        "8. Use a target of a real service: models on the embedded service are not shared between jobs.\n"
     )
-    assert "the check reconcile-locked-prod;" in more.out
+    assert "the check reconcile-locked-prod in a ruleset" in more.out
     assert "Next:" not in made.out
 
 
@@ -82,7 +83,7 @@ def test_the_manifests_may_stand_in_the_working_folder(reconcile: Cli) -> None:
     assert 'SPECS: "."\n  LOCKFILE: "reconcile.lock.json"\n' in text
 
 
-_NO_PROD = "there is no target prod: neither specs nor a folder above it holds reconcile.prod.yaml"
+_NO_PROD = 'target "prod" not found: no reconcile.prod.yaml in specs or a directory above it'
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ _NO_PROD = "there is no target prod: neither specs nor a folder above it holds r
             "--from and --name need a new project, but a target exists; remove them",
         ),
         (["--target", "prod"], "--target needs --ci; remove it, or add --ci github or --ci gitlab"),
-        (["--ci", "github", "--target", "prod"], f"{_NO_PROD}; choose one that is there with --target: default"),
+        (["--ci", "github", "--target", "prod"], f"{_NO_PROD}; set --target to one of: default"),
     ],
 )
 def test_invalid_arguments_are_usage_errors(reconcile: Cli, arguments: list[str], message: str) -> None:
@@ -111,4 +112,4 @@ def test_a_target_with_problems(reconcile: Cli) -> None:
     answer = reconcile("init", "--ci", "github")
 
     assert answer.status == 1
-    assert answer.err == "specs/reconcile.yaml:7:3: spec.lcok: is an unknown field; did you mean lock?\n"
+    assert answer.err == 'specs/reconcile.yaml:7:3: spec.lcok: unknown field "lcok"; did you mean lock?\n'

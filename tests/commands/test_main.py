@@ -42,7 +42,7 @@ def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli, nam
         (["apply", "--timeout", "soon"], "invalid duration 'soon': expected a value like 90s, 30m or 1h30m."),
         (["plan", "-l", "team"], "invalid label 'team': expected a value like team=demo."),
         (["plan", "nowhere"], "nowhere"),
-        (["schema", "Tuned"], "there is no schema of the kind Tuned"),
+        (["schema", "Tuned"], 'unknown kind "Tuned"'),
     ],
 )
 def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], message: str) -> None:

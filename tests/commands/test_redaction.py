@@ -123,13 +123,21 @@ def test_examples_from_an_earlier_policy_are_removed_from_the_lockfile(reconcile
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("text_input,output\n", "", "spec.dataset.path: the header has no column"),
+        ("text_input,output\n", "", "spec.dataset.path: no column"),
         ("path: adder.csv", f"path: adder.csv, inputField: 5, examples: [{SECRET}]", "spec.dataset"),
-        ("path: adder.csv", f"examples: [{SECRET}]", "spec.dataset.examples[0]: must be a mapping, is a text"),
-        ("path: adder.csv", f"examples: [{{input: [{SECRET}], output: 12345}}]", "must be a text, is a number"),
-        (f'"^{SECRET} nothing"', f'"({SECRET}"', "is no regular expression that RE2 takes: missing )"),
-        (f'"{SECRET} question 7"', f"{{{SECRET}: 1}}", "spec.checks[0].prompt: must be a text, is a mapping"),
-        (f'{{equals: "{SECRET} nothing"}}', f"{{oneOf: [{SECRET}, {SECRET}]}}", "a text stands in this list twice"),
+        ("path: adder.csv", f"examples: [{SECRET}]", 'spec.dataset.examples[0]: invalid value "…": expected a mapping'),
+        (
+            "path: adder.csv",
+            f"examples: [{{input: [{SECRET}], output: 12345}}]",
+            "output: invalid value …: expected a string",
+        ),
+        (f'"^{SECRET} nothing"', f'"({SECRET}"', "invalid regular expression: missing )"),
+        (
+            f'"{SECRET} question 7"',
+            f"{{{SECRET}: 1}}",
+            "spec.checks[0].prompt: invalid value: expected a string, not a mapping",
+        ),
+        (f'{{equals: "{SECRET} nothing"}}', f"{{oneOf: [{SECRET}, {SECRET}]}}", 'duplicate value "…"; remove it'),
     ],
 )
 def test_problems_are_reported_without_quotes(reconcile: Cli, old: str, new: str, told: str) -> None:

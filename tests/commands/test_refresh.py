@@ -282,7 +282,7 @@ def test_without_a_target_it_is_64(reconcile: Cli) -> None:
     (reconcile.specs / "reconcile.yaml").unlink()
     answer = reconcile("refresh")
     assert answer.status == 64
-    assert "there is no target default" in answer.err
+    assert 'target "default" not found' in answer.err
 
 
 def test_changes_of_another_run_are_not_overwritten(reconcile: Cli, world: World) -> None:

@@ -50,7 +50,7 @@ def test_init_overwrites_nothing(empty: Cli) -> None:
     again = empty("init", "--name", "other")
 
     assert again.status == 1
-    assert "specs/reconcile.yaml is there already; nothing was written" in again.err
+    assert "specs/reconcile.yaml already exists, so nothing was written" in again.err
     assert (empty.specs / "reconcile.yaml").read_text() == before
     assert not (empty.specs / "other.yaml").exists()
 

@@ -160,8 +160,8 @@ def test_other_services_refuse_conversations(reconcile: Cli, world: World, targe
     (reconcile.specs / "chat.jsonl").write_bytes(conversations())
     declare(reconcile, "chat", "chat.jsonl")
     said = (
-        f"specs/chat.jsonl:1:1: spec.dataset.path: the examples are in Vertex AI's own form, which {label} does not"
-        " take; write one input and one output in each line, or use a target of Vertex AI\n"
+        f"specs/chat.jsonl:1:1: spec.dataset.path: examples in Vertex AI's format are not supported by {label};"
+        " write one input and one output in each line, or use a Vertex AI target\n"
     )
 
     assert said in reconcile("validate", *chosen(target)).out
@@ -172,16 +172,18 @@ def test_other_services_refuse_conversations(reconcile: Cli, world: World, targe
     assert world.lines == []
 
 
-@pytest.mark.parametrize("target", ["", "gl"])
-def test_other_services_refuse_data_sets_in_cloud_storage(reconcile: Cli, world: World, target: str) -> None:
+@OTHERS
+def test_other_services_refuse_data_sets_in_cloud_storage(
+    reconcile: Cli, world: World, target: str, label: str
+) -> None:
     declare(reconcile, "cloud", f"gs://{BUCKET}/sets/seen.jsonl")
 
     answer = reconcile("apply", "--yes", *chosen(target))
 
     assert answer.status == 1
     assert (
-        "specs/cloud.yaml:6:19: spec.dataset.path: data sets in Cloud Storage are read by Vertex AI alone; name a file"
-        " beside this manifest, or use a target of Vertex AI\n"
+        f"specs/cloud.yaml:6:19: spec.dataset.path: data sets in Cloud Storage are not supported by {label}; set the"
+        " path of a file, or use a Vertex AI target\n"
     ) in answer.err
     assert world.lines == []
 

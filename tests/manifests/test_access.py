@@ -13,7 +13,7 @@ from support.files_samples import CAPABILITIES, MANIFEST, TARGET, VERTEX, load_i
 
 _ABLE = replace(CAPABILITIES, features=frozenset({"access", "projectAccess"}))
 _AT = "spec.access[0]"
-_PUBLIC = "everyone may use the model; name users and groups if that is not meant"
+_PUBLIC = "everyone can use the model; grant the role to users or groups if this is not intended"
 
 
 def _shared(folder: Path, access: str, target: str = TARGET) -> Workspace:
@@ -49,39 +49,69 @@ _NUMBER = 'write the number of a project, as in "123456789012"; `gcloud projects
 @pytest.mark.parametrize(
     ("access", "told"),
     [
-        ("[{role: reader, user: ada}]", f'9:33: {_AT}.user: "ada" {_ADDRESS}'),
-        ("[{role: reader, user: ada@localhost}]", f'9:33: {_AT}.user: "ada@localhost" {_ADDRESS}'),
-        ("[{role: reader, user: 'user:ada@example.com'}]", f'9:33: {_AT}.user: "user:ada@example.com" {_ADDRESS}'),
-        ("[{role: reader, group: 'Ada <a@b.cd>'}]", f'9:34: {_AT}.group: "Ada <a@b.cd>" {_ADDRESS}'),
-        ('[{role: reader, group: "a@b.cd\\n"}]', f'9:34: {_AT}.group: "a@b.cd" {_ADDRESS}'),
-        ("[{role: reader, group: 'a@b.cd, e@f.gh'}]", f'9:34: {_AT}.group: "a@b.cd, e@f.gh" {_ADDRESS}'),
+        (
+            "[{role: reader, user: ada}]",
+            (f'9:33: {_AT}.user: invalid value "ada"; write an e-mail address, as in ada@example.com'),
+        ),
+        (
+            "[{role: reader, user: ada@localhost}]",
+            (f'9:33: {_AT}.user: invalid value "ada@localhost"; write an e-mail address, as in ada@example.com'),
+        ),
+        (
+            "[{role: reader, user: 'user:ada@example.com'}]",
+            (f'9:33: {_AT}.user: invalid value "user:ada@example.com"; write an e-mail address, as in ada@example.com'),
+        ),
+        (
+            "[{role: reader, group: 'Ada <a@b.cd>'}]",
+            (f'9:34: {_AT}.group: invalid value "Ada <a@b.cd>"; write an e-mail address, as in ada@example.com'),
+        ),
+        (
+            '[{role: reader, group: "a@b.cd\\n"}]',
+            (f'9:34: {_AT}.group: invalid value "a@b.cd"; write an e-mail address, as in ada@example.com'),
+        ),
+        (
+            "[{role: reader, group: 'a@b.cd, e@f.gh'}]",
+            (f'9:34: {_AT}.group: invalid value "a@b.cd, e@f.gh"; write an e-mail address, as in ada@example.com'),
+        ),
         (
             "[{role: reader, projectNumber: 123}]",
-            f"9:42: {_AT}.projectNumber: must be a text, is the number 123; put it in quotes",
+            f"9:42: {_AT}.projectNumber: invalid value 123: expected a string; put it in quotes",
         ),
         (
             "[{role: reader, projectNumber: my-project}]",
-            f'9:42: {_AT}.projectNumber: "my-project" is not allowed here; {_NUMBER}',
+            f'9:42: {_AT}.projectNumber: invalid value "my-project"; {_NUMBER}',
         ),
-        ('[{role: writer, projectNumber: "1"}]', f"9:19: {_AT}.role: a project may be a reader alone; write reader"),
+        (
+            '[{role: writer, projectNumber: "1"}]',
+            (f'9:19: {_AT}.role: invalid role "writer" for a project: expected reader; set reader'),
+        ),
         (
             "[{role: owner, user: ada@example.com}]",
-            f'9:19: {_AT}.role: must be reader or writer, is the text "owner"; use one of these',
+            f'9:19: {_AT}.role: invalid value "owner": expected reader or writer; set one of these',
         ),
-        ("[{role: reader}]", f"9:12: {_AT}: needs user, group, everyone or projectNumber; add one of them"),
+        (
+            "[{role: reader}]",
+            (f"9:12: {_AT}: missing required field: user, group, everyone or projectNumber; add one of them"),
+        ),
         (
             "[{role: reader, user: a@b.cd, group: e@f.gh}]",
-            f"9:41: {_AT}.group: user and group exclude each other; keep one of them",
+            f"9:41: {_AT}.group: user and group are mutually exclusive; keep one of them",
         ),
-        ("[{user: a@b.cd}]", f"9:12: {_AT}.role: is missing; add it"),
-        ("{user: a@b.cd}", "9:11: spec.access: must be a list, is a mapping; write its items as `- item` lines"),
+        ("[{user: a@b.cd}]", f"9:12: {_AT}.role: missing required field; add it"),
+        (
+            "{user: a@b.cd}",
+            ("9:11: spec.access: invalid value: expected a list, not a mapping; write its items as `- value` lines"),
+        ),
         (
             "",
-            "9:10: spec.access: must be a list, is empty; write its items as `- item` lines, or delete the line",
+            ("9:10: spec.access: empty value: expected a list; write its items as `- value` lines, or delete the line"),
         ),
         (
             "[{role: reader, user: Ada@example.com}, {role: writer, user: ada@example.com}]",
-            "9:66: spec.access[1].user: user:ada@example.com has a role already, at m.yaml:9:27; keep one of them",
+            (
+                "9:66: spec.access[1].user: duplicate grant to user:ada@example.com (first defined at"
+                " m.yaml:9:27); keep one of them"
+            ),
         ),
     ],
 )
@@ -93,8 +123,11 @@ def test_everyone_twice_is_told_beside_what_everyone_may_do(tmp_path: Path) -> N
     workspace = _shared(tmp_path, "[{role: reader, everyone: true}, {role: writer, everyone: true}]")
     assert messages(workspace) == [
         f"m.yaml:9:37: {_AT}.everyone: {_PUBLIC}",
-        "m.yaml:9:59: spec.access[1].everyone: everyone has a role already, at m.yaml:9:27; keep one of them",
-        "m.yaml:9:69: spec.access[1].everyone: everyone may change the model and share it; write role: reader",
+        (
+            "m.yaml:9:59: spec.access[1].everyone: duplicate grant to everyone (first defined at"
+            " m.yaml:9:27); keep one of them"
+        ),
+        "m.yaml:9:69: spec.access[1].everyone: everyone can change and share the model; set role: reader",
     ]
     assert [problem.severity for problem in workspace.problems] == ["warning", "error", "warning"]
 
@@ -107,8 +140,8 @@ def test_a_target_can_forbid_models_that_everyone_may_use(tmp_path: Path, role: 
     workspace = _shared(tmp_path, f"[{{role: {role}, everyone: true}}]", _DENY)
     assert [str(problem) for problem in workspace.errors] == [
         (
-            f"m.yaml:9:37: {_AT}.everyone: the target forbids models that everyone may use, by policy.publicAccess;"
-            " name users and groups"
+            f"m.yaml:9:37: {_AT}.everyone: the target forbids access for everyone (policy.publicAccess);"
+            " grant the role to users or groups"
         )
     ]
     assert not workspace.manifests
@@ -123,8 +156,8 @@ def test_a_service_that_shares_with_no_projects(tmp_path: Path) -> None:
     able = replace(CAPABILITIES, features=frozenset({"access"}))
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=able)) == [
         (
-            f"m.yaml:9:42: {_AT}.projectNumber: is not supported with the test service, which shares with no whole"
-            " projects; delete it, or set apiVersion: v1beta in the target"
+            f"m.yaml:9:42: {_AT}.projectNumber: access for projects is not supported by the test service;"
+            " remove it, or set apiVersion: v1beta in the target"
         )
     ]
 
@@ -134,7 +167,7 @@ def test_on_vertex_ai_the_remedy_is_iam(tmp_path: Path) -> None:
     access = '  access: [{role: reader, everyone: true}, {role: reader, projectNumber: "1"}]\n'
     assert messages(load_in(sample(tmp_path, manifest=manifest + access), capabilities=VERTEX)) == [
         (
-            "m.yaml:9:3: spec.access: is not supported with Vertex AI; delete it, and grant roles/aiplatform.user on"
-            " the project in IAM"
+            "m.yaml:9:3: spec.access: not supported by Vertex AI; remove it, and grant"
+            " roles/aiplatform.user on the project in IAM"
         )
     ]

@@ -81,11 +81,11 @@ def test_hyperparameters_are_told_where_the_service_takes_them(capabilities: obj
     [
         (
             model(remote=JOB, base="publishers/meta/models/llama@1"),
-            f'the manifest for {JOB}:7:14: spec.baseModel: "publishers/meta/models/llama@1" is not allowed here;',
+            f'the manifest for {JOB}:7:14: spec.baseModel: invalid value "publishers/meta/models/llama@1";',
         ),
         (
             model(sampling=Sampling(temperature=1.5)),
-            "the manifest for tunedModels/theirs:11:18: spec.sampling.temperature: must be at most 1, is 1.5; lower it",
+            "the manifest for tunedModels/theirs:11:18: spec.sampling.temperature: invalid value 1.5:",
         ),
     ],
     ids=["base model", "temperature"],
@@ -100,5 +100,5 @@ def test_a_manifest_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as raised:
         write_manifest(tmp_path / "none" / "adder.yaml", "")
     assert str(raised.value) == (
-        f"{tmp_path}/none/adder.yaml cannot be written: No such file or directory; see to the permissions of its folder"
+        f"cannot write {tmp_path}/none/adder.yaml: No such file or directory; check the permissions of its directory"
     )

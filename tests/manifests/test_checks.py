@@ -66,22 +66,25 @@ def test_without_checks_there_are_none(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
     check = "{name: small, prompt: a, expect: {equals: b}}"
     assert _found(tmp_path, check, check) == [
-        "m.yaml:11:14: spec.checks[1].name: small is the name of another check, at m.yaml:10:14; rename one of them"
+        (
+            'm.yaml:11:14: spec.checks[1].name: duplicate name "small" (first defined at m.yaml:10:14);'
+            " rename one of the checks"
+        )
     ]
 
 
-_NO_SUCH = "mend it; there is no look-around, and there are no back-references (github.com/google/re2/wiki/Syntax)"
+_SYNTAX = "fix the syntax, without look-around and back-references (github.com/google/re2/wiki/Syntax)"
 
 
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        ("(a", f"missing ): (a; {_NO_SUCH}"),
-        ("(?=a)", f"invalid perl operator: (?=; {_NO_SUCH}"),
-        (r"(a)\1", rf"invalid escape sequence: \1; {_NO_SUCH}"),
-        ("[z-a]", f"invalid character class range: z-a; {_NO_SUCH}"),
-        (f"({'a' * 50}", f"missing ): ({'a' * 38}…; {_NO_SUCH}"),
-        ("a{1001}", "invalid repetition size: {1001}; repeat at most 1,000 times in all"),
+        ("(a", f"missing ): (a; {_SYNTAX}"),
+        ("(?=a)", f"invalid perl operator: (?=; {_SYNTAX}"),
+        (r"(a)\1", rf"invalid escape sequence: \1; {_SYNTAX}"),
+        ("[z-a]", f"invalid character class range: z-a; {_SYNTAX}"),
+        (f"({'a' * 50}", f"missing ): ({'a' * 38}…; {_SYNTAX}"),
+        ("a{1001}", "invalid repetition size: {1001}; use at most 1,000 repetitions in total"),
         (r"(\pL{500}){2}", "pattern too large - compile failed; use smaller or fewer repetitions"),
         (r"\pL{100}", "pattern too large; use smaller or fewer repetitions"),
     ],
@@ -90,7 +93,7 @@ def test_a_wrong_regular_expression_is_told_with_the_library_s_reason(
     tmp_path: Path, expression: str, told: str
 ) -> None:
     assert _found(tmp_path, f"{{name: x, prompt: a, expect: {{matches: '{expression}'}}}}") == [
-        f"m.yaml:10:46: {_AT}.expect.matches: is no regular expression that RE2 takes: {told}"
+        f"m.yaml:10:46: {_AT}.expect.matches: invalid regular expression: {told}"
     ]
 
 
@@ -100,7 +103,7 @@ def test_a_wrong_regular_expression_is_told_with_the_library_s_reason(
         ('{name: x, prompt: " ", expect: {equals: b}}', "25: {}.prompt: is empty; fill it in, or delete the check"),
         (
             '{name: x, prompt: "a\\0", expect: {equals: b}}',
-            "25: {}.prompt: holds a NUL character; delete it",
+            "25: {}.prompt: contains a NUL character; remove it",
         ),
         (
             '{name: x, prompt: a, expect: {equals: "\\t"}}',
@@ -108,7 +111,7 @@ def test_a_wrong_regular_expression_is_told_with_the_library_s_reason(
         ),
         (
             '{name: x, prompt: a, expect: {contains: "\\0"}}',
-            "47: {}.expect.contains: holds a NUL character; delete it",
+            "47: {}.expect.contains: contains a NUL character; remove it",
         ),
         (
             '{name: x, prompt: a, expect: {oneOf: [b, " "]}}',
@@ -132,11 +135,21 @@ def test_a_prompt_may_be_as_long_as_the_service_takes(tmp_path: Path, manifest: 
 @pytest.mark.parametrize(
     ("manifest", "length", "told"),
     [
-        (MANIFEST, 21, "m.yaml:10:25: {}.prompt: has 21 characters, where the test service takes 20; shorten it"),
+        (
+            MANIFEST,
+            21,
+            (
+                "m.yaml:10:25: {}.prompt: has 21 characters, which exceeds the limit of 20 for the test service;"
+                " shorten it"
+            ),
+        ),
         (
             _PREAMBLE,
             16,
-            "m.yaml:11:25: {}.prompt: has 21 characters with the preamble, where the test service takes 20; shorten it",
+            (
+                "m.yaml:11:25: {}.prompt: has 21 characters with the preamble, which exceeds the limit of 20 for the"
+                " test service; shorten it"
+            ),
         ),
     ],
 )
@@ -166,7 +179,7 @@ def test_everything_that_is_wrong_with_checks_is_told_at_once(tmp_path: Path) ->
 @pytest.mark.parametrize("checks", ["checks: 1", "checks: {a: 1}", "checks: [1]", "checks:"])
 def test_checks_that_are_none_are_told_once(tmp_path: Path, checks: str) -> None:
     (problem,) = load_in(sample(tmp_path, manifest=f"{MANIFEST}  {checks}\n")).problems
-    assert "must be" in problem.message
+    assert "expected a" in problem.message
 
 
 # Held-out data sets
@@ -207,12 +220,12 @@ _PATH = f"{_AT}.dataset.path"
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("x/y.csv", "x/y.csv does not exist; mend the path, or add the file"),
-        ("unseeen.csv", "unseeen.csv does not exist; did you mean unseen.csv, in the same folder?"),
-        ("../x.csv", "../x.csv leads out of the repository; keep the file inside {}"),
-        ("/etc/passwd", "/etc/passwd is an absolute path; write it relative to this file"),
-        ("m.yaml", "the suffix .yaml is no format of data sets; use one of .csv, .tsv, .jsonl, .json"),
-        ("gs://bucket/x.jsonl", "a check reads no data set in Cloud Storage; name a file beside this manifest"),
+        ("x/y.csv", "x/y.csv: no such file; fix the path, or add the file"),
+        ("unseeen.csv", "unseeen.csv: no such file; did you mean unseen.csv?"),
+        ("../x.csv", "../x.csv: outside the repository; move the file into {}"),
+        ("/etc/passwd", 'invalid path "/etc/passwd": expected a relative path; make it relative to this file'),
+        ("m.yaml", 'unsupported format ".yaml"; use one of .csv, .tsv, .jsonl, .json'),
+        ("gs://bucket/x.jsonl", "checks do not support data sets in Cloud Storage; set the path of a file"),
     ],
 )
 def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> None:
@@ -225,16 +238,16 @@ def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> N
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n",
-            f"unseen.csv:1:1: {_PATH}: is a Git LFS pointer in place of the data; run `git lfs pull`",
+            f"unseen.csv:1:1: {_PATH}: the file is a Git LFS pointer, not the data; run `git lfs pull`",
         ),
         (
             "question,output\n5,6\n",
             (
-                f'unseen.csv:1:1: {_PATH}: the header has no column "text_input"; set {_AT}.dataset.inputField to one'
-                " that is there: question, output"
+                f'unseen.csv:1:1: {_PATH}: no column "text_input" in the header; set {_AT}.dataset.inputField'
+                " to one of: question, output"
             ),
         ),
-        ("text_input,output\n", f"m.yaml:10:17: {_AT}.dataset: the data set has no examples; add some"),
+        ("text_input,output\n", f"m.yaml:10:17: {_AT}.dataset: the data set has no examples; add examples"),
         (
             "text_input,output\n5,\n",
             f"unseen.csv:2:1: {_PATH}: the output is empty; fill it in, or delete the example",
@@ -261,8 +274,8 @@ _CHAT = (
 def test_a_held_out_file_of_conversations(tmp_path: Path) -> None:
     write(_checking(tmp_path, _EVALUATED.replace(".csv", ".jsonl")), {"unseen.jsonl": _CHAT.format("a") * 2})
     told = (
-        f"unseen.jsonl:1:1: {_PATH}: is in Vertex AI's own form, which checks do not compare with answers;"
-        " write one input and one output in each line"
+        f"unseen.jsonl:1:1: {_PATH}: checks do not support examples in Vertex AI's format; write one"
+        " input and one output in each line"
     )
     assert messages(load_in(tmp_path)) == [told]
 
@@ -270,8 +283,12 @@ def test_a_held_out_file_of_conversations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "question", "told"),
     [
-        (MANIFEST, "a" * 21, "the input has 21 characters, where the test service takes 20"),
-        (_PREAMBLE, "a" * 16, "the input has 21 characters with the preamble, where the test service takes 20"),
+        (MANIFEST, "a" * 21, "the input has 21 characters, which exceeds the limit of 20 for the test service"),
+        (
+            _PREAMBLE,
+            "a" * 16,
+            ("the input has 21 characters with the preamble, which exceeds the limit of 20 for the test service"),
+        ),
     ],
 )
 def test_a_held_out_input_over_the_limit(tmp_path: Path, manifest: str, question: str, told: str) -> None:
@@ -287,7 +304,7 @@ def test_what_a_training_takes_is_no_limit_of_held_out_examples(tmp_path: Path) 
 
 def test_repetitions_in_a_held_out_file(tmp_path: Path) -> None:
     assert _found(tmp_path, _EVALUATED, unseen=_UNSEEN + "5,6\n") == [
-        f"unseen.csv:5:1: {_PATH}: is the same example as in line 2; delete one of them"
+        f"unseen.csv:5:1: {_PATH}: duplicate of the example on line 2; delete one of them"
     ]
 
 
@@ -295,8 +312,8 @@ def test_a_sample_larger_than_the_file(tmp_path: Path) -> None:
     workspace = load_in(_checking(tmp_path, "{name: x, dataset: {path: unseen.csv, minimum: 1, sample: 50}}"))
     assert messages(workspace) == [
         (
-            f"m.yaml:10:65: {_AT}.dataset.sample: asks about 50 examples, of which the file has 3: all of them are"
-            " asked; add examples, or delete the line"
+            f"m.yaml:10:65: {_AT}.dataset.sample: 50 examples requested, but the file has 3, which are all"
+            " used; add examples, or delete the line"
         )
     ]
     assert _only(workspace).checks[0].evaluation
@@ -312,7 +329,10 @@ def test_examples_that_stand_in_the_training_data_too_are_told(tmp_path: Path, m
     data, unseen = "text_input,output\n1,2\n3,4\n", "text_input,output\n5,6\n3,4\n1,9\n"
     workspace = load_in(_checking(tmp_path, _EVALUATED, manifest=manifest, data=data, unseen=unseen))
     assert messages(workspace) == [
-        f"unseen.csv:3:1: {_PATH}: 2 of 3 inputs stand in the training data too, {_PROVES}",
+        (
+            f"unseen.csv:3:1: {_PATH}: 2 of 3 inputs are in the training data too, first on this line: right"
+            " answers to them prove little; remove them from one of the two data sets"
+        ),
     ]
     (evaluation,) = [check.evaluation for check in _only(workspace).checks]
     assert evaluation
@@ -322,7 +342,10 @@ def test_examples_that_stand_in_the_training_data_too_are_told(tmp_path: Path, m
 def test_line_ends_hide_no_leak_and_one_is_told_as_one(tmp_path: Path) -> None:
     data, unseen = 'text_input,output\n"a\r\nb",2\n3,4\n', 'text_input,output\n"a\nb",2\n'
     assert _found(tmp_path, _EVALUATED, data=data, unseen=unseen) == [
-        f"unseen.csv:2:1: {_PATH}: 1 of 1 input stands in the training data too, {_PROVES}",
+        (
+            f"unseen.csv:2:1: {_PATH}: 1 of 1 input is in the training data too, first on this line: right"
+            " answers to them prove little; remove them from one of the two data sets"
+        ),
     ]
 
 
@@ -335,7 +358,10 @@ def test_each_check_is_told_of_its_own_leaks(tmp_path: Path) -> None:
     )
     workspace = load_in(tmp_path)
     assert messages(workspace) == [
-        f"data.csv:2:1: spec.checks[1].dataset.path: 2 of 2 inputs stand in the training data too, {_PROVES}"
+        (
+            "data.csv:2:1: spec.checks[1].dataset.path: 2 of 2 inputs are in the training data too, first on"
+            " this line: right answers to them prove little; remove them from one of the two data sets"
+        )
     ]
     assert [check.evaluation.leaked for check in _only(workspace).checks if check.evaluation] == [0, 2, 0]
 
@@ -343,7 +369,7 @@ def test_each_check_is_told_of_its_own_leaks(tmp_path: Path) -> None:
 def test_inline_examples_are_compared_too(tmp_path: Path) -> None:
     manifest = MANIFEST.replace("path: data.csv", "examples: [{input: '5', output: '6'}, {input: a, output: b}]")
     (found,) = _found(tmp_path, _EVALUATED, manifest=manifest)
-    assert "1 of 3 inputs stands in the training data too" in found
+    assert "1 of 3 inputs is in the training data too" in found
 
 
 _BARE = MANIFEST.replace("models/text-bison-001", "gemini-2.5-flash")
@@ -361,7 +387,7 @@ def test_of_conversations_those_of_one_exchange_are_compared(tmp_path: Path) -> 
     _checking(tmp_path, _EVALUATED, manifest=_BARE.replace("data.csv", "chats.jsonl"))
     write(tmp_path, {"chats.jsonl": _CHAT.format("5") + _CHAT.format("a") + _LONG + _PICTURE})
     (found,) = messages(load_in(tmp_path, capabilities=VERTEX))
-    assert found.startswith("unseen.csv:2:1: spec.checks[0].dataset.path: 1 of 3 inputs stands in the training data")
+    assert found.startswith("unseen.csv:2:1: spec.checks[0].dataset.path: 1 of 3 inputs is in the training data")
 
 
 def test_what_is_in_cloud_storage_is_not_compared(tmp_path: Path) -> None:

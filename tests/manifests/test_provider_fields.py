@@ -51,21 +51,25 @@ def test_empty_hyperparameters_of_the_block_leave_all_to_the_service(tmp_path: P
 
 
 def test_common_hyperparameters_that_do_not_apply_name_the_block(tmp_path: Path) -> None:
-    remedy = (
-        "write spec.vertex.hyperparameters, which take the place of these there:"
-        " adapterSize, epochCount, learningRateMultiplier"
-    )
     assert messages(load_in(sample(tmp_path, manifest=_BARE + _COMMON), capabilities=VERTEX)) == [
-        f"m.yaml:9:36: spec.hyperparameters.batchSize: Vertex AI has no such hyperparameter; {remedy}",
-        f"m.yaml:9:50: spec.hyperparameters.learningRate: Vertex AI has no such hyperparameter; {remedy}",
+        (
+            "m.yaml:9:36: spec.hyperparameters.batchSize: hyperparameter not supported by Vertex AI; set"
+            " spec.vertex.hyperparameters, which replaces these, to some of adapterSize, epochCount,"
+            " learningRateMultiplier"
+        ),
+        (
+            "m.yaml:9:50: spec.hyperparameters.learningRate: hyperparameter not supported by Vertex AI; set"
+            " spec.vertex.hyperparameters, which replaces these, to some of adapterSize, epochCount,"
+            " learningRateMultiplier"
+        ),
     ]
 
 
 def test_a_name_of_the_other_service_names_the_block(tmp_path: Path) -> None:
     assert messages(load_in(sample(tmp_path), capabilities=VERTEX)) == [
         (
-            "m.yaml:6:3: spec.baseModel: models/text-bison-001 is a name of the Generative Language API;"
-            " for Vertex AI add spec.vertex.baseModel, as in gemini-2.5-flash"
+            "m.yaml:6:3: spec.baseModel: models/text-bison-001 is a base model of the Generative Language"
+            " API; add spec.vertex.baseModel for Vertex AI, such as gemini-2.5-flash"
         )
     ]
 
@@ -75,8 +79,8 @@ def test_hyperparameters_that_a_version_lacks_are_told_at_their_place(tmp_path: 
     manifest = MANIFEST + "  hyperparameters:\n    learningRateMultiplier: 2\n"
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=old)) == [
         (
-            "m.yaml:10:5: spec.hyperparameters.learningRateMultiplier: version 1 has no such hyperparameter;"
-            " delete it; there are epochCount"
+            "m.yaml:10:5: spec.hyperparameters.learningRateMultiplier: hyperparameter not supported by"
+            " version 1; remove it, or use one of epochCount"
         )
     ]
 
@@ -85,8 +89,8 @@ def test_hyperparameters_of_the_block_that_the_service_lacks_are_told_there(tmp_
     less = replace(VERTEX, hyperparameters=frozenset({"epochCount"}))
     assert messages(load_in(sample(tmp_path, manifest=MANIFEST + _COMMON + _BLOCK), capabilities=less)) == [
         (
-            f"m.yaml:12:{column}: spec.vertex.hyperparameters.{name}: Vertex AI has no such hyperparameter;"
-            " delete it; there are epochCount"
+            f"m.yaml:12:{column}: spec.vertex.hyperparameters.{name}: hyperparameter not supported by"
+            " Vertex AI; remove it, or use one of epochCount"
         )
         for column, name in ((23, "learningRateMultiplier"), (52, "adapterSize"))
     ]
@@ -97,16 +101,16 @@ def test_the_block_fits_its_schema_everywhere(tmp_path: Path, capabilities: Capa
     block = "  vertex: {baseModel: models/x, hyperparameters: {batchSize: 2}, exportLastCheckpointOnly: 1}\n"
     assert messages(load_in(sample(tmp_path, manifest=_BARE + block), capabilities=capabilities)) == [
         (
-            'm.yaml:9:23: spec.vertex.baseModel: "models/x" is not allowed here;'
-            " write the bare name of a model, as in gemini-2.5-flash"
+            'm.yaml:9:23: spec.vertex.baseModel: invalid value "models/x"; write the bare name of a model,'
+            " as in gemini-2.5-flash"
         ),
         (
-            "m.yaml:9:51: spec.vertex.hyperparameters.batchSize: is an unknown field;"
-            " use one of epochCount, learningRateMultiplier, adapterSize"
+            'm.yaml:9:51: spec.vertex.hyperparameters.batchSize: unknown field "batchSize"; use one of'
+            " epochCount, learningRateMultiplier, adapterSize"
         ),
         (
-            "m.yaml:9:92: spec.vertex.exportLastCheckpointOnly: must be true or false, is the number 1;"
-            " write true or false"
+            "m.yaml:9:92: spec.vertex.exportLastCheckpointOnly: invalid value 1: expected true or false;"
+            " set true or false"
         ),
     ]
 
@@ -120,4 +124,6 @@ def test_display_names_are_held_to_the_service_s_own_length(tmp_path: Path) -> N
     (message,) = messages(
         load_in(sample(tmp_path, manifest=f"{_BARE}  displayName: {'x' * 129}\n"), capabilities=VERTEX)
     )
-    assert message == "m.yaml:9:3: spec.displayName: has 129 characters, where Vertex AI takes 128; shorten it"
+    assert message == (
+        "m.yaml:9:3: spec.displayName: 129 characters, which exceeds the limit of 128 for Vertex AI; shorten it"
+    )

@@ -37,20 +37,23 @@ def test_former_names_are_read(tmp_path: Path) -> None:
     [
         (
             "adder",
-            'm.yaml:5:13: metadata.formerly: must be a list, is the text "adder"; write its items as `- item` lines',
+            'm.yaml:5:13: metadata.formerly: invalid value "adder": expected a list; write its items',
         ),
         (
             "[Adder]",
-            'm.yaml:5:14: metadata.formerly[0]: "Adder" is not allowed here; use the metadata.name that the mani',
+            'm.yaml:5:14: metadata.formerly[0]: invalid value "Adder"; use the metadata.name that the mani',
         ),
         (
             "[sum, sum]",
-            'm.yaml:5:19: metadata.formerly[1]: the text "sum" stands in this list twice; delete one of them',
+            'm.yaml:5:19: metadata.formerly[1]: duplicate value "sum"; remove it',
         ),
-        ("[adder]", "m.yaml:5:14: metadata.formerly[0]: adder is the name that it has now; delete it"),
+        ("[adder]", 'm.yaml:5:14: metadata.formerly[0]: former name "adder" is the current name; remove it'),
         (
             "[words, other]",
-            "m.yaml:5:21: metadata.formerly[1]: other is the name of another manifest, at other.yaml:4:9; delete that",
+            (
+                'm.yaml:5:21: metadata.formerly[1]: former name "other" is used by another manifest, at other.yaml:4:9;'
+                " delete that"
+            ),
         ),
     ],
 )
@@ -64,7 +67,7 @@ def test_former_names_that_are_none(tmp_path: Path, formerly: str, told: str) ->
 def test_two_manifests_cannot_have_had_one_name(tmp_path: Path) -> None:
     workspace = family(tmp_path, m=manifest("adder", "[sum]"), other=manifest("other", "[sum]"))
     (problem,) = messages(workspace)
-    told = "sum is claimed by adder too, at m.yaml:5:14; keep it in the one that was renamed"
+    told = 'former name "sum" is also declared by "adder", at m.yaml:5:14; keep it in the manifest that was renamed'
     assert problem == f"other.yaml:5:14: metadata.formerly[0]: {told}"
 
 
@@ -72,7 +75,10 @@ def test_children_that_go_by_the_former_name_are_told_of_the_present_one(tmp_pat
     child = manifest("child", source="source: {tunedModel: number-generator}")
     workspace = family(tmp_path, m=manifest("adder", "[number-generator]"), child=child)
     (problem,) = messages(workspace)
-    told = "no manifest is called number-generator; did you mean adder? Else restore it, or write source: {remote: …}"
+    told = (
+        'no manifest is named "number-generator"; did you mean adder? Otherwise restore it, or set source:'
+        " {remote: NAME}"
+    )
     assert problem.startswith(f"child.yaml:6:24: spec.source.tunedModel: {told}")
 
 
@@ -86,11 +92,14 @@ def test_data_that_is_not_at_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "told"),
     [
-        ("unknown: false", "m.yaml:8:14: spec.dataset.unknown: must be true, is false; write true"),
-        ("unknown: true\n    path: data.csv", "m.yaml:8:5: spec.dataset.unknown: path and unknown exclude each other"),
+        ("unknown: false", "m.yaml:8:14: spec.dataset.unknown: invalid value false: expected true; set true"),
+        (
+            "unknown: true\n    path: data.csv",
+            "m.yaml:8:5: spec.dataset.unknown: path and unknown are mutually exclusive",
+        ),
         (
             "unknown: true\n    inputField: q",
-            "m.yaml:9:17: spec.dataset.inputField: does not apply to data that is not at hand; delete it",
+            "m.yaml:9:17: spec.dataset.inputField: does not apply to unknown data; remove it",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is tuned further: sources of every kind, circles, and parents that are not there."""
+"""What is tuned further: sources of every kind, cycles, and parents that are not there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.model import Source
-from reconciler.manifests.references import circles
+from reconciler.manifests.references import cycles
 from reconciler.manifests.workspace import Workspace, load
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
@@ -64,35 +64,38 @@ def test_the_block_of_another_service_replaces_nothing(tmp_path: Path) -> None:
     assert workspace.manifests[0].source == Source(tuned_model="number-generator")
 
 
+_INVALID = 'invalid value "models/number-generator": expected the name of a tuned model'
+
+
 @pytest.mark.parametrize(
     ("able", "told"),
     [
-        (_ABLE, "the test service; write it as in tunedModels/number-generator-3kq7w2ma"),
-        (_ON_VERTEX, "Vertex AI; write it as in projects/p/models/1"),
+        (_ABLE, "the test service; set a name such as tunedModels/number-generator-3kq7w2ma"),
+        (_ON_VERTEX, "Vertex AI; set a name such as projects/p/models/1"),
     ],
 )
 def test_a_remote_name_that_is_none(tmp_path: Path, able: object, told: str) -> None:
     manifest = MANIFEST.replace(_BASE, "source: {remote: models/number-generator}")
     assert isinstance(able, type(_ABLE))
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=able)) == [
-        f"m.yaml:6:12: spec.source.remote: models/number-generator is no name of a tuned model of {told}"
+        f"m.yaml:6:12: spec.source.remote: {_INVALID} of {told}"
     ]
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("{remote: ''}", "20: spec.source.remote: is empty; write something, or delete the line"),
-        ("{}", "3: spec.source: needs tunedModel or remote; add one of them"),
+        ("{remote: ''}", "20: spec.source.remote: empty value; set a value, or delete the line"),
+        ("{}", "3: spec.source: missing required field: tunedModel or remote; add one of them"),
         (
             "{tunedModel: a, remote: tunedModels/x}",
-            "27: spec.source.remote: tunedModel and remote exclude each other; keep one of them",
+            "27: spec.source.remote: tunedModel and remote are mutually exclusive; keep one of them",
         ),
         (
             "{tunedModel: A}",
-            f'24: {_FIELD}: "A" is not allowed here; use the metadata.name of another manifest',
+            f'24: {_FIELD}: invalid value "A"; use the metadata.name of another manifest',
         ),
-        ("{tunedModel: 1}", f"24: {_FIELD}: must be a text, is the number 1; put it in quotes"),
+        ("{tunedModel: 1}", f"24: {_FIELD}: invalid value 1: expected a string; put it in quotes"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, source: str, told: str) -> None:
@@ -101,23 +104,23 @@ def test_sources_that_are_none(tmp_path: Path, source: str, told: str) -> None:
     assert not workspace.manifests
 
 
-_OTHERWISE = "write a baseModel, or another source, in one of them"
+_OTHERWISE = "set baseModel, or another source, in one of these manifests"
 
 
 @pytest.mark.parametrize(
     ("parents", "told"),
     [
-        ({"a": "a"}, ["a.yaml:6:24: {}: a is tuned from itself in the end: a → a; {}"]),
-        ({"b": "a", "a": "b"}, ["a.yaml:6:24: {}: a is tuned from itself in the end: a → b → a; {}"]),
+        ({"a": "a"}, ["a.yaml:6:24: {}: cycle of sources: a → a; {}"]),
+        ({"b": "a", "a": "b"}, ["a.yaml:6:24: {}: cycle of sources: a → b → a; {}"]),
         (
             {"c": "b", "b": "a", "a": "c", "d": "a", "e": "number-generator"},
-            ["a.yaml:6:24: {}: a is tuned from itself in the end: a → c → b → a; {}"],
+            ["a.yaml:6:24: {}: cycle of sources: a → c → b → a; {}"],
         ),
         (
             {"a": "b", "b": "a", "x": "y", "y": "x"},
             [
-                "a.yaml:6:24: {}: a is tuned from itself in the end: a → b → a; {}",
-                "x.yaml:6:24: {}: x is tuned from itself in the end: x → y → x; {}",
+                "a.yaml:6:24: {}: cycle of sources: a → b → a; {}",
+                "x.yaml:6:24: {}: cycle of sources: x → y → x; {}",
             ],
         ),
     ],
@@ -147,8 +150,20 @@ _BOTH = "restore it, or write source: {remote: …} with the model's remote name
 @pytest.mark.parametrize(
     ("parent", "told"),
     [
-        ("numbr-generator", f"no manifest is called numbr-generator; did you mean number-generator? Else {_BOTH}"),
-        ("elsewhere", f"no manifest is called elsewhere; {_BOTH}"),
+        (
+            "numbr-generator",
+            (
+                'no manifest is named "numbr-generator"; did you mean number-generator? Otherwise'
+                " restore it, or set source: {remote: NAME} with the remote name from the lockfile"
+            ),
+        ),
+        (
+            "elsewhere",
+            (
+                'no manifest is named "elsewhere"; restore it, or set source: {remote: NAME} with the'
+                " remote name from the lockfile"
+            ),
+        ),
     ],
 )
 def test_a_missing_parent_names_both_ways_out(tmp_path: Path, parent: str, told: str) -> None:
@@ -183,7 +198,7 @@ def test_circles_and_missing_parents_are_told_whatever_is_selected(tmp_path: Pat
         stdin=None,
         environ={},
         capabilities=lambda _target: _ABLE,
-        selected=lambda name, _labels: name == "number-generator",
+        is_selected=lambda name, _labels: name == "number-generator",
     )
     assert [str(problem.place) for problem in workspace.errors] == ["a.yaml:6:24", "child.yaml:6:24"]
 
@@ -193,7 +208,7 @@ _NAMES = st.sampled_from("abcdefgh")
 
 @given(st.dictionaries(_NAMES, _NAMES))
 def test_a_name_is_in_a_circle_when_it_is_its_own_ancestor(parents: dict[str, str]) -> None:
-    found = list(circles(parents))
+    found = list(cycles(parents))
     in_circles = [name for circle in found for name in circle]
     assert sorted(in_circles) == sorted(name for name in parents if name in _ancestors(name, parents))
     assert all(circle[0] == min(circle) for circle in found)

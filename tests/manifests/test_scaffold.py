@@ -100,7 +100,7 @@ def test_a_chosen_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         init(tmp_path, data=None, name="My Model")
     assert str(caught.value) == (
-        '"My Model" is no name of a model; use 1 to 31 lower-case letters, digits and hyphens, beginning with a letter'
+        'invalid model name "My Model"; use 1 to 31 lower-case letters, digits and hyphens, starting with a letter'
     )
 
 
@@ -111,8 +111,8 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: "mine"})
     with pytest.raises(ReconcileError) as caught:
         init(tmp_path, data=None, name=None)
-    assert (
-        str(caught.value) == f"{tmp_path / name} is there already; nothing was written; move it away, or go on with it"
+    assert str(caught.value) == (
+        f"{tmp_path / name} already exists, so nothing was written; keep using it, or move it away first"
     )
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / name]
 
@@ -135,7 +135,9 @@ def test_git_ignores_the_embedded_world(tmp_path: Path, before: str | None, afte
 
 def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) -> None:
     data = write(tmp_path, {"a.csv": "a,b\n1\n"}) / "a.csv"
-    with pytest.raises(InvalidInput, match=r"a.csv:2:1: spec.dataset.path: has 1 field, where the header has 2"):
+    with pytest.raises(
+        InvalidInput, match=r"a.csv:2:1: spec.dataset.path: expected 2 fields as in the header, found 1"
+    ):
         init(tmp_path / "folder", data=data, name=None)
     assert not (tmp_path / "folder").exists()
 
@@ -146,13 +148,13 @@ def test_a_broken_data_set_is_told_before_anything_is_written(tmp_path: Path) ->
         (
             "a.csv",
             "one\n1\n",
-            "a.csv has no two fields, one for inputs and one for outputs; name a data set with a header",
+            "a.csv: expected two fields, one for inputs and one for outputs; add a header",
         ),
-        ("a.csv", '"one"x,two\n', "a.csv has no two fields"),
-        ("a.jsonl", "[1]\n", "a.jsonl has no two fields"),
-        ("a.json", "{", "a.json has no two fields"),
-        ("a.txt", "x", "the suffix .txt is no format of data sets"),
-        ("a.csv", b"\xff", "a.csv:1:1: is not UTF-8 text; save the file as UTF-8"),
+        ("a.csv", '"one"x,two\n', "a.csv: expected two fields"),
+        ("a.jsonl", "[1]\n", "a.jsonl: expected two fields"),
+        ("a.json", "{", "a.json: expected two fields"),
+        ("a.txt", "x", "unsupported format"),
+        ("a.csv", b"\xff", "a.csv:1:1: not valid UTF-8; save the file as UTF-8"),
     ],
 )
 def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -162,7 +164,9 @@ def test_data_without_usable_fields(tmp_path: Path, name: str, text: str | bytes
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"a.csv:1:1: cannot be read: No such file or directory; see to the file"):
+    with pytest.raises(
+        InvalidInput, match=r"a.csv:1:1: cannot read the file: No such file or directory; check the path"
+    ):
         init(tmp_path, data=tmp_path / "a.csv", name=None)
 
 
@@ -170,12 +174,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path, {"specs": "a file"})
     with pytest.raises(ReconcileError) as caught:
         init(tmp_path, data=None, name=None)
-    assert (
-        str(caught.value) == f"files in {tmp_path} cannot be written: File exists; see to the permissions of the folder"
+    assert str(caught.value) == (
+        f"cannot write files in {tmp_path}: File exists; check the permissions of the directory"
     )
 
 
 def test_a_gitignore_that_is_no_text(tmp_path: Path) -> None:
     write(tmp_path, {".gitignore": b"\xff"})
-    with pytest.raises(ReconcileError, match=r"cannot be written: 'utf-8' codec can't decode"):
+    with pytest.raises(ReconcileError, match=r"cannot write files in .*: 'utf-8' codec can't decode"):
         init(tmp_path, data=None, name=None)

@@ -21,9 +21,8 @@ _REAL = replace(
 def test_they_are_valid_and_warn_of_one_thing() -> None:
     assert messages(load_in(_ROOT, "specs", capabilities=_REAL)) == [
         (
-            "specs/number-generator.yaml:11:3: spec.dataset: the data set has 15 examples, where at"
-            " least 20 are recommended;"
-            " add examples if the model learns too little"
+            "specs/number-generator.yaml:11:3: spec.dataset: 15 examples, at least 20 are recommended; add"
+            " examples if the model learns too little"
         )
     ]
 

@@ -15,7 +15,7 @@ VERTEX = (
     + "  project: my-project-id\n  location: europe-west4\n  bucket: gs://acme-tuning-data\n"
 )
 REMOTE = TARGET.replace("embedded", "generativelanguage")
-_ENDPOINT = "use https://HOST, or http:// on a loopback address, and nothing after it"
+_ENDPOINT = "set https://HOST, or http:// with a loopback address, without a path"
 
 
 def _problems(folder: Path, target: str, **environ: str) -> list[str]:
@@ -27,42 +27,48 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "1:1: holds no Target; write one, or run `reconcile init` elsewhere"),
-        ("a: [\n", "2:1: a value is missing here; write one, or close the bracket before it"),
+        ("", "1:1: contains no Target; add one, or delete the file and run `reconcile init`"),
+        ("a: [\n", "2:1: missing value; add a value, or close the bracket before it"),
         (
             "- a\n",
             (
-                "1:1: the document is a list, where a mapping is expected; begin it with apiVersion:"
+                "1:1: invalid document: expected a mapping, not a list; start it with apiVersion:"
                 " tuning.reconcile/v1alpha1"
             ),
         ),
-        (MANIFEST, "2:7: kind: is TunedModel, where a target file holds a Target; rename the file"),
+        (MANIFEST, '2:7: kind: invalid value "TunedModel": expected Target in a target file; rename the file'),
         (
             TARGET + "---\n" + MANIFEST,
-            "9:1: a target file holds one document, the Target; move this one to a file of its own",
+            "9:1: unexpected document: expected only the Target in this file; move this document to another file",
         ),
         (
             TARGET + "  scop: demo\n",
             (
-                "8:3: spec.scop: is an unknown field; use one of project, location, bucket, lock, publish,"
+                '8:3: spec.scop: unknown field "scop"; use one of project, location, bucket, lock, publish,'
                 " policy, apiVersion, endpoint, storageEndpoint, limits, vertex, embedded"
             ),
         ),
         (
             TARGET.replace("demo", "Acme"),
             (
-                '7:10: spec.scope: "Acme" is not allowed here; use at most 63 lower-case letters, digits, dots,'
+                '7:10: spec.scope: invalid value "Acme"; use at most 63 lower-case letters, digits, dots,'
                 " slashes, underscores and hyphens, beginning with a letter or digit"
             ),
         ),
-        (TARGET + "  limits: {maxSteps: -1}\n", "8:22: spec.limits.maxSteps: must be at least 0, is -1; raise it"),
+        (
+            TARGET + "  limits: {maxSteps: -1}\n",
+            ("8:22: spec.limits.maxSteps: invalid value -1: expected at least 0; increase it"),
+        ),
         (
             TARGET + "  embedded: {stepSeconds: 0}\n",
-            "8:27: spec.embedded.stepSeconds: must be more than 0, is 0; raise it",
+            "8:27: spec.embedded.stepSeconds: invalid value 0: expected more than 0; increase it",
         ),
         (
             TARGET.replace("default", "blue"),
-            "4:9: metadata.name: is blue, where the file's name makes it default; write default, or rename the file",
+            (
+                '4:9: metadata.name: invalid value "blue": expected default, as in the name of the file; set'
+                " default, or rename the file"
+            ),
         ),
         (
             TARGET.replace("embedded", "vertx"),
@@ -77,19 +83,25 @@ def _problems(folder: Path, target: str, **environ: str) -> list[str]:
         ),
         (
             TARGET + "  embedded: {world: nowhere.json}\n",
-            "8:21: spec.embedded.world: nowhere.json does not exist; mend the path, or add the file",
+            "8:21: spec.embedded.world: nowhere.json: no such file; fix the path, or add the file",
         ),
         (
             TARGET + "  embedded: {world: /etc/passwd}\n",
-            "8:21: spec.embedded.world: /etc/passwd is an absolute path; write it relative to this file",
+            (
+                '8:21: spec.embedded.world: invalid path "/etc/passwd": expected a relative path; make it'
+                " relative to this file"
+            ),
         ),
         (
             TARGET + "  project: ${HOME}\n",
-            "8:12: spec.project: ${HOME} is not expanded; name a variable RECONCILE_VAR_…, or write the value out",
+            (
+                "8:12: spec.project: unsupported variable ${HOME}; use a variable whose name starts with"
+                " RECONCILE_VAR_, or write the value out"
+            ),
         ),
         (
             TARGET + "  project: ${RECONCILE_VAR_P}\n",
-            "8:12: spec.project: the variable RECONCILE_VAR_P is not set; set it, or write the value out",
+            "8:12: spec.project: variable RECONCILE_VAR_P is not set; set it, or write the value out",
         ),
     ],
 )
@@ -120,7 +132,10 @@ def test_what_is_wrong_with_a_target(tmp_path: Path, text: str, message: str) ->
 )
 def test_endpoints_that_may_not_be_used(tmp_path: Path, endpoint: str) -> None:
     (problem,) = _problems(tmp_path, f'{REMOTE}  endpoint: "{endpoint}"\n')
-    assert problem == f"reconcile.yaml:8:13: spec.endpoint: is no address that may be used; {_ENDPOINT}"
+    assert problem == (
+        "reconcile.yaml:8:13: spec.endpoint: unsupported address; set https://HOST, or http://"
+        " with a loopback address, without a path"
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +148,10 @@ def test_endpoints_that_may_be_used(tmp_path: Path, endpoint: str) -> None:
 
 def test_the_address_of_cloud_storage_is_held_to_the_same_rule(tmp_path: Path) -> None:
     (problem,) = _problems(tmp_path, VERTEX + "  storageEndpoint: http://example.com\n")
-    assert problem == f"reconcile.yaml:11:20: spec.storageEndpoint: is no address that may be used; {_ENDPOINT}"
+    assert problem == (
+        "reconcile.yaml:11:20: spec.storageEndpoint: unsupported address; set https://HOST, or"
+        " http:// with a loopback address, without a path"
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,16 +191,16 @@ def test_a_target_of_vertex_ai(tmp_path: Path) -> None:
 def test_what_vertex_ai_needs(tmp_path: Path) -> None:
     assert _problems(tmp_path, TARGET.replace("embedded", "vertex")) == [
         (
-            "reconcile.yaml:5:1: spec.bucket: is missing, which provider vertex needs;"
-            " add the bucket that data sets are uploaded to, as in gs://acme-tuning-data"
+            "reconcile.yaml:5:1: spec.bucket: missing field that provider vertex requires; add the bucket"
+            " for the upload of data sets, such as gs://acme-tuning-data"
         ),
         (
-            "reconcile.yaml:5:1: spec.location: is missing, which provider vertex needs;"
-            " add the region to tune in, as in europe-west4"
+            "reconcile.yaml:5:1: spec.location: missing field that provider vertex requires; add the"
+            " region for tuning, such as europe-west4"
         ),
         (
-            "reconcile.yaml:5:1: spec.project: is missing, which provider vertex needs;"
-            " add the id of the Google Cloud project that is to own the models"
+            "reconcile.yaml:5:1: spec.project: missing field that provider vertex requires; add the ID of"
+            " the Google Cloud project for the models"
         ),
     ]
 
@@ -196,11 +214,11 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
     [
         (
             VERTEX.replace("gs://", ""),
-            f'10:11: spec.bucket: "acme-tuning-data" is not allowed here; {_BUCKET}',
+            f'10:11: spec.bucket: invalid value "acme-tuning-data"; {_BUCKET}',
         ),
         (
             VERTEX.replace("gs://acme-tuning-data", "gs://Acme/*"),
-            f'10:11: spec.bucket: "gs://Acme/*" is not allowed here; {_BUCKET}',
+            f'10:11: spec.bucket: invalid value "gs://Acme/*"; {_BUCKET}',
         ),
         (
             VERTEX.replace("europe-west4", "global"),
@@ -212,62 +230,56 @@ _LOCK = "write gs://BUCKET/NAME.json, as in gs://acme-tuning-data/production.loc
         (
             VERTEX + "  apiVersion: v1beta\n",
             (
-                "11:15: spec.apiVersion: means nothing with provider vertex: it chooses among versions of the"
-                " Generative Language API; delete it"
+                "11:15: spec.apiVersion: not supported by provider vertex: it selects a version of the"
+                " Generative Language API; remove it"
             ),
         ),
         (
             VERTEX + "  vertex: {serviceAccount: tuner}\n",
             (
-                '11:28: spec.vertex.serviceAccount: "tuner" is not allowed here; write an email address, as in'
+                '11:28: spec.vertex.serviceAccount: invalid value "tuner"; write an email address, as in'
                 " tuner@my-project-id.iam.gserviceaccount.com"
             ),
         ),
         (
             VERTEX + "  vertex: {kmsKeyName: key}\n",
             (
-                '11:24: spec.vertex.kmsKeyName: "key" is not allowed here; write'
+                '11:24: spec.vertex.kmsKeyName: invalid value "key"; write'
                 " projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
             ),
         ),
         (
             VERTEX + "  lock: reconcile.lock.json\n",
-            f'11:9: spec.lock: "reconcile.lock.json" is not allowed here; {_LOCK}',
+            f'11:9: spec.lock: invalid value "reconcile.lock.json"; {_LOCK}',
         ),
-        (VERTEX + "  lock: gs://bucket\n", f'11:9: spec.lock: "gs://bucket" is not allowed here; {_LOCK}'),
+        (VERTEX + "  lock: gs://bucket\n", f'11:9: spec.lock: invalid value "gs://bucket"; {_LOCK}'),
         (
             TARGET + "  lock: gs://bucket/x.json\n",
-            (
-                "8:9: spec.lock: means nothing with provider embedded: its world is on this machine, and the"
-                " lockfile stays beside it; delete it"
-            ),
+            ("8:9: spec.lock: not supported by provider embedded: the lockfile is always a local file; remove it"),
         ),
         (
             TARGET + "  endpoint: http://127.0.0.1:80\n",
             (
-                "8:13: spec.endpoint: means nothing with provider embedded: it is in this process, and has no"
-                " address; delete it"
+                "8:13: spec.endpoint: not supported by provider embedded: the service runs in the process of"
+                " the command; remove it"
             ),
         ),
         (
             TARGET + "  storageEndpoint: http://127.0.0.1:80\n",
-            (
-                "8:20: spec.storageEndpoint: means nothing with provider embedded: nothing of it is in Cloud"
-                " Storage; delete it"
-            ),
+            ("8:20: spec.storageEndpoint: not supported by provider embedded: Cloud Storage is not used; remove it"),
         ),
         (
             REMOTE + "  bucket: gs://bucket\n",
             (
-                "8:11: spec.bucket: means nothing with provider generativelanguage: data sets travel in the"
-                " requests; delete it"
+                "8:11: spec.bucket: not supported by provider generativelanguage: data sets are sent in"
+                " requests; remove it"
             ),
         ),
         (
             REMOTE + "  vertex: {}\n",
             (
-                "8:11: spec.vertex: means nothing with provider generativelanguage: these are settings of"
-                " Vertex AI; delete it"
+                "8:11: spec.vertex: not supported by provider generativelanguage: it contains settings of"
+                " Vertex AI; remove it"
             ),
         ),
     ],
@@ -316,7 +328,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_what_has_the_wrong_type_is_told_once(tmp_path: Path, wrong: str, path: str) -> None:
     problems = _problems(tmp_path, f"apiVersion: tuning.reconcile/v1alpha1\nkind: Target\n{wrong}\n")
-    assert [f" {path}: must be " in problem for problem in problems].count(True) == 1
+    assert [f" {path}: invalid value" in problem for problem in problems].count(True) == 1
     assert [f" {path}: " in problem for problem in problems].count(True) == 1
 
 
@@ -338,8 +350,8 @@ def test_two_targets_with_the_same_lockfile(tmp_path: Path) -> None:
     )
     assert messages(load_in(tmp_path)) == [
         (
-            "reconcile.yaml:11:9: spec.lock: the target in reconcile.blue.yaml has the same lockfile;"
-            " give each a lockfile of its own"
+            "reconcile.yaml:11:9: spec.lock: the target in reconcile.blue.yaml has the same lockfile; set"
+            " a different lockfile in each target"
         )
     ]
 
@@ -353,7 +365,7 @@ def test_variables_are_expanded_in_the_texts_of_a_target(tmp_path: Path) -> None
 def test_what_a_variable_holds_is_not_expanded_again(tmp_path: Path) -> None:
     text = TARGET.replace("demo", "${RECONCILE_VAR_A}")
     (problem,) = _problems(tmp_path, text, RECONCILE_VAR_A="${RECONCILE_VAR_B}", RECONCILE_VAR_B="b")
-    assert '"${RECONCILE_VAR_B}" is not allowed here' in problem
+    assert 'invalid value "${RECONCILE_VAR_B}"' in problem
 
 
 def test_nothing_is_expanded_in_a_manifest(tmp_path: Path) -> None:
@@ -366,9 +378,8 @@ def test_two_targets_for_the_same_models(tmp_path: Path) -> None:
     write(sample(tmp_path), {"reconcile.blue.yaml": TARGET.replace("default", "blue")})
     (message,) = messages(load_in(tmp_path))
     assert message == (
-        "reconcile.yaml:7:10: spec.scope: the target in reconcile.blue.yaml has the same"
-        " provider, project, location and"
-        " scope; give each a scope of its own"
+        "reconcile.yaml:7:10: spec.scope: the target in reconcile.blue.yaml has the same provider,"
+        " project, location and scope; set a different scope in each target"
     )
 
 
@@ -385,8 +396,8 @@ def test_no_target_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_in(tmp_path, "m.yaml")
     assert str(caught.value) == (
-        "there is no target default: neither m.yaml nor a folder above it holds reconcile.yaml;"
-        " run `reconcile init` to make one, or use `--target embedded`, which needs no file"
+        'target "default" not found: no reconcile.yaml in m.yaml or a directory above it; run `reconcile'
+        " init` to create a target, or pass `--target embedded`"
     )
     assert caught.value.exit_status == 64
 
@@ -396,13 +407,13 @@ def test_a_target_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         load_in(tmp_path, target="prodution")
     assert str(caught.value) == (
-        "there is no target prodution: neither . nor a folder above it holds reconcile.prodution.yaml;"
-        " choose one that is there with --target: production, default (did you mean production?)"
+        'target "prodution" not found: no reconcile.prodution.yaml in . or a directory above it; set'
+        " --target to one of: production, default (did you mean production?)"
     )
 
 
 def test_the_working_folder_of_standard_input(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"neither the working folder nor a folder above it holds"):
+    with pytest.raises(UsageError, match=r"no reconcile.yaml in the working directory or a directory above it"):
         load_in(tmp_path, "-", stdin="")
 
 
@@ -411,7 +422,7 @@ def test_names_that_no_target_can_have(tmp_path: Path, name: str) -> None:
     if not name:
         assert load_in(sample(tmp_path), target=name).target.name == "default"
         return
-    with pytest.raises(UsageError, match=r"is no name of a target; use letters, digits, hyphens and underscores$"):
+    with pytest.raises(UsageError, match=r"invalid target name .*; use letters, digits, hyphens and underscores$"):
         load_in(sample(tmp_path), target=name)
 
 

@@ -10,7 +10,7 @@ from reconciler.domain.errors import InvalidInput
 from support.files_samples import TARGET, load_in, messages, sample, write
 
 _REMOTE = TARGET.replace("embedded", "generativelanguage")
-_OWN_NAME = "give it a name of its own, as in serving.json"
+_OWN_NAME = "use another name, such as serving.json"
 
 
 def _refused(folder: Path, text: str) -> str:
@@ -55,18 +55,18 @@ def test_public_access(tmp_path: Path, *, policy: str, allowed: bool) -> None:
     [
         (
             f"{TARGET}  policy: {{publicAccess: denied}}\n",
-            '8:26: spec.policy.publicAccess: must be allow or deny, is the text "denied"; did you mean deny?',
+            '8:26: spec.policy.publicAccess: invalid value "denied": expected allow or deny; did you mean deny?',
         ),
         (
             f"{TARGET}  policy: deny\n",
             (
-                '8:11: spec.policy: must be a mapping, is the text "deny"; write its fields as indented'
+                '8:11: spec.policy: invalid value "deny": expected a mapping; write its fields as indented'
                 " `name: value` lines"
             ),
         ),
         (
             f"{TARGET}  policy: {{access: deny}}\n",
-            "8:12: spec.policy.access: is an unknown field; use one of publicAccess, showExamples",
+            '8:12: spec.policy.access: unknown field "access"; use one of publicAccess, showExamples',
         ),
     ],
 )
@@ -77,31 +77,43 @@ def test_policies_that_are_none(tmp_path: Path, text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("''", "is empty; write something, or delete the line"),
-        ("1", "must be a text, is the number 1; put it in quotes"),
-        ("/srv/serving.json", "/srv/serving.json is an absolute path; write it relative to this file"),
-        ("C:/serving.json", "C:/serving.json is an absolute path; write it relative to this file"),
-        ("../serving.json", "../serving.json leads out of the repository; keep the file inside {}"),
-        ("out/serving.json", "out/serving.json leads out of the repository; keep the file inside {}"),
-        ("serving.yaml", "serving.yaml is not named like the JSON file that it becomes; write NAME.json"),
-        ("reconcile.yaml", "reconcile.yaml is not named like the JSON file that it becomes; write NAME.json"),
-        ("serving", "serving is not named like the JSON file that it becomes; write NAME.json"),
-        ("folder.json", "folder.json is a folder; name a file in it"),
+        ("''", "empty value; set a value, or delete the line"),
+        ("1", "invalid value 1: expected a string; put it in quotes"),
+        (
+            "/srv/serving.json",
+            ('invalid path "/srv/serving.json": expected a relative path; make it relative to this file'),
+        ),
+        (
+            "C:/serving.json",
+            ('invalid path "C:/serving.json": expected a relative path; make it relative to this file'),
+        ),
+        ("../serving.json", "../serving.json: outside the repository; move the file into {}"),
+        ("out/serving.json", "out/serving.json: outside the repository; move the file into {}"),
+        ("serving.yaml", "serving.yaml: expected a file name that ends in .json; set NAME.json"),
+        ("reconcile.yaml", "reconcile.yaml: expected a file name that ends in .json; set NAME.json"),
+        ("serving", "serving: expected a file name that ends in .json; set NAME.json"),
+        ("folder.json", "folder.json: is a directory; set the path of a file in it"),
         (
             "nowhere/serving.json",
-            "nowhere/serving.json is in a folder that does not exist; make the folder, or mend the path",
+            "nowhere/serving.json: no such directory; create the directory, or fix the path",
         ),
-        ("loop.json", "loop.json is a loop of symbolic links; name a file"),
+        ("loop.json", "loop.json: loop of symbolic links; set the path of a file"),
         (
             ".reconcile/serving.json",
-            ".reconcile/serving.json is in a folder of git or of reconcile itself; write it elsewhere",
+            ".reconcile/serving.json: directory is reserved for git or reconcile; set a path outside of it",
         ),
-        ("reconcile.lock.json", f"reconcile.lock.json is the name of a lockfile; {_OWN_NAME}"),
-        ("./reconcile.blue.lock.json", f"./reconcile.blue.lock.json is the name of a lockfile; {_OWN_NAME}"),
-        ("world.json", f"world.json is the world of the embedded service; {_OWN_NAME}"),
+        (
+            "reconcile.lock.json",
+            ("reconcile.lock.json: file name is reserved for lockfiles; use another name, such as serving.json"),
+        ),
+        (
+            "./reconcile.blue.lock.json",
+            ("./reconcile.blue.lock.json: file name is reserved for lockfiles; use another name, such as serving.json"),
+        ),
+        ("world.json", "world.json: same file as spec.embedded.world; use another name, such as serving.json"),
         (
             "gs://bucket/serving.json",
-            "means nothing with provider embedded: nothing of it is in Cloud Storage; name a file",
+            "Cloud Storage is not supported by provider embedded; set the path of a file",
         ),
     ],
 )
@@ -118,10 +130,10 @@ def test_files_that_are_no_place_to_publish(tmp_path: Path, path: str, told: str
 
 def test_a_path_with_a_nul_character(tmp_path: Path) -> None:
     told = _refused(tmp_path, f'{TARGET}  publish: "a\\0.json"\n')
-    assert told == "reconcile.yaml:8:12: spec.publish: the path holds a NUL character; delete it"
+    assert told == "reconcile.yaml:8:12: spec.publish: invalid path: contains a NUL character; remove it"
 
 
-_OBJECT = "is no address of a JSON object in Cloud Storage; write gs://BUCKET/NAME.json, or the path of a file"
+_OBJECT = "invalid address of a JSON object in Cloud Storage; set gs://BUCKET/NAME.json, or the path of a file"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ _OBJECT = "is no address of a JSON object in Cloud Storage; write gs://BUCKET/NA
         ("gs://bucket/x.yaml", _OBJECT),
         ("gs://bucket/*.json", _OBJECT),
         ("gs://Bucket/x.json", _OBJECT),
-        ("gs://bucket/lock.json", f"is the lockfile of this target; {_OWN_NAME}"),
+        ("gs://bucket/lock.json", f"same object as spec.lock; {_OWN_NAME}"),
     ],
 )
 def test_objects_that_are_no_place_to_publish(tmp_path: Path, address: str, told: str) -> None:
@@ -149,29 +161,29 @@ _BLUE = _REMOTE.replace("default", "blue").replace("scope: demo", "scope: blue")
         (
             "  publish: serving.json\n",
             "  publish: ./folder/../serving.json\n",
-            "8:12: spec.publish: the target in reconcile.blue.yaml publishes what serves there too",
+            "8:12: spec.publish: the target in reconcile.blue.yaml publishes its pointer to this path too",
         ),
         (
             "  publish: gs://bucket/x.json\n",
             "  publish: gs://bucket/x.json\n",
-            "8:12: spec.publish: the target in reconcile.blue.yaml publishes what serves there too",
+            "8:12: spec.publish: the target in reconcile.blue.yaml publishes its pointer to this path too",
         ),
         (
             "  publish: gs://bucket/x.json\n",
             "  lock: gs://bucket/x.json\n",
-            "8:12: spec.publish: the target in reconcile.blue.yaml keeps its lockfile there",
+            "8:12: spec.publish: the target in reconcile.blue.yaml has its lockfile at this path",
         ),
         (
             "  lock: gs://bucket/x.json\n",
             "  publish: gs://bucket/x.json\n",
-            "8:9: spec.lock: the target in reconcile.blue.yaml publishes what serves there",
+            "8:9: spec.lock: the target in reconcile.blue.yaml publishes its pointer to this path",
         ),
     ],
 )
 def test_two_targets_that_write_to_the_same_place(tmp_path: Path, ours: str, theirs: str, told: str) -> None:
     (tmp_path / "folder").mkdir()
     write(sample(tmp_path, target=_REMOTE + ours), {"reconcile.blue.yaml": _BLUE + theirs})
-    assert messages(load_in(tmp_path)) == [f"reconcile.yaml:{told}; give each a name of its own"]
+    assert messages(load_in(tmp_path)) == [f"reconcile.yaml:{told}; set a different path in each target"]
 
 
 @pytest.mark.parametrize("theirs", ["", "  publish: other.json\n", "  publish: 1\n", '  publish: "a\\0"\n'])

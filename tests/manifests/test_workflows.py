@@ -16,9 +16,9 @@ from reconciler.commands.main import cli
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Target
 from reconciler.manifests.discovery import find_root
-from reconciler.manifests.scaffold import init, init_flow
+from reconciler.manifests.scaffold import init, init_workflows
 from reconciler.manifests.target import read_target
-from reconciler.manifests.workflows import Platform, workflows
+from reconciler.manifests.workflows import Platform, create_workflows
 from support.files_samples import write
 from support.pipelines import commands, read, scripts
 
@@ -37,7 +37,7 @@ def _written(folder: Path, platform: Platform, target: str = "default") -> tuple
     root = find_root("specs", target, folder)
     read = read_target(root, "specs/reconcile.yaml", {})
     assert isinstance(read.target, Target), read.problems
-    return init_flow(folder, workflows(platform, root, read.target, folder, "specs")).created
+    return init_workflows(folder, create_workflows(platform, root, read.target, folder, "specs")).created
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +257,8 @@ def test_nothing_is_overwritten(tmp_path: Path, platform: Platform, name: str) -
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(ReconcileError) as caught:
         _written(tmp_path, platform)
-    assert (
-        str(caught.value) == f"{tmp_path / name} is there already; nothing was written; move it away, or go on with it"
+    assert str(caught.value) == (
+        f"{tmp_path / name} already exists, so nothing was written; keep using it, or move it away first"
     )
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
@@ -271,15 +271,15 @@ def test_a_lockfile_in_a_bucket_travels_in_no_pull_request(tmp_path: Path) -> No
     with pytest.raises(UsageError) as caught:
         _written(tmp_path, "github")
     assert str(caught.value) == (
-        "the lockfile of target default is in a bucket, where no pull request can carry it; leave spec.lock out, or "
-        "merge first and train then, as docs/ci.md shows"
+        "pull requests cannot contain the lockfile of target default, which is in a bucket; remove"
+        " spec.lock, or train after the merge as described in docs/ci.md"
     )
 
 
 def test_a_path_that_ci_would_take_for_a_variable(tmp_path: Path) -> None:
     write(tmp_path, {".git/config": ""})
     init(tmp_path / "$HOME", data=None, name=None)
-    with pytest.raises(UsageError, match=r"^\$HOME/specs has a \$, which CI takes for a variable; rename that file"):
+    with pytest.raises(UsageError, match=r"CI expands the \$ as a variable; rename the file"):
         _written(tmp_path / "$HOME", "gitlab")
 
 
@@ -290,6 +290,6 @@ def test_a_link_leads_nothing_out_of_the_repository(tmp_path: Path) -> None:
     write(folder, {".git/config": ""})
     init(folder, data=None, name=None)
     (folder / ".github").symlink_to(elsewhere)
-    with pytest.raises(ReconcileError, match=r"leads out of the repository; delete the link"):
+    with pytest.raises(ReconcileError, match=r"outside the repository; remove the link"):
         _written(folder, "github")
     assert not list(elsewhere.iterdir())

@@ -179,12 +179,12 @@ def test_standard_input_as_bytes_may_be_no_text(tmp_path: Path) -> None:
         environ={},
         capabilities=lambda _target: CAPABILITIES,
     )
-    assert messages(workspace) == ["-:1:1: is not UTF-8 text; save the file as UTF-8"]
-    assert messages(load_in(tmp_path, "-", stdin="a: \udc80")) == ["-:1:4: is not UTF-8 text; save the file as UTF-8"]
+    assert messages(workspace) == ["-:1:1: not valid UTF-8; save the file as UTF-8"]
+    assert messages(load_in(tmp_path, "-", stdin="a: \udc80")) == [("-:1:4: not valid UTF-8; save the file as UTF-8")]
 
 
 def test_no_standard_input(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^there is no standard input to read; name files or folders$"):
+    with pytest.raises(UsageError, match=r"^stdin is not available; pass files or directories$"):
         load_in(sample(tmp_path), "-")
 
 
@@ -194,59 +194,62 @@ def test_no_standard_input(tmp_path: Path) -> None:
         (
             "- x\n",
             (
-                "1:1: the document is a list, where a mapping is expected; begin it with apiVersion:"
+                "1:1: invalid document: expected a mapping, not a list; start it with apiVersion:"
                 " tuning.reconcile/v1alpha1"
             ),
         ),
         (
             "kind: TunedModel\n",
-            "1:1: apiVersion: is missing; begin the document with apiVersion: tuning.reconcile/v1alpha1",
+            "1:1: apiVersion: missing required field; add apiVersion: tuning.reconcile/v1alpha1",
         ),
         (
             "ghp_secret\n",
             (
-                "1:1: the document is a text, where a mapping is expected; begin it with apiVersion:"
+                "1:1: invalid document: expected a mapping, not a string; start it with apiVersion:"
                 " tuning.reconcile/v1alpha1"
             ),
         ),
         (
             "123456\n",
             (
-                "1:1: the document is a number, where a mapping is expected; begin it with apiVersion:"
+                "1:1: invalid document: expected a mapping, not a number; start it with apiVersion:"
                 " tuning.reconcile/v1alpha1"
             ),
         ),
         (
             "true\n",
             (
-                "1:1: the document is true or false, where a mapping is expected; begin it with apiVersion:"
+                "1:1: invalid document: expected a mapping, not a boolean; start it with apiVersion:"
                 " tuning.reconcile/v1alpha1"
             ),
         ),
         (
             f"apiVersion: tuning.reconcile/v1alpha1\nkind: {'secret' * 10}\n",
-            f"2:7: kind: {'secret' * 6}sec… is not known; use one of TunedModel, Target",
+            f'2:7: kind: unsupported kind "{"secret" * 6}sec…"; use one of TunedModel, Target',
         ),
-        ("apiVersion: tuning.reconcile/v1alpha1\n", "1:1: kind: is missing; begin the document with kind: TunedModel"),
+        ("apiVersion: tuning.reconcile/v1alpha1\n", "1:1: kind: missing required field; add kind: TunedModel"),
         (
             "apiVersion: 1\nkind: TunedModel\n",
-            "1:13: apiVersion: must be a text, is the number 1; write tuning.reconcile/v1alpha1",
+            "1:13: apiVersion: invalid value 1: expected a string; set tuning.reconcile/v1alpha1",
         ),
         (
             "apiVersion: tuning.reconcile/v1\nkind: TunedModel\n",
-            "1:13: apiVersion: tuning.reconcile/v1 is not known; did you mean tuning.reconcile/v1alpha1?",
+            ('1:13: apiVersion: unsupported apiVersion "tuning.reconcile/v1"; did you mean tuning.reconcile/v1alpha1?'),
         ),
         (
             "apiVersion: tuning.reconciler/v1alpha1\nkind: TunedModel\n",
-            "1:13: apiVersion: tuning.reconciler/v1alpha1 is not known; did you mean tuning.reconcile/v1alpha1?",
+            (
+                '1:13: apiVersion: unsupported apiVersion "tuning.reconciler/v1alpha1"; did you mean'
+                " tuning.reconcile/v1alpha1?"
+            ),
         ),
         (
             "apiVersion: tuning.reconcile/v1alpha1\nkind: TuneModel\n",
-            "2:7: kind: TuneModel is not known; did you mean TunedModel?",
+            '2:7: kind: unsupported kind "TuneModel"; did you mean TunedModel?',
         ),
         (
             "apiVersion: tuning.reconcile/v1alpha1\nkind: Pod\n",
-            "2:7: kind: Pod is not known; use one of TunedModel, Target",
+            '2:7: kind: unsupported kind "Pod"; use one of TunedModel, Target',
         ),
     ],
 )
@@ -261,8 +264,11 @@ def test_a_document_without_anything_lacks_two_fields(tmp_path: Path) -> None:
 def test_foreign_and_empty_files_are_problems_when_they_are_named(tmp_path: Path) -> None:
     write(sample(tmp_path), {"foreign.yaml": _FOREIGN, "empty.yaml": ""})
     assert messages(load_in(tmp_path, "foreign.yaml", "empty.yaml")) == [
-        "empty.yaml:1:1: holds no manifest; write one, or do not name it",
-        "foreign.yaml:1:13: apiVersion: v1 is not ours; name files with tuning.reconcile/v1alpha1 documents only",
+        "empty.yaml:1:1: contains no manifest; add a manifest, or do not pass this file",
+        (
+            'foreign.yaml:1:13: apiVersion: unsupported apiVersion "v1"; pass only files whose documents'
+            " have apiVersion: tuning.reconcile/v1alpha1"
+        ),
     ]
     assert not messages(load_in(tmp_path, "reconcile.yaml", "m.yaml"))
 
@@ -270,32 +276,33 @@ def test_foreign_and_empty_files_are_problems_when_they_are_named(tmp_path: Path
 def test_a_name_that_is_taken_names_the_other_place(tmp_path: Path) -> None:
     workspace = load_in(write(sample(tmp_path), {"n.yaml": MANIFEST}))
     assert messages(workspace) == [
-        "n.yaml:4:9: metadata.name: number-generator is the name of another manifest, at m.yaml:4:9; rename one of them"
+        (
+            'n.yaml:4:9: metadata.name: duplicate name "number-generator" (first defined at m.yaml:4:9);'
+            " rename one of the manifests"
+        )
     ]
     assert [one.file for one in workspace.manifests] == ["m.yaml"]
 
 
 def test_a_link_to_nothing(tmp_path: Path) -> None:
     (sample(tmp_path) / "broken.yaml").symlink_to("nowhere")
-    assert messages(load_in(tmp_path)) == [
-        "broken.yaml:1:1: leads to a file that does not exist; mend the path, or add the file"
-    ]
+    assert messages(load_in(tmp_path)) == ["broken.yaml:1:1: broken symbolic link; fix the path, or add the file"]
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     close(sample(tmp_path) / "m.yaml")
-    assert messages(load_in(tmp_path)) == ["m.yaml:1:1: cannot be read: Permission denied; see to the file"]
+    assert messages(load_in(tmp_path)) == ["m.yaml:1:1: cannot read the file: Permission denied; check its permissions"]
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     (sample(tmp_path) / "closed").mkdir()
     close(tmp_path / "closed")
-    with pytest.raises(ReconcileError, match=r"closed/?.* cannot be read: Permission denied; see to its permissions"):
+    with pytest.raises(ReconcileError, match=r"cannot read .*closed/?.*: Permission denied; check its permissions"):
         load_in(tmp_path)
 
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^nowhere does not exist; name a manifest, or a folder with manifests$"):
+    with pytest.raises(UsageError, match=r"^nowhere: no such file or directory; pass a manifest, or a directory"):
         load_in(tmp_path, "nowhere")
 
 
@@ -304,8 +311,8 @@ def test_paths_of_several_roots(tmp_path: Path) -> None:
         sample(tmp_path / name)
     write(tmp_path, {"c/x.yaml": _SECOND, "c/data.csv": DATA})
     assert messages(load_in(tmp_path, "a", "b/m.yaml", "c")) == [
-        f"b/m.yaml:1:1: does not belong to the root of a, {tmp_path}/a; run the command once for each root",
-        f"c:1:1: does not belong to the root of a, {tmp_path}/a; run the command once for each root",
+        f"b/m.yaml:1:1: not in the root of a, {tmp_path}/a; run the command once for each root",
+        f"c:1:1: not in the root of a, {tmp_path}/a; run the command once for each root",
     ]
 
 
@@ -321,13 +328,16 @@ def test_what_the_service_cannot_do(tmp_path: Path) -> None:
     able = replace(CAPABILITIES, hyperparameters=frozenset({"epochCount", "batchSize"}))
     manifest = MANIFEST.replace("baseModel: models/text-bison-001", "source: {remote: tunedModels/x}") + _ASKED
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=able)) == [
-        "m.yaml:6:3: spec.source: is not supported with the test service; delete it",
+        "m.yaml:6:3: spec.source: not supported by the test service; remove it",
         (
-            "m.yaml:9:21: spec.hyperparameters.learningRateMultiplier: the test service has no such hyperparameter;"
-            " delete it; there are batchSize, epochCount"
+            "m.yaml:9:21: spec.hyperparameters.learningRateMultiplier: hyperparameter not supported by the"
+            " test service; remove it, or use one of batchSize, epochCount"
         ),
-        "m.yaml:11:3: spec.access: is not supported with the test service; delete it",
-        "m.yaml:12:3: spec.displayName: has 41 characters, where the test service takes 40; shorten it",
+        "m.yaml:11:3: spec.access: not supported by the test service; remove it",
+        (
+            "m.yaml:12:3: spec.displayName: 41 characters, which exceeds the limit of 40 for the test"
+            " service; shorten it"
+        ),
     ]
 
 
@@ -347,7 +357,7 @@ def _selecting(folder: Path, name: str) -> Workspace:
         stdin=None,
         environ={},
         capabilities=lambda _target: CAPABILITIES,
-        selected=lambda of, _labels: of == name,
+        is_selected=lambda of, _labels: of == name,
     )
 
 
@@ -390,7 +400,7 @@ def test_the_built_in_target_needs_no_file(tmp_path: Path) -> None:
     assert workspace.root == tmp_path / "a"
     assert workspace.lockfile == tmp_path / "a/reconcile.embedded.lock.json"
     assert workspace.complete
-    assert "b:1:1: does not belong to the root of a" in messages(load_in(tmp_path, "a", "b", target="embedded"))[0]
+    assert "b:1:1: not in the root of a" in messages(load_in(tmp_path, "a", "b", target="embedded"))[0]
     assert load_in(tmp_path, ".", target="embedded").files == 2
 
 
@@ -454,7 +464,7 @@ def test_aliases_upon_aliases_are_a_problem(tmp_path: Path, name: str) -> None:
         found = messages(load_in(tmp_path))
     except InvalidInput as error:
         found = [str(problem) for problem in error.problems]
-    assert found == [f"{name}:3:67: c{'[0]' * 60}: is nested more than 64 levels deep; write flatter YAML"]
+    assert found == [f"{name}:3:67: c{'[0]' * 60}: nested more than 64 levels deep; reduce the nesting"]
 
 
 @contextmanager
@@ -486,9 +496,9 @@ def test_folders_may_be_deep(tmp_path: Path) -> None:
 
 def test_without_a_target_nothing_is_walked(tmp_path: Path) -> None:
     with _nested(tmp_path, "x" * 250, 20):
-        with pytest.raises(UsageError, match=r"^there is no target default: neither \. nor a folder above it holds"):
+        with pytest.raises(UsageError, match=r'^target "default" not found: no reconcile.yaml in \. or a directory'):
             load_in(tmp_path)
-        with pytest.raises(ReconcileError, match=r"cannot be read: File name too long; see to its permissions$"):
+        with pytest.raises(ReconcileError, match=r"cannot read .*: File name too long; check its permissions$"):
             load_in(sample(tmp_path))
 
 

@@ -27,79 +27,82 @@ _CHAIN = f"a: &a {'[' * 60}x{']' * 60}\n" + "".join(
 """Seventeen values, each flat enough, and each with the one before at its bottom."""
 _LONG = "secret" * 10
 _CUT = f"{_LONG[:39]}…"
-_ALIGN = "mend the indentation, or put the text in quotes"
+_ALIGN = "fix the indentation, or put the text in quotes"
 _TOO_MANY = f"the aliases of this document stand for more than {MAX_EXPANDED:,} values"
 _BROKEN = [
-    (b"a: 1\na: 2\n", "f:2:1: a: the key a stands here twice, first in line 1; keep one of them"),
-    (b"a:\n  b: 1\n  c: 2\n  b: 3\n", "f:4:3: a.b: the key b stands here twice, first in line 2; keep one of them"),
+    (b"a: 1\na: 2\n", 'f:2:1: a: duplicate key "a" (first defined on line 1); remove one of them'),
+    (b"a:\n  b: 1\n  c: 2\n  b: 3\n", ('f:4:3: a.b: duplicate key "b" (first defined on line 2); remove one of them')),
     (
         b"a:\n  <<: {b: 1}\n",
-        "f:2:3: a: merge keys are no part of YAML 1.2; write the fields out, or use an alias as a value",
+        "f:2:3: a: unsupported merge key <<; write the fields out, or use an alias as a value",
     ),
-    (b"1: a\n", "f:1:1: the key 1 is no text; put it in quotes"),
-    (b"- true: a\n", "f:1:3: [0]: the key true is no text; put it in quotes"),
-    (b"? [a]\n: b\n", "f:1:3: a collection as a key is no text; put it in quotes"),
-    (b"?\n: b\n", "f:1:2: an empty key is no text; put it in quotes"),
-    (b"a:\n\tb: 1\n", "f:2:1: a tab indents this line; indent with spaces"),
-    (b"a: caf\xe9\n", "f:1:7: is not UTF-8 text; save the file as UTF-8"),
-    ("a: 1\n".encode("utf-16"), "f:1:1: is not UTF-8 text; save the file as UTF-8"),
+    (b"1: a\n", "f:1:1: invalid key 1: expected a string; put the key in quotes"),
+    (b"- true: a\n", "f:1:3: [0]: invalid key true: expected a string; put the key in quotes"),
+    (b"? [a]\n: b\n", "f:1:3: invalid key: expected a string; put the key in quotes"),
+    (b"?\n: b\n", "f:1:2: empty key: expected a string; put the key in quotes"),
+    (b"a:\n\tb: 1\n", "f:2:1: tab in the indentation; indent with spaces"),
+    (b"a: caf\xe9\n", "f:1:7: not valid UTF-8; save the file as UTF-8"),
+    ("a: 1\n".encode("utf-16"), "f:1:1: not valid UTF-8; save the file as UTF-8"),
     (
         b"a: 1\nb: \x07\n",
-        "f:2:4: holds the unprintable character U+0007; delete it, or write it as an escape in double quotes",
+        "f:2:4: unprintable character U+0007; remove it, or write it as an escape in double quotes",
     ),
-    (b"a: *b\n", "f:1:4: a: the anchor &b is unknown; write the value out, or put &b before an earlier value"),
+    (b"a: *b\n", "f:1:4: a: undefined alias *b; write the value out, or put &b before an earlier value"),
     (
         b"a: &a [*a]\n",
-        "f:1:8: a[0]: the alias *a is inside its own anchor; write the value out, or put &a before an earlier value",
+        "f:1:8: a[0]: alias *a is inside its own anchor; write the value out, or put &a before an earlier value",
     ),
-    (b"a: !secret b\n", "f:1:4: a: the tag !secret is not supported; delete it; quotes make a text of a value"),
-    (b"a: !!set {b}\n", "f:1:4: a: the tag !!set is not supported; delete it; quotes make a text of a value"),
-    (b"a: " + b"1" * 5000, "f:1:4: a: the number has too many digits; write a number of a sensible size"),
-    (b"a: b: c\n", f"f:1:5: a colon is not allowed here; {_ALIGN}"),
-    (b"- a\nb: 1\n", f"f:2:1: does not fit what stands before it; {_ALIGN}"),
-    (b"a: 1\n- b\n", f"f:2:1: does not fit what stands before it; {_ALIGN}"),
-    (b"a: 'b' c\n", f"f:1:8: does not fit what stands before it; {_ALIGN}"),
-    (b"a: 1\nb\n", "f:3:1: a key without a colon; write it as `key: value`, with a space after the colon"),
-    (b"a: {b: 1\n", "f:2:1: the { before this is not closed; add the missing comma or }"),
-    (b"a: [b\n", "f:2:1: the [ before this is not closed; add the missing comma or ]"),
-    (b"a: [,]\n", "f:1:5: a value is missing here; write one, or close the bracket before it"),
-    (b"a: - b\n", "f:1:4: a list item is not allowed here; put it on a line of its own"),
-    (b"a: 'b\n", "f:2:1: the quoted text is not closed; close it with the same quote that opens it"),
-    (b"a: 'b\n---\n", "f:2:1: the quoted text is not closed; close it with the same quote that opens it"),
+    (b"a: !secret b\n", "f:1:4: a: unsupported tag !secret; remove it, and quote the value if it is a string"),
+    (b"a: !!set {b}\n", "f:1:4: a: unsupported tag !!set; remove it, and quote the value if it is a string"),
+    (b"a: " + b"1" * 5000, "f:1:4: a: number out of range; set a smaller number"),
+    (b"a: b: c\n", "f:1:5: unexpected colon; fix the indentation, or put the text in quotes"),
+    (b"- a\nb: 1\n", "f:2:1: unexpected indentation or structure; fix the indentation, or put the text in quotes"),
+    (b"a: 1\n- b\n", f"f:2:1: unexpected indentation or structure; {_ALIGN}"),
+    (b"a: 'b' c\n", "f:1:8: unexpected indentation or structure; fix the indentation, or put the text in quotes"),
+    (b"a: 1\nb\n", "f:3:1: missing colon after a key; write `key: value`, with a space after the colon"),
+    (b"a: {b: 1\n", "f:2:1: missing closing brace; add the missing comma or }"),
+    (b"a: [b\n", "f:2:1: missing closing bracket; add the missing comma or ]"),
+    (b"a: [,]\n", "f:1:5: missing value; add a value, or close the bracket before it"),
+    (b"a: - b\n", "f:1:4: unexpected list item; put the item on its own line"),
+    (b"a: 'b\n", "f:2:1: missing closing quote; close the string with the quote that opens it"),
+    (b"a: 'b\n---\n", "f:2:1: missing closing quote; close the string with the quote that opens it"),
     (
         b'a: "\\q"\n',
-        "f:1:5: the backslash in the double quotes starts no known escape; write \\\\ for a backslash, or use '…'",
+        "f:1:5: unknown escape sequence; write \\\\ for a backslash, or use single quotes",
     ),
-    (b"a: @b\n", "f:1:4: this character cannot begin a text; put the text in quotes"),
-    (b" a: 1\nb: 2\n", "f:2:1: something follows the end of the document; begin a new document with ---"),
-    (b"%FOO\n--- a\n", "f:1:5: is no valid YAML: found unknown directive name; mend the file"),
+    (b"a: @b\n", "f:1:4: unexpected character; put the text in quotes"),
+    (b" a: 1\nb: 2\n", "f:2:1: unexpected content after the end of the document; start a new document with ---"),
+    (b"%FOO\n--- a\n", "f:1:5: invalid YAML: found unknown directive name; fix the syntax"),
     (
         b"[a, " * 100_000,
-        f"f:1:{4 * MAX_DEPTH + 1}: {'[1]' * MAX_DEPTH}: is nested more than 64 levels deep; write flatter YAML",
+        f"f:1:{4 * MAX_DEPTH + 1}: {'[1]' * MAX_DEPTH}: nested more than 64 levels deep; reduce the nesting",
     ),
     (
         _CHAIN.encode(),
-        f"f:2:{6 + 60 + 1}: b{'[0]' * 60}: is nested more than 64 levels deep; write flatter YAML",
+        f"f:2:{6 + 60 + 1}: b{'[0]' * 60}: nested more than 64 levels deep; reduce the nesting",
     ),
     (
         f"a: {'[' * 63}x{']' * 63}\nb: &b [x]\nc: {'[' * 63}*b{']' * 63}\n".encode(),
-        f"f:3:{4 + 63}: c{'[0]' * 63}: is nested more than 64 levels deep; write flatter YAML",
+        f"f:3:{4 + 63}: c{'[0]' * 63}: nested more than 64 levels deep; reduce the nesting",
     ),
     (
         f"a: 1\n{_LONG}: 2\n{_LONG}: 3\n".encode(),
-        f"f:3:1: {_CUT}: the key {_CUT} stands here twice, first in line 2; keep one of them",
+        f'f:3:1: {_CUT}: duplicate key "{_CUT}" (first defined on line 2); remove one of them',
     ),
     (
         f"a: !{_LONG} b\n".encode(),
-        f"f:1:4: a: the tag !{_CUT[:-2]}… is not supported; delete it; quotes make a text of a value",
+        f"f:1:4: a: unsupported tag !{_CUT[:-2]}…; remove it, and quote the value if it is a string",
     ),
     (
         f"a: *{_LONG}\n".encode(),
-        f"f:1:4: a: the anchor &{_CUT} is unknown; write the value out, or put &{_CUT} before an earlier value",
+        f"f:1:4: a: undefined alias *{_CUT}; write the value out, or put &{_CUT} before an earlier value",
     ),
     (
         _BOMB.encode(),
-        f"f:5:8: e[0]: {_TOO_MANY}; write the values out, or use fewer aliases",
+        (
+            "f:5:8: e[0]: the aliases of this document expand to more than 20,000 values; use fewer aliases,"
+            " or write the values out"
+        ),
     ),
 ]
 
@@ -112,8 +115,8 @@ def test_every_fault_has_a_place_a_cause_and_a_remedy(data: bytes, message: str)
 
 def test_brackets_that_no_parser_reads_to_their_end_are_told_all_the_same() -> None:
     (problem,) = parse(b"[" * 100_000, "f").problems
-    assert problem.message in {f"is nested more than {MAX_DEPTH} levels deep", "is nested too deep"}
-    assert problem.remedy == "write flatter YAML"
+    assert problem.message in {f"nested more than {MAX_DEPTH} levels deep", "nested too deeply"}
+    assert problem.remedy == "reduce the nesting"
 
 
 def test_aliases_may_be_as_deep_as_what_is_written_out() -> None:
@@ -125,7 +128,7 @@ def test_aliases_may_be_as_deep_as_what_is_written_out() -> None:
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "0x" + "f" * 400])
 def test_an_integer_beyond_floats_is_no_number(number: str) -> None:
     (problem,) = parse(f"a: {number}\n".encode(), "f").problems
-    assert str(problem) == "f:1:4: a: the number has too many digits; write a number of a sensible size"
+    assert str(problem) == "f:1:4: a: number out of range; set a smaller number"
 
 
 def test_several_faults_are_all_told() -> None:
@@ -155,7 +158,7 @@ def test_scalars_quotes_and_aliases() -> None:
 
 
 def test_anchors_end_with_their_document() -> None:
-    assert "the anchor &x is unknown" in str(parse(b"a: &x 1\n---\nb: *x\n", "f").problems[0])
+    assert "undefined alias *x" in str(parse(b"a: &x 1\n---\nb: *x\n", "f").problems[0])
 
 
 def test_places_of_values_keys_and_what_is_not_there() -> None:
@@ -225,7 +228,7 @@ def _without_libyaml(inputs: list[bytes]) -> Iterator[Any]:
 
 
 def test_the_pure_python_parser_says_the_same() -> None:
-    inputs = [data for data, message in _BROKEN if "no valid YAML" not in message]
+    inputs = [data for data, message in _BROKEN if "invalid YAML" not in message]
     inputs += [file.read_bytes() for file in sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))]
     for data, (values, problems) in zip(inputs, _without_libyaml(inputs), strict=True):
         parsed = parse(data, "f")
@@ -236,9 +239,7 @@ def test_the_pure_python_parser_says_the_same() -> None:
 def test_the_pure_python_parser_takes_no_half_of_a_surrogate_pair() -> None:
     ((values, problems),) = _without_libyaml([b'a: "\\ud800"\n'])
     assert values == []
-    assert problems == [
-        "f:1:4: a: the text holds half of a surrogate pair; write the whole character in place of \\ud…"
-    ]
+    assert problems == ["f:1:4: a: unpaired surrogate character; write the whole character in place of \\ud…"]
 
 
 def _cause(message: str) -> str:

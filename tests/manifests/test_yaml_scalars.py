@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.manifests.yaml_parser import plain
+from reconciler.manifests.yaml_parser import parse_scalar
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ from reconciler.manifests.yaml_parser import plain
     ],
 )
 def test_core_schema_values(text: str, value: object) -> None:
-    assert plain(text) == value
-    assert type(plain(text)) is type(value)
+    assert parse_scalar(text) == value
+    assert type(parse_scalar(text)) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_core_schema_values(text: str, value: object) -> None:
     ],
 )
 def test_what_yaml_1_1_made_other_things_of_is_text(text: str) -> None:
-    assert plain(text) == text
+    assert parse_scalar(text) == text
 
 
 def test_nan_is_a_number() -> None:
-    assert math.isnan(plain(".nan"))  # type: ignore[arg-type] # that it is a number is what is asserted
+    assert math.isnan(parse_scalar(".nan"))  # type: ignore[arg-type] # that it is a number is what is asserted
 
 
 def test_an_integer_beyond_conversion_is_refused() -> None:
     with pytest.raises(ValueError, match="4300 digits"):
-        plain("1" * 5000)
+        parse_scalar("1" * 5000)
 
 
 @given(st.integers() | st.floats(allow_nan=False))
 def test_python_numbers_read_back(number: float) -> None:
     text = {"inf": ".inf", "-inf": "-.inf"}.get(repr(number), repr(number))
-    assert plain(text) == number
+    assert parse_scalar(text) == number

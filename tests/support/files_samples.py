@@ -53,7 +53,7 @@ VERTEX = Capabilities(
     recommended_examples=2,
     max_display_name=128,
     base_model_example="gemini-2.5-flash",
-    remedies={"access": "delete it, and grant roles/aiplatform.user on the project in IAM"},
+    remedies={"access": "remove it, and grant roles/aiplatform.user on the project in IAM"},
 )
 
 

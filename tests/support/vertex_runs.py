@@ -24,7 +24,7 @@ def manifest(reconcile: Cli, name: str = "adder", *, multiplier: float = 1, more
 
 
 def conversations(count: int = 20, first: int = 0) -> bytes:
-    """A data set in Vertex AI's own form: a system instruction, and two turns of each side a line."""
+    """A data set in Vertex AI's format: a system instruction, and two turns of each side a line."""
     return b"".join(_conversation(number) for number in range(first, first + count))
 
 

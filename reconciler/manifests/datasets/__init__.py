@@ -1,1 +1,1 @@
-"""Data sets: one module per format."""
+"""Data sets: file formats, validation of examples, and how manifests declare them."""

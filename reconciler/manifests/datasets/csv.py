@@ -1,4 +1,4 @@
-"""Data sets as comma- or tab-separated values."""
+"""Data sets as comma-separated or tab-separated values."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from reconciler.domain.text import shorten
-from reconciler.manifests.datasets.records import Fault, Fields, Items, Lines, Row
-from reconciler.manifests.schema_validation import choices, counted
+from reconciler.manifests.datasets.records import Fault, Fields, Lines, Records, Row
+from reconciler.manifests.messages import counted, list_choices, quote
 
-# The library's own limit of 131,072 characters a field would be told as a broken quote; the service's limit is ours.
+# The library reports its own limit of 131,072 characters in a field as a broken quote; records.Lines has the real one.
 csv.field_size_limit(2**31 - 1)
 
 _CLOSE = 'close every quote, and double each " inside quotes'
 
 
-def separated(text: TextIO, fields: Fields, delimiter: str) -> Items:
-    """The rows of a text with a header; quotes as in RFC 4180."""
+def separated_values(text: TextIO, fields: Fields, delimiter: str) -> Records:
+    """Yield the rows of a text with a header; quotes are as in RFC 4180."""
     lines = Lines(text, _CLOSE)
     reader = _reader(lines, delimiter)
     try:
@@ -28,21 +27,21 @@ def separated(text: TextIO, fields: Fields, delimiter: str) -> Items:
         if header and not faults:
             yield from _rows(reader, lines, header, fields)
     except csv.Error:
-        yield Fault(lines.number, "a quote is not closed, or something follows one that is", _CLOSE)
+        yield Fault(lines.number, "missing closing quote, or text after a closing quote", _CLOSE)
 
 
 def column_names(text: TextIO, delimiter: str) -> Iterator[str]:
-    """The names in the header; none where there is no telling."""
+    """Yield the names in the header; none if it cannot be read."""
     try:
         yield from _header(_reader(Lines(text, _CLOSE), delimiter))
     except csv.Error:
         return
 
 
-def choose(name: str, there: list[str], fields: Fields) -> str:
-    """The remedy for a field that is not there: those that are."""
-    setting = "inputField" if name == fields.input else "outputField"
-    return f"set {fields.declared}.{setting} to one that is there: {choices(name, there)}"
+def field_remedy(name: str, known: list[str], fields: Fields) -> str:
+    """Return the remedy for a missing field: set the option that names it to one of the known fields."""
+    option = "inputField" if name == fields.input else "outputField"
+    return f"set {fields.declared}.{option} to one of: {list_choices(name, known)}"
 
 
 def _reader(lines: Lines, delimiter: str) -> Any:
@@ -50,28 +49,28 @@ def _reader(lines: Lines, delimiter: str) -> Any:
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:
-    """The first row that is not blank."""
+    """Return the first row that is not blank."""
     return next((row for row in reader if "".join(row).strip()), [])
 
 
 def _header_faults(header: list[str], fields: Fields, line: int) -> Iterator[Fault]:
     for name, count in Counter(header).items():
         if count > 1:
-            yield Fault(line, f'the header has {count} columns "{shorten(name)}"', "rename all but one of them")
+            yield Fault(line, f"{count} columns in the header are named {quote(name)}", "rename all but one of them")
     for name in (fields.input, fields.output):
         if header and name not in header:
-            yield Fault(line, f'the header has no column "{shorten(name)}"', choose(name, header, fields))
+            yield Fault(line, f"no column {quote(name)} in the header", field_remedy(name, header, fields))
 
 
-def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Items:
-    given, wanted, width = header.index(fields.input), header.index(fields.output), len(header)
-    lines.begin()
-    before = lines.number
+def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Records:
+    input_index, output_index, width = header.index(fields.input), header.index(fields.output), len(header)
+    lines.start_record()
+    previous = lines.number
     for row in reader:
-        line, before = before + 1, lines.number
-        lines.begin()
+        line, previous = previous + 1, lines.number
+        lines.start_record()
         if len(row) == width:
-            yield Row(line, row[given], row[wanted])
+            yield Row(line, row[input_index], row[output_index])
         elif row:
-            message = f"has {counted(len(row), 'field')}, where the header has {width}"
-            yield Fault(line, message, "put fields that hold separators or line breaks in double quotes")
+            message = f"expected {counted(width, 'field')} as in the header, found {len(row)}"
+            yield Fault(line, message, "put fields that contain separators or line breaks in double quotes")

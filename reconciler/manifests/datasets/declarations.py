@@ -1,4 +1,4 @@
-"""The data sets that a manifest declares: for training, and on Vertex AI for validation."""
+"""Data sets as manifests declare them: for training, and for validation on services that support it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from typing import Any
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
 from reconciler.manifests.datasets.file_formats import require_format
-from reconciler.manifests.datasets.records import Fields, Items, Row
-from reconciler.manifests.datasets.validation import DatasetSource, Spot, file_source, validate_dataset
+from reconciler.manifests.datasets.records import Fields, Records, Row
+from reconciler.manifests.datasets.validation import DatasetSource, Location, file_source, validate_dataset
+from reconciler.manifests.messages import counted
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema_validation import counted
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 from reconciler.paths import find_file
 
 TRAINING: FieldPath = ("spec", "dataset")
 VALIDATION = "validationDataset"
-"""The field of a provider's own block that holds the validation data set."""
+"""The field of a provider's block that declares the validation data set."""
 CLOUD_STORAGE = "cloudStorage"
 """The feature of a service that reads data sets in Cloud Storage."""
-_MANY_FOR_VALIDATION = 256
-"""What some base models of Vertex AI take at most."""
+_RECOMMENDED_VALIDATION = 256
+"""The limit of some base models of Vertex AI."""
 
-# Bucket names: https://cloud.google.com/storage/docs/buckets#naming; of objects, nothing that tools read as a pattern.
+# Bucket names: https://cloud.google.com/storage/docs/buckets#naming; object names without characters of patterns.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _SPECIAL = re.compile(r"[*?\[\]#\x00-\x1f\x7f-\x9f]")
+_MOVE_PREAMBLE = "remove it, and write it into the systemInstruction of each line"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a document comes from: its file relative to the root, and the folder that its paths are relative to."""
+    """The file of a document, relative to the root, and the directory that its paths are relative to."""
 
     file: str
     folder: FilePath
@@ -43,9 +44,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """What a manifest is read in: the root, its repository (resolved), and the service, unless none is asked.
+    """What a manifest is read with: the root, its resolved repository, and the capabilities of the service if known.
 
-    ``public_access`` says whether the target allows models that everyone may use.
+    ``public_access`` says whether the target allows access for everyone.
     """
 
     root: FilePath
@@ -56,72 +57,70 @@ class LoadContext:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A declared data set, where to read its examples again (unless it is in Cloud Storage), and what is wrong."""
+    """A declared data set, the source of its examples unless it is in Cloud Storage, and its problems."""
 
     dataset: Dataset | None = None
     source: DatasetSource | None = None
     problems: tuple[Problem, ...] = ()
 
 
-def read_training(document: Document, origin: Origin, surroundings: LoadContext) -> Reading:
-    """The data set to train on; the document's part about it must fit its schema."""
-    reading = _read(document, TRAINING, origin, surroundings)
-    able = surroundings.capabilities
-    wanted = able.recommended_examples if able else 0
-    if not reading.dataset or reading.dataset.examples >= wanted:
+def read_training(document: Document, origin: Origin, context: LoadContext) -> Reading:
+    """Read the training data set; its part of the document must fit the schema."""
+    reading = _read(document, TRAINING, origin, context)
+    recommended = context.capabilities.recommended_examples if context.capabilities else 0
+    if not reading.dataset or reading.dataset.examples >= recommended:
+        return reading
+    message = f"{counted(reading.dataset.examples, 'example')}, at least {recommended} are recommended"
+    return _with_warning(reading, message, "add examples if the model learns too little")
+
+
+def read_validation(document: Document, block: str, origin: Origin, context: LoadContext) -> Reading:
+    """Read the validation data set in a provider's block; its part of the document must fit the schema."""
+    reading = _read(document, ("spec", block, VALIDATION), origin, context)
+    if not reading.dataset or reading.dataset.examples <= _RECOMMENDED_VALIDATION:
         return reading
     message = (
-        f"the data set has {counted(reading.dataset.examples, 'example')}, where at least {wanted} are recommended"
+        f"{counted(reading.dataset.examples, 'example')}, some base models accept at most {_RECOMMENDED_VALIDATION}"
+        " for validation"
     )
-    return _warned(reading, message, "add examples if the model learns too little")
+    return _with_warning(reading, message, "use fewer if the service refuses them")
 
 
-def read_validation(document: Document, block: str, origin: Origin, surroundings: LoadContext) -> Reading:
-    """The data set to measure the training on, as declared in a provider's block; its part must fit the schema."""
-    reading = _read(document, ("spec", block, VALIDATION), origin, surroundings)
-    if not reading.dataset or reading.dataset.examples <= _MANY_FOR_VALIDATION:
+def _with_warning(reading: Reading, message: str, remedy: str) -> Reading:
+    if reading.source is None:  # in Cloud Storage, where the examples are not counted
         return reading
-    message = (
-        f"the data set has {counted(reading.dataset.examples, 'example')}, where some base models take no more"
-        f" than {_MANY_FOR_VALIDATION} for validation"
-    )
-    return _warned(reading, message, "use fewer if the service refuses them")
-
-
-def _warned(reading: Reading, message: str, remedy: str) -> Reading:
-    if reading.source is None:  # in Cloud Storage, where nobody has counted
-        return reading
-    warning = Problem(*reading.source.spot, message, remedy, "warning")
+    warning = Problem(*reading.source.declared_at, message, remedy, "warning")
     return Reading(reading.dataset, reading.source, (*reading.problems, warning))
 
 
-def _read(document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext) -> Reading:
-    declared = _at(document, where)
+def _read(document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext) -> Reading:
+    declared = document.child(declared_at).value
     path = declared.get("path", "")
     if path.startswith(REMOTE_SCHEME):
-        faults = _remote_faults(declared, surroundings.capabilities)
-        return _unread(document, where, Dataset(path, "", 0), faults)
+        faults = _remote_faults(declared, context.capabilities)
+        return _unread(document, declared_at, Dataset(path, "", 0), faults)
     if "unknown" in declared:
-        return _unread(document, where, Dataset("", UNKNOWN_DATA, 0), _unknown_faults(declared))
+        return _unread(document, declared_at, Dataset("", UNKNOWN_DATA, 0), _unknown_faults(declared))
     try:
-        source = _source(document, where, origin, surroundings)
+        source = _source(document, declared_at, origin, context)
     except ReconcileError as error:
-        at = [*where, "path"]
-        return Reading(problems=(Problem(document.place(at), dotted(at), error.message, error.remedy),))
-    checked = validate_dataset(source, surroundings.capabilities)
-    problems = checked.problems
-    if checked.conversations and source.preamble:
-        at = [*TRAINING, "preamble"]
-        message = f"does not apply to {source.spot[1]}, whose examples are in Vertex AI's own form"
-        remedy = "delete it, and write it into the systemInstruction of each line"
-        problems += (Problem(document.place(at), dotted(at), message, remedy),)
-    return Reading(checked.dataset, source, problems)
+        field = [*declared_at, "path"]
+        return Reading(problems=(Problem(document.place(field), dotted(field), error.message, error.remedy),))
+    validated = validate_dataset(source, context.capabilities)
+    problems = validated.problems
+    if validated.conversations and source.preamble:
+        field = [*TRAINING, "preamble"]
+        message = f"does not apply to {source.declared_at[1]}, whose examples are in Vertex AI's format"
+        problems += (Problem(document.place(field), dotted(field), message, _MOVE_PREAMBLE),)
+    return Reading(validated.dataset, source, problems)
 
 
-def _unread(document: Document, where: FieldPath, dataset: Dataset, faults: Iterable[tuple[str, str, str]]) -> Reading:
-    """A data set whose examples are not read, unless there are faults (field, message, remedy) in what is declared."""
+def _unread(
+    document: Document, declared_at: FieldPath, dataset: Dataset, faults: Iterable[tuple[str, str, str]]
+) -> Reading:
+    """Return a data set whose examples are not read, or the faults (field, message, remedy) of its declaration."""
     problems = tuple(
-        Problem(document.place([*where, field]), dotted([*where, field]), message, remedy)
+        Problem(document.place([*declared_at, field]), dotted([*declared_at, field]), message, remedy)
         for field, message, remedy in faults
     )
     return Reading(None if problems else dataset, None, problems)
@@ -130,76 +129,73 @@ def _unread(document: Document, where: FieldPath, dataset: Dataset, faults: Iter
 def _unknown_faults(declared: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for field in ("inputField", "outputField"):
         if field in declared:
-            yield field, "does not apply to data that is not at hand", "delete it"
-
-
-def _at(document: Document, where: FieldPath) -> Mapping[str, Any]:
-    value: Mapping[str, Any] = document.child(where).value
-    return value
+            yield field, "does not apply to unknown data", "remove it"
 
 
 def _remote_faults(declared: Mapping[str, Any], capabilities: Capabilities | None) -> Iterator[tuple[str, str, str]]:
-    """The field, the message and the remedy of everything that is wrong with a data set in Cloud Storage."""
+    """Yield the field, the message and the remedy of each error in the declaration of data in Cloud Storage."""
     if capabilities and CLOUD_STORAGE not in capabilities.features:
-        message = "data sets in Cloud Storage are read by Vertex AI alone"
-        yield "path", message, "name a file beside this manifest, or use a target of Vertex AI"
+        message = f"data sets in Cloud Storage are not supported by {capabilities.label}"
+        yield "path", message, "set the path of a file, or use a Vertex AI target"
         return
     bucket, _, name = declared["path"].removeprefix(REMOTE_SCHEME).partition("/")
     if not _BUCKET.fullmatch(bucket) or not name:
-        yield "path", "is no address of an object in Cloud Storage", "write gs://BUCKET/NAME.jsonl"
+        yield "path", "invalid address of an object in Cloud Storage", "write gs://BUCKET/NAME.jsonl"
     elif _SPECIAL.search(name):
-        yield "path", "holds a character that stands for other names", "name one object, without any of * ? [ ] #"
+        yield "path", "invalid object name: contains a wildcard or control character", "remove any of * ? [ ] #"
     elif not name.endswith(".jsonl"):
-        message = "is no JSON Lines file, which is all that Vertex AI reads in Cloud Storage"
+        message = "unsupported format: expected JSON Lines in Cloud Storage"
         yield "path", message, "write gs://BUCKET/NAME.jsonl"
     for field, remedy in _INAPPLICABLE.items():
         if field in declared:
-            yield field, "does not apply to a data set in Cloud Storage, which is in Vertex AI's own form", remedy
+            yield field, "does not apply to a data set in Cloud Storage, which has Vertex AI's format", remedy
 
 
-_INAPPLICABLE = {
-    "inputField": "delete it",
-    "outputField": "delete it",
-    "preamble": "delete it, and write it into the systemInstruction of each line",
-}
+_INAPPLICABLE = {"inputField": "remove it", "outputField": "remove it", "preamble": _MOVE_PREAMBLE}
 
 
-def _source(document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext) -> DatasetSource:
-    declared, preamble = _at(document, where), preamble_of(document)
-    if "examples" in declared:
-        spot = document.place(where, key=True), dotted(where)
-        return DatasetSource("", spot, preamble, partial(_inline, declared), partial(_inline_spot, document, where))
-    return file_at(document, where, preamble, origin, surroundings)
+def _source(document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext) -> DatasetSource:
+    declared, preamble = document.child(declared_at).value, preamble_of(document)
+    if "examples" not in declared:
+        return declared_file(document, declared_at, preamble, origin, context)
+    location = document.place(declared_at, key=True), dotted(declared_at)
+    records, locate = partial(_inline_records, declared), partial(_locate_inline, document, declared_at)
+    return DatasetSource("", location, preamble, records, locate)
 
 
-def file_at(
-    document: Document, where: FieldPath, preamble: str, origin: Origin, surroundings: LoadContext
+def declared_file(
+    document: Document, declared_at: FieldPath, preamble: str, origin: Origin, context: LoadContext
 ) -> DatasetSource:
-    """The examples in the file that is declared at ``where``, with this preamble; that part must fit its schema.
+    """Return the source of the file that a part of the document declares; the part must fit the schema.
 
-    Raises ReconcileError, with what is wrong and what to do, for a path that is none.
+    Raises ReconcileError for a path that is not a file of a supported format in the repository.
     """
-    declared, field = _at(document, where), dotted(where)
-    named = declared["path"]
-    file = find_file(named, origin.folder, surroundings.repository)
+    declared, field = document.child(declared_at).value, dotted(declared_at)
+    path = declared["path"]
+    file = find_file(path, origin.folder, context.repository)
     require_format(file)
-    fields = Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
-    shown = os.path.normpath(FilePath(document.file).parent / named)
-    relative = FilePath(os.path.relpath(origin.folder / named, surroundings.root)).as_posix()
-    return file_source(file, shown, relative, fields, (document.place(where, key=True), field), preamble)
+    shown = os.path.normpath(FilePath(document.file).parent / path)
+    relative = FilePath(os.path.relpath(origin.folder / path, context.root)).as_posix()
+    location = document.place(declared_at, key=True), field
+    return file_source(file, shown, relative, declared_fields(declared, field), location, preamble)
+
+
+def declared_fields(declared: Mapping[str, Any], field: str = "spec.dataset") -> Fields:
+    """Return the names of the fields of a data file, with their defaults."""
+    return Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
 
 
 def preamble_of(document: Document) -> str:
-    """The preamble of the training examples, for all other prompts too; its part may not fit the schema."""
+    """Return the preamble of the training examples, which is also that of all prompts; the document may be invalid."""
     preamble = mapping(mapping(document.value.get("spec")).get("dataset")).get("preamble")
     return preamble if isinstance(preamble, str) else ""
 
 
-def _inline(declared: Mapping[str, Any]) -> Items:
+def _inline_records(declared: Mapping[str, Any]) -> Records:
     for index, example in enumerate(declared["examples"]):
         yield Row(index, example["input"], example["output"])
 
 
-def _inline_spot(document: Document, where: FieldPath, index: int) -> Spot:
-    path = [*where, "examples", index]
+def _locate_inline(document: Document, declared_at: FieldPath, index: int) -> Location:
+    path = [*declared_at, "examples", index]
     return document.place(path), dotted(path)

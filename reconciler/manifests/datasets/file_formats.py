@@ -1,4 +1,4 @@
-"""The formats of data files, and the way from a file to its rows."""
+"""The file formats of data sets by suffix, and how a file is read."""
 
 from __future__ import annotations
 
@@ -12,100 +12,99 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.text import shorten
-from reconciler.manifests.datasets.csv import column_names, separated
+from reconciler.manifests.datasets.csv import column_names, separated_values
 from reconciler.manifests.datasets.json_lines import array_members, json_array, json_lines, line_members
-from reconciler.manifests.datasets.records import Fault, Fields, Items, UnreadableError
-from reconciler.manifests.schema_validation import suggest
+from reconciler.manifests.datasets.records import Fault, Fields, Records, UnreadableError
+from reconciler.manifests.messages import quote, suggest_name
 
 _Read = TypeVar("_Read")
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
-_MOST_BYTES = 2**30
-"""The largest data set that any of the services takes."""
-_MOST_ARRAY_BYTES = 2**26
-"""The largest JSON array: it is read whole."""
+_MAX_BYTES = 2**30
+"""The largest data set that any of the services accepts."""
+_MAX_ARRAY_BYTES = 2**26
+"""The largest JSON array, because it is read into memory."""
 _BLOCK = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """How to read a text of one format, in which ``newline`` ends the lines (empty: any of the three kinds)."""
+class FileFormat:
+    """How to read a text of one format; ``newline`` ends the lines (empty: any of the three line breaks)."""
 
     newline: str
-    rows: Callable[[TextIO, Fields], Items]
+    records: Callable[[TextIO, Fields], Records]
     names: Callable[[TextIO], Iterator[str]]
-    most_bytes: int = _MOST_BYTES
-    smaller: str = "no service takes as much; use fewer examples"
+    max_bytes: int = _MAX_BYTES
+    too_large: str = "use fewer examples; no service accepts more"
 
 
-FORMATS: Mapping[str, Format] = {
-    ".csv": Format("", partial(separated, delimiter=","), partial(column_names, delimiter=",")),
-    ".tsv": Format("", partial(separated, delimiter="\t"), partial(column_names, delimiter="\t")),
-    ".jsonl": Format("\n", json_lines, line_members),
-    ".json": Format(
+FORMATS: Mapping[str, FileFormat] = {
+    ".csv": FileFormat("", partial(separated_values, delimiter=","), partial(column_names, delimiter=",")),
+    ".tsv": FileFormat("", partial(separated_values, delimiter="\t"), partial(column_names, delimiter="\t")),
+    ".jsonl": FileFormat("\n", json_lines, line_members),
+    ".json": FileFormat(
         "\n",
         json_array,
         array_members,
-        _MOST_ARRAY_BYTES,
-        "write it as .jsonl, with an object on each line, which may have 1 GiB",
+        _MAX_ARRAY_BYTES,
+        "write one object on each line of a .jsonl file, which can have 1 GiB",
     ),
 }
 """The formats by the suffix of a file."""
 
 
 def require_format(file: Path) -> None:
-    """Raise ReconcileError, with what is wrong and what to do, for a file whose suffix is no format of data sets."""
+    """Raise ReconcileError if the suffix of the file is not that of a supported format."""
     if file.suffix.lower() not in FORMATS:
-        suffix = f"the suffix {shorten(file.suffix)}" if file.suffix else "a file without a suffix"
-        raise ReconcileError(f"{suffix} is no format of data sets", suggest(file.suffix, FORMATS))
+        message = f"unsupported format {quote(file.suffix)}" if file.suffix else "unsupported format: no file suffix"
+        raise ReconcileError(message, suggest_name(file.suffix, FORMATS))
 
 
-def file_items(file: Path, fields: Fields) -> Items:
-    """The rows of a data file, read as they are asked for."""
-    return _read(file, lambda kind, text: kind.rows(text, fields))
+def file_records(file: Path, fields: Fields) -> Records:
+    """Yield the records of a data file, which is read as they are consumed."""
+    return _read(file, lambda file_format, text: file_format.records(text, fields))
 
 
 def field_names(file: Path) -> tuple[str, ...] | Fault:
-    """The columns of a data file, or the members of its first object; empty when that cannot be told."""
+    """Return the columns of a data file, or the members of its first object; empty if they cannot be determined."""
     names = []
-    for name in _read(file, lambda kind, text: kind.names(text)):
+    for name in _read(file, lambda file_format, text: file_format.names(text)):
         if isinstance(name, Fault):
             return name
         names.append(name)
     return tuple(names)
 
 
-def _read(file: Path, read: Callable[[Format, TextIO], Iterator[_Read]]) -> Iterator[_Read | Fault]:
-    kind = FORMATS[file.suffix.lower()]
+def _read(file: Path, read: Callable[[FileFormat, TextIO], Iterator[_Read]]) -> Iterator[_Read | Fault]:
+    file_format = FORMATS[file.suffix.lower()]
     try:
         with file.open("rb") as binary:
-            if fault := _unfit(binary, kind):
+            if fault := _unreadable(binary, file_format):
                 yield fault
             else:
-                with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=kind.newline) as text:
-                    yield from read(kind, text)
+                with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=file_format.newline) as text:
+                    yield from read(file_format, text)
     except OSError as error:
-        yield Fault(1, f"cannot be read: {error.strerror}", "see to the file")
+        yield Fault(1, f"cannot read the file: {error.strerror}", "check the path and its permissions")
     except UnreadableError as error:
         yield error.fault
     except UnicodeDecodeError:
         line, column = _undecodable(file)
-        yield Fault(line, "is not UTF-8 text", "save the file as UTF-8", column)
+        yield Fault(line, "not valid UTF-8", "save the file as UTF-8", column)
 
 
-def _unfit(binary: BinaryIO, kind: Format) -> Fault | None:
-    if os.fstat(binary.fileno()).st_size > kind.most_bytes:
-        return Fault(1, f"has more than {kind.most_bytes:,} bytes", kind.smaller)
+def _unreadable(binary: BinaryIO, file_format: FileFormat) -> Fault | None:
+    if os.fstat(binary.fileno()).st_size > file_format.max_bytes:
+        return Fault(1, f"the file exceeds the limit of {file_format.max_bytes:,} bytes", file_format.too_large)
     start = binary.read(len(_LFS_POINTER))
     binary.seek(0)
     if start == _LFS_POINTER:
-        return Fault(1, "is a Git LFS pointer in place of the data", "run `git lfs pull`")
+        return Fault(1, "the file is a Git LFS pointer, not the data", "run `git lfs pull`")
     return None
 
 
 def _undecodable(file: Path) -> tuple[int, int]:
-    """The line and column, from 1, of the first byte of a file that is not UTF-8."""
+    """Return the line and column, from 1, of the first byte of a file that is not UTF-8."""
     line, column = 1, 1
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with file.open("rb") as binary:

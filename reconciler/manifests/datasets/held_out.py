@@ -1,4 +1,4 @@
-"""Held-out data sets: what the evaluations of checks ask, and what of it a model has been trained on all the same."""
+"""Held-out data sets of checks, and which of their inputs are in the training data too."""
 
 from __future__ import annotations
 
@@ -9,104 +9,104 @@ from functools import partial
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Dataset
-from reconciler.manifests.datasets.declarations import LoadContext, Origin, file_at, preamble_of
-from reconciler.manifests.datasets.records import ConversationRow, Fault, Items, Row
+from reconciler.manifests.datasets.declarations import LoadContext, Origin, declared_file, preamble_of
+from reconciler.manifests.datasets.records import ConversationRow, Fault, Records, Row
 from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
-from reconciler.manifests.schema_validation import counted
+from reconciler.manifests.messages import counted, exceeds_limit
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
-
-_ONE_EACH = "write one input and one output in each line"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A data set that was read without a preamble, and where to read it again."""
+    """A data set that was read without a preamble, and its source."""
 
     dataset: Dataset
     source: DatasetSource
 
 
 def read_held_out(
-    document: Document, where: FieldPath, origin: Origin, surroundings: LoadContext
+    document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext
 ) -> tuple[HeldOut | None, tuple[Problem, ...]]:
-    """The held-out data set declared at ``where``, and what is wrong with it; its part must fit the schema."""
-    declared, at = document.child(where).value, [*where, "path"]
-    if declared["path"].startswith(REMOTE_SCHEME):
-        message = "a check reads no data set in Cloud Storage"
-        return None, (Problem(document.place(at), dotted(at), message, "name a file beside this manifest"),)
+    """Return the held-out data set declared in a part of the document that fits the schema, and its problems."""
+    path = [*declared_at, "path"]
+    if document.child(path).value.startswith(REMOTE_SCHEME):
+        message = "checks do not support data sets in Cloud Storage"
+        return None, (Problem(document.place(path), dotted(path), message, "set the path of a file"),)
     try:
-        found = file_at(document, where, "", origin, surroundings)
+        file = declared_file(document, declared_at, "", origin, context)
     except ReconcileError as error:
-        return None, (Problem(document.place(at), dotted(at), error.message, error.remedy),)
-    source = replace(found, items=partial(_asked, found, preamble_of(document), surroundings.capabilities))
-    checked = validate_dataset(source, None)
-    if checked.dataset is None:
-        return None, checked.problems
-    few = _few(document, where, checked.dataset.examples)
-    return HeldOut(checked.dataset, source), (*checked.problems, *few)
+        return None, (Problem(document.place(path), dotted(path), error.message, error.remedy),)
+    source = replace(file, records=partial(_prompts, file, preamble_of(document), context.capabilities))
+    validated = validate_dataset(source, None)
+    if validated.dataset is None:
+        return None, validated.problems
+    warnings = _sample_warnings(document, declared_at, validated.dataset.examples)
+    return HeldOut(validated.dataset, source), (*validated.problems, *warnings)
 
 
-def _asked(source: DatasetSource, preamble: str, capabilities: Capabilities | None) -> Items:
-    """The items of a source, in which what no check can ask is a fault."""
-    most = capabilities.max_input_characters if capabilities else None
-    for item in source.items():
-        if isinstance(item, ConversationRow):
-            yield Fault(item.number, "is in Vertex AI's own form, which checks do not compare with answers", _ONE_EACH)
+def _prompts(source: DatasetSource, preamble: str, capabilities: Capabilities | None) -> Records:
+    """Yield the records of a source; a record that a check cannot send is a fault."""
+    limit = capabilities.max_input_characters if capabilities else None
+    for record in source.records():
+        if isinstance(record, ConversationRow):
+            message = "checks do not support examples in Vertex AI's format"
+            yield Fault(record.number, message, "write one input and one output in each line")
             return
-        if isinstance(item, Row) and capabilities and most and len(preamble + item.input) > most:
-            yield Fault(item.number, f"the input {too_long(item.input, preamble, capabilities)}", "shorten it")
+        if isinstance(record, Row) and capabilities and limit and len(preamble + record.input) > limit:
+            yield Fault(record.number, f"the input {too_long(record.input, preamble, capabilities)}", "shorten it")
         else:
-            yield item
+            yield record
 
 
 def too_long(prompt: str, preamble: str, capabilities: Capabilities) -> str:
-    """That a prompt is longer than what the service takes."""
-    told = " with the preamble" if preamble else ""
-    length, most = len(preamble + prompt), capabilities.max_input_characters
-    return f"has {length:,} characters{told}, where {capabilities.label} takes {most:,}"
+    """Return the message for a prompt that is longer than the service accepts."""
+    with_preamble = " with the preamble" if preamble else ""
+    limit = exceeds_limit(capabilities.label, capabilities.max_input_characters or 0)
+    return f"has {len(preamble + prompt):,} characters{with_preamble}, {limit}"
 
 
-def _few(document: Document, where: FieldPath, examples: int) -> Iterator[Problem]:
-    sample, at = document.child(where).value.get("sample", 0), [*where, "sample"]
+def _sample_warnings(document: Document, declared_at: FieldPath, examples: int) -> Iterator[Problem]:
+    sample, path = document.child(declared_at).value.get("sample", 0), [*declared_at, "sample"]
     if sample > examples:
-        message = f"asks about {int(sample):,} examples, of which the file has {examples:,}: all of them are asked"
-        yield Problem(document.place(at), dotted(at), message, "add examples, or delete the line", "warning")
+        message = f"{int(sample):,} examples requested, but the file has {examples:,}, which are all used"
+        yield Problem(document.place(path), dotted(path), message, "add examples, or delete the line", "warning")
 
 
-def leaked(held_out: Sequence[HeldOut], training: DatasetSource) -> Iterator[tuple[int, tuple[Problem, ...]]]:
-    """How many examples of each data set have inputs that stand in the training data too, and a warning about that.
+def find_leaks(held_out: Sequence[HeldOut], training: DatasetSource) -> Iterator[tuple[int, tuple[Problem, ...]]]:
+    """Yield for each data set how many of its inputs are in the training data too, and a warning about them.
 
-    The training data are read as a stream; of the others the hashes of their inputs are kept. Of conversations only
-    those of one exchange can be compared.
+    The training data is streamed; of the held-out data, hashes of the inputs are kept in memory. Only conversations of
+    one prompt and one answer are compared.
     """
-    asked = {hash(text) for one in held_out for _, text in inputs(one.source)}
-    learnt = asked.intersection(hash(text) for _, text in inputs(training)) if asked else set()
-    for one in held_out:
-        numbers = [number for number, text in inputs(one.source) if hash(text) in learnt] if learnt else []
-        yield len(numbers), tuple(_told(one, numbers))
+    hashes = {hash(text) for dataset in held_out for _, text in inputs(dataset.source)}
+    trained = hashes.intersection(hash(text) for _, text in inputs(training)) if hashes else set()
+    for dataset in held_out:
+        numbers = [number for number, text in inputs(dataset.source) if hash(text) in trained] if trained else []
+        yield len(numbers), tuple(_leak_warnings(dataset, numbers))
 
 
-def _told(one: HeldOut, numbers: Sequence[int]) -> Iterator[Problem]:
+def _leak_warnings(held_out: HeldOut, numbers: Sequence[int]) -> Iterator[Problem]:
     if numbers:
-        stand = "stands" if len(numbers) == 1 else "stand"
+        verb = "is" if len(numbers) == 1 else "are"
         message = (
-            f"{len(numbers):,} of {counted(one.dataset.examples, 'input')} {stand} in the training data too,"
-            " first here: of what was learnt, right answers prove little"
+            f"{len(numbers):,} of {counted(held_out.dataset.examples, 'input')} {verb} in the training data too,"
+            " first on this line: right answers to them prove little"
         )
-        yield Problem(*one.source.at(numbers[0]), message, "take them out of one of the two", "warning")
+        remedy = "remove them from one of the two data sets"
+        yield Problem(*held_out.source.locate(numbers[0]), message, remedy, "warning")
 
 
 def inputs(source: DatasetSource) -> Iterator[tuple[int, str]]:
-    """The numbers and the inputs, without preamble, of the items that have one."""
-    for item in source.items():
-        if isinstance(item, Row):
-            yield item.number, normalize_newlines(item.input)
-        elif isinstance(item, ConversationRow):
-            yield from _one_exchange(item)
+    """Yield the number and the input, without preamble, of each record that has one."""
+    for record in source.records():
+        if isinstance(record, Row):
+            yield record.number, normalize_newlines(record.input)
+        elif isinstance(record, ConversationRow):
+            yield from _single_prompt(record)
 
 
-def _one_exchange(row: ConversationRow) -> Iterator[tuple[int, str]]:
-    """What is asked in a valid conversation, if it is but one question."""
+def _single_prompt(row: ConversationRow) -> Iterator[tuple[int, str]]:
+    """Yield the prompt of a valid conversation that has only one."""
     turns = row.value["contents"]
     parts = turns[0]["parts"]
     if len(turns) == len(("user", "model")) and all("text" in part for part in parts):

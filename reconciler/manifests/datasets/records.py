@@ -1,4 +1,4 @@
-"""What data files hold: rows, and faults where a row cannot be read; read line by line, as they may be large."""
+"""Records of data files, and the checks that all formats share; files may be large, so they are read line by line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
-MOST_CHARACTERS = 2**20
-"""The longest example, in characters of the file: what is in memory at once stays small whatever a file holds."""
+MAX_CHARACTERS = 2**20
+"""The maximum length of an example in a file, in characters; it limits the memory that a file of any size needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of the columns, or members, that hold the inputs and the outputs.
+    """The names of the columns, or JSON members, that contain the inputs and the outputs.
 
-    ``declared`` is the dotted path of what declares them in the manifest.
+    ``declared`` is the dotted path of their declaration in the manifest.
     """
 
     input: str
@@ -23,7 +23,7 @@ class Fields:
 
 
 class Row(NamedTuple):
-    """One example as it stands in the file; ``number`` is the line that it begins in."""
+    """An example of one input and one output; ``number`` is the line on which it starts."""
 
     number: int
     input: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 class ConversationRow(NamedTuple):
-    """One JSON object that looks like an example in Vertex AI's own form."""
+    """A JSON object with an example in Vertex AI's format."""
 
     number: int
     value: Mapping[str, Any]
@@ -39,7 +39,7 @@ class ConversationRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a line, and what to do."""
+    """An error on a line, and the remedy."""
 
     number: int
     message: str
@@ -47,12 +47,12 @@ class Fault:
     column: int = 1
 
 
-Item = Row | ConversationRow | Fault
-Items = Iterator[Item]
+Record = Row | ConversationRow | Fault
+Records = Iterator[Record]
 
 
 class UnreadableError(Exception):
-    """Nothing after this fault can be read."""
+    """The rest of the file cannot be read because of this fault."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -60,46 +60,46 @@ class UnreadableError(Exception):
 
 
 class Lines:
-    """The lines of a text with their ends, of which no more are taken than one record may have.
+    """The lines of a text with their line breaks; ``number`` counts those that were read.
 
-    ``number`` counts those that were read. Raises UnreadableError, with ``remedy``, for a record that goes on and on.
+    Raises UnreadableError, with ``remedy``, for a record that is longer than ``MAX_CHARACTERS``.
     """
 
     def __init__(self, text: TextIO, remedy: str) -> None:
         self.number = 0
         self._text = text
         self._remedy = remedy
-        self.begin()
+        self.start_record()
 
-    def begin(self) -> None:
-        """The next line begins a new record."""
+    def start_record(self) -> None:
+        """Start a new record with the next line."""
         self._first = self.number + 1
-        self._left = MOST_CHARACTERS
+        self._left = MAX_CHARACTERS
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._text.readline(MOST_CHARACTERS + 1):
+        while line := self._text.readline(MAX_CHARACTERS + 1):
             self.number += 1
             self._left -= len(line)
             if self._left < 0:
-                message = f"the example goes on for more than {MOST_CHARACTERS:,} characters"
+                message = f"the example exceeds the limit of {MAX_CHARACTERS:,} characters"
                 raise UnreadableError(Fault(self._first, message, self._remedy))
             yield line
 
 
-def text_faults(text: str, of: str = "example") -> list[tuple[str, str]]:
-    """What is wrong with a text of an example, or of something else; and what to do, each."""
-    faults = []
+def text_problems(text: str, owner: str = "example") -> list[tuple[str, str]]:
+    """Return the errors in a text of an example, or of another ``owner``, as pairs of message and remedy."""
+    problems = []
     if not text or text.isspace():
-        faults.append(("is empty", f"fill it in, or delete the {of}"))
+        problems.append(("is empty", f"fill it in, or delete the {owner}"))
     if "\0" in text:
-        faults.append(("holds a NUL character", "delete it"))
+        problems.append(("contains a NUL character", "remove it"))
     if byte_length(text) is None:
-        faults.append(("holds half of a surrogate pair", "write the whole character in place of \\ud…"))
-    return faults
+        problems.append(("contains an unpaired surrogate character", "write the whole character in place of \\ud…"))
+    return problems
 
 
 def byte_length(text: str) -> int | None:
-    """The length in UTF-8, ``None`` for a text that has none: it holds half of a surrogate pair."""
+    """Return the length in UTF-8; ``None`` if the text cannot be encoded because of an unpaired surrogate."""
     if text.isascii():
         return len(text)
     try:

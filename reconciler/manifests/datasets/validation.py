@@ -1,4 +1,4 @@
-"""Data sets: read and checked before a run, and read again when a model is created from them, one example at a time."""
+"""Read the examples of data sets: to validate them before a run, and again when a training is started."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ from pathlib import Path
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
-from reconciler.manifests.datasets.conversations import canonical, conversation_faults
-from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.conversations import canonical_json, conversation_problems
+from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
     Fields,
-    Item,
-    Items,
+    Record,
+    Records,
     Row,
     byte_length,
-    text_faults,
+    text_problems,
 )
+from reconciler.manifests.messages import exceeds_limit
 
 CONVERSATIONS = "conversations"
-"""The feature of a service that takes examples in Vertex AI's own form."""
-_MOST_SHOWN = 10
-"""Problems of one severity that are shown for one data set."""
-_MOST_COMPARED = 100_000
-"""Examples among which repetitions are sought; they are remembered by their hashes."""
+"""The feature of a service that accepts examples in Vertex AI's format."""
+_MAX_SHOWN = 10
+"""The number of problems of one severity that are shown for one data set."""
+_MAX_COMPARED = 100_000
+"""The number of examples that are compared with each other, by their hashes."""
 
-Spot = tuple[Place, str]
-"""Where something stands: its place, and the dotted path of the field in the manifest."""
+Location = tuple[Place, str]
+"""A place, and the dotted path of the field in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
     """Where the examples of a data set come from.
 
-    ``path`` is the file's path relative to the root, empty for inline examples. ``spot`` is where the manifest declares
-    the data set, and ``at`` where the item with a certain number stands. ``items`` reads them afresh at every call.
-    ``fields`` are those of a file.
+    ``path`` is the file's path relative to the root, empty for inline examples. ``declared_at`` is the location of the
+    data set in the manifest, and ``locate`` returns that of the record with a number. ``records`` reads the records
+    again with each call. ``fields`` are those of a file.
     """
 
     path: str
-    spot: Spot
+    declared_at: Location
     preamble: str
-    items: Callable[[], Items]
-    at: Callable[[int], Spot]
+    records: Callable[[], Records]
+    locate: Callable[[int], Location]
     fields: Fields | None = None
 
     def example(self, row: Row | ConversationRow) -> TrainingExample:
-        """What is trained on; raises ValueError for a conversation that cannot be written down."""
+        """Return the training example of a row; raises ValueError for a conversation without a canonical form."""
         if isinstance(row, Row):
             return Example(self.preamble + row.input, row.output)
-        return Conversation(canonical(row.value))
+        return Conversation(canonical_json(row.value))
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedDataset:
-    """A data set and what is wrong with it; there is no data set when something is wrong, warnings aside.
+    """A data set and its problems; the data set is ``None`` if there are errors.
 
-    ``conversations`` says that its examples are in Vertex AI's own form.
+    ``conversations`` says whether the examples are in Vertex AI's format.
     """
 
     dataset: Dataset | None
@@ -69,37 +70,39 @@ class ValidatedDataset:
     conversations: bool = False
 
 
-def file_source(file: Path, shown: str, path: str, fields: Fields, spot: Spot, preamble: str) -> DatasetSource:
-    """The examples in a file; ``shown`` is its name in places, ``path`` its path relative to the root."""
-    at = partial(_file_spot, shown, f"{spot[1]}.path")
-    return DatasetSource(path, spot, preamble, partial(file_items, file, fields), at, fields)
+def file_source(
+    file: Path, shown: str, path: str, fields: Fields, declared_at: Location, preamble: str
+) -> DatasetSource:
+    """Return the source of the examples in a file; ``shown`` is its name in messages, ``path`` relative to the root."""
+    locate = partial(_locate_line, shown, f"{declared_at[1]}.path")
+    return DatasetSource(path, declared_at, preamble, partial(file_records, file, fields), locate, fields)
 
 
-def _file_spot(shown: str, path: str, line: int) -> Spot:
+def _locate_line(shown: str, path: str, line: int) -> Location:
     return Place(shown, line), path
 
 
 def validate_dataset(source: DatasetSource, capabilities: Capabilities | None) -> ValidatedDataset:
-    """Read a data set and hold it to what every service asks, and to the limits of the one given.
+    """Read a data set and check it against the rules of all services, and the limits of the given one.
 
-    No more than the first 100,000 examples are searched for repetitions.
+    Duplicates are searched for among the first 100,000 examples.
     """
-    findings = _Check(source, capabilities)
-    for item in source.items():
-        findings.take(item)
-        if findings.stopped:
+    validation = _Validation(source, capabilities)
+    for record in source.records():
+        validation.add(record)
+        if validation.stopped:
             break
-    return findings.result()
+    return validation.result()
 
 
 def read_examples(source: DatasetSource, expected: Dataset) -> Iterator[TrainingExample]:
-    """The examples of a data set that was checked before, one at a time.
+    """Yield the examples of a validated data set.
 
-    Raises ReconcileError, at the end at the latest, when they are no longer the ones that were checked.
+    Raises ReconcileError, at the latest after the last example, if they have changed since the validation.
     """
     digest = DatasetDigest()
-    for item in source.items():
-        example = _example(source, item)
+    for record in source.records():
+        example = _example(source, record)
         digest.add(example)
         yield example
     if str(digest) != expected.digest:
@@ -107,16 +110,16 @@ def read_examples(source: DatasetSource, expected: Dataset) -> Iterator[Training
 
 
 def raw_examples(source: DatasetSource) -> Iterator[TrainingExample]:
-    """The examples of a data set as they stand there, without the preamble, whatever was checked before."""
+    """Yield the readable examples of a data set without the preamble, whether or not they have changed."""
     bare = replace(source, preamble="")
-    return (bare.example(item) for item in source.items() if not isinstance(item, Fault))
+    return (bare.example(record) for record in source.records() if not isinstance(record, Fault))
 
 
-def _example(source: DatasetSource, item: Item) -> TrainingExample:
-    if isinstance(item, Fault):
+def _example(source: DatasetSource, record: Record) -> TrainingExample:
+    if isinstance(record, Fault):
         raise _changed(source)
     try:
-        return source.example(item)
+        return source.example(record)
     except ValueError:
         raise _changed(source) from None
 
@@ -127,141 +130,147 @@ def _changed(source: DatasetSource) -> ReconcileError:
 
 @dataclass(slots=True)
 class _Capped:
-    """The first problems of one severity, and how many more there are."""
+    """The first problems of one severity, and the number of further ones."""
 
     severity: Severity
     shown: list[Problem] = field(default_factory=list)
-    first_more: Problem | None = None
-    more: int = 0
+    first_hidden: Problem | None = None
+    hidden: int = 0
 
     def add(self, place: Place, path: str, message: str, remedy: str) -> None:
         problem = Problem(place, path, message, remedy, self.severity)
-        if len(self.shown) < _MOST_SHOWN:
+        if len(self.shown) < _MAX_SHOWN:
             self.shown.append(problem)
         else:
-            self.first_more = self.first_more or problem
-            self.more += 1
+            self.first_hidden = self.first_hidden or problem
+            self.hidden += 1
 
     def all(self, path: str) -> list[Problem]:
-        if self.first_more is None:
+        if self.first_hidden is None:
             return self.shown
-        remedy = "mend these first" if self.severity == "error" else ""
-        message = f"and {self.more:,} more like these"
-        return [*self.shown, Problem(self.first_more.place, path, message, remedy, self.severity)]
+        remedy = "fix the errors above first" if self.severity == "error" else ""
+        message = f"{self.hidden:,} more {self.severity}s of this data set are not shown"
+        return [*self.shown, Problem(self.first_hidden.place, path, message, remedy, self.severity)]
 
 
-class _Check:
-    """What is known of a data set after the items so far."""
+class _Validation:
+    """The state of the validation after the records so far."""
 
     def __init__(self, source: DatasetSource, capabilities: Capabilities | None) -> None:
         self.stopped = False
         self._source = source
-        self._able = capabilities
+        self._capabilities = capabilities
         self._form: type[Row | ConversationRow] | None = None
         self._digest = DatasetDigest()
         self._examples = self._bytes = 0
         self._seen: dict[int, tuple[int, int]] = {}
         self._errors, self._warnings = _Capped("error"), _Capped("warning")
 
-    def take(self, item: Item) -> None:
-        if isinstance(item, Fault):
-            place, path = self._source.at(item.number)
-            self._errors.add(replace(place, column=max(place.column, item.column)), path, item.message, item.remedy)
-        elif not self._fits(item):
+    def add(self, record: Record) -> None:
+        if isinstance(record, Fault):
+            place, path = self._source.locate(record.number)
+            column = max(place.column, record.column)
+            self._errors.add(replace(place, column=column), path, record.message, record.remedy)
+        elif not self._has_right_form(record):
             return
-        elif isinstance(item, Row):
-            self._row(item)
+        elif isinstance(record, Row):
+            self._row(record)
         else:
-            self._conversation(item)
+            self._conversation(record)
 
     def result(self) -> ValidatedDataset:
         if not self._errors.shown:
             self._check_size()
-        path = self._source.spot[1]
+        path = self._source.declared_at[1]
         dataset = None if self._errors.shown else Dataset(self._source.path, str(self._digest), self._examples)
         problems = (*self._errors.all(path), *self._warnings.all(path))
         return ValidatedDataset(dataset, problems, self._form is ConversationRow)
 
-    def _fits(self, item: Row | ConversationRow) -> bool:
-        """Whether the item is of the form of all others, and of one that the service takes."""
+    def _has_right_form(self, record: Row | ConversationRow) -> bool:
+        """Return whether the record has the form of the first one, and the service accepts this form."""
         if self._form is None:
-            self._form = type(item)
-            if self._form is ConversationRow and self._able and CONVERSATIONS not in self._able.features:
+            self._form = type(record)
+            service = self._capabilities
+            if self._form is ConversationRow and service and CONVERSATIONS not in service.features:
                 self._error(
-                    item.number,
-                    f"the examples are in Vertex AI's own form, which {self._able.label} does not take",
-                    "write one input and one output in each line, or use a target of Vertex AI",
+                    record.number,
+                    f"examples in Vertex AI's format are not supported by {service.label}",
+                    "write one input and one output in each line, or use a Vertex AI target",
                 )
                 self.stopped = True
                 return False
-        if type(item) is self._form:
+        if type(record) is self._form:
             return True
-        forms = "a conversation", "input and output"
-        is_now, before = forms if self._form is Row else forms[::-1]
-        self._error(item.number, f"is {is_now}, where the lines before are {before}", "write every line in one form")
+        expected, found = "an input and an output", "a conversation"
+        if self._form is ConversationRow:
+            expected, found = found, expected
+        message = f"expected {expected} as in the lines above, found {found}"
+        self._error(record.number, message, "write all lines in one format")
         return False
 
     def _row(self, row: Row) -> None:
         example = Example(self._source.preamble + row.input, row.output)
-        faults = [("input", *fault) for fault in text_faults(row.input)]
-        faults += [("output", *fault) for fault in text_faults(row.output)]
-        for name, message, remedy in faults:
+        problems = [("input", *problem) for problem in text_problems(row.input)]
+        problems += [("output", *problem) for problem in text_problems(row.output)]
+        for name, message, remedy in problems:
             self._error(row.number, f"the {name} {message}", remedy)
-        if self._is_short(row.number, example) and not faults:
+        if self._within_limits(row.number, example) and not problems:
             size = (byte_length(example.input) or 0) + (byte_length(example.output) or 0)
-            self._add(row.number, example, size, row.input, row.output)
+            self._count(row.number, example, size, row.input, row.output)
 
-    def _is_short(self, number: int, example: Example) -> bool:
-        able, short = self._able, True
-        if able is None:
-            return short
+    def _within_limits(self, number: int, example: Example) -> bool:
+        service, within = self._capabilities, True
+        if service is None:
+            return within
         for name, text, limit in (
-            ("input", example.input, able.max_input_characters),
-            ("output", example.output, able.max_output_characters),
+            ("input", example.input, service.max_input_characters),
+            ("output", example.output, service.max_output_characters),
         ):
             if limit and len(text) > limit:
-                message = f"the {name} has {len(text):,} characters, where {able.label} takes {limit:,}"
+                message = f"the {name} has {len(text):,} characters, {exceeds_limit(service.label, limit)}"
                 self._error(number, message, "shorten it")
-                short = False
-        return short
+                within = False
+        return within
 
     def _conversation(self, row: ConversationRow) -> None:
-        faults = list(conversation_faults(row.value))
+        problems = list(conversation_problems(row.value))
         try:
-            line = canonical(row.value)
+            line = canonical_json(row.value)
         except ValueError as error:
-            faults = faults or [(str(error), "write it in another way, or delete the example")]
+            problems = problems or [(str(error), "rewrite or delete the example")]
         else:
-            if not faults:
-                self._add(row.number, Conversation(line), byte_length(line) or 0, line, "")
-        for message, remedy in faults:
+            if not problems:
+                self._count(row.number, Conversation(line), byte_length(line) or 0, line, "")
+        for message, remedy in problems:
             self._error(row.number, message, remedy)
 
-    def _add(self, number: int, example: TrainingExample, size: int, given: str, wanted: str) -> None:
+    def _count(self, number: int, example: TrainingExample, size: int, given: str, wanted: str) -> None:
         self._digest.add(example)
         self._examples += 1
         self._bytes += size
-        if self._examples <= _MOST_COMPARED:
-            mine = number, hash(wanted)
-            first = self._seen.setdefault(hash(given), mine)
-            if first is not mine:
-                self._repetition(number, first[0], same=first[1] == mine[1])
+        if self._examples <= _MAX_COMPARED:
+            current = number, hash(wanted)
+            first = self._seen.setdefault(hash(given), current)
+            if first is not current:
+                self._warn_of_duplicate(number, first[0], same=first[1] == current[1])
 
-    def _repetition(self, number: int, first: int, *, same: bool) -> None:
-        line = self._source.at(first)[0].line
+    def _warn_of_duplicate(self, number: int, first: int, *, same: bool) -> None:
+        line = self._source.locate(first)[0].line
         if same:
-            message, remedy = f"is the same example as in line {line}", "delete one of them"
+            message, remedy = f"duplicate of the example on line {line}", "delete one of them"
         else:
-            message, remedy = f"has the same input as line {line} and another output", "keep the one that is right"
-        self._warnings.add(*self._source.at(number), message, remedy)
+            message, remedy = f"same input as on line {line}, but a different output", "delete the wrong example"
+        self._warnings.add(*self._source.locate(number), message, remedy)
 
     def _check_size(self) -> None:
         if not self._examples:
-            self._errors.add(*self._source.spot, "the data set has no examples", "add some")
-        able = self._able
-        if able and able.max_dataset_bytes and self._bytes > able.max_dataset_bytes:
-            message = f"the examples have {self._bytes:,} bytes, where {able.label} takes {able.max_dataset_bytes:,}"
-            self._errors.add(*self._source.spot, message, "use fewer or shorter examples")
+            self._errors.add(*self._source.declared_at, "the data set has no examples", "add examples")
+        service = self._capabilities
+        if service and service.max_dataset_bytes and self._bytes > service.max_dataset_bytes:
+            message = (
+                f"the examples have {self._bytes:,} bytes, {exceeds_limit(service.label, service.max_dataset_bytes)}"
+            )
+            self._errors.add(*self._source.declared_at, message, "use fewer or shorter examples")
 
     def _error(self, number: int, message: str, remedy: str) -> None:
-        self._errors.add(*self._source.at(number), message, remedy)
+        self._errors.add(*self._source.locate(number), message, remedy)

@@ -1,1 +1,1 @@
-"""Files and data sets as git has them."""
+"""Manifests and data sets as they are in the git history."""

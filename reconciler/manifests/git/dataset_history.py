@@ -1,4 +1,4 @@
-"""Recorded data sets found again: among the files as they are, or as they were in some commit."""
+"""Find recorded data sets again: in the working tree, or in the git history."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ from typing import Final
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import REMOTE_SCHEME, Dataset, TrainingExample
-from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, read_training
+from reconciler.manifests.datasets.declarations import TRAINING, LoadContext, Origin, declared_fields, read_training
 from reconciler.manifests.datasets.file_formats import require_format
 from reconciler.manifests.datasets.records import Fields
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
-from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, is_foreign, misfits, read
+from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, manifest_name, read
 from reconciler.manifests.git.repository import Blob, Git, GitError
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import Document, dotted
 from reconciler.paths import find_file, repository_of
 
-_MOST_COMMITS: Final = 500
-_MOST_BYTES: Final = 2**30
-"""What is taken out of the history at most, of all versions together."""
-_DEFAULT_FIELDS: Final = Fields("text_input", "output")
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-"""Control characters and halves of surrogate pairs, which stand in no path of ours and would confuse git's answers."""
+_MAX_COMMITS: Final = 500
+_MAX_BYTES: Final = 2**30
+"""The limit for the size of all versions that are read from the history."""
+_UNSUPPORTED: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters and surrogates, which would break the parsing of git's output."""
 
 Examples = Callable[[], Iterator[TrainingExample]]
-"""Reads the examples of a data set afresh."""
+"""Reads the examples of a data set from the start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What is known of the data sets that are sought.
+class RecordedData:
+    """The data sets to find: those of ``generations`` of the manifest ``name``.
 
-    ``root`` is the folder of the target. ``files`` are those, relative to it, where the manifest of this ``name``
-    stands or stood. They, and what the ``generations`` say, may come from a lockfile that somebody else has written.
+    ``root`` is the directory of the target, and ``files`` are the current and former files of the manifest, relative to
+    it. The files and generations may come from an untrusted lockfile.
     """
 
     root: Path
@@ -54,56 +53,59 @@ class Recorded:
 
 
 @contextmanager
-def examples_at_hand(recorded: Recorded, environ: Mapping[str, str]) -> Iterator[Mapping[str, Examples]]:
-    """The data sets that stand in the files or in the git history, by digest; those that do not are left out.
+def find_examples(recorded: RecordedData, environ: Mapping[str, str]) -> Iterator[Mapping[str, Examples]]:
+    """Find the data sets in the working tree or the git history, by digest; readable only in the context.
 
-    That is so for data in Cloud Storage and in Git LFS, for what a shallow clone lacks, and where there is no git. The
-    history is that of the present commit, which is followed for the newest 500 commits that touch the manifest or the
-    data. ``environ`` tells where git is. They can be read inside the context alone.
+    The history is that of HEAD, limited to the newest 500 commits that changed the manifest or the data; without git,
+    only the working tree is searched. Data sets in Cloud Storage and in Git LFS are not found, nor those in commits
+    that a shallow clone does not contain. ``environ`` provides the PATH of git.
     """
     with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
-        yield _Search(recorded, Path(folder).resolve()).everywhere(environ)
+        yield _Search(recorded, Path(folder).resolve()).run(environ)
 
 
 @dataclass(slots=True)
 class _Search:
-    recorded: Recorded
+    recorded: RecordedData
     folder: Path
     found: dict[str, Examples] = field(default_factory=dict)
-    bytes_left: int = _MOST_BYTES
-    _fields: list[Fields] = field(default_factory=lambda: [_DEFAULT_FIELDS])
+    bytes_left: int = _MAX_BYTES
+    _fields: list[Fields] = field(default_factory=lambda: [declared_fields({})])
     _seen: set[tuple[str, ...]] = field(default_factory=set)
 
-    def everywhere(self, environ: Mapping[str, str]) -> Mapping[str, Examples]:
+    def run(self, environ: Mapping[str, str]) -> Mapping[str, Examples]:
         repository = repository_of(self.recorded.root)
-        self._look(self.recorded.root, repository, "")
+        self._search_files(self.recorded.root, repository, "")
         with suppress(GitError):
-            self._history(Git(repository, environ), repository)
+            self._search_history(Git(repository, environ), repository)
         return self.found
 
     def _missing(self) -> list[LockedGeneration]:
-        sought = (one for one in self.recorded.generations if not one.dataset.is_remote)
-        return [one for one in sought if one.dataset.digest not in self.found]
+        return [
+            generation
+            for generation in self.recorded.generations
+            if not generation.dataset.is_remote and generation.dataset.digest not in self.found
+        ]
 
-    def _history(self, git: Git, repository: Path) -> None:
+    def _search_history(self, git: Git, repository: Path) -> None:
         root = Path(os.path.realpath(self.recorded.root))
         if not self._missing() or not root.is_relative_to(repository):
             return
         base = root.relative_to(repository).as_posix()
         manifests = paths_within(base, self.recorded.files)
-        data = paths_within(base, (one.dataset.path for one in self.recorded.generations))
+        data = paths_within(base, (generation.dataset.path for generation in self.recorded.generations))
         paths = tuple(dict.fromkeys([*manifests, *data]))
-        commits = git.commits(paths, _MOST_COMMITS) if paths else ()
+        commits = git.commits(paths, _MAX_COMMITS) if paths else ()
         for number, blobs in enumerate(git.blobs(commits, paths)):
             if not self._missing():
                 return
             version = self.folder / f"version-{number}"
             self._check_out(git, blobs, version)
             state = {path: blob.name for path, blob in blobs.items() if path not in manifests}
-            self._look(version / base, version, json.dumps(state))
+            self._search_files(version / base, version, json.dumps(state))
 
     def _check_out(self, git: Git, blobs: Mapping[str, Blob], version: Path) -> None:
-        """Lay the files of a version out as they were in the repository; those of one content are one file."""
+        """Write the files of a version as they were in the repository; equal contents share one file."""
         version.mkdir()
         for path, blob in blobs.items():
             stored = self.folder / blob.name
@@ -111,77 +113,73 @@ class _Search:
                 self.bytes_left -= blob.size
                 git.save(blob, stored)
             if stored.exists():
-                with suppress(OSError):  # the path was legal where it was committed, and is not here
+                with suppress(OSError):  # the path was valid where it was committed, but is not on this system
                     (version / path).parent.mkdir(parents=True, exist_ok=True)
                     os.link(stored, version / path)
 
-    def _look(self, root: Path, repository: Path, data: str) -> None:
-        """Take up what is sought and stands in one state of the files; ``data`` tells the states of the data apart."""
-        surroundings = LoadContext(root, repository, None)
-        for file, document in self._documents(surroundings):
+    def _search_files(self, root: Path, repository: Path, data_version: str) -> None:
+        """Record the data sets that one version of the files contains; ``data_version`` identifies that of the data."""
+        context = LoadContext(root, repository, None)
+        for file, document in self._documents(context):
             declared = document.child(TRAINING).value
-            if self._is_new(data, file, json.dumps(declared)):
-                fields = Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"))
-                reading = read_training(document, Origin(file, (root / file).parent), surroundings)
-                self._take(reading.source, reading.dataset)
-                self._note(reading.source, fields, data)
-        for one in self._missing():
-            for source in self._undeclared(one, surroundings, data):
-                self._take(source, validate_dataset(source, None).dataset)
+            if self._is_new(data_version, file, json.dumps(declared)):
+                reading = read_training(document, Origin(file, (root / file).parent), context)
+                self._record(reading.source, reading.dataset)
+                self._remember(reading.source, declared_fields(declared), data_version)
+        for generation in self._missing():
+            for source in self._undeclared(generation, context, data_version):
+                self._record(source, validate_dataset(source, None).dataset)
 
-    def _note(self, source: DatasetSource | None, fields: Fields, data: str) -> None:
-        """Remember under which names inputs and outputs stand, and that this file has been read with them."""
+    def _remember(self, source: DatasetSource | None, fields: Fields, data_version: str) -> None:
+        """Remember the names of the fields, and that this file has been read with them."""
         if fields not in self._fields:
             self._fields.append(fields)
         if source:
-            self._is_new(data, source.path, source.preamble, fields.input, fields.output)
+            self._is_new(data_version, source.path, source.preamble, fields.input, fields.output)
 
-    def _documents(self, where: LoadContext) -> Iterator[tuple[str, Document]]:
-        for file in filter(_is_path, self.recorded.files):
-            for document in expand_lists(read(where.root / file, file, where.repository).documents):
-                if _declares(document, self.recorded.name):
+    def _documents(self, context: LoadContext) -> Iterator[tuple[str, Document]]:
+        for file in filter(_is_relative, self.recorded.files):
+            for document in expand_lists(read(context.root / file, file, context.repository).documents):
+                if manifest_name(document) == self.recorded.name and _has_valid_dataset(document):
                     yield file, document
 
-    def _undeclared(self, one: LockedGeneration, where: LoadContext, data: str) -> Iterator[DatasetSource]:
-        """The recorded file, whatever the manifest says of it: that may stand elsewhere by now."""
-        path = one.dataset.path
-        if not _is_path(path):
+    def _undeclared(
+        self, generation: LockedGeneration, context: LoadContext, data_version: str
+    ) -> Iterator[DatasetSource]:
+        """Yield the recorded file with all known field names, because the manifest may declare another file now."""
+        path = generation.dataset.path
+        if not _is_relative(path):
             return
         with suppress(ReconcileError):
-            file = find_file(path, where.root, where.repository)
+            file = find_file(path, context.root, context.repository)
             require_format(file)
             for fields in self._fields:
-                if self._is_new(data, path, one.preamble, fields.input, fields.output):
-                    spot = Place(path), dotted(TRAINING)
-                    yield file_source(file, path, path, fields, spot, one.preamble)
+                if self._is_new(data_version, path, generation.preamble, fields.input, fields.output):
+                    location = Place(path), dotted(TRAINING)
+                    yield file_source(file, path, path, fields, location, generation.preamble)
 
     def _is_new(self, *state: str) -> bool:
         before = len(self._seen)
         self._seen.add(state)
         return len(self._seen) > before
 
-    def _take(self, source: DatasetSource | None, dataset: Dataset | None) -> None:
-        if source and dataset and any(one.dataset.digest == dataset.digest for one in self._missing()):
+    def _record(self, source: DatasetSource | None, dataset: Dataset | None) -> None:
+        if source and dataset and any(missing.dataset.digest == dataset.digest for missing in self._missing()):
             self.found[dataset.digest] = partial(read_examples, source, dataset)
 
 
-def _declares(document: Document, name: str) -> bool:
-    """Whether it is the manifest of that name, and what it says of its data set is legal."""
-    if not isinstance(document.value, dict) or is_foreign(document) or misfits(document):
-        return False
-    if document.value["kind"] != TUNED_MODEL or mapping(document.value.get("metadata")).get("name") != name:
-        return False
-    wrong = any(problem.path.startswith(dotted(TRAINING)) for problem in explain(document, TUNED_MODEL))
-    return "dataset" in mapping(document.value.get("spec")) and not wrong
+def _has_valid_dataset(document: Document) -> bool:
+    invalid = any(problem.path.startswith(dotted(TRAINING)) for problem in explain(document, TUNED_MODEL))
+    return "dataset" in mapping(document.value.get("spec")) and not invalid
 
 
-def paths_within(base: str, named: Iterable[str]) -> list[str]:
-    """The paths within the repository that are meant by paths relative to a folder of it."""
-    paths = (posixpath.normpath(posixpath.join(base, one)) for one in named if _is_path(one))
-    return [path for path in paths if path.partition("/")[0] not in {".", ".."}]
+def paths_within(base: str, paths: Iterable[str]) -> list[str]:
+    """Return paths relative to ``base`` as paths relative to the repository; those outside of it are dropped."""
+    joined = (posixpath.normpath(posixpath.join(base, path)) for path in paths if _is_relative(path))
+    return [path for path in joined if path.partition("/")[0] not in {".", ".."}]
 
 
-def _is_path(named: str) -> bool:
-    """Whether it may be a relative path at all; a lockfile can say anything."""
-    elsewhere = named.startswith(REMOTE_SCHEME) or PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive
-    return bool(named) and not elsewhere and not _UNFIT.search(named)
+def _is_relative(path: str) -> bool:
+    """Return whether the string, which may come from an untrusted lockfile, can be a relative path."""
+    absolute = path.startswith(REMOTE_SCHEME) or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
+    return bool(path) and not absolute and not _UNSUPPORTED.search(path)

@@ -1,4 +1,4 @@
-"""Git, asked for files as they once were. It fetches nothing, writes nothing and runs no program but itself."""
+"""Read files from git objects without fetching, changing the repository, or running hooks or filters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from typing import IO, Final
 
 from reconciler.paths import repository_of
 
-_SECONDS: Final = 60
-"""How long one question may take; the history of a large repository is long."""
-_PART: Final = 2**20
+_TIMEOUT_SECONDS: Final = 60
+_CHUNK: Final = 2**20
 _BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
-_KEPT: Final = (
+_INHERITED: Final = (
     "PATH",
     "HOME",
     "USERPROFILE",
@@ -28,11 +27,11 @@ _KEPT: Final = (
     "GIT_CONFIG_SYSTEM",
     "GIT_CONFIG_NOSYSTEM",
 )
-"""What git needs to find itself and the user's settings (such as ``safe.directory``); our secrets are none of it."""
-_ALWAYS: Final = {
+"""Environment variables that git needs to find itself and its settings, such as ``safe.directory``; no secrets."""
+_FIXED: Final = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
-    # A partial clone would fetch what it lacks, with whatever transport its configuration names.
+    # Without this, a partial clone fetches missing objects over any transport that its configuration names.
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
 }
@@ -40,118 +39,122 @@ _OPTIONS: Final = (
     "--no-pager",
     "--no-optional-locks",
     "--literal-pathspecs",
-    # A folder that came with a pull request and looks like a bare repository is none.
+    # A pull request could contain a directory that looks like a bare repository, with its own configuration.
     *("-c", "safe.bareRepository=explicit"),
 )
 
 
 class GitError(Exception):
-    """Git is not installed, does not know this repository, lacks an object, or took too long."""
+    """Git is not installed, cannot read the repository, does not have an object, or timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """The content of a file in some commit: the name under which git keeps it, and its size in bytes."""
+    """The content of a file at a commit: its object name and its size in bytes."""
 
     name: str
     size: int
 
 
 class Git:
-    """The repository whose top folder this is; paths are relative to that, with forward slashes.
+    """The repository in this directory; paths are relative to it, with forward slashes.
 
-    Plumbing alone is asked: no setting of a user or a repository makes it start pagers, hooks, filters or diff tools.
-    All methods raise GitError.
+    Only plumbing commands are used: no setting makes them start pagers, hooks, filters or diff tools. All methods raise
+    GitError.
     """
 
     def __init__(self, repository: Path, environ: Mapping[str, str]) -> None:
         self._command = ("git", "-C", str(repository), *_OPTIONS)
-        kept = {name: environ[name] for name in _KEPT if name in environ}
-        self._environ = {**kept, **_ALWAYS, "GIT_CEILING_DIRECTORIES": str(repository.parent)}
+        inherited = {name: environ[name] for name in _INHERITED if name in environ}
+        self._environ = {**inherited, **_FIXED, "GIT_CEILING_DIRECTORIES": str(repository.parent)}
 
-    def commits(self, paths: Sequence[str], most: int) -> tuple[str, ...]:
-        """The newest ``most`` commits that lead to the present one and touch one of these paths, newest first."""
-        told = self._run("rev-list", "--full-history", f"--max-count={most}", "HEAD", "--", *paths)
-        return tuple(told.decode().split())
+    def commits(self, paths: Sequence[str], limit: int) -> tuple[str, ...]:
+        """Return up to ``limit`` ancestors of HEAD that change one of these paths, newest first."""
+        output = self._run("rev-list", "--full-history", f"--max-count={limit}", "HEAD", "--", *paths)
+        return tuple(output.decode().split())
 
     def blobs(self, commits: Sequence[str], paths: Sequence[str]) -> Iterator[Mapping[str, Blob]]:
-        """Which of these paths are files in each of these commits; a path must hold no line break."""
-        asked = "".join(f"{commit}:{path}\n" for commit in commits for path in paths)
-        told = self._run("cat-file", "--batch-check", given=asked.encode()).splitlines()
-        if len(told) != len(commits) * len(paths):
+        """Yield for each commit which of these paths, without line breaks, are files in it."""
+        names = "".join(f"{commit}:{path}\n" for commit in commits for path in paths)
+        lines = self._run("cat-file", "--batch-check", stdin=names.encode()).splitlines()
+        if len(lines) != len(commits) * len(paths):
             raise GitError
-        answers = map(_BLOB.fullmatch, told)
+        matches = map(_BLOB.fullmatch, lines)
         for _ in commits:
-            found = zip(paths, answers, strict=False)
-            yield {path: Blob(one["name"].decode(), int(one["size"])) for path, one in found if one}
+            found = zip(paths, matches, strict=False)
+            yield {path: Blob(match["name"].decode(), int(match["size"])) for path, match in found if match}
 
     def is_shallow(self) -> bool:
-        """Whether this is a clone that lacks some of the history."""
+        """Return whether the repository is a shallow clone."""
         return self._run("rev-parse", "--is-shallow-repository").strip() == b"true"
 
     def commit(self, ref: str) -> str:
-        """The commit that a branch, a tag or any other expression of git means."""
+        """Return the commit of a branch, a tag or another revision."""
         if ref.startswith("-"):
             raise GitError
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
 
-    def files(self, commit: str, folder: str) -> tuple[str, ...]:
-        """The paths of all files in a folder of a commit; ``.`` is the top."""
-        within = () if folder == "." else (f"{folder}/",)
-        told = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", *within)
-        return tuple(os.fsdecode(name) for name in told.split(b"\0") if name)
+    def files(self, commit: str, directory: str) -> tuple[str, ...]:
+        """Return the paths of all files in a directory of a commit; ``.`` is the top."""
+        pathspec = () if directory == "." else (f"{directory}/",)
+        output = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", *pathspec)
+        return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
 
     def save_all(self, blobs: Mapping[Path, Blob]) -> None:
-        """Write each content into a new file, with one call of git."""
-        asked = "".join(f"{blob.name}\n" for blob in blobs.values())
+        """Write each blob to a new file, with one call of git."""
+        names = "".join(f"{blob.name}\n" for blob in blobs.values())
         with TemporaryFile() as stream:
-            self._run("cat-file", "--batch", given=asked.encode(), to=stream)
+            self._run("cat-file", "--batch", stdin=names.encode(), stdout=stream)
             stream.seek(0)
             for file, blob in blobs.items():
-                head = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
-                if head is None or int(head["size"]) != blob.size:
+                header = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
+                if header is None or int(header["size"]) != blob.size:
                     raise GitError
                 with file.open("xb") as saved:
                     _copy(stream, saved, blob.size)
                 stream.read(1)
 
-    def save(self, blob: Blob, file: Path) -> None:
-        """Write the content into a new file."""
-        with file.open("xb") as stream:
-            self._run("cat-file", "blob", blob.name, to=stream)
+    def content(self, blob: Blob) -> bytes:
+        """Return the content of the blob."""
+        return self._run("cat-file", "blob", blob.name)
 
-    def _run(self, *arguments: str, given: bytes = b"", to: IO[bytes] | int = subprocess.PIPE) -> bytes:
+    def save(self, blob: Blob, file: Path) -> None:
+        """Write the blob to a new file."""
+        with file.open("xb") as stream:
+            self._run("cat-file", "blob", blob.name, stdout=stream)
+
+    def _run(self, *arguments: str, stdin: bytes = b"", stdout: IO[bytes] | int = subprocess.PIPE) -> bytes:
         try:
-            done = subprocess.run(  # noqa: S603 - no shell, and what is untrusted stands after -- or in the input
+            completed = subprocess.run(  # noqa: S603 - no shell; untrusted values are after -- or in the input
                 [*self._command, *arguments],
-                input=given,
-                stdout=to,
+                input=stdin,
+                stdout=stdout,
                 stderr=subprocess.DEVNULL,
                 env=self._environ,
-                timeout=_SECONDS,
+                timeout=_TIMEOUT_SECONDS,
                 check=True,
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise GitError from error
-        return done.stdout or b""
+        return completed.stdout or b""
 
 
-def _copy(source: IO[bytes], into: IO[bytes], size: int) -> None:
+def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
     while size:
-        part = source.read(min(size, _PART))
-        if not part:
+        chunk = source.read(min(size, _CHUNK))
+        if not chunk:
             raise GitError
-        into.write(part)
-        size -= len(part)
+        destination.write(chunk)
+        size -= len(chunk)
 
 
 _STAGES: Final = (":1", ":2", ":3")
-"""The common ancestor, our side and theirs, as git names them; see gitrevisions(7)."""
+"""The common ancestor, our side and their side; see gitrevisions(7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unmerged:
-    """Both sides whole, as they were committed; ``base`` is ``None`` where they have no common ancestor."""
+    """Both sides of a conflict as they were committed; ``base`` is ``None`` without a common ancestor."""
 
     base: str | None
     ours: str
@@ -159,9 +162,9 @@ class Unmerged:
 
 
 def unmerged(file: Path, environ: Mapping[str, str]) -> Unmerged | None:
-    """Both sides of a file that git could not merge; ``None`` where it could, or one side has no such file.
+    """Return both sides of a file with a merge conflict; ``None`` if there is none, or one side has no such file.
 
-    So it is where there is no git, and for what is no text.
+    Also ``None`` if git is missing or the file is not UTF-8.
     """
     real = Path(os.path.realpath(file))
     repository = repository_of(real.parent)
@@ -171,14 +174,7 @@ def unmerged(file: Path, environ: Mapping[str, str]) -> Unmerged | None:
     git = Git(repository, environ)
     try:
         found = [blobs.get(path) for blobs in git.blobs(_STAGES, (path,))]
-        base, ours, theirs = (None if blob is None else _text(git, blob) for blob in found)
+        base, ours, theirs = (None if blob is None else git.content(blob).decode() for blob in found)
     except (GitError, UnicodeDecodeError):
         return None
     return None if ours is None or theirs is None else Unmerged(base, ours, theirs)
-
-
-def _text(git: Git, blob: Blob) -> str:
-    with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "blob"
-        git.save(blob, copy)
-        return copy.read_bytes().decode()

@@ -14,13 +14,13 @@ from reconciler.paths import find_file, repository_of
 from reconciler.providers.embedded.service import capabilities_of, connect
 from reconciler.providers.spec import DoctorCheck, FieldFinding, ProviderSpec
 
-_NOT_IN_STORAGE = "nothing of it is in Cloud Storage"
+_NOT_IN_STORAGE = "Cloud Storage is not used"
 
 
 def _check_target(spec: Mapping[str, Any], directory: Path) -> Iterator[FieldFinding]:
     publish = spec.get("publish")
     if isinstance(publish, str) and publish.startswith(REMOTE_SCHEME):
-        yield ("spec", "publish"), f"means nothing with provider embedded: {_NOT_IN_STORAGE}", "name a file"
+        yield ("spec", "publish"), "Cloud Storage is not supported by provider embedded", "set the path of a file"
     settings = spec.get("embedded")
     world = settings.get("world") if isinstance(settings, dict) else None
     if not isinstance(world, str):
@@ -31,8 +31,8 @@ def _check_target(spec: Mapping[str, Any], directory: Path) -> Iterator[FieldFin
         yield ("spec", "embedded", "world"), error.message, error.remedy
         return
     if isinstance(publish, str) and "\0" not in publish and realpath(directory / publish) == realpath(file):
-        message = f"{publish} is the world of the embedded service"
-        yield ("spec", "publish"), message, "give it a name of its own, as in serving.json"
+        message = f"{publish}: same file as spec.embedded.world"
+        yield ("spec", "publish"), message, "use another name, such as serving.json"
 
 
 def _doctor_checks() -> tuple[DoctorCheck, ...]:
@@ -79,11 +79,11 @@ SPEC = ProviderSpec(
     settings=_SETTINGS,
     unused_fields=MappingProxyType(
         {
-            "endpoint": "it is in this process, and has no address",
-            "bucket": "data sets travel in the requests",
-            "lock": "its world is on this machine, and the lockfile stays beside it",
+            "endpoint": "the service runs in the process of the command",
+            "bucket": "data sets are sent in requests",
+            "lock": "the lockfile is always a local file",
             "storageEndpoint": _NOT_IN_STORAGE,
-            "vertex": "these are settings of Vertex AI",
+            "vertex": "it contains settings of Vertex AI",
         }
     ),
     check_target=_check_target,

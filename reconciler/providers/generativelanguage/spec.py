@@ -35,7 +35,7 @@ SPEC = ProviderSpec(
     capabilities=lambda target: VERSIONS[target.api_version],
     connect=_connect,
     unused_fields=MappingProxyType(
-        {"bucket": "data sets travel in the requests", "vertex": "these are settings of Vertex AI"}
+        {"bucket": "data sets are sent in requests", "vertex": "it contains settings of Vertex AI"}
     ),
     endpoint=endpoint_of,
     url=lambda target, remote: f"{endpoint_of(target)}/{target.api_version}/{remote}",

@@ -22,7 +22,7 @@ VERTEX = Capabilities(
     remote_example="projects/my-project/locations/us-central1/tuningJobs/1234567890",
     base_model_example="gemini-2.5-flash",
     prompts_to_endpoint=True,
-    remedies=MappingProxyType({"access": "delete it, and grant roles/aiplatform.user on the project in IAM"}),
+    remedies=MappingProxyType({"access": "remove it, and grant roles/aiplatform.user on the project in IAM"}),
 )
 """What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
 

@@ -86,12 +86,12 @@ SPEC = ProviderSpec(
     settings=_SETTINGS,
     required_fields=MappingProxyType(
         {
-            "project": "add the id of the Google Cloud project that is to own the models",
-            "location": "add the region to tune in, as in europe-west4",
-            "bucket": "add the bucket that data sets are uploaded to, as in gs://acme-tuning-data",
+            "project": "add the ID of the Google Cloud project for the models",
+            "location": "add the region for tuning, such as europe-west4",
+            "bucket": "add the bucket for the upload of data sets, such as gs://acme-tuning-data",
         }
     ),
-    unused_fields=MappingProxyType({"apiVersion": "it chooses among versions of the Generative Language API"}),
+    unused_fields=MappingProxyType({"apiVersion": "it selects a version of the Generative Language API"}),
     check_target=_check_target,
     endpoint=endpoint_of,
     url=lambda target, remote: f"{endpoint_of(target)}/v1/{remote}",

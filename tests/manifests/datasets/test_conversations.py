@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Conversation
-from reconciler.manifests.datasets.conversations import canonical
+from reconciler.manifests.datasets.conversations import canonical_json
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/text-bison-001", "gemini-2.5-flash")
@@ -58,8 +58,8 @@ def test_a_service_that_takes_none_says_so_once(tmp_path: Path) -> None:
     workspace = load_in(_root(tmp_path, *[_LONG] * 3, {"contents": []}), capabilities=CAPABILITIES)
     assert messages(workspace) == [
         (
-            "d.jsonl:1:1: spec.dataset.path: the examples are in Vertex AI's own form, which the test service does"
-            " not take; write one input and one output in each line, or use a target of Vertex AI"
+            "d.jsonl:1:1: spec.dataset.path: examples in Vertex AI's format are not supported by the test"
+            " service; write one input and one output in each line, or use a Vertex AI target"
         )
     ]
 
@@ -68,8 +68,8 @@ def test_the_preamble_does_not_apply(tmp_path: Path) -> None:
     manifest = _MANIFEST + "    preamble: 'Say: '\n"
     assert messages(load_in(_root(tmp_path, _SHORT, _LONG, manifest=manifest), capabilities=VERTEX)) == [
         (
-            "m.yaml:9:15: spec.dataset.preamble: does not apply to spec.dataset, whose examples are in Vertex AI's"
-            " own form; delete it, and write it into the systemInstruction of each line"
+            "m.yaml:9:15: spec.dataset.preamble: does not apply to spec.dataset, whose examples are in"
+            " Vertex AI's format; remove it, and write it into the systemInstruction of each line"
         )
     ]
 
@@ -78,66 +78,73 @@ def test_the_preamble_does_not_apply(tmp_path: Path) -> None:
 def test_two_forms_in_one_file(tmp_path: Path, *, turned: bool) -> None:
     lines = [_SHORT, {"text_input": "1", "output": "2"}]
     (message,) = messages(load_in(_root(tmp_path, *lines[:: -1 if turned else 1]), capabilities=VERTEX))
-    is_now, before = ("a conversation", "input and output") if turned else ("input and output", "a conversation")
+    forms = "an input and an output", "a conversation"
+    expected, found = forms if turned else forms[::-1]
     assert message == (
-        f"d.jsonl:2:1: spec.dataset.path: is {is_now}, where the lines before are {before};"
-        " write every line in one form"
+        f"d.jsonl:2:1: spec.dataset.path: expected {expected} as in the lines above, found {found};"
+        " write all lines in one format"
     )
 
 
 def test_repeated_conversations_are_told(tmp_path: Path) -> None:
     assert messages(load_in(_root(tmp_path, _SHORT, _LONG, _SHORT), capabilities=VERTEX)) == [
-        "d.jsonl:3:1: spec.dataset.path: is the same example as in line 1; delete one of them"
+        "d.jsonl:3:1: spec.dataset.path: duplicate of the example on line 1; delete one of them"
     ]
 
 
 _TURNS = "let user and model take turns, beginning with user"
-_SURROGATE = "holds half of a surrogate pair; write the whole character in place of \\ud…"
+_SURROGATE = "contains an unpaired surrogate character; write the whole character in place of \\ud…"
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({"contents": []}, ["contents is empty, where a list is expected; write what user and model say"]),
+        ({"contents": []}, ["empty contents: expected a list; write the turns of user and model"]),
         (
             {"contents": "hello"},
-            ['contents is the text "hello", where a list is expected; write what user and model say'],
+            ['invalid contents "hello": expected a list; write the turns of user and model'],
         ),
         (
             {**_SHORT, "system_instruction": _SYSTEM},
-            ['has an unknown member "system_instruction"; did you mean systemInstruction?'],
+            ['unknown member "system_instruction"; did you mean systemInstruction?'],
         ),
-        ({**_SHORT, "label": "x"}, ['has an unknown member "label"; use one of systemInstruction, tools']),
-        ({"contents": [_turn("model", "2")]}, [f'contents[0].role must be user, is the text "model"; {_TURNS}']),
-        ({"contents": [{"parts": [{"text": "1"}]}]}, [f"contents[0].role must be user, is missing; {_TURNS}"]),
+        ({**_SHORT, "label": "x"}, ['unknown member "label"; use one of systemInstruction, tools']),
+        (
+            {"contents": [_turn("model", "2")]},
+            [('invalid contents[0].role "model": expected user; alternate user and model, starting with user')],
+        ),
+        (
+            {"contents": [{"parts": [{"text": "1"}]}]},
+            [("missing contents[0].role; alternate user and model, starting with user")],
+        ),
         (
             {"contents": [_turn("user", "1"), _turn("user", "2")]},
-            [f'contents[1].role must be model, is the text "user"; {_TURNS}'],
+            ['invalid contents[1].role "user": expected model; alternate user and model, starting with user'],
         ),
-        ({"contents": [_turn("user", "1")]}, ["contents ends with user; end with what the model should say"]),
+        ({"contents": [_turn("user", "1")]}, ["contents ends with user; add the answer of the model"]),
         (
             {"contents": ["1", _turn("model", "2")]},
-            ['contents[0] is the text "1", where an object is expected; write {…}'],
+            ['invalid contents[0] "1": expected an object; write {…}'],
         ),
         (
             {"contents": [{"role": "user"}, {"role": "model", "parts": []}]},
             [
-                'contents[0].parts is empty, where a list is expected; write [{"text": "…"}]',
-                'contents[1].parts is empty, where a list is expected; write [{"text": "…"}]',
+                'empty contents[0].parts: expected a list; write [{"text": "…"}]',
+                'empty contents[1].parts: expected a list; write [{"text": "…"}]',
             ],
         ),
         (
             {"contents": [{"role": "user", "parts": [{}, "1", {"text": 1}]}, _turn("model", " ")]},
             [
-                "contents[0].parts[0] is empty, where an object is expected; write {…}",
-                'contents[0].parts[1] is the text "1", where an object is expected; write {…}',
-                "contents[0].parts[2].text must be a text, is the number 1; put it in double quotes",
                 "contents[1].parts[0].text is empty; fill it in, or delete the example",
+                "empty contents[0].parts[0]: expected an object; write {…}",
+                'invalid contents[0].parts[1] "1": expected an object; write {…}',
+                "invalid contents[0].parts[2].text 1: expected a string; put it in double quotes",
             ],
         ),
         (
             {**_SHORT, "systemInstruction": "Be kind."},
-            ['systemInstruction is the text "Be kind.", where an object is expected; write {…}'],
+            ['invalid systemInstruction "Be kind.": expected an object; write {…}'],
         ),
         (
             {**_SHORT, "systemInstruction": {"parts": [{"text": ""}]}},
@@ -147,7 +154,7 @@ _SURROGATE = "holds half of a surrogate pair; write the whole character in place
             {"contents": [_turn("user", "\ud800"), _turn("model", "\0")]},
             [
                 f"contents[0].parts[0].text {_SURROGATE}",
-                "contents[1].parts[0].text holds a NUL character; delete it",
+                "contents[1].parts[0].text contains a NUL character; remove it",
             ],
         ),
     ],
@@ -159,19 +166,19 @@ def test_what_is_wrong_with_a_conversation(tmp_path: Path, value: Any, expected:
     ]
 
 
-_ANOTHER_WAY = "write it in another way, or delete the example"
+_ANOTHER_WAY = "rewrite or delete the example"
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("9007199254740993", "holds a number that not every reader of JSON would read alike"),
-        ("1" * 5000, "holds a number that not every reader of JSON would read alike"),
-        ("1e999", "holds a number that not every reader of JSON would read alike"),
-        ("NaN", "holds a number that not every reader of JSON would read alike"),
-        ('"\\ud800"', "holds half of a surrogate pair"),
-        ('{"\\ud800": 1}', "holds half of a surrogate pair"),
-        ("[" * 900 + "]" * 900, "is nested too deep"),
+        ("9007199254740993", "contains a number that JSON readers may read differently"),
+        ("1" * 5000, "contains a number that JSON readers may read differently"),
+        ("1e999", "contains a number that JSON readers may read differently"),
+        ("NaN", "contains a number that JSON readers may read differently"),
+        ('"\\ud800"', "contains an unpaired surrogate character"),
+        ('{"\\ud800": 1}', "contains an unpaired surrogate character"),
+        ("[" * 900 + "]" * 900, "nested too deeply"),
     ],
     ids=lambda value: value[:20],
 )
@@ -219,4 +226,4 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=4))
 def test_the_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
-    assert canonical(value).encode() == rfc8785.dumps(value)
+    assert canonical_json(value).encode() == rfc8785.dumps(value)

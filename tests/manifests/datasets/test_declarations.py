@@ -31,14 +31,14 @@ def test_other_services_do_not_read_cloud_storage(tmp_path: Path) -> None:
     manifest = _REMOTE + "    inputField: q\n"
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=CAPABILITIES)) == [
         (
-            "m.yaml:8:11: spec.dataset.path: data sets in Cloud Storage are read by Vertex AI alone; name a file"
-            " beside this manifest, or use a target of Vertex AI"
+            "m.yaml:8:11: spec.dataset.path: data sets in Cloud Storage are not supported by the test"
+            " service; set the path of a file, or use a Vertex AI target"
         )
     ]
 
 
-_ADDRESS = "is no address of an object in Cloud Storage; write gs://BUCKET/NAME.jsonl"
-_ONE_OBJECT = "holds a character that stands for other names; name one object, without any of * ? [ ] #"
+_ADDRESS = "invalid address of an object in Cloud Storage; write gs://BUCKET/NAME.jsonl"
+_ONE_OBJECT = "invalid object name: contains a wildcard or control character; remove any of * ? [ ] #"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ _ONE_OBJECT = "holds a character that stands for other names; name one object, w
         ("gs://bucket/x\\n.jsonl", _ONE_OBJECT),
         (
             "gs://bucket/x.csv",
-            ("is no JSON Lines file, which is all that Vertex AI reads in Cloud Storage; write gs://BUCKET/NAME.jsonl"),
+            ("unsupported format: expected JSON Lines in Cloud Storage; write gs://BUCKET/NAME.jsonl"),
         ),
     ],
 )
@@ -75,13 +75,18 @@ def test_an_address_is_taken_as_it_stands(tmp_path: Path, path: str) -> None:
 
 def test_what_does_not_apply_to_cloud_storage(tmp_path: Path) -> None:
     manifest = _REMOTE + "    inputField: q\n    outputField: a\n    preamble: 'Say: '\n"
-    why = "does not apply to a data set in Cloud Storage, which is in Vertex AI's own form"
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=VERTEX)) == [
-        f"m.yaml:9:17: spec.dataset.inputField: {why}; delete it",
-        f"m.yaml:10:18: spec.dataset.outputField: {why}; delete it",
         (
-            f"m.yaml:11:15: spec.dataset.preamble: {why}; delete it, and write it into the systemInstruction of"
-            " each line"
+            "m.yaml:9:17: spec.dataset.inputField: does not apply to a data set in Cloud Storage, which has"
+            " Vertex AI's format; remove it"
+        ),
+        (
+            "m.yaml:10:18: spec.dataset.outputField: does not apply to a data set in Cloud Storage, which"
+            " has Vertex AI's format; remove it"
+        ),
+        (
+            "m.yaml:11:15: spec.dataset.preamble: does not apply to a data set in Cloud Storage, which has"
+            " Vertex AI's format; remove it, and write it into the systemInstruction of each line"
         ),
     ]
 
@@ -134,18 +139,18 @@ _WHERE = "spec.vertex.validationDataset"
     [
         (
             "{path: nowhere.csv}",
-            [f"m.yaml:11:31: {_WHERE}.path: nowhere.csv does not exist; mend the path, or add the file"],
+            [f"m.yaml:11:31: {_WHERE}.path: nowhere.csv: no such file; fix the path, or add the file"],
         ),
         (
             "{path: v.csv}",
             [
                 (
-                    f'v.csv:1:1: {_WHERE}.path: the header has no column "output"; set {_WHERE}.outputField to one'
-                    " that is there: a, q"
+                    f'v.csv:1:1: {_WHERE}.path: no column "output" in the header; set {_WHERE}.outputField to'
+                    " one of: a, q"
                 ),
                 (
-                    f'v.csv:1:1: {_WHERE}.path: the header has no column "text_input"; set {_WHERE}.inputField to'
-                    " one that is there: a, q"
+                    f'v.csv:1:1: {_WHERE}.path: no column "text_input" in the header; set {_WHERE}.inputField'
+                    " to one of: a, q"
                 ),
             ],
         ),
@@ -153,26 +158,26 @@ _WHERE = "spec.vertex.validationDataset"
             "{path: gs://bucket/x}",
             [
                 (
-                    f"m.yaml:11:31: {_WHERE}.path: is no JSON Lines file, which is all that Vertex AI reads in"
-                    " Cloud Storage; write gs://BUCKET/NAME.jsonl"
+                    f"m.yaml:11:31: {_WHERE}.path: unsupported format: expected JSON Lines in Cloud Storage;"
+                    " write gs://BUCKET/NAME.jsonl"
                 )
             ],
         ),
-        ("{examples: []}", [f"m.yaml:11:5: {_WHERE}: the data set has no examples; add some"]),
+        ("{examples: []}", [f"m.yaml:11:5: {_WHERE}: the data set has no examples; add examples"]),
         (
             "{examples: [{input: '', output: b}]}",
             [f"m.yaml:11:36: {_WHERE}.examples[0]: the input is empty; fill it in, or delete the example"],
         ),
         (
             "{path: v.csv, inputFeild: q}",
-            [f"m.yaml:11:38: {_WHERE}.inputFeild: is an unknown field; did you mean inputField?"],
+            [f'm.yaml:11:38: {_WHERE}.inputFeild: unknown field "inputFeild"; did you mean inputField?'],
         ),
         (
             "{path: c.jsonl}",
             [
                 (
-                    f"m.yaml:9:15: spec.dataset.preamble: does not apply to {_WHERE}, whose examples are in Vertex"
-                    " AI's own form; delete it, and write it into the systemInstruction of each line"
+                    f"m.yaml:9:15: spec.dataset.preamble: does not apply to {_WHERE}, whose examples are in"
+                    " Vertex AI's format; remove it, and write it into the systemInstruction of each line"
                 )
             ],
         ),
@@ -195,8 +200,8 @@ def test_many_validation_examples_are_told(tmp_path: Path, count: int, *, warned
     assert len(workspace.manifests) == 1
     assert messages(workspace) == warned * [
         (
-            f"m.yaml:11:5: {_WHERE}: the data set has 257 examples, where some base models take no more than 256"
-            " for validation; use fewer if the service refuses them"
+            f"m.yaml:11:5: {_WHERE}: 257 examples, some base models accept at most 256 for validation; use"
+            " fewer if the service refuses them"
         )
     ]
 
@@ -206,15 +211,15 @@ def test_many_validation_examples_are_told(tmp_path: Path, count: int, *, warned
     [
         (
             "    path: 1\n    preamble: 'Say '\n",
-            "m.yaml:8:11: spec.dataset.path: must be a text, is the number 1; put it in quotes",
+            "m.yaml:8:11: spec.dataset.path: invalid value 1: expected a string; put it in quotes",
         ),
         (
             "    path: data.csv\n    preamble: 1\n",
-            "m.yaml:9:15: spec.dataset.preamble: must be a text, is the number 1; put it in quotes",
+            "m.yaml:9:15: spec.dataset.preamble: invalid value 1: expected a string; put it in quotes",
         ),
         (
             "    path: nothing.csv\n    preamble: 'Say '\n",
-            "m.yaml:8:11: spec.dataset.path: nothing.csv does not exist; mend the path, or add the file",
+            "m.yaml:8:11: spec.dataset.path: nothing.csv: no such file; fix the path, or add the file",
         ),
     ],
 )
@@ -223,7 +228,7 @@ def test_what_is_wrong_with_one_data_set_hides_nothing_of_the_other(tmp_path: Pa
     manifest = _validated("{path: nowhere.csv}").replace(right, wrong)
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=VERTEX)) == [
         message,
-        f"m.yaml:11:31: {_WHERE}.path: nowhere.csv does not exist; mend the path, or add the file",
+        f"m.yaml:11:31: {_WHERE}.path: nowhere.csv: no such file; fix the path, or add the file",
     ]
 
 
@@ -231,14 +236,14 @@ def test_without_a_data_set_the_one_for_validation_is_read(tmp_path: Path) -> No
     head, _, rest = _validated("{path: nowhere.csv}").partition("  dataset:")
     manifest = head + rest[rest.index("  vertex:") :]
     assert messages(load_in(sample(tmp_path, manifest=manifest), capabilities=VERTEX)) == [
-        "m.yaml:5:1: spec.dataset: is missing; add it",
-        f"m.yaml:8:31: {_WHERE}.path: nowhere.csv does not exist; mend the path, or add the file",
+        "m.yaml:5:1: spec.dataset: missing required field; add it",
+        f"m.yaml:8:31: {_WHERE}.path: nowhere.csv: no such file; fix the path, or add the file",
     ]
 
 
 def test_a_field_with_a_name_alike_hides_nothing_of_the_data_set(tmp_path: Path) -> None:
     manifest = _validated("{path: nowhere.csv}").replace("data.csv", "nothing.csv") + "  datasets: 1\n"
     assert [message.partition("; ")[0] for message in messages(load_in(sample(tmp_path, manifest=manifest)))] == [
-        "m.yaml:8:11: spec.dataset.path: nothing.csv does not exist",
-        "m.yaml:12:3: spec.datasets: is an unknown field",
+        "m.yaml:8:11: spec.dataset.path: nothing.csv: no such file",
+        'm.yaml:12:3: spec.datasets: unknown field "datasets"',
     ]

@@ -11,8 +11,8 @@ import pytest
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.model import Dataset, Example
-from reconciler.manifests.datasets.file_formats import file_items
-from reconciler.manifests.datasets.records import MOST_CHARACTERS, Fault, Fields, Row
+from reconciler.manifests.datasets.file_formats import file_records
+from reconciler.manifests.datasets.records import MAX_CHARACTERS, Fault, Fields, Row
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from support.files_samples import write
 
@@ -65,29 +65,29 @@ def test_examples_come_one_at_a_time_and_a_change_is_told_at_the_end(tmp_path: P
 
 
 _CLOSE = 'close every quote, and double each " inside quotes'
-_GOES_ON = "the example goes on for more than 1,048,576 characters"
+_GOES_ON = "the example exceeds the limit of 1,048,576 characters"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
-        ("d.csv", f'{_HEADER}1,2\n3,"' + "x\n" * (MOST_CHARACTERS // 2), Fault(3, _GOES_ON, _CLOSE)),
-        ("d.csv", "x" * (MOST_CHARACTERS + 1), Fault(1, _GOES_ON, _CLOSE)),
+        ("d.csv", f'{_HEADER}1,2\n3,"' + "x\n" * (MAX_CHARACTERS // 2), Fault(3, _GOES_ON, _CLOSE)),
+        ("d.csv", "x" * (MAX_CHARACTERS + 1), Fault(1, _GOES_ON, _CLOSE)),
         (
             "d.jsonl",
-            '\n{"text_input": "' + "x" * MOST_CHARACTERS,
+            '\n{"text_input": "' + "x" * MAX_CHARACTERS,
             Fault(2, _GOES_ON, "write one JSON object on each line"),
         ),
     ],
     ids=["quoted", "header", "jsonl"],
 )
 def test_an_example_without_end_is_not_read_to_the_end(tmp_path: Path, name: str, text: str, fault: Fault) -> None:
-    assert list(file_items(write(tmp_path, {name: text}) / name, _FIELDS))[-1] == fault
+    assert list(file_records(write(tmp_path, {name: text}) / name, _FIELDS))[-1] == fault
 
 
 def test_examples_of_the_greatest_length_are_read(tmp_path: Path) -> None:
-    text = "x" * (MOST_CHARACTERS - 10)
-    items = list(file_items(write(tmp_path, {"d.csv": f"{_HEADER}1,{text}\n2,{text}\n"}) / "d.csv", _FIELDS))
+    text = "x" * (MAX_CHARACTERS - 10)
+    items = list(file_records(write(tmp_path, {"d.csv": f"{_HEADER}1,{text}\n2,{text}\n"}) / "d.csv", _FIELDS))
     assert [(item.number, item.input) for item in items if isinstance(item, Row)] == [(2, "1"), (3, "2")]
 
 
@@ -98,42 +98,42 @@ def test_examples_of_the_greatest_length_are_read(tmp_path: Path) -> None:
 )
 def test_where_a_file_is_not_utf_8(tmp_path: Path, start: str, before: str, place: tuple[int, int]) -> None:
     file = write(tmp_path, {"d.json": f"{start}{before}".encode() + b"\xc3("}) / "d.json"
-    (fault,) = file_items(file, _FIELDS)
-    assert fault == Fault(place[0], "is not UTF-8 text", "save the file as UTF-8", place[1])
+    (fault,) = file_records(file, _FIELDS)
+    assert fault == Fault(place[0], "not valid UTF-8", "save the file as UTF-8", place[1])
 
 
 def test_a_file_that_ends_within_a_character(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"{_HEADER}1,2\n3,".encode() + b"\xe2\x82"}) / "d.csv"
-    assert list(file_items(file, _FIELDS))[-1] == Fault(3, "is not UTF-8 text", "save the file as UTF-8", 3)
+    assert list(file_records(file, _FIELDS))[-1] == Fault(3, "not valid UTF-8", "save the file as UTF-8", 3)
 
 
 def test_a_json_array_has_a_bound_of_its_own(tmp_path: Path) -> None:
     with (tmp_path / "d.json").open("wb") as file:
         file.truncate(2**26 + 1)
-    (fault,) = file_items(tmp_path / "d.json", _FIELDS)
+    (fault,) = file_records(tmp_path / "d.json", _FIELDS)
     assert fault == Fault(
         1,
-        "has more than 67,108,864 bytes",
-        "write it as .jsonl, with an object on each line, which may have 1 GiB",
+        "the file exceeds the limit of 67,108,864 bytes",
+        "write one object on each line of a .jsonl file, which can have 1 GiB",
     )
 
 
 def test_blank_lines_before_a_header_are_passed_over(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"\n \n{_HEADER}1,2\n"}) / "d.csv"
-    assert list(file_items(file, _FIELDS)) == [Row(4, "1", "2")]
+    assert list(file_records(file, _FIELDS)) == [Row(4, "1", "2")]
     write(tmp_path, {"d.csv": "\ntext_input\n1\n"})
-    (fault,) = file_items(file, _FIELDS)
+    (fault,) = file_records(file, _FIELDS)
     assert isinstance(fault, Fault)
-    assert (fault.number, fault.message) == (2, 'the header has no column "output"')
+    assert (fault.number, fault.message) == (2, 'no column "output" in the header')
 
 
 def test_repetitions_are_sought_among_the_first_hundred_thousand(tmp_path: Path) -> None:
     rows = "".join(f"{number},x\n" for number in range(99_998))
     file = write(tmp_path, {"d.csv": f"{_HEADER}{rows}0,x\n0,y\n1,x\n1,y\n"}) / "d.csv"
     assert [str(problem) for problem in validate_dataset(_source(file), None).problems] == [
-        "d.csv:100000:1: spec.dataset.path: is the same example as in line 2; delete one of them",
+        "d.csv:100000:1: spec.dataset.path: duplicate of the example on line 2; delete one of them",
         (
-            "d.csv:100001:1: spec.dataset.path: has the same input as line 2 and another output;"
-            " keep the one that is right"
+            "d.csv:100001:1: spec.dataset.path: same input as on line 2, but a different output; delete"
+            " the wrong example"
         ),
     ]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Example
-from reconciler.manifests.datasets.file_formats import file_items
+from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.records import Fields, Row
 from support.files_samples import CAPABILITIES, DATA, MANIFEST, close, load_in, messages, sample, write
 
@@ -92,38 +92,49 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         "input,output\n1,2\n",
         [
             (
-                f'1:1: spec.dataset.path: the header has no column "text_input"; {_CHOOSE_INPUT}: input,'
-                " output (did you mean input?)"
+                '1:1: spec.dataset.path: no column "text_input" in the header; set spec.dataset.inputField'
+                " to one of: input, output (did you mean input?)"
             )
         ],
     ),
     (
         "d.csv",
         "text_input,reply\n1,2\n",
-        [f'1:1: spec.dataset.path: the header has no column "output"; {_CHOOSE_OUTPUT}: text_input, reply'],
+        [
+            (
+                '1:1: spec.dataset.path: no column "output" in the header; set spec.dataset.outputField to one'
+                " of: text_input, reply"
+            )
+        ],
     ),
     (
         "d.csv",
         "text_input,output,output\n1,2,3\n",
-        ['1:1: spec.dataset.path: the header has 2 columns "output"; rename all but one of them'],
+        ['1:1: spec.dataset.path: 2 columns in the header are named "output"; rename all but one of them'],
     ),
     (
         "d.csv",
         'text_input,output\n1,2\n"a\nb",2,3\nc\n',
         [
-            f"3:1: spec.dataset.path: has 3 fields, where the header has 2; {_SPLIT}",
-            f"5:1: spec.dataset.path: has 1 field, where the header has 2; {_SPLIT}",
+            (
+                "3:1: spec.dataset.path: expected 2 fields as in the header, found 3; put fields that contain"
+                " separators or line breaks in double quotes"
+            ),
+            (
+                "5:1: spec.dataset.path: expected 2 fields as in the header, found 1; put fields that contain"
+                " separators or line breaks in double quotes"
+            ),
         ],
     ),
     (
         "d.csv",
         'text_input,output\n1,"2\n',
-        [f"2:1: spec.dataset.path: a quote is not closed, or something follows one that is; {_CLOSE}"],
+        [f"2:1: spec.dataset.path: missing closing quote, or text after a closing quote; {_CLOSE}"],
     ),
     (
         "d.tsv",
         'text_input\toutput\n"1"x\t2\n',
-        [f"2:1: spec.dataset.path: a quote is not closed, or something follows one that is; {_CLOSE}"],
+        [f"2:1: spec.dataset.path: missing closing quote, or text after a closing quote; {_CLOSE}"],
     ),
     (
         "d.csv",
@@ -133,88 +144,132 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
             "3:1: spec.dataset.path: the output is empty; fill it in, or delete the example",
         ],
     ),
-    ("d.csv", "text_input,output\n1\0,2\n", ["2:1: spec.dataset.path: the input holds a NUL character; delete it"]),
-    ("d.csv", b"text_input,output\n1,caf\xe9\n", ["2:6: spec.dataset.path: is not UTF-8 text; save the file as UTF-8"]),
+    (
+        "d.csv",
+        "text_input,output\n1\0,2\n",
+        [("2:1: spec.dataset.path: the input contains a NUL character; remove it")],
+    ),
+    ("d.csv", b"text_input,output\n1,caf\xe9\n", [("2:6: spec.dataset.path: not valid UTF-8; save the file as UTF-8")]),
     (
         "d.csv",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-        ["1:1: spec.dataset.path: is a Git LFS pointer in place of the data; run `git lfs pull`"],
+        ["1:1: spec.dataset.path: the file is a Git LFS pointer, not the data; run `git lfs pull`"],
     ),
     (
         "d.csv",
         f"text_input,output\n{'x' * 21},{'y' * 11}\n",
         [
-            "2:1: spec.dataset.path: the input has 21 characters, where the test service takes 20; shorten it",
-            "2:1: spec.dataset.path: the output has 11 characters, where the test service takes 10; shorten it",
+            (
+                "2:1: spec.dataset.path: the input has 21 characters, which exceeds the limit of 20 for the"
+                " test service; shorten it"
+            ),
+            (
+                "2:1: spec.dataset.path: the output has 11 characters, which exceeds the limit of 10 for the"
+                " test service; shorten it"
+            ),
         ],
     ),
     (
         "d.jsonl",
         f"{_OK}\n{{1}}\n",
-        [f"2:1: spec.dataset.path: is no JSON: Expecting property name enclosed in double quotes (column 2); {_LINES}"],
+        [
+            (
+                "2:1: spec.dataset.path: invalid JSON: Expecting property name enclosed in double quotes (column"
+                f" 2); {_LINES}"
+            )
+        ],
     ),
     (
         "d.jsonl",
         f"{_OK}\n[1]\n",
-        ["2:1: spec.dataset.path: is a list, where an object is expected; write {…} with input and output"],
+        [("2:1: spec.dataset.path: invalid example: expected an object, not a list; write {…} with input and output")],
     ),
     (
         "d.jsonl",
         '{"text_input": "1", "out": "2"}\n',
-        [f'1:1: spec.dataset.path: has no member "output"; {_CHOOSE_OUTPUT}: text_input, out (did you mean out?)'],
+        [
+            (
+                '1:1: spec.dataset.path: missing member "output"; set spec.dataset.outputField to one of:'
+                " text_input, out (did you mean out?)"
+            )
+        ],
     ),
     (
         "d.jsonl",
         '{"text_input": 1, "output": "2"}\n',
-        ['1:1: spec.dataset.path: "text_input" must be a text, is the number 1; put it in double quotes'],
+        ['1:1: spec.dataset.path: invalid member "text_input" 1: expected a string; put it in double quotes'],
     ),
     (
         "d.jsonl",
         '{"text_input": "1", "output": null}\n',
-        ['1:1: spec.dataset.path: "output" must be a text, is empty; put it in double quotes'],
+        ['1:1: spec.dataset.path: empty member "output": expected a string; put it in double quotes'],
     ),
     (
         "d.jsonl",
         '{"text_input": "1", "output": "2", "output": "3"}\n',
-        [f'1:1: spec.dataset.path: is no JSON: the member "output" stands twice in one object; {_LINES}'],
+        [f'1:1: spec.dataset.path: invalid JSON: duplicate member "output"; {_LINES}'],
     ),
     (
         "d.jsonl",
         '{"text_input": "\\ud800", "output": "\\u0000"}\n',
         [
             (
-                "1:1: spec.dataset.path: the input holds half of a surrogate pair; write the whole"
+                "1:1: spec.dataset.path: the input contains an unpaired surrogate character; write the whole"
                 " character in place of \\ud…"
             ),
-            "1:1: spec.dataset.path: the output holds a NUL character; delete it",
+            "1:1: spec.dataset.path: the output contains a NUL character; remove it",
         ],
     ),
-    ("d.jsonl", "[" * 200_000, [f"1:1: spec.dataset.path: is no JSON: it is nested too deep; {_LINES}"]),
-    ("d.json", _OK, [f"1:1: spec.dataset.path: is no JSON array of objects: Expecting [ (column 1); {_ARRAY}"]),
+    ("d.jsonl", "[" * 200_000, [f"1:1: spec.dataset.path: invalid JSON: nested too deeply; {_LINES}"]),
+    (
+        "d.json",
+        _OK,
+        [
+            (
+                "1:1: spec.dataset.path: invalid JSON array of objects: Expecting [ (column 1); write"
+                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
+            )
+        ],
+    ),
     (
         "d.json",
         f"[\n{_OK}\n{_OK}]",
-        [f"3:1: spec.dataset.path: is no JSON array of objects: Expecting , or ] (column 1); {_ARRAY}"],
+        [
+            (
+                "3:1: spec.dataset.path: invalid JSON array of objects: Expecting , or ] (column 1); write"
+                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
+            )
+        ],
     ),
     (
         "d.json",
         f"[\n{_OK}\n]\nx",
-        [f"4:1: spec.dataset.path: is no JSON array of objects: Extra data (column 1); {_ARRAY}"],
+        [
+            (
+                "4:1: spec.dataset.path: invalid JSON array of objects: Extra data (column 1); write [{…},"
+                " {…}], or rename a file with one object on each line to .jsonl"
+            )
+        ],
     ),
     (
         "d.json",
         f"[\n{_OK},\n{_OK},\n",
-        [f"4:1: spec.dataset.path: is no JSON array of objects: Expecting value (column 1); {_ARRAY}"],
+        [
+            (
+                "4:1: spec.dataset.path: invalid JSON array of objects: Expecting value (column 1); write"
+                " [{…}, {…}], or rename a file with one object on each line to .jsonl"
+            )
+        ],
     ),
     (
         "d.json",
         f"[\n{_OK},\n\n3]",
-        ["4:1: spec.dataset.path: is the number 3, where an object is expected; write {…} with input and output"],
+        ["4:1: spec.dataset.path: invalid example 3: expected an object; write {…} with input and output"],
     ),
     (
         "d.json",
         f"[{_OK},\n{'1' * 5000}]",
-        ["2:1: spec.dataset.path: is the number .inf, where an object is expected; write {…} with input and output"],
+        ["2:1: spec.dataset.path: invalid example .inf: expected an object; write {…} with input and output"],
     ),
 ]
 
@@ -235,13 +290,13 @@ def test_what_is_wrong_with_data(tmp_path: Path, name: str, data: str | bytes, e
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_empty_data_set(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
-    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add some"]
+    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add examples"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("d.csv", "text_input,output\n"), ("d.json", "[]"), ("d.json", " [ ] ")])
 def test_a_data_set_of_nothing_but_a_frame(tmp_path: Path, name: str, text: str) -> None:
     workspace = load_in(write(sample(tmp_path, manifest=_named(name)), {name: text}))
-    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add some"]
+    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add examples"]
 
 
 def test_inline_examples_are_checked_at_their_places(tmp_path: Path) -> None:
@@ -249,21 +304,21 @@ def test_inline_examples_are_checked_at_their_places(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, manifest=MANIFEST.replace("path: data.csv\n", examples)))
     assert [str(problem) for problem in workspace.errors] == [
         "m.yaml:9:7: spec.dataset.examples[0]: the input is empty; fill it in, or delete the example",
-        "m.yaml:10:7: spec.dataset.examples[1]: the output holds a NUL character; delete it",
+        "m.yaml:10:7: spec.dataset.examples[1]: the output contains a NUL character; remove it",
     ]
 
 
 def test_no_inline_examples(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, manifest=MANIFEST.replace("path: data.csv", "examples: []")))
-    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add some"]
+    assert messages(workspace) == ["m.yaml:7:3: spec.dataset: the data set has no examples; add examples"]
 
 
 def test_the_whole_data_set_may_be_too_large(tmp_path: Path) -> None:
     data = "text_input,output\n" + "".join(f"{'é' * 5}{number:02},1\n" for number in range(20))
     assert messages(load_in(sample(tmp_path, data=data))) == [
         (
-            "m.yaml:7:3: spec.dataset: the examples have 260 bytes, where the test service takes 200;"
-            " use fewer or shorter examples"
+            "m.yaml:7:3: spec.dataset: the examples have 260 bytes, which exceeds the limit of 200 for the"
+            " test service; use fewer or shorter examples"
         )
     ]
 
@@ -278,11 +333,11 @@ def test_warnings_stop_nothing(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, data=data), capabilities=replace(CAPABILITIES, recommended_examples=20))
     assert {problem.severity for problem in workspace.problems} == {"warning"}
     assert messages(workspace) == [
-        "data.csv:3:1: spec.dataset.path: is the same example as in line 2; delete one of them",
-        "data.csv:4:1: spec.dataset.path: has the same input as line 2 and another output; keep the one that is right",
+        "data.csv:3:1: spec.dataset.path: duplicate of the example on line 2; delete one of them",
+        ("data.csv:4:1: spec.dataset.path: same input as on line 2, but a different output; delete the wrong example"),
         (
-            "m.yaml:7:3: spec.dataset: the data set has 3 examples, where at least 20 are recommended;"
-            " add examples if the model learns too little"
+            "m.yaml:7:3: spec.dataset: 3 examples, at least 20 are recommended; add examples if the model"
+            " learns too little"
         ),
     ]
     assert len(workspace.manifests) == 1
@@ -292,26 +347,28 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
     data = "text_input,output\n" + "1\n" * 25 + "1,2\n" * 14
     texts = messages(load_in(sample(tmp_path, data=data)))
     assert len(texts) == 22
-    assert texts[10] == "data.csv:12:1: spec.dataset: and 15 more like these; mend these first"
-    assert texts[21] == "data.csv:38:1: spec.dataset: and 3 more like these"
+    assert texts[10] == (
+        "data.csv:12:1: spec.dataset: 15 more errors of this data set are not shown; fix the errors above first"
+    )
+    assert texts[21] == "data.csv:38:1: spec.dataset: 3 more warnings of this data set are not shown"
 
 
 _PATHS = [
-    ("nowhere.csv", "nowhere.csv does not exist; mend the path, or add the file"),
-    ("no/folder.csv", "no/folder.csv does not exist; mend the path, or add the file"),
-    ("dat.csv", "dat.csv does not exist; did you mean data.csv, in the same folder?"),
-    ("folder", "folder is a folder; name a file in it"),
-    ("/etc/passwd", "/etc/passwd is an absolute path; write it relative to this file"),
-    ("C:/data.csv", "C:/data.csv is an absolute path; write it relative to this file"),
-    ("../data.csv", "../data.csv leads out of the repository; keep the file inside root"),
-    ("link.csv", "link.csv leads out of the repository; keep the file inside root"),
-    ("loop.csv", "loop.csv is a loop of symbolic links; name a file"),
-    ('"a\\0.csv"', "the path holds a NUL character; delete it"),
-    ("x" * 300 + ".csv", "x" * 39 + "… cannot be read: File name too long; see to the file"),
-    ("pipe.csv", "pipe.csv is no regular file; name a file"),
-    ("data.txt", "the suffix .txt is no format of data sets; use one of .csv, .tsv, .jsonl, .json"),
-    ("data.jsnl", "the suffix .jsnl is no format of data sets; did you mean .jsonl?"),
-    ("data", "a file without a suffix is no format of data sets; use one of .csv, .tsv, .jsonl, .json"),
+    ("nowhere.csv", "nowhere.csv: no such file; fix the path, or add the file"),
+    ("no/folder.csv", "no/folder.csv: no such file; fix the path, or add the file"),
+    ("dat.csv", "dat.csv: no such file; did you mean data.csv?"),
+    ("folder", "folder: is a directory; set the path of a file in it"),
+    ("/etc/passwd", 'invalid path "/etc/passwd": expected a relative path; make it relative to this file'),
+    ("C:/data.csv", 'invalid path "C:/data.csv": expected a relative path; make it relative to this file'),
+    ("../data.csv", "../data.csv: outside the repository; move the file into root"),
+    ("link.csv", "link.csv: outside the repository; move the file into root"),
+    ("loop.csv", "loop.csv: loop of symbolic links; set the path of a file"),
+    ('"a\\0.csv"', "invalid path: contains a NUL character; remove it"),
+    ("x" * 300 + ".csv", "cannot read " + "x" * 39 + "…: File name too long; check its permissions"),
+    ("pipe.csv", "pipe.csv: not a regular file; set the path of a regular file"),
+    ("data.txt", 'unsupported format ".txt"; use one of .csv, .tsv, .jsonl, .json'),
+    ("data.jsnl", 'unsupported format ".jsnl"; did you mean .jsonl?'),
+    ("data", "unsupported format: no file suffix; use one of .csv, .tsv, .jsonl, .json"),
 ]
 
 
@@ -347,8 +404,8 @@ def test_a_file_larger_than_any_service_takes_is_not_read(tmp_path: Path) -> Non
         file.truncate(2**30 + 1)
     assert messages(load_in(tmp_path)) == [
         (
-            "data.csv:1:1: spec.dataset.path: has more than 1,073,741,824 bytes; no service takes as"
-            " much; use fewer examples"
+            "data.csv:1:1: spec.dataset.path: the file exceeds the limit of 1,073,741,824 bytes; use fewer"
+            " examples; no service accepts more"
         )
     ]
 
@@ -380,5 +437,5 @@ def test_any_text_survives_every_format(tmp_path: Path, pairs: list[tuple[str, s
 
 def test_a_field_longer_than_the_csv_library_takes_by_itself_is_no_broken_quote(tmp_path: Path) -> None:
     file = write(tmp_path, {"d.csv": f"text_input,output\n{'x' * 140_000},y\n"}) / "d.csv"
-    (row,) = file_items(file, Fields("text_input", "output"))
+    (row,) = file_records(file, Fields("text_input", "output"))
     assert row == Row(2, "x" * 140_000, "y")

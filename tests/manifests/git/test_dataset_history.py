@@ -13,7 +13,7 @@ import pytest
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Conversation, Dataset, Example, TrainingExample
-from reconciler.manifests.git.dataset_history import Recorded, examples_at_hand
+from reconciler.manifests.git.dataset_history import RecordedData, find_examples
 from support.core_strategies import generation
 from support.files_samples import MANIFEST, TARGET, write
 from support.git_repository import Repository
@@ -39,8 +39,8 @@ def found(
     environ: Mapping[str, str] = os.environ,
 ) -> list[list[TrainingExample] | None]:
     """The examples of each generation, ``None`` where they are not at hand."""
-    recorded = Recorded(root, "number-generator", files, generations)
-    with examples_at_hand(recorded, environ) as examples:
+    recorded = RecordedData(root, "number-generator", files, generations)
+    with find_examples(recorded, environ) as examples:
         available = [examples.get(one.dataset.digest) for one in generations]
         return [list(read()) if read else None for read in available]
 
@@ -302,7 +302,7 @@ def test_no_version_is_read_twice_and_nothing_stays_behind(
         repository.commit()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    with examples_at_hand(Recorded(root, "number-generator", (FILE,), (trained_on(OLD),)), os.environ) as examples:
+    with find_examples(RecordedData(root, "number-generator", (FILE,), (trained_on(OLD),)), os.environ) as examples:
         (read,) = examples.values()
         assert list(read()) == list(read()) == OLD
         assert len(list((tmp_path / "temporary").glob("*/" + "?" * 40))) == 7  # five manifests and two data sets
