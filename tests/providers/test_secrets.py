@@ -70,7 +70,7 @@ def leaks(text: str) -> list[str]:
     return [secret for secret in SECRETS if secret in text]
 
 
-def test_values_that_bear_a_token_do_not_show_it(google: Google, tmp_path: Path) -> None:
+def test_the_repr_of_values_with_a_token_does_not_contain_it(google: Google, tmp_path: Path) -> None:
     source = ApplicationDefault(named(authorized_user(tmp_path)), None, Rerouted(google))
     auth = BearerAuth(source)
     client = client_of(script(JSONResponse({})), Time(), auth=auth)
@@ -91,7 +91,7 @@ def test_values_that_bear_a_token_do_not_show_it(google: Google, tmp_path: Path)
     ],
 )
 @pytest.mark.parametrize("kind", ["login", "impersonated", "service account", "metadata"])
-def test_whatever_a_token_endpoint_answers_no_secret_hangs_on_the_error(
+def test_no_response_of_a_token_endpoint_adds_a_secret_to_the_error(
     google: Google, tmp_path: Path, status: int, answer: dict[str, object], kind: str
 ) -> None:
     google.refusal = status, answer
@@ -107,7 +107,7 @@ def test_whatever_a_token_endpoint_answers_no_secret_hangs_on_the_error(
     assert leaks(shown(caught)) == []
 
 
-def test_a_token_that_is_none_is_told_and_not_shown(google: Google, tmp_path: Path) -> None:
+def test_a_token_that_is_none_is_reported_and_not_shown(google: Google, tmp_path: Path) -> None:
     google.refusal = 200, {"access_token": "SECRET\nx: y", "expires_in": 3600}
     app = script(JSONResponse({}))
     auth = BearerAuth(ApplicationDefault(named(authorized_user(tmp_path)), None, Rerouted(google)))

@@ -149,7 +149,7 @@ def test_gemini_answers_us_as_it_does_googles_client(service: Process, version: 
 
 
 @pytest.mark.parametrize("version", APIS)
-def test_a_child_of_ours_is_its_parents_for_googles_client(service: Process, version: str) -> None:
+def test_googles_client_reads_the_source_of_a_child(service: Process, version: str) -> None:
     base = BASE_MODELS[version]
     parent = trained(service, version, generation(f"parent-{version}", base_model=base))
     wanted = replace(generation(f"child-{version}", base_model=base), source=Source(remote=parent.remote))
@@ -159,7 +159,7 @@ def test_a_child_of_ours_is_its_parents_for_googles_client(service: Process, ver
     assert child.source == Source(remote=parent.remote)
 
 
-def test_a_job_of_ours_goes_on_from_its_parents_model_for_googles_client(service: Process) -> None:
+def test_googles_client_reads_the_source_of_a_job(service: Process) -> None:
     first = generation("parent", base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3})
     parent = trained(service, "v1", first)
     further = generation("child", base_model="gemini-2.5-flash", hyperparameters={"epochCount": 3})

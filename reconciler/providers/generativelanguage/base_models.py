@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reconciler.domain.errors import ForbiddenError, ServiceError
 from reconciler.domain.text import join_names, sanitize, suggest
 from reconciler.providers.generativelanguage.errors import NO_TUNABLE_MODELS
 from reconciler.providers.google.http import Client, HttpRequest, Json, list_models
 from reconciler.providers.google.proto_json import read_name, read_text
+
+T = TypeVar("T")
 
 _COLLECTION = "models/"
 _TUNE = "createTunedModel"
@@ -70,31 +73,27 @@ class BaseModels:
     async def _list_once(self) -> Mapping[str, BaseModel]:
         """Return the list by name; empty where there is none, or where no model names its methods."""
         if self._listed is None:
-            models = await self._list()
+            params = {"pageSize": _PAGE_SIZE, "fields": f"nextPageToken,models({_FIELDS})"}
+            request = HttpRequest("GET", f"{self._root}/models", params)
+            models = await _find(list_models(self._client, request, _read_page)) or ()
             self._listed = {model.remote: model for model in models} if any(model.methods for model in models) else {}
         return self._listed
 
-    async def _list(self) -> tuple[BaseModel, ...]:
-        params = {"pageSize": _PAGE_SIZE, "fields": f"nextPageToken,models({_FIELDS})"}
-        try:
-            return await list_models(self._client, HttpRequest("GET", f"{self._root}/models", params), _read_page)
-        except ForbiddenError:
-            return ()
-        except ServiceError as error:
-            if error.code in _NOT_AVAILABLE:
-                return ()
-            raise
-
     async def _read(self, name: str) -> BaseModel | None:
         request = HttpRequest("GET", f"{self._root}/{name}", {"fields": _FIELDS})
-        try:
-            return await self._client.fetch(request, _read_model)
-        except ForbiddenError:
+        return await _find(self._client.fetch(request, _read_model))
+
+
+async def _find(response: Awaitable[T]) -> T | None:
+    """Return a response; ``None`` where it does not exist, or is not visible to the account."""
+    try:
+        return await response
+    except ForbiddenError:
+        return None
+    except ServiceError as error:
+        if error.code in _NOT_AVAILABLE:
             return None
-        except ServiceError as error:
-            if error.code in _NOT_AVAILABLE:
-                return None
-            raise
+        raise
 
 
 def _read_page(body: Json) -> tuple[tuple[BaseModel, ...], str]:

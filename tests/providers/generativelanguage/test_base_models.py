@@ -84,18 +84,18 @@ def test_where_no_base_model_can_be_tuned_it_says_what_happened_and_the_way_to_v
     assert set(document["spec"]) == {"provider", "scope", "project", "location", "bucket"}
 
 
-def test_one_that_is_not_known_where_none_can_be_tuned_is_told_the_same() -> None:
+def test_an_unknown_base_model_of_a_service_without_tuning_has_the_same_error() -> None:
     assert verdicts(catalogue(model(CHAT)))[BISON].startswith("this service has no base model that can be tuned: ")
 
 
-def test_one_that_offers_no_tuning_is_told_with_those_that_do() -> None:
+def test_a_base_model_without_tuning_is_reported_with_tunable_ones() -> None:
     assert verdicts(catalogue(model(CHAT), tunable(BISON), tunable("models/gemini")), CHAT) == {
         CHAT: f"{CHAT} cannot be tuned: it does not support createTunedModel; did you mean {BISON}? set "
         f"spec.baseModel to one of models/gemini, {BISON}"
     }
 
 
-def test_one_that_is_not_there_is_told_with_what_was_meant() -> None:
+def test_a_missing_base_model_is_reported_with_a_suggestion() -> None:
     assert verdicts(catalogue(tunable("models/gemini"), tunable(BISON)), "models/text-bisn-001") == {
         "models/text-bisn-001": "no such base model: models/text-bisn-001; did you mean models/text-bison-001? "
         "set spec.baseModel to one of models/gemini, models/text-bison-001"

@@ -105,7 +105,7 @@ def test_pages_that_lead_nowhere_are_an_error() -> None:
         shown(who=""),
     ],
 )
-def test_what_nobody_knows_here_is_left_out_and_so_left_alone(unknown: dict[str, Any]) -> None:
+def test_permissions_of_unknown_kinds_are_omitted(unknown: dict[str, Any]) -> None:
     assert access(script(listed(OWNER, unknown))) == (OWNED,)
 
 
@@ -113,7 +113,7 @@ def test_nobody_is_an_empty_object() -> None:
     assert access(script(OK)) == ()
 
 
-def test_projects_that_may_read_are_told_where_there_are_such() -> None:
+def test_projects_that_may_read_are_reported_where_there_are_such() -> None:
     numbers = gemini.TunedModel.to_json(gemini.TunedModel(reader_project_numbers=[123, 2**60]))
     app = script(listed(OWNER), Response(numbers, media_type="application/json"))
     assert access(app, "v1beta") == (
@@ -140,7 +140,7 @@ def test_a_project_that_is_no_number_spoils_the_list_that_would_be_written_back(
     ],
 )
 @pytest.mark.parametrize("before", [[], [listed(OWNER)]])
-def test_what_cannot_be_read_is_told(answer: Response, remedy: str, before: list[Response]) -> None:
+def test_what_cannot_be_read_is_reported(answer: Response, remedy: str, before: list[Response]) -> None:
     with pytest.raises(ReconcileError) as caught:
         access(script(*before, answer), "v1beta")
     assert isinstance(caught.value, AccessError if answer is UNSEEN else ServiceError)
@@ -164,7 +164,7 @@ permissions = st.fixed_dictionaries(
 
 
 @given(st.lists(permissions, max_size=3) | json_values)
-def test_whatever_a_service_shows_is_a_sound_permission_or_a_service_error(body: Any) -> None:
+def test_any_body_is_a_valid_permission_or_a_service_error(body: Any) -> None:
     app = script(Response(json.dumps({"permissions": body}), media_type="application/json"))
     try:
         found = access(app)
@@ -239,7 +239,7 @@ def test_what_is_the_owners_is_never_touched(role: Any) -> None:
         (shown(role="WRITER"), [f"PATCH /v1beta3/{PERMISSIONS}/2"]),
     ],
 )
-def test_where_somebody_was_faster_the_role_is_what_counts(
+def test_a_permission_that_another_user_created_gets_the_declared_role(
     answers: list[Response], there: dict[str, Any], more: list[str]
 ) -> None:
     lines = change(script(*answers, listed(OWNER, there), OK), AccessChange(ADA, None, "reader"))
@@ -247,7 +247,7 @@ def test_where_somebody_was_faster_the_role_is_what_counts(
     assert lines == [*posts, f"GET /v1beta3/{PERMISSIONS}", *more]
 
 
-def test_what_is_taken_and_does_not_show_is_told() -> None:
+def test_an_existing_permission_that_is_not_listed_is_reported() -> None:
     assert str(refused(script(TAKEN, listed(OWNER, shown(role="LATER"))), AccessChange(ADA, None, "reader"))) == (
         f"POST /v1beta3/{PERMISSIONS} failed with 409 ALREADY_EXISTS: It exists; run the command again"
     )
@@ -271,7 +271,7 @@ def test_a_change_that_is_not_allowed_names_the_permission_that_it_takes(made: A
 
 
 @pytest.mark.parametrize("made", [AccessChange(ADA, None, "reader"), AccessChange(ADA, READS, "writer")])
-def test_a_change_of_what_is_gone_is_told(made: AccessChange) -> None:
+def test_a_change_of_what_is_gone_is_reported(made: AccessChange) -> None:
     told = refused(script(GONE), made)
     assert (
         told.remedy

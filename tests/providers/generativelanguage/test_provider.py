@@ -278,7 +278,7 @@ def test_doubt_outlasts_a_later_refusal_for_the_rate() -> None:
     assert app.lines == [POST, GET, POST, GET]
 
 
-def test_a_taken_id_is_looked_at() -> None:
+def test_an_existing_id_is_read() -> None:
     app = script(TAKEN, model("ACTIVE"))
     found = create(app)
     assert isinstance(found, Exists)
@@ -296,7 +296,7 @@ def test_a_taken_id_may_take_a_few_reads_to_show() -> None:
 
 
 @pytest.mark.parametrize("answer", [UNSEEN, GONE])
-def test_a_taken_id_that_never_shows_is_told_as_such(answer: Response) -> None:
+def test_an_existing_id_that_stays_invisible_is_reported(answer: Response) -> None:
     app = script(TAKEN, answer)
     assert create(app) == Exists(REMOTE, None)
     assert app.lines == [POST, *[GET] * 4]

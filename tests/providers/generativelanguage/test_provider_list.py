@@ -34,7 +34,7 @@ def listed(app: Script) -> list[str]:
     return [found.remote for found in asyncio.run(provider_of(app, Time()).list(progress=False))]
 
 
-def test_all_pages_are_read_whatever_their_size() -> None:
+def test_all_pages_of_any_size_are_read() -> None:
     app = script(*pages((["a", "b"], "t1"), ([], "t2"), (["c"], "t3")), JSONResponse({}))
     assert listed(app) == ["tunedModels/a", "tunedModels/b", "tunedModels/c"]
     assert [seen.query.get("pageToken") for seen in app.seen] == [None, "t1", "t2", "t3"]
@@ -75,7 +75,7 @@ def test_pages_without_end_end_with_an_error() -> None:
 
 
 @pytest.mark.parametrize("body", [{"tunedModels": [{}]}, {"tunedModels": [5]}, {"tunedModels": 5}])
-def test_a_list_of_another_shape_is_told(body: Any) -> None:
+def test_a_list_of_another_shape_is_reported(body: Any) -> None:
     told = failure(script(JSONResponse(body)))
     assert told.startswith("GET /v1beta3/tunedModels returned a body of another shape (")
 

@@ -77,7 +77,7 @@ def test_a_state_that_is_not_known_counts_as_training(shown: object, state: Stat
     assert wire.read_model({"name": "tunedModels/m", "state": shown}).state is state
 
 
-def test_the_mark_is_told_apart_from_the_human_description() -> None:
+def test_the_mark_is_reported_apart_from_the_human_description() -> None:
     wanted = generation()
     body = wire.write_generation(wanted, EXAMPLES)
     model = wire.read_model({"name": f"tunedModels/{wanted.key}", **body})
@@ -229,7 +229,7 @@ bodies = st.fixed_dictionaries(
 
 
 @given(bodies | json_values)
-def test_whatever_a_service_sends_is_a_sound_model_or_a_service_error(body: Any) -> None:
+def test_any_body_is_a_valid_model_or_a_service_error(body: Any) -> None:
     answer = Response(json.dumps({"tunedModels": [body]}), media_type="application/json")
     try:
         models = asyncio.run(provider_of(script(answer), Time()).list(progress=True))

@@ -92,7 +92,7 @@ def test_hosts_that_may_not(endpoint: str, allowed: str, shown: str) -> None:
     )
 
 
-def test_a_rejected_token_that_cannot_be_renewed_is_told_at_once() -> None:
+def test_a_rejected_token_that_cannot_be_renewed_is_reported_at_once() -> None:
     app = script(error(401, "UNAUTHENTICATED", "Expired."), OK)
     with pytest.raises(AccessError, match=r"failed with 401 UNAUTHENTICATED: Expired; log in with `gcloud auth"):
         asyncio.run(client_of(app, Time(), auth=bearer()).request(LIST))
@@ -100,7 +100,7 @@ def test_a_rejected_token_that_cannot_be_renewed_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("token", ["ya29.SE CRET", "ya29.SECRET\r\nx: y", "ya29.SECRÉT"])
-def test_a_token_that_is_none_is_told_and_not_shown(token: str) -> None:
+def test_a_token_that_is_none_is_reported_and_not_shown(token: str) -> None:
     with pytest.raises(AccessError) as caught:
         bearer(token)
     assert str(caught.value).startswith(

@@ -199,7 +199,7 @@ def test_an_equal_text_is_not_written(cloud: Cloud) -> None:
     assert lock.write("a")
 
 
-def test_of_two_runs_that_write_the_second_is_told_and_may_write_what_it_read_again(cloud: Cloud) -> None:
+def test_of_two_runs_that_write_the_second_is_reported_and_may_write_what_it_read_again(cloud: Cloud) -> None:
     ours, theirs = cloud.lock(), cloud.lock()
     theirs.write("0")
     assert (ours.read(), theirs.read()) == ("0", "0")
@@ -215,7 +215,7 @@ def test_of_two_runs_that_write_the_second_is_told_and_may_write_what_it_read_ag
     assert isinstance(failure(lambda: theirs.write("3")), LockConflict)
 
 
-def test_of_two_first_writers_the_second_is_told(cloud: Cloud) -> None:
+def test_of_two_first_writers_the_second_is_reported(cloud: Cloud) -> None:
     ours, theirs = cloud.lock(), cloud.lock()
     assert (ours.read(), theirs.read()) == (None, None)
     theirs.write("1")
@@ -253,7 +253,7 @@ def test_a_text_that_arrived_although_every_answer_was_lost_is_found(cloud: Clou
     assert lock.write("c")
 
 
-def test_what_can_be_looked_at_passes_for_writable(cloud: Cloud) -> None:
+def test_a_readable_object_counts_as_writable(cloud: Cloud) -> None:
     lock = cloud.lock()
     lock.check_writable()
     lock.write("a")
@@ -283,7 +283,7 @@ def test_a_missing_bucket(cloud: Cloud, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", _CALLS)
-def test_a_bucket_of_somebody_else(cloud: Cloud, what: str) -> None:
+def test_a_forbidden_bucket(cloud: Cloud, what: str) -> None:
     caught = failure(lambda: _CALLS[what](cloud.lock(app=script(DENIED))))
     assert isinstance(caught, AccessError)
     assert caught.message.startswith(f"{what} failed with 403 PERMISSION_DENIED: me@example.com does not have")
@@ -347,7 +347,7 @@ def test_the_thread_comes_with_the_first_request_and_goes_with_the_lock(cloud: C
     assert threads() == []
 
 
-def test_a_client_that_cannot_be_made_is_told() -> None:
+def test_a_client_that_cannot_be_made_is_reported() -> None:
     time = Time()
 
     def no_client() -> Storage:
@@ -432,13 +432,13 @@ def test_a_lease_says_who_until_when_and_is_gone_afterwards(cloud: Cloud) -> Non
     assert cloud.content(LEASE) is None
 
 
-def test_a_run_that_fails_gives_its_lease_back(cloud: Cloud) -> None:
+def test_a_run_that_fails_releases_its_lease(cloud: Cloud) -> None:
     with pytest.raises(ZeroDivisionError), cloud.lock().lease():
         _ = 1 / 0
     assert cloud.content(LEASE) is None
 
 
-def test_a_lease_of_another_run_is_told_with_holder_end_and_remedy(cloud: Cloud) -> None:
+def test_a_lease_of_another_run_is_reported_with_holder_end_and_remedy(cloud: Cloud) -> None:
     with cloud.lock("process 7\x1b[31m on build-7").lease():
         caught = failure(lambda: enter_lease(cloud.lock("process 8 on build-7")))
         assert cloud.lease["holder"] == "process 7\x1b[31m on build-7"
@@ -451,7 +451,7 @@ def test_a_lease_of_another_run_is_told_with_holder_end_and_remedy(cloud: Cloud)
     enter_lease(cloud.lock("process 8 on build-7"))
 
 
-def test_a_lease_that_was_left_behind_is_taken_over_once_it_has_ended(
+def test_a_lease_that_was_left_behind_is_replaced_once_it_has_ended(
     cloud: Cloud, logged: SimpleQueue[logging.LogRecord]
 ) -> None:
     dead = cloud.lock("process 7 on build-7").lease()
@@ -480,7 +480,7 @@ def test_of_two_that_take_over_one_wins(cloud: Cloud) -> None:
     assert [seen.query.get("ifGenerationMatch") for seen in app.seen] == ["0", None, "7", None]
 
 
-def test_a_lease_that_was_given_back_meanwhile_is_taken(cloud: Cloud) -> None:
+def test_a_lease_that_was_released_meanwhile_is_taken(cloud: Cloud) -> None:
     app = script(UNMET, NO_CONTENT, NO_OBJECT, resource(b""), NO_CONTENT, NO_OBJECT)
     enter_lease(cloud.lock(app=app))
     assert [seen.query.get("ifGenerationMatch") for seen in app.seen if seen.method == "POST"] == ["0", "0"]
@@ -532,7 +532,7 @@ def test_a_renewal_that_arrived_although_every_answer_was_lost_loses_nothing(
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_lost_lease_is_logged_and_the_run_goes_on(
+def test_a_lost_lease_is_logged_and_the_run_continues(
     cloud: Cloud, logged: SimpleQueue[logging.LogRecord], *, taken: bool
 ) -> None:
     naps = Naps(cloud.time)
@@ -550,7 +550,7 @@ def test_a_lost_lease_is_logged_and_the_run_goes_on(
     assert logged.empty()
 
 
-def test_a_lease_that_cannot_be_given_back_is_logged_and_ends_by_itself(
+def test_a_lease_that_cannot_be_released_is_logged_and_ends_by_itself(
     cloud: Cloud, logged: SimpleQueue[logging.LogRecord]
 ) -> None:
     with cloud.lock().lease():

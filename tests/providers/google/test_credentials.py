@@ -175,7 +175,7 @@ def test_requests_that_were_rejected_together_share_one_refresh(google: Google, 
     assert [seen.headers["authorization"] for seen in app.seen[3:]] == ["Bearer token-2"] * 3
 
 
-def test_a_revoked_login_is_told_with_what_to_do(google: Google, tmp_path: Path) -> None:
+def test_a_revoked_login_is_reported_with_what_to_do(google: Google, tmp_path: Path) -> None:
     google.refusal = 400, {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
     assert str(refusal(adc(named(authorized_user(tmp_path)), google))) == (
         "cannot get an access token: invalid_grant: Token has been expired or revoked; log in with `gcloud auth"
@@ -183,7 +183,7 @@ def test_a_revoked_login_is_told_with_what_to_do(google: Google, tmp_path: Path)
     )
 
 
-def test_a_token_endpoint_that_cannot_be_reached_is_tried_again_and_then_told(google: Google, tmp_path: Path) -> None:
+def test_an_unreachable_token_endpoint_is_retried_and_then_reported(google: Google, tmp_path: Path) -> None:
     time = Time()
     path = service_account(tmp_path, google, token_uri=f"http://{DEAD_PORT}/token")
     caught = refusal(adc(named(path)), time)
@@ -198,7 +198,7 @@ def test_without_any_credentials_the_remedy_is_to_log_in(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("status", "document"), [(404, {}), (200, {"expires_in": 5}), (200, {"access_token": "t"})])
-def test_a_metadata_server_without_a_service_account_is_told(
+def test_a_metadata_server_without_a_service_account_is_reported(
     google: Google, tmp_path: Path, status: int, document: dict[str, object]
 ) -> None:
     google.refusal = status, document
@@ -215,7 +215,7 @@ def test_a_folder_is_no_credentials(tmp_path: Path) -> None:
     assert refusal(adc(named(tmp_path))).message == f"cannot use the credentials in {tmp_path}: IsADirectoryError"
 
 
-def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
     caught = refusal(adc(named(write_json(tmp_path / "key.json", {"type": "api_key", "key": "SECRET"}))))
     assert "does not have a valid type. Type is api_key, expected one of" in caught.message
     assert "SECRET" not in str(caught)
@@ -224,7 +224,7 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["SECRET", '{"type": "service_account", "private_key": "SECRET"}', "[]", '"SECRET"']
 )
-def test_a_malformed_file_is_told_and_never_quoted(tmp_path: Path, content: str) -> None:
+def test_a_malformed_file_is_reported_and_never_quoted(tmp_path: Path, content: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(content, encoding="utf-8")
     caught = refusal(adc(named(path)))
@@ -233,7 +233,7 @@ def test_a_malformed_file_is_told_and_never_quoted(tmp_path: Path, content: str)
     assert "SECRET" not in str(caught)
 
 
-def test_a_key_that_is_none_is_told_and_never_quoted(google: Google, tmp_path: Path) -> None:
+def test_a_key_that_is_none_is_reported_and_never_quoted(google: Google, tmp_path: Path) -> None:
     pem = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n"
     path = service_account(tmp_path, google, private_key=pem)
     caught = refusal(adc(named(path)))

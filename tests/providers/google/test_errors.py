@@ -104,7 +104,7 @@ def test_strange_error_bodies_still_make_a_sentence(body: Any) -> None:
     assert message.startswith("GET /v1beta3/tunedModels failed with 400 INVALID_ARGUMENT: Bad Request (no error")
 
 
-def test_field_and_quota_violations_are_told() -> None:
+def test_field_and_quota_violations_are_reported() -> None:
     bad = {
         "@type": "type.googleapis.com/google.rpc.BadRequest",
         "fieldViolations": [
@@ -152,7 +152,7 @@ def test_a_403_tells_whom_it_blames(reason: str, resource: bool, remedy: str) ->
         ("Organization Policy constraint constraints/vertexai.allowedModels violated for projects/1", POLICY),
     ],
 )
-def test_a_403_without_a_reason_is_told_by_its_words(message: str, remedy: str) -> None:
+def test_a_403_without_a_reason_is_reported_by_its_words(message: str, remedy: str) -> None:
     caught = refusal(error(403, "PERMISSION_DENIED", message))
     assert isinstance(caught, ForbiddenError)
     assert (caught.resource, caught.remedy) == (False, remedy)
@@ -167,7 +167,7 @@ def test_a_403_without_a_reason_is_told_by_its_words(message: str, remedy: str) 
         ("text", ASK),
     ],
 )
-def test_a_403_that_names_a_permission_is_told_by_it(metadata: object, remedy: str) -> None:
+def test_a_403_that_names_a_permission_is_reported_by_it(metadata: object, remedy: str) -> None:
     info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "IAM_PERMISSION_DENIED"}
     assert refusal(error(403, "PERMISSION_DENIED", "no", info | {"metadata": metadata})).remedy == remedy
 

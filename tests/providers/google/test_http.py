@@ -32,14 +32,14 @@ def failure(app: Script, time: Time) -> ReconcileError:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(status: int) -> None:
+def test_transient_errors_are_retried(status: int) -> None:
     app, time = script(HTMLResponse("<h1>busy</h1>", status), OK), Time()
     assert ask(app, time) == {"fine": True}
     assert time.naps == [0.5]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 501])
-def test_what_stays_is_asked_once(status: int) -> None:
+def test_permanent_errors_are_not_retried(status: int) -> None:
     app = script(error(status, "SOME_STATUS", "no"))
     failure(app, Time())
     assert len(app.seen) == 1
@@ -119,7 +119,7 @@ def test_a_retry_is_logged_without_a_query(caplog: pytest.LogCaptureFixture) -> 
         ),
     ],
 )
-def test_an_unintelligible_answer_says_what_came(answer: Response, complaint: str) -> None:
+def test_an_unexpected_response_is_described(answer: Response, complaint: str) -> None:
     caught = failure(script(answer), Time())
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNKNOWN"
@@ -202,7 +202,7 @@ def against(handler: Handler, time: Time) -> ServiceError:
     return caught.value
 
 
-def test_a_cut_connection_is_tried_again_and_then_told() -> None:
+def test_a_cut_connection_is_tried_again_and_then_reported() -> None:
     connections = 0
 
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -222,7 +222,7 @@ def test_a_cut_connection_is_tried_again_and_then_told() -> None:
     )
 
 
-def test_a_body_that_is_cut_short_is_tried_again_and_then_told() -> None:
+def test_a_body_that_is_cut_short_is_tried_again_and_then_reported() -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
@@ -236,7 +236,7 @@ def test_a_body_that_is_cut_short_is_tried_again_and_then_told() -> None:
     assert "peer closed connection without sending" in caught.message
 
 
-def test_nobody_listening_is_told() -> None:
+def test_no_server_is_reported() -> None:
     async def run() -> None:
         server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
@@ -251,7 +251,7 @@ def test_nobody_listening_is_told() -> None:
         asyncio.run(run())
 
 
-def test_an_endpoint_of_another_scheme_is_told_at_once() -> None:
+def test_an_endpoint_of_another_scheme_is_reported_at_once() -> None:
     time = Time()
     with pytest.raises(
         ServiceError, match=r"got no response from 127.0.0.1: Request URL has an unsupported protocol 'ftp://'; check"
@@ -260,7 +260,7 @@ def test_an_endpoint_of_another_scheme_is_told_at_once() -> None:
     assert time.naps == []
 
 
-def test_an_endpoint_that_is_no_url_is_wrong_usage() -> None:
+def test_an_endpoint_that_is_no_url_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"^invalid endpoint: .*; fix spec\.endpoint of the target$"):
         network_client("http://127.0.0.1:port", Time())
 

@@ -111,7 +111,7 @@ def test_a_prompt_is_a_read_and_repeated_as_one(version: str) -> None:
 
 
 @pytest.mark.parametrize("integers", [False, True])
-def test_palms_reason_for_no_answer_is_told(integers: bool) -> None:  # noqa: FBT001 - a table's column
+def test_palms_reason_for_no_answer_is_reported(integers: bool) -> None:  # noqa: FBT001 - a table's column
     for reason in palm.ContentFilter.BlockedReason:
         message = palm.GenerateTextResponse(filters=[palm.ContentFilter(reason=reason, message="No.")])
         body = json.loads(palm.GenerateTextResponse.to_json(message, use_integers_for_enums=integers))
@@ -121,7 +121,7 @@ def test_palms_reason_for_no_answer_is_told(integers: bool) -> None:  # noqa: FB
 
 @pytest.mark.parametrize("integers", [False, True])
 @pytest.mark.parametrize("version", CONTENTS)
-def test_the_reason_for_a_blocked_prompt_is_told(version: str, integers: bool) -> None:  # noqa: FBT001 - as above
+def test_the_reason_for_a_blocked_prompt_is_reported(version: str, integers: bool) -> None:  # noqa: FBT001 - as above
     Response_ = CONTENTS[version].GenerateContentResponse  # noqa: N806 - a class
     feedback = Response_.PromptFeedback
     reasons = feedback.BlockReason if version == "v1beta" else feedback.BlockedReason
@@ -134,7 +134,7 @@ def test_the_reason_for_a_blocked_prompt_is_told(version: str, integers: bool) -
 
 @pytest.mark.parametrize("integers", [False, True])
 @pytest.mark.parametrize("version", CONTENTS)
-def test_why_an_answer_ended_is_told_where_that_is_not_the_ordinary_way(
+def test_why_an_answer_ended_is_reported_where_that_is_not_the_ordinary_way(
     version: str,
     integers: bool,  # noqa: FBT001 - a table's column
 ) -> None:
@@ -170,7 +170,7 @@ def test_neither_answer_nor_reason_is_an_empty_reply(version: str) -> None:
         assert len(app.seen) == 1  # it would not get better
 
 
-def test_a_blocked_prompt_is_asked_once(version: str) -> None:
+def test_a_blocked_prompt_is_sent_once(version: str) -> None:
     blocked = {"filters": [{"reason": "SAFETY"}], "promptFeedback": {"blockReason": "SAFETY"}}
     app = script(JSONResponse(blocked))
     assert infer(version, app, Prompt("7", candidates=20)) == Reply((), "SAFETY")
@@ -206,7 +206,7 @@ def test_joining_loses_no_answer_and_says_a_reason_only_for_none(parts: list[tup
 
 
 @pytest.mark.parametrize("word", ["\x1b[31mBAD\n", "\ud800BAD", "A_LATER_REASON", 99, -1])
-def test_a_reason_that_nobody_knows_is_told_and_made_safe(word: object) -> None:
+def test_a_reason_that_is_unknown_is_reported_and_made_safe(word: object) -> None:
     told = str(word).replace("\x1b", "").replace("\ud800", "").strip()
     for body in ({"promptFeedback": {"blockReason": word}}, {"candidates": [{"finishReason": word}]}):
         reply = infer("v1beta", script(Response(json.dumps(body), media_type="application/json")), Prompt("7"))
@@ -244,7 +244,7 @@ bodies = st.fixed_dictionaries(
 
 
 @given(version=st.sampled_from(sorted(SERVICES)), body=bodies)
-def test_whatever_a_service_answers_is_a_sound_reply_or_a_service_error(version: str, body: Any) -> None:
+def test_any_body_is_a_valid_reply_or_a_service_error(version: str, body: Any) -> None:
     app = script(Response(json.dumps(body), media_type="application/json"))
     try:
         reply = infer(version, app, Prompt("7"))

@@ -52,7 +52,7 @@ def test_a_token_for_loopback_never_meets_a_proxy(google: Google, proxy: Proxy, 
     assert proxy.lines == []
 
 
-def test_a_loopback_port_where_nobody_listens_is_not_asked_of_a_proxy(proxy: Proxy) -> None:
+def test_a_loopback_port_where_no_server_listens_is_not_asked_of_a_proxy(proxy: Proxy) -> None:
     said = ask_alone("http://127.0.0.1:1", {**TOKEN, **through(proxy)})
     assert said.startswith("ServiceError: GET /v1beta3/tunedModels got no response from 127.0.0.1:1: ")
     assert proxy.lines == []
@@ -106,7 +106,7 @@ ODD_PROXY = f"cannot use the proxy settings of the environment: expected the add
         {"NO_PROXY": "example.com:port"},
     ],
 )
-def test_proxy_settings_that_are_none_are_wrong_usage(environ: Mapping[str, str]) -> None:
+def test_proxy_settings_that_are_none_are_usage_errors(environ: Mapping[str, str]) -> None:
     assert ask_alone(GOOGLE, {**TOKEN, **environ}) == f"UsageError: {ODD_PROXY}"
 
 
@@ -128,7 +128,7 @@ def test_proxy_settings_concern_the_token_for_a_service_on_loopback(google: Goog
 
 
 @pytest.mark.parametrize(("content", "cause"), [(None, "No such file or directory"), ("text", "no certificate or crl")])
-def test_certificates_that_are_none_are_wrong_usage(tmp_path: Path, content: str | None, cause: str) -> None:
+def test_certificates_that_are_none_are_usage_errors(tmp_path: Path, content: str | None, cause: str) -> None:
     path = tmp_path / "authorities.pem"
     if content:
         path.write_text(content, encoding="utf-8")

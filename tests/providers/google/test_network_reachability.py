@@ -71,7 +71,7 @@ def test_any_answer_will_do() -> None:
         assert check_connection(f"http://{HERE}:{port}", SERVICE) == ConnectionResult(404)
 
 
-def test_a_port_that_nobody_listens_on() -> None:
+def test_a_port_that_no_server_listens_on() -> None:
     with closing(socket.socket()) as taken:
         taken.bind((HERE, 0))
         port = taken.getsockname()[1]
@@ -80,7 +80,7 @@ def test_a_port_that_nobody_listens_on() -> None:
     assert said.remedy == "check spec.endpoint of the target, and the proxy settings"
 
 
-def test_a_name_that_nobody_knows() -> None:
+def test_a_name_that_is_unknown() -> None:
     said = failure("https://nowhere.invalid")
     assert said.message.startswith("cannot reach nowhere.invalid: its name cannot be resolved (")
     assert said.remedy.startswith("check spec.endpoint of the target and DNS; set HTTPS_PROXY if this")
@@ -111,7 +111,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+def test_a_certificate_that_is_untrusted(tmp_path: Path) -> None:
     with serving(self_signed(tmp_path)) as port:
         said = failure(f"https://{HERE}:{port}")
     assert said.message.startswith(f"cannot reach {HERE}:{port}: its certificate cannot be verified (")

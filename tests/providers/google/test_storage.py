@@ -63,7 +63,7 @@ def write(storage: Storage) -> Awaitable[int]:
 # looking
 
 
-def test_an_object_is_told_by_its_metadata() -> None:
+def test_an_object_is_reported_by_its_metadata() -> None:
     app = script(resource(DATA))
     assert with_storage(app, stat) == INFO
     assert app.lines == [f"GET {OBJECT}"]
@@ -86,7 +86,7 @@ def test_a_missing_bucket_is_an_error_with_its_remedy() -> None:
     )
 
 
-def test_a_bucket_of_somebody_else_names_the_role() -> None:
+def test_a_forbidden_bucket_names_the_role() -> None:
     caught = failure(script(DENIED), stat)
     assert isinstance(caught, AccessError)
     assert caught.message.startswith(f"GET {OBJECT} failed with 403 PERMISSION_DENIED: me@example.com does not")
@@ -94,7 +94,7 @@ def test_a_bucket_of_somebody_else_names_the_role() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"generation": "x", "size": "1"}, {"generation": "1", "size": None}])
-def test_metadata_of_another_shape_is_told(body: dict[str, Any]) -> None:
+def test_metadata_of_another_shape_is_reported(body: dict[str, Any]) -> None:
     told = str(failure(script(JSONResponse(body)), stat))
     assert told.startswith(f"GET {OBJECT} returned a body of another shape (")
     assert told.endswith("); check spec.storageEndpoint of the target: another kind of service responded")
@@ -123,7 +123,7 @@ def test_what_is_disabled_or_out_of_reach_speaks_of_cloud_storage() -> None:
         "gs://acme-data/\ud800",
     ],
 )
-def test_what_is_no_address_is_wrong_usage(uri: str) -> None:
+def test_what_is_no_address_is_a_usage_error(uri: str) -> None:
     app = script(NO_OBJECT)
     caught = failure(app, lambda storage: storage.stat(uri))
     assert isinstance(caught, UsageError)
@@ -138,7 +138,7 @@ def test_a_name_that_is_too_long_is_no_address() -> None:
     )
 
 
-def test_a_bucket_is_told_by_location_and_project() -> None:
+def test_a_bucket_is_reported_by_location_and_project() -> None:
     answer = JSONResponse({"name": "acme-data", "location": "us-central1", "projectNumber": "123"})
     app = script(answer)
     assert with_storage(app, lambda storage: storage.bucket("acme-data")) == Bucket("acme-data", "US-CENTRAL1", "123")
@@ -229,7 +229,7 @@ def test_content_that_may_not_be_read_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("generation", ["", "x", "-1", "9" * 5000])
-def test_content_without_a_generation_is_unintelligible(generation: str) -> None:
+def test_content_without_a_generation_is_unexpected(generation: str) -> None:
     answer = Response(b"text", headers={"x-goog-generation": generation})
     told = str(failure(script(answer), lambda storage: storage.read(URI)))
     assert told.startswith(f"GET {OBJECT} returned content without a generation; check spec.storage")
@@ -262,12 +262,12 @@ def test_a_write_that_seemed_to_fail_and_did_not_is_done() -> None:
 
 
 @pytest.mark.parametrize("there", [CONTENT, NO_CONTENT])
-def test_a_write_that_failed_while_somebody_else_wrote_is_a_conflict(there: Response) -> None:
+def test_a_write_that_failed_while_another_user_wrote_is_a_conflict(there: Response) -> None:
     caught = failure(script(BUSY, UNMET, there, NO_OBJECT), write)
     assert isinstance(caught, PreconditionError)
 
 
-def test_a_refused_write_that_was_never_in_doubt_is_a_conflict_whatever_is_there() -> None:
+def test_a_first_write_that_fails_its_precondition_is_a_conflict() -> None:
     quota = error(429, "RESOURCE_EXHAUSTED", "slow down")
     app = script(quota, UNMET, Response(DATA, headers={"x-goog-generation": "9"}))
     assert isinstance(failure(app, write), PreconditionError)
@@ -331,7 +331,7 @@ def test_a_small_data_set_is_one_request() -> None:
 
 
 @pytest.mark.parametrize("answers", [(UNMET,), (BUSY, UNMET)])
-def test_a_data_set_that_somebody_else_uploaded_meanwhile_is_compared(answers: tuple[Response, ...]) -> None:
+def test_a_data_set_that_another_user_uploaded_meanwhile_is_compared(answers: tuple[Response, ...]) -> None:
     app = script(NO_OBJECT, *answers, resource(DATA))
     assert with_storage(app, lambda storage: upload(storage, LINES)) == INFO
 
@@ -342,7 +342,7 @@ def test_a_data_set_that_came_and_went_is_a_conflict() -> None:
 
 
 @pytest.mark.parametrize("answers", [(), (NO_OBJECT,), (NO_OBJECT, UNMET)])
-def test_other_content_under_the_name_is_told(answers: tuple[Response, ...]) -> None:
+def test_other_content_under_the_name_is_reported(answers: tuple[Response, ...]) -> None:
     app = script(*answers, resource(b"tampered"))
     caught = failure(app, lambda storage: upload(storage, LINES))
     assert str(caught) == (

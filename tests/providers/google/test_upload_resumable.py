@@ -93,7 +93,7 @@ def test_a_large_data_set_goes_in_chunks() -> None:
     ("fault", "goes_on_at"),
     [(unsent, CHUNK), (busy, CHUNK), (unanswered, 2 * CHUNK), (cut, CHUNK + CHUNK // 2)],
 )
-def test_an_upload_that_is_cut_off_goes_on_where_the_service_is(fault: Fault, goes_on_at: int) -> None:
+def test_an_upload_that_is_cut_off_continues_where_the_service_is(fault: Fault, goes_on_at: int) -> None:
     service = Service({1: fault})
     assert service.upload().md5 == MD5
     end = min(goes_on_at + CHUNK, SIZE)
@@ -132,7 +132,7 @@ def test_an_upload_that_fails_again_and_again_says_so() -> None:
     assert len(service.time.naps) == ATTEMPTS - 1
 
 
-def test_a_service_that_forgets_every_session_is_told() -> None:
+def test_a_service_that_forgets_every_session_is_reported() -> None:
     service = Service(dict.fromkeys(range(20), forgotten))
     with pytest.raises(ServiceError) as caught:
         service.upload()
@@ -207,13 +207,13 @@ def test_a_session_is_opened_with_precondition_and_checksum() -> None:
 
 
 @pytest.mark.parametrize("answers", [(UNMET,), (opened(), incomplete(CHUNK), incomplete(2 * CHUNK), UNMET)])
-def test_somebody_else_who_was_quicker_is_compared_with(answers: tuple[Response, ...]) -> None:
+def test_an_object_that_another_run_uploaded_first_is_compared(answers: tuple[Response, ...]) -> None:
     app = script(NO_OBJECT, *answers, resource((LINE + b"\n") * 34))
     assert with_storage(app, lambda storage: upload(storage, LINES)).md5 == MD5
     assert str(failure(*answers, resource(b"other"))).startswith(f"{URI} has 5 bytes with MD5 ")
 
 
-def test_what_was_damaged_on_the_way_is_told() -> None:
+def test_what_was_damaged_on_the_way_is_reported() -> None:
     message = 'Provided MD5 hash "x" doesn\'t match calculated MD5 hash "y".'
     caught = failure(opened(), incomplete(CHUNK), incomplete(2 * CHUNK), refusal(400, message))
     assert caught.message.startswith(f"{PUT} failed with 400 INVALID_ARGUMENT: Provided MD5 hash")
@@ -244,7 +244,7 @@ def test_a_session_elsewhere_is_never_followed(location: str, shown: str) -> Non
 
 
 @pytest.mark.parametrize("told", ["bytes=0-99999999999", "bytes=5-10", "everything"])
-def test_a_range_that_cannot_be_is_told(told: str) -> None:
+def test_a_range_that_cannot_be_is_reported(told: str) -> None:
     odd = Response(status_code=308, headers={"range": told})
     assert failure(opened(), odd).message.endswith("returned a range outside this upload")
 
@@ -253,15 +253,15 @@ def test_a_range_that_cannot_be_is_told(told: str) -> None:
     ("answer", "complaint"),
     [(incomplete(0), "accepted no bytes"), (incomplete(SIZE), "has the whole file and does not complete the upload")],
 )
-def test_a_service_that_makes_no_progress_is_told(answer: Response, complaint: str) -> None:
+def test_a_service_that_makes_no_progress_is_reported(answer: Response, complaint: str) -> None:
     assert failure(opened(), answer).message == f"{PUT}: the service {complaint}"
 
 
-def test_a_service_that_stays_busy_does_not_promise_that_the_upload_goes_on() -> None:
+def test_a_service_that_stays_busy_does_not_promise_that_the_upload_continues() -> None:
     assert failure(opened(), refusal(503, "Busy.")).remedy == "run the command again; the upload restarts"
 
 
-def test_a_missing_bucket_is_told_when_the_session_is_opened() -> None:
+def test_a_missing_bucket_is_reported_when_the_session_is_opened() -> None:
     assert failure(NO_BUCKET).remedy.startswith("fix the name of the bucket, or create it:")
 
 

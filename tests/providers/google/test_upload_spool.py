@@ -96,7 +96,7 @@ except ReconcileError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no file size limits")
-def test_a_full_disk_is_told_with_its_remedy(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_its_remedy(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", _PROGRAM], env={"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True
     )

@@ -84,7 +84,7 @@ def test_whose_an_access_token_is_google_tells() -> None:
     assert dict(parse_qsl(asked.content.decode())) == {"access_token": "ya29.hush"}
 
 
-def test_google_is_shown_no_token_that_is_for_somebody_else() -> None:
+def test_google_receives_no_token_for_another_host() -> None:
     answers = Answers()
     identity = who({}, answers, access_token="ya29.hush", ask_google=False)
     assert identity == CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN")

@@ -110,7 +110,7 @@ def test_what_goes_while_we_look_is_passed_over() -> None:
     assert len(service.writes) == 4
 
 
-def test_of_a_model_with_other_versions_only_ours_goes() -> None:
+def test_only_the_recorded_version_of_a_model_is_deleted() -> None:
     service = answering({f"GET {MODEL}:listVersions": [versions("1", "2")]})
     act(service, delete)
     assert service.writes[-1] == f"DELETE {MODEL}@1:deleteVersion"
@@ -132,7 +132,7 @@ def test_an_unknown_version_of_several_is_left_to_people() -> None:
     )
 
 
-def test_an_endpoint_to_which_somebody_deployed_something_else_stays() -> None:
+def test_an_endpoint_to_which_another_user_deployed_something_else_stays() -> None:
     other = deployed("12", f"{HERE}/models/8")
     service = answering({f"GET {FIRST}": [endpoint(deployed(), other)]})
     act(service, delete)
@@ -182,12 +182,12 @@ def test_that_another_run_undeployed_it_first_is_no_error() -> None:
     assert service.writes[-1] == f"DELETE {MODEL}"
 
 
-def test_what_cannot_be_undeployed_is_told() -> None:
+def test_what_cannot_be_undeployed_is_reported() -> None:
     caught = failure(answering({f"POST {FIRST}:undeployModel": [REFUSED]}), delete)
     assert "failed with 400 INVALID_ARGUMENT: It is not deployed there" in str(caught)
 
 
-def test_who_may_not_delete_is_told_what_to_ask_for() -> None:
+def test_who_may_not_delete_is_reported_what_to_ask_for() -> None:
     denied = error(403, "PERMISSION_DENIED", "You may not.")
     caught = failure(answering({f"DELETE {FIRST}": [denied]}), delete)
     assert isinstance(caught, AccessError)
@@ -219,7 +219,7 @@ def test_an_operation_that_is_known_no_longer_has_ended() -> None:
     assert service.writes[-1] == f"DELETE {MODEL}"
 
 
-def test_an_operation_that_failed_is_told() -> None:
+def test_an_operation_that_failed_is_reported() -> None:
     failed = {**PENDING, "done": True, "error": {"code": 9, "message": "It is in use."}}
     caught = failure(answering({f"DELETE {FIRST}": [failed]}), delete)
     assert str(caught) == (
@@ -262,7 +262,7 @@ def test_a_name_that_reaches_elsewhere_is_never_sent(made: Resources) -> None:
         (f"DELETE {FIRST}", {"error": "no"}),
     ],
 )
-def test_answers_of_another_shape_are_told_as_such(line: str, answer: dict[str, Any]) -> None:
+def test_answers_of_another_shape_are_reported_as_such(line: str, answer: dict[str, Any]) -> None:
     assert "returned a body of another shape" in str(failure(answering({line: [answer]}), delete))
 
 

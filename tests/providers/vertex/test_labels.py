@@ -64,14 +64,14 @@ def test_a_long_scope_takes_two_labels() -> None:
 @pytest.mark.parametrize(
     "value", [None, "", "A", "8", "x", "a" * 51, "a" * 53, "mfrw2zjpnzwhb", "mfrw2zjpnzwha===", "٣", "03", "é", 3, []]
 )
-def test_labels_that_are_not_exactly_ours_bear_no_mark(name: str, value: Any) -> None:
+def test_labels_that_are_not_exactly_of_this_project_have_no_mark(name: str, value: Any) -> None:
     changed = {**LABELS, name: value} if value is not None else {key: LABELS[key] for key in LABELS if key != name}
     mark = read_labels(changed)
     assert mark is None or write_labels(mark) == changed != LABELS
 
 
 @given(st.none() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()))
-def test_anything_else_bears_no_mark(labels: Any) -> None:
+def test_anything_else_has_no_mark(labels: Any) -> None:
     assert read_labels(labels) is None
 
 

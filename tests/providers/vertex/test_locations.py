@@ -62,6 +62,6 @@ def test_a_service_may_not_tell(answer: Response) -> None:
     assert with_storage(script(answer), lambda storage: storage.permissions("acme-data", WANTED)) is None
 
 
-def test_a_bucket_that_is_not_there_is_told() -> None:
+def test_a_bucket_that_is_not_there_is_reported() -> None:
     with pytest.raises(ReconcileError, match=r"The specified bucket does not exist; fix the name of the bucket, or"):
         with_storage(script(NO_BUCKET), lambda storage: storage.permissions("acme-data", WANTED))

@@ -85,7 +85,7 @@ def test_jobs_are_listed_by_scope_and_their_marks_are_checked() -> None:
     ]
 
 
-def test_the_models_of_others_are_every_job_that_is_not_ours() -> None:
+def test_the_models_of_others_are_every_job_that_is_not_of_this_project() -> None:
     other = generation(name="other", base_model="gemini-2.5-flash", hyperparameters={})
     stranger = replace(other, mark=replace(other.mark, scope="acme/other"))
     app = script(
@@ -150,7 +150,7 @@ def test_a_name_that_reaches_elsewhere_is_refused(name: str) -> None:
     assert app.seen == []
 
 
-def test_a_host_that_knows_no_jobs_is_told() -> None:
+def test_a_host_that_knows_no_jobs_is_reported() -> None:
     page = HTMLResponse("<title>Error 404 (Not Found)!!1</title>", 404)
     assert str(failure(script(page), lambda provider: provider.list(progress=False))) == (
         f"{LOOK} failed with 404 NOT_FOUND: Not Found (no error message, text/html);"
@@ -158,7 +158,7 @@ def test_a_host_that_knows_no_jobs_is_told() -> None:
     )
 
 
-def test_a_location_whose_host_cannot_be_found_is_told() -> None:
+def test_a_location_whose_host_cannot_be_found_is_reported() -> None:
     async def resolve(_request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError(str(socket.gaierror(-2, "Name or service not known")))
 
@@ -185,7 +185,7 @@ def cancelled(*answers: Response) -> Script:
     return app
 
 
-def test_a_job_is_cancelled_by_name() -> None:
+def test_a_job_is_canceled_by_name() -> None:
     app = cancelled(JSONResponse({}))
     assert (app.lines, app.seen[0].json()) == ([f"POST /v1/{name_of(1)}:cancel"], {})
 
@@ -196,7 +196,7 @@ def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None
     assert app.lines == [f"POST /v1/{name_of(1)}:cancel", f"GET /v1/{name_of(1)}"]
 
 
-def test_a_training_that_cannot_be_cancelled_is_told() -> None:
+def test_a_training_that_cannot_be_canceled_is_reported() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "Not now."), job(1, "RUNNING"))
     caught = failure(app, lambda provider: provider.cancel(Handle(name_of(1))))
     assert str(caught) == f"POST /v1/{name_of(1)}:cancel failed with 400 FAILED_PRECONDITION: Not now"

@@ -121,7 +121,7 @@ def test_what_is_known_by_its_mark_is_not_trained_again() -> None:
     assert app.lines == [LOOK]
 
 
-def test_what_bears_the_key_alone_is_something_else() -> None:
+def test_what_has_the_key_alone_is_something_else() -> None:
     other = replace(WANTED, mark=replace(WANTED.mark, data=f"sha256:{'ef' * 32}"))
     app = script(jobs(body_of(1, wanted=other)), STORED, job(2), jobs(body_of(1, wanted=other), body_of(2)))
     assert create(app) == Created(Handle(name_of(2)), None)
@@ -159,11 +159,11 @@ def test_a_post_that_was_surely_not_carried_out_is_repeated_without_a_look() -> 
     assert app.lines == [LOOK, STAT, POST, POST, LOOK]
 
 
-def test_a_list_that_lags_behind_hides_no_job_of_ours() -> None:
+def test_a_list_that_lags_behind_hides_no_job_of_this_project() -> None:
     assert create(script(NONE, STORED, job(1), NONE)) == Created(Handle(name_of(1)), None)
 
 
-def test_a_race_that_is_lost_cancels_ours() -> None:
+def test_a_race_that_is_lost_cancels_of_this_project() -> None:
     app = script(NONE, STORED, job(2), jobs(body_of(2), body_of(1)), JSONResponse({}))
     answer = create(app)
     assert isinstance(answer, Exists)
@@ -185,14 +185,16 @@ def test_what_is_ready_wins_over_what_trains_however_old() -> None:
     assert app.lines[4:] == [f"POST /v1/{name_of(1)}:cancel"]
 
 
-def test_a_job_that_is_there_is_told_although_nobody_can_look_for_doubles(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_started_job_is_returned_when_duplicates_cannot_be_listed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.list' denied.")
     assert create(script(NONE, STORED, job(1), denied)) == Created(Handle(name_of(1)), None)
     (record,) = caplog.records
     assert record.getMessage().startswith(f"the next run checks again for duplicates of {name_of(1)}: {LOOK} failed")
 
 
-def test_a_double_that_may_not_be_cancelled_does_not_hide_the_job_that_counts() -> None:
+def test_a_double_that_may_not_be_canceled_does_not_hide_the_job_that_counts() -> None:
     denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.tuningJobs.cancel' denied.")
     answer = create(script(NONE, STORED, job(2), jobs(body_of(1), body_of(2)), denied))
     assert isinstance(answer, Exists)
@@ -213,7 +215,7 @@ def test_what_a_create_keeps_is_what_every_later_run_keeps(states: list[str], se
     assert all(kept.remote == told for _, kept in find_duplicates(models))
 
 
-def test_a_job_that_somebody_cancelled_at_once_wins_no_race() -> None:
+def test_a_job_that_another_user_canceled_at_once_wins_no_race() -> None:
     app = script(NONE, STORED, job(1), jobs(body_of(1, "CANCELLED"), body_of(2)))
     answer = create(app)
     assert isinstance(answer, Exists)
@@ -225,7 +227,7 @@ def test_a_job_that_failed_at_once_was_created() -> None:
     assert create(script(NONE, STORED, job(1), jobs(body_of(1, "FAILED")))) == Created(Handle(name_of(1)), None)
 
 
-def test_an_answer_that_is_no_job_is_told() -> None:
+def test_an_answer_that_is_no_job_is_reported() -> None:
     assert refused(JSONResponse({"done": True})).message == (f"{POST} returned a body of another shape (KeyError)")
 
 
@@ -276,7 +278,7 @@ def test_a_create_that_is_refused_has_its_remedy(answer: Response, remedy: str) 
     assert caught.remedy.startswith(remedy)
 
 
-def test_a_missing_bucket_is_told() -> None:
+def test_a_missing_bucket_is_reported() -> None:
     caught = failure(script(NONE, NO_BUCKET), lambda provider: provider.create(WANTED, EXAMPLES))
     assert caught.remedy.startswith(
         "fix the name of the bucket, or create it: `gcloud storage buckets create gs://acme"

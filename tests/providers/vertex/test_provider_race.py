@@ -50,7 +50,7 @@ def race(order: str, tick: float) -> tuple[list[Created | Exists], tuple[RemoteM
 
 
 @pytest.mark.parametrize("order", AFTER)
-def test_one_job_is_kept_whatever_the_order(order: str) -> None:
+def test_one_job_is_kept_in_any_order(order: str) -> None:
     answers, there, lines = race(BEFORE + order, 0.001)
     assert sum(" POST /v1/" in line and line.endswith("/tuningJobs") for line in lines) == 2
     kept = [job for job in there if job.state is not State.CANCELLED]
@@ -63,7 +63,7 @@ def test_one_job_is_kept_whatever_the_order(order: str) -> None:
 
 
 @pytest.mark.parametrize("order", AFTER)
-def test_jobs_of_one_moment_are_told_apart_by_their_names(order: str) -> None:
+def test_jobs_of_one_moment_are_reported_apart_by_their_names(order: str) -> None:
     _, there, _ = race(BEFORE + order, 0)
     kept = [job.remote for job in there if job.state is not State.CANCELLED]
     assert kept == [min(job.remote for job in there)]

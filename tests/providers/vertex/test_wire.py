@@ -115,12 +115,12 @@ def test_a_job_is_read_whole() -> None:
     )
 
 
-def test_a_job_of_somebody_else_is_read_without_mark() -> None:
+def test_a_job_of_another_user_is_read_without_mark() -> None:
     job = read_job({"name": JOB, "preTunedModel": {"checkpointId": "1"}, "labels": {"a": "b"}})
     assert (job.mark, job.source, job.hyperparameters) == (None, None, {})
 
 
-def test_a_job_that_goes_on_from_a_tuned_model_is_that_ones_child_and_not_the_base_models() -> None:
+def test_a_job_that_continues_from_a_tuned_model_is_that_ones_child_and_not_the_base_models() -> None:
     parent = "projects/123/locations/us-central1/models/7@2"
     wanted = replace(WANTED, source=Source(tuned_model="parent", key="parent-22222222", remote=parent))
     body = write_job(wanted, JobInputs("gs://b/train.jsonl"))
@@ -175,7 +175,7 @@ def test_why_a_job_failed_comes_with_its_remedy(message: str, remedy: str) -> No
     assert remedy in failure.message
 
 
-def test_another_failure_is_told_as_it_is() -> None:
+def test_another_failure_is_reported_as_it_is() -> None:
     error = {"code": 3, "message": "Dataset is\nempty."}
     assert read_job({"name": JOB, "state": 5, "error": error}).failure == Failure(3, "Dataset is empty")
     assert read_job({"name": JOB, "state": "JOB_STATE_EXPIRED"}).failure is None
