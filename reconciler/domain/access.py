@@ -1,4 +1,4 @@
-"""Who may use a model: what is declared, what a service shows, and what turns the one into the other."""
+"""Permissions of models: declared grants, live permissions, and the changes between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GranteeKind = Literal["user", "group", "everyone", "project"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grantee:
-    """Somebody: ``who`` is an e-mail address in lower case, the number of a project, or empty for everyone."""
+    """A grantee; ``identifier`` is an email address in lower case, a project number, or empty for everyone."""
 
     kind: GranteeKind
     identifier: str = ""
@@ -26,7 +26,7 @@ EVERYONE = Grantee("everyone")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A declared permission: ``reader`` or ``writer``; what is the owner's is never declared."""
+    """A declared permission: ``reader`` or ``writer``; the owner's is never declared."""
 
     grantee: Grantee
     role: Role
@@ -34,7 +34,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission as a service shows it; ``name`` is its resource name, empty for a project's."""
+    """A live permission; ``name`` is its resource name, empty for a project's."""
 
     grantee: Grantee
     role: Role
@@ -43,7 +43,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
-    """What is to be done about one grantee: ``before`` is what there is, ``role`` what there should be."""
+    """A change for one grantee: ``before`` is the live permission, ``role`` the desired role."""
 
     grantee: Grantee
     before: Permission | None
@@ -51,16 +51,18 @@ class AccessChange:
 
 
 def access_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> tuple[AccessChange, ...]:
-    """What makes the live permissions the declared ones, by grantee. The owner's is nobody's to change."""
+    """Return the changes that turn live permissions into the declared ones, by grantee, except for the owner."""
     return tuple(sorted(_iterate_changes(declared, live), key=lambda change: change.grantee))
 
 
 def apply_access_changes(live: Iterable[Permission], changes: Iterable[AccessChange]) -> tuple[Permission, ...]:
-    """The permissions after these changes; those that are new have no name yet."""
+    """Return the permissions after these changes; new ones have no name yet."""
     done = {change.grantee: change for change in changes}
-    kept = tuple(one for one in live if one.grantee not in done)
+    kept = tuple(permission for permission in live if permission.grantee not in done)
     names = {grantee: change.before.name if change.before else "" for grantee, change in done.items()}
-    set_now = (Permission(one.grantee, one.role, names[one.grantee]) for one in done.values() if one.role)
+    set_now = (
+        Permission(change.grantee, change.role, names[change.grantee]) for change in done.values() if change.role
+    )
     return (*kept, *set_now)
 
 
@@ -75,15 +77,15 @@ def _iterate_changes(declared: Iterable[Grant], live: Iterable[Permission]) -> I
 
 _RANK: Final[dict[Role, int]] = {"reader": 1, "writer": 2, "owner": 3}
 _UNKNOWABLE: Final = frozenset({"group", "project"})
-"""Grantees whose members a service does not tell."""
+"""Grantees whose members a service does not return."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveAccess:
     """What an address may do with one model.
 
-    ``certain`` is the permission that gives it most, ``None`` where none does. ``perhaps`` are those that would give it
-    more, were it a member.
+    ``certain`` is the strongest permission that applies, or ``None``. ``perhaps`` are stronger permissions of groups
+    and projects that the address may be a member of.
     """
 
     certain: Permission | None
@@ -91,14 +93,16 @@ class EffectiveAccess:
 
 
 def effective_access(permissions: Iterable[Permission], address: str) -> EffectiveAccess:
-    """What an e-mail address, in lower case, may do; of a group it is what all its members may."""
-    everything = sorted(permissions, key=lambda one: (-_RANK[one.role], one.grantee == EVERYONE, one.grantee))
-    certain = next((one for one in everything if _includes(one, address)), None)
+    """Return what an email address, in lower case, may do; for a group, what all its members may do."""
+    strongest_first = sorted(permissions, key=lambda held: (-_RANK[held.role], held.grantee == EVERYONE, held.grantee))
+    certain = next((permission for permission in strongest_first if _includes(permission, address)), None)
     known = _RANK[certain.role] if certain else 0
     perhaps = tuple(
-        one
-        for one in everything
-        if one.grantee.kind in _UNKNOWABLE and one.grantee.identifier != address and _RANK[one.role] > known
+        permission
+        for permission in strongest_first
+        if permission.grantee.kind in _UNKNOWABLE
+        and permission.grantee.identifier != address
+        and _RANK[permission.role] > known
     )
     return EffectiveAccess(certain, perhaps)
 

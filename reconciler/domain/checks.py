@@ -1,4 +1,4 @@
-"""Checks as values: what a manifest expects of a model's answers, and how the answers of a generation did."""
+"""Checks as values: what a manifest expects of answers, and the results of a generation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ ExpectationKind = Literal["equals", "contains", "matches", "oneOf"]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What an answer must be, white space at its ends aside.
+    """An expected answer; whitespace at both ends is ignored.
 
     ``equals`` and ``oneOf`` compare with the whole of each value, ``contains`` looks for the value, ``matches`` for the
-    regular expression (in RE2's syntax, https://github.com/google/re2/wiki/Syntax). All kinds but ``oneOf`` have one
-    value.
+    regular expression (in RE2's syntax, https://github.com/google/re2/wiki/Syntax). Only ``oneOf`` has several values.
     """
 
     kind: ExpectationKind
@@ -24,11 +23,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A held-out data set that a model is measured on.
+    """A held-out data set that a model is evaluated on.
 
     ``path`` is relative to the root, ``digest`` that of its examples without a preamble, ``examples`` their number.
-    ``minimum`` is the least share of right answers, ``sample`` how many examples are asked at most (``None``: all).
-    ``leaked`` counts the examples whose inputs stand in the training data too; it decides nothing.
+    ``minimum`` is the least share of correct answers, ``sample`` the largest number of prompts (``None``: all).
+    ``leaked`` counts examples whose inputs are also in the training data, for information only.
     """
 
     path: str
@@ -42,10 +41,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: a ``prompt`` and what is expected of the answers (``expect``), or an ``evaluation``.
+    """One check: a ``prompt`` and the expected answer (``expect``), or an ``evaluation``.
 
-    ``prompt`` bears no preamble. Of ``candidates`` answers the share ``min_pass`` must pass. ``temperature`` stands in
-    place of the model's own where it is set.
+    ``prompt`` has no preamble. Of ``candidates`` answers the share ``min_pass`` must pass. ``temperature`` replaces the
+    model's own if it is set.
     """
 
     name: str
@@ -59,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """An answer that does not pass: what was asked (without preamble), what came back, and why that is not enough."""
+    """A wrong answer: the prompt (without preamble), the answer, and the reason why it is wrong."""
 
     prompt: str
     answer: str
@@ -68,7 +67,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """How one check went: ``passes`` of ``answers`` answers were right, where the share ``minimum`` was needed.
+    """The result of one check: ``passes`` of ``answers`` were correct, and the share ``minimum`` was required.
 
     ``interval`` is the 95 % confidence interval of the share, known for evaluations. ``leaked`` is the evaluation's.
     """
@@ -84,31 +83,31 @@ class CheckResult:
 
     @property
     def score(self) -> float:
-        """The share of right answers, from 0 to 1."""
+        """The share of correct answers, from 0 to 1."""
         return self.passes / self.answers if self.answers else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """How all checks of a manifest went with one generation; ``digest`` is that of the checks."""
+    """The results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
 
     digest: str
     results: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> int:
-        """How many checks passed."""
-        return sum(one.passed for one in self.results)
+        """The number of passed checks."""
+        return sum(result.passed for result in self.results)
 
     @property
     def failed(self) -> int:
-        """How many checks did not."""
+        """The number of failed checks."""
         return len(self.results) - self.passed
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedMiss:
-    """A failed check as the lockfile keeps it: its name, and one prompt and answer, cut short."""
+    """A failed check in the lockfile: its name, one prompt and one answer, shortened."""
 
     check: str
     prompt: str
@@ -117,7 +116,7 @@ class RecordedMiss:
 
 @dataclass(frozen=True, slots=True)
 class RecordedChecks:
-    """What a lockfile keeps of a :class:`CheckReport`; ``scores`` are those of evaluations, by the check's name."""
+    """A :class:`CheckReport` in the lockfile; ``scores`` are those of evaluations, by check name."""
 
     digest: str
     passed: int

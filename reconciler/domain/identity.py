@@ -1,4 +1,4 @@
-"""How a generation gets its name, and how ownership is written down. Version 1 of both never changes."""
+"""Keys and ownership marks of generations. Version 1 of both never changes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from reconciler.domain.model import (
 )
 
 NAME_PATTERN = r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?"
-"""A legal metadata.name: 31 characters, so that the key fits the 40 that the service allows an id."""
+"""The pattern of metadata.name: at most 31 characters, so that a key fits the service's limit of 40."""
 
 _VERSION = 1
 _HASH_CHARACTERS = 8
 _FLOAT32_DIGITS = 9  # IEEE 754: nine significant decimal digits always round-trip a binary32
 encode_string = json.JSONEncoder(ensure_ascii=False).encode
-"""A text as a JSON string, without escapes that UTF-8 does not need; one encoder for a million examples."""
+"""Encode a text as a JSON string, with only the escapes that UTF-8 needs; one encoder for a million examples."""
 _SAFE_INTEGER = 2**53 - 1  # RFC 8785 has no larger integers; beyond, a whole number stays a float
 _MARK = re.compile(
     r"managed-by=reconcile scope=(?P<scope>\S+) name=(?P<name>\S+)"
@@ -40,7 +40,7 @@ _MARK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Everything immutable about a generation; two contents are equal exactly when their keys are meant to be."""
+    """The identity of a generation; equal contents have equal keys."""
 
     scope: str
     name: str
@@ -50,7 +50,7 @@ class Content:
     attempt: int = 0
 
     def canonical(self) -> bytes:
-        """The spec as RFC 8785 canonical JSON."""
+        """Return the spec as RFC 8785 canonical JSON."""
         return rfc8785.dumps(
             {
                 "v": _VERSION,
@@ -64,19 +64,19 @@ class Content:
         )
 
     def mark(self) -> Mark:
-        """The ownership mark of a generation with this content."""
+        """Return the ownership mark of a generation with this content."""
         spec = f"sha256:{hashlib.sha256(self.canonical()).hexdigest()}"
         return Mark(scope=self.scope, name=self.name, spec=spec, data=self.data, attempt=self.attempt)
 
 
 def key_of(mark: Mark) -> str:
-    """The key of the generation that bears this mark: the name and eight base32 characters of its spec digest."""
+    """Return the key of a mark: the name and eight base32 characters of the spec digest."""
     digest = bytes.fromhex(mark.spec.removeprefix("sha256:"))
     return f"{mark.name}-{base64.b32encode(digest)[:_HASH_CHARACTERS].decode().lower()}"
 
 
 def canonical_number(value: Number) -> Number:
-    """The shortest decimal that is the same float32, as the services store no more than that; whole numbers as ints."""
+    """Return the shortest decimal with the same float32, which is the services' precision; whole numbers as ints."""
     if isinstance(value, int) and abs(value) <= _SAFE_INTEGER:
         return value
     wire = round_to_float32(value)
@@ -89,7 +89,7 @@ def canonical_number(value: Number) -> Number:
 
 
 def round_to_float32(value: float) -> float:
-    """The value after a trip through a 32-bit float; raises OverflowError beyond its range."""
+    """Round to a 32-bit float; raises OverflowError beyond its range."""
     (wire,) = struct.unpack("<f", struct.pack("<f", value))
     return float(wire)
 
@@ -102,23 +102,23 @@ def _rounded(value: Number) -> float:
 
 
 def same_number(declared: Number, effective: Number) -> bool:
-    """Whether two numbers are one on a wire of 32-bit floats, one unit in the last place allowed."""
+    """Whether two numbers are equal as 32-bit floats, up to one unit in the last place."""
     return declared == effective or abs(_rounded(declared) - _rounded(effective)) <= abs(declared) * 2**-23
 
 
 class DatasetDigest:
-    r"""The ``sha256:`` digest of examples that come one by one.
+    r"""The ``sha256:`` digest of examples that are added one by one.
 
     Each is a line ``["input","output"]\n`` of compact JSON in UTF-8, or, in Vertex AI's own form, the line of its
     canonical JSON object. The preamble is already part of each input; in inputs and outputs CRLF and CR count as LF;
-    nothing else is normalised.
+    nothing else is normalized.
     """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, example: TrainingExample) -> None:
-        """Take up the next example."""
+        """Add the next example."""
         if isinstance(example, Conversation):
             line = example.line
         else:
@@ -131,7 +131,7 @@ class DatasetDigest:
 
 
 def dataset_digest(examples: Iterable[TrainingExample]) -> str:
-    """The digest of all these examples, as :class:`DatasetDigest` makes it."""
+    """Return the digest of all examples; see :class:`DatasetDigest`."""
     digest = DatasetDigest()
     for example in examples:
         digest.add(example)
@@ -139,25 +139,25 @@ def dataset_digest(examples: Iterable[TrainingExample]) -> str:
 
 
 def object_digest(uri: str, generation: str, checksum: str) -> str:
-    """The digest of a data set in Cloud Storage: the canonical JSON of its address, generation and checksum.
+    """Return the digest of a data set in Cloud Storage: canonical JSON of its address, generation and checksum.
 
-    An object that is written again has another generation, and so is another data set, whatever it holds.
+    Each write of an object makes another generation, and so another data set, even with the same content.
     """
     return f"sha256:{hashlib.sha256(rfc8785.dumps([uri, generation, checksum])).hexdigest()}"
 
 
-def same_data(one: str, other: str) -> bool:
-    """Whether two digests may be those of one data set: what nobody has at hand is taken for any."""
-    return one == other or UNKNOWN_DATA in {one, other}
+def same_data(digest: str, other: str) -> bool:
+    """Whether two digests can be those of one data set; unknown data matches everything."""
+    return digest == other or UNKNOWN_DATA in {digest, other}
 
 
 def normalize_newlines(text: str) -> str:
-    """The text with CRLF and CR made LF."""
+    """Return the text with LF in place of CRLF and CR."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def with_mark(description: str, mark: Mark) -> str:
-    """The remote description: the human part, then the mark as its last line."""
+    """Return the remote description: the human part, then the mark as its last line."""
     line = (
         f"managed-by=reconcile scope={mark.scope} name={mark.name}"
         f" spec={mark.spec} data={mark.data} attempt={mark.attempt}"
@@ -166,7 +166,7 @@ def with_mark(description: str, mark: Mark) -> str:
 
 
 def split_mark(remote_description: str) -> tuple[str, Mark | None]:
-    """The human part of a remote description, and the mark on its last line, if it bears one."""
+    """Return the human part of a remote description, and the mark on its last line or ``None``."""
     human, _, last = remote_description.rpartition("\n")
     found = _MARK.fullmatch(last.strip())
     if not found:

@@ -1,4 +1,4 @@
-"""Asking a model: a prompt, and what comes back."""
+"""Prompts and replies."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from reconciler.domain.model import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked: ``text`` is all that the model gets, its preamble included.
+    """A prompt: ``text`` is the whole input, including the preamble.
 
-    What ``sampling`` leaves open is the model's own, or the service's. ``candidates`` answers are wanted, of at most
-    ``max_tokens`` tokens each.
+    Unset fields of ``sampling`` use the model's or the service's defaults. ``candidates`` is the number of answers, of
+    at most ``max_tokens`` tokens each.
     """
 
     text: str
@@ -23,9 +23,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer; ``finish`` is the service's word for why it ended, where that is not the ordinary way.
+    """One answer; ``finish`` is the service's finish reason unless the answer is complete.
 
-    ``MAX_TOKENS`` was cut short, ``SAFETY`` was withheld; then ``text`` may be empty.
+    ``MAX_TOKENS`` was cut short, ``SAFETY`` was withheld; then ``text`` can be empty.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answers to a prompt; ``blocked`` is the service's word for why it gave none, else empty."""
+    """The answers to a prompt; ``blocked`` is the service's reason for not answering, or empty."""
 
     answers: tuple[Answer, ...]
     blocked: str = ""

@@ -1,4 +1,4 @@
-"""The lock as a value: what was recorded, and of which target."""
+"""The recorded state of one target as a value."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from reconciler.domain.model import (
 )
 
 OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
-"""The fields of a target that say which models a lockfile is about."""
+"""The fields of a target that determine which models a lockfile is about."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-"""Sorts before every time of a service; stands for a time that is unknown or has not come."""
+"""A time before every other; replaces unknown times when sorting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class LockedTarget:
 
 @dataclass(frozen=True, slots=True)
 class LockedGeneration:
-    """What was recorded about one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
+    """The record of one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
 
     ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
-    ``remote`` is empty while the generation is only intended. ``promote_time`` is when it last began to serve,
-    ``checks`` how it last did, and ``rejection`` why it was rolled back. ``claimed`` says that the data set was
-    declared after the training, of which nobody here knows what it was on.
+    ``remote`` is empty while the generation is only intended. ``promote_time`` is its last promotion, ``checks`` the
+    last results, and ``rejection`` the reason of a rollback. ``claimed`` means that the data set was declared after the
+    training, whose real data is unknown.
     """
 
     key: str
@@ -74,38 +74,38 @@ class LockedGeneration:
     claimed: bool = False
 
     def mark(self, scope: str, name: str) -> Mark:
-        """The ownership mark of this generation, of that manifest in that scope.
+        """Return the ownership mark of this generation for a manifest and a scope.
 
-        It bears the name under which the generation was made, as its key does: a manifest may be called otherwise now.
+        The name in the mark is the one in the key: the manifest can have been renamed since.
         """
         made_as = self.key.rpartition("-")[0]
         return Mark(scope, made_as or name, self.spec, self.dataset.digest, self.attempt)
 
     @property
     def created_at(self) -> datetime:
-        """When it was created, for sorting; a time that is not known yet comes last."""
+        """The creation time, for sorting; an unknown time is the latest."""
         return parse_time(self.create_time) or datetime.max.replace(tzinfo=UTC)
 
     def is_same(self, live: RemoteModel) -> bool:
-        """Whether a live model of this remote name is the recorded one: created at the very same moment."""
+        """Whether a live model with this remote name is the recorded one: it has the same creation time."""
         return bool(self.create_time) and parse_time(live.create_time) == parse_time(self.create_time)
 
 
 def parse_time(text: str) -> datetime | None:
-    """An RFC 3339 time of a service (0 to 9 fraction digits), cut to microseconds; ``None`` when there is none."""
+    """Parse an RFC 3339 time of a service (0 to 9 fraction digits), to microseconds; ``None`` if it is empty."""
     return datetime.fromisoformat(text) if text else None
 
 
 def format_time(moment: datetime) -> str:
-    """A moment in UTC as an RFC 3339 time in whole seconds."""
+    """Format a time in UTC as RFC 3339 in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class LockedModel:
-    """Everything recorded under one manifest's name; generations newest first.
+    """The records of one manifest; generations newest first.
 
-    ``rejected`` are the keys that must not serve. ``published`` is the key that the target's ``publish`` was last told.
+    ``rejected`` are the keys that must not be promoted. ``published`` is the key in the published pointer.
     """
 
     manifest: str
@@ -116,36 +116,35 @@ class LockedModel:
     generations: tuple[LockedGeneration, ...] = ()
 
     def generation(self, key: str | None) -> LockedGeneration | None:
-        """The generation of that key, if it is recorded."""
-        return next((one for one in self.generations if one.key == key), None)
+        """Return the recorded generation with that key, or ``None``."""
+        return next((generation for generation in self.generations if generation.key == key), None)
 
     def without_generation(self, key: str) -> LockedModel:
-        """The model without the generation of that key."""
-        return replace(self, generations=tuple(one for one in self.generations if one.key != key))
+        """Return the model without the generation with that key."""
+        return replace(self, generations=tuple(generation for generation in self.generations if generation.key != key))
 
     def with_generation(self, generation: LockedGeneration) -> LockedModel:
-        """The model with this generation in the place of the one with its key, or among the others, newest first.
+        """Return the model with this generation, which replaces the one with its key or is added, newest first.
 
-        What was created at an unknown time was created just now.
+        A generation without a creation time is the newest.
         """
         if self.generation(generation.key):
-            return replace(
-                self, generations=tuple(generation if one.key == generation.key else one for one in self.generations)
-            )
-        everything = (generation, *self.generations)
-        return replace(self, generations=tuple(sorted(everything, key=lambda one: one.created_at, reverse=True)))
+            kept = (generation if known.key == generation.key else known for known in self.generations)
+            return replace(self, generations=tuple(kept))
+        newest_first = sorted((generation, *self.generations), key=lambda known: known.created_at, reverse=True)
+        return replace(self, generations=tuple(newest_first))
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A whole lockfile; ``target`` is ``None`` until something was recorded."""
+    """A lockfile; ``target`` is ``None`` until something was recorded."""
 
     target: LockedTarget | None = None
     models: Mapping[str, LockedModel] = field(default_factory=dict)
 
 
 def record_target(target: Target) -> LockedTarget:
-    """What a lockfile says of a target."""
+    """Return the record of a target."""
     limits, defaults = limits_by_name(target), limits_by_name(replace(target, limits=type(target.limits)()))
     return LockedTarget(
         name=target.name,
@@ -158,7 +157,7 @@ def record_target(target: Target) -> LockedTarget:
 
 
 def limits_by_name(target: Target) -> dict[str, int]:
-    """The limits of a target by their wire names."""
+    """Return the limits of a target by their wire names."""
     limits = target.limits
     return {
         "maxCreates": limits.max_creates,
@@ -170,30 +169,30 @@ def limits_by_name(target: Target) -> dict[str, int]:
 
 
 def check_owner(lock: Lock, target: Target, file: str) -> None:
-    """Refuse a lockfile that was written for another provider, project, location or scope.
+    """Refuse a lockfile of another provider, project, location or scope.
 
     Raises:
         ReconcileError: naming the first field that differs.
     """
     for name, recorded, wanted in _differences(lock, target):
         raise ReconcileError(
-            f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} says {_shown(wanted)}",
-            f"go back to the old {name}, or move {file} away to start anew under a target of another name",
+            f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} has {_shown(wanted)}",
+            f"restore the old {name}, or move {file} away to start again with a target of another name",
         )
 
 
-def check_same_owner(lock: Lock, ours: Lock, file: str) -> None:
-    """Refuse what another run has saved when that run was about another provider, project, location or scope.
+def check_same_owner(lock: Lock, own: Lock, file: str) -> None:
+    """Refuse a lockfile that another run has saved for another provider, project, location or scope.
 
     Raises:
         ReconcileError: naming the first field that differs.
     """
-    if ours.target is None:
+    if own.target is None:
         return
-    for name, theirs, own in _differences(lock, ours.target):
+    for name, saved, expected in _differences(lock, own.target):
         raise ReconcileError(
-            f"{file} was taken over by a run with another {name}: it records {_shown(theirs)} now, not {_shown(own)}",
-            "give each target a lockfile of its own",
+            f"{file} was overwritten by a run with another {name}: it records {_shown(saved)}, not {_shown(expected)}",
+            "give each target its own lockfile",
         )
 
 

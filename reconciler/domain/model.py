@@ -1,4 +1,4 @@
-"""The nouns: what is declared, what a service shows, what was recorded. Frozen values, no behaviour."""
+"""The values of manifests, targets, live models and requests: frozen, without IO."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a generation is tuned from: a base model, or a model that is tuned already.
+    """The model that a generation is tuned from: a base model, or an already tuned model.
 
     ``base_model`` is the service's full form: ``models/text-bison-001`` for the Generative Language API,
-    ``gemini-2.5-flash`` for Vertex AI. ``tuned_model`` is the name of the manifest whose model is tuned further, and
-    ``key`` the generation of it, once that is chosen. ``remote`` is the name under which the service knows the tuned
-    model; of a model that no manifest describes it is all there is. What does not apply is empty.
+    ``gemini-2.5-flash`` for Vertex AI. ``tuned_model`` is the name of the parent's manifest, and ``key`` the chosen
+    generation of it. ``remote`` is the remote name of the tuned model; without a manifest it is the only field. Fields
+    that do not apply are empty.
     """
 
     base_model: str = ""
@@ -50,11 +50,11 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """What goes into the content of a generation."""
+        """The source as part of a generation's content."""
         return self.base_model or self.key or self.remote
 
     def is_same(self, other: Source) -> bool:
-        """Whether both mean one model; a service shows the remote name of what it tuned further, and no key."""
+        """Whether both are the same model; services return the remote name of a parent, and no key."""
         if self.base_model or other.base_model:
             return self.base_model == other.base_model
         if self.key and other.key:
@@ -64,7 +64,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example, after the preamble has been put before its input."""
+    """One training example; the preamble is already part of its input."""
 
     input: str
     output: str
@@ -81,19 +81,19 @@ TrainingExample = Example | Conversation
 
 REMOTE_SCHEME = "gs://"
 UNKNOWN_DATA = "sha256:74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b"
-"""The digest that stands for data that nobody has at hand: that of the JSON ``null``, which no data set has."""
+"""The digest of unknown data: that of the JSON ``null``, which no data set has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set, as it was read and checked, or as it was found in Cloud Storage.
+    """A data set that was read and validated, or that is in Cloud Storage.
 
     ``path`` is relative to the root with forward slashes, empty for inline examples, or a ``gs://`` address; ``digest``
     is ``sha256:`` and the hexadecimal digest (see :func:`reconciler.domain.identity.dataset_digest` and
-    :func:`reconciler.domain.identity.object_digest`); ``examples`` is the number of examples, 0 where nobody counted.
+    :func:`reconciler.domain.identity.object_digest`); ``examples`` is the number of examples, 0 if unknown.
     ``generation``, ``checksum`` and ``size`` (in bytes) pin an object in Cloud Storage, in the service's own spelling.
 
-    An object that has not been looked at has no digest; ``error`` says why it cannot be read.
+    An object that was not read has no digest; ``error`` is the reason if reading it failed.
     """
 
     path: str
@@ -106,18 +106,18 @@ class Dataset:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it stands in Cloud Storage."""
+        """Whether it is in Cloud Storage."""
         return self.path.startswith(REMOTE_SCHEME)
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody has it at hand: a model that was adopted was trained on it."""
+        """Whether its examples are unknown, as for an adopted model."""
         return self.digest == UNKNOWN_DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The sampling defaults of a tuned model; ``None`` is undeclared, or not told by the service."""
+    """The sampling defaults of a tuned model; ``None`` is undeclared, or not returned by the service."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -126,7 +126,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """What may happen to a model, and how long its training may take (``timeout``, from the start of the training)."""
+    """The rules for a model, and ``timeout``, the longest time from the start of its training."""
 
     protect: bool = False
     suspend: bool = False
@@ -137,14 +137,13 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One TunedModel document, valid and complete. ``None`` means undeclared: the server's to choose.
+    """One valid TunedModel document. ``None`` means undeclared: the service chooses.
 
-    ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` where its name stands, as
-    the user gave the path. ``access`` is ``None`` where nobody declares it, which is not the same as nobody: then no
-    permission is looked at. ``formerly`` are the names that it had before; what was trained under them is its own.
-    What a provider's own block says has replaced the common fields already. ``validation`` and
-    ``last_checkpoint_only`` (keep no checkpoint but the last) apply to the next training and are no part of a
-    generation's content: they change what is measured and kept, not the model.
+    ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` the position of its name,
+    with the path as the user wrote it. ``access`` is ``None`` if it is not declared: then permissions are not read.
+    ``formerly`` are previous names, whose generations belong to this manifest. The provider's own block has already
+    replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
+    next training and are not part of a generation's content.
     """
 
     name: str
@@ -168,7 +167,7 @@ class Manifest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name, and those that it had before."""
+        """The name and all previous names."""
         return self.name, *self.formerly
 
 
@@ -256,7 +255,7 @@ def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may do at most; ``max_delete_percent`` counts from 10 managed models."""
+    """The limits of one run; ``max_delete_percent`` applies from 10 managed models."""
 
     max_creates: int = 20
     max_steps: int = 100_000
@@ -267,15 +266,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One Target document: where the models live, and what may be done there.
+    """One Target document: where the models are, and what may be done there.
 
-    ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` are addresses that
-    take the place of the provider's own, empty for those. ``bucket`` is where data sets are uploaded, as
-    ``gs://bucket`` or ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile that is kept there.
-    ``publish`` is where it is told which generations serve: a file's path from the root, or a ``gs://`` address.
-    ``public_access`` allows models that everyone may use; without ``show_examples``, examples, prompts and answers are
-    kept out of documents, texts and the lockfile. ``settings`` are the provider's own: the values of ``spec.PROVIDER``
-    as its schema describes them.
+    ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` replace the
+    provider's own addresses unless empty. ``bucket`` is where data sets are uploaded, as ``gs://bucket`` or
+    ``gs://bucket/prefix``; ``lock`` is the ``gs://`` address of a lockfile in a bucket. ``service_account`` (an email
+    address) runs the trainings of Vertex AI, and ``kms_key`` (the resource name of a Cloud KMS key) encrypts their
+    results. ``publish`` is where the published pointer is written: a file's path from the root, or a ``gs://`` address.
+    ``public_access`` allows models that are shared with everyone; without ``show_examples``, examples, prompts and
+    answers are kept out of documents, texts and the lockfile. ``step_seconds`` (seconds of one simulated training step)
+    and ``world`` (a file of existing models) are for the embedded service only.
     """
 
     name: str
@@ -298,7 +298,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The ownership mark that a remote model of ours bears. ``spec`` and ``data`` are ``sha256:`` digests."""
+    """The ownership mark of a managed model. ``spec`` and ``data`` are ``sha256:`` digests."""
 
     scope: str
     name: str
@@ -317,7 +317,7 @@ class Snapshot:
 
 
 CANCELLED_CODE = 1
-"""The google.rpc code of what was cancelled."""
+"""The google.rpc code of a canceled operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model as it was at some point of its training; ``endpoint`` is where it answers, empty for nowhere."""
+    """A model at one point of its training; ``endpoint`` is empty if it is not deployed."""
 
     id: str
     epoch: int
@@ -340,9 +340,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a training made besides the model's own record, under full resource names; empty where there is no such.
+    """The resources of a training besides the model's own record, under full resource names; empty if there is none.
 
-    ``model`` bears its version (``projects/…/models/1@1``); ``endpoint`` is what answers prompts.
+    ``model`` includes its version (``projects/…/models/1@1``); ``endpoint`` answers prompts.
     """
 
     job: str = ""
@@ -354,14 +354,14 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """One tuned model as a service shows it now.
+    """One tuned model as the service returns it.
 
-    ``remote`` is its full remote name. ``chosen_id`` is the id under which it stands where callers choose ids, else
-    ``None``; it is compared with keys and never taken apart. ``description`` is the human part, without our mark;
-    ``mark`` is the mark or ``None``. Times are RFC 3339 strings as the service wrote them, empty when unknown;
-    ``update_time`` is when anything of it last changed.
-    ``completed_steps``, ``total_steps`` and ``failure`` are known only where the service tells them. ``phase`` is the
-    service's own word for its state where that says more than ``state`` (``QUEUED``), also one that nobody knows.
+    ``remote`` is its full remote name. ``chosen_id`` is its id where callers choose ids, else ``None``; it is compared
+    with keys and never parsed. ``description`` is the human part, without the mark; ``mark`` is the mark or ``None``.
+    Times are RFC 3339 strings as the service wrote them, empty if unknown; ``update_time`` is the time of the last
+    change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
+    ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
+    unknown ones.
     """
 
     remote: str
@@ -387,10 +387,10 @@ class RemoteModel:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A generation to create: everything the service needs but the examples, which travel beside it.
+    """A generation to create: everything the service needs except the examples.
 
-    ``key`` is the content-addressed name; a service that takes ids is given it as the id. ``intended`` says that an
-    earlier run was about to create it: it may be there although it does not show yet.
+    ``key`` is the content-addressed name and, where callers choose ids, the id. ``intended`` means that an interrupted
+    run was about to create it, so that it can exist although the service does not list it yet.
     """
 
     key: str
@@ -424,10 +424,10 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Fields to patch on a remote model of ours; ``None`` leaves a field alone.
+    """Fields to patch on a managed model; ``None`` leaves a field unchanged.
 
     ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
-    the mark inside the description can only write both together. Without a ``mark`` it takes the mark away.
+    the mark inside the description can only write both together. Without a ``mark`` the live mark is removed.
     """
 
     mark: Mark | None
@@ -438,7 +438,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """How to ask for one remote model: its remote name, and while it trains the operation that made it (opaque)."""
+    """The remote name of a model and, during its training, the operation that creates it (opaque)."""
 
     remote: str
     operation: str | None = None
@@ -446,21 +446,20 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can do and how it behaves, as a value that validation and planning read.
+    """The capabilities of a provider, for validation and planning.
 
-    ``label`` names the service for people. ``hyperparameters`` are the names it takes. ``defaults`` are its documented
-    choices for what is left out; they serve estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known
-    where training is simulated, and ``simulated`` makes every output say so. ``features`` names the optional parts of a
-    manifest that it supports (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data
-    sets at ``gs://``, ``conversations`` for examples in Vertex AI's own form, ``cancellation`` where a training that is
-    stopped leaves a record behind). ``tuned_model_pattern`` is what the remote name of a tuned model looks like, and
-    ``remote_pattern`` that of what is managed, each with an example for people. ``max_candidates`` are the answers that
-    one request may ask for. ``block`` is the manifest's block that overrides common fields here. ``mutable`` names the
-    declared fields that can be patched once a model is there. ``base_model_prefix`` begins the full names of base
-    models, and ``base_model_example`` is one. ``prompts_to_endpoint`` means that a model answers only at its endpoint.
-    ``remedies`` has, by field, the remedies for unsupported parts of a manifest (``access``) that are better than
-    "delete it". Without ``caller_chosen_ids`` nothing but labels tells
-    whether a generation was created before. Lengths are in characters, sizes in bytes.
+    ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
+    documented defaults, for estimates only. ``seconds_per_step`` and ``overhead_seconds`` are known for simulated
+    training, which ``simulated`` marks in every output. ``features`` are the supported optional parts of a manifest
+    (``access``, ``projectAccess`` for whole projects, ``lineage``, ``cloudStorage`` for data sets at ``gs://``,
+    ``conversations`` for examples in Vertex AI's own form, ``cancellation`` if a stopped training leaves a record).
+    ``tuned_model_pattern`` matches the remote name of a tuned model, and ``remote_pattern`` that of a managed one, each
+    with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
+    block that overrides common fields. ``mutable`` are the groups of fields that can be patched.
+    ``base_model_prefix`` begins the full names of base models, and ``base_model_example`` is one.
+    ``prompts_to_endpoint`` means that a model answers only at its endpoint. ``remedies`` has, by field, the remedies
+    for unsupported parts of a manifest (``access``) that are better than "delete it". Without ``caller_chosen_ids``
+    only labels show whether a generation was created before. Lengths are in characters, sizes in bytes.
     """
 
     label: str

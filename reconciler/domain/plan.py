@@ -1,4 +1,4 @@
-"""The plan as a value: what a run would do, action by action, and how it follows from what is declared and observed."""
+"""The plan as a value: actions with their kind and reason, and the limits that apply to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import Dataset, Hyperparameters, Limits, Number, Source, Target
 
 MARK_FIELD = "ownership mark"
-"""The name in field changes of the mark that says which project owns a tuned model."""
+"""The name of the ownership mark in field changes."""
 
 
 class Kind(StrEnum):
@@ -104,7 +104,7 @@ class Reason(StrEnum):
 
 
 REQUESTED_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})
-"""Holds that somebody asked for: they do not make a run fail."""
+"""Holds that a user requested: they do not make a run fail."""
 PRUNE_REASONS = frozenset(
     {
         Reason.SUPERSEDED,
@@ -114,7 +114,7 @@ PRUNE_REASONS = frozenset(
         Reason.ABANDONED,
     }
 )
-"""Why a generation is deleted; whatever else deletes one stops a training that doubles another."""
+"""Reasons of deletions by pruning; other deletions stop duplicate trainings."""
 
 _ORDER = {kind: position for position, kind in enumerate(Kind)}
 EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROMOTE, Kind.DELETE})
@@ -123,9 +123,9 @@ EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROM
 
 @dataclass(frozen=True, slots=True)
 class TrainingEstimate:
-    """The size of a training. ``estimated`` says that the service chooses the epochs or the batch size.
+    """The size of a training. ``estimated`` means that the service chooses the epochs or the batch size.
 
-    ``seconds`` is known where a service tells its pace; ``steps`` is ``None`` where nothing lets it be told.
+    ``seconds`` is known for services with a documented pace; ``steps`` is ``None`` if it cannot be computed.
     """
 
     examples: int
@@ -138,7 +138,7 @@ class TrainingEstimate:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One declared field that differs; ``live`` is the value now, ``declared`` the one asked for."""
+    """A declared field that differs: ``live`` is the current value, ``declared`` the desired one."""
 
     field: str
     live: object
@@ -147,13 +147,12 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What is known of a generation that is to be deleted.
+    """The details of a generation that will be deleted.
 
-    ``create_time`` is when it was created, and ``age`` how long ago that is. It served from ``served_from``, when it
-    was last promoted, until ``served_until``, when another one was; both are empty where it never served, and the
-    latter while it is what serves (``serves``). ``examples``, ``size`` (in bytes) and ``checkpoints`` are what it was
-    trained on and what goes with it, 0 where nobody knows. ``descendants`` are the remote names of what is tuned from
-    it and is to be deleted before.
+    ``create_time`` is when it was created, and ``age`` the time since then. It was serving from ``served_from``, its
+    last promotion, until ``served_until``, the next promotion of another one; both are empty if it never was serving,
+    and the latter while it is (``serves``). ``examples``, ``size`` (in bytes) and ``checkpoints`` are 0 if unknown.
+    ``descendants`` are the remote names of generations tuned from it, which are deleted first.
     """
 
     create_time: str
@@ -169,7 +168,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class KeptGeneration:
-    """A generation that pruning leaves where it is, and why."""
+    """A generation that pruning keeps, and the reason."""
 
     name: str
     key: str
@@ -181,12 +180,12 @@ class KeptGeneration:
 class Action:
     """One step of a plan for one manifest.
 
-    ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` say which generation is meant.
-    ``message`` is a sentence for people. ``source``, ``dataset``, ``validation`` (the path of the validation data
-    set), ``hyperparameters`` (the declared ones) and ``training`` describe a create;
-    ``changes`` are the fields that an update patches, or that made a new generation necessary; ``access`` are the
-    permissions that it sets. ``after`` is the key of the parent generation that has to serve before a create can begin,
-    empty where nothing has to. ``checks`` counts the checks that are to run. ``deletion`` describes what is deleted.
+    ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` identify the generation. ``message`` is
+    a sentence for users. ``source``, ``dataset``, ``validation`` (the path of the validation data set),
+    ``hyperparameters`` (the declared ones) and ``training`` describe a create; ``changes`` are the fields that an
+    update patches, or that require a new generation; ``access`` are the permissions that it sets. ``after`` is the key
+    of the parent generation that must be serving before a create can begin, or empty. ``checks`` is the number of
+    checks to run. ``deletion`` describes a generation to delete.
     """
 
     name: str
@@ -210,25 +209,25 @@ class Action:
 
     @property
     def prunes(self) -> bool:
-        """Whether it deletes a generation."""
+        """Whether pruning deletes a generation."""
         return self.kind is Kind.DELETE and self.reason in PRUNE_REASONS
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What an update changes, by name: fields, and grantees as in ``access.user:ada@example.com``."""
-        return (*(one.field for one in self.changes), *(f"access.{one.grantee}" for one in self.access))
+        """The names of what an update changes: fields, and grantees as in ``access.user:ada@example.com``."""
+        return (*(change.field for change in self.changes), *(f"access.{change.grantee}" for change in self.access))
 
     def sort_key(self) -> tuple[str, str, int, str]:
-        """Where the action stands in a plan: by manifest, then in the order of execution."""
+        """Sort by manifest, then in the order of execution."""
         return self.file, self.name, _ORDER[self.kind], self.key
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """How what is no longer needed is to be deleted.
+    """Options of pruning.
 
-    With ``older_than`` only what was created longer ago, and then also what is of our scope and stands in no lockfile.
-    ``others`` are the lockfiles of the other targets of the root.
+    With ``older_than``, only generations that were created longer ago are deleted, including those with this scope's
+    mark that no lockfile records. ``others`` are the lockfiles of the other targets of the root.
     """
 
     older_than: timedelta | None = None
@@ -237,10 +236,10 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asked of this plan.
+    """Options of a plan.
 
-    ``complete`` says that every manifest of the root was read and selected, so that what is not declared is an orphan.
-    ``pruning`` asks for deletions.
+    ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
+    ``pruning`` requests deletions.
     """
 
     retry: frozenset[str] = frozenset()
@@ -251,12 +250,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do. It always exists, holds its no-ops, and is sorted.
+    """What a run would do: sorted, including no-ops.
 
-    ``notices`` are sentences about the whole plan. ``unmanaged`` counts foreign models, ``candidates`` those of our
-    scope that no manifest here and no lockfile entry claims. ``sources`` says, by name, what each manifest is tuned
-    from: the parent generations that were chosen stand in it, and nothing for a manifest whose parent is held.
-    ``kept`` are the generations that pruning leaves, where it was asked for.
+    ``notices`` are sentences about the whole plan. ``unmanaged`` counts unmanaged models, ``candidates`` those with
+    this scope's mark that neither manifests nor lockfile have. ``sources`` has the source of each manifest by name,
+    with the chosen parent generations; a manifest whose parent is held has none. ``kept`` are the generations that a
+    requested pruning keeps.
     """
 
     actions: tuple[Action, ...]
@@ -272,43 +271,43 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """The training steps that the creates would take, as far as they can be told."""
+        """The training steps of all creates, where they are known."""
         return sum(action.training.steps or 0 for action in self.of_kind(Kind.CREATE) if action.training)
 
     @property
     def changes(self) -> bool:
-        """Whether carrying the plan out would change the service or the lockfile."""
+        """Whether applying the plan would change the service or the lockfile."""
         return any(action.kind in EFFECTS for action in self.actions)
 
     @property
     def failing(self) -> tuple[Action, ...]:
-        """The holds that make a run fail until somebody resolves them."""
-        return tuple(one for one in self.of_kind(Kind.HOLD) if one.reason not in REQUESTED_HOLDS)
+        """The holds that make a run fail until someone resolves them."""
+        return tuple(hold for hold in self.of_kind(Kind.HOLD) if hold.reason not in REQUESTED_HOLDS)
 
 
 _TRAINED = frozenset({Kind.ADOPT, Kind.UPDATE, Kind.CHECK, Kind.PROMOTE})
 FOLLOW_UPS: Mapping[Kind, frozenset[Kind]] = {
-    Kind.CREATE: _TRAINED | {Kind.DELETE},  # of its own double, where two runs raced
+    Kind.CREATE: _TRAINED | {Kind.DELETE},  # of its duplicate, if two runs raced
     Kind.WAIT: _TRAINED,
     Kind.ADOPT: _TRAINED,
     Kind.UPDATE: frozenset({Kind.CHECK, Kind.PROMOTE}),
     Kind.CHECK: frozenset({Kind.PROMOTE}),
 }
-"""What an action leads to with the same generation."""
+"""The actions that can follow for the same generation."""
 
 
 def approved_effects(approved: Plan) -> frozenset[tuple[str, str, Kind]]:
-    """Everything that carrying out this very plan may do, by name, key and kind."""
+    """Return everything that applying this plan may do, by name, key and kind."""
     return frozenset(
-        (one.name, one.key, kind)
-        for one in approved.actions
-        for kind in (one.kind, *FOLLOW_UPS.get(one.kind, ()))
+        (action.name, action.key, kind)
+        for action in approved.actions
+        for kind in (action.kind, *FOLLOW_UPS.get(action.kind, ()))
         if kind in EFFECTS
     )
 
 
 def hold_over_limits(actions: tuple[Action, ...], limits: Limits) -> tuple[Action, ...]:
-    """The actions, with every create held when together they are over a limit: all or nothing."""
+    """Return the actions, with every create held if together they exceed a limit."""
     creates = [action for action in actions if action.kind is Kind.CREATE]
     steps = sum(action.training.steps or 0 for action in creates if action.training)
     for name, amount, limit, unit in (
@@ -329,7 +328,7 @@ def _held(action: Action, message: str) -> Action:
 
 
 def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
-    """Sentences about limits that differ from what the last run recorded: a pull request can change them."""
+    """Return a notice for each limit that differs from the recorded one: a pull request can change them."""
     if lock.target is None:
         return ()
     recorded: Mapping[str, int] = {**limits_by_name(replace(target, limits=Limits())), **lock.target.limits}

@@ -1,4 +1,4 @@
-"""What the engine asks of the outside world. Adapters implement these; nothing else crosses the boundary."""
+"""The interfaces to the outside world, which providers and stores implement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reconciler.domain.model import (
 
 
 class Clock(Protocol):
-    """The current time, aware and in UTC."""
+    """Return the current time, aware and in UTC."""
 
     def __call__(self) -> datetime: ...
 
@@ -38,14 +38,14 @@ class Sleeper(Protocol):
 
 
 class Random(Protocol):
-    """A number in [0, 1), for jitter."""
+    """Return a number in [0, 1), for jitter."""
 
     def __call__(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The service took the generation; ``handle.operation`` is set where the service names one."""
+    """The service accepted the generation; ``handle.operation`` is set if it returned one."""
 
     handle: Handle
     total_steps: int | None
@@ -53,37 +53,37 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The id is taken; ``model`` holds it, or is ``None`` when the service does not show it to us (403 or 404)."""
+    """The id is taken by ``model``, which is ``None`` if the service does not return it (403 or 404)."""
 
     remote: str
     model: RemoteModel | None
 
 
 class LockStore(Protocol):
-    """Where a lockfile's text is kept, whole or not at all."""
+    """A store for a lockfile's text, which writes it as a whole or not at all."""
 
     @property
     def path(self) -> object:
-        """What names the store in messages."""
+        """The name of the store in messages."""
         ...
 
     def read(self) -> str | None:
-        """The text, or ``None`` where there is none."""
+        """Return the text, or ``None`` if there is none."""
         ...
 
     def write(self, text: str) -> bool:
-        """Replace the text; whether it differed.
+        """Replace the text, and return whether it differed.
 
-        Raises :class:`~reconciler.domain.errors.LockConflict` where another run has written since the last ``read``.
+        Raises :class:`~reconciler.domain.errors.LockConflict` if another run has written since the last ``read``.
         """
         ...
 
     def check_writable(self) -> None:
-        """Raise the ReconcileError that :meth:`write` would, as far as that can be told without writing."""
+        """Raise the ReconcileError of :meth:`write` if it can be foreseen without writing."""
         ...
 
     def lease(self) -> AbstractContextManager[object]:
-        """Keep other runs from changing things meanwhile, where the store is shared; a crash leaves nothing stuck."""
+        """Exclude other runs from changes if the store is shared; after a crash the lease expires."""
         ...
 
 
@@ -91,23 +91,23 @@ class Provider(Protocol):
     """A tuning service.
 
     Every method raises :class:`~reconciler.domain.errors.ServiceError` or
-    :class:`~reconciler.domain.errors.AccessError` with a message for people, after retries of its own.
+    :class:`~reconciler.domain.errors.AccessError` after its own retries.
     """
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this service can do; constant."""
+        """The capabilities of this service; constant."""
         ...
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
-        """Every model that the service lists; ``progress`` asks for loss curves too, which cost more to transfer."""
+        """Return every listed model; ``progress`` includes loss curves, which cost more to transfer."""
         ...
 
     async def observe(self, handle: Handle) -> RemoteModel | None:
-        """One model asked for by name, or ``None`` when the service says that it is not there (or not for us).
+        """Return one model by name, or ``None`` if the service does not find it.
 
-        With ``handle.operation`` the operation is read, which alone tells why a training failed; where the operation is
-        no longer known, the model is.
+        With ``handle.operation`` the operation is read, which alone has the cause of a failure; if the operation no
+        longer exists, the model is read.
         """
         ...
 
@@ -117,50 +117,49 @@ class Provider(Protocol):
         examples: Iterable[TrainingExample],
         validation: Iterable[TrainingExample] = (),
     ) -> Created | Exists:
-        """Start the training of a generation; never repeated blindly: a second call for a key answers ``Exists``.
+        """Start the training of a generation; a second call for the same key returns ``Exists``.
 
-        The examples are read at most once, and only when they are sent; a data set in Cloud Storage has none here.
-        Where callers choose no ids, of several trainings of one generation that race the earliest is kept, and the
-        others are cancelled.
+        The examples are read at most once, when they are sent; a data set in Cloud Storage has none here. Where callers
+        choose no ids, the earliest of several racing trainings is kept, and the others are canceled.
         """
         ...
 
     async def update(self, remote: str, update: Update) -> RemoteModel:
-        """Patch exactly the fields that ``update`` carries and return the model as it is then."""
+        """Patch the fields that ``update`` sets, and return the updated model."""
         ...
 
     async def cancel(self, handle: Handle) -> None:
-        """Stop a training; one that has ended, or is gone, is left as it is."""
+        """Stop a training; one that has ended or is gone is left unchanged."""
         ...
 
     async def delete(self, handle: Handle, resources: Resources) -> None:
-        """Delete a model that is ready, or that failed, with all that its training made (``resources``).
+        """Delete a ready or failed model with all ``resources`` of its training.
 
-        What is gone already is no error, and a call that was cut off anywhere can be repeated. Where a record of the
-        training stays for ever, :meth:`observe` no longer shows one whose model is gone.
+        It is not an error if they are already gone, so an interrupted call can be repeated. If the record of the
+        training is permanent, :meth:`observe` no longer returns one whose model is gone.
         """
         ...
 
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
-        """Ask a model, or the endpoint that serves it where a service has such (see :class:`Resources`).
+        """Send a prompt to a model, or to its endpoint if the service has endpoints (see :class:`Resources`).
 
-        More candidates than :attr:`Capabilities.max_candidates` take several requests. A prompt that the service
-        blocks, and an empty answer, are no errors: the reply says so.
+        More candidates than :attr:`Capabilities.max_candidates` take several requests. The reply states if the service
+        blocked the prompt or returned an empty answer; neither raises an error.
         """
         ...
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
-        """Every permission of a model, its owner's included."""
+        """Return every permission of a model, including its owner's."""
         ...
 
     async def set_access(self, remote: str, live: tuple[Permission, ...], changes: Iterable[AccessChange]) -> None:
-        """Create, change and revoke permissions of a model that has the ``live`` ones; done twice, it is no error."""
+        """Create, change and revoke permissions of a model that has the ``live`` ones; idempotent."""
         ...
 
     async def preflight(self, base_models: frozenset[str]) -> Mapping[str, str]:
-        """Why some of these base models cannot be tuned, as far as the service tells before anything is created.
+        """Return an error for each of these base models that is known not to be tunable, before anything is created.
 
-        Each is a message for people: what is wrong, and what to do, perhaps in several lines.
+        An error has a problem and a remedy, possibly on several lines.
         """
         ...
 
@@ -170,38 +169,38 @@ class Objects(Protocol):
     """Data sets in Cloud Storage."""
 
     async def pin(self, uri: str) -> Dataset:
-        """The data set at a ``gs://`` address as it is now; its ``error`` says why there is none.
+        """Return the data set at a ``gs://`` address; its ``error`` is set if there is none.
 
         Raises:
-            AccessError: nobody is logged in.
-            ServiceError: Cloud Storage cannot be reached.
+            AccessError: without credentials.
+            ServiceError: if Cloud Storage cannot be reached.
         """
         ...
 
 
 @runtime_checkable
 class UnmanagedModels(Protocol):
-    """A service whose list leaves out what does not bear our mark, because a project may hold very much of that."""
+    """A service whose list omits unmanaged models, because a project can have many of them."""
 
     async def list_unmanaged(self) -> tuple[RemoteModel, ...]:
-        """Every model of the project that :meth:`Provider.list` leaves out; raises as that does."""
+        """Return every model of the project that :meth:`Provider.list` omits; raises the same errors."""
         ...
 
 
 class Examples(Protocol):
-    """Reads data sets afresh; every method raises ReconcileError when one is not what was checked any more.
+    """Reads data sets again; every method raises ReconcileError if one differs from what was validated.
 
-    That may come as late as the end of the iteration. A data set in Cloud Storage has no examples here.
+    The error can be raised as late as the end of the iteration. A data set in Cloud Storage has no examples here.
     """
 
     def training(self, manifest: Manifest) -> Iterable[TrainingExample]:
-        """What the manifest trains on."""
+        """Return the training examples."""
         ...
 
     def validation(self, manifest: Manifest) -> Iterable[TrainingExample]:
-        """What the training is measured on; nothing where the manifest declares nothing."""
+        """Return the validation examples; nothing if none are declared."""
         ...
 
     def held_out(self, manifest: Manifest, check: Check) -> Iterable[Example]:
-        """What the evaluation of a check asks about, without preamble."""
+        """Return the held-out examples of a check, without preamble."""
         ...

@@ -1,4 +1,4 @@
-"""Everything that the decision about one manifest depends on."""
+"""The inputs of the decision about one manifest."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reconciler.planning.lineage import ParentGeneration
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """One manifest, its generations, and what is around them.
+    """One manifest, its generations, and their environment.
 
-    ``parent`` is what it is tuned from where that is another manifest's model; then the manifest's source names the
-    chosen generation. ``taken`` are the foreign models by their id, ``untunable`` says of base models why they cannot
-    be tuned, ``doubles`` are trainings that double another one, each with that one, ``permissions`` are those of the
-    models whose access is declared, by remote name, and ``unreadable`` why some of them are not known.
+    ``parent`` is set if the source is another manifest's model; then the manifest's source names the chosen generation.
+    ``taken`` are unmanaged models by id, ``untunable`` the errors of base models, ``duplicates`` are trainings to stop,
+    each with the one to keep, ``permissions`` are those of models with declared access, by remote name, and
+    ``unreadable`` the errors of those that cannot be read.
     """
 
     manifest: Manifest
@@ -41,20 +41,20 @@ class ReconcileContext:
 
     @property
     def satisfying(self) -> tuple[ResolvedGeneration, ...]:
-        """The generations that are what the manifest asks for."""
-        return tuple(one for one in self.generations if satisfies(one, self.manifest))
+        """The generations that match the manifest."""
+        return tuple(generation for generation in self.generations if satisfies(generation, self.manifest))
 
     @property
     def serving(self) -> ResolvedGeneration | None:
-        """The generation that serves, if it is there."""
-        return next((one for one in self.generations if self.serves(one)), None)
+        """The serving generation, if it exists."""
+        return next((generation for generation in self.generations if self.serves(generation)), None)
 
     def serves(self, known: ResolvedGeneration) -> bool:
-        """Whether that generation serves."""
+        """Whether it is the serving generation and is ready."""
         return known.key == self.locked.serving and known.state is State.ACTIVE
 
     def action(self, kind: Kind, reason: Reason, known: ResolvedGeneration | None = None, message: str = "") -> Action:
-        """An action about this manifest, and about that generation of it."""
+        """Return an action of this manifest, for one of its generations if given."""
         return Action(
             name=self.manifest.name,
             file=self.manifest.file,
@@ -67,7 +67,14 @@ class ReconcileContext:
         )
 
     def changes(self) -> tuple[FieldChange, ...]:
-        """What the manifest asks for other than the generation that serves, or else the newest recorded one, is."""
-        recorded = [one for one in self.generations if one.locked and one.state is not State.INTENDED]
-        reference = next((one for one in recorded if one.key == self.locked.serving), recorded[0] if recorded else None)
+        """Return the changes since the serving generation, or else since the newest recorded one."""
+        recorded = [
+            generation
+            for generation in self.generations
+            if generation.locked and generation.state is not State.INTENDED
+        ]
+        reference = next(
+            (generation for generation in recorded if generation.key == self.locked.serving),
+            recorded[0] if recorded else None,
+        )
         return content_changes(self.manifest, reference) if reference else ()

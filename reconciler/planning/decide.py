@@ -1,4 +1,4 @@
-"""What to do about one manifest: a pure decision over its generations."""
+"""Decide the actions of one manifest from its generations."""
 
 from __future__ import annotations
 
@@ -17,225 +17,226 @@ from reconciler.planning.promotion_gates import failed_notice, promotion_actions
 from reconciler.planning.training_time import estimate_training
 
 _ENDED_BADLY = {State.FAILED: Reason.FAILED, State.CANCELLED: Reason.CANCELLED}
-_UNSEEN = "its data set in Cloud Storage was not looked at, and no training on it is recorded; plan without --offline"
+_UNSEEN = "its data set in Cloud Storage was not read, and no training on it is recorded; plan without --offline"
 _NO_DATA = (
-    "nothing can be trained, as spec.dataset.unknown says that the data is not at hand; declare the data set, or take "
-    "a model over with reconcile adopt {} REMOTE"
+    "nothing can be trained because spec.dataset.unknown is set; declare the data set, or "
+    "adopt a model with reconcile adopt {} REMOTE"
 )
-_CUT_OFF = "an earlier run asked the service for this one and did not learn the outcome; it is looked for first"
+_CUT_OFF = "an earlier run requested this training and was interrupted; reconcile looks for it first"
 _LONG_QUEUE = timedelta(hours=1)
-"""From when on a plan says that a training has not begun."""
+"""The time after which a plan reports that a training has not started."""
 
 
-def decide(it: ReconcileContext) -> tuple[Action, ...]:
-    """The actions for one manifest, in the order of execution."""
-    actions = tuple(_decide(it))
-    if not it.manifest.lifecycle.suspend:
+def decide(context: ReconcileContext) -> tuple[Action, ...]:
+    """Return the actions of one manifest, in the order of execution."""
+    actions = tuple(_decide(context))
+    if not context.manifest.lifecycle.suspend:
         return actions
-    blocked = ", ".join(str(one.kind) for one in actions if one.kind in EFFECTS)
+    blocked = ", ".join(str(action.kind) for action in actions if action.kind in EFFECTS)
     message = f"spec.lifecycle.suspend holds back: {blocked}" if blocked else "spec.lifecycle.suspend is set"
-    return (it.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
+    return (context.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
 
 
-def _decide(it: ReconcileContext) -> Iterator[Action]:
-    yield from _cancellations(it)
-    if it.parent and it.parent.blocks_children:
-        yield it.action(Kind.HOLD, it.parent.hold or Reason.PARENT_HELD, message=it.parent.message)
-        yield from update_actions(it)
+def _decide(context: ReconcileContext) -> Iterator[Action]:
+    yield from _cancellations(context)
+    if context.parent and context.parent.blocks_children:
+        yield context.action(Kind.HOLD, context.parent.hold or Reason.PARENT_HELD, message=context.parent.message)
+        yield from update_actions(context)
         return
-    if not it.manifest.dataset.digest:
-        yield it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=it.manifest.dataset.error or _UNSEEN)
+    if not context.manifest.dataset.digest:
+        yield context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=context.manifest.dataset.error or _UNSEEN)
         return
-    satisfying = it.satisfying
-    replacing = it.manifest.name in it.request.replace
-    chosen = choose_generation(satisfying, it.locked.serving, it.locked.rejected, replacing=replacing)
-    wanted = _again(it, satisfying, chosen)
+    satisfying = context.satisfying
+    replacing = context.manifest.name in context.request.replace
+    chosen = choose_generation(satisfying, context.locked.serving, context.locked.rejected, replacing=replacing)
+    wanted = _again(context, satisfying, chosen)
     if wanted:
-        yield _create(it, satisfying, wanted)
+        yield _create(context, satisfying, wanted)
     elif chosen is None:
-        yield _absent(it, satisfying)
+        yield _absent(context, satisfying)
     elif chosen.state is State.CREATING:
-        yield from _in_flight(it, chosen)
+        yield from _in_flight(context, chosen)
     else:
-        yield from _ready(it, chosen)
+        yield from _ready(context, chosen)
         return
-    yield from update_actions(it)
+    yield from update_actions(context)
 
 
-def _cancellations(it: ReconcileContext) -> Iterator[Action]:
-    """Two runs that could not see each other started one training twice; which one stays is the same for both."""
-    for one, kept in it.duplicates:
-        message = f"it doubles {kept.remote}, which another run started, and is cancelled"
-        yield it.action(Kind.DELETE, Reason.DUPLICATE, one, message)
+def _cancellations(context: ReconcileContext) -> Iterator[Action]:
+    """Stop trainings that racing runs started twice; every run keeps the same one."""
+    for duplicate, kept in context.duplicates:
+        message = f"it duplicates {kept.remote}, which another run started, and is canceled"
+        yield context.action(Kind.DELETE, Reason.DUPLICATE, duplicate, message)
 
 
 def _again(
-    it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], chosen: ResolvedGeneration | None
+    context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], chosen: ResolvedGeneration | None
 ) -> Reason | None:
-    """Whether somebody asked for one more training, now or in a run that was cut off while it asked the service.
+    """Return the reason for another training, requested now or in a run that was interrupted while requesting it.
 
-    One in flight, or made and not serving yet, is that training.
+    A generation in progress, or one that is ready and not serving yet, already is that training.
     """
-    name = it.manifest.name
+    name = context.manifest.name
     ended = any(map(_end, satisfying))
-    cut_off = _latest(satisfying) if _is_pending(it, satisfying) else 0
+    cut_off = _latest(satisfying) if _is_pending(context, satisfying) else 0
     if chosen is None:
-        return Reason.RETRY_REQUESTED if ended and (name in it.request.retry or cut_off) else None
+        return Reason.RETRY_REQUESTED if ended and (name in context.request.retry or cut_off) else None
     if chosen.state is not State.ACTIVE:
         return None
-    served = next((one.mark.attempt for one in satisfying if one.key == it.locked.serving), 0)
-    made = chosen.key != it.locked.serving and chosen.mark.attempt > served
-    asked = name in it.request.replace and not made
+    served = next((generation.mark.attempt for generation in satisfying if generation.key == context.locked.serving), 0)
+    made = chosen.key != context.locked.serving and chosen.mark.attempt > served
+    asked = name in context.request.replace and not made
     return Reason.REPLACE_REQUESTED if asked or cut_off > chosen.mark.attempt else None
 
 
 def _latest(satisfying: tuple[ResolvedGeneration, ...]) -> int:
-    return max((one.mark.attempt for one in satisfying), default=0)
+    return max((generation.mark.attempt for generation in satisfying), default=0)
 
 
-def _is_spent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
-    """Whether the latest attempt was deleted, where its mark stays for ever on the job that made it."""
+def _is_spent(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
+    """Whether the latest attempt was deleted and its mark remains on the job that made it."""
     latest = _latest(satisfying)
-    deleted = any(one.state is State.DELETED and one.mark.attempt == latest for one in satisfying)
-    return deleted and not it.capabilities.caller_chosen_ids
+    deleted = any(generation.state is State.DELETED and generation.mark.attempt == latest for generation in satisfying)
+    return deleted and not context.capabilities.caller_chosen_ids
 
 
-def _is_pending(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
-    """Whether the latest attempt is only intended: an earlier run was cut off, and it is the one to go on with."""
-    latest = desired_content(it.manifest, it.scope, _latest(satisfying)).mark()
-    return any(one.state is State.INTENDED and one.mark == latest for one in satisfying)
+def _is_pending(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> bool:
+    """Whether the latest attempt is only intended: an interrupted run requested it, so it is continued."""
+    latest = desired_content(context.manifest, context.scope, _latest(satisfying)).mark()
+    return any(generation.state is State.INTENDED and generation.mark == latest for generation in satisfying)
 
 
-def _absent(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Action:
-    name = it.manifest.name
-    rejected = [one for one in satisfying if one.key in it.locked.rejected]
+def _absent(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Action:
+    name = context.manifest.name
+    rejected = [generation for generation in satisfying if generation.key in context.locked.rejected]
     if rejected:
-        return it.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], _rolled_back(name, rejected[0]))
+        return context.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], _rolled_back(name, rejected[0]))
     failed = max(satisfying, key=_age, default=None)
     end = _end(failed) if failed else None
-    if failed and end and _is_what_failed(it, failed):
+    if failed and end and _is_what_failed(context, failed):
         remedy = f"change the inputs, or train it again with --retry {name}"
-        return it.action(Kind.HOLD, end, failed, f"{failure_cause(failed)}; {remedy}")
-    return _create(it, satisfying, _why_create(it, satisfying))
+        return context.action(Kind.HOLD, end, failed, f"{failure_cause(failed)}; {remedy}")
+    return _create(context, satisfying, _why_create(context, satisfying))
 
 
-def _end(known: ResolvedGeneration) -> Reason | None:
-    """How a training ended badly, if it did; that what it left was deleted since is no request to train again."""
-    if known.state is State.DELETED and known.failure:
-        return Reason.CANCELLED if known.failure.code == CANCELLED_CODE else Reason.FAILED
-    return _ENDED_BADLY.get(known.state)
+def _end(generation: ResolvedGeneration) -> Reason | None:
+    """Return how a training failed, if it did; deleting its model does not request another training."""
+    if generation.state is State.DELETED and generation.failure:
+        return Reason.CANCELLED if generation.failure.code == CANCELLED_CODE else Reason.FAILED
+    return _ENDED_BADLY.get(generation.state)
 
 
-def _rolled_back(name: str, known: ResolvedGeneration) -> str:
-    why = f" ({known.locked.rejection})" if known.locked and known.locked.rejection else ""
+def _rolled_back(name: str, generation: ResolvedGeneration) -> str:
+    why = f" ({generation.locked.rejection})" if generation.locked and generation.locked.rejection else ""
     return (
         f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
-        f" change the manifest, or let it serve again with reconcile promote {name}"
+        f" change the manifest, or promote it again with reconcile promote {name}"
     )
 
 
-def _is_what_failed(it: ReconcileContext, failed: ResolvedGeneration) -> bool:
-    """Whether the manifest still says what failed; to leave a hyperparameter to the service again is a change."""
-    if has_same_content(failed, it.manifest):
+def _is_what_failed(context: ReconcileContext, failed: ResolvedGeneration) -> bool:
+    """Whether the failed inputs are still declared; removing a hyperparameter is a change."""
+    if has_same_content(failed, context.manifest):
         return True
-    return failed.locked is not None and failed.locked.declared.keys() <= it.manifest.hyperparameters.keys()
+    return failed.locked is not None and failed.locked.declared.keys() <= context.manifest.hyperparameters.keys()
 
 
-def _age(known: ResolvedGeneration) -> tuple[int, datetime, str]:
-    return known.mark.attempt, known.created_at, known.key
+def _age(generation: ResolvedGeneration) -> tuple[int, datetime, str]:
+    return generation.mark.attempt, generation.created_at, generation.key
 
 
-def failure_cause(known: ResolvedGeneration) -> str:
-    """Why a training ended badly, without a final stop."""
-    if known.state is State.CANCELLED:
-        return "the training was cancelled at the service" + (
-            f": {known.failure.message.rstrip('.')}" if known.failure else ""
+def failure_cause(generation: ResolvedGeneration) -> str:
+    """Return why a training failed, without a final stop."""
+    if generation.state is State.CANCELLED:
+        return "the training was canceled at the service" + (
+            f": {generation.failure.message.rstrip('.')}" if generation.failure else ""
         )
-    if known.failure:
-        return known.failure.message.rstrip(".")
-    return "the training failed, and the service no longer tells why"
+    if generation.failure:
+        return generation.failure.message.rstrip(".")
+    return "the training failed, and the service no longer returns the cause"
 
 
-def _why_create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Reason:
-    if any(one.state is State.MISSING or one.key == it.locked.serving for one in satisfying):
+def _why_create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Reason:
+    if any(generation.state is State.MISSING or generation.key == context.locked.serving for generation in satisfying):
         return Reason.MISSING
-    if not any(one.state is not State.INTENDED for one in it.locked.generations):
+    if not any(generation.state is not State.INTENDED for generation in context.locked.generations):
         return Reason.NOT_FOUND
-    return Reason.PARENT_CHANGED if _only_the_parent_changed(it) else Reason.CONTENT_CHANGED
+    return Reason.PARENT_CHANGED if _only_the_parent_changed(context) else Reason.CONTENT_CHANGED
 
 
-def _only_the_parent_changed(it: ReconcileContext) -> bool:
-    return it.parent is not None and {change.field for change in it.changes()} == {SOURCE_FIELD}
+def _only_the_parent_changed(context: ReconcileContext) -> bool:
+    return context.parent is not None and {change.field for change in context.changes()} == {SOURCE_FIELD}
 
 
-def _create(it: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], reason: Reason) -> Action:
-    pending = _is_pending(it, satisfying)
+def _create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...], reason: Reason) -> Action:
+    pending = _is_pending(context, satisfying)
     again = reason in {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED} and not pending
-    attempt = _latest(satisfying) + (again or _is_spent(it, satisfying))
-    key = key_of(desired_content(it.manifest, it.scope, attempt).mark())
-    obstacle = _obstacle(it, key)
+    attempt = _latest(satisfying) + (again or _is_spent(context, satisfying))
+    key = key_of(desired_content(context.manifest, context.scope, attempt).mark())
+    obstacle = _obstacle(context, key)
     if obstacle:
         return replace(obstacle, key=key, attempt=attempt)
     return replace(
-        it.action(Kind.CREATE, reason, message=_CUT_OFF if pending else ""),
+        context.action(Kind.CREATE, reason, message=_CUT_OFF if pending else ""),
         key=key,
         attempt=attempt,
-        source=it.manifest.source,
-        dataset=it.manifest.dataset,
-        validation=it.manifest.validation.path or "inline" if it.manifest.validation else "",
-        hyperparameters=it.manifest.hyperparameters,
-        training=estimate_training(it.manifest, it.capabilities),
-        changes=it.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
-        after=it.parent.key if it.parent and not it.parent.ready else "",
-        checks=len(it.manifest.checks),
+        source=context.manifest.source,
+        dataset=context.manifest.dataset,
+        validation=context.manifest.validation.path or "inline" if context.manifest.validation else "",
+        hyperparameters=context.manifest.hyperparameters,
+        training=estimate_training(context.manifest, context.capabilities),
+        changes=context.changes() if reason in {Reason.CONTENT_CHANGED, Reason.PARENT_CHANGED} else (),
+        after=context.parent.key if context.parent and not context.parent.ready else "",
+        checks=len(context.manifest.checks),
     )
 
 
-def _obstacle(it: ReconcileContext, key: str) -> Action | None:
-    """The hold in the place of a create that cannot succeed, or that nobody asked for."""
-    if it.parent and it.parent.hold:
-        return it.action(Kind.HOLD, it.parent.hold, message=it.parent.message)
-    if it.manifest.dataset.is_unknown:
-        return it.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(it.manifest.name))
-    holder = it.taken.get(key)
+def _obstacle(context: ReconcileContext, key: str) -> Action | None:
+    """Return the hold that replaces a create which cannot succeed or is not wanted."""
+    if context.parent and context.parent.hold:
+        return context.action(Kind.HOLD, context.parent.hold, message=context.parent.message)
+    if context.manifest.dataset.is_unknown:
+        return context.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(context.manifest.name))
+    holder = context.taken.get(key)
     if holder:
         message = (
-            f"the id {key} is taken by {holder.remote}, which does not bear our mark; "
-            f"delete that model, or rename this manifest"
+            f"the id {key} is taken by {holder.remote}, which is unmanaged; delete that model, or rename this manifest"
         )
-        return replace(it.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
-    missing = it.manifest.dataset.error or (it.manifest.validation.error if it.manifest.validation else "")
+        return replace(context.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
+    missing = context.manifest.dataset.error or (
+        context.manifest.validation.error if context.manifest.validation else ""
+    )
     if missing:
-        return it.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
-    untunable = it.untunable.get(it.manifest.source.base_model)
-    return it.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
+        return context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
+    untunable = context.untunable.get(context.manifest.source.base_model)
+    return context.action(Kind.HOLD, Reason.BASE_MODEL_UNAVAILABLE, message=untunable) if untunable else None
 
 
-def _adoption(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
-    if known.locked is None:
-        message = "bears our mark, and is not in the lockfile: it is taken up, nothing is trained"
-        yield it.action(Kind.ADOPT, Reason.FOUND_UNRECORDED, known, message)
+def _adoption(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
+    if generation.locked is None:
+        message = "has the mark of this manifest, but is not in the lockfile: it is recorded, nothing is trained"
+        yield context.action(Kind.ADOPT, Reason.FOUND_UNRECORDED, generation, message)
 
 
-def _in_flight(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
-    yield from _adoption(it, known)
-    timeout = it.manifest.lifecycle.timeout
-    begun = parse_time(known.live.start_time if known.live else "")
-    started = begun or parse_time(known.create_time)
-    passed = it.now - started if started else timedelta()
-    queued = "" if begun or passed < _LONG_QUEUE else _queued(known, passed)
+def _in_flight(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
+    yield from _adoption(context, generation)
+    timeout = context.manifest.lifecycle.timeout
+    begun = parse_time(generation.live.start_time if generation.live else "")
+    started = begun or parse_time(generation.create_time)
+    passed = context.now - started if started else timedelta()
+    queued = "" if begun or passed < _LONG_QUEUE else _queued(generation, passed)
     if timeout and passed > timeout:
-        late = "the training has taken longer than spec.lifecycle.timeout; it goes on"
+        late = "the training has taken longer than spec.lifecycle.timeout; it continues"
         message = f"{queued}; spec.lifecycle.timeout is over" if queued else late
-        message = f"{message}, and nobody waits for {known.key}"
-        yield it.action(Kind.HOLD, Reason.DEADLINE_EXCEEDED, known, message)
+        message = f"{message}, and reconcile does not wait for {generation.key}"
+        yield context.action(Kind.HOLD, Reason.DEADLINE_EXCEEDED, generation, message)
     else:
-        yield it.action(Kind.WAIT, Reason.TRAINING, known, queued)
+        yield context.action(Kind.WAIT, Reason.TRAINING, generation, queued)
 
 
-def _queued(known: ResolvedGeneration, passed: timedelta) -> str:
-    """What to say of a training that does not begin; empty where the service does not say that it has not begun."""
-    phase = known.live.phase if known.live else ""
+def _queued(generation: ResolvedGeneration, passed: timedelta) -> str:
+    """Return the message for a training that has not started; empty if the service does not report that."""
+    phase = generation.live.phase if generation.live else ""
     if not phase:
         return ""
     hours = passed / timedelta(hours=1)
@@ -245,6 +246,10 @@ def _queued(known: ResolvedGeneration, passed: timedelta) -> str:
     )
 
 
-def _ready(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
-    steps = [*_adoption(it, known), *update_actions(it, known), *promotion_actions(it, known)]
-    yield from steps or [it.action(Kind.NOOP, Reason.IN_SYNC, known, failed_notice(it, known))]
+def _ready(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
+    steps = [
+        *_adoption(context, generation),
+        *update_actions(context, generation),
+        *promotion_actions(context, generation),
+    ]
+    yield from steps or [context.action(Kind.NOOP, Reason.IN_SYNC, generation, failed_notice(context, generation))]

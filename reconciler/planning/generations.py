@@ -1,4 +1,4 @@
-"""Which generations of a manifest are there: the lock's and the service's view, paired by remote name."""
+"""Resolve the generations of a manifest: pair recorded and live state by remote name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from reconciler.planning.world import Observation, World
 SUSPICIOUS_COUNT = 2
 SUSPICIOUS_SHARE = 0.3
 EXPECTED_STATES = frozenset({State.CREATING, State.ACTIVE})
-"""States in which a recorded generation should be found at the service. A failed one may be swept away there: what was
-recorded still holds the manifest, because deleting it is no request to train again."""
+"""States of recorded generations that must exist at the service. A failed one may be deleted there without being
+trained again: the record still holds the manifest."""
 _PRESENCE = {State.ACTIVE: 0, State.CREATING: 1, State.FAILED: 2, State.MISSING: 3, State.CANCELLED: 4}
-"""What counts for more among several of one key: what is ready before what trains, and what was lost before a double
-that was cancelled, so that it is made again."""
+"""The preference among several generations with one key: ready before training, and missing before a canceled
+duplicate, so that it is trained again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedGeneration:
-    """One generation of a manifest; ``live`` is what the service shows of it, ``locked`` what was recorded."""
+    """One generation of a manifest: ``live`` is its live model, ``locked`` its record."""
 
     key: str
     remote: str
@@ -39,7 +39,7 @@ class ResolvedGeneration:
 
     @property
     def created_at(self) -> datetime:
-        """When it was created, for sorting; what was created at an unknown time comes first."""
+        """The creation time, for sorting; an unknown time is the earliest."""
         return parse_time(self.create_time) or EARLIEST
 
 
@@ -68,23 +68,34 @@ def marked_models(world: World) -> dict[str, list[RemoteModel]]:
 def resolve_generations(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> tuple[ResolvedGeneration, ...]:
-    """Every generation of that name: the recorded ones, and those that bear our mark (``marked``) unrecorded.
+    """Return every generation of that name: the recorded ones, and unrecorded ones among the ``marked`` models.
 
-    Each key once, as :func:`_precedence` says.
+    Each key appears once, as :func:`_precedence` decides.
     """
     everything = _pretenders(name, scope, locked, observation, marked)
     chosen = _chosen(everything)
-    return tuple(one for one in everything if chosen[one.key] is one)
+    return tuple(generation for generation in everything if chosen[generation.key] is generation)
 
 
 def find_duplicates(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]:
-    """Trainings that double another one, each with that one, as runs that race can start where nobody chooses ids.
+    """Return duplicate trainings, each with the one to keep; racing runs start them where callers choose no ids.
 
-    Which of them counts depends on what the service shows alone, so that every run comes to the same result.
+    Only live state decides which one is kept, so every run gets the same result.
     """
-    shown = sorted((_marked(one, one.mark) for one in marked if one.mark and one.chosen_id is None), key=_precedence)
+    shown = sorted(
+        (
+            _marked(generation, generation.mark)
+            for generation in marked
+            if generation.mark and generation.chosen_id is None
+        ),
+        key=_precedence,
+    )
     kept = _chosen(shown)
-    return tuple((one, kept[one.key]) for one in shown if one.state is State.CREATING and kept[one.key] is not one)
+    return tuple(
+        (generation, kept[generation.key])
+        for generation in shown
+        if generation.state is State.CREATING and kept[generation.key] is not generation
+    )
 
 
 def shared_remotes(world: World) -> frozenset[str]:
@@ -107,8 +118,8 @@ def shared_remotes(world: World) -> frozenset[str]:
 
 def _chosen(everything: Iterable[ResolvedGeneration]) -> dict[str, ResolvedGeneration]:
     chosen: dict[str, ResolvedGeneration] = {}
-    for one in sorted(everything, key=_precedence):
-        chosen.setdefault(one.key, one)
+    for generation in sorted(everything, key=_precedence):
+        chosen.setdefault(generation.key, generation)
     return chosen
 
 
@@ -116,17 +127,20 @@ def _pretenders(
     name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> list[ResolvedGeneration]:
     generations = locked.generations if locked else ()
-    recorded = [resolve_recorded(one, scope, name, observation) for one in generations]
-    remotes = {one.remote for one in recorded if one.live}
-    return recorded + [_marked(one, one.mark) for one in marked if one.mark and one.remote not in remotes]
+    recorded = [resolve_recorded(generation, scope, name, observation) for generation in generations]
+    remotes = {generation.remote for generation in recorded if generation.live}
+    return recorded + [
+        _marked(generation, generation.mark)
+        for generation in marked
+        if generation.mark and generation.remote not in remotes
+    ]
 
 
 def _precedence(known: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
-    """Which of several with one key is the generation: the smallest.
+    """Return the sort key of generations with one key; the smallest is the generation.
 
-    A description copied to another model takes its mark along, and never displaces the original. What is there comes
-    before what was given up, and what shows before what does not; what this lock knows to be ready is not exchanged;
-    then the earliest counts.
+    A description that was copied to another model includes its mark, and never replaces the original. Existing ones
+    come before lost ones, and listed before unlisted; a recorded ready one is not exchanged; then the earliest counts.
     """
     copied = bool(known.live and known.live.chosen_id not in {None, known.key})
     ready = known.locked is not None and known.state is State.ACTIVE
@@ -134,32 +148,38 @@ def _precedence(known: ResolvedGeneration) -> tuple[bool, int, bool, bool, datet
     return copied, presence, known.live is None, not ready, known.created_at, known.remote
 
 
-def find_live_model(one: LockedGeneration, scope: str, name: str, observation: Observation) -> RemoteModel | None:
-    """The live model that a recorded generation is: it bears our mark, or was created at the recorded moment."""
-    live = observation.models.get(one.remote)
-    return live if live and (_is_marked(live, one.mark(scope, name)) or one.is_same(live)) else None
+def find_live_model(
+    generation: LockedGeneration, scope: str, name: str, observation: Observation
+) -> RemoteModel | None:
+    """Return the live model of a recorded generation: it has the mark, or the recorded creation time."""
+    live = observation.models.get(generation.remote)
+    return live if live and (_is_marked(live, generation.mark(scope, name)) or generation.is_same(live)) else None
 
 
-def resolve_recorded(one: LockedGeneration, scope: str, name: str, observation: Observation) -> ResolvedGeneration:
-    live = find_live_model(one, scope, name, observation)
-    lost = one.state in EXPECTED_STATES and (one.remote in observation.gone or one.remote in observation.models)
+def resolve_recorded(
+    generation: LockedGeneration, scope: str, name: str, observation: Observation
+) -> ResolvedGeneration:
+    live = find_live_model(generation, scope, name, observation)
+    lost = generation.state in EXPECTED_STATES and (
+        generation.remote in observation.gone or generation.remote in observation.models
+    )
     return ResolvedGeneration(
-        key=one.key,
-        remote=one.remote,
-        state=live.state if live and not _is_remnant(one, live) else State.MISSING if lost else one.state,
-        mark=one.mark(scope, name),
-        source=one.source,
-        effective=(live.hyperparameters if live else None) or one.effective or one.declared,
-        create_time=(live.create_time if live else "") or one.create_time,
-        failure=(live.failure if live else None) or one.failure,
-        locked=one,
+        key=generation.key,
+        remote=generation.remote,
+        state=live.state if live and not _is_remnant(generation, live) else State.MISSING if lost else generation.state,
+        mark=generation.mark(scope, name),
+        source=generation.source,
+        effective=(live.hyperparameters if live else None) or generation.effective or generation.declared,
+        create_time=(live.create_time if live else "") or generation.create_time,
+        failure=(live.failure if live else None) or generation.failure,
+        locked=generation,
         live=live,
     )
 
 
-def _is_remnant(one: LockedGeneration, live: RemoteModel) -> bool:
-    """Whether a model that shows is what is left of one that was deleted: a tuning job stays for ever."""
-    return one.state is State.DELETED and one.is_same(live)
+def _is_remnant(generation: LockedGeneration, live: RemoteModel) -> bool:
+    """Whether a live model is the remainder of a deleted one: tuning jobs are permanent."""
+    return generation.state is State.DELETED and generation.is_same(live)
 
 
 def _marked(model: RemoteModel, mark: Mark) -> ResolvedGeneration:
@@ -182,9 +202,9 @@ def _is_marked(live: RemoteModel, mark: Mark) -> bool:
 
 
 def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
-    """Whether a generation is what the manifest asks for: what is not declared is the service's to choose.
+    """Whether a generation matches the manifest; undeclared fields match everything.
 
-    Data that nobody has at hand is taken for whatever is declared, and the other way round.
+    Unknown data matches every data set, on both sides.
     """
     if has_same_content(known, manifest):
         return True
@@ -200,7 +220,7 @@ def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
 
 
 def has_same_content(known: ResolvedGeneration, manifest: Manifest) -> bool:
-    """Whether a generation was made of the very content that the manifest declares, under any name that it had."""
+    """Whether a generation has exactly the content of the manifest, under any of its names."""
     mark = known.mark
     return any(
         mark.spec == desired_content(manifest, mark.scope, mark.attempt, name).mark().spec for name in manifest.names
@@ -208,7 +228,7 @@ def has_same_content(known: ResolvedGeneration, manifest: Manifest) -> bool:
 
 
 def desired_content(manifest: Manifest, scope: str, attempt: int, name: str = "") -> Content:
-    """The content that a manifest asks for at this attempt, under a ``name`` that it had where that is given."""
+    """Return the content that a manifest declares at this attempt, under its own or a previous ``name``."""
     return Content(
         scope=scope,
         name=name or manifest.name,
@@ -226,65 +246,80 @@ def choose_generation(
     *,
     replacing: bool = False,
 ) -> ResolvedGeneration | None:
-    """The generation to use among those that satisfy a manifest.
+    """Return the generation to use among those that match a manifest.
 
-    In this order: a replacement, the serving one, the newest that is ready, the newest in flight. Failed, missing and
-    rejected ones are never chosen. A replacement is a later attempt than the serving one that was recorded, or, while
-    somebody asks for one (``replacing``), that was not: an earlier run was cut off before it could record it.
+    In this order: a replacement, the serving one, the newest ready one, the newest in progress. Failed, missing and
+    rejected ones are never chosen. A replacement is a later attempt than the serving one; unrecorded ones, left by an
+    interrupted run, count only while a replacement is requested (``replacing``).
     """
-    usable = [one for one in candidates if one.state in {State.ACTIVE, State.CREATING} and one.key not in rejected]
-    served = next((one for one in usable if one.key == serving), None)
+    usable = [
+        generation
+        for generation in candidates
+        if generation.state in {State.ACTIVE, State.CREATING} and generation.key not in rejected
+    ]
+    served = next((generation for generation in usable if generation.key == serving), None)
 
-    def rank(one: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
-        later = one.mark.attempt > (served.mark.attempt if served else 0)
-        replaces = later and (bool(served) if one.locked else replacing)
-        ready = one.state is State.ACTIVE
-        return replaces, one.mark.attempt if replaces else 0, one is served, ready, one.created_at, one.key
+    def rank(generation: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
+        later = generation.mark.attempt > (served.mark.attempt if served else 0)
+        replaces = later and (bool(served) if generation.locked else replacing)
+        ready = generation.state is State.ACTIVE
+        return (
+            replaces,
+            generation.mark.attempt if replaces else 0,
+            generation is served,
+            ready,
+            generation.created_at,
+            generation.key,
+        )
 
     return max(usable, key=rank, default=None)
 
 
 def find_vanished(lock: Lock, observation: Observation) -> Iterator[tuple[str, LockedGeneration]]:
-    """The recorded generations that should be there and are proved to be gone, with their manifest's name."""
+    """Return the recorded generations that must exist and are confirmed to be gone, with their manifest's name."""
     for name, model in lock.models.items():
-        for one in model.generations:
-            if one.state in EXPECTED_STATES and one.remote in observation.gone:
-                yield name, one
+        for generation in model.generations:
+            if generation.state in EXPECTED_STATES and generation.remote in observation.gone:
+                yield name, generation
 
 
 def is_suspicious(lock: Lock, observation: Observation) -> bool:
-    """Whether so much is gone that a wrong project or wrong credentials are likelier than that many deletions."""
-    expected = sum(one.state in EXPECTED_STATES for model in lock.models.values() for one in model.generations)
+    """Whether so many models are gone that a wrong project or wrong credentials are likelier than deletions."""
+    expected = sum(
+        generation.state in EXPECTED_STATES for model in lock.models.values() for generation in model.generations
+    )
     gone = sum(1 for _ in find_vanished(lock, observation))
     return gone >= SUSPICIOUS_COUNT and gone > SUSPICIOUS_SHARE * expected
 
 
-def replaced_fields(one: LockedGeneration, live: RemoteModel, lock: Lock, *, strict: bool) -> tuple[FieldChange, ...]:
-    """In what a live model differs from the generation that was recorded under its remote name.
+def replaced_fields(
+    generation: LockedGeneration, live: RemoteModel, lock: Lock, *, strict: bool
+) -> tuple[FieldChange, ...]:
+    """Return the differences between a live model and the generation that is recorded under its remote name.
 
-    What was recorded counts as declared. Nothing of it can change in the life of a model. With ``strict`` the content
-    is compared even where the model was created at the recorded moment; services that choose names themselves never
-    give one away again, and may spell content their own way.
+    The recorded values count as declared; none of them can change during the life of a model. With ``strict`` the
+    content is compared even if the creation time matches; services that choose names never reuse them, and may spell
+    content differently.
     """
-    moved = bool(one.create_time and live.create_time) and not one.is_same(live)
-    times = [FieldChange("createTime", live.create_time, one.create_time)] if moved else []
-    return (*times, *(_content(one, live, lock) if moved or strict else ()))
+    moved = bool(generation.create_time and live.create_time) and not generation.is_same(live)
+    times = [FieldChange("createTime", live.create_time, generation.create_time)] if moved else []
+    return (*times, *(_content(generation, live, lock) if moved or strict else ()))
 
 
-def _content(one: LockedGeneration, live: RemoteModel, lock: Lock) -> Iterator[FieldChange]:
-    recorded = _shown(one.source, lock)
+def _content(generation: LockedGeneration, live: RemoteModel, lock: Lock) -> Iterator[FieldChange]:
+    recorded = _shown(generation.source, lock)
     if live.source and recorded.identity and not recorded.is_same(live.source):
         based = recorded.base_model and live.source.base_model
         yield FieldChange("baseModel" if based else "source", live.source.identity, recorded.identity)
-    for name in sorted(one.effective.keys() & live.hyperparameters.keys()):
-        if not same_number(one.effective[name], live.hyperparameters[name]):
-            yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], one.effective[name])
-    if live.mark and live.mark.spec != one.spec:
-        yield FieldChange(MARK_FIELD, live.mark.spec, one.spec)
+    for name in sorted(generation.effective.keys() & live.hyperparameters.keys()):
+        if not same_number(generation.effective[name], live.hyperparameters[name]):
+            yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], generation.effective[name])
+    if live.mark and live.mark.spec != generation.spec:
+        yield FieldChange(MARK_FIELD, live.mark.spec, generation.spec)
 
 
 def _shown(source: Source, lock: Lock) -> Source:
-    """What a service shows of what a generation was tuned from; empty where the lockfile no longer tells."""
+    """Return a source as services return it; empty if the lockfile no longer has the parent."""
     if not source.tuned_model:
         return source
     parent = lock.models.get(source.tuned_model)

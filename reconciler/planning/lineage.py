@@ -1,4 +1,4 @@
-"""What a manifest is tuned from when that is another manifest's model: the generation of it that would serve."""
+"""Parents of manifests: the generation of another manifest that a child is tuned from."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from reconciler.planning.generations import ResolvedGeneration, resolve_generati
 from reconciler.planning.world import Observation
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
-"""Actions that say which generation a manifest is about to have; the others keep in order what is there."""
+"""Actions that determine which generation a manifest will have; the others maintain existing ones."""
 _PAUSES = {
     Reason.SUSPENDED: Reason.PARENT_SUSPENDED,
     Reason.PARENT_SUSPENDED: Reason.PARENT_SUSPENDED,
     Reason.ROLLED_BACK: Reason.PARENT_ROLLED_BACK,
     Reason.PARENT_ROLLED_BACK: Reason.PARENT_ROLLED_BACK,
 }
-"""Holds of a parent that somebody asked for: its children follow what serves, and nothing new is trained from it."""
+"""Requested holds of a parent: its children follow the serving generation, and nothing new is trained from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParentGeneration:
-    """The generation of a manifest that its children are tuned from: the one that would serve.
+    """The generation that the children of a manifest are tuned from.
 
-    ``key`` is empty where there is none, and ``remote`` where the service does not show it yet. ``ready`` tells that it
-    serves, so that a training can begin. ``hold`` is why children are held, with a ``message`` for people.
+    ``key`` is empty if there is none, and ``remote`` if the service does not list it yet. ``ready`` means that it is
+    serving, so that a training can start. ``hold`` is the reason why children are held, with a ``message`` for users.
     """
 
     name: str
@@ -40,24 +40,24 @@ class ParentGeneration:
 
     @property
     def source(self) -> Source:
-        """What a child of it is tuned from."""
+        """The source of a child."""
         return Source(tuned_model=self.name, key=self.key, remote=self.remote)
 
     @property
     def blocks_children(self) -> bool:
-        """Whether nothing can be said of children, not even which generation of theirs would do."""
+        """Whether the generation of its children cannot be determined."""
         return self.hold is Reason.PARENT_HELD or not self.key
 
 
 def parents_first(manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-    """The manifests in an order in which each follows what it is tuned from; raises graphlib.CycleError for a cycle."""
+    """Return the manifests with parents before children; raises graphlib.CycleError for a cycle."""
     by_name = {manifest.name: manifest for manifest in manifests}
     parents = {name: {manifest.source.tuned_model} & by_name.keys() for name, manifest in by_name.items()}
     return tuple(by_name[name] for name in TopologicalSorter(parents).static_order())
 
 
 def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
-    """The names of all manifests whose models are tuned from that of ``name``, directly or not."""
+    """Return the names of all manifests that are tuned from ``name``, directly or indirectly."""
     found: set[str] = set()
     for manifest in parents_first(tuple(manifests)):
         if manifest.source.tuned_model in found | {name}:
@@ -68,9 +68,9 @@ def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
 def resolve_parent(
     generations: Iterable[ResolvedGeneration], serving: str | None, name: str, actions: Sequence[Action]
 ) -> ParentGeneration:
-    """What the children of a manifest are tuned from, given its generations and what is to be done about it."""
-    known = {one.key: one for one in generations if one.state is State.ACTIVE}
-    decisive = next((one for one in reversed(actions) if one.kind in _DECISIVE), None)
+    """Return the parent for the children of a manifest, from its generations and actions."""
+    known = {candidate.key: candidate for candidate in generations if candidate.state is State.ACTIVE}
+    decisive = next((candidate for candidate in reversed(actions) if candidate.kind in _DECISIVE), None)
     if decisive and decisive.kind is Kind.HOLD:
         return _held(known, serving, name, decisive)
     return _standing(known, serving, name, decisive.key if decisive else serving or "")
@@ -83,39 +83,41 @@ def _held(known: Mapping[str, ResolvedGeneration], serving: str | None, name: st
 
 
 def _standing(known: Mapping[str, ResolvedGeneration], serving: str | None, name: str, key: str) -> ParentGeneration:
-    one = known.get(key)
-    return ParentGeneration(name, key, source_name(one) if one else "", ready=one is not None and key == serving)
+    generation = known.get(key)
+    return ParentGeneration(
+        name, key, source_name(generation) if generation else "", ready=generation is not None and key == serving
+    )
 
 
 def source_name(known: ResolvedGeneration) -> str:
-    """The name under which a service takes a generation as what to tune further: a job's is that of its model."""
+    """Return the name by which a service accepts a generation as a source: for a job, that of its model."""
     shown = known.live.resources.model if known.live else ""
     recorded = known.locked.resources.model if known.locked else ""
     return shown or recorded or known.remote
 
 
 def recorded_parent(name: str, scope: str, lock: Lock, observation: Observation) -> ParentGeneration:
-    """What children are tuned from when nobody decides about the parent now: the recorded generation that serves."""
+    """Return the serving generation on record as the parent, if the parent's manifest is not part of the run."""
     locked = lock.models.get(name)
     generations = resolve_generations(name, scope, locked, observation, ()) if locked else ()
-    known = {one.key: one for one in generations if one.state is State.ACTIVE}
+    known = {generation.key: generation for generation in generations if generation.state is State.ACTIVE}
     serving = locked.serving if locked else None
     if serving in known:
         return _standing(known, serving, name, serving or "")
-    message = f"nothing serves its parent {name}, which this run is not about; apply {name} too"
+    message = f"its parent {name} has no serving generation and is not part of this run; apply {name} too"
     return ParentGeneration(name, hold=Reason.PARENT_HELD, message=message)
 
 
 def with_source(manifest: Manifest, parent: ParentGeneration | None) -> Manifest:
-    """The manifest with the parent generation that it is tuned from; as it is where it has none."""
+    """Return the manifest with the chosen parent generation; unchanged without a parent."""
     return replace(manifest, source=parent.source) if parent else manifest
 
 
 class Ancestry:
-    """Which models are tuned from which, however deep, by remote name.
+    """The ancestors of models, by remote name.
 
-    Lockfiles name a parent by its generation's key, services by its remote name or by that of what its training made:
-    there a project goes by its id or its number, and the version of a model may be left out.
+    Lockfiles name a parent by its generation's key, services by its remote name or by that of the resulting model. In
+    these names a project has an id or a number, and the version of a model is optional.
     """
 
     def __init__(self) -> None:
@@ -123,7 +125,7 @@ class Ancestry:
         self._parents: dict[str, set[str]] = {}
 
     def add(self, remote: str, names: Iterable[str], sources: Iterable[Source]) -> None:
-        """Take up a model with further names of it, and what it is tuned from; what has no remote name is no parent."""
+        """Add a model with its other names and its sources; without a remote name it cannot be a parent."""
         if not remote:
             return
         for name in (remote, *names):
@@ -132,7 +134,7 @@ class Ancestry:
         self._parents.setdefault(remote, set()).update(_links(sources))
 
     def ancestors(self, sources: Iterable[Source]) -> set[str]:
-        """The remote names of everything that what is tuned from ``sources`` descends from, as far as it was added."""
+        """Return the remote names of all known ancestors of models tuned from ``sources``."""
         found: set[str] = set()
         ahead = list(_links(sources))
         while ahead:
@@ -149,7 +151,7 @@ def _links(sources: Iterable[Source]) -> Iterator[str]:
 
 
 def _placed(name: str) -> str:
-    """A remote name without the project, which has two names."""
+    """Return a remote name without the project, which has two names."""
     return name.partition("/locations/")[2] or name
 
 

@@ -1,4 +1,4 @@
-"""What stands between a ready generation and its serving: access and sampling, then checks, then the promotion."""
+"""The gates between a ready generation and its promotion: access and sampling, then checks."""
 
 from __future__ import annotations
 
@@ -15,101 +15,109 @@ from reconciler.planning.diff import mutable_changes
 from reconciler.planning.generations import ResolvedGeneration
 
 
-def update_actions(it: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
-    """The patches of what serves and of what is to serve, and the permissions of every ready generation of ours."""
-    for known in it.generations:
-        if known.live is None or known.state is not State.ACTIVE:
+def update_actions(context: ReconcileContext, desired: ResolvedGeneration | None = None) -> Iterator[Action]:
+    """Yield patches of the serving and the desired generation, and permissions of every ready one."""
+    for generation in context.generations:
+        if generation.live is None or generation.state is not State.ACTIVE:
             continue
-        if known.remote in it.unreadable:
-            yield it.action(Kind.HOLD, Reason.ACCESS_UNAVAILABLE, known, it.unreadable[known.remote])
-        mutable = it.serves(known) or known is desired
-        changes = mutable_changes(it.manifest, known.live, it.capabilities.mutable, known.mark) if mutable else ()
-        access = _access(it, known)
+        if generation.remote in context.unreadable:
+            yield context.action(
+                Kind.HOLD, Reason.ACCESS_UNAVAILABLE, generation, context.unreadable[generation.remote]
+            )
+        mutable = context.serves(generation) or generation is desired
+        changes = (
+            mutable_changes(context.manifest, generation.live, context.capabilities.mutable, generation.mark)
+            if mutable
+            else ()
+        )
+        access = _access(context, generation)
         if changes or access:
             reason = Reason.DRIFTED if changes else Reason.ACCESS_CHANGED
-            yield replace(it.action(Kind.UPDATE, reason, known), changes=changes, access=access)
+            yield replace(context.action(Kind.UPDATE, reason, generation), changes=changes, access=access)
 
 
-def _access(it: ReconcileContext, known: ResolvedGeneration) -> tuple[AccessChange, ...]:
-    declared, live = it.manifest.access, it.permissions.get(known.remote)
+def _access(context: ReconcileContext, generation: ResolvedGeneration) -> tuple[AccessChange, ...]:
+    declared, live = context.manifest.access, context.permissions.get(generation.remote)
     return () if declared is None or live is None else access_changes(declared, live)
 
 
-def _is_open(it: ReconcileContext, known: ResolvedGeneration) -> bool:
-    """Whether nobody knows yet who may use it, although the manifest says who should."""
-    return it.manifest.access is not None and known.live is not None and known.remote not in it.permissions
+def _is_open(context: ReconcileContext, generation: ResolvedGeneration) -> bool:
+    """Whether permissions are declared but not read yet."""
+    return (
+        context.manifest.access is not None
+        and generation.live is not None
+        and generation.remote not in context.permissions
+    )
 
 
-def promotion_actions(it: ReconcileContext, known: ResolvedGeneration) -> Iterator[Action]:
-    """Whether a ready generation may serve: its checks, and then its promotion; nothing where it serves already."""
-    if not it.serves(known) and _is_open(it, known):
-        if known.remote not in it.unreadable:
-            yield it.action(Kind.WAIT, Reason.ACCESS_CHANGED, known, "its permissions could not be read yet")
+def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
+    """Yield the checks, or else the promotion, of a ready generation; nothing if it is already serving."""
+    if not context.serves(generation) and _is_open(context, generation):
+        if generation.remote not in context.unreadable:
+            yield context.action(Kind.WAIT, Reason.ACCESS_CHANGED, generation, "its permissions could not be read yet")
         return
-    checks = known.locked.checks if known.locked else None
-    digest = checks_digest(it.manifest.checks) if it.manifest.checks else ""
+    checks = generation.locked.checks if generation.locked else None
+    digest = checks_digest(context.manifest.checks) if context.manifest.checks else ""
     if digest and (checks is None or checks.digest != digest):
-        yield _check(it, known, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
-    elif digest and checks and checks.failed and it.manifest.lifecycle.on_failed_checks == "hold":
-        yield it.action(Kind.HOLD, Reason.CHECKS_FAILED, known, _failure(it, known, checks))
-    elif not it.serves(known):
-        yield _promotion(it, known, checks if digest else None)
+        yield _check(context, generation, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
+    elif digest and checks and checks.failed and context.manifest.lifecycle.on_failed_checks == "hold":
+        yield context.action(Kind.HOLD, Reason.CHECKS_FAILED, generation, _failure(context, generation, checks))
+    elif not context.serves(generation):
+        yield _promotion(context, generation, checks if digest else None)
 
 
-def failed_notice(it: ReconcileContext, known: ResolvedGeneration) -> str:
-    """A sentence about a generation that serves although its checks fail, as its manifest allows; else empty."""
-    checks = known.locked.checks if known.locked else None
-    if not (it.manifest.checks and checks and checks.failed):
+def failed_notice(context: ReconcileContext, generation: ResolvedGeneration) -> str:
+    """Return the notice for a generation that is serving although its checks fail; else empty."""
+    checks = generation.locked.checks if generation.locked else None
+    if not (context.manifest.checks and checks and checks.failed):
         return ""
-    return f"{it.manifest.name} serves although its checks fail: {describe_scores(checks)}"
+    return f"{context.manifest.name} is serving although its checks fail: {describe_scores(checks)}"
 
 
-def _check(it: ReconcileContext, known: ResolvedGeneration, reason: Reason) -> Action:
+def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Reason) -> Action:
     message = (
         "the checks have changed since they were run; nothing is trained" if reason is Reason.CHECKS_CHANGED else ""
     )
-    return replace(it.action(Kind.CHECK, reason, known, message), checks=len(it.manifest.checks))
+    return replace(context.action(Kind.CHECK, reason, generation, message), checks=len(context.manifest.checks))
 
 
-def _promotion(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
-    over = f"it takes over from {it.locked.serving}" if it.locked.serving else ""
+def _promotion(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
+    over = f"it replaces {context.locked.serving}" if context.locked.serving else ""
     failure = (
-        f"{describe_scores(checks)}, and spec.lifecycle.onFailedChecks lets it serve"
-        if checks and checks.failed
-        else ""
+        f"{describe_scores(checks)}, and spec.lifecycle.onFailedChecks is serve" if checks and checks.failed else ""
     )
     message = "; ".join(filter(None, (over, failure)))
-    return replace(it.action(Kind.PROMOTE, Reason.READY, known, message), changes=it.changes())
+    return replace(context.action(Kind.PROMOTE, Reason.READY, generation, message), changes=context.changes())
 
 
-def _failure(it: ReconcileContext, known: ResolvedGeneration, checks: RecordedChecks) -> str:
-    """Both scores side by side, and what is to be done."""
-    told = f"{known.key}: {describe_scores(checks)}{describe_misses(checks)}"
-    if it.serves(known):
-        return f"{told}; it serves on; correct data or checks, or roll it back"
-    serving = it.serving
-    remedy = "correct data or checks, or set spec.lifecycle.onFailedChecks to serve"
+def _failure(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks) -> str:
+    """Return both scores side by side, and the remedy."""
+    told = f"{generation.key}: {describe_scores(checks)}{describe_misses(checks)}"
+    if context.serves(generation):
+        return f"{told}; it keeps serving; fix the data or the checks, or roll it back"
+    serving = context.serving
+    remedy = "fix the data or the checks, or set spec.lifecycle.onFailedChecks to serve"
     if serving is None:
-        return f"{told}; nothing serves; {remedy}"
-    return f"{told}; {serving.key} serves on{_compared(serving, checks)}; {remedy}"
+        return f"{told}; no generation is serving; {remedy}"
+    return f"{told}; {serving.key} keeps serving{_compared(serving, checks)}; {remedy}"
 
 
 def _compared(serving: ResolvedGeneration, checks: RecordedChecks) -> str:
     theirs = serving.locked.checks if serving.locked else None
     if theirs is None:
         return ", for which no checks were run"
-    others = "" if theirs.digest == checks.digest else " of the checks that were declared then"
+    others = "" if theirs.digest == checks.digest else " with the checks declared then"
     return f": {describe_scores(theirs)}{others}"
 
 
 def describe_scores(checks: RecordedChecks) -> str:
-    """``2 of 3 checks passed``, with the shares of evaluations."""
+    """Return ``2 of 3 checks passed``, with the shares of evaluations."""
     total = checks.passed + checks.failed
     shares = "".join(f", {name} {share:.2f}" for name, share in sorted(checks.scores.items()))
     return f"{checks.passed} of {total} checks passed{shares}"
 
 
 def describe_misses(checks: RecordedChecks) -> str:
-    """Some of the answers that did not pass, in brackets; empty where none is recorded."""
-    told = "; ".join(f"{one.check}: {one.prompt!r} → {one.answer!r}" for one in checks.misses)
+    """Return some of the wrong answers, in parentheses; empty if none is recorded."""
+    told = "; ".join(f"{miss.check}: {miss.prompt!r} → {miss.answer!r}" for miss in checks.misses)
     return f" ({told})" if told else ""

@@ -1,4 +1,4 @@
-"""Moving by hand what serves: which generation a rollback goes back to, and which one a promotion lets serve."""
+"""Choose the generation of a rollback or of a manual promotion."""
 
 from __future__ import annotations
 
@@ -24,75 +24,86 @@ _ANEW: Final = "change the manifest and run reconcile apply"
 
 
 def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGeneration:
-    """The generation to go back to from what serves: ``to``, or else what served before.
+    """Return the generation to roll back to: ``to``, or else the previous serving generation.
 
-    That is the one of the ready and not rejected ones that was promoted last. Where no promotion is recorded, it is the
-    newest one that is older than what serves and did not fail its checks.
+    That is the ready and not rejected one with the last promotion. Without a recorded promotion, it is the newest one
+    that is older than the serving generation and did not fail its checks.
 
     Raises:
-        ReconcileError: when nothing serves, or when ``to`` cannot serve, or nothing else can.
+        ReconcileError: when no generation is serving, or ``to`` cannot be promoted, or no other can.
     """
     if model.serving is None:
         raise ReconcileError(
-            f"nothing serves {name}, so there is nothing to roll back",
-            f"let a generation serve with reconcile promote {name} --to KEY, or run reconcile apply",
+            f"{name} has no serving generation, so there is nothing to roll back",
+            f"promote a generation with reconcile promote {name} --to KEY, or run reconcile apply",
         )
     if to is None:
         return _served_before(name, model, model.serving)
     chosen = _recorded(name, model, to)
     if to == model.serving:
-        raise ReconcileError(f"{to} is what serves {name}", _instead(model))
+        raise ReconcileError(f"{to} is already serving {name}", _instead(model))
     if to in model.rejected:
         why = f": {chosen.rejection}" if chosen.rejection else ""
         raise ReconcileError(
-            f"{to} was rejected{why}; a rejected generation does not serve",
-            f"take the rejection back with reconcile promote {name} --to {to}",
+            f"{to} was rejected{why}",
+            f"remove the rejection with reconcile promote {name} --to {to}",
         )
     _require_ready(model, chosen)
     return chosen
 
 
 def alternatives(model: LockedModel, *keys: str) -> tuple[LockedGeneration, ...]:
-    """The generations that could serve in the place of what does, newest first, but not those of these keys."""
+    """Return the generations that could replace the serving one, newest first, without these keys."""
     barred = {model.serving, *model.rejected, *keys}
-    return tuple(one for one in model.generations if one.state is State.ACTIVE and one.key not in barred)
+    return tuple(
+        generation
+        for generation in model.generations
+        if generation.state is State.ACTIVE and generation.key not in barred
+    )
 
 
 def _served_before(name: str, model: LockedModel, serving: str) -> LockedGeneration:
     usable = alternatives(model)
-    promoted = [one for one in usable if one.promote_time]
+    promoted = [generation for generation in usable if generation.promote_time]
     if promoted:
         return max(promoted, key=_promoted_at)
     older = set(_older(model, serving))
-    found = next((one for one in usable if one.key in older and not (one.checks and one.checks.failed)), None)
+    found = next(
+        (
+            generation
+            for generation in usable
+            if generation.key in older and not (generation.checks and generation.checks.failed)
+        ),
+        None,
+    )
     if found is None:
         lack = "served before, or is older and did not fail its checks" if usable else "is ready and not rejected"
-        message = f"there is nothing to go back to from {serving}: no other generation of {name} {lack}"
+        message = f"there is no generation to roll back to from {serving}: no other generation of {name} {lack}"
         raise ReconcileError(message, _instead(model) if usable else _ANEW)
     return found
 
 
-def _promoted_at(one: LockedGeneration) -> datetime:
-    return parse_time(one.promote_time) or EARLIEST
+def _promoted_at(generation: LockedGeneration) -> datetime:
+    return parse_time(generation.promote_time) or EARLIEST
 
 
 def _older(model: LockedModel, key: str) -> Iterator[str]:
-    """The keys behind that one; all of them where it is not recorded."""
-    keys = [one.key for one in model.generations]
+    """Return the keys of older generations; all keys if that one is not recorded."""
+    keys = [generation.key for generation in model.generations]
     yield from keys[keys.index(key) + 1 :] if key in keys else keys
 
 
 def choose_promotion(
     name: str, lock: Lock, to: str | None, *, scope: str, manifest: Manifest | None
 ) -> LockedGeneration:
-    """The generation that is to serve from now on: ``to``, or else a rejected one.
+    """Return the generation to promote: ``to``, or else a rejected one.
 
-    Of those, the one that satisfies the manifest comes first, then the newest that is ready; where nothing is rejected,
-    it is the one that serves. What serves already, and is not rejected, is fine as it is.
+    Among rejected ones, one that matches the manifest is preferred, then the newest ready one; if none is rejected, it
+    is the serving generation. One that is already serving and not rejected is returned without further checks.
 
     Raises:
-        ReconcileError: when it cannot serve, its checks were not passed, or the next apply would have another one serve
-            again; or when there is nothing to choose.
+        ReconcileError: when it cannot be promoted, has not passed its checks, or the next apply would promote another
+            one again; or when there is no choice.
     """
     model = lock.models[name]
     wanted = _with_parent(manifest, scope, lock) if manifest else None
@@ -108,7 +119,7 @@ def choose_promotion(
 
 
 def is_serving(model: LockedModel, key: str) -> bool:
-    """Whether that generation serves, and nobody has rejected it."""
+    """Whether that generation is serving and not rejected."""
     return model.serving == key and key not in model.rejected
 
 
@@ -119,17 +130,17 @@ def _with_parent(manifest: Manifest, scope: str, lock: Lock) -> Manifest:
 
 def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[ResolvedGeneration, ...]:
     known = resolve_generations(manifest.name, scope, model, _OFFLINE, ())
-    return tuple(one for one in known if satisfies(one, manifest))
+    return tuple(generation for generation in known if satisfies(generation, manifest))
 
 
 def _rejected(name: str, model: LockedModel, satisfying: Iterable[ResolvedGeneration]) -> LockedGeneration:
-    rejected = [one for one in model.generations if one.key in model.rejected]
-    good = {one.key for one in satisfying}
+    rejected = [generation for generation in model.generations if generation.key in model.rejected]
+    good = {generation.key for generation in satisfying}
     serving = model.generation(model.serving)
     if rejected:
-        return min(rejected, key=lambda one: (one.state is not State.ACTIVE, one.key not in good))
+        return min(rejected, key=lambda generation: (generation.state is not State.ACTIVE, generation.key not in good))
     if serving is None:
-        raise ReconcileError(f"no generation of {name} is rejected, so there is none to let serve again", _keys(model))
+        raise ReconcileError(f"no generation of {name} is rejected, so there is none to promote again", _keys(model))
     return serving
 
 
@@ -141,62 +152,67 @@ def _recorded(name: str, model: LockedModel, key: str) -> LockedGeneration:
 
 
 def _keys(model: LockedModel) -> str:
-    shown = ", ".join(f"{one.key} ({one.state})" for one in model.generations)
-    return f"name one with --to; the recorded ones are: {shown}" if shown else "run reconcile apply first"
+    shown = ", ".join(f"{generation.key} ({generation.state})" for generation in model.generations)
+    return f"pass one with --to; recorded generations: {shown}" if shown else "run reconcile apply first"
 
 
 def _instead(model: LockedModel, *keys: str) -> str:
     others = alternatives(model, *keys)
     if others:
-        return f"name another one with --to: {', '.join(one.key for one in others)}"
-    return f"no other one could serve; {_ANEW}"
+        return f"pass another one with --to: {', '.join(one.key for one in others)}"
+    return f"no other generation can be promoted; {_ANEW}"
 
 
 def unusable_error(model: LockedModel, key: str, why: str) -> ReconcileError:
-    """That a generation cannot serve, with the others that could."""
-    return ReconcileError(f"{key} cannot serve: {why}", _instead(model, key))
+    """Return the error for a generation that cannot be promoted, with the alternatives."""
+    return ReconcileError(f"{key} cannot be promoted: {why}", _instead(model, key))
 
 
-def _require_ready(model: LockedModel, one: LockedGeneration) -> None:
-    if one.state is not State.ACTIVE:
-        raise unusable_error(model, one.key, f"it was recorded as {one.state}")
+def _require_ready(model: LockedModel, generation: LockedGeneration) -> None:
+    if generation.state is not State.ACTIVE:
+        raise unusable_error(model, generation.key, f"its recorded state is {generation.state}")
 
 
-def _require_checks(one: LockedGeneration, manifest: Manifest) -> None:
-    """What a manifest expects of answers holds for what is promoted by hand too."""
-    run = f"reconcile check {manifest.name} --generation {one.key}"
-    if manifest.checks and (one.checks is None or one.checks.digest != checks_digest(manifest.checks)):
-        which = "the checks" if one.checks is None else "the present checks"
-        raise ReconcileError(f"{one.key} cannot serve: {which} were never run on it", f"run {run} first")
-    if one.checks and _is_held(one, manifest):
-        total = one.checks.passed + one.checks.failed
+def _require_checks(generation: LockedGeneration, manifest: Manifest) -> None:
+    """Refuse a generation whose checks have not passed; manual promotions need them too."""
+    run = f"reconcile check {manifest.name} --generation {generation.key}"
+    if manifest.checks and (generation.checks is None or generation.checks.digest != checks_digest(manifest.checks)):
+        which = "the checks" if generation.checks is None else "the present checks"
+        raise ReconcileError(f"{generation.key} cannot be promoted: {which} were never run on it", f"run {run} first")
+    if generation.checks and _is_held(generation, manifest):
+        total = generation.checks.passed + generation.checks.failed
         raise ReconcileError(
-            f"{one.key} cannot serve: {one.checks.failed} of {total} checks failed",
-            f"correct the checks and run {run}, or set spec.lifecycle.onFailedChecks to serve",
+            f"{generation.key} cannot be promoted: {generation.checks.failed} of {total} checks failed",
+            f"fix the checks and run {run}, or set spec.lifecycle.onFailedChecks to serve",
         )
 
 
-def _is_held(one: LockedGeneration | None, manifest: Manifest) -> bool:
-    """Whether a generation failed the checks that its manifest declares, and may not serve because of that."""
-    checks = one.checks if one else None
+def _is_held(generation: LockedGeneration | None, manifest: Manifest) -> bool:
+    """Whether a generation failed its declared checks and must not be promoted because of that."""
+    checks = generation.checks if generation else None
     if not checks or not checks.failed or manifest.lifecycle.on_failed_checks != "hold":
         return False
     return bool(manifest.checks) and checks.digest == checks_digest(manifest.checks)
 
 
 def _require_lasting(
-    model: LockedModel, one: LockedGeneration, manifest: Manifest, satisfying: tuple[ResolvedGeneration, ...]
+    model: LockedModel, generation: LockedGeneration, manifest: Manifest, satisfying: tuple[ResolvedGeneration, ...]
 ) -> None:
-    """Refuse what the next apply would undo."""
-    rejected = tuple(key for key in model.rejected if key != one.key)
-    chosen = choose_generation(satisfying, one.key, rejected)
-    if chosen is None or chosen.key == one.key or chosen.state is not State.ACTIVE or _is_held(chosen.locked, manifest):
+    """Refuse a promotion that the next apply would revert."""
+    rejected = tuple(key for key in model.rejected if key != generation.key)
+    chosen = choose_generation(satisfying, generation.key, rejected)
+    if (
+        chosen is None
+        or chosen.key == generation.key
+        or chosen.state is not State.ACTIVE
+        or _is_held(chosen.locked, manifest)
+    ):
         return
-    rolls_back = chosen.key == model.serving and one.key not in model.rejected
+    rolls_back = chosen.key == model.serving and generation.key not in model.rejected
     raise ReconcileError(
-        f"{one.key} would not serve for long: {chosen.key} is ready and what the manifest asks for, so the next apply"
-        " would have it serve again",
-        f"reject that one instead: reconcile rollback {manifest.name} --to {one.key} --reason TEXT"
+        f"{generation.key} would not keep serving: {chosen.key} is ready and matches the manifest, so the next apply"
+        " would promote it again",
+        f"reject that one instead: reconcile rollback {manifest.name} --to {generation.key} --reason TEXT"
         if rolls_back
-        else f"bring the manifest back to what {one.key} was trained from (that trains nothing), and promote it then",
+        else f"restore the manifest that {generation.key} was trained from (nothing is trained), then promote it",
     )

@@ -1,4 +1,4 @@
-"""Which of the manifests a command is about."""
+"""Select the manifests of a command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reconciler.domain.model import Manifest
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Names and labels to choose manifests by; an empty selection chooses all of them.
+    """Names and labels to select manifests by; an empty selection matches all of them.
 
-    ``labels`` are pairs that must all be borne; ``only`` are the names to keep, ``exclude`` those to drop.
+    ``labels`` are pairs that must all match; ``only`` are the names to keep, ``exclude`` those to drop.
     """
 
     labels: tuple[tuple[str, str], ...] = ()
@@ -23,24 +23,24 @@ class Selection:
 
     @property
     def selects_all(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether it matches every manifest."""
         return self == Selection()
 
     def select(self, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-        """The chosen manifests.
+        """Return the selected manifests.
 
         Raises:
-            UsageError: when ``only`` or ``exclude`` name what is not there, or nothing is chosen.
+            UsageError: when ``only`` or ``exclude`` have an unknown name, or no manifests match.
         """
         check_names("--only", self.only, manifests)
         check_names("--exclude", self.exclude, manifests)
-        chosen = tuple(one for one in manifests if self.matches(one.name, one.labels))
+        chosen = tuple(manifest for manifest in manifests if self.matches(manifest.name, manifest.labels))
         if manifests and not chosen:
-            raise UsageError("none of the manifests is chosen", "see their metadata.labels, --only and --exclude")
+            raise UsageError("no manifests match", "check metadata.labels, --only and --exclude")
         return chosen
 
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether a manifest of this name and with these labels is chosen."""
+        """Whether a manifest with this name and these labels is selected."""
         return (
             all(labels.get(label) == value for label, value in self.labels)
             and (not self.only or name in self.only)
@@ -49,7 +49,7 @@ class Selection:
 
 
 def check_names(option: str, names: Iterable[str], manifests: Sequence[Manifest]) -> None:
-    """Refuse names that no manifest bears; a misspelt one must not silently do nothing.
+    """Refuse unknown names; a misspelled name must not be ignored silently.
 
     Raises:
         UsageError: naming the nearest name, or all of them.

@@ -1,4 +1,4 @@
-"""How often to look at a training, and how long it will still take."""
+"""Estimate the size and the remaining time of trainings, and how often to poll them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def total_steps(examples: int, hyperparameters: Hyperparameters) -> int | None:
 
 
 def estimate_training(manifest: Manifest, capabilities: Capabilities) -> TrainingEstimate:
-    """The training that a new generation of this manifest would take."""
+    """Estimate the training of a new generation."""
     assumed = {**capabilities.defaults, **manifest.hyperparameters}
     steps = total_steps(manifest.dataset.examples, assumed)
     pace = capabilities.seconds_per_step
@@ -38,11 +38,11 @@ SLOWEST_SECONDS = 30.0
 FASTEST_SECONDS = 2.0
 FASTEST_SIMULATED_SECONDS = 0.1
 SLOWEST_SIMULATED_SECONDS = 1.0
-"""A look at the embedded service costs no network, so a person at a terminal gets a smooth display."""
+"""Polling the embedded service costs no network, so the display is smooth."""
 
 
 def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> float | None:
-    """The time that a training still needs at its pace so far; ``None`` before its first step, or without a total."""
+    """Return the remaining seconds at the pace so far; ``None`` before the first step or without a total."""
     started = training_start(model)
     done = completed_steps(model)
     if not (started and total_steps and done):
@@ -51,24 +51,24 @@ def seconds_left(model: RemoteModel, total_steps: int | None, now: datetime) -> 
 
 
 def training_start(model: RemoteModel) -> datetime | None:
-    """When a training began or, until then, was asked for; ``None`` when the service tells neither."""
+    """Return when a training started or, until then, was created; ``None`` if unknown."""
     return parse_time(model.start_time or model.create_time)
 
 
 def reports_progress(model: RemoteModel) -> bool:
-    """Whether the service tells how far a training is; where it does not, no count of steps says anything."""
+    """Whether the service reports progress; otherwise step counts are meaningless."""
     return model.completed_steps is not None or bool(model.snapshots)
 
 
 def completed_steps(model: RemoteModel) -> int:
-    """The steps that are done, as the service counts them or as its loss curve shows."""
+    """Return the completed steps, as the service counts them or as the loss curve shows."""
     if model.completed_steps is not None:
         return model.completed_steps
     return model.snapshots[-1].step if model.snapshots else 0
 
 
 def poll_delay(left: float | None, waited: float, capabilities: Capabilities) -> float:
-    """Seconds until the next look: about twenty looks a training, denser where it costs nothing.
+    """Return the seconds until the next poll: about twenty polls per training, more often if it costs nothing.
 
     Without an estimate (``left`` is ``None``) the pause grows with the time already ``waited``.
     """

@@ -243,7 +243,7 @@ def test_a_canceled_training_is_held_until_a_retry(reconcile: Cli, slow: World, 
     for command in ("apply", "wait"):
         held = reconcile(command, *(["--yes"] if command == "apply" else []), *chosen(target))
         assert held.status == 1
-        assert "held (Cancelled): the training was cancelled at the service" in held.out
+        assert "held (Cancelled): the training was canceled at the service" in held.out
     applied(reconcile, target, "--retry", "adder")
     assert serving(reconcile, target)["key"] != one["key"]
     if target == "vertex":

@@ -372,7 +372,7 @@ def test_a_canceled_job_is_failed(reconcile: Cli, slow: World) -> None:
     slow.cancel(slow.jobs()[0])
     document, _ = drift(reconcile, "vertex")
     assert classes(document) == ["Failed"]
-    assert document["findings"][0]["message"].startswith("the training was cancelled at the service")
+    assert document["findings"][0]["message"].startswith("the training was canceled at the service")
 
 
 @EVERY

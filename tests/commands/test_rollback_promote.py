@@ -208,7 +208,8 @@ def test_a_missing_generation_is_recorded_and_the_others_named(
 
     assert answer.status == 1
     assert answer.err == (
-        f"Error: {second} cannot serve: the service no longer has it, which is now recorded; name another one with"
+        f"Error: {second} cannot be promoted: the service no longer has it, which is now recorded; pass "
+        "another one with"
         f" --to: {first}\n"
     )
     assert serving(reconcile, "gl") == third
@@ -232,7 +233,8 @@ def test_a_missing_serving_generation_is_reported(reconcile: Cli, world: World) 
         answer = reconcile("promote", "adder", *arguments, "--target", "gl")
         assert (answer.status, answer.out) == (1, "")
         assert answer.err == (
-            f"Error: {second} cannot serve: the service no longer has it, which is now recorded; name another one with"
+            f"Error: {second} cannot be promoted: the service no longer has it, which is now recorded; pass "
+            "another one with"
             f" --to: {first}\n"
         )
         assert recorded(reconcile, second, "gl")["state"] == "MISSING"
@@ -244,7 +246,8 @@ def test_a_generation_that_is_not_ready_is_not_promoted(reconcile: Cli, world: W
     created = recorded(reconcile, first, "gl")["createTime"]
     world.front = showing(first, lambda model: {**model, "state": "FAILED", "createTime": created})
     assert refused(reconcile, "rollback", "adder", *WHY, target="gl") == (
-        f"Error: {first} cannot serve: the service reports it as FAILED; no other one could serve; change the manifest"
+        f"Error: {first} cannot be promoted: the service reports it as FAILED; no other generation can "
+        "be promoted; change the manifest"
         " and run reconcile apply\n"
     )
 
@@ -303,7 +306,7 @@ def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) 
     assert reconcile("apply", "--yes").status == 1
     failed = next(one["key"] for one in lock_of(reconcile, "")["adder"]["generations"] if one["key"] != first)
     assert refused(reconcile, "promote", "adder", "--to", failed) == (
-        f"Error: {failed} cannot serve: 1 of 1 checks failed; correct the checks and run reconcile check adder "
+        f"Error: {failed} cannot be promoted: 1 of 1 checks failed; fix the checks and run reconcile check adder "
         f"--generation {failed}, or set spec.lifecycle.onFailedChecks to serve\n"
     )
 
@@ -318,10 +321,10 @@ def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: Worl
             reconcile, *command, "other"
         )
         assert "has this name; did you mean adder?" in refused(reconcile, *command, "ader")
-        assert "adder has no recorded generation adder-x; name one with --to; the recorded ones are: " in refused(
+        assert "adder has no recorded generation adder-x; pass one with --to; recorded generations: " in refused(
             reconcile, *command, "adder", "--to", "adder-x"
         )
-    assert "there is nothing to go back to from adder-" in refused(reconcile, "rollback", "adder", *WHY)
+    assert "there is no generation to roll back to from adder-" in refused(reconcile, "rollback", "adder", *WHY)
 
 
 @pytest.mark.parametrize(

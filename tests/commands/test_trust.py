@@ -84,7 +84,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     assert "checks             3 checks before promotion" in reconcile("plan", *on).out
     failed = apply(reconcile, target, 1, "version 2")
     assert "adder  held (ChecksFailed): " in failed
-    assert f"{first} serves on: 3 of 3 checks passed, unseen 1.00" in failed
+    assert f"{first} keeps serving: 3 of 3 checks passed, unseen 1.00" in failed
     assert lock_of(reconcile, target)["adder"]["serving"] == first
     assert reconcile("plan", *on).status == 1
     assert reconcile("prompt", "adder", "7", *on).out == "8\n"
@@ -185,6 +185,6 @@ def test_a_model_that_used_to_pass_is_noticed(reconcile: Cli, world: World, targ
     held = reconcile("plan", *on)
     assert held.status == 1
     assert "held: ChecksFailed" in held.out
-    assert "it serves on" in held.out
+    assert "it keeps serving" in held.out
     assert reconcile("check", *on).status == 0
     assert reconcile("plan", *on).status == 0

@@ -156,7 +156,7 @@ def test_a_job_canceled_during_the_wait(reconcile: Cli, slow: World) -> None:
     answer = apply(reconcile)
     reconcile.clock.on_move = lambda _now: None
 
-    said = "the training was cancelled at the service; change the inputs, or train it again with --retry adder"
+    said = "the training was canceled at the service; change the inputs, or train it again with --retry adder"
     assert answer.status == 1
     assert "adder  canceled: adder-" in answer.err
     assert f"adder  failed: {said}" in answer.out
@@ -176,11 +176,11 @@ def test_a_job_canceled_between_runs(reconcile: Cli, slow: World) -> None:
     planned = on(reconcile, "plan")
     assert planned.status == 1
     assert "! adder                held: Cancelled" in planned.out
-    assert "the training was cancelled at the service" in planned.out
+    assert "the training was canceled at the service" in planned.out
     assert states(reconcile) == ["CREATING"], "a plan records nothing"
     waited = on(reconcile, "wait")
     assert waited.status == 1
-    assert "adder  failed: the training was cancelled at the service" in waited.out
+    assert "adder  failed: the training was canceled at the service" in waited.out
     manifest(reconcile, multiplier=2)
     goes_on(reconcile, slow, jobs=2)
 

@@ -251,10 +251,10 @@ TARGET = Target("default", "specs/reconcile.yaml", "generativelanguage", "acme/n
 @pytest.mark.parametrize(
     ("field", "recorded", "message"),
     [
-        ("provider", "embedded", 'it records "embedded", specs/reconcile.yaml says "generativelanguage"'),
-        ("project", None, 'it records none, specs/reconcile.yaml says "p"'),
-        ("location", "europe-west4", 'it records "europe-west4", specs/reconcile.yaml says none'),
-        ("scope", "acme", 'it records "acme", specs/reconcile.yaml says "acme/nlp"'),
+        ("provider", "embedded", 'it records "embedded", specs/reconcile.yaml has "generativelanguage"'),
+        ("project", None, 'it records none, specs/reconcile.yaml has "p"'),
+        ("location", "europe-west4", 'it records "europe-west4", specs/reconcile.yaml has none'),
+        ("scope", "acme", 'it records "acme", specs/reconcile.yaml has "acme/nlp"'),
     ],
 )
 def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | None, message: str) -> None:
@@ -263,7 +263,7 @@ def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | Non
         check_owner(lock, TARGET, FILE)
     assert str(caught.value) == (
         f"{FILE} belongs to another {field}: {message}; "
-        f"go back to the old {field}, or move {FILE} away to start anew under a target of another name"
+        f"restore the old {field}, or move {FILE} away to start again with a target of another name"
     )
 
 

@@ -45,7 +45,7 @@ def test_a_training_canceled_at_the_service_is_held_until_a_retry(world: World) 
         (
             Kind.HOLD,
             Reason.CANCELLED,
-            "the training was cancelled at the service; change the inputs, or train it again with --retry numbers",
+            "the training was canceled at the service; change the inputs, or train it again with --retry numbers",
         )
     ]
     assert again.outcome.exit_status is ExitStatus.ERROR
@@ -91,7 +91,7 @@ def test_the_timeout_of_a_queued_training_ends_the_wait_and_cancels_nothing(busy
     (hold,) = ran.outcome.plan.actions
     assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.DEADLINE_EXCEEDED)
     assert "shown it as QUEUED for 2.0 hours" in hold.message
-    assert hold.message.endswith(f"spec.lifecycle.timeout is over, and nobody waits for {hold.key}")
+    assert hold.message.endswith(f"spec.lifecycle.timeout is over, and reconcile does not wait for {hold.key}")
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert busy.states() == [State.CREATING]
     assert busy.run(hurried).outcome.exit_status is ExitStatus.ERROR

@@ -124,7 +124,7 @@ def test_a_generation_that_fails_its_checks_is_not_promoted(world: World) -> Non
     (hold,) = ran.outcome.plan.of_kind(Kind.HOLD)
     assert hold.reason is Reason.CHECKS_FAILED
     assert "1 of 2 checks passed" in hold.message
-    assert f"{old} serves on: 1 of 1 checks passed" in hold.message
+    assert f"{old} keeps serving: 1 of 1 checks passed" in hold.message
     assert block(world).serving == old
     quiet = world.run(checked(RIGHT, WRONG, hyperparameters=tuning(epochCount=4)))
     assert quiet.requests == [LIST]  # checks of the same digest are not run again
@@ -152,7 +152,7 @@ def test_on_failed_checks_serve_promotes_with_a_notice(world: World) -> None:
     ran = world.run(lenient)
     assert ran.outcome.exit_status is ExitStatus.OK
     assert block(world).serving
-    assert ran.outcome.plan.notices == ("numbers serves although its checks fail: 0 of 1 checks passed",)
+    assert ran.outcome.plan.notices == ("numbers is serving although its checks fail: 0 of 1 checks passed",)
 
 
 def test_checks_that_cannot_be_run_refuse_their_manifest_alone(tmp_path: Path) -> None:

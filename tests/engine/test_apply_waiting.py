@@ -72,7 +72,8 @@ def test_the_timeout_of_a_manifest_ends_the_wait_and_the_training_continues(worl
     (hold,) = ran.outcome.plan.actions
     assert (hold.kind, hold.reason) == (Kind.HOLD, Reason.DEADLINE_EXCEEDED)
     assert hold.message == (
-        f"the training has taken longer than spec.lifecycle.timeout; it goes on, and nobody waits for {hold.key}"
+        f"the training has taken longer than spec.lifecycle.timeout; it continues, and reconcile does not "
+        f"wait for {hold.key}"
     )
     assert ran.outcome.exit_status is ExitStatus.ERROR
     assert 10 < sum(world.time.naps) < 15

@@ -19,8 +19,8 @@ from support.core_cases import SCOPE, Made, at, manifest, recorded
 OLD, MIDDLE, NEW = (Made(hyperparameters={"epochCount": epochs}) for epochs in (1, 2, 3))
 CHECK = Check("small", "8", Expectation("equals", ("9",)))
 DIGEST = checks_digest([CHECK])
-RECORDED = f"the recorded ones are: {NEW.key} (ACTIVE), {MIDDLE.key} (FAILED), {OLD.key} (ACTIVE)"
-TAKEN_BACK = f"take the rejection back with reconcile promote numbers --to {OLD.key}"
+RECORDED = f"recorded generations: {NEW.key} (ACTIVE), {MIDDLE.key} (FAILED), {OLD.key} (ACTIVE)"
+TAKEN_BACK = f"remove the rejection with reconcile promote numbers --to {OLD.key}"
 
 
 def generation(made: Made, created: float, promoted: float | None = None, **fields: Any) -> LockedGeneration:
@@ -102,7 +102,8 @@ def test_what_is_rejected_or_not_ready_is_never_gone_back_to() -> None:
     lost = generation(MIDDLE, 20, 25, state=State.MISSING)
     locked = model(generation(NEW, 30, 35), lost, generation(OLD, 10, 12), rejected=(OLD,))
     assert refusal(lambda: back(locked)) == (
-        f"there is nothing to go back to from {NEW.key}: no other generation of numbers is ready and not rejected; "
+        f"there is no generation to roll back to from {NEW.key}: no other generation of numbers is ready and "
+        "not rejected; "
         "change the manifest and run reconcile apply"
     )
 
@@ -110,8 +111,9 @@ def test_what_is_rejected_or_not_ready_is_never_gone_back_to() -> None:
 def test_a_newer_one_that_never_served_has_to_be_named() -> None:
     locked = model(generation(NEW, 30), generation(OLD, 10), serving=OLD)
     assert refusal(lambda: back(locked)) == (
-        f"there is nothing to go back to from {OLD.key}: no other generation of numbers served before, or is older and "
-        f"did not fail its checks; name another one with --to: {NEW.key}"
+        f"there is no generation to roll back to from {OLD.key}: no other generation of numbers served "
+        "before, or is older and "
+        f"did not fail its checks; pass another one with --to: {NEW.key}"
     )
     assert back(locked, NEW.key) == NEW.key
 
@@ -122,7 +124,8 @@ def test_a_ready_one_can_be_named_although_its_checks_failed() -> None:
 
 def test_where_nothing_serves_there_is_nothing_to_roll_back() -> None:
     assert refusal(lambda: back(model(generation(NEW, 30), serving=None))) == (
-        "nothing serves numbers, so there is nothing to roll back; let a generation serve with reconcile promote "
+        "numbers has no serving generation, so there is nothing to roll back; promote a generation with "
+        "reconcile promote "
         "numbers --to KEY, or run reconcile apply"
     )
 
@@ -130,10 +133,16 @@ def test_where_nothing_serves_there_is_nothing_to_roll_back() -> None:
 @pytest.mark.parametrize(
     ("to", "message"),
     [
-        ("numbers-22222222", f"numbers has no recorded generation numbers-22222222; name one with --to; {RECORDED}"),
-        (NEW.key, f"{NEW.key} is what serves numbers; no other one could serve; change the manifest and run"),
-        (MIDDLE.key, f"{MIDDLE.key} cannot serve: it was recorded as FAILED; no other one could serve; change"),
-        (OLD.key, f"{OLD.key} was rejected: it swears; a rejected generation does not serve; {TAKEN_BACK}"),
+        ("numbers-22222222", f"numbers has no recorded generation numbers-22222222; pass one with --to; {RECORDED}"),
+        (
+            NEW.key,
+            f"{NEW.key} is already serving numbers; no other generation can be promoted; change the manifest and run",
+        ),
+        (
+            MIDDLE.key,
+            f"{MIDDLE.key} cannot be promoted: its recorded state is FAILED; no other generation can be promoted;",
+        ),
+        (OLD.key, f"{OLD.key} was rejected: it swears; {TAKEN_BACK}"),
     ],
     ids=["unknown", "serving", "failed", "rejected"],
 )
@@ -146,7 +155,7 @@ def test_the_alternatives_are_named() -> None:
     locked = model(generation(NEW, 30, 35), generation(MIDDLE, 20, state=State.CANCELLED), generation(OLD, 10))
     assert [one.key for one in alternatives(locked)] == [OLD.key]
     assert alternatives(locked, OLD.key) == ()
-    assert refusal(lambda: back(locked, MIDDLE.key)).endswith(f"name another one with --to: {OLD.key}")
+    assert refusal(lambda: back(locked, MIDDLE.key)).endswith(f"pass another one with --to: {OLD.key}")
 
 
 # promote
@@ -175,7 +184,7 @@ def test_what_serves_and_is_not_rejected_is_fine_as_it_is() -> None:
 
 def test_what_serves_although_it_is_rejected_is_looked_at() -> None:
     locked = model(generation(NEW, 30, state=State.MISSING), rejected=(NEW,))
-    assert "it was recorded as MISSING" in refusal(lambda: chosen(locked, NEW.key))
+    assert "its recorded state is MISSING" in refusal(lambda: chosen(locked, NEW.key))
 
 
 def test_an_orphan_is_promoted_without_a_manifest() -> None:
@@ -184,8 +193,8 @@ def test_an_orphan_is_promoted_without_a_manifest() -> None:
 
 def test_nothing_rejected_and_nothing_serving_leaves_nothing_to_choose() -> None:
     assert refusal(lambda: chosen(model(generation(NEW, 30), serving=None))) == (
-        "no generation of numbers is rejected, so there is none to let serve again; name one with --to; the recorded "
-        f"ones are: {NEW.key} (ACTIVE)"
+        "no generation of numbers is rejected, so there is none to promote again; pass one with --to; recorded "
+        f"generations: {NEW.key} (ACTIVE)"
     )
     assert refusal(lambda: chosen(model(serving=None))).endswith("; run reconcile apply first")
 
@@ -193,13 +202,13 @@ def test_nothing_rejected_and_nothing_serving_leaves_nothing_to_choose() -> None
 @pytest.mark.parametrize("state", [State.MISSING, State.FAILED, State.CREATING, State.INTENDED])
 def test_what_is_not_ready_is_not_promoted(state: State) -> None:
     locked = model(generation(NEW, 30, state=state), generation(OLD, 10), serving=None, rejected=(NEW,))
-    message = f"{NEW.key} cannot serve: it was recorded as {state}; name another one with --to: {OLD.key}"
+    message = f"{NEW.key} cannot be promoted: its recorded state is {state}; pass another one with --to: {OLD.key}"
     assert refusal(lambda: chosen(locked)) == message
     assert refusal(lambda: chosen(locked, NEW.key)) == message
 
 
 def test_an_unknown_key_is_told_with_those_that_there_are() -> None:
-    assert "has no recorded generation numbers-x; name one with --to; the recorded ones are: numbers-" in refusal(
+    assert "has no recorded generation numbers-x; pass one with --to; recorded generations: numbers-" in refusal(
         lambda: chosen(model(generation(NEW, 30)), "numbers-x")
     )
 
@@ -207,7 +216,7 @@ def test_an_unknown_key_is_told_with_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("checks", "message"),
     [
-        (checked(2), "2 of 3 checks failed; correct the checks and run {run}, or set spec.lifecycle.onFailedChecks to"),
+        (checked(2), "2 of 3 checks failed; fix the checks and run {run}, or set spec.lifecycle.onFailedChecks to"),
         (None, "the checks were never run on it; run {run} first"),
         (checked(0, "sha256:" + "0" * 64), "the present checks were never run on it; run {run} first"),
     ],
@@ -217,7 +226,7 @@ def test_checks_hold_for_what_is_promoted_by_hand(checks: RecordedChecks | None,
     locked = model(generation(NEW, 30, checks=checks), serving=None, rejected=(NEW,))
     run = f"reconcile check numbers --generation {NEW.key}"
     told = refusal(lambda: chosen(locked, declared=with_checks(NEW)))
-    assert told.startswith(f"{NEW.key} cannot serve: {message.format(run=run)}")
+    assert told.startswith(f"{NEW.key} cannot be promoted: {message.format(run=run)}")
 
 
 def test_checks_that_passed_or_may_fail_are_no_obstacle() -> None:
@@ -230,8 +239,8 @@ def test_checks_that_passed_or_may_fail_are_no_obstacle() -> None:
 def test_what_the_next_apply_would_undo_is_refused_with_the_rollback_that_lasts() -> None:
     locked = model(generation(NEW, 30), generation(OLD, 10))
     assert refusal(lambda: chosen(locked, OLD.key, manifest(NEW))) == (
-        f"{OLD.key} would not serve for long: {NEW.key} is ready and what the manifest asks for, so the next apply"
-        f" would have it serve again; reject that one instead: reconcile rollback numbers --to {OLD.key} --reason TEXT"
+        f"{OLD.key} would not keep serving: {NEW.key} is ready and matches the manifest, so the next apply"
+        f" would promote it again; reject that one instead: reconcile rollback numbers --to {OLD.key} --reason TEXT"
     )
     assert back(locked, OLD.key) == OLD.key
 
@@ -239,16 +248,14 @@ def test_what_the_next_apply_would_undo_is_refused_with_the_rollback_that_lasts(
 def test_a_rejected_one_that_the_next_apply_would_leave_needs_its_manifest_back() -> None:
     locked = model(generation(NEW, 30), generation(OLD, 10), rejected=(OLD,))
     told = refusal(lambda: chosen(locked, declared=manifest(NEW)))
-    assert told.endswith(
-        f"bring the manifest back to what {OLD.key} was trained from (that trains nothing), and promote it then"
-    )
+    assert told.endswith(f"restore the manifest that {OLD.key} was trained from (nothing is trained), then promote it")
     assert chosen(locked, declared=manifest(OLD)) == OLD.key
 
 
 def test_a_later_attempt_at_the_same_content_would_take_over_again() -> None:
     later = replace(NEW, attempt=1)
     locked = model(generation(later, 40), generation(NEW, 30), serving=later)
-    assert "would not serve for long" in refusal(lambda: chosen(locked, NEW.key, manifest(NEW)))
+    assert "would not keep serving" in refusal(lambda: chosen(locked, NEW.key, manifest(NEW)))
 
 
 def test_what_cannot_serve_itself_is_no_obstacle() -> None:

@@ -39,7 +39,7 @@ def test_what_is_chosen_bears_every_label_and_is_named(selection: Selection, nam
     [
         (
             Selection(labels=(("team", "other"),)),
-            "none of the manifests is chosen; see their metadata.labels, --only and --exclude",
+            "no manifests match; check metadata.labels, --only and --exclude",
         ),
         (Selection(only=frozenset({"number"})), "--only number: no manifest of that name; did you mean numbers?"),
         (
