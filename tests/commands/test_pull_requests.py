@@ -142,7 +142,7 @@ def test_a_service_elsewhere_gets_no_token(to_vertex: Cli, provider: str, comman
 
     assert answer.status == 3
     assert f"no token is sent to {_ELSEWHERE}: " in answer.err
-    assert answer.err.endswith("allow it with --allow-endpoint tokens.example.com\n")
+    assert answer.err.endswith("pass --allow-endpoint tokens.example.com if you trust this host with your token\n")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_lockfile_in_a_storage_elsewhere_gets_no_token(to_vertex: Cli, command
     assert answer.err.startswith(
         f"Error: the lockfile gs://acme-locks/x.json cannot be read: no token is sent to {_ELSEWHERE}: "
     )
-    assert answer.err.endswith("allow it with --allow-endpoint tokens.example.com\n")
+    assert answer.err.endswith("pass --allow-endpoint tokens.example.com if you trust this host with your token\n")
 
 
 @pytest.mark.parametrize(

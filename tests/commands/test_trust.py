@@ -148,7 +148,7 @@ def test_no_generation_is_serving_when_the_first_one_fails(reconcile: Cli, world
     assert "serving" not in lock_of(reconcile, target)["adder"]
     unresolved = reconcile("resolve", "adder", *on)
     assert unresolved.status == 1
-    assert "nothing serves adder: " in unresolved.err
+    assert "adder has no serving generation: " in unresolved.err
     assert "failed 2 checks" in unresolved.err
     assert trainings(world, reconcile, target) == 1
 

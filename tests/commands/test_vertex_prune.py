@@ -123,7 +123,7 @@ def test_models_in_a_lockfile_in_a_bucket_are_kept(reconcile: Cli, world: World)
     world.put("prod.lock.json", b"{")
     refused = prune(reconcile, "--yes")
     assert refused.status == 1
-    assert "nobody knows what it relies on, so nothing is deleted" in refused.err
+    assert "nothing is deleted, because the models that it relies on are unknown" in refused.err
     world.delete("prod.lock.json")
     assert prune(reconcile, "--yes").status == 0
     assert states(reconcile)[-1] == "DELETED"
