@@ -1,4 +1,4 @@
-"""Drift, case by case: facts in, findings out. The cases stand in ``drift_cases/``."""
+"""The findings of each case in ``drift_cases/``."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ CASES = cases()
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_case(case: DriftCase) -> None:
     found = case.findings()
-    assert [facts(one) for one in found] == case.expected()
-    for one, told in zip(found, case.found, strict=True):
-        assert told.get("says", "") in one.message
-        assert told.get("remedy", "") in one.remedy
+    assert [facts(finding) for finding in found] == case.expected()
+    for finding, expected in zip(found, case.found, strict=True):
+        assert expected.get("says", "") in finding.message
+        assert expected.get("remedy", "") in finding.remedy
 
 
 def test_every_class_has_a_case() -> None:
-    assert {one.kind for case in CASES.values() for one in case.findings()} == set(DriftClass)
+    assert {finding.kind for case in CASES.values() for finding in case.findings()} == set(DriftClass)
 
 
-def test_every_finding_says_what_it_is_about_and_what_to_do() -> None:
+def test_every_finding_has_a_model_a_message_and_a_remedy() -> None:
     for name, case in CASES.items():
-        for one in case.findings():
-            assert one.message
-            assert not one.message.endswith("."), name
-            assert one.name or one.kind is DriftClass.UNMANAGED
-            assert one.remedy or one.kind.severity == "note", name
+        for finding in case.findings():
+            assert finding.message
+            assert not finding.message.endswith("."), name
+            assert finding.name or finding.kind is DriftClass.UNMANAGED
+            assert finding.remedy or finding.kind.severity == "note", name
 
 
-def test_findings_about_manifests_are_placed() -> None:
+def test_findings_of_manifests_have_a_place() -> None:
     for case in CASES.values():
-        declared = {one["is"] for one in case.manifests}
+        declared = {manifest["is"] for manifest in case.manifests}
         names = {case.made[alias].name for alias in declared}
-        for one in case.findings():
-            assert (one.place is not None) == (one.name in names)
-            assert one.place is None or str(one.place) == f"{one.name}.yaml:1:1"
+        for finding in case.findings():
+            assert (finding.place is not None) == (finding.name in names)
+            assert finding.place is None or str(finding.place) == f"{finding.name}.yaml:1:1"
 
 
-def test_every_manifest_is_told_of_and_notes_do_not_hide_that_it_is_in_sync() -> None:
+def test_every_manifest_has_a_finding() -> None:
     for name, case in CASES.items():
-        told = {one.name for one in case.findings()}
-        assert {case.made[one["is"]].name for one in case.manifests} <= told, name
+        names = {finding.name for finding in case.findings()}
+        assert {case.made[manifest["is"]].name for manifest in case.manifests} <= names, name
 
 
-def test_what_counts_can_be_chosen() -> None:
-    found = CASES["standing: another branch's generation"].findings()
+def test_fail_on_sets_the_severities() -> None:
+    found = CASES["states: a candidate"].findings()
     assert with_severities(found, None) == found
     chosen = with_severities(found, frozenset({DriftClass.CANDIDATE}))
-    assert [(one.kind, one.severity) for one in chosen] == [("Candidate", "drift"), ("InSync", "note")]
-    gone = CASES["standing: what serves is gone"].findings()
-    assert [one.severity for one in with_severities(gone, frozenset())] == ["note"]
+    assert [(finding.kind, finding.severity) for finding in chosen] == [("Candidate", "drift"), ("InSync", "note")]
+    gone = CASES["states: the serving generation is gone"].findings()
+    assert [finding.severity for finding in with_severities(gone, frozenset())] == ["note"]
 
 
-def test_what_has_no_manifest_comes_last() -> None:
+def test_findings_without_a_manifest_are_last() -> None:
     findings = [
         Finding(DriftClass.UNMANAGED, "m", "note", remote="tunedModels/a"),
         Finding(DriftClass.MODIFIED, "m", "drift", name="b", file="b.yaml", field="displayName"),

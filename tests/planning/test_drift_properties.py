@@ -17,8 +17,8 @@ from reconciler.planning.world import Observation
 from support.core_worlds import World, worlds, worlds_without_ids
 
 ALL_WORLDS = worlds() | worlds_without_ids()
-STANDING = frozenset({DriftClass.REPLACED, DriftClass.DEGRADED, DriftClass.MISSING})
-"""What can be wrong where a plan does nothing: what stands under a name, how it answers, what is lost besides."""
+BESIDE_NOOP = frozenset({DriftClass.REPLACED, DriftClass.DEGRADED, DriftClass.MISSING})
+"""Classes of drift that a manifest may have although its plan changes nothing."""
 
 
 def found(world: World) -> tuple[Finding, ...]:
@@ -26,7 +26,7 @@ def found(world: World) -> tuple[Finding, ...]:
 
 
 def unasked(world: World) -> World:
-    """The world in which nobody asks for more training, and nothing limits it: drift knows of neither."""
+    """The world without requests for training and without limits, which drift ignores."""
     return replace(world, request=Request(complete=world.request.complete), limits=Limits())
 
 
@@ -68,7 +68,7 @@ def test_where_a_plan_finds_nothing_to_do_there_is_no_drift_that_it_could_mend(w
     idle = {one.name for one in made.of_kind(Kind.NOOP) if one.reason is Reason.IN_SYNC}
     idle -= {one.name for one in made.actions if one.kind is not Kind.NOOP}
     kinds = {one.kind for one in found(world) if one.name in idle and one.severity == "drift"}
-    assert kinds <= STANDING
+    assert kinds <= BESIDE_NOOP
 
 
 @given(ALL_WORLDS)

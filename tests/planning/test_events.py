@@ -117,7 +117,7 @@ def test_the_last_loss_is_recorded_when_it_is_over() -> None:
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_json_cannot_hold_is_not_recorded(loss: float) -> None:
-    failure = Failure(3, "the loss is no number")
+    failure = Failure(3, "the loss is not a number")
     model = replace(TRAINING, state=State.FAILED, snapshots=(Snapshot(1, 0, loss),), failure=failure)
     one = update_observed(CREATING, model)
     assert (one.state, one.failure, one.final_loss) == (State.FAILED, failure, None)
@@ -129,7 +129,7 @@ def test_what_the_service_no_longer_tells_is_kept() -> None:
 
 
 def test_the_failure_is_recorded_with_its_message() -> None:
-    failure = Failure(3, "the loss is no number")
+    failure = Failure(3, "the loss is not a number")
     lock = record(LOCK, Failed("numbers", KEY, replace(TRAINING, state=State.FAILED, failure=failure)))
     assert lock.models["numbers"].generations[0].failure == failure
     assert lock.models["numbers"].generations[0].state is State.FAILED

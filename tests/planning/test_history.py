@@ -20,7 +20,7 @@ PASSED = RecordedChecks(DIGEST, passed=2, failed=0)
 
 
 def changes(older: dict[str, Any], newer: dict[str, Any], **examples: list[Example]) -> Changes:
-    """What changed from one generation to the next, where examples are at hand as ``old`` and ``new``."""
+    """The changes from one generation to the next; ``old`` and ``new`` are the available examples."""
     model = LockedModel("m.yaml", generations=(generation("new", **newer), generation("old", **older)))
     digests = {"old": DIGEST, "new": OTHER}
     entries = list_history(model, {digests[side]: some.__iter__ for side, some in examples.items()})

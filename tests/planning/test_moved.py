@@ -129,10 +129,10 @@ def test_a_renamed_model_keeps_everything_but_its_name() -> None:
     assert find_moved(lock, [called("sums", "numbers")]) == ()
 
 
-def test_a_renamed_generation_goes_on_satisfying_and_bearing_its_mark() -> None:
+def test_a_renamed_generation_still_matches_and_keeps_its_mark() -> None:
     model = live(MADE)
     known = resolve_recorded(recorded(MADE, created=None), SCOPE, "sums", Observation({model.remote: model}))
-    assert known.live == model, "it bears the name under which it was made"
+    assert known.live == model, "its mark has the former name"
     assert known.mark == MADE.mark
     assert satisfies(known, called("sums", "numbers"))
 
@@ -199,7 +199,7 @@ def test_a_training_that_ended_before_it_was_cancelled_counts() -> None:
 
 @given(worlds())
 def test_renaming_what_is_declared_trains_nothing_more(world: World) -> None:
-    """The same world with every manifest renamed has the same creates, under whatever name."""
+    """The same world with every manifest renamed has the same creates."""
     names = {one.name: f"{one.name}-x" for one in world.manifests}
     renamed = tuple(
         replace(
