@@ -161,7 +161,7 @@ def test_a_deleted_model_is_missing_until_it_is_trained_again(reconcile: Cli, wo
     assert (one["class"], one["key"], one["declared"]) == ("Missing", key, key)
     assert "live" not in one
     assert "why                the serving generation is gone from the service\n" in text
-    assert f"differs            generation: unset, declared {key}\n" in text
+    assert f"differs            generation: live unset, declared {key}\n" in text
     apply(reconcile, target)
     assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
 
@@ -209,9 +209,9 @@ def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) 
     assert {values[2][: len(now)] for field, values in found.items() if not field.startswith("access")} == {now}
     assert found["access.everyone"][2] is None
     assert "  ! adder                Modified since 2026-01-01 13:" in text
-    assert '      differs            displayName: "mine now", declared counter\n' in text
+    assert '      differs            displayName: live "mine now", declared counter\n' in text
     assert "                         sampling.temperature: 0.9, declared 0.5\n" in text
-    assert "      differs            access.everyone: reader, declared unset\n" in text
+    assert "      differs            access.everyone: live reader, declared unset\n" in text
     apply(reconcile, target)
     assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
 
@@ -297,7 +297,7 @@ def test_a_changed_manifest_makes_the_serving_generation_outdated(reconcile: Cli
         "hyperparameters.epochCount",
     )
     assert (one["declared"], one["live"]) == (3, 2)
-    assert "differs            hyperparameters.epochCount: 2, declared 3\n" in text
+    assert "differs            hyperparameters.epochCount: live 2, declared 3\n" in text
 
 
 @EVERY
