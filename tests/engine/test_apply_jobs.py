@@ -1,4 +1,4 @@
-"""Jobs that somebody cancels or that never begin, and data sets and base models that are not there any more."""
+"""Jobs that are canceled or never start, and missing data sets and base models."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_base_model_that_cannot_be_tuned_is_held_before_a_request(world: World
 
 
 class Counting(FakeProvider):
-    """Keeps which base models it was asked about."""
+    """Records which base models were checked."""
 
     def __init__(self, jobs: FakeJobs) -> None:
         super().__init__(jobs)
@@ -128,7 +128,7 @@ def test_base_models_are_checked_once_and_only_for_trainings(world: World) -> No
 
 
 class Bucket:
-    """Data sets in Cloud Storage that are not there, or that nobody may look at."""
+    """Data sets in Cloud Storage that are missing or unreadable."""
 
     def __init__(self, **found: Dataset) -> None:
         self.found = found

@@ -109,7 +109,7 @@ def test_a_run_interrupted_between_parent_and_child_is_resumed(world: World) -> 
     assert first.outcome.exit_status is ExitStatus.OK
     assert [action.name for action in first.outcome.plan.of_kind(Kind.CREATE)] == ["leaf"]
     waited = world.run(*pair, creates=False, writes=False)
-    assert waited.outcome.exit_status is ExitStatus.ERROR  # the parent is ready, and nobody trains the child
+    assert waited.outcome.exit_status is ExitStatus.ERROR  # the parent is ready, and wait does not train the child
     last = world.run(*pair)
     assert last.outcome.exit_status is ExitStatus.OK
     assert last.requests.count(CREATE) == 1

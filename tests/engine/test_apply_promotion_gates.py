@@ -1,4 +1,4 @@
-"""What a new generation goes through before it serves: access, checks, promotion, and telling applications."""
+"""The steps before a generation is serving: access, checks, promotion and publishing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def block(world: World, name: str = "numbers") -> LockedModel:
 
 
 def grants(world: World, key: str) -> dict[str, str]:
-    """Everybody's role but the owner's, as another client sees it."""
+    """The roles of all users but the owner, as another client reads them."""
     listed = world.request("GET", f"tunedModels/{key}/permissions", pageSize="1000").get("permissions", [])
     return {one.get("emailAddress", one["granteeType"]): one["role"] for one in listed if one["role"] != "OWNER"}
 
@@ -102,7 +102,7 @@ def test_public_access_is_a_notice_of_every_plan(world: World) -> None:
 def test_unreadable_permissions_hold_their_model_alone(tmp_path: Path) -> None:
     def front(request: HttpRequest) -> Response | None:
         if request.url.path.endswith("/permissions") and "/numbers-" in request.url.path:
-            error = {"code": 403, "status": "PERMISSION_DENIED", "message": "You are no owner."}
+            error = {"code": 403, "status": "PERMISSION_DENIED", "message": "You are not an owner."}
             return JSONResponse({"error": error}, status_code=403)
         return None
 
@@ -111,7 +111,7 @@ def test_unreadable_permissions_hold_their_model_alone(tmp_path: Path) -> None:
     assert ran.outcome.exit_status is ExitStatus.ERROR
     (hold,) = ran.outcome.plan.of_kind(Kind.HOLD)
     assert (hold.name, hold.reason) == ("numbers", Reason.ACCESS_UNAVAILABLE)
-    assert "You are no owner" in hold.message
+    assert "You are not an owner" in hold.message
     assert block(world).serving is None
     assert block(world, "words").serving
 

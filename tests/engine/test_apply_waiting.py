@@ -102,7 +102,7 @@ def test_the_training_of_an_orphan_is_not_waited_for(world: World) -> None:
 
 
 class Stuck(Time):
-    """A time that stands still: who sleeps never wakes up."""
+    """A clock that never moves: a sleep never ends."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs that are cut off or refused, and runs that race, at a service where nobody chooses ids."""
+"""Interrupted, refused and concurrent runs at a service that chooses the ids."""
 
 from __future__ import annotations
 

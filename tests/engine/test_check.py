@@ -1,4 +1,4 @@
-"""Running checks: what is asked, how much of it at once, and what is told of it."""
+"""Running checks: prompts, concurrency, progress and reports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_report_does_not_depend_on_which_answer_comes_first() -> None:
 
 
 def test_the_concurrency_limits_the_prompts() -> None:
-    """None of them is answered before three have been asked."""
+    """No prompt is answered before three were sent."""
     oracle = Oracle(together=3)
     Bench(oracle, concurrency=3).run(manifest(checks=(UNSEEN,)))
     assert (oracle.most, len(oracle.asked)) == (3, 12)
@@ -163,7 +163,7 @@ def test_an_error_of_one_manifest_does_not_stop_the_others() -> None:
 
 
 def test_a_changed_held_out_data_set_is_an_error() -> None:
-    """The reader knows at the end of the file alone, when everything has been asked."""
+    """The reader finds the change only at the end of the file, after the last prompt."""
     changed = ReconcileError("held-out.csv has changed since it was checked", "run the command again")
     oracle = Oracle()
     bench = Bench(oracle, HeldOut(changed))
@@ -208,7 +208,7 @@ def test_without_show_examples_reports_have_only_counts() -> None:
 
 
 def test_the_embedded_service_answers_only_with_its_training_examples(tmp_path: Path) -> None:
-    """It was trained on the first 15 of the 20 examples that it is asked about."""
+    """It was trained on the first 15 of 20 held-out examples."""
     world = World(tmp_path)
     world.run(manifest())
     (made,) = world.checkout.lock.models["numbers"].generations

@@ -1,4 +1,4 @@
-"""Looking at the service: what is listed, what is asked for by name, and what that proves."""
+"""Observing live state: models that are listed, and models that are requested by name."""
 
 from __future__ import annotations
 

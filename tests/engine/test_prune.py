@@ -1,4 +1,4 @@
-"""Deleting at the service: last, only what was approved, and only as far as that still holds."""
+"""Deleting models: last, only approved ones, and only if the plan still applies."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_planning_deletions_sends_only_get_requests(tmp_path: Path) -> None:
 
 
 def test_a_generation_that_was_promoted_again_is_not_deleted(tmp_path: Path) -> None:
-    """Between the plan and the deletion somebody rolled back in the same checkout."""
+    """Another run rolled back in the same checkout between plan and deletion."""
     world = World(tmp_path)
     first, second = trained(world, 1, 2)
 
@@ -150,7 +150,7 @@ def test_another_model_with_the_same_name_is_not_deleted(tmp_path: Path) -> None
             "hyperparameters": {"epochCount": 1},
             "trainingData": {"examples": {"examples": [{"textInput": "1", "output": "2"}] * 20}},
         }
-        body = {"baseModel": old["baseModel"], "displayName": "somebody else's", "tuningTask": task}
+        body = {"baseModel": old["baseModel"], "displayName": "another model", "tuningTask": task}
         world.request("POST", "tunedModels", body, tunedModelId=first)
 
     ran = prune(world, latest(2), meanwhile=replaced)
@@ -243,7 +243,7 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(tmp_path: P
         return newly_published(lock)
 
     def ids_now() -> set[str]:
-        """What has been deleted so far, told by the requests."""
+        """The models that were deleted so far, from the requests."""
         return {line.rpartition("/")[2] for line in world.relay.lines if line.startswith("DELETE")}
 
     ran = prune(world, publish=publish)

@@ -1,4 +1,4 @@
-"""Models that somebody else has trained at the services, and manifests that take them over."""
+"""Models that other users trained at the services, and manifests that adopt them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINE = '{"contents":[{"role":"user","parts":[{"text":"1"}]},{"role":"model","pa
 def foreign(
     reconcile: Cli, world: World, target: str = "gl", *, called: str = "theirs", ready: bool = True, **fields: object
 ) -> str:
-    """A model that somebody else has trained, by its remote name; ``None`` leaves a field out."""
+    """The remote name of a model that another user trained; ``None`` leaves a field out."""
     told = {"displayName": "Their adder", "description": "adds: one"} | fields
     remote = _job(world, told) if target == "vertex" else _model(world, called, told)
     if ready:

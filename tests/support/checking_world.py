@@ -1,4 +1,4 @@
-"""A model that answers as a test says, and data sets that stand in memory, for running checks."""
+"""A model with answers from a function, and data sets in memory, for running checks."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def successor(prompt: Prompt) -> Reply:
 
 
 class Oracle(FakeProvider):
-    """Gives answers by a function; keeps what it was asked, and how many prompts were under way at most.
+    """Answers with a function; records the prompts and the largest number of concurrent ones.
 
-    With ``together`` nobody gets an answer before so many have asked. ``patience`` are turns of the others that the
+    With ``together`` no prompt is answered before so many were sent. ``patience`` are turns of the others that the
     answer to the n-th prompt takes.
     """
 
@@ -107,7 +107,7 @@ class HeldOut:
 
 @dataclass
 class Bench:
-    """A checker, and what it told."""
+    """A checker, and the events that it emitted."""
 
     provider: Provider
     examples: HeldOut = field(default_factory=HeldOut)

@@ -1,4 +1,4 @@
-"""A whole reconciler over a service in memory where nobody chooses ids, in a time that only passes when one waits."""
+"""An applier over a service in memory that chooses ids, with a clock that moves only when a run waits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def manifest(name: str = "numbers", **fields: Any) -> Manifest:
 
 
 class Meanwhile(Time):
-    """A time in which something happens while somebody waits: ``acts`` in turn, one a pause."""
+    """A clock that calls one of ``acts``, in turn, at each sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class World:
         self.run(declared, checkout=checkout or self.another("elsewhere.json"), wait=False)
 
     def double(self, **fields: Any) -> None:
-        """The first job's generation is trained once more, as by a run that saw nothing of it."""
+        """The first job's generation is trained again, as by a run that did not see it."""
         first = self.jobs.jobs["jobs/1"]
         assert first.mark is not None
         assert first.source is not None

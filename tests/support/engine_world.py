@@ -1,4 +1,4 @@
-"""A whole reconciler over the embedded service in process, in a time that only passes when somebody waits."""
+"""An applier over the embedded service in process, with a clock that moves only when a run waits."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class World:
         return self.with_provider(act)
 
     def request(self, method: str, path: str, body: Any = None, **query: str) -> dict[str, Any]:
-        """Somebody else's request."""
+        """Send a request as another client."""
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app)
@@ -205,7 +205,7 @@ class World:
 
 
 def crowd(folder: Path, count: int) -> Path:
-    """A world file of that many foreign models."""
+    """A world file of that many unmanaged models."""
     models = [{"name": f"tunedModels/other-{number}", "baseModel": "models/text-bison-001"} for number in range(count)]
     path = folder / f"crowd-{count}.json"
     path.write_text(json.dumps({"tunedModels": [{**model, "state": "ACTIVE"} for model in models]}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Real git repositories, whatever the settings of the machine are."""
+"""Real git repositories, independent of the settings of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Repository:
         self("init", "--quiet", "--initial-branch=main")
 
     def __call__(self, *arguments: str) -> str:
-        """Run git in the folder, as somebody who has a name; its standard output."""
+        """Run git in the folder with a user name, and return its standard output."""
         who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
         moment = f"2026-01-01T12:{self._minutes:02}:00Z"
         done = subprocess.run(  # noqa: S603 - git, on a folder of the test
@@ -35,7 +35,7 @@ class Repository:
         return done.stdout
 
     def commit(self) -> str:
-        """Commit everything that stands in the folder; the commit's name."""
+        """Commit every file of the folder, and return the hash."""
         self._minutes += 1
         self("add", "--all")
         self("commit", "--quiet", "--message", "a state")
