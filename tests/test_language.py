@@ -28,7 +28,6 @@ PENDING = (
             "planning/rollout.py",
             "planning/selection.py",
             "planning/training_time.py",
-            "reports",
         )
     ),
 )

@@ -308,7 +308,7 @@ def add_model_details(document: Document, lock: Lock, scope: str, observation: O
     """Return the document with details of each recorded model."""
     from reconciler.reports.documents.model_details import model_details
 
-    return {**document, "portraits": model_details(lock, live_models(lock, scope, observation))}
+    return {**document, "modelDetails": model_details(lock, live_models(lock, scope, observation))}
 
 
 def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:

@@ -103,5 +103,5 @@ def saved_document(request: Request, project: Project, plan: Document) -> dict[s
             "replace": sorted(request.replace),
         },
         "facts": plan_facts(project.manifests, project.target, project.lock),
-        "plan": {name: part for name, part in plan.items() if name != "portraits"},
+        "plan": {name: part for name, part in plan.items() if name != "modelDetails"},
     }

@@ -1,7 +1,7 @@
-"""Documents as Markdown for a comment on a pull request or a job's summary: GitHub's dialect, which GitLab reads too.
+"""Draw documents as Markdown for pull request comments and job summaries: the dialect of GitHub, which GitLab accepts.
 
-Text from manifests and services is untrusted. Whatever of it Markdown or GitHub could take for more than a word stands
-in a code span, in which neither looks for anything: no link, image, HTML, mention or reference comes of it.
+Text from manifests and services is untrusted. Everything that Markdown or GitHub could interpret is written in a code
+span: it cannot become a link, image, HTML, mention or reference.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from urllib.parse import quote
 
 from reconciler.domain.text import shorten
 from reconciler.reports.documents.envelope import Document
-from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryEntry, summarize
+from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryRow, summarize
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, counted
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How long a text may be where it is shown: ``size``, as ``measure`` counts, in ``holder``."""
+    """The maximum length of a text: ``size``, as ``measure`` counts, in ``holder``."""
 
     size: int
     measure: Callable[[str], int]
@@ -32,17 +32,17 @@ class Limit:
 
 
 def utf16_units(text: str) -> int:
-    """The length of a text in UTF-16: never less than its characters, which GitHub counts, nor a third of its bytes."""
+    """Return the length of a text in UTF-16: at least its characters, which GitHub counts, and a third of its bytes."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def utf8_bytes(text: str) -> int:
-    """The length of a text in bytes of UTF-8."""
+    """Return the length of a text in bytes of UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 COMMENT: Final = Limit(65_000, utf16_units, "a comment")
-"""GitHub takes 65,536 characters; what is left is for a line of whoever posts it."""
+"""GitHub allows 65,536 characters; the rest is for a line of the tool that posts the comment."""
 
 _APART: Final = re.compile(r"(\||(?<=<)!(?=--))")
 _PEELED: Final = re.compile(r"(?P<before>[(\"']*)(?P<word>.*?)(?P<after>[,;:.!?)\"']*)", re.DOTALL)
@@ -50,14 +50,14 @@ _WORD: Final = re.compile(r"[^\W\d_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}-][^\W\
 _HASH: Final = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[0-9]{1,6}(?:[.,][0-9]{1,6})?")
 _SIGNS: Final = frozenset({"=", "→", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}", "…", "%"})
-"""Signs that stand alone, and mean nothing in Markdown."""
+"""Signs between spaces that have no meaning in Markdown."""
 
 
 def code(text: str) -> str:
-    """The text as it is, in code spans, on one line; empty for an empty text.
+    """Return the text in code spans on one line; empty for an empty text.
 
-    A pipe stands between two spans, as in a table it would end the cell even in code; and so does what makes a comment,
-    lest somebody who searches for a marker finds that of others.
+    A pipe is written between two spans, because it ends a table cell even inside code. The start of a comment is split
+    too, so that a search for a marker finds no untrusted text.
     """
     first, *rest = _APART.split(terminal_safe(text))
     return _span(first) + "".join(
@@ -75,7 +75,7 @@ def _span(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A text from anywhere as sentences: plain words as they are, everything else in code; its own lines stay lines."""
+    """Return untrusted text as sentences: plain words unchanged, everything else as code; line breaks are kept."""
     return "<br>".join(filter(None, map(_line, text.split("\n"))))
 
 
@@ -85,7 +85,7 @@ def _line(text: str) -> str:
 
 
 def _peeled(word: str) -> tuple[str, str, str]:
-    """A word and the punctuation around it; the word is empty where all of it may stand as it is."""
+    """Return a word and the punctuation around it; the word is empty if all of it is safe."""
     found = _PEELED.fullmatch(word)
     before, inner, after = found.group("before", "word", "after") if found else ("", word, "")
     if not inner or _is_plain(inner, after):
@@ -94,7 +94,7 @@ def _peeled(word: str) -> tuple[str, str, str]:
 
 
 def _is_plain(word: str, after: str) -> bool:
-    """Whether nobody takes a word for more: no number of a list, hash of a commit, or name of a tracker's issue."""
+    """Return whether a word is only a word: not a list number, a commit hash or the name of an issue."""
     if word in _SIGNS:
         return True
     if _NUMBER.fullmatch(word):
@@ -103,7 +103,7 @@ def _is_plain(word: str, after: str) -> bool:
 
 
 def _joined(words: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """The words, with those together in one code span that stand together without punctuation between."""
+    """Yield the words; adjacent unsafe words without punctuation between them share a code span."""
     held: list[str] = []
     opening = ""
     for before, word, after in words:
@@ -123,19 +123,18 @@ def _joined(words: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def marker(kind: str, target: str) -> str:
-    """A line that readers do not see, by which the comment on a pull request is found again to be brought up to date.
+    """Return an invisible line that identifies the comment on a pull request when it is updated.
 
-    It is the same for every document of a kind about a target, whatever stands in it.
+    It is the same for every document of a kind about a target.
     """
     name = quote(target, safe="", errors="surrogatepass").replace("--", "-%2D")
     return f"<!-- {':'.join(filter(None, ['reconcile', kind.lower(), name]))} -->"
 
 
 def markdown(document: Document, limit: Limit = COMMENT) -> str:
-    """The document as Markdown that keeps to the limit, and says what it leaves out for that.
+    """Return the document as Markdown within the limit, with a note about omitted parts.
 
-    Raises:
-        UsageError: for a kind of document that is not drawn as Markdown.
+    Raises:     UsageError: for a kind of document without a summary.
     """
     summary = summarize(document)
     return _fitted(_head(summary), list(_parts(summary)), limit)
@@ -162,7 +161,7 @@ _ORDER: Final[Mapping[Section, int]] = {"warning": 0, "row": 1, "remark": 2, "de
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece that is shown whole or not at all; the lower its rank, the later it is left out."""
+    """A piece that is shown completely or not at all; parts with the highest ranks are omitted first."""
 
     section: Section
     text: str
@@ -191,82 +190,82 @@ def _parts(summary: ReportSummary) -> Iterator[_Part]:
         yield _Part("warning", f"- ⚠️ {prose(_cut(warning, _DETAIL_SHOWN))}", 1, "warning")
     for remark in summary.remarks:
         yield _Part("remark", f"- {prose(_cut(remark, _DETAIL_SHOWN))}", 5, "remark")
-    shown = [entry for entry in summary.entries if entry.level != "quiet"]
-    for entry in shown:
-        rank = 0 if entry.level == "failed" else LEVELS.index(entry.level) + 1
-        yield _Part("row", _row(entry), rank, entry.word, entry.name)
-        details = ((("why", entry.why),) if len(entry.why) > _WHY_SHOWN else ()) + entry.details
+    shown = [row for row in summary.rows if row.level != "quiet"]
+    for row in shown:
+        rank = 0 if row.level == "failed" else LEVELS.index(row.level) + 1
+        yield _Part("row", _table_row(row), rank, row.word, row.name)
+        details = ((("why", row.why),) if len(row.why) > _WHY_SHOWN else ()) + row.details
         if details:
-            yield _Part("detail", _folded(entry, details), rank + 10, entry.word, entry.name)
-    quiet = [entry for entry in summary.entries if entry.level == "quiet"]
-    for word, entries in groupby(quiet, key=lambda entry: entry.word):
-        yield _Part("remark", _counted(word, list(entries)), 6, word)
+            yield _Part("detail", _folded(row, details), rank + 10, row.word, row.name)
+    quiet = [row for row in summary.rows if row.level == "quiet"]
+    for word, rows in groupby(quiet, key=lambda row: row.word):
+        yield _Part("remark", _counted(word, list(rows)), 6, word)
 
 
-def _row(entry: SummaryEntry) -> str:
-    sign = f"{_LEVEL_SIGNS[entry.level]} {entry.word}"
-    place = ":".join([entry.file, *(str(one) for one in (entry.line,) if one)]) if entry.file else ""
-    what = [code(shorten(text, _WORDS_SHOWN)) for text in (entry.name, entry.part) if text]
-    cells = [sign, " ".join(what), prose(_cut(entry.why, _WHY_SHOWN)), code(shorten(place, _WORDS_SHOWN))]
+def _table_row(row: SummaryRow) -> str:
+    sign = f"{_LEVEL_SIGNS[row.level]} {row.word}"
+    place = ":".join([row.file, *(str(line) for line in (row.line,) if line)]) if row.file else ""
+    subject = [code(shorten(text, _WORDS_SHOWN)) for text in (row.name, row.part) if text]
+    cells = [sign, " ".join(subject), prose(_cut(row.why, _WHY_SHOWN)), code(shorten(place, _WORDS_SHOWN))]
     return f"| {' | '.join(cells)} |"
 
 
-_TABLE: Final = "| | what | why | manifest |\n|---|---|---|---|"
+_TABLE: Final = "| | model | details | manifest |\n|---|---|---|---|"
 
 
-def _folded(entry: SummaryEntry, details: Sequence[Detail]) -> str:
-    names = " ".join(f"<code>{_html(shorten(text, _WORDS_SHOWN))}</code>" for text in (entry.name, entry.part) if text)
-    summary = f"<summary>{_LEVEL_SIGNS[entry.level]} {names} {entry.word}</summary>"
+def _folded(row: SummaryRow, details: Sequence[Detail]) -> str:
+    names = " ".join(f"<code>{_html(shorten(text, _WORDS_SHOWN))}</code>" for text in (row.name, row.part) if text)
+    summary = f"<summary>{_LEVEL_SIGNS[row.level]} {names} {row.word}</summary>"
     return "\n".join(["<details>", summary, "", *_listed(details), "", "</details>"])
 
 
 def _html(text: str) -> str:
-    """The text inside an HTML element, where GitHub looks for nothing in ``<code>``."""
+    """Return the text for an HTML element, where GitHub does not interpret ``<code>``."""
     return escape(terminal_safe(text))
 
 
 def _listed(details: Sequence[Detail]) -> Iterator[str]:
-    """Labels and texts as a list; a text without a label goes on with the one before."""
+    """Yield labels and texts as a list; a text without a label continues the one before."""
     for label, text in details[:_DETAILS_SHOWN]:
-        told = prose(_cut(text, _DETAIL_SHOWN))
-        yield f"- {prose(label)}: {told}" if label else f"  <br>{told}"
+        shown = prose(_cut(text, _DETAIL_SHOWN))
+        yield f"- {prose(label)}: {shown}" if label else f"  <br>{shown}"
     if len(details) > _DETAILS_SHOWN:
         yield f"- and {len(details) - _DETAILS_SHOWN} more"
 
 
-def _counted(word: str, entries: Sequence[SummaryEntry]) -> str:
-    names = ", ".join(code(shorten(entry.name, _WORDS_SHOWN)) for entry in entries[:_NAMES_SHOWN])
-    more = f" and {len(entries) - _NAMES_SHOWN} more" if len(entries) > _NAMES_SHOWN else ""
-    return f"- ✅ {counted(len(entries), 'model')} {word}: {names}{more}"
+def _counted(word: str, rows: Sequence[SummaryRow]) -> str:
+    names = ", ".join(code(shorten(row.name, _WORDS_SHOWN)) for row in rows[:_NAMES_SHOWN])
+    more = f" and {len(rows) - _NAMES_SHOWN} more" if len(rows) > _NAMES_SHOWN else ""
+    return f"- ✅ {counted(len(rows), 'model')} {word}: {names}{more}"
 
 
 def _cut(text: str, room: int) -> str:
-    """A text of several lines, cut where it is longer than the room."""
+    """Return a text of several lines, cut if it is longer than the room."""
     return text if len(text) <= room else f"{text[:room]}… ({len(text) - room} more characters)"
 
 
 _NOTE_ROOM: Final = 4_000
-"""What the words about things left out may take at most."""
+"""The maximum length of the note about omitted parts."""
 
 
 def _fitted(head: str, parts: Sequence[_Part], limit: Limit) -> str:
-    """The head and the parts in order, without those of the highest ranks that do not fit."""
+    """Return the head and the parts in order, without those of the highest ranks that do not fit."""
     whole = _laid_out(head, parts)
     if limit.measure(whole) <= limit.size:
         return whole
     reserve = min(_NOTE_ROOM, limit.size // 4)
     room = limit.size - limit.measure(f"{head}\n\n{_TABLE}\n\n") - reserve
-    taken: set[int] = set()
-    for position, part in sorted(enumerate(parts), key=lambda one: (one[1].rank, one[0])):
+    kept_positions: set[int] = set()
+    for position, part in sorted(enumerate(parts), key=lambda numbered: (numbered[1].rank, numbered[0])):
         needed = limit.measure(part.text) + 4
         if needed <= room:
             room -= needed
-            taken.add(position)
-    kept = [part for position, part in enumerate(parts) if position in taken]
-    left = [part for position, part in enumerate(parts) if position not in taken]
-    note = _left_out(parts, left, limit, named=True)
+            kept_positions.add(position)
+    kept = [part for position, part in enumerate(parts) if position in kept_positions]
+    omitted = [part for position, part in enumerate(parts) if position not in kept_positions]
+    note = _left_out(parts, omitted, limit, named=True)
     if limit.measure(note) > reserve:
-        note = _left_out(parts, left, limit, named=False)
+        note = _left_out(parts, omitted, limit, named=False)
     return _laid_out(head, [*kept, _Part("detail", note, 99)])
 
 
@@ -287,26 +286,26 @@ _SECTION_WORDS: Final[Mapping[Section, str]] = {
 }
 
 
-def _left_out(parts: Sequence[_Part], left: Sequence[_Part], limit: Limit, *, named: bool) -> str:
-    """Exactly what is left out: how many of which parts, and where there is room the first names."""
-    whole, gone = (Counter(part.section for part in some) for some in (parts, left))
-    which = {word: _which([part for part in left if part.section == word], named=named) for word in gone}
-    told = [
-        f"{gone[section]} of {whole[section]} {word}{which[section]}"
+def _left_out(parts: Sequence[_Part], omitted: Sequence[_Part], limit: Limit, *, named: bool) -> str:
+    """Return how many parts of each kind are omitted, with the first names if there is room."""
+    whole, omitted_counts = (Counter(part.section for part in counted_parts) for counted_parts in (parts, omitted))
+    which = {word: _which([part for part in omitted if part.section == word], named=named) for word in omitted_counts}
+    counts = [
+        f"{omitted_counts[section]} of {whole[section]} {word}{which[section]}"
         for section, word in _SECTION_WORDS.items()
-        if gone[section]
+        if omitted_counts[section]
     ]
-    return f"**Left out, as {limit.holder} holds no more:** {'; '.join(told)}. A report in JSON has all of it."
+    return f"**Omitted, because {limit.holder} is full:** {'; '.join(counts)}. A report in JSON is complete."
 
 
-def _which(left: Sequence[_Part], *, named: bool) -> str:
-    """Of what kinds parts are, and the names of the first."""
-    bearing = [part for part in left if part.name]
-    if not bearing:
+def _which(omitted: Sequence[_Part], *, named: bool) -> str:
+    """Return the kinds of omitted parts, and the first names."""
+    named_parts = [part for part in omitted if part.name]
+    if not named_parts:
         return ""
-    kinds = ", ".join(f"{count} {word}" for word, count in Counter(part.word for part in bearing).items())
+    kinds = ", ".join(f"{count} {word}" for word, count in Counter(part.word for part in named_parts).items())
     if not named:
         return f" ({kinds})"
-    names = ", ".join(code(shorten(part.name, _NAME_SHOWN)) for part in bearing[:_NAMES_SHOWN])
-    more = f" and {len(bearing) - _NAMES_SHOWN} more" if len(bearing) > _NAMES_SHOWN else ""
+    names = ", ".join(code(shorten(part.name, _NAME_SHOWN)) for part in named_parts[:_NAMES_SHOWN])
+    more = f" and {len(named_parts) - _NAMES_SHOWN} more" if len(named_parts) > _NAMES_SHOWN else ""
     return f" ({kinds}: {names}{more})"

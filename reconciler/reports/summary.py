@@ -1,4 +1,4 @@
-"""Summarize a document as entries about models: Markdown, JUnit and annotations are drawn from this summary."""
+"""Summarize a document as rows about models: Markdown, JUnit and annotations are drawn from this summary."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from reconciler.reports.text.status import (
 )
 
 Level = Literal["failed", "warning", "change", "note", "good", "quiet"]
-"""How important an entry is; where there is no room for all entries, the first levels are kept.
+"""How important an row is; where there is no room for all rows, the first levels are kept.
 
 ``failed`` requires a user's attention, ``warning`` may, ``change`` is planned or done, ``note`` is in progress or left
-unchanged, ``good`` is as desired, and entries of ``quiet`` are only counted.
+unchanged, ``good`` is as desired, and rows of ``quiet`` are only counted.
 """
 LEVELS: Final[tuple[Level, ...]] = ("failed", "warning", "change", "note", "good", "quiet")
 
 
 @dataclass(frozen=True, slots=True)
-class SummaryEntry:
+class SummaryRow:
     """One line about a model, or about one part of it.
 
     ``word`` is the state or action in one or two words, ``why`` the explanation, which may contain untrusted text.
     ``part`` names the part of the model, such as a check. ``file`` is the manifest's path as the user would write it;
-    without ``line`` the entry is about the whole file.
+    without ``line`` the row is about the whole file.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ReportSummary:
     about: tuple[Detail, ...]
     summary: str
     failed: bool
-    entries: tuple[SummaryEntry, ...]
+    rows: tuple[SummaryRow, ...]
     facts: tuple[Detail, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def summarize(document: Document) -> ReportSummary:
 def _summary(
     document: Document,
     summary: str,
-    entries: Iterable[SummaryEntry],
+    rows: Iterable[SummaryRow],
     *,
     failed: bool,
     facts: Iterable[Detail] = (),
@@ -113,7 +113,7 @@ def _summary(
         about=(("service", f"{target['label']}{simulated}"), *where) if target else (),
         summary=summary,
         failed=failed,
-        entries=tuple(entries),
+        rows=tuple(rows),
         facts=tuple(facts),
         warnings=(*document.get("notices", ()), *warnings),
         remarks=tuple(remarks),
@@ -125,7 +125,7 @@ def _shown_file(file: str, root: str) -> str:
 
 
 def _position(subject: Document, root: str) -> dict[str, Any]:
-    """Return the fields of an entry that say where the manifest of an action or model is."""
+    """Return the fields of an row that say where the manifest of an action or model is."""
     file = _shown_file(subject.get("file", ""), root)
     return {"file": file, "line": subject.get("line"), "column": subject.get("column")}
 
@@ -141,25 +141,25 @@ _REMOTE: Final = ("remote", "remote")
 
 def _plan(document: Document) -> ReportSummary:
     root, explained = document["target"].get("root", ""), dict[str, str]()
-    entries = [_action(action, root, explained) for action in document["actions"]]
-    by_name = {entry.name: entry for entry in entries}
-    entries += [_data_change(change, by_name.get(change["name"])) for change in document.get("dataChanges", ())]
+    rows = [_action(action, root, explained) for action in document["actions"]]
+    by_name = {row.name: row for row in rows}
+    rows += [_data_change(change, by_name.get(change["name"])) for change in document.get("dataChanges", ())]
     return _summary(
         document,
         plan_summary(document),
-        entries,
+        rows,
         failed=document["summary"]["failing"] > 0,
         facts=destination_details(document["target"]),
         remarks=unchanged_models(document),
     )
 
 
-def _action(action: Document, root: str, explained: dict[str, str]) -> SummaryEntry:
+def _action(action: Document, root: str, explained: dict[str, str]) -> SummaryRow:
     kind, in_sync = str(action["action"]), action["reason"] == "InSync"
     details = list(action_details(action, explained))
     reasons = "; ".join(text for label, text in details if label == "why")
     generation = _labeled(action, _GENERATION) if kind != "hold" else ()
-    return SummaryEntry(
+    return SummaryRow(
         action["name"],
         {"noop": "in sync" if in_sync else "kept", "hold": "held"}.get(kind, kind),
         _action_level(action),
@@ -179,16 +179,16 @@ def _action_level(action: Document) -> Level:
             return "note" if kind == "wait" else "change"
 
 
-def _data_change(change: Document, action: SummaryEntry | None) -> SummaryEntry:
-    """Return an entry about a data set, with the place of the manifest from the entry about its action."""
-    entry = SummaryEntry(
+def _data_change(change: Document, action: SummaryRow | None) -> SummaryRow:
+    """Return an row about a data set, with the place of the manifest from the row about its action."""
+    row = SummaryRow(
         change["name"],
         "data",
         "warning" if any(field in change for field in ("duplicates", "contradictions", "leaked")) else "change",
         data_change_text(change),
         details=tuple(("example", " ".join(sample_text(sample))) for sample in change.get("samples", ())),
     )
-    return replace(entry, file=action.file, line=action.line, column=action.column) if action else entry
+    return replace(row, file=action.file, line=action.line, column=action.column) if action else row
 
 
 _FINDING_LEVELS: Final[Mapping[str, Level]] = {"drift": "failed", "note": "note"}
@@ -204,11 +204,11 @@ def _drift(document: Document) -> ReportSummary:
     )
 
 
-def _finding(similar: list[Document]) -> SummaryEntry:
+def _finding(similar: list[Document]) -> SummaryRow:
     finding = similar[0]
     differences = ((finding["field"], difference(finding)) for finding in similar if "field" in finding)
     since = (("since", minute(finding["since"])),) if "since" in finding else ()
-    return SummaryEntry(
+    return SummaryRow(
         finding.get("name") or finding.get("remote", ""),
         finding["class"],
         _FINDING_LEVELS.get(finding_weight(finding), "quiet"),
@@ -246,13 +246,13 @@ def _result(document: Document) -> ReportSummary:
     )
 
 
-def _outcome(model: Document, root: str, explained: dict[str, str]) -> SummaryEntry:
+def _outcome(model: Document, root: str, explained: dict[str, str]) -> SummaryRow:
     state = model["state"]
     harmless = state == "held" and model.get("reason") in REQUESTED_HOLDS
     details = outcome_details(model, explained)
     trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
     training = (("training", trained),) if trained else ()
-    return SummaryEntry(
+    return SummaryRow(
         model["name"],
         OUTCOMES[state][0],
         "warning" if harmless else _OUTCOME_LEVELS[state],
@@ -277,12 +277,12 @@ _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warnin
 
 def _status(document: Document) -> ReportSummary:
     root = document["target"].get("root", "")
-    entries = [_model(model, root) for model in document["models"]]
+    rows = [_model(model, root) for model in document["models"]]
     serving = sum("serving" in model for model in document["models"])
-    summary = f"{counted(len(entries), 'model is', 'models are')} recorded, {serving} of them serving."
-    failed = any(entry.level == "failed" for entry in entries)
+    summary = f"{counted(len(rows), 'model is', 'models are')} recorded, {serving} of them serving."
+    failed = any(row.level == "failed" for row in rows)
     remarks = [*origin_of(document), *_access(document.get("access", {}))]
-    return _summary(document, summary, entries, failed=failed, remarks=remarks)
+    return _summary(document, summary, rows, failed=failed, remarks=remarks)
 
 
 def _access(access: Document) -> Iterator[str]:
@@ -295,7 +295,7 @@ def _access(access: Document) -> Iterator[str]:
     yield from map(missing_access, access.get("gone", ()))
 
 
-def _model(model: Document, root: str) -> SummaryEntry:
+def _model(model: Document, root: str) -> SummaryRow:
     shown, unfinished = shown_generation(model), list(status_details(model))
     levels = [_STATUS_LEVELS[role] for role, _, _ in unfinished]
     facts = {
@@ -306,7 +306,7 @@ def _model(model: Document, root: str) -> SummaryEntry:
         "checks": f"{passed_ratio(shown['checks'])} passed" if "checks" in shown else "",
         "since": minute(shown.get("completeTime") or shown.get("createTime", "")),
     }
-    return SummaryEntry(
+    return SummaryRow(
         model["name"],
         "serving" if "serving" in model else "not serving",
         min(levels, key=LEVELS.index, default="good" if "serving" in model else "note"),
@@ -324,20 +324,20 @@ def check_summary(document: Document) -> str:
 
 
 def _check(document: Document) -> ReportSummary:
-    entries = [entry for model in document["models"] for entry in _check_entries(model)]
+    rows = [row for model in document["models"] for row in _check_rows(model)]
     unserved = document["unserved"]
-    entries += [SummaryEntry(name, "not checked", "warning", NO_SERVING_GENERATION) for name in unserved]
-    return _summary(document, check_summary(document), entries, failed=document["exitStatus"] != 0)
+    rows += [SummaryRow(name, "not checked", "warning", NO_SERVING_GENERATION) for name in unserved]
+    return _summary(document, check_summary(document), rows, failed=document["exitStatus"] != 0)
 
 
-def _check_entries(model: Document) -> Iterator[SummaryEntry]:
+def _check_rows(model: Document) -> Iterator[SummaryRow]:
     about = _labeled(model, _GENERATION, _REMOTE)
     if "message" in model:
-        yield SummaryEntry(model["name"], "not checked", "failed", model["message"], details=about)
+        yield SummaryRow(model["name"], "not checked", "failed", model["message"], details=about)
         return
     for result in model["checks"]["results"]:
         passed, score = result["passed"], score_text(result)
-        yield SummaryEntry(
+        yield SummaryRow(
             model["name"],
             "passed" if passed else "failed",
             "good" if passed else "failed",
@@ -352,8 +352,8 @@ _STANDINGS: Final[Mapping[str, Level]] = {"serving": "good", "rejected": "warnin
 
 def _history(document: Document) -> ReportSummary:
     file = _shown_file(document["manifest"], document["target"].get("root", ""))
-    entries = [
-        SummaryEntry(
+    rows = [
+        SummaryRow(
             generation["key"],
             generation.get("role", "superseded"),
             "failed"
@@ -365,13 +365,13 @@ def _history(document: Document) -> ReportSummary:
         )
         for generation in document["generations"]
     ]
-    summary = f"{document['name']}: {counted(len(entries), 'generation')}, newest first."
-    return _summary(document, summary, entries, failed=False, remarks=origin_of(document))
+    summary = f"{document['name']}: {counted(len(rows), 'generation')}, newest first."
+    return _summary(document, summary, rows, failed=False, remarks=origin_of(document))
 
 
 def _validation(document: Document) -> ReportSummary:
-    entries = [
-        SummaryEntry(
+    rows = [
+        SummaryRow(
             f"{problem['file']}:{problem['line']}:{problem['column']}",
             problem["severity"],
             "failed" if problem["severity"] == "error" else "warning",
@@ -381,7 +381,7 @@ def _validation(document: Document) -> ReportSummary:
         )
         for problem in document["problems"]
     ]
-    return _summary(document, f"{validation_summary(document)}.", entries, failed=not document["valid"])
+    return _summary(document, f"{validation_summary(document)}.", rows, failed=not document["valid"])
 
 
 _SUMMARIES: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {

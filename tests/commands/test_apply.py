@@ -121,7 +121,7 @@ def test_wait_creates_nothing(reconcile: Cli) -> None:
     answer = reconcile("wait")
 
     assert answer.status == 1, "what is waited for will never come"
-    assert "adder  not applied: it is not there, and nobody trains it; run reconcile apply" in answer.out
+    assert "adder  not applied: not trained yet; run reconcile apply" in answer.out
     assert not reconcile.lock_file.exists()
 
 
@@ -395,7 +395,7 @@ def test_locked_fails_when_the_model_is_gone(reconcile: Cli) -> None:
     answer = reconcile("apply", "--locked", "--yes")
 
     assert answer.status == 1
-    assert "it is not there, and nobody trains it; run reconcile apply" in answer.out
+    assert "not trained yet; run reconcile apply" in answer.out
     assert reconcile("resolve", "adder").status == 1
     assert "was recorded as MISSING" in reconcile("resolve", "adder").err
 
@@ -451,7 +451,7 @@ def test_without_a_yes_nothing_is_patched_after_the_waiting(reconcile: Cli) -> N
 
     unapproved = reconcile("apply")
     assert unapproved.status == 1
-    assert "it is ready, and does not serve yet; run reconcile apply" in unapproved.out
+    assert "ready but not serving; run reconcile apply" in unapproved.out
     assert "serving" not in reconcile.lock["adder"]
     assert reconcile("apply", "--yes").status == 0
     assert reconcile.lock["adder"]["serving"]

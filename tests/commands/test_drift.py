@@ -612,23 +612,23 @@ def test_a_project_without_a_world_is_left_without_a_lockfile(reconcile: Cli) ->
     assert not reconcile.lock_file.exists()
 
 
-def test_reports_have_portraits_with_curves(reconcile: Cli, world: World) -> None:
+def test_reports_have_model_details_with_curves(reconcile: Cli, world: World) -> None:
     assert world
     declare(reconcile)
     apply(reconcile, "gl")
     file = reconcile.folder / "drift.json"
     assert reconcile("drift", "--target", "gl", "--report", str(file)).status == 0
     report = held_to("drift", json.loads(file.read_text()))
-    (one,) = report["portraits"]
+    (one,) = report["modelDetails"]
     (generation,) = one["generations"]
     assert (one["name"], one["serving"], generation["key"]) == ("adder", generation["key"], serving(reconcile, "gl"))
     assert len(generation["curve"]) == 10
     assert generation["curve"][-1] == [10, generation["finalLoss"]]
-    assert "portraits" not in reconcile("drift", "--target", "gl", "--format", "json").document
+    assert "modelDetails" not in reconcile("drift", "--target", "gl", "--format", "json").document
 
 
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--offline"), ("apply", "--yes"), ("wait",)])
-def test_other_reports_have_portraits_too(reconcile: Cli, world: World, command: tuple[str, ...]) -> None:
+def test_other_reports_have_model_details_too(reconcile: Cli, world: World, command: tuple[str, ...]) -> None:
     assert world
     declare(reconcile)
     apply(reconcile, "gl")
@@ -637,10 +637,10 @@ def test_other_reports_have_portraits_too(reconcile: Cli, world: World, command:
     assert done.status == 0, done.err
     report = json.loads(file.read_text())
     held_to(report["kind"].lower(), report)
-    (generation,) = report["portraits"][0]["generations"]
+    (generation,) = report["modelDetails"][0]["generations"]
     assert generation["key"] == serving(reconcile, "gl")
     assert ("curve" in generation) is ("--offline" not in command)
-    assert "portraits" not in reconcile(*command, "--target", "gl", "--format", "json").document
+    assert "modelDetails" not in reconcile(*command, "--target", "gl", "--format", "json").document
 
 
 def test_a_run_that_trains_reports_the_curve_of_what_it_trained(reconcile: Cli, world: World) -> None:
@@ -649,5 +649,5 @@ def test_a_run_that_trains_reports_the_curve_of_what_it_trained(reconcile: Cli, 
     file = reconcile.folder / "report.json"
     apply(reconcile, "gl", "--report", str(file))
     report = held_to("result", json.loads(file.read_text()))
-    (generation,) = report["portraits"][0]["generations"]
+    (generation,) = report["modelDetails"][0]["generations"]
     assert (generation["state"], len(generation["curve"])) == ("ACTIVE", 10)

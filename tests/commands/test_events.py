@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.reports.documents.events import TOLD
+from reconciler.reports.documents.events import EVENT_LINES
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to, schema
 
@@ -177,4 +177,4 @@ def test_the_schema_and_the_page_know_every_word() -> None:
     }
     lines = [one["properties"]["event"] for one in schema("events")["oneOf"][1:]]
     known = {word for one in lines for word in one.get("enum", [one.get("const")])}
-    assert told == known == {word for word, _ in TOLD.values()} | {"planned", "summary"}
+    assert told == known == {word for word, _ in EVENT_LINES.values()} | {"planned", "summary"}

@@ -135,12 +135,12 @@ def test_a_report_of_status_has_the_curves_of_each_generation_where_the_service_
     report = reconcile.folder / "status.json"
 
     reconcile("status", "--report", str(report))
-    (recorded,) = held_to("status", json.loads(report.read_text("utf-8")))["portraits"][0]["generations"]
+    (recorded,) = held_to("status", json.loads(report.read_text("utf-8")))["modelDetails"][0]["generations"]
     assert "curve" not in recorded
     reconcile("status", "--live", "--report", str(report))
-    (live,) = held_to("status", json.loads(report.read_text("utf-8")))["portraits"][0]["generations"]
+    (live,) = held_to("status", json.loads(report.read_text("utf-8")))["modelDetails"][0]["generations"]
     assert live["curve"][-1] == [live["totalSteps"], live["finalLoss"]]
-    assert "portraits" not in reconcile("status", "--format", "json").document
+    assert "modelDetails" not in reconcile("status", "--format", "json").document
 
 
 def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:

@@ -235,7 +235,7 @@ def test_changes_during_the_run_are_not_applied(reconcile: Cli) -> None:
     reconcile.clock.on_move = tamper
     done = reconcile("apply", "plan.json", "--yes")
     assert done.status == 1
-    assert "it differs from what is declared; run reconcile apply" in done.out
+    assert "differs from the manifest; run reconcile apply" in done.out
     assert reconcile.lock["doubler"]["serving"] == key(reconcile, "doubler")
 
 

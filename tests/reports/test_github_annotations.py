@@ -119,7 +119,7 @@ def test_there_are_as_many_as_github_shows_and_the_rest_is_counted() -> None:
     found = annotations_of([*errors, *warnings])
     assert [one.name for one in found] == ["error"] * 10 + ["warning"] * 10
     assert found[8].data == "error 9"
-    assert found[9] == Command("error", "3 further errors of this step; its log tells them all", {"title": "reconcile"})
+    assert found[9] == Command("error", "3 further errors of this step; see the log", {"title": "reconcile"})
 
 
 def test_a_plan_points_at_what_is_held_and_tells_its_notices() -> None:

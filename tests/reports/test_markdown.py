@@ -190,7 +190,7 @@ def test_a_plan() -> None:
         "**1 to create, 0 to update, 0 to delete. 23 training steps. 1 held.**\n\n"
         "service `embedded service (simulated training)` · scope `demo`\n\n"
         "- ⚠️ words is shared with everyone\n\n"
-        "| | what | why | manifest |\n"
+        "| | model | details | manifest |\n"
         "|---|---|---|---|\n"
         "| 🔷 create | `number-generator` | NotFound | `specs/number-generator.yaml:4` |\n"
         "| ❌ held | `letters` | Failed: the training failed: out of quota; change the inputs, or train it again with"
@@ -309,19 +309,19 @@ def test_a_long_plan_is_cut_to_what_a_comment_holds_and_says_what_is_left_out() 
     assert "- ⚠️ one `🌈` is shared with everyone" in text
     creates = text.count("| 🔷 create | `model-")
     assert creates > 100
-    said = re.search(r"\*\*Left out, as a comment holds no more:\*\* (\d+) of 2000 rows \((\d+) create: `model-", text)
+    said = re.search(r"\*\*Omitted, because a comment is full:\*\* (\d+) of 2000 rows \((\d+) create: `model-", text)
     assert said
     assert int(said[1]) == int(said[2]) == 1_980 - creates
     details = text.count("<details>")
     assert re.search(rf"; {2_000 - details} of 2000 details \(", text)
-    assert text.endswith(". A report in JSON has all of it.\n")
+    assert text.endswith(". A report in JSON is complete.\n")
 
 
 def test_a_summary_counts_bytes() -> None:
     limit = Limit(20_000, utf8_bytes, "a summary")
     text = markdown(many(), limit)
     assert utf8_bytes(text) <= limit.size
-    assert "as a summary holds no more" in text
+    assert "because a summary is full" in text
 
 
 @given(plans, st.integers(3_000, 20_000))
@@ -351,7 +351,7 @@ def test_the_worst_text_at_the_greatest_length_keeps_to_the_limit() -> None:
     text = markdown(document)
     assert utf16_units(text) <= GITHUB
     sound(text)
-    assert "Left out, as a comment holds no more" in text
+    assert "Omitted, because a comment is full" in text
 
 
 def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:

@@ -181,14 +181,14 @@ _OUTCOMES: Final = (
 
 
 def plan_page(capabilities: Capabilities = SIMULATED) -> Document:
-    """A Plan with portraits and with what became of the data sets."""
+    """A Plan with model details and with what became of the data sets."""
     target = replace(TARGET, bucket="gs://acme-tuning-data", publish="serving.json")
     document = plan_document(_PLAN, target, capabilities, LOCKFILE, root="specs")
-    return document | {"portraits": PORTRAITS, "base": _BASE, "dataChanges": _DATA_CHANGES}
+    return document | {"modelDetails": PORTRAITS, "base": _BASE, "dataChanges": _DATA_CHANGES}
 
 
 def result_page() -> Document:
-    """A Result with portraits and a whole report of checks."""
+    """A Result with model details and a whole report of checks."""
     document = result_document(
         plan=replace(_PLAN, actions=(FAILED, _WAIT, *_MORE)),
         target=TARGET,
@@ -200,13 +200,13 @@ def result_page() -> Document:
         unpublished="gs://acme-tuning-data/serving.json cannot be written",
         root="specs",
     )
-    return document | {"portraits": PORTRAITS}
+    return document | {"modelDetails": PORTRAITS}
 
 
 def status_page() -> Document:
-    """A Status of the service with portraits."""
+    """A Status of the service with model details."""
     document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, live=LIVE, root="specs")
-    return document | {"portraits": PORTRAITS}
+    return document | {"modelDetails": PORTRAITS}
 
 
 def recorded_page() -> Document:
@@ -215,7 +215,7 @@ def recorded_page() -> Document:
 
 
 def drift_page() -> Document:
-    """A Drift with portraits."""
+    """A Drift with model details."""
     place = {"file": "specs/words.yaml", "line": 4, "column": 3}
     findings = [
         {
@@ -263,7 +263,7 @@ def drift_page() -> Document:
         "findings": findings,
         "notices": [],
         "unmanaged": 1,
-        "portraits": PORTRAITS,
+        "modelDetails": PORTRAITS,
     }
 
 

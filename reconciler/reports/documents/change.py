@@ -18,11 +18,10 @@ ChangeOutcome = Literal["planned", "done", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class ManagementChange:
-    """What became of a model, or what would.
+    """The result of adopt, forget or cancel for a model, or what the command would do.
 
-    ``generations`` are those that it is about. ``manifest`` is the file that was written, as shown, where one was.
-    ``notes`` are sentences about what follows. ``published`` names the pointer that tells applications, where that was
-    told, and ``next`` is what the next apply would do about the manifest.
+    ``manifest`` is the file that was written, empty if none. ``published`` is the pointer that was written. ``next``
+    are the actions of the next apply for the manifest.
     """
 
     command: Command
@@ -39,7 +38,7 @@ class ManagementChange:
 def change_document(
     change: ManagementChange, target: Target, capabilities: Capabilities, *, root: str = ""
 ) -> Document:
-    """What became of a model (schema: change)."""
+    """Return a Change document (schema: change)."""
     return {
         **envelope("Change", target, capabilities, root),
         "command": change.command,
@@ -47,23 +46,23 @@ def change_document(
         "outcome": change.outcome,
         "lockfile": change.lockfile,
         **filled({"manifest": change.manifest, "published": change.published}),
-        "generations": [_generation(one) for one in change.generations],
+        "generations": [_generation(generation) for generation in change.generations],
         "notes": list(change.notes),
         "next": [next_action(action) for action in change.next],
     }
 
 
-def _generation(one: LockedGeneration) -> Document:
-    return {"key": one.key, "state": one.state.value, **filled({"remote": one.remote})}
+def _generation(generation: LockedGeneration) -> Document:
+    return {"key": generation.key, "state": generation.state.value, **filled({"remote": generation.remote})}
 
 
 @dataclass(frozen=True, slots=True)
 class ServingChange:
-    """What serves a manifest, and what did ``before``, empty for nothing.
+    """A change of the serving generation by promote or rollback.
 
-    ``model`` is what is recorded now, and ``remote`` what answers prompts. Without ``changed`` it was so already.
-    ``reason`` is why somebody rolled it back. ``published`` names the pointer that tells applications, if there is one,
-    and ``next`` is what the next apply would do about the manifest and what is tuned from it.
+    ``before`` is the generation that was serving, empty if none. ``model`` is the new record, ``remote`` the model that
+    answers prompts. ``changed`` is false if the generation was already serving. ``published`` is the pointer that was
+    written, and ``next`` are the actions of the next apply for the manifest and its children.
     """
 
     name: str
@@ -78,7 +77,7 @@ class ServingChange:
 
 
 def serving_document(moved: ServingChange, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
-    """What serves a manifest now (schema: serving)."""
+    """Return a Serving document (schema: serving)."""
     return {
         **envelope("Serving", target, capabilities, root),
         "name": moved.name,
@@ -98,7 +97,7 @@ def _rejected(model: LockedModel) -> Iterator[Document]:
 
 
 def next_action(action: Action, about: str = "") -> Document:
-    """One thing that the next apply would do, in short; with a name where it is not about the manifest ``about``."""
+    """Return an action of the next apply in short; its name is omitted for the manifest ``about``."""
     return {
         **({"name": action.name} if about and action.name != about else {}),
         "action": action.kind.value,
@@ -109,11 +108,11 @@ def next_action(action: Action, about: str = "") -> Document:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """Where the serving generation of one manifest is, and how it is to be asked.
+    """The serving generation of a manifest, and how to send prompts to it.
 
-    ``preamble`` goes before every prompt, as it went before every training input. ``url`` is the address that takes
-    prompts; ``endpoint``, the service's, and ``url`` are empty where nothing can be addressed. ``resources`` are what
-    the training made besides.
+    ``preamble`` precedes every prompt, as it preceded every training input. ``url`` is the address that takes prompts;
+    ``endpoint`` (the service's) and ``url`` are empty if there is none. ``resources`` are further objects that the
+    training created.
     """
 
     name: str
@@ -129,30 +128,30 @@ class ResolvedModel:
 
 
 def resolve_document(
-    entries: Iterable[ResolvedModel], target: Target, capabilities: Capabilities, *, root: str = ""
+    models: Iterable[ResolvedModel], target: Target, capabilities: Capabilities, *, root: str = ""
 ) -> Document:
-    """Which generation serves each manifest, and how it is asked, by name (schema: resolve)."""
-    ordered = sorted(entries, key=lambda entry: entry.name)
-    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(entry) for entry in ordered]}
+    """Return a Resolve document: serving generations by name (schema: resolve)."""
+    ordered = sorted(models, key=lambda model: model.name)
+    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(model) for model in ordered]}
 
 
-def _resolved(entry: ResolvedModel) -> Document:
+def _resolved(model: ResolvedModel) -> Document:
     return filled(
         {
-            "name": entry.name,
-            "key": entry.key,
-            "remote": entry.remote,
-            "provider": entry.provider,
-            "location": entry.location,
-            "endpoint": entry.endpoint,
-            "url": entry.url,
-            "preamble": entry.preamble,
-            "resources": resources_json(entry.resources),
+            "name": model.name,
+            "key": model.key,
+            "remote": model.remote,
+            "provider": model.provider,
+            "location": model.location,
+            "endpoint": model.endpoint,
+            "url": model.url,
+            "preamble": model.preamble,
+            "resources": resources_json(model.resources),
             "sampling": filled(
                 {
-                    "temperature": entry.sampling.temperature,
-                    "topP": entry.sampling.top_p,
-                    "topK": entry.sampling.top_k,
+                    "temperature": model.sampling.temperature,
+                    "topP": model.sampling.top_p,
+                    "topK": model.sampling.top_k,
                 }
             ),
         }

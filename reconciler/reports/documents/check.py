@@ -16,7 +16,7 @@ from reconciler.state.lockfile import checks_json
 
 @dataclass(frozen=True, slots=True)
 class GenerationCheck:
-    """A generation that was checked: ``before`` is how it did the last time, ``error`` why it could not be checked."""
+    """A checked generation; ``before`` are its previous results, ``error`` is the reason why it was not checked."""
 
     name: str
     key: str
@@ -27,22 +27,22 @@ class GenerationCheck:
     error: ReconcileError | None = None
 
     def with_report(self, report: CheckReport) -> GenerationCheck:
-        """The same with how it did."""
+        """Return a copy with the results."""
         return replace(self, report=report)
 
     def refused(self, error: ReconcileError) -> GenerationCheck:
-        """The same with why it could not be checked."""
+        """Return a copy with the error."""
         return replace(self, error=error)
 
     @property
     def regressed(self) -> bool:
-        """Whether it passed the very same checks the last time, and does not now."""
+        """Whether the same checks passed the last time and fail now."""
         then, now = self.before, self.report
         return bool(then and now and then.digest == now.digest and not then.failed and now.failed)
 
     @property
     def exit_status(self) -> ExitStatus:
-        """What this one says to the caller."""
+        """The exit status of a command that checks only this generation."""
         if isinstance(self.error, AccessError):
             return ExitStatus.ACCESS
         failed = self.error or (self.report and self.report.failed)
@@ -50,57 +50,63 @@ class GenerationCheck:
 
 
 def check_document(
-    examined: Iterable[GenerationCheck],
+    checked: Iterable[GenerationCheck],
     unserved: Iterable[str],
     target: Target,
     capabilities: Capabilities,
     *,
     root: str = "",
 ) -> Document:
-    """How generations did (schema: check); ``unserved`` have checks and nothing that serves."""
-    ordered = sorted(examined, key=lambda one: one.name)
+    """Return a Check document (schema: check); ``unserved`` manifests have checks and no serving generation."""
+    ordered = sorted(checked, key=lambda check: check.name)
     return {
         **envelope("Check", target, capabilities, root),
-        "exitStatus": int(max((one.exit_status for one in ordered), default=ExitStatus.OK)),
-        "models": [_model(one) for one in ordered],
+        "exitStatus": int(max((check.exit_status for check in ordered), default=ExitStatus.OK)),
+        "models": [_model(check) for check in ordered],
         "unserved": sorted(unserved),
     }
 
 
-def _model(one: GenerationCheck) -> Document:
-    shown = {"name": one.name, "key": one.key, "remote": one.remote, "serving": one.serves, "regressed": one.regressed}
+def _model(check: GenerationCheck) -> Document:
+    shown = {
+        "name": check.name,
+        "key": check.key,
+        "remote": check.remote,
+        "serving": check.serves,
+        "regressed": check.regressed,
+    }
     return shown | filled(
         {
-            "before": checks_json(one.before) if one.before else None,
-            "checks": checks_report(one.report) if one.report else None,
-            "message": str(one.error or ""),
+            "before": checks_json(check.before) if check.before else None,
+            "checks": checks_report(check.report) if check.report else None,
+            "message": str(check.error or ""),
         }
     )
 
 
 def checks_report(report: CheckReport) -> Document:
-    """How checks went, whole: every prompt and answer that did not pass."""
+    """Return the results of checks with every wrong answer."""
     return {
         "digest": report.digest,
         "passed": report.passed,
         "failed": report.failed,
-        "results": [_check_result(one) for one in report.results],
+        "results": [_check_result(result) for result in report.results],
     }
 
 
-def _check_result(one: CheckResult) -> Document:
+def _check_result(result: CheckResult) -> Document:
     shown = {
-        "name": one.name,
-        "passed": one.passed,
-        "passes": one.passes,
-        "answers": one.answers,
-        "score": round(one.score, 4),
-        "minimum": one.minimum,
+        "name": result.name,
+        "passed": result.passed,
+        "passes": result.passes,
+        "answers": result.answers,
+        "score": round(result.score, 4),
+        "minimum": result.minimum,
     }
     further = {
-        "interval": [round(bound, 4) for bound in one.interval or ()],
-        "leaked": one.leaked or None,
-        "misses": [_miss(miss) for miss in one.misses],
+        "interval": [round(bound, 4) for bound in result.interval or ()],
+        "leaked": result.leaked or None,
+        "misses": [_miss(miss) for miss in result.misses],
     }
     return shown | filled(further)
 
@@ -114,7 +120,7 @@ CUT_SHORT: Final = "MAX_TOKENS"
 
 @dataclass(frozen=True, slots=True)
 class SentPrompt:
-    """Who was asked what: ``remote`` under its remote name, ``text`` after ``preamble``, as ``prompt`` says it all."""
+    """A prompt as it was sent: ``text`` is the user's, ``prompt`` has the preamble and the settings, too."""
 
     name: str
     key: str
@@ -125,23 +131,23 @@ class SentPrompt:
 
 
 def prompt_document(
-    asked: SentPrompt, reply: Reply, target: Target, capabilities: Capabilities, *, root: str = ""
+    sent: SentPrompt, reply: Reply, target: Target, capabilities: Capabilities, *, root: str = ""
 ) -> Document:
-    """A prompt and its answers (schema: prompt); where there is no answer, ``message`` says why."""
-    answered = any(one.text for one in reply.answers)
-    prompt = asked.prompt
+    """Return a Prompt document (schema: prompt); ``message`` is the reason if there is no answer."""
+    answered = any(answer.text for answer in reply.answers)
+    prompt = sent.prompt
     return {
         **envelope("Prompt", target, capabilities, root),
         "exitStatus": int(ExitStatus.OK if answered else ExitStatus.ERROR),
-        "name": asked.name,
-        "key": asked.key,
-        "remote": asked.remote,
-        "preamble": asked.preamble,
-        "text": asked.text,
+        "name": sent.name,
+        "key": sent.key,
+        "remote": sent.remote,
+        "preamble": sent.preamble,
+        "text": sent.text,
         "sampling": _sampling(prompt.sampling),
         **filled({"maxTokens": prompt.max_tokens}),
-        "candidates": [{"text": one.text, **filled({"finish": one.finish})} for one in reply.answers],
-        **filled({"blocked": reply.blocked, "message": "" if answered else _why(reply)}),
+        "candidates": [{"text": answer.text, **filled({"finish": answer.finish})} for answer in reply.answers],
+        **filled({"blocked": reply.blocked, "message": "" if answered else _missing_answer(reply)}),
     }
 
 
@@ -149,11 +155,13 @@ def _sampling(sampling: Sampling) -> Document:
     return filled({"temperature": sampling.temperature, "topP": sampling.top_p, "topK": sampling.top_k})
 
 
-def _why(reply: Reply) -> str:
+def _missing_answer(reply: Reply) -> str:
     if reply.blocked:
         return f"the service blocked the prompt: {reply.blocked}"
-    reasons = ", ".join(sorted({one.finish for one in reply.answers if one.finish}))
-    said = (
-        f"the service withheld the answer: {reasons}" if reasons else "the service gave an empty answer, and no reason"
+    reasons = ", ".join(sorted({answer.finish for answer in reply.answers if answer.finish}))
+    problem = (
+        f"the service withheld the answer: {reasons}"
+        if reasons
+        else "the answer is empty, and the service reports no reason"
     )
-    return f"{said}; increase --max-tokens" if CUT_SHORT in reasons.split(", ") else said
+    return f"{problem}; increase --max-tokens" if CUT_SHORT in reasons.split(", ") else problem

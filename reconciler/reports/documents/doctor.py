@@ -16,7 +16,7 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """What one check found: a sentence, and what to do about it; both may have several lines."""
+    """The result of one check: a message and a remedy, each of one or several lines."""
 
     check: str
     status: Status
@@ -26,7 +26,7 @@ class DoctorFinding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorTarget:
-    """The target that was examined; ``root`` is its root's path as the user would write it."""
+    """The examined target; ``root`` is its root's path as the user would write it."""
 
     target: Target
     capabilities: Capabilities
@@ -36,7 +36,7 @@ class DoctorTarget:
 def doctor_document(
     examined: DoctorTarget | None, findings: Sequence[DoctorFinding], exit_status: ExitStatus
 ) -> Document:
-    """All that was found; without ``examined`` the target could not be read (schema: doctor)."""
+    """Return a Doctor document (schema: doctor); without ``examined`` the target could not be read."""
     counted = Counter(finding.status for finding in findings)
     head = {"version": DOCUMENT_VERSION, "kind": "Doctor"}
     if examined:
@@ -61,7 +61,7 @@ def _finding(finding: DoctorFinding) -> Document:
 
 
 def validation_document(problems: Iterable[Problem], files: int, manifests: int) -> Document:
-    """What is wrong in the input, in the order of files and lines; ``files`` were read (schema: validation)."""
+    """Return a Validation document: errors and warnings by file and line (schema: validation)."""
     ordered = sorted(problems)
     counted = Counter(problem.severity for problem in ordered)
     return {

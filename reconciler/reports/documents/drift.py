@@ -22,44 +22,47 @@ def drift_document(
     exit_zero: bool = False,
     root: str = "",
 ) -> Document:
-    """What is found (schema: drift); ``unmanaged`` counts foreign models, ``None`` where nobody wants to know.
+    """Return a Drift document (schema: drift).
 
-    ``exit_zero`` says that the command does not tell drift by its exit status.
+    ``unmanaged`` is the number of unmanaged models, ``None`` if they were not counted. ``exit_zero`` means that drift
+    does not change the exit status.
     """
-    drifted = any(one.severity == "drift" for one in findings)
+    drifted = any(finding.severity == "drift" for finding in findings)
     status = ExitStatus.CHANGES if drifted and not exit_zero else ExitStatus.OK
-    counts = Counter(one.kind for one in findings)
+    counts = Counter(finding.kind for finding in findings)
     return {
         **envelope("Drift", target, capabilities, root),
         "lockfile": lockfile,
         "exitStatus": int(status),
         "drifted": drifted,
         "summary": {str(kind): counts[kind] for kind in DriftClass if counts[kind]},
-        "findings": [_finding(one, root) for one in findings],
+        "findings": [_finding(finding, root) for finding in findings],
         "notices": list(notices),
         **({} if unmanaged is None else {"unmanaged": unmanaged}),
     }
 
 
-def _finding(one: Finding, root: str) -> Document:
-    place = one.place
-    told_values = {name: found for name, found in (("declared", one.declared), ("live", one.live)) if found is not None}
+def _finding(finding: Finding, root: str) -> Document:
+    place = finding.place
+    values = {
+        name: value for name, value in (("declared", finding.declared), ("live", finding.live)) if value is not None
+    }
     return {
-        "class": str(one.kind),
-        "severity": one.severity,
+        "class": str(finding.kind),
+        "severity": finding.severity,
         **filled(
             {
-                "name": one.name,
-                "file": place.file if place else display_path(one.file, root) if one.file else "",
+                "name": finding.name,
+                "file": place.file if place else display_path(finding.file, root) if finding.file else "",
                 "line": place.line if place else None,
                 "column": place.column if place else None,
-                "key": one.key,
-                "remote": one.remote,
-                "field": one.field,
+                "key": finding.key,
+                "remote": finding.remote,
+                "field": finding.field,
             }
         ),
-        **told_values,
-        **filled({"since": one.since}),
-        "message": one.message,
-        **filled({"remedy": one.remedy}),
+        **values,
+        **filled({"since": finding.since}),
+        "message": finding.message,
+        **filled({"remedy": finding.remedy}),
     }

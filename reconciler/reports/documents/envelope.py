@@ -12,11 +12,11 @@ from reconciler.domain.model import Capabilities, Target
 DOCUMENT_VERSION: Final = 1
 Document = dict[str, Any]
 Places = Mapping[str, Place]
-"""Where each manifest stands, by its name."""
+"""The place of each manifest, by its name."""
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
-    """What every document about a target begins with; ``root`` is the root's path as the user would write it."""
+    """Return the first fields of every document about a target; ``root`` is its path as the user would write it."""
     return {
         "version": DOCUMENT_VERSION,
         "kind": kind,
@@ -36,19 +36,19 @@ def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -
 
 
 def filled(document: Mapping[str, Any]) -> Document:
-    """The document without what is unknown, empty or undeclared."""
+    """Return the document without fields that are unknown, empty or undeclared."""
     return {key: value for key, value in document.items() if value is not None and value not in ("", [], {})}
 
 
 def number(value: float | None) -> float | str | None:
-    """The value as JSON can hold it; what is not finite under its proto3 name."""
+    """Return the value as JSON can hold it: infinite and undefined values under their proto3 names."""
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
 def place_fields(name: str, places: Places) -> Document:
-    """Where in its file a manifest stands."""
+    """Return line and column of a manifest."""
     place = places.get(name)
     return {"line": place.line, "column": place.column} if place else {}
 

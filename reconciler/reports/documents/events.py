@@ -1,4 +1,4 @@
-"""The stream of events as documents, one a line; the first line says what follows (schema: events)."""
+"""Build the lines of an event stream: a document for each event (schema: events)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, fi
 
 
 def events_header(command: str, now: datetime) -> Document:
-    """The first line: the version of all that follows, and which command tells it."""
+    """Return the first line: the version of the stream, and the command."""
     return {
         "version": DOCUMENT_VERSION,
         "kind": "Events",
@@ -51,7 +51,7 @@ def events_header(command: str, now: datetime) -> Document:
 
 
 def planned_line(plan: Document, now: datetime) -> Document:
-    """What a Plan document says is going to be done, as far as somebody approves it."""
+    """Return the line with the actions of a Plan document that is about to be applied."""
     actions = [
         {field: action[field] for field in ("name", "action", "reason", "key", "remote") if field in action}
         for action in plan["actions"]
@@ -61,26 +61,26 @@ def planned_line(plan: Document, now: datetime) -> Document:
 
 
 def event_line(event: Event, now: datetime) -> Document | None:
-    """What happened; ``None`` for what concerns the lockfile's bookkeeping alone."""
-    known = TOLD.get(type(event))
-    if known is None:
+    """Return the line about an event; ``None`` for events that only the lockfile records."""
+    row = EVENT_LINES.get(type(event))
+    if row is None:
         return None
-    word, further = known
-    who = {field: getattr(event, field) for field in ("name", "key") if getattr(event, field, None) is not None}
-    return {**_line(word, now), **who, **filled(further(event))}
+    word, further = row
+    subject = {field: getattr(event, field) for field in ("name", "key") if getattr(event, field, None) is not None}
+    return {**_line(word, now), **subject, **filled(further(event))}
 
 
 def summary_line(result: Document, now: datetime) -> Document:
-    """The last line, from the document that the command ends with."""
-    told = {field: result[field] for field in _TOLD_LAST if field in result}
-    return {**_line("summary", now), **told}
+    """Return the last line, from the document that the command ends with."""
+    fields = {field: result[field] for field in _SUMMARY_FIELDS if field in result}
+    return {**_line("summary", now), **fields}
 
 
-_TOLD_LAST: Final[tuple[str, ...]] = ("exitStatus", "requests", "seconds", "summary")
+_SUMMARY_FIELDS: Final[tuple[str, ...]] = ("exitStatus", "requests", "seconds", "summary")
 
 
 def broken_off_line(message: str, status: ExitStatus, now: datetime) -> Document:
-    """The last line of a command that ended with an error."""
+    """Return the last line of a command that ended with an error."""
     return {**_line("summary", now), "exitStatus": int(status), "message": message}
 
 
@@ -93,8 +93,13 @@ def _nothing(_event: Event) -> Document:
 
 
 def _generation(event: Started | Adopted) -> Document:
-    one = event.generation
-    return {"key": one.key, "remote": one.remote, "state": one.state.value, "totalSteps": one.total_steps}
+    generation = event.generation
+    return {
+        "key": generation.key,
+        "remote": generation.remote,
+        "state": generation.state.value,
+        "totalSteps": generation.total_steps,
+    }
 
 
 def _progress(event: Progressed) -> Document:
@@ -151,7 +156,7 @@ def _refused(event: Refused) -> Document:
     return {"message": str(event.error), "reason": event.reason.value if event.reason else None}
 
 
-TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
+EVENT_LINES: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
     Started: ("started", _generation),
     Adopted: ("adopted", _generation),
     Progressed: ("progress", _progress),
@@ -174,4 +179,4 @@ TOLD: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
     Deleted: ("deleted", _remote),
     Refused: ("refused", _refused),
 }
-"""The word for each event, and what it says beside name and key."""
+"""The word of each event in the stream, and the fields besides name and key."""

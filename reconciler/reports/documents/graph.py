@@ -18,7 +18,7 @@ _KINDS: Final[tuple[NodeKind, ...]] = ("baseModel", "remote", "model")
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """What is declared, what was recorded of it, and by name what holds it; ``lockfile`` is the lockfile's path."""
+    """The manifests, their record, and the actions that hold manifests, by name."""
 
     manifests: tuple[Manifest, ...]
     lock: Lock
@@ -36,38 +36,38 @@ class _GraphNode:
         return _KINDS[self.rank]
 
 
-def graph_document(lineage: GraphInput, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
-    """Every model below what it is tuned from, parents first (schema: graph).
+def graph_document(graph: GraphInput, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
+    """Return a Graph document: every model after its parent (schema: graph).
 
-    A model that is recorded and no longer declared stands below what its last generation was tuned from.
+    A recorded model that is not declared has the parent of its last generation.
     """
-    declared = {manifest.name: manifest for manifest in lineage.manifests}
-    parents = _parents(declared, lineage.lock)
+    declared = {manifest.name: manifest for manifest in graph.manifests}
+    parents = _parents(declared, graph.lock)
     ids: dict[_GraphNode, str] = {}
     nodes = []
     for node in _parents_first(parents):
         ids[node] = f"n{len(ids) + 1}"
         parent = parents.get(node)
-        told = _told(node, declared.get(node.name), lineage) if node.kind == "model" else {}
+        fields = _model_fields(node, declared.get(node.name), graph) if node.kind == "model" else {}
         origin = {"parent": ids[parent]} if parent else {}
-        nodes.append({"id": ids[node], "kind": node.kind, "name": node.name, **origin, **told})
-    return {**envelope("Graph", target, capabilities, root), "lockfile": lineage.lockfile, "nodes": nodes}
+        nodes.append({"id": ids[node], "kind": node.kind, "name": node.name, **origin, **fields})
+    return {**envelope("Graph", target, capabilities, root), "lockfile": graph.lockfile, "nodes": nodes}
 
 
 def _parents(declared: Mapping[str, Manifest], lock: Lock) -> dict[_GraphNode, _GraphNode | None]:
-    """What each model is tuned from, as far as that is known."""
-    recorded = {name: shown.source for name, model in lock.models.items() if (shown := _shown(model))}
+    """Return the parent of each model; ``None`` if it is unknown."""
+    recorded = {name: shown.source for name, model in lock.models.items() if (shown := _shown_generation(model))}
     sources = {**recorded, **{name: manifest.source for name, manifest in declared.items()}}
     names = {*declared, *lock.models}
     parents = {_model(name): _origin(sources.get(name, Source())) for name in names}
     for node in sorted(parents):
-        if node in _ancestors(node, parents):  # validation allows none, but people can edit lockfiles
+        if node in _ancestors(node, parents):  # manifests cannot have cycles, but lockfiles can be edited by hand
             parents[node] = None
     return parents
 
 
-def _shown(model: LockedModel) -> LockedGeneration | None:
-    """The generation that tells where a model comes from: the serving one, else the newest."""
+def _shown_generation(model: LockedModel) -> LockedGeneration | None:
+    """Return the generation whose source is shown: the serving one, or the newest if none is serving."""
     return model.generation(model.serving) or next(iter(model.generations), None)
 
 
@@ -85,15 +85,15 @@ def _model(name: str) -> _GraphNode:
 
 def _ancestors(node: _GraphNode, parents: Mapping[_GraphNode, _GraphNode | None]) -> set[_GraphNode]:
     found: set[_GraphNode] = set()
-    at = parents.get(node)
-    while at and at not in found:
-        found.add(at)
-        at = parents.get(at)
+    ancestor = parents.get(node)
+    while ancestor and ancestor not in found:
+        found.add(ancestor)
+        ancestor = parents.get(ancestor)
     return found
 
 
 def _parents_first(parents: Mapping[_GraphNode, _GraphNode | None]) -> Iterator[_GraphNode]:
-    """Every node and then what is below it, roots and siblings in order."""
+    """Yield every node before its children, siblings in order."""
     children: dict[_GraphNode | None, set[_GraphNode]] = {}
     for node, parent in parents.items():
         children.setdefault(parent, set()).add(node)
@@ -106,15 +106,15 @@ def _parents_first(parents: Mapping[_GraphNode, _GraphNode | None]) -> Iterator[
         left += sorted(children.get(node, ()), reverse=True)
 
 
-def _told(node: _GraphNode, manifest: Manifest | None, lineage: GraphInput) -> Document:
-    """What is to be said of a model of ours."""
-    model = lineage.lock.models.get(node.name)
-    hold = lineage.holds.get(node.name)
+def _model_fields(node: _GraphNode, manifest: Manifest | None, graph: GraphInput) -> Document:
+    """Return the fields of a model of this project."""
+    model = graph.lock.models.get(node.name)
+    hold = graph.holds.get(node.name)
     return filled(
         {
             "declared": manifest is not None,
             "file": manifest.file if manifest else model.manifest if model else "",
-            **(_recorded(model, lineage.lock) if model else {}),
+            **(_recorded(model, graph.lock) if model else {}),
             "held": {"reason": hold.reason.value, "message": hold.message} if hold else None,
         }
     )
@@ -130,13 +130,13 @@ def _recorded(model: LockedModel, lock: Lock) -> Document:
     }
 
 
-def _generation(one: LockedGeneration, lock: Lock) -> Document:
-    parent = lock.models.get(one.source.tuned_model)
+def _generation(generation: LockedGeneration, lock: Lock) -> Document:
+    parent = lock.models.get(generation.source.tuned_model)
     return filled(
         {
-            "key": one.key,
-            "state": one.state.value,
-            "from": one.source.key,
-            "outdated": True if one.source.key and parent and parent.serving != one.source.key else None,
+            "key": generation.key,
+            "state": generation.state.value,
+            "from": generation.source.key,
+            "outdated": True if generation.source.key and parent and parent.serving != generation.source.key else None,
         }
     )

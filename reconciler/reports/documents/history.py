@@ -15,7 +15,7 @@ from reconciler.state.lockfile import checks_json, source_json
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is told of a manifest ``name``; ``manifest`` is its file relative to the root. Entries are newest first."""
+    """The generations of the manifest ``name``, newest first; ``manifest`` is its file relative to the root."""
 
     name: str
     manifest: str
@@ -25,45 +25,51 @@ class History:
 def history_document(
     history: History, target: Target, capabilities: Capabilities, lockfile: str, *, root: str = ""
 ) -> Document:
-    """Every recorded generation of a manifest (schema: history); ``lockfile`` is its path as shown to the user."""
+    """Return a History document (schema: history); ``lockfile`` is its path as the user would write it."""
     return {
         **envelope("History", target, capabilities, root),
         "lockfile": lockfile,
         "name": history.name,
         "manifest": history.manifest,
-        "generations": [_entry(entry) for entry in history.entries],
+        "generations": [_entry(recorded) for recorded in history.entries],
     }
 
 
-def _entry(entry: HistoryEntry) -> Document:
-    one = entry.generation
+def _entry(recorded: HistoryEntry) -> Document:
+    generation = recorded.generation
     shown = filled(
         {
-            "key": one.key,
-            "remote": one.remote,
-            "state": one.state.value,
-            "role": entry.role,
-            "rejection": one.rejection,
-            "origin": one.origin,
-            "createTime": one.create_time,
-            "completeTime": one.complete_time,
-            "promoteTime": one.promote_time,
-            "totalSteps": one.total_steps,
-            "finalLoss": number(one.final_loss),
-            "error": {"code": one.failure.code, "message": one.failure.message} if one.failure else None,
-            "source": source_json(one.source),
-            "hyperparameters": _hyperparameters(one),
-            "dataset": _dataset(one.dataset),
-            "preamble": one.preamble,
-            "checks": checks_json(one.checks) if one.checks else None,
+            "key": generation.key,
+            "remote": generation.remote,
+            "state": generation.state.value,
+            "role": recorded.role,
+            "rejection": generation.rejection,
+            "origin": generation.origin,
+            "createTime": generation.create_time,
+            "completeTime": generation.complete_time,
+            "promoteTime": generation.promote_time,
+            "totalSteps": generation.total_steps,
+            "finalLoss": number(generation.final_loss),
+            "error": {"code": generation.failure.code, "message": generation.failure.message}
+            if generation.failure
+            else None,
+            "source": source_json(generation.source),
+            "hyperparameters": _hyperparameters(generation),
+            "dataset": _dataset(generation.dataset),
+            "preamble": generation.preamble,
+            "checks": checks_json(generation.checks) if generation.checks else None,
         }
     )
-    return {**shown, "attempt": one.attempt, **({"changes": _changes(one, entry.changes)} if entry.changes else {})}
+    return {
+        **shown,
+        "attempt": generation.attempt,
+        **({"changes": _changes(generation, recorded.changes)} if recorded.changes else {}),
+    }
 
 
-def _hyperparameters(one: LockedGeneration) -> Document:
-    """Those that count: the effective ones, and the declared ones that the service has not told of."""
-    return {**one.declared, **one.effective}
+def _hyperparameters(generation: LockedGeneration) -> Document:
+    """Return the effective hyperparameters, and declared ones that the service does not report."""
+    return {**generation.declared, **generation.effective}
 
 
 def _dataset(dataset: Dataset) -> Document:
@@ -77,18 +83,18 @@ def _dataset(dataset: Dataset) -> Document:
     )
 
 
-def _changes(one: LockedGeneration, changes: Changes) -> Document:
+def _changes(generation: LockedGeneration, changes: Changes) -> Document:
     since = changes.since
     return filled(
         {
             "since": since.key,
-            "source": _both(source_json(since.source), source_json(one.source)) if changes.source else None,
+            "source": _both(source_json(since.source), source_json(generation.source)) if changes.source else None,
             "hyperparameters": [
                 filled({"name": change.name, "before": change.before, "after": change.after})
                 for change in changes.hyperparameters
             ],
-            "dataset": _data_changes(since.dataset, one.dataset, changes) if changes.dataset else None,
-            "preamble": _both(since.preamble, one.preamble) if changes.preamble else None,
+            "dataset": _data_changes(since.dataset, generation.dataset, changes) if changes.dataset else None,
+            "preamble": _both(since.preamble, generation.preamble) if changes.preamble else None,
         }
     )
 
@@ -114,8 +120,8 @@ def _example_changes(changes: ExampleChanges) -> Document:
         "removed": changes.removed,
         "changed": changes.changed,
         "samples": {
-            "added": [example_document(one) for one in changes.some_added],
-            "removed": [example_document(one) for one in changes.some_removed],
-            "changed": [changed_document(one) for one in changes.some_changed],
+            "added": [example_document(example) for example in changes.some_added],
+            "removed": [example_document(example) for example in changes.some_removed],
+            "changed": [changed_document(example) for example in changes.some_changed],
         },
     }

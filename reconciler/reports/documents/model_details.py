@@ -1,4 +1,4 @@
-"""Portraits: what is known of each recorded model and how it came about, as part of the documents of reports."""
+"""Build the model details of reports: the history of each recorded model, with loss curves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ CURVE_POINTS: Final = 100
 
 
 def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> list[Document]:
-    """Every recorded model with its generations, newest first, sorted by name.
+    """Return every recorded model with its generations, newest first, sorted by name.
 
-    ``live`` holds what the service shows of the recorded ones, by remote name, which is believed before the record; a
-    curve is there where it was asked for.
+    ``live`` has the live state by remote name and overrides the record; a loss curve is included if it was read.
     """
     return [_model(name, model, live) for name, model in sorted(lock.models.items())]
 
@@ -28,53 +27,59 @@ def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Do
         "name": name,
         "manifest": model.manifest,
         **filled({"serving": model.serving}),
-        "generations": [_generation(one, live.get(one.remote), model) for one in model.generations],
+        "generations": [
+            _generation(generation, live.get(generation.remote), model) for generation in model.generations
+        ],
     }
 
 
-def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
+def _generation(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
     return filled(
         {
-            "key": one.key,
-            "remote": one.remote,
-            "state": (live.state if live else one.state).value,
-            "createTime": one.create_time or (live.create_time if live else ""),
-            "completeTime": one.complete_time or (live.complete_time if live else ""),
-            "promoteTime": one.promote_time,
-            "rejected": one.key in model.rejected or None,
-            "rejection": one.rejection,
-            "finalLoss": number(_final_loss(one, live)),
-            "totalSteps": one.total_steps or (live.total_steps if live else None),
-            "checks": checks_json(one.checks) if one.checks else None,
-            "source": source_json(one.source),
-            "dataset": _dataset(one),
-            "hyperparameters": filled({"declared": dict(one.declared), "effective": dict(_effective(one, live))}),
+            "key": generation.key,
+            "remote": generation.remote,
+            "state": (live.state if live else generation.state).value,
+            "createTime": generation.create_time or (live.create_time if live else ""),
+            "completeTime": generation.complete_time or (live.complete_time if live else ""),
+            "promoteTime": generation.promote_time,
+            "rejected": generation.key in model.rejected or None,
+            "rejection": generation.rejection,
+            "finalLoss": number(_final_loss(generation, live)),
+            "totalSteps": generation.total_steps or (live.total_steps if live else None),
+            "checks": checks_json(generation.checks) if generation.checks else None,
+            "source": source_json(generation.source),
+            "dataset": _dataset(generation),
+            "hyperparameters": filled(
+                {"declared": dict(generation.declared), "effective": dict(_effective(generation, live))}
+            ),
             "curve": curve(live.snapshots) if live else None,
         }
     )
 
 
-def _final_loss(one: LockedGeneration, live: RemoteModel | None) -> float | None:
-    if one.final_loss is not None or live is None or live.state is not State.ACTIVE or not live.snapshots:
-        return one.final_loss
+def _final_loss(generation: LockedGeneration, live: RemoteModel | None) -> float | None:
+    if generation.final_loss is not None or live is None or live.state is not State.ACTIVE or not live.snapshots:
+        return generation.final_loss
     return live.snapshots[-1].loss
 
 
-def _effective(one: LockedGeneration, live: RemoteModel | None) -> Mapping[str, Any]:
-    return one.effective or (live.hyperparameters if live else {})
+def _effective(generation: LockedGeneration, live: RemoteModel | None) -> Mapping[str, Any]:
+    return generation.effective or (live.hyperparameters if live else {})
 
 
-def _dataset(one: LockedGeneration) -> Document:
-    found = one.dataset
-    return filled({"path": found.path, "digest": found.digest, "examples": found.examples or None})
+def _dataset(generation: LockedGeneration) -> Document:
+    dataset = generation.dataset
+    return filled({"path": dataset.path, "digest": dataset.digest, "examples": dataset.examples or None})
 
 
 def curve(snapshots: Sequence[Snapshot]) -> list[list[float]]:
-    """At most a hundred points ``[step, loss]`` of a loss curve, evenly chosen, the first and the last among them.
+    """Return at most a hundred points ``[step, loss]`` of a loss curve, including the first and the last.
 
-    Losses that are no finite numbers are left out: nothing could draw them.
+    Infinite and undefined losses are omitted, because they cannot be drawn.
     """
-    points: list[list[float]] = [[one.step, one.loss] for one in snapshots if math.isfinite(one.loss)]
+    points: list[list[float]] = [
+        [snapshot.step, snapshot.loss] for snapshot in snapshots if math.isfinite(snapshot.loss)
+    ]
     if len(points) <= CURVE_POINTS:
         return points
     stride = (len(points) - 1) / (CURVE_POINTS - 1)

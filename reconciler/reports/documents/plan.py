@@ -26,14 +26,14 @@ def plan_document(
     places: Places = MappingProxyType({}),
     deletions_alone: bool = False,
 ) -> Document:
-    """A plan; ``lockfile`` is the lockfile's path as shown to the user (schema: plan).
+    """Return a Plan document (schema: plan); ``lockfile`` is its path as the user would write it.
 
-    One of ``deletions_alone`` says of everything else why it is kept.
+    With ``deletions_alone`` the document has the reason why each other generation is kept.
     """
     whole = envelope("Plan", target, capabilities, root)
     return {
         **whole,
-        "target": {**whole["target"], **_reach(target)},
+        "target": {**whole["target"], **_destinations(target)},
         "lockfile": lockfile,
         "changes": plan.changes,
         "summary": _summary(plan),
@@ -41,12 +41,12 @@ def plan_document(
         "notices": list(plan.notices),
         "unmanaged": plan.unmanaged,
         "candidates": plan.candidates,
-        **({"kept": [asdict(one) for one in plan.kept]} if deletions_alone else {}),
+        **({"kept": [asdict(generation) for generation in plan.kept]} if deletions_alone else {}),
     }
 
 
-def _reach(target: Target) -> Document:
-    """Where data and requests go and as whom trainings run: a pull request can change all of it."""
+def _destinations(target: Target) -> Document:
+    """Return where data and requests go and which service account is used: a pull request can change all of these."""
     return filled(
         {
             "endpoint": target.endpoint,
@@ -66,7 +66,7 @@ def _summary(plan: Plan) -> Document:
         **{kind.value: counted[kind] for kind in Kind},
         "failing": len(plan.failing),
         "steps": plan.steps,
-        "estimated": any(one.training.estimated for one in plan.of_kind(Kind.CREATE) if one.training),
+        "estimated": any(action.training.estimated for action in plan.of_kind(Kind.CREATE) if action.training),
     }
 
 
@@ -136,7 +136,7 @@ def _access_change(change: AccessChange) -> Document:
 
 
 def _source(source: Source) -> Document:
-    """What a child is tuned from; of a base model there is a field of its own."""
+    """Return the parent of a child; a base model has a field of its own."""
     return {name: value for name, value in source_json(source).items() if name != "baseModel"}
 
 
@@ -146,56 +146,58 @@ _MOST_OUTPUTS: Final = 5
 """Outputs of one contradiction that a document keeps."""
 
 
-def example_document(one: TrainingExample) -> Document:
-    """An example: ``input`` and ``output``, or ``conversation``."""
-    if isinstance(one, Conversation):
-        return {"conversation": cut(one.line)}
-    return {"input": cut(one.input), "output": cut(one.output)}
+def example_document(example: TrainingExample) -> Document:
+    """Return an example: ``input`` and ``output``, or ``conversation``."""
+    if isinstance(example, Conversation):
+        return {"conversation": cut(example.line)}
+    return {"input": cut(example.input), "output": cut(example.output)}
 
 
-def changed_document(one: ChangedExample) -> Document:
-    """An example that has another output: ``input``, ``before`` and ``after``."""
-    return {"input": cut(one.input), "before": cut(one.old), "after": cut(one.new)}
+def changed_document(example: ChangedExample) -> Document:
+    """Return an example whose output changed: ``input``, ``before`` and ``after``."""
+    return {"input": cut(example.input), "before": cut(example.old), "after": cut(example.new)}
 
 
 def cut(text: str) -> str:
-    """The text, as far as a document keeps it."""
+    """Return the text, cut to the length that a document keeps."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def with_data_changes(document: Document, found: DatasetChanges) -> Document:
-    """A Plan document with what became of the data sets; why nothing could be compared is one of its notices."""
+    """Return a Plan document with the changes of data sets; the reason for not comparing them is a notice."""
     return {
         **document,
         "notices": [*document["notices"], *filter(None, [found.note])],
         "base": filled({"ref": found.ref, "commit": found.commit}),
-        "dataChanges": [_data_change(one) for one in found.changes],
+        "dataChanges": [_data_change(change) for change in found.changes],
     }
 
 
-def _data_change(one: DatasetChange) -> Document:
-    found = one.changes
+def _data_change(change: DatasetChange) -> Document:
+    found = change.changes
     counts = {"added": found.added, "removed": found.removed, "changed": found.changed} if found else {}
-    named = filled({"name": one.name, "use": one.use, "check": one.check, "path": one.path})
+    named = filled({"name": change.name, "use": change.use, "check": change.check, "path": change.path})
     further = filled(
         {
-            "duplicates": one.duplicates.count or None,
-            "contradictions": one.contradictions.count or None,
-            "leaked": one.leaks.count or None,
-            "samples": list(_samples(one)),
-            "note": one.note,
+            "duplicates": change.duplicates.count or None,
+            "contradictions": change.contradictions.count or None,
+            "leaked": change.leaks.count or None,
+            "samples": list(_samples(change)),
+            "note": change.note,
         }
     )
     return named | counts | further
 
 
-def _samples(one: DatasetChange) -> Iterator[Document]:
-    if one.changes:
-        yield from ({"change": "added", **example_document(each)} for each in one.changes.some_added)
-        yield from ({"change": "removed", **example_document(each)} for each in one.changes.some_removed)
-        yield from ({"change": "changed", **changed_document(each)} for each in one.changes.some_changed)
-    yield from ({"change": "duplicate", **example_document(each)} for each in one.duplicates.samples)
-    for contradiction in one.contradictions.samples:
+def _samples(change: DatasetChange) -> Iterator[Document]:
+    if change.changes:
+        yield from ({"change": "added", **example_document(example)} for example in change.changes.some_added)
+        yield from ({"change": "removed", **example_document(example)} for example in change.changes.some_removed)
+        yield from ({"change": "changed", **changed_document(example)} for example in change.changes.some_changed)
+    yield from ({"change": "duplicate", **example_document(example)} for example in change.duplicates.samples)
+    for contradiction in change.contradictions.samples:
         outputs = [cut(output) for output in contradiction.outputs[:_MOST_OUTPUTS]]
         yield {"change": "contradiction", "input": cut(contradiction.input), "outputs": outputs}
-    yield from ({"change": "leaked", "check": each.check, "input": cut(each.input)} for each in one.leaks.samples)
+    yield from (
+        {"change": "leaked", "check": example.check, "input": cut(example.input)} for example in change.leaks.samples
+    )

@@ -15,9 +15,10 @@ from reconciler.state.lockfile import dumps
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """A lock ``before`` and ``after`` a refresh; ``merged`` says that the former was united from the sides of a merge.
+    """The record ``before`` and ``after`` a refresh.
 
-    ``changed`` says that the lockfile differs from what it is to be, and ``written`` that it was written.
+    ``merged`` means that ``before`` was merged from the sides of a git conflict. ``changed`` means that the file
+    differs from the result, and ``written`` that it was written.
     """
 
     before: Lock
@@ -30,23 +31,23 @@ class RefreshResult:
 
 
 def refresh_document(
-    told: RefreshResult, target: Target, capabilities: Capabilities, *, exit_status: ExitStatus, root: str = ""
+    result: RefreshResult, target: Target, capabilities: Capabilities, *, exit_status: ExitStatus, root: str = ""
 ) -> Document:
-    """What a refresh changed in the lockfile, or would change (schema: refresh)."""
+    """Return a Refresh document: changes of the lockfile (schema: refresh)."""
     return {
         **envelope("Refresh", target, capabilities, root),
-        "lockfile": told.lockfile,
+        "lockfile": result.lockfile,
         "exitStatus": int(exit_status),
-        "changed": told.changed,
-        "written": told.written,
-        "merged": told.merged,
-        "models": list(_models(_recorded(told.before), _recorded(told.after))),
-        "notices": list(told.notices),
+        "changed": result.changed,
+        "written": result.written,
+        "merged": result.merged,
+        "models": list(_models(_recorded(result.before), _recorded(result.after))),
+        "notices": list(result.notices),
     }
 
 
 def _recorded(lock: Lock) -> Document:
-    """The models as the lockfile spells them."""
+    """Return the models as the lockfile has them."""
     models: Document = json.loads(dumps(lock))["models"]
     return models
 
@@ -65,7 +66,7 @@ def _models(before: Document, after: Document) -> Iterator[Document]:
 
 
 def _by_key(model: Document | None) -> Document:
-    return {one["key"]: one for one in (model or {}).get("generations", [])}
+    return {generation["key"]: generation for generation in (model or {}).get("generations", [])}
 
 
 def _kind(old: Document | None, new: Document | None) -> str:
@@ -74,20 +75,20 @@ def _kind(old: Document | None, new: Document | None) -> str:
     return "changed" if new else "removed"
 
 
-def _fields(old: Document | None, new: Document | None, *left_out: str) -> list[str]:
-    """The names of the fields that differ; none where there is nothing to compare."""
+def _fields(old: Document | None, new: Document | None, *omitted: str) -> list[str]:
+    """Return the names of fields that differ; none if a side is missing."""
     if old is None or new is None:
         return []
-    names = (old.keys() | new.keys()) - set(left_out)
+    names = (old.keys() | new.keys()) - set(omitted)
     return sorted(name for name in names if old.get(name) != new.get(name))
 
 
 def _generations(before: Document, after: Document) -> Iterator[Document]:
-    for key in (*after, *(one for one in before if one not in after)):
+    for key in (*after, *(key for key in before if key not in after)):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        states = {side: one["state"] for side, one in (("before", old), ("state", new)) if one}
+        states = {side: generation["state"] for side, generation in (("before", old), ("state", new)) if generation}
         if states.get("before") == states.get("state"):
             del states["before"]
         yield {

@@ -24,11 +24,11 @@ OutcomeState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ModelOutcome:
-    """What became of one manifest in a run.
+    """The outcome of a run for one manifest.
 
-    ``steps`` are those of the whole training, ``final_loss`` its last mean loss. ``message`` is a sentence for people:
-    why it failed or was refused, which fields were updated. ``checks`` are those that were run, ``deleted`` the keys of
-    the generations that were deleted.
+    ``steps`` are those of the whole training, ``final_loss`` is its last mean loss. ``message`` is the reason of a
+    failure or refusal, or the updated fields. ``checks`` are those that were run, ``deleted`` the keys of deleted
+    generations.
     """
 
     name: str
@@ -55,12 +55,11 @@ def result_document(
     root: str = "",
     places: Places = MappingProxyType({}),
 ) -> Document:
-    """What a run of apply or wait did (schema: result).
+    """Return a Result document: what a run of apply or wait did (schema: result).
 
-    ``unpublished`` says why applications could not be told what serves.
-
-    ``plan`` is the plan that is left at the end. It tells of every manifest that no outcome tells of, and what is still
-    to be done about those that one does. ``requests`` were sent to the service, ``seconds`` went by.
+    ``plan`` is the remaining plan. It has the state of manifests without an outcome and the remaining actions of
+    others. ``unpublished`` is the reason why the pointer was not written. ``requests`` were sent to the service in
+    ``seconds``.
     """
     models = {model["name"]: model for model in map(_left, plan.actions)}
     for outcome in outcomes:
@@ -79,11 +78,11 @@ def result_document(
     }
 
 
-_UNDONE: Final[Mapping[Kind, str]] = {
-    Kind.CREATE: "it is not there, and nobody trains it; run reconcile apply",
-    Kind.UPDATE: "it differs from what is declared; run reconcile apply",
-    Kind.CHECK: "its checks have not been run; run reconcile apply",
-    Kind.PROMOTE: "it is ready, and does not serve yet; run reconcile apply",
+_REMAINING_WORK: Final[Mapping[Kind, str]] = {
+    Kind.CREATE: "not trained yet; run reconcile apply",
+    Kind.UPDATE: "differs from the manifest; run reconcile apply",
+    Kind.CHECK: "the checks were not run; run reconcile apply",
+    Kind.PROMOTE: "ready but not serving; run reconcile apply",
 }
 _LEFT: Final[Mapping[Kind, OutcomeState]] = {Kind.HOLD: "held", Kind.WAIT: "training", Kind.NOOP: "inSync"}
 _SETTLED: Final = frozenset({"inSync", "orphaned"})
@@ -98,20 +97,20 @@ def _left(action: Action) -> Document:
             "reason": action.reason.value if action.kind is Kind.HOLD else "",
             "key": action.key,
             "remote": action.remote,
-            "message": action.message or _undone(action),
+            "message": action.message or _remaining_work(action),
         }
     )
 
 
-def _undone(action: Action) -> str:
-    """What is left to do about a model; its parent comes first, where that is what it waits for."""
+def _remaining_work(action: Action) -> str:
+    """Return what remains for a model; if it waits for its parent, the parent comes first."""
     if action.kind is Kind.CREATE and action.after:
-        return f"it is tuned from {action.after}, which does not serve yet; see to that one, and run reconcile apply"
-    return _UNDONE.get(action.kind, "")
+        return f"tuned from {action.after}, which is not serving yet; fix its parent, then run reconcile apply"
+    return _REMAINING_WORK.get(action.kind, "")
 
 
 def _merged(outcome: Document, left: Document | None) -> Document:
-    """The outcome, unless something is left to do about the model: then that is what became of it."""
+    """Return the outcome, or what remains for the model."""
     if left is None or left["state"] in _SETTLED or outcome["state"] == "refused":
         return outcome
     if outcome["state"] == "failed":
@@ -136,14 +135,14 @@ def _outcome(outcome: ModelOutcome) -> Document:
 
 
 class Outcomes:
-    """A sink of the event stream; ``lock`` gives the lock as it is when an event is told."""
+    """Collects the outcome of each manifest from events; ``lock`` returns the current record."""
 
     def __init__(self, lock: Callable[[], Lock]) -> None:
         self._lock = lock
         self._by_name: dict[str, ModelOutcome] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event that decides what became of a manifest; a failure or a refusal is not overwritten."""
+        """Note an event that determines an outcome; a failure or refusal is not overwritten."""
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
         if outcome and before and outcome.state == "deleted":
@@ -152,7 +151,7 @@ class Outcomes:
             self._by_name[outcome.name] = _with_checks(outcome, before)
 
     def all(self) -> tuple[ModelOutcome, ...]:
-        """The outcomes so far, one a manifest."""
+        """Return the outcomes so far, one for each manifest."""
         return tuple(self._by_name.values())
 
     def _outcome(self, event: Event) -> ModelOutcome | None:
@@ -167,7 +166,7 @@ class Outcomes:
                 return self._end(event)
 
     def _end(self, event: Event) -> ModelOutcome | None:
-        """What went wrong, or was deleted."""
+        """Return the outcome of a failure or deletion."""
         match event:
             case Failed(name, key, _) | Cancelled(name, key, _):
                 return self._about(name, key, ModelOutcome(name, "failed", message=_why(event)))
@@ -179,7 +178,7 @@ class Outcomes:
                 return None
 
     def _about(self, name: str, key: str, outcome: ModelOutcome) -> ModelOutcome:
-        model = self._lock().models.get(name)  # what is not recorded yet may be changed before it is
+        model = self._lock().models.get(name)  # events can precede the record
         generation = model.generation(key) if model else None
         if generation is None:
             return replace(outcome, key=key)
@@ -194,17 +193,17 @@ class Outcomes:
 
 def _why(event: Failed | Cancelled) -> str:
     if isinstance(event, Cancelled):
-        return "the training was cancelled"
-    return event.model.failure.message if event.model.failure else "the service does not tell why"
+        return "the training was canceled"
+    return event.model.failure.message if event.model.failure else "the service reports no reason"
 
 
 def _with_deleted(before: ModelOutcome, outcome: ModelOutcome) -> ModelOutcome:
-    """That generations were deleted is told of whatever else became of a model."""
+    """Return the outcome with further deleted generations."""
     return replace(before, deleted=(*before.deleted, *outcome.deleted))
 
 
 def _with_checks(outcome: ModelOutcome, before: ModelOutcome | None) -> ModelOutcome:
-    """What was learnt by checks stays known whatever becomes of the generation."""
+    """Return the outcome with results of checks that are already known."""
     known = before.checks if before and before.key == outcome.key else None
     outcome = replace(outcome, deleted=before.deleted) if before else outcome
     return outcome if outcome.checks else replace(outcome, checks=known)

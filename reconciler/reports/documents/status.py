@@ -15,7 +15,7 @@ from reconciler.state.lockfile import checks_json, resources_json
 
 @dataclass(frozen=True, slots=True)
 class SharedGeneration:
-    """A generation whose permissions were asked for."""
+    """A generation whose permissions were read."""
 
     name: str
     key: str
@@ -25,20 +25,20 @@ class SharedGeneration:
 
 @dataclass(frozen=True, slots=True)
 class AccessReport:
-    """What an address may do with each generation; ``None`` stands for one that is gone."""
+    """The access of an address to each generation; ``None`` for a generation that is missing."""
 
     address: str
     found: tuple[tuple[SharedGeneration, EffectiveAccess | None], ...]
 
 
 def access_document(reach: AccessReport) -> Document:
-    """The part ``access`` of a Status document."""
+    """Return the part ``access`` of a Status document."""
     there = [(shared, reached) for shared, reached in reach.found if reached]
     return {
         "address": reach.address,
         "asked": len(there),
         "models": [_entry(shared, reached.certain) for shared, reached in there if reached.certain],
-        "perhaps": [_entry(shared, one) for shared, reached in there for one in reached.perhaps],
+        "perhaps": [_entry(shared, permission) for shared, reached in there for permission in reached.perhaps],
         "gone": [_shared(shared) for shared, reached in reach.found if reached is None],
     }
 
@@ -61,11 +61,10 @@ def status_document(
     reach: AccessReport | None = None,
     root: str = "",
 ) -> Document:
-    """Every recorded model (schema: status).
+    """Return a Status document with every recorded model (schema: status).
 
-    ``live`` holds what the service shows, by remote name; it is believed before the record. Without it the document
-    tells of the lockfile alone, and says so: ``observed`` is false. ``reach`` is what somebody can reach, where the
-    service was asked for that.
+    ``live`` has the live state by remote name and overrides the record; without it ``observed`` is false. ``reach`` is
+    the access of an address, if it was requested.
     """
     return {
         **envelope("Status", target, capabilities, root),
@@ -77,48 +76,52 @@ def status_document(
 
 
 def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Document:
-    generations = [_generation(one, live.get(one.remote), model) for one in model.generations]
+    generations = [_generation(generation, live.get(generation.remote), model) for generation in model.generations]
     serving = model.generation(model.serving)
     return {
         "name": name,
         "manifest": model.manifest,
         **({"serving": {"key": serving.key, "remote": serving.remote}} if serving else {}),
         "protect": model.protect,
-        "inProgress": any(one["state"] == State.CREATING for one in generations),
+        "inProgress": any(generation["state"] == State.CREATING for generation in generations),
         "generations": generations,
     }
 
 
-def _generation(one: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
-    state = live.state if live else one.state
-    failure = (live.failure if live else None) or one.failure
+def _generation(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
+    state = live.state if live else generation.state
+    failure = (live.failure if live else None) or generation.failure
     ended_well = state is State.ACTIVE
-    loss = live.snapshots[-1].loss if live and live.snapshots and ended_well else one.final_loss
+    loss = live.snapshots[-1].loss if live and live.snapshots and ended_well else generation.final_loss
     return filled(
         {
-            "key": one.key,
-            "remote": one.remote,
+            "key": generation.key,
+            "remote": generation.remote,
             "state": state.value,
-            "attempt": one.attempt,
-            "origin": one.origin,
-            "totalSteps": one.total_steps or (live.total_steps if live else None),
+            "attempt": generation.attempt,
+            "origin": generation.origin,
+            "totalSteps": generation.total_steps or (live.total_steps if live else None),
             "finalLoss": number(loss),
-            "createTime": one.create_time or (live.create_time if live else ""),
-            "completeTime": one.complete_time or (live.complete_time if live else ""),
+            "createTime": generation.create_time or (live.create_time if live else ""),
+            "completeTime": generation.complete_time or (live.complete_time if live else ""),
             "error": {"code": failure.code, "message": failure.message} if failure else None,
-            "promoteTime": one.promote_time,
-            "checks": checks_json(one.checks) if one.checks else None,
-            "rejected": one.key in model.rejected or None,
-            "rejection": one.rejection,
+            "promoteTime": generation.promote_time,
+            "checks": checks_json(generation.checks) if generation.checks else None,
+            "rejected": generation.key in model.rejected or None,
+            "rejection": generation.rejection,
             "phase": live.phase if live else "",
-            "resources": resources_json(live.resources if live and live.resources != Resources() else one.resources),
-            "progress": _progress(one, live) if live and state is State.CREATING and reports_progress(live) else None,
+            "resources": resources_json(
+                live.resources if live and live.resources != Resources() else generation.resources
+            ),
+            "progress": _progress(generation, live)
+            if live and state is State.CREATING and reports_progress(live)
+            else None,
         }
     )
 
 
-def _progress(one: LockedGeneration, live: RemoteModel) -> Document:
-    done, total = completed_steps(live), live.total_steps or one.total_steps
+def _progress(generation: LockedGeneration, live: RemoteModel) -> Document:
+    done, total = completed_steps(live), live.total_steps or generation.total_steps
     last = live.snapshots[-1] if live.snapshots else None
     return filled(
         {

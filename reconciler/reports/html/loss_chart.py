@@ -1,6 +1,6 @@
-"""Loss curves as the geometry of a drawing: where lines and ticks are; how they look is the drawer's business.
+"""Compute the lines and ticks of a chart of loss curves; the template draws them.
 
-Numbers are in the units of a drawing that is ``WIDTH`` wide and ``HEIGHT`` high, y downwards.
+Numbers are in the units of a drawing ``WIDTH`` wide and ``HEIGHT`` high, y downwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ BOTTOM: Final = 212
 
 _TICKS: Final = 5
 _MOST_SPAN: Final = 1e300
-"""What lies further apart is nothing that floats can be drawn with."""
+"""Larger values or spans cannot be scaled with floats."""
 _FLAT: Final = 1e-6
-"""A span that is a smaller share of its values is drawn as a flat line."""
+"""Spans that are a smaller share of their values are drawn as a flat line."""
 _DECADES: Final = 100
-"""From this ratio of the highest to the lowest loss on, the scale is logarithmic."""
+"""The scale is logarithmic if the highest loss is more than this multiple of the lowest."""
 _PLAIN_POWERS: Final = range(-3, 6)
-"""Powers of ten that are written out."""
+"""Powers of ten that are written as decimal numbers."""
 
 Point = tuple[float, float]
 
@@ -42,7 +42,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve as the ``d`` of an SVG path, and the place of its last point; rank 0 is the newest generation's."""
+    """One curve as the ``d`` of an SVG path, and its last point; rank 0 is the newest generation."""
 
     key: str
     rank: int
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A value on an axis, and where it stands on it."""
+    """A value on an axis and its position."""
 
     at: float
     label: str
@@ -60,7 +60,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves laid over each other on the same axes; ``description`` says in words what they show."""
+    """Curves on common axes; ``description`` says in words what they show."""
 
     lines: tuple[Line, ...]
     steps: tuple[Tick, ...]
@@ -71,7 +71,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Values from ``low`` to ``high`` (of their logarithms where it is logarithmic), laid from ``start`` to ``end``."""
+    """Maps values from ``low`` to ``high`` (their logarithms on a logarithmic scale) to ``start`` to ``end``."""
 
     low: float
     high: float
@@ -85,7 +85,7 @@ class _Scale:
 
 
 def chart(curves: Sequence[Losses]) -> Chart | None:
-    """The curves, newest first, as a drawing; ``None`` where there is nothing that could be drawn."""
+    """Return the curves, newest first, as a chart; ``None`` if nothing can be drawn."""
     drawn = [(rank, curve) for rank, curve in enumerate(curves) if curve.points]
     losses = [value for _, curve in drawn for _, value in curve.points]
     if not losses or max(losses) - min(losses) > _MOST_SPAN or max(map(abs, losses)) > _MOST_SPAN:
@@ -97,17 +97,17 @@ def chart(curves: Sequence[Losses]) -> Chart | None:
         steps=steps,
         losses=ticks,
         logarithmic=up.logarithmic,
-        description=" ".join(_told(curve) for _, curve in drawn),
+        description=" ".join(_describe(curve) for _, curve in drawn),
     )
 
 
 def _line(rank: int, curve: Losses, across: _Scale, up: _Scale) -> Line:
     places = [(across(step), up(value)) for step, value in curve.points]
-    path = "M" + " ".join(f"{x:g} {y:g}" for x, y in places)
+    path = "M" + " ".join(f"{across_at:g} {up_at:g}" for across_at, up_at in places)
     return Line(curve.key, rank, path, places[-1])
 
 
-def _told(curve: Losses) -> str:
+def _describe(curve: Losses) -> str:
     (first, begun), (last, ended) = curve.points[0], curve.points[-1]
     if first == last:
         return f"{curve.key}: loss {loss(begun)} at step {first:g}."
@@ -143,7 +143,7 @@ def _power(power: int) -> str:
 
 
 def _round_step(rough: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below."""
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not smaller."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next((power * factor for factor in (1, 2, 5) if power * factor >= rough), power * 10)
 
@@ -155,6 +155,6 @@ def _multiples(low: float, high: float, step: float) -> Iterator[float]:
 
 def _label(value: float, step: float) -> str:
     decimals = -math.floor(math.log10(step))
-    if not -6 <= decimals <= 4:  # noqa: PLR2004 - beyond, digits stop being readable
+    if not -6 <= decimals <= 4:  # noqa: PLR2004 - more digits are not readable
         return f"{value:.3g}"
     return f"{value + 0.0:.{max(0, decimals)}f}"

@@ -1,4 +1,4 @@
-"""What a page shows of each model: its curves, generations, scores, changes and history, picked from a document."""
+"""Build the section of each model in a page: curves, generations, scores, changes and timeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import score_details
 from reconciler.reports.text.format import Role, counted, elapsed, loss, value
 
-_STANDINGS: Final[Mapping[str, tuple[str, Role]]] = {
+_STATES: Final[Mapping[str, tuple[str, Role]]] = {
     "INTENDED": ("intended", "wait"),
     "CREATING": ("training", "wait"),
     "ACTIVE": ("ready", "muted"),
@@ -24,13 +24,13 @@ _STANDINGS: Final[Mapping[str, tuple[str, Role]]] = {
     "DELETED": ("deleted", "muted"),
 }
 _ENDS: Final[Mapping[str, tuple[str, Role]]] = {"FAILED": ("failed", "error"), "CANCELLED": ("cancelled", "error")}
-"""How a training ends that does not complete."""
+"""Word and role of trainings that did not complete."""
 _SIDES: Final = ("before", "after")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A field that differs from the generation before; an empty side means that it was not there."""
+class InputChange:
+    """A field that differs from the generation before; an empty side means that the field was not set."""
 
     field: str
     before: str
@@ -38,18 +38,18 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """One row of a model's table; texts are empty where something is not known.
+class GenerationRow:
+    """A row of the table of generations; unknown texts are empty.
 
-    ``rank`` is the place among the generations, 0 for the newest; ``drawn`` whether the chart has its curve.
-    ``since`` is the key of the one before, ``changes`` are in what it differs from that, ``compared`` says whether the
-    inputs of both are known.
+    ``rank`` is the place among the generations, 0 for the newest, and ``drawn`` whether the chart has its curve.
+    ``changes`` are the differences from ``since``, the key of the generation before; ``compared`` is whether the inputs
+    of both are known.
     """
 
     key: str
     rank: int
     drawn: bool
-    standing: str
+    state: str
     role: Role
     steps: str
     loss: str
@@ -58,18 +58,17 @@ class Generation:
     source: str
     dataset: str
     hyperparameters: str
-    why: str
+    reason: str
     since: str
-    changes: tuple[Change, ...]
+    changes: tuple[InputChange, ...]
     compared: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CheckScore:
-    """How one check went with one generation.
+    """The result of one check with one generation.
 
-    Shares are from 0 to 1; ``minimum`` and ``interval`` (of 95 % confidence) are ``None`` where they are not known, and
-    so is ``passed``.
+    Shares are from 0 to 1; ``minimum``, ``interval`` (95 % confidence) and ``passed`` are ``None`` if unknown.
     """
 
     share: float | None
@@ -80,7 +79,7 @@ class CheckScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class WrongAnswer:
     """An answer that did not pass."""
 
     check: str
@@ -91,71 +90,71 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Checks down, generations across, newest first; a score is ``None`` where a check was not run or not told of."""
+class ScoreTable:
+    """Checks down, generations across, newest first; a score is ``None`` if the check was not run or not recorded."""
 
     keys: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CheckScore | None, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that happened to a generation; ``time`` is empty where nobody noted when."""
+class TimelineEvent:
+    """An event of a generation; ``time`` is empty if it was not recorded."""
 
     time: str
-    what: str
+    event: str
     role: Role
     key: str
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model's part of a page; ``anchor`` is its id there."""
+class ModelSection:
+    """The section of a model in a page; ``anchor`` is its id."""
 
     anchor: str
     name: str
     manifest: str
     serving: str
     chart: Chart | None
-    generations: tuple[Generation, ...]
-    scores: Scores | None
-    misses: tuple[Miss, ...]
-    timeline: tuple[Happening, ...]
+    generations: tuple[GenerationRow, ...]
+    scores: ScoreTable | None
+    misses: tuple[WrongAnswer, ...]
+    timeline: tuple[TimelineEvent, ...]
 
 
-def models_of(document: Document) -> tuple[Model, ...]:
-    """A part for each model of which the document knows more than one line."""
+def model_sections(document: Document) -> tuple[ModelSection, ...]:
+    """Return a section for each model with more than one line of content."""
     reports = _reports(document)
     root = document["target"].get("root", "")
-    found = {one["name"]: one for one in _portraits(document)}
+    found = {model["name"]: model for model in _model_details(document)}
     for name in reports:
         found.setdefault(name, {"name": name, "generations": []})
     models = (
         _model(f"model-{position}", found[name], reports.get(name, {}), root)
         for position, name in enumerate(sorted(found), start=1)
     )
-    return tuple(models) if document["kind"] != "Check" else tuple(_beside_scores(models))
+    return tuple(models) if document["kind"] != "Check" else tuple(_without_scores(models))
 
 
-def _beside_scores(models: Iterable[Model]) -> Iterator[Model]:
-    """The models with more to tell than scores, where these stand in the table already."""
+def _without_scores(models: Iterable[ModelSection]) -> Iterator[ModelSection]:
+    """Yield the models with content besides scores, which the table above already has."""
     return (replace(model, scores=None) for model in models if model.misses)
 
 
-def _portraits(document: Document) -> list[Document]:
-    """The portraits of a document; a Status or History document without them tells much the same itself."""
-    if "portraits" in document:
-        portraits: list[Document] = document["portraits"]
-        return portraits
+def _model_details(document: Document) -> list[Document]:
+    """Return the model details of a document; a Status or History document has most of them itself."""
+    if "modelDetails" in document:
+        details: list[Document] = document["modelDetails"]
+        return details
     if document["kind"] == "Status":
-        return [{**one, "serving": one.get("serving", {}).get("key", "")} for one in document["models"]]
+        return [{**model, "serving": model.get("serving", {}).get("key", "")} for model in document["models"]]
     return [_from_history(document)] if document["kind"] == "History" else []
 
 
 def _from_history(document: Document) -> Document:
-    generations = [_from_entry(one) for one in document["generations"]]
-    serving = next((one["key"] for one in generations if one.get("role") == "serving"), "")
+    generations = [_from_history_generation(generation) for generation in document["generations"]]
+    serving = next((generation["key"] for generation in generations if generation.get("role") == "serving"), "")
     return {
         "name": document["name"],
         "manifest": document["manifest"],
@@ -164,13 +163,13 @@ def _from_history(document: Document) -> Document:
     }
 
 
-def _from_entry(entry: Document) -> Document:
-    rejected = {"rejected": True} if entry.get("role") == "rejected" else {}
-    return {**entry, "hyperparameters": {"effective": entry.get("hyperparameters", {})}, **rejected}
+def _from_history_generation(generation: Document) -> Document:
+    rejected = {"rejected": True} if generation.get("role") == "rejected" else {}
+    return {**generation, "hyperparameters": {"effective": generation.get("hyperparameters", {})}, **rejected}
 
 
 def _reports(document: Document) -> dict[str, dict[str, Document]]:
-    """Whole check reports by model and generation: what this run has measured, before what was recorded."""
+    """Return complete check reports by model and generation."""
     found: dict[str, dict[str, Document]] = {}
     for model in document["models"] if document["kind"] in {"Result", "Check"} else ():
         if "checks" in model:
@@ -178,14 +177,14 @@ def _reports(document: Document) -> dict[str, dict[str, Document]]:
     return found
 
 
-def _model(anchor: str, portrait: Document, reports: Mapping[str, Document], root: str) -> Model:
-    generations: list[Document] = portrait["generations"]
-    serving = portrait.get("serving") or ""
-    drawing = chart([Losses(one["key"], _points(one)) for one in generations])
-    return Model(
+def _model(anchor: str, details: Document, reports: Mapping[str, Document], root: str) -> ModelSection:
+    generations: list[Document] = details["generations"]
+    serving = details.get("serving") or ""
+    drawing = chart([Losses(generation["key"], _points(generation)) for generation in generations])
+    return ModelSection(
         anchor=anchor,
-        name=portrait["name"],
-        manifest=display_path(portrait["manifest"], root) if "manifest" in portrait else "",
+        name=details["name"],
+        manifest=display_path(details["manifest"], root) if "manifest" in details else "",
         serving=serving,
         chart=drawing,
         generations=tuple(_generations(generations, serving, drawing, reports)),
@@ -195,49 +194,51 @@ def _model(anchor: str, portrait: Document, reports: Mapping[str, Document], roo
     )
 
 
-def _points(one: Document) -> tuple[tuple[float, float], ...]:
-    return tuple((step, height) for step, height in one.get("curve", ()))
+def _points(generation: Document) -> tuple[tuple[float, float], ...]:
+    return tuple((step, height) for step, height in generation.get("curve", ()))
 
 
 def _generations(
     generations: list[Document], serving: str, drawing: Chart | None, reports: Mapping[str, Document]
-) -> Iterator[Generation]:
+) -> Iterator[GenerationRow]:
     drawn = {line.key for line in drawing.lines} if drawing else frozenset[str]()
-    keys = [one["key"] for one in generations]
+    keys = [generation["key"] for generation in generations]
     newest_serving = keys.index(serving) if serving in keys else len(keys)
-    for rank, (one, before) in enumerate(zip_longest(generations, generations[1:])):
-        standing, role = _standing(one, serving, superseded=rank > newest_serving)
-        checks = reports.get(one["key"]) or one.get("checks")
-        yield Generation(
-            key=one["key"],
+    for rank, (generation, before) in enumerate(zip_longest(generations, generations[1:])):
+        state, role = _state(generation, serving, superseded=rank > newest_serving)
+        checks = reports.get(generation["key"]) or generation.get("checks")
+        yield GenerationRow(
+            key=generation["key"],
             rank=rank,
-            drawn=one["key"] in drawn,
-            standing=standing,
+            drawn=generation["key"] in drawn,
+            state=state,
             role=role,
-            steps=str(one.get("totalSteps", "")),
-            loss=loss(one["finalLoss"]) if "finalLoss" in one else "",
+            steps=str(generation.get("totalSteps", "")),
+            loss=loss(generation["finalLoss"]) if "finalLoss" in generation else "",
             checks=f"{checks['passed']} of {checks['passed'] + checks['failed']}" if checks else "",
             passed=not checks["failed"] if checks else None,
-            source=_source(one.get("source", {})),
-            dataset=_dataset(one.get("dataset", {})),
-            hyperparameters=", ".join(f"{name} {value(amount)}" for name, amount in sorted(_numbers(one).items())),
-            why=one.get("rejection") or one.get("error", {}).get("message", ""),
+            source=_source(generation.get("source", {})),
+            dataset=_dataset(generation.get("dataset", {})),
+            hyperparameters=", ".join(
+                f"{name} {value(amount)}" for name, amount in sorted(_hyperparameters(generation).items())
+            ),
+            reason=generation.get("rejection") or generation.get("error", {}).get("message", ""),
             since=before["key"] if before else "",
-            changes=tuple(_changes(before, one)) if before else (),
-            compared=bool(before and "dataset" in before and "dataset" in one),
+            changes=tuple(_changes(before, generation)) if before else (),
+            compared=bool(before and "dataset" in before and "dataset" in generation),
         )
 
 
-def _standing(one: Document, serving: str, *, superseded: bool) -> tuple[str, Role]:
-    if one["key"] == serving:
+def _state(generation: Document, serving: str, *, superseded: bool) -> tuple[str, Role]:
+    if generation["key"] == serving:
         return "serving", "good"
-    if "rejected" in one:
+    if "rejected" in generation:
         return "rejected", "error"
-    if one["state"] != "ACTIVE":
-        return _STANDINGS[one["state"]]
+    if generation["state"] != "ACTIVE":
+        return _STATES[generation["state"]]
     if superseded:
         return "superseded", "muted"
-    return ("held: its checks failed", "hold") if one.get("checks", {}).get("failed") else _STANDINGS["ACTIVE"]
+    return ("held: checks failed", "hold") if generation.get("checks", {}).get("failed") else _STATES["ACTIVE"]
 
 
 def _source(source: Document) -> str:
@@ -254,79 +255,79 @@ def _examples(dataset: Document) -> list[str]:
     return [counted(dataset["examples"], "example")] if "examples" in dataset else []
 
 
-def _numbers(one: Document) -> dict[str, Any]:
-    """The hyperparameters that count: the effective ones, and declared ones that the service has not told of."""
-    told = one.get("hyperparameters", {})
-    return {**told.get("declared", {}), **told.get("effective", {})}
+def _hyperparameters(generation: Document) -> dict[str, Any]:
+    """Return the effective hyperparameters, and declared ones that the service does not report."""
+    recorded = generation.get("hyperparameters", {})
+    return {**recorded.get("declared", {}), **recorded.get("effective", {})}
 
 
-def _changes(older: Document, newer: Document) -> Iterator[Change]:
+def _changes(older: Document, newer: Document) -> Iterator[InputChange]:
     if "changes" in newer:
-        yield from _told_changes(newer["changes"])
+        yield from _compared_changes(newer["changes"])
         return
     if "source" in older and "source" in newer and older["source"] != newer["source"]:
-        yield Change("tuned from", _source(older["source"]), _source(newer["source"]))
-    yield from _number_changes(older, newer)
+        yield InputChange("tuned from", _source(older["source"]), _source(newer["source"]))
+    yield from _hyperparameter_changes(older, newer)
     if "dataset" in older and "dataset" in newer and older["dataset"]["digest"] != newer["dataset"]["digest"]:
         yield _data_change(older["dataset"], newer["dataset"])
 
 
-def _data_change(older: Document, newer: Document) -> Change:
-    """Both data sets as far as they differ: the path only where it is another one."""
+def _data_change(older: Document, newer: Document) -> InputChange:
+    """Return the difference of two data sets, with the path only if it changed."""
     moved = older.get("path") != newer.get("path")
-    return Change("data set", *(_exact(one, moved=moved) for one in (older, newer)))
+    return InputChange("data set", *(_digest_text(dataset, moved=moved) for dataset in (older, newer)))
 
 
-def _exact(dataset: Document, *, moved: bool) -> str:
+def _digest_text(dataset: Document, *, moved: bool) -> str:
     path = [dataset.get("path", "inline")] if moved else []
     return ", ".join([*path, *_examples(dataset), value(dataset["digest"])])
 
 
-def _told_changes(changes: Document) -> Iterator[Change]:
-    """The changes that a History document tells of itself; it has compared the examples, too."""
+def _compared_changes(changes: Document) -> Iterator[InputChange]:
+    """Yield the changes that a History document has, with the number of changed examples."""
     if "source" in changes:
-        yield Change("tuned from", *(_source(changes["source"][side]) for side in _SIDES))
-    for one in changes.get("hyperparameters", ()):
-        yield Change(one["name"], *(value(one[side]) if side in one else "" for side in _SIDES))
+        yield InputChange("tuned from", *(_source(changes["source"][side]) for side in _SIDES))
+    for change in changes.get("hyperparameters", ()):
+        yield InputChange(change["name"], *(value(change[side]) if side in change else "" for side in _SIDES))
     if "dataset" in changes:
         yield _data_change(*(changes["dataset"][side] for side in _SIDES))
-        found = changes["dataset"].get("examples", {})
-        for what in ("added", "removed", "changed"):
-            if found.get(what):
-                yield Change(f"examples {what}", "", str(found[what]))
+        counts = changes["dataset"].get("examples", {})
+        for change in ("added", "removed", "changed"):
+            if counts.get(change):
+                yield InputChange(f"examples {change}", "", str(counts[change]))
     if "preamble" in changes:
-        yield Change("preamble", *(changes["preamble"][side] for side in _SIDES))
+        yield InputChange("preamble", *(changes["preamble"][side] for side in _SIDES))
 
 
-def _number_changes(older: Document, newer: Document) -> Iterator[Change]:
-    """As core.history compares them: what only the service told of one side is no change."""
-    told = [one.get("hyperparameters", {}) for one in (older, newer)]
-    declared = {name for one in told for name in one.get("declared", {})}
-    effective = set(told[0].get("effective", {})) & set(told[1].get("effective", {}))
-    old, new = _numbers(older), _numbers(newer)
+def _hyperparameter_changes(older: Document, newer: Document) -> Iterator[InputChange]:
+    """Yield changes as ``planning.history`` finds them: a value that only the service reports is not compared."""
+    sides = [generation.get("hyperparameters", {}) for generation in (older, newer)]
+    declared = {name for side in sides for name in side.get("declared", {})}
+    effective = set(sides[0].get("effective", {})) & set(sides[1].get("effective", {}))
+    old, new = _hyperparameters(older), _hyperparameters(newer)
     for name in sorted(declared | effective):
         before, after = old.get(name), new.get(name)
         if before is None or after is None or not same_number(before, after):
-            yield Change(name, *("" if amount is None else value(amount) for amount in (before, after)))
+            yield InputChange(name, *("" if amount is None else value(amount) for amount in (before, after)))
 
 
-def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) -> Scores | None:
+def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) -> ScoreTable | None:
     by_key: dict[str, dict[str, CheckScore]] = {}
     for key, report in reports.items():
-        by_key[key] = {one["name"]: score_of(one) for one in report["results"]}
-    for one in generations:
-        if "checks" in one and one["key"] not in by_key:
-            by_key[one["key"]] = _recorded(one["checks"])
-    order = [one["key"] for one in generations]
-    told = {key: scores for key, scores in by_key.items() if scores}
-    keys = sorted(told, key=lambda key: order.index(key) if key in order else -1)
-    names = list(dict.fromkeys(name for key in keys for name in told[key]))
-    rows = tuple((name, tuple(told[key].get(name) for key in keys)) for name in names)
-    return Scores(tuple(keys), rows) if rows else None
+        by_key[key] = {result["name"]: score_of(result) for result in report["results"]}
+    for generation in generations:
+        if "checks" in generation and generation["key"] not in by_key:
+            by_key[generation["key"]] = _recorded(generation["checks"])
+    order = [generation["key"] for generation in generations]
+    shown = {key: scores for key, scores in by_key.items() if scores}
+    keys = sorted(shown, key=lambda key: order.index(key) if key in order else -1)
+    names = list(dict.fromkeys(name for key in keys for name in shown[key]))
+    rows = tuple((name, tuple(shown[key].get(name) for key in keys)) for name in names)
+    return ScoreTable(tuple(keys), rows) if rows else None
 
 
 def score_of(result: Document) -> CheckScore:
-    """How a check went, as a document of this run tells it."""
+    """Return the result of a check of this run."""
     interval = result.get("interval")
     return CheckScore(
         share=result["score"],
@@ -338,8 +339,8 @@ def score_of(result: Document) -> CheckScore:
 
 
 def _recorded(checks: Document) -> dict[str, CheckScore]:
-    """What the lockfile keeps: shares of evaluations, and which checks failed (all others passed, if none did)."""
-    failed = {one["check"] for one in checks.get("failures", ())}
+    """Return the results that the lockfile keeps: shares of evaluations and failed checks."""
+    failed = {failure["check"] for failure in checks.get("failures", ())}
     shares = checks.get("scores", {})
     names = [*shares, *sorted(failed - shares.keys())]
     return {name: CheckScore(shares.get(name), _verdict(name, failed, checks)) for name in names}
@@ -351,40 +352,42 @@ def _verdict(name: str, failed: set[str], checks: Document) -> bool | None:
     return True if len(failed) == checks["failed"] else None
 
 
-def _misses(generations: Iterable[Document], reports: Mapping[str, Document]) -> Iterator[Miss]:
+def _misses(generations: Iterable[Document], reports: Mapping[str, Document]) -> Iterator[WrongAnswer]:
     for key, report in reports.items():
         for result in report["results"]:
             for miss in result.get("misses", ()):
-                yield Miss(result["name"], key, miss["prompt"], miss["answer"], miss["why"])
-    for one in generations:
-        for miss in one.get("checks", {}).get("failures", ()) if one["key"] not in reports else ():
-            yield Miss(miss["check"], one["key"], miss["prompt"], miss["answer"], "")
+                yield WrongAnswer(result["name"], key, miss["prompt"], miss["answer"], miss["why"])
+    for generation in generations:
+        for miss in generation.get("checks", {}).get("failures", ()) if generation["key"] not in reports else ():
+            yield WrongAnswer(miss["check"], generation["key"], miss["prompt"], miss["answer"], "")
 
 
-def _timeline(generations: Iterable[Document]) -> tuple[Happening, ...]:
-    """What happened, latest first; what was not noted when, last."""
-    everything = [happening for one in generations for happening in _happenings(one)]
-    return tuple(sorted(everything, key=lambda one: _seconds(one.time), reverse=True))
+def _timeline(generations: Iterable[Document]) -> tuple[TimelineEvent, ...]:
+    """Return the events, latest first; events without a time are last."""
+    everything = [event for generation in generations for event in _events(generation)]
+    return tuple(sorted(everything, key=lambda event: _seconds(event.time), reverse=True))
 
 
-def _happenings(one: Document) -> Iterator[Happening]:
-    key = one["key"]
-    if "rejected" in one:
-        yield Happening("", "rejected", "error", key, one.get("rejection", ""))
-    if "promoteTime" in one:
-        yield Happening(one["promoteTime"], "promoted", "promote", key)
-    if "completeTime" in one:
-        took = _seconds(one["completeTime"]) - _seconds(one.get("createTime", ""))
+def _events(generation: Document) -> Iterator[TimelineEvent]:
+    key = generation["key"]
+    if "rejected" in generation:
+        yield TimelineEvent("", "rejected", "error", key, generation.get("rejection", ""))
+    if "promoteTime" in generation:
+        yield TimelineEvent(generation["promoteTime"], "promoted", "promote", key)
+    if "completeTime" in generation:
+        took = _seconds(generation["completeTime"]) - _seconds(generation.get("createTime", ""))
         note = f"after {elapsed(took)}" if 0 <= took < float("inf") else ""
-        yield Happening(one["completeTime"], *_ENDS.get(one["state"], ("completed", "good")), key, note)
-    elif one["state"] in _ENDS:
-        yield Happening("", *_ENDS[one["state"]], key)
-    if "createTime" in one:
-        yield Happening(one["createTime"], "created", "create", key)
+        yield TimelineEvent(
+            generation["completeTime"], *_ENDS.get(generation["state"], ("completed", "good")), key, note
+        )
+    elif generation["state"] in _ENDS:
+        yield TimelineEvent("", *_ENDS[generation["state"]], key)
+    if "createTime" in generation:
+        yield TimelineEvent(generation["createTime"], "created", "create", key)
 
 
 def _seconds(time: str) -> float:
-    """Seconds since 1970, and minus infinity for a time that is unknown or none."""
+    """Return seconds since 1970, or minus infinity for an unknown or invalid time."""
     try:
         moment = parse_time(time)
     except ValueError:

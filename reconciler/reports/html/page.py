@@ -1,7 +1,7 @@
-"""A document as one HTML page that stands alone: nothing is loaded, and what it shows is in the document.
+"""Draw a document as one self-contained HTML page that loads nothing.
 
-The templates escape everything. A policy in the page forbids all but its own style sheet and script, so that a mistake
-there could still load or run nothing.
+The templates escape everything. A policy in the page allows only its own style sheet and script, so that even a mistake
+in escaping cannot load or run anything.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.html import loss_chart
-from reconciler.reports.html.models import models_of
+from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.sections import PageModel, page_model
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, minute, share
@@ -33,12 +33,11 @@ _PLOT: Final = {
 
 
 def page(document: Document) -> str:
-    """The page of a Plan, Drift, Result, Status, Check or History document.
+    """Return the page of a Plan, Drift, Result, Status, Check or History document.
 
-    Raises:
-        UsageError: for a document of another kind.
+    Raises:     UsageError: for a document of another kind.
     """
-    overview, models = page_model(document), models_of(document)
+    overview, models = page_model(document), model_sections(document)
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -69,7 +68,7 @@ def _facts(document: Document, overview: PageModel) -> tuple[Detail, ...]:
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy that lets this style sheet and this script work alone; ``data:`` is the empty icon."""
+    """Return a Content-Security-Policy that allows only this style sheet and script; ``data:`` is the empty icon."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -107,12 +106,12 @@ def _environment() -> Environment:
 
 
 def _readable(value: object) -> object:
-    """Text of others with what hides or reorders written out, its lines kept; our own markup as it is."""
+    """Return text with invisible characters escaped and lines kept; markup of the templates is unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(terminal_safe(line) for line in value.split("\n"))
 
 
 def _width(share_of_bar: float) -> float:
-    """The length that a share has in a bar."""
+    """Return the length of a share in a bar."""
     return round(_BAR_LENGTH * min(max(share_of_bar, 0.0), 1.0), 1)

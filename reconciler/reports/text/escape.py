@@ -1,4 +1,4 @@
-"""Text from services and manifests, made fit for a terminal or a log."""
+"""Escape text from services and manifests for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS: Final = frozenset("\u200c\u200d")
-"""Needed to write Persian, several Indic scripts and emoji; they hide and reorder nothing."""
+"""Required for Persian, several Indic scripts and emoji; they do not hide or reorder text."""
 
 _PLAIN: Final = str.maketrans(
     {
@@ -28,10 +28,10 @@ _PLAIN: Final = str.maketrans(
 
 
 def terminal_safe(text: str) -> str:
-    r"""The text with everything that could steer a terminal or hide from a reader written out (``\x1b``, ``\u202e``).
+    r"""Return the text with everything escaped that steers a terminal or is invisible (``\x1b``, ``\u202e``).
 
     That is control characters with line breaks and tabs, bidirectional and other invisible formatting, and halves of
-    surrogate pairs. What is left is one line.
+    surrogate pairs. The result is one line.
     """
     if text.isprintable():
         return text
@@ -45,7 +45,7 @@ def _shown(character: str) -> str:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The text as a stream of that encoding can take it: our own signs in ASCII, all others written out."""
+    """Return the text for a stream of that encoding: our own signs in ASCII, other characters escaped."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

@@ -98,13 +98,13 @@ def test_losses_that_nothing_can_draw_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["result", "drift"])
-def test_every_document_describes_portraits_alike(name: str) -> None:
-    assert schema(name)["properties"]["portraits"] == schema("plan")["properties"]["portraits"]
+def test_every_document_describes_model_details_alike(name: str) -> None:
+    assert schema(name)["properties"]["modelDetails"] == schema("plan")["properties"]["modelDetails"]
 
 
 @given(locks, st.lists(remote_models, max_size=3))
-def test_portraits_obey_their_schema(recorded: Lock, shown: list[RemoteModel]) -> None:
+def test_model_details_obey_their_schema(recorded: Lock, shown: list[RemoteModel]) -> None:
     told = model_details(recorded, {one.remote: one for one in shown})
-    validator = Draft202012Validator(schema("plan")["properties"]["portraits"])
+    validator = Draft202012Validator(schema("plan")["properties"]["modelDetails"])
     assert [error.message for error in validator.iter_errors(told)] == []
     assert [one["name"] for one in told] == sorted(recorded.models)

@@ -50,8 +50,8 @@ def test_the_document_holds_what_was_asked_and_answered() -> None:
         ([Answer("", "SAFETY")], "", "the service withheld the answer: SAFETY"),
         ([Answer("", "SAFETY"), Answer("", "OTHER")], "", "the service withheld the answer: OTHER, SAFETY"),
         ([Answer("", "MAX_TOKENS")], "", "the service withheld the answer: MAX_TOKENS; increase --max-tokens"),
-        ([Answer("")], "", "the service gave an empty answer, and no reason"),
-        ([], "", "the service gave an empty answer, and no reason"),
+        ([Answer("")], "", "the answer is empty, and the service reports no reason"),
+        ([], "", "the answer is empty, and the service reports no reason"),
     ],
 )
 def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) -> None:

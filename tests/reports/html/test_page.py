@@ -159,7 +159,7 @@ def test_a_plan_tells_what_became_of_data_sets() -> None:
 
 def test_a_plan_that_compared_no_data_says_nothing_of_it() -> None:
     document = plan_page()
-    assert "The data sets are as they were." in page(document | {"dataChanges": []})
+    assert "The data sets did not change." in page(document | {"dataChanges": []})
     del document["base"], document["dataChanges"]
     assert "Data changes" not in page(document)
 
@@ -228,12 +228,12 @@ def test_a_timeline_is_told_latest_first_and_what_has_no_time_last() -> None:
         "2026-09-14 12:01 promoted aaaaaaaa",
         "2026-09-14 12:01 completed aaaaaaaa after 60.0 s",
         "2026-09-14 12:00 created aaaaaaaa",
-        "time not known rejected aaaaaaaa answers with Roman numerals",
+        "unknown time rejected aaaaaaaa answers with Roman numerals",
     ]
 
 
 def test_a_model_that_is_not_in_the_document_has_no_part_and_no_link() -> None:
-    root = parsed(page({**plan_page(), "portraits": []}))
+    root = parsed(page({**plan_page(), "modelDetails": []}))
     assert not root.all("article", "figure")
     assert not root.all("a")
 
@@ -429,7 +429,7 @@ def test_every_plan_can_be_drawn(
     plan: Plan, target: Target, service: Capabilities, lock: Lock, live: list[RemoteModel]
 ) -> None:
     document = plan_document(plan, target, service, "lock.json")
-    parsed(page(document | {"portraits": model_details(lock, {one.remote: one for one in live})}))
+    parsed(page(document | {"modelDetails": model_details(lock, {one.remote: one for one in live})}))
 
 
 @given(locks, targets, capabilities, st.data())
@@ -437,7 +437,7 @@ def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabili
     recorded = [one.remote for model in lock.models.values() for one in model.generations]
     live = {remote: replace(data.draw(remote_models), remote=remote) for remote in recorded}
     document = status_document(lock, target, service, "lock.json", live=data.draw(st.sampled_from([None, live])))
-    root = parsed(page(document | {"portraits": model_details(lock, live)}))
+    root = parsed(page(document | {"modelDetails": model_details(lock, live)}))
     assert len(root.all("article")) == len(lock.models)
 
 

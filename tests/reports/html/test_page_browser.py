@@ -141,8 +141,8 @@ def test_who_listens_hears_what_pictures_tables_and_buttons_are(chromium: Browse
     nodes = chromium.devtools("Accessibility.getFullAXTree")["nodes"]
     heard = {(one["role"]["value"], one.get("name", {}).get("value", "")) for one in nodes if not one["ignored"]}
     assert heard >= {
-        ("heading", "What would be done"),
-        ("table", "What would be done"),
+        ("heading", "Actions"),
+        ("table", "Actions"),
         ("columnheader", "Manifest"),
         ("rowheader", "number-generator"),
         ("button", "1 create"),

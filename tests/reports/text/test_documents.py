@@ -225,7 +225,7 @@ def test_every_other_end_is_told_with_its_reason() -> None:
         """
         idle     held (Suspended): spec.lifecycle.suspend is set
         letters  failed: the training failed: out of quota; change the inputs, or train it again with --retry letters
-        new      not applied: it is not there, and nobody trains it; run reconcile apply
+        new      not applied: not trained yet; run reconcile apply
         slow     still training: slow-22222222
         taken    refused: the service said no; ask it
         words    updated: displayName, description
@@ -239,7 +239,7 @@ def test_a_child_whose_parent_was_refused_sends_to_its_parent() -> None:
     refused = ModelOutcome("parent", "refused", message="the service said no; ask it")
     child = Action("child", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="child-22222222", after="parent-33333333")
     assert render_text(result(Plan((child,)), refused)).splitlines()[0] == (
-        "child   not applied: it is tuned from parent-33333333, which does not serve yet; see to that one, and run"
+        "child   not applied: tuned from parent-33333333, which is not serving yet; fix its parent, then run"
         " reconcile apply"
     )
 

@@ -3,14 +3,14 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const table = document.querySelector("table.overview");
 
-  // Summaries of what a closed part holds say nothing on paper: everything is unfolded for it.
+  // Open all details for printing, because they cannot be opened on paper.
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = all("details:not([open])");
-    for (const one of closed) one.open = true;
+    for (const details of closed) details.open = true;
   });
   addEventListener("afterprint", () => {
-    for (const one of closed) one.open = false;
+    for (const details of closed) details.open = false;
   });
   if (!table) return;
 
@@ -54,24 +54,24 @@
     return Number.isNaN(number) ? "" : number;
   };
 
-  // What is empty or no number comes last, whichever way is up.
-  const compare = (one, other) => {
-    if (one === "" || other === "") return (one === "") - (other === "");
-    return one < other ? -1 : Number(one > other);
+  // Empty values and text in a column of numbers come last in both directions.
+  const compare = (left, right) => {
+    if (left === "" || right === "") return (left === "") - (right === "");
+    return left < right ? -1 : Number(left > right);
   };
 
   const sort = (head) => {
     const up = head.getAttribute("aria-sort") !== "ascending";
-    for (const other of table.tHead.rows[0].cells) if (other.dataset.sort) other.setAttribute("aria-sort", "none");
+    for (const cell of table.tHead.rows[0].cells) if (cell.dataset.sort) cell.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     const keyed = rows.map((row) => [key(row, head.cellIndex, head.dataset.sort === "number"), row]);
-    keyed.sort(([one], [other]) => (up || one === "" || other === "" ? compare(one, other) : compare(other, one)));
+    keyed.sort(([left], [right]) => (up || left === "" || right === "" ? compare(left, right) : compare(right, left)));
     body.append(...keyed.map(([, row]) => row));
   };
 
-  for (const item of all(".tallies li")) {
-    const state = item.dataset.state;
-    const button = toButton(item, () => {
+  for (const tallied of all(".tallies li")) {
+    const state = tallied.dataset.state;
+    const button = toButton(tallied, () => {
       const on = !pressed.delete(state);
       if (on) pressed.add(state);
       button.setAttribute("aria-pressed", String(on));
