@@ -18,8 +18,6 @@ PENDING = (
         ROOT / "reconciler" / name
         for name in (
             "domain",
-            "manifests",
-            "paths.py",
             "planning/context.py",
             "planning/decide.py",
             "planning/generations.py",

@@ -218,7 +218,7 @@ def test_only_the_approved_plan_is_trained(team: Team) -> None:
     late = team.train(pull, approved)
 
     assert not late.passed
-    assert "the branch has moved on since this run was planned; approve the newest run in its place" in late.log
+    assert "the branch has new commits since this plan; approve the newest run instead" in late.log
     assert team.trainings == 0
     assert "lockfile" not in team.hub.git(team.hub.origin, "log", "--format=%s", "one")
 
