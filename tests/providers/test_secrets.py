@@ -56,7 +56,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def shown(error: BaseException) -> str:
-    links = "\n".join(f"{one} {one!r} {one.args!r} {vars(one)!r}" for one in chain(error))
+    links = "\n".join(f"{link} {link!r} {link.args!r} {vars(link)!r}" for link in chain(error))
     return links + "".join(traceback.format_exception(error))
 
 

@@ -84,8 +84,12 @@ def test_permissions_that_we_set_are_seen_by_googles_client(service: Process, ve
 
     ours = run(service, version, reconcile)
     theirs = client(api.PermissionServiceClient, service).list_permissions(parent=model.remote)
-    assert {(one.grantee_type.name, one.email_address, one.role.name, one.name) for one in theirs} == {
-        (one.grantee.kind.upper(), one.grantee.identifier, one.role.upper(), one.name) for one in ours
+    assert {
+        (permission.grantee_type.name, permission.email_address, permission.role.name, permission.name)
+        for permission in theirs
+    } == {
+        (permission.grantee.kind.upper(), permission.grantee.identifier, permission.role.upper(), permission.name)
+        for permission in ours
     }
     assert len(ours) == 1 + len(wanted)
 
@@ -100,13 +104,16 @@ def test_permissions_that_googles_client_set_are_seen_changed_and_revoked_by_us(
         permission = api.Permission(grantee_type=kind, email_address=who, role=roles.READER)
         permissions.create_permission(parent=model.remote, permission=permission)
     live = run(service, version, lambda provider: provider.access(model.remote))
-    assert {one.grantee: one.role for one in live if one.role != "owner"} == {ADA: "reader", NLP: "reader"}
+    assert {permission.grantee: permission.role for permission in live if permission.role != "owner"} == {
+        ADA: "reader",
+        NLP: "reader",
+    }
     changes = access_changes([Grant(ADA, "writer")], live)
     run(service, version, lambda provider: provider.set_access(model.remote, live, changes))
     listed = permissions.list_permissions(parent=model.remote)
-    assert {one.email_address.lower(): one.role for one in listed if one.role != roles.OWNER} == {
-        ADA.identifier: roles.WRITER
-    }
+    assert {
+        permission.email_address.lower(): permission.role for permission in listed if permission.role != roles.OWNER
+    } == {ADA.identifier: roles.WRITER}
 
 
 def test_projects_that_we_let_read_are_seen_by_googles_client(service: Process) -> None:
@@ -125,7 +132,11 @@ def test_palm_answers_us_as_it_does_googles_client(service: Process) -> None:
     )
     theirs = client(palm.TextServiceClient, service).generate_text(request)
     ours = run(service, "v1beta3", lambda provider: provider.infer(model.remote, PROMPT))
-    assert ours == Reply(tuple(Answer(one.output) for one in theirs.candidates)) == Reply((Answer("4"), Answer("4")))
+    assert (
+        ours
+        == Reply(tuple(Answer(candidate.output) for candidate in theirs.candidates))
+        == Reply((Answer("4"), Answer("4")))
+    )
 
 
 @pytest.mark.parametrize("version", ["v1beta", "v1"])
@@ -144,7 +155,7 @@ def test_gemini_answers_us_as_it_does_googles_client(service: Process, version: 
     )
     theirs = client(kind, service).generate_content(request)
     ours = run(service, version, lambda provider: provider.infer(remote, PROMPT))
-    assert ours == Reply(tuple(Answer(one.content.parts[0].text) for one in theirs.candidates))
+    assert ours == Reply(tuple(Answer(candidate.content.parts[0].text) for candidate in theirs.candidates))
     assert ours == Reply((Answer("4"), Answer("4")))
 
 

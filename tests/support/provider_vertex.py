@@ -58,17 +58,17 @@ NONE = jobs()
 GONE = error(404, "NOT_FOUND", "The TuningJob does not exist.")
 
 
-def act(app: ASGIApp, what: Callable[[Vertex], Awaitable[T]], time: Time | None = None) -> T:
+def act(app: ASGIApp, action: Callable[[Vertex], Awaitable[T]], time: Time | None = None) -> T:
     async def run() -> T:
         async with vertex_of(app, time or Time()) as provider:
-            return await what(provider)
+            return await action(provider)
 
     return asyncio.run(run())
 
 
-def failure(app: ASGIApp, what: Callable[[Vertex], Awaitable[Any]]) -> ReconcileError:
+def failure(app: ASGIApp, action: Callable[[Vertex], Awaitable[Any]]) -> ReconcileError:
     with pytest.raises(ReconcileError) as caught:
-        act(app, what)
+        act(app, action)
     return caught.value
 
 

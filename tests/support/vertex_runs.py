@@ -52,7 +52,7 @@ def apply(reconcile: Cli, *arguments: str) -> Result:
 
 def states(reconcile: Cli, name: str = "adder") -> list[str]:
     """The recorded generations' states, the newest first."""
-    return [one["state"] for one in lock_of(reconcile, "vertex").get(name, {}).get("generations", ())]
+    return [generation["state"] for generation in lock_of(reconcile, "vertex").get(name, {}).get("generations", ())]
 
 
 def goes_on(reconcile: Cli, world: World, *arguments: str, jobs: int = 1) -> None:

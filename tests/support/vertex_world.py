@@ -107,7 +107,7 @@ class World:
 
     def objects(self) -> list[str]:
         """The names of the bucket's objects."""
-        return [one["name"] for one in self.ask("GET", OBJECTS).get("items", [])]
+        return [resource["name"] for resource in self.ask("GET", OBJECTS).get("items", [])]
 
     def count(self, line: str) -> int:
         """How often the services were asked that."""

@@ -37,7 +37,7 @@ def catalogue(*models: dict[str, Any], hidden: tuple[dict[str, Any], ...] = ()) 
     def answer(request: Request) -> Response:
         if request.url.path.endswith("/models"):
             return page(*models)
-        named = [one for one in (*models, *hidden) if request.url.path.endswith(one["name"])]
+        named = [model for model in (*models, *hidden) if request.url.path.endswith(model["name"])]
         return JSONResponse(named[0]) if named else error(404, "NOT_FOUND", "No such model.")
 
     return script(answer)

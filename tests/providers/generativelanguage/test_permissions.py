@@ -171,8 +171,11 @@ def test_any_body_is_a_valid_permission_or_a_service_error(body: Any) -> None:
     except ServiceError as caught:
         assert "returned a body of another shape" in caught.message  # noqa: PT017 - either outcome is right
         return
-    assert all((one.grantee.identifier != "") == (one.grantee.kind != "everyone") and one.name for one in found)
-    assert all((one.grantee.identifier + one.name).encode() or True for one in found)
+    assert all(
+        (permission.grantee.identifier != "") == (permission.grantee.kind != "everyone") and permission.name
+        for permission in found
+    )
+    assert all((permission.grantee.identifier + permission.name).encode() or True for permission in found)
 
 
 @pytest.mark.parametrize("name", ["", "models/x", "tunedModels/../x"])

@@ -276,17 +276,17 @@ _CALLS: dict[str, Callable[[BucketLockfile], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", _CALLS)
-def test_a_missing_bucket(cloud: Cloud, what: str) -> None:
-    caught = failure(lambda: _CALLS[what](cloud.lock(app=script(NO_BUCKET))))
-    assert str(caught) == f"{what} {_NO_BUCKET}"
+@pytest.mark.parametrize("call", _CALLS)
+def test_a_missing_bucket(cloud: Cloud, call: str) -> None:
+    caught = failure(lambda: _CALLS[call](cloud.lock(app=script(NO_BUCKET))))
+    assert str(caught) == f"{call} {_NO_BUCKET}"
 
 
-@pytest.mark.parametrize("what", _CALLS)
-def test_a_forbidden_bucket(cloud: Cloud, what: str) -> None:
-    caught = failure(lambda: _CALLS[what](cloud.lock(app=script(DENIED))))
+@pytest.mark.parametrize("call", _CALLS)
+def test_a_forbidden_bucket(cloud: Cloud, call: str) -> None:
+    caught = failure(lambda: _CALLS[call](cloud.lock(app=script(DENIED))))
     assert isinstance(caught, AccessError)
-    assert caught.message.startswith(f"{what} failed with 403 PERMISSION_DENIED: me@example.com does not have")
+    assert caught.message.startswith(f"{call} failed with 403 PERMISSION_DENIED: me@example.com does not have")
     assert caught.remedy.startswith("ask for roles/storage.objectUser on gs://acme-data for your account")
 
 

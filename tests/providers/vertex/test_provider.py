@@ -142,8 +142,8 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
 )
 def test_a_name_that_reaches_elsewhere_is_refused(name: str) -> None:
     app = script(GONE)
-    for what in (lambda provider: provider.observe(Handle(name)), lambda provider: provider.cancel(Handle(name))):
-        assert str(failure(app, what)) == (
+    for action in (lambda provider: provider.observe(Handle(name)), lambda provider: provider.cancel(Handle(name))):
+        assert str(failure(app, action)) == (
             f"invalid tuning job {name!r}: expected a name like"
             " projects/acme-project/locations/us-central1/tuningJobs/1; fix the lockfile"
         )
@@ -213,15 +213,15 @@ def test_nothing_can_be_updated() -> None:
 
 
 @pytest.mark.parametrize(
-    "what",
+    "action",
     [
         lambda provider: provider.access(name_of(1)),
         lambda provider: provider.set_access(name_of(1), (), ()),
     ],
 )
-def test_who_may_use_a_model_is_for_iam_to_say(what: Callable[[Vertex], Awaitable[Any]]) -> None:
+def test_who_may_use_a_model_is_for_iam_to_say(action: Callable[[Vertex], Awaitable[Any]]) -> None:
     app = script(NONE)
-    caught = failure(app, what)
+    caught = failure(app, action)
     assert isinstance(caught, ServiceError)
     assert caught.code == "UNIMPLEMENTED"
     assert str(caught) == (
