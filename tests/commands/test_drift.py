@@ -210,7 +210,7 @@ def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) 
     assert found["access.everyone"][2] is None
     assert "  ! adder                Modified since 2026-01-01 13:" in text
     assert '      differs            displayName: live "mine now", declared counter\n' in text
-    assert "                         sampling.temperature: 0.9, declared 0.5\n" in text
+    assert "                         sampling.temperature: live 0.9, declared 0.5\n" in text
     assert "      differs            access.everyone: live reader, declared unset\n" in text
     apply(reconcile, target)
     assert classes(drift(reconcile, target, status=0)[0]) == ["InSync"]
