@@ -81,7 +81,7 @@ def test_a_completed_training_is_recorded_and_not_promoted(reconcile: Cli, world
     assert " would be written: 1 model changed\n  ~ adder\n" in dry.out
     assert f"      ~ {key}  CREATING → ACTIVE: completeTime, " in dry.out
     done = refreshed(reconcile, target=target)
-    assert done.out == dry.out.replace("would be written", "is written")
+    assert done.out == dry.out.replace("would be written", "was written")
     assert generations(reconcile, target)[key]["state"] == "ACTIVE"
     assert "serving" not in lock_of(reconcile, target)["adder"]
     assert refreshed(reconcile, "--check", target=target).status == 0

@@ -118,7 +118,7 @@ def test_models_in_a_lockfile_in_a_bucket_are_kept(reconcile: Cli, world: World)
     world.put("prod.lock.json", json.dumps(document).encode())
     shown = prune(reconcile, "--dry-run", "-v")
     assert f"{oldest} of adder is kept: the lockfile of target prod records it as serving" in shown.out
-    assert "Nothing to delete: 3 generations are kept." in shown.out
+    assert "Nothing to delete. 3 generations are kept." in shown.out
 
     world.put("prod.lock.json", b"{")
     refused = prune(reconcile, "--yes")
