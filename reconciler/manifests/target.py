@@ -147,7 +147,10 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     document, unset = expand(document, environ)
     provider, unknown = _provider_of(document)
     schema = target_validator(provider) if provider else None
-    for found in (unset, unknown, explain(document, TARGET, schema), _rule_problems(document, root.file, provider)):
+    violations = explain(document, TARGET, schema)
+    if unknown:  # the settings of a provider that is not installed are not read
+        violations = [problem for problem in violations if problem.path != f"spec.{_spec(document)['provider']}"]
+    for found in (unset, unknown, violations, _rule_problems(document, root.file, provider)):
         reported = {problem.path for problem in problems}
         problems += [problem for problem in found if problem.path not in reported]
     if provider is None or problems:

@@ -36,6 +36,7 @@ CAPABILITIES = Capabilities(
     mutable=frozenset(),
     defaults={"epochCount": 5},
     features=frozenset({"cloudStorage", "conversations", "lineage"}),
+    prompts_to_endpoint=True,
 )
 TRAINING = timedelta(seconds=30)
 DIVERGES = 10

@@ -307,7 +307,7 @@ def test_a_run_that_is_cut_off_after_any_request_is_gone_on_with() -> None:
         async def cut_off(
             carrier: Interrupted = carrier, service: EmbeddedVertex = service, model: Any = model
         ) -> bool:
-            async with vertex_over(carrier, service.time) as provider:
+            async with vertex_over(carrier, service) as provider:
                 try:
                     await provider.delete(Handle(model.remote), model.resources)
                 except asyncio.CancelledError:
