@@ -1,4 +1,4 @@
-"""The outside world as commands see it."""
+"""The process environment of a command, as one value that tests replace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reconciler.domain.ports import Clock, Sleeper
 
 
 def utc_now() -> datetime:
-    """The system's clock."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 async def sleep(seconds: float) -> None:
-    """The event loop's sleep."""
+    """Suspend the caller for that many seconds."""
     import asyncio
 
     await asyncio.sleep(seconds)
@@ -28,9 +28,9 @@ async def sleep(seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Everything that a command takes from outside; tests hand in another one.
+    """Everything that a command takes from outside the process.
 
-    ``environ`` is the process environment, ``stdin`` where the path ``-`` is read from.
+    ``environ`` is the process environment, ``stdin`` is read for the path ``-``.
     """
 
     cwd: Path = field(default_factory=Path.cwd)

@@ -9,6 +9,7 @@ from typing import Final
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
+from reconciler.domain.text import join_names
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.generations import (
     ResolvedGeneration,
@@ -20,7 +21,7 @@ from reconciler.planning.lineage import recorded_parent, with_source
 from reconciler.planning.world import Observation
 
 _OFFLINE = Observation()
-_ANEW: Final = "change the manifest and run reconcile apply"
+_CHANGE: Final = "change the manifest and run reconcile apply"
 
 
 def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGeneration:
@@ -43,9 +44,9 @@ def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGene
     if to == model.serving:
         raise ReconcileError(f"{to} is already serving {name}", _instead(model))
     if to in model.rejected:
-        why = f": {chosen.rejection}" if chosen.rejection else ""
+        reason = f": {chosen.rejection}" if chosen.rejection else ""
         raise ReconcileError(
-            f"{to} was rejected{why}",
+            f"{to} was rejected{reason}",
             f"remove the rejection with reconcile promote {name} --to {to}",
         )
     _require_ready(model, chosen)
@@ -79,7 +80,7 @@ def _served_before(name: str, model: LockedModel, serving: str) -> LockedGenerat
     if found is None:
         lack = "served before, or is older and did not fail its checks" if usable else "is ready and not rejected"
         message = f"there is no generation to roll back to from {serving}: no other generation of {name} {lack}"
-        raise ReconcileError(message, _instead(model) if usable else _ANEW)
+        raise ReconcileError(message, _instead(model) if usable else _CHANGE)
     return found
 
 
@@ -152,20 +153,20 @@ def _recorded(name: str, model: LockedModel, key: str) -> LockedGeneration:
 
 
 def _keys(model: LockedModel) -> str:
-    shown = ", ".join(f"{generation.key} ({generation.state})" for generation in model.generations)
-    return f"pass one with --to; recorded generations: {shown}" if shown else "run reconcile apply first"
+    shown = [f"{generation.key} ({generation.state})" for generation in model.generations]
+    return f"pass one with --to; recorded generations: {join_names(shown)}" if shown else "run reconcile apply first"
 
 
 def _instead(model: LockedModel, *keys: str) -> str:
     others = alternatives(model, *keys)
     if others:
-        return f"pass another one with --to: {', '.join(one.key for one in others)}"
-    return f"no other generation can be promoted; {_ANEW}"
+        return f"pass another one with --to: {join_names([generation.key for generation in others])}"
+    return f"no other generation can be promoted; {_CHANGE}"
 
 
-def unusable_error(model: LockedModel, key: str, why: str) -> ReconcileError:
+def unusable_error(model: LockedModel, key: str, cause: str) -> ReconcileError:
     """Return the error for a generation that cannot be promoted, with the alternatives."""
-    return ReconcileError(f"{key} cannot be promoted: {why}", _instead(model, key))
+    return ReconcileError(f"{key} cannot be promoted: {cause}", _instead(model, key))
 
 
 def _require_ready(model: LockedModel, generation: LockedGeneration) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import Manifest
+from reconciler.domain.text import join_names, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,5 @@ def check_names(option: str, names: Iterable[str], manifests: Sequence[Manifest]
     """
     known = [manifest.name for manifest in manifests]
     for name in sorted(set(names) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"the manifests are: {', '.join(sorted(known)) or 'none'}"
+        remedy = suggest(name, known, otherwise=f"the manifests are: {join_names(sorted(known))}")
         raise UsageError(f"{option} {name}: no manifest of that name", remedy)
