@@ -382,5 +382,6 @@ def test_a_plan_that_was_saved_from_elsewhere_is_refused(reconcile: Cli, tmp_pat
     done = reconcile("apply", str(file))
     assert done.status == 1
     assert done.err == (
-        f"Error: {file} is stale, and nothing was changed: specs does not exist; plan again and review the plan\n"
+        f"Error: {file} is stale, and nothing was changed: specs: no such file or directory; plan again"
+        " and review the plan\n"
     )
