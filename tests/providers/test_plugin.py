@@ -16,6 +16,8 @@ import pytest
 
 from reconciler.domain.model import Hyperparameters
 from reconciler.domain.ports import Provider
+from reconciler.manifests.schema_validation import schema_text
+from reconciler.providers.registry import BUILT_IN, provider_spec
 from reconciler.testing import ProviderContract, ServiceUnderTest
 
 PACKAGE = Path(__file__).parents[1] / "fixtures" / "plugin_package"
@@ -92,7 +94,16 @@ def test_an_installed_provider_is_used_from_validate_to_status(tmp_path: Path, s
     assert "models.json can be written" in reconcile("doctor").stdout
     prompted = reconcile("prompt", "next-number", "1")
     assert prompted.stdout.strip() == "2", prompted.stderr
-    assert "1 in sync" in reconcile("plan").stdout
+    assert "No changes." in reconcile("plan").stdout
+
+
+def test_the_schema_of_targets_has_the_settings_of_the_built_in_providers() -> None:
+    fields = json.loads(schema_text("Target"))["properties"]["spec"]["properties"]
+    assert fields["provider"]["enum"] == sorted(BUILT_IN)
+    settings = {name: provider_spec(name).settings for name in BUILT_IN}
+    assert {name: schema for name, schema in settings.items() if schema} == {
+        name: fields[name] for name in BUILT_IN if name in fields
+    }
 
 
 def test_settings_are_held_to_the_schema_of_the_provider(tmp_path: Path, site: Path, reconcile: Run) -> None:

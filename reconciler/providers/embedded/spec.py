@@ -50,7 +50,7 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
         "properties": {
             "stepSeconds": {
                 "title": "Seconds a step",
-                "description": "Seconds that one simulated training step takes; the service has a default of its own.",
+                "description": "The duration of one simulated training step in seconds. Optional.",
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 86400,
@@ -59,8 +59,8 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
             "world": {
                 "title": "World",
                 "description": (
-                    "A file of models that are already there, as the service would list them; relative to this "
-                    "file and inside the repository."
+                    "A file with the models that exist initially, in the format of the service's list; "
+                    "relative to this file and inside the repository."
                 ),
                 "type": "string",
                 "minLength": 1,

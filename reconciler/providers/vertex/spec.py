@@ -50,8 +50,8 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
             "serviceAccount": {
                 "title": "Service account",
                 "description": (
-                    "The email address of the service account that trainings run as. Default: the service "
-                    "agent of Vertex AI."
+                    "The email address of the service account that trainings run as. Default: the Vertex AI "
+                    "service agent."
                 ),
                 "type": "string",
                 "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*$",
@@ -62,8 +62,8 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
             "kmsKeyName": {
                 "title": "KMS key",
                 "description": (
-                    "The full name of the Cloud KMS key that encrypts what a training makes; of the same "
-                    "location. Default: a key of Google's."
+                    "The full name of the Cloud KMS key that encrypts the trained models; it must be in the "
+                    "same location. Default: a Google-managed key."
                 ),
                 "type": "string",
                 "pattern": (
