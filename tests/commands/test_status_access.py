@@ -47,10 +47,10 @@ def test_what_somebody_can_reach(reconcile: Cli, world: World, keys: dict[str, s
     assert (answer.status, answer.err) == (0, "")
     assert below_the_table(answer.out) == [
         "ada@example.com has access to 2 of 3 ready models:",
-        f"  adder  {keys['adder']} (serves): writer as user:ada@example.com",
-        f"  letters  {keys['letters']} (serves): reader as everyone",
+        f"  adder  {keys['adder']} (serving): writer as user:ada@example.com",
+        f"  letters  {keys['letters']} (serving): reader as everyone",
         "Possible access; the service does not list the members:",
-        f"  letters  {keys['letters']} (serves): writer through group:nlp@example.com",
+        f"  letters  {keys['letters']} (serving): writer through group:nlp@example.com",
         "Recorded state of specs/reconcile.gl.lock.json; the service was queried only for permissions.",
     ]
     assert {line.split(" ")[0] for line in world.lines[asked:]} == {"GET"}
@@ -81,7 +81,7 @@ def test_a_missing_model_is_skipped_with_a_warning(reconcile: Cli, world: World,
     assert answer.status == 0
     assert below_the_table(answer.out)[:3] == [
         "ada@example.com has access to 1 of 2 ready models:",
-        f"  words  {keys['words']} (serves): reader as everyone",
+        f"  words  {keys['words']} (serving): reader as everyone",
         f"warning: {keys['adder']} no longer exists at the service, so no user has access to it; run reconcile apply",
     ]
     access = reconcile("status", "--access", ADA, *GL, "--format", "json").document["access"]
