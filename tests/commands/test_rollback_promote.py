@@ -67,7 +67,7 @@ def test_a_rejected_generation_is_not_promoted_or_trained_until_promote_names_it
     assert rolled.status == 0, rolled.err
     assert f"adder: {first} is now serving instead of {second}\n" in rolled.out
     assert f"  rejected    {second}: it answers in French\n" in rolled.out
-    assert "  next apply  holds it (RolledBack): " in rolled.out
+    assert "  next apply  holds the manifest (RolledBack): " in rolled.out
     assert (serving(reconcile, target), lock_of(reconcile, target)["adder"]["rejected"]) == (first, [second])
     assert recorded(reconcile, second, target)["rejection"] == "it answers in French"
     moment = f"{reconcile.clock.now:%Y-%m-%dT%H:%M:%SZ}"
@@ -143,7 +143,7 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World)
     (reconcile.specs / "adder.yaml").unlink()
     rolled = reconcile("rollback", "adder", *WHY)
     assert (rolled.status, serving(reconcile)) == (0, first), rolled.err
-    assert rolled.out.endswith("  next apply  leaves it as it is: no manifest declares it; it is kept\n")
+    assert rolled.out.endswith("  next apply  makes no change: no manifest declares it; it is kept\n")
     assert (reconcile("promote", "adder").status, serving(reconcile)) == (0, second)
 
 
