@@ -15,7 +15,7 @@ import click
 
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import FIELDS
 from reconciler.domain.plan import Reason
 from reconciler.manifests.schema_validation import schema_text

@@ -12,7 +12,8 @@ from typing import IO, Any
 import click
 
 from reconciler.commands._output import Output
-from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
+from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.commands._session import Session
-from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
 from reconciler.domain.plan import Request

@@ -13,7 +13,8 @@ from reconciler.commands import _options
 from reconciler.commands._event_loop import EventLoop
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, display_root, load_project, read_workspace
-from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, InvalidInput, Problem, ReconcileError, ServiceError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, provider_spec

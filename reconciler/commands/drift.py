@@ -20,7 +20,8 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
+from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment

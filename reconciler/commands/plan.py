@@ -18,7 +18,8 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_document
-from reconciler.domain.errors import ExitStatus, UsageError
+from reconciler.domain.errors import UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Plan, Request
 from reconciler.environment import Environment
 from reconciler.planning.cross_target import cross_target_notices

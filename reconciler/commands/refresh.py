@@ -20,7 +20,8 @@ from reconciler.commands._project import (
     pin_datasets,
     read_workspace,
 )
-from reconciler.domain.errors import ExitStatus, LockConflict, ReconcileError, UsageError
+from reconciler.domain.errors import LockConflict, ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
 from reconciler.environment import Environment

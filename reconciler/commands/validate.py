@@ -10,7 +10,8 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
-from reconciler.domain.errors import ExitStatus, InvalidInput, Problem
+from reconciler.domain.errors import InvalidInput, Problem
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
 from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.doctor import validation_document

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Plan, Reason, Request, approved_effects
@@ -22,8 +23,9 @@ from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.moved import find_moved
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
+from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions
-from reconciler.planning.training_time import poll_delay, seconds_left
+from reconciler.planning.training_time import seconds_left
 from reconciler.planning.world import Observation, World
 
 MAX_OUTAGE = timedelta(minutes=15)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Handle, Lifecycle, Manifest, Source, State
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request

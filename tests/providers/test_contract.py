@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.testing import ProviderContract
+from reconciler.testing.contract import ProviderContract
 from support.provider_contract import EmbeddedGenerativeLanguage, EmbeddedVertex, Fake
 
 

@@ -18,7 +18,8 @@ from reconciler.domain.model import Hyperparameters
 from reconciler.domain.ports import Provider
 from reconciler.manifests.schema_validation import schema_text
 from reconciler.providers.registry import BUILT_IN, provider_spec
-from reconciler.testing import ProviderContract, ServiceUnderTest
+from reconciler.testing.contract import ProviderContract
+from reconciler.testing.service import ServiceUnderTest
 
 PACKAGE = Path(__file__).parents[1] / "fixtures" / "plugin_package"
 TARGET = """\

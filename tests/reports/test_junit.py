@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.errors import ExitStatus, Place, Problem, UsageError
+from reconciler.domain.errors import Place, Problem, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import GenerationCheck, check_document
 from reconciler.reports.documents.doctor import validation_document

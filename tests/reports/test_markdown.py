@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reconciler.domain.errors import ExitStatus, Place, UsageError
+from reconciler.domain.errors import Place, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.plan import plan_document

@@ -15,7 +15,7 @@ from reconciler.emulator.answers import BLOCKED_PROMPT
 from reconciler.emulator.app import create_app
 from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.provider import connect as connect_vertex
-from reconciler.testing import ServiceUnderTest
+from reconciler.testing.service import ServiceUnderTest
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
 from support.provider_samples import BASE_MODELS, judge

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
-from reconciler.domain.errors import ExitStatus, ReconcileError
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason

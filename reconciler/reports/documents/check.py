@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
+from reconciler.domain.errors import AccessError, ReconcileError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.reports.documents.envelope import Document, envelope, filled

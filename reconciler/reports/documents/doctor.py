@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from reconciler.domain.errors import ExitStatus, Problem
+from reconciler.domain.errors import Problem
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, envelope, filled
 

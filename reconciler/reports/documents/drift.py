@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import Document, display_path, envelope, filled
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler import __version__
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import format_time
 from reconciler.domain.model import RemoteModel
 from reconciler.planning.events import (

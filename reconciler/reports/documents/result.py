@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from reconciler.domain.checks import CheckReport
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason

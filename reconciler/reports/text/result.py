@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.text.check import passed_text
 from reconciler.reports.text.escape import terminal_safe

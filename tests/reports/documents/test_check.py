@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
-from reconciler.domain.errors import AccessError, ExitStatus, ServiceError
+from reconciler.domain.errors import AccessError, ServiceError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.manifests.schema_validation import validator
 from reconciler.reports.documents.check import GenerationCheck, check_document
 from reconciler.reports.documents.envelope import Document

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
 from reconciler.reports.documents.refresh import RefreshResult, refresh_document

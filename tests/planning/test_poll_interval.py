@@ -7,13 +7,8 @@ from datetime import timedelta
 import pytest
 
 from reconciler.domain.model import Capabilities, RemoteModel, Snapshot, State
-from reconciler.planning.training_time import (
-    completed_steps,
-    poll_delay,
-    reports_progress,
-    seconds_left,
-    training_start,
-)
+from reconciler.planning.poll_interval import poll_delay
+from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 from support.core_cases import START, at
 
 REAL = Capabilities("a service", frozenset())
