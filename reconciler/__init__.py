@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         resolve,
     )
     from reconciler.api import ProjectPlan as Plan
+    from reconciler.domain.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Action",
     "ExitStatus",
@@ -53,4 +53,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("reconciler.api"), "ProjectPlan" if name == "Plan" else name)
+    module = "reconciler.domain.version" if name == "__version__" else "reconciler.api"
+    return getattr(import_module(module), "ProjectPlan" if name == "Plan" else name)

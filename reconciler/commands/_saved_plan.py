@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reconciler import __version__
 from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import Request
+from reconciler.domain.version import __version__
 from reconciler.planning.selection import Selection
 from reconciler.state.document_files import SAVED_PLAN, VERSION, is_plan, read_saved_plan
 from reconciler.state.stale_plan import action_changes, fact_changes, plan_facts

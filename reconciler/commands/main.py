@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from reconciler import __version__
 from reconciler.commands._github_actions import current_runner, github_actions
 from reconciler.domain.errors import InvalidInput, Problem, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.version import __version__
 from reconciler.reports.text.escape import terminal_safe
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from reconciler import __version__
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import format_time
 from reconciler.domain.model import RemoteModel
+from reconciler.domain.version import __version__
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
