@@ -17,6 +17,7 @@ from reconciler.domain.plan import Request
 from reconciler.environment import Environment
 from reconciler.planning.selection import Selection
 from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.writer import REPORT_FORMATS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -120,7 +121,7 @@ reports = click.option(
     "--report",
     multiple=True,
     metavar="FILE",
-    help="Write a report to FILE: .json, .md, .html or .xml (JUnit). Repeatable.",
+    help=f"Write a report to FILE, in the format of its ending: {', '.join(REPORT_FORMATS)} (JUnit). Repeatable.",
 )
 
 output_options = combine(color, quiet, verbose)

@@ -23,7 +23,6 @@ _HYPERPARAMETERS = {
     "batchSize": OPTIONAL_INT,
     "learningRate": Field("float", optional=True, oneof="learning_rate_option"),
 }
-_MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
 
 _V1BETA3_MODEL = messages.tuned_model(Message("Hyperparameters", _HYPERPARAMETERS))
 _V1BETA_MODEL = messages.tuned_model(
@@ -41,7 +40,7 @@ V1BETA3 = Api(
     tuned_models=messages.list_of(_V1BETA3_MODEL),
     operation=messages.operation(_V1BETA3_MODEL),
     defaults={"epochCount": 10, "batchSize": 16, "learningRate": 0.0002},
-    mutable=_MUTABLE,
+    mutable=messages.MUTABLE,
     query=messages.PAGE,
     models=_models(
         {
@@ -80,7 +79,7 @@ V1BETA = Api(
     tuned_models=messages.list_of(_V1BETA_MODEL),
     operation=messages.operation(_V1BETA_MODEL),
     defaults={"epochCount": 5, "batchSize": 4, "learningRate": 0.001},
-    mutable=_MUTABLE | {"readerProjectNumbers"},
+    mutable=messages.MUTABLE | {"readerProjectNumbers"},
     query=messages.FILTERED_PAGE,
     models=_models(
         {

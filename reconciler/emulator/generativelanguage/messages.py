@@ -162,6 +162,10 @@ def content(index: Field) -> Message:
 CONTENT = content(OPTIONAL_INT)
 
 
+MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
+"""The fields of a TunedModel that a patch can change, in every API version."""
+
+
 def tuned_model(hyperparameters: Message, **extra: Field) -> Message:
     """The TunedModel of an API version, which differs in its hyperparameters and perhaps in ``extra`` fields."""
     task = message(
