@@ -97,8 +97,12 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
     ``retry`` and ``replace`` name models to train again, like the options of ``reconcile plan``.
 
     Raises:
-        ReconcileError: when the service cannot be reached or refuses, or a name is unknown.
+        ReconcileError: when the service cannot be reached or refuses, a name is unknown, or an event loop is running.
+        TypeError: when ``retry`` or ``replace`` is a string.
     """
+    if isinstance(retry, str) or isinstance(replace, str):
+        raise TypeError("retry and replace are collections of names, not one string")
+    _require_no_event_loop()
     request = plan_command.complete_request(Request(frozenset(retry), frozenset(replace)), project)
     project, _, planned = plan_command.observe_and_plan(project.reread_lock(), request, progress=False)
     document = plan_command.document_of(project, planned)
@@ -113,8 +117,12 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
 
     Raises:
         StalePlan: when the manifests, the lockfile or the live state have changed since the plan; nothing is changed.
-        ReconcileError: when the service cannot be reached or refuses.
+        ReconcileError: when the service cannot be reached or refuses, or an event loop is running.
+        TypeError: when ``timeout`` is not a timedelta; nothing is started.
     """
+    if not isinstance(timeout, timedelta | None):
+        raise TypeError(f"timeout must be a datetime.timedelta or None, not {type(timeout).__name__}")
+    _require_no_event_loop()
     result = apply_command.apply(
         plan.project.session.environment,
         plan.project.input,
@@ -142,3 +150,16 @@ def _no_progress() -> Iterator[EventSink]:
         """Show nothing."""
 
     yield ignore
+
+
+def _require_no_event_loop() -> None:
+    """Raise ReconcileError in a thread that already runs an event loop, such as the main thread of a notebook."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ReconcileError(
+        "an event loop is running in this thread", "call this function in another thread, with asyncio.to_thread"
+    )

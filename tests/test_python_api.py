@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -53,6 +54,26 @@ def test_invalid_manifests_are_reported_with_every_problem(folder: Path) -> None
         reconciler.load(folder)
     assert [problem.path for problem in raised.value.problems] == ["spec.hyperparameters.epochCount"]
     assert issubclass(reconciler.InvalidInput, reconciler.ReconcileError)
+
+
+def test_arguments_of_a_wrong_type_start_nothing(folder: Path) -> None:
+    project = reconciler.load(folder)
+    with pytest.raises(TypeError, match=r"timeout must be a datetime\.timedelta or None, not str"):
+        reconciler.apply(reconciler.plan(project), timeout="1h")  # type: ignore[arg-type] # what is tested
+    with pytest.raises(TypeError, match="retry and replace are collections of names, not one string"):
+        reconciler.plan(project, retry="capital-finder")
+    assert reconciler.plan(project).changes
+
+
+def test_a_running_event_loop_is_one_error_with_a_remedy_that_works(folder: Path) -> None:
+    project = reconciler.load(folder)
+
+    async def in_a_loop() -> bool:
+        with pytest.raises(reconciler.ReconcileError, match="an event loop is running in this thread"):
+            reconciler.plan(project)
+        return (await asyncio.to_thread(reconciler.plan, project)).changes
+
+    assert asyncio.run(in_a_loop())
 
 
 def test_a_model_without_a_serving_generation_is_not_resolved(folder: Path) -> None:

@@ -316,8 +316,8 @@ def hold_over_limits(actions: tuple[Action, ...], limits: Limits) -> tuple[Actio
     ):
         if amount > limit:
             message = (
-                f"{amount} {unit} are over the target's limits.{name} of {limit}, so nothing is created; "
-                f"raise spec.limits.{name} in the target, or take fewer manifests with --only or -l"
+                f"{unit} in this plan: {amount}, but limits.{name} of the target is {limit}, so nothing is created; "
+                f"raise spec.limits.{name} in the target, or select fewer manifests with --only or -l"
             )
             return tuple(_held(action, message) if action.kind is Kind.CREATE else action for action in actions)
     return actions

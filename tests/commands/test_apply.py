@@ -264,9 +264,8 @@ def test_guarded_creates_nothing_at_all(reconcile: Cli) -> None:
     answer = reconcile("apply", "--yes")
 
     assert answer.status == 1
-    assert "2 models to create are over the target's limits.maxCreates of 1, so nothing is created" in " ".join(
-        answer.out.split()
-    )
+    limits = "models to create in this plan: 2, but limits.maxCreates of the target is 1, so nothing is created"
+    assert limits in " ".join(answer.out.split())
     assert not reconcile.lock_file.exists()
 
 

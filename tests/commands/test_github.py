@@ -92,7 +92,7 @@ def test_held_actions_are_annotated(actions: Cli) -> None:
     (found,) = commands_in(answer.err)
     assert found.name == "error"
     assert found.properties == {"file": "specs/adder.yaml", "line": "3", "col": "18", "title": "adder held"}
-    assert found.data.startswith("Guarded: 1 models to create are over the target's limits.maxCreates of 0")
+    assert found.data.startswith("Guarded: models to create in this plan: 1, but limits.maxCreates of the target is 0")
 
 
 @pytest.mark.parametrize(("folder", "path"), [("", "specs"), ("specs", "."), ("specs", "../specs/adder.yaml")])
