@@ -167,8 +167,10 @@ class Project:
             ReconcileError: when nothing is recorded.
         """
         model = self.lock.models.get(name)
+        if model is None and name not in self._known_names():
+            raise self.unknown_name(name)
         if model is None:
-            raise self._no_serving_generation(name)
+            raise ReconcileError(f"{name} has no recorded generations: it was never applied", "run reconcile apply")
         return model
 
     def serving_generation(self, name: str) -> LockedGeneration:

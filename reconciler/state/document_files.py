@@ -19,7 +19,7 @@ _MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
 _MAX_BYTES: Final = 2**28
 """The largest file that is read; a document of a thousand models is less than a twentieth of that."""
-_NAME_DOCUMENT: Final = "name a file that --report x.json or --format json wrote"
+_NAME_DOCUMENT: Final = "pass a file written by --report FILE.json, --format json or plan --out"
 _WRITE_AGAIN: Final = "write it again with --report x.json"
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
 

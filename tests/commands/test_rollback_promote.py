@@ -317,7 +317,7 @@ def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: Worl
     reconcile.manifest("other", base=BASE)
     assert reconcile("apply", "--yes", "--only", "adder").status == 0
     for command in (["rollback", *WHY], ["promote"]):
-        assert "other has no serving generation: it was never applied; run reconcile apply" in refused(
+        assert "other has no recorded generations: it was never applied; run reconcile apply" in refused(
             reconcile, *command, "other"
         )
         assert "has this name; did you mean adder?" in refused(reconcile, *command, "ader")

@@ -16,7 +16,7 @@ from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
 PLAN = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
 TEXT = json.dumps(PLAN, indent=2)
-NAME = "name a file that --report x.json or --format json wrote"
+NAME = "pass a file written by --report FILE.json, --format json or plan --out"
 AGAIN = "write it again with --report x.json"
 
 
