@@ -297,7 +297,7 @@ def test_a_model_that_is_not_there_is_refused(
             "vertex",
             "adder",
             "projects/my-project/locations/us-central1/tuningJobs/1",
-            "'projects/my-project/locations/us-central1/tuningJobs/1' is no name of a tuning job here; name a model of",
+            "invalid tuning job 'projects/my-project/locations/us-central1/tuningJobs/1': expected a name",
         ),
     ],
 )

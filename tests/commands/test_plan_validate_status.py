@@ -41,7 +41,7 @@ def test_problems_of_other_services_stop_no_run_without_them(reconcile: Cli) -> 
     reconcile.manifest("both", metadata=", labels: {where: both}")
     chat = reconcile.manifest("chat")
     chat.write_text(chat.read_text().replace("chat.csv", "gs://bucket/chat.jsonl"))
-    remote = "data sets in Cloud Storage are read by Vertex AI alone"
+    remote = "data sets in Cloud Storage are not supported by embedded service"
 
     assert remote in reconcile("plan").err
     assert remote in reconcile("validate").out

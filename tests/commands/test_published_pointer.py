@@ -226,7 +226,7 @@ def test_an_unwritable_bucket_is_reported_after_the_promotion(reconcile: Cli, bu
     answer = on(reconcile, "rollback", "adder", *WHY)
 
     assert answer.status == 3
-    assert f"Error: the published pointer {ADDRESS} cannot be saved: " in answer.err
+    assert f"Error: cannot save the published pointer {ADDRESS}: " in answer.err
     assert answer.err.endswith(f"; the lockfile records {first} as serving, and the next apply publishes it\n")
     assert lock_of(reconcile, "vertex")["adder"]["serving"] == first
     assert keys(stored(bucket)) == {"adder": second}

@@ -163,7 +163,7 @@ def test_a_lockfile_in_a_storage_elsewhere_gets_no_token(to_vertex: Cli, command
 
     assert answer.status == 3
     assert answer.err.startswith(
-        f"Error: the lockfile gs://acme-locks/x.json cannot be read: no token is sent to {_ELSEWHERE}: "
+        f"Error: cannot read the lockfile gs://acme-locks/x.json: no token is sent to {_ELSEWHERE}: "
     )
     assert answer.err.endswith("pass --allow-endpoint tokens.example.com if you trust this host with your token\n")
 

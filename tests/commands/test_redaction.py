@@ -72,7 +72,7 @@ def test_no_output_of_a_workflow_has_examples_prompts_or_answers(reconcile: Cli)
     story("validate")
     story("plan", "--out", "plan.json", *REPORTS)
     failed = story("apply", "plan.json", "--events", "events.jsonl", *REPORTS, status=1)
-    assert "small (0 of 1 answers correct" in failed.err
+    assert "small (0 of 1 answer correct" in failed.err
     (generation,) = reconcile.lock["adder"]["generations"]
     assert (generation["checks"]["failed"], "failures" in generation["checks"]) == (3, False)
     assert "ChecksFailed" in story("plan", "-v", *REPORTS, status=1).out
