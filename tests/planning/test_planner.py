@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import cProfile
 from dataclasses import replace
 
 import pytest
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Limits, Target
-from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.planner import plan
 from reconciler.planning.world import Observation, World
 from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, remotes, says
@@ -33,19 +33,25 @@ def test_a_case(case: Case) -> None:
     assert (made.unmanaged, made.candidates) == (case.unmanaged, case.candidates)
 
 
-@pytest.mark.parametrize("marked", [True, False], ids=["all ours", "all foreign"])
-def test_five_thousand_manifests_against_five_thousand_models_are_planned_in_seconds(*, marked: bool) -> None:
-    every = [Made(name=f"n{number}") for number in range(5000)]
+def plan_many(size: int, *, marked: bool) -> tuple[Plan, int]:
+    """Plan as many manifests against as many models; return the plan and the number of function calls."""
+    every = [Made(name=f"n{number}") for number in range(size)]
     models = {model.remote: model for model in (live(made, marked=marked, created=1) for made in every)}
     lock = Lock(models={made.name: LockedModel("m.yaml", made.key, generations=(recorded(made),)) for made in every})
-    target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(max_creates=5000))
-    manifests = tuple(manifest(made) for made in every)
-    world = World(manifests, lock, target, CAPABILITIES, START, Observation(models))
-    began = time.perf_counter()
-    made = plan(world)
-    assert time.perf_counter() - began < 5  # about one on an idle machine
-    assert {action.reason for action in made.actions} == {Reason.IN_SYNC if marked else Reason.ID_TAKEN}
-    assert len(made.actions) == 5000
+    target = Target("default", "reconcile.yaml", "embedded", SCOPE, limits=Limits(max_creates=size))
+    world = World(tuple(map(manifest, every)), lock, target, CAPABILITIES, START, Observation(models))
+    profiler = cProfile.Profile()
+    planned = profiler.runcall(plan, world)
+    return planned, sum(entry.callcount for entry in profiler.getstats())
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["managed", "unmanaged"])
+def test_the_work_of_a_plan_grows_with_the_number_of_models_and_not_faster(*, marked: bool) -> None:
+    _, calls = plan_many(200, marked=marked)
+    planned, more_calls = plan_many(1000, marked=marked)
+    assert {action.reason for action in planned.actions} == {Reason.IN_SYNC if marked else Reason.ID_TAKEN}
+    assert len(planned.actions) == 1000
+    assert more_calls < 5.5 * calls
 
 
 def test_reasons_belong_to_the_kinds_of_action_that_their_table_lists() -> None:
