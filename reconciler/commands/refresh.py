@@ -54,7 +54,7 @@ class _StoredLock:
     notes: tuple[str, ...] = ()
 
 
-class _Reader:
+class _LockfileReader:
     """Reads a lockfile as other commands do, and also one that git could not merge."""
 
     def __init__(self, environment: Environment, file: LockFile) -> None:
@@ -116,7 +116,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
         LockConflict: when another run has saved the lockfile meanwhile.
     """
     workspace = read_workspace(environment, command_input)
-    reader = _Reader(environment, LockFile(workspace.lockfile))
+    reader = _LockfileReader(environment, LockFile(workspace.lockfile))
     project = load_project(environment, workspace, command_input, strict=False, read=reader)
     if write:
         project.store.check_writable()

@@ -93,7 +93,7 @@ def _integer(text: str, base: int) -> int:
     return value
 
 
-class Mark(Protocol):
+class SourceMark(Protocol):
     """A position in the parsed text, counted from 0."""
 
     line: int
@@ -104,8 +104,8 @@ class Mark(Protocol):
 class Positions:
     """The position of a value, of its key if it has one, and of the values in it."""
 
-    mark: Mark
-    key: Mark | None = None
+    mark: SourceMark
+    key: SourceMark | None = None
     children: dict[Any, Positions] = field(default_factory=dict)
 
 
@@ -184,7 +184,7 @@ def position(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
-def _place(file: str, mark: Mark) -> Place:
+def _place(file: str, mark: SourceMark) -> Place:
     return Place(file, mark.line + 1, mark.column + 1)
 
 
@@ -237,7 +237,7 @@ class _Frame:
     node: _Node
     anchor: str | None
     key: Any = None
-    key_mark: Mark | None = None
+    key_mark: SourceMark | None = None
 
 
 @dataclass(slots=True)
@@ -330,7 +330,7 @@ class _Reader:
                 outer.positions.children[frame.key] = positions
             frame.key = None
 
-    def _key(self, value: Any, mapping: _Node, mark: Mark, event: Any) -> Any:
+    def _key(self, value: Any, mapping: _Node, mark: SourceMark, event: Any) -> Any:
         if not isinstance(value, str):
             self._report(mark, f"{_describe_key(value)}: expected a string", "put the key in quotes")
         elif value == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
@@ -365,7 +365,7 @@ class _Reader:
         self._report(event.start_mark, message, remedy)
         return _StopParsingError(self.problems.pop())
 
-    def _report(self, mark: Mark, message: str, remedy: str, *last: str) -> None:
+    def _report(self, mark: SourceMark, message: str, remedy: str, *last: str) -> None:
         path = [*self._path(), *last]
         self.problems.append(Problem(_place(self.file, mark), dotted(path), message, remedy))
 
