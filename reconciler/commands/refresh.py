@@ -57,19 +57,19 @@ class _StoredLock:
 class _LockfileReader:
     """Reads a lockfile as other commands do, and also one that git could not merge."""
 
-    def __init__(self, environment: Environment, file: LockFile) -> None:
+    def __init__(self, environment: Environment, path: Path) -> None:
         self._environ = environment.environ
-        self._file = file
+        self._path = path
         self.stored = _StoredLock(None, Lock())
 
     def __call__(self, store: LockStore, target: Target, shown: str) -> Lock:
         text = store.read()
-        self.stored = _StoredLock(None, Lock()) if text is None else self._parse(store, text, shown)
+        self.stored = _StoredLock(None, Lock()) if text is None else self._parse(target, text, shown)
         check_owner(self.stored.lock, target, shown)
         return self.stored.lock
 
-    def _parse(self, store: LockStore, text: str, shown: str) -> _StoredLock:
-        sides = unmerged(self._file.path, self._environ) if store is self._file else None
+    def _parse(self, target: Target, text: str, shown: str) -> _StoredLock:
+        sides = None if target.lock else unmerged(self._path, self._environ)  # git knows no lockfile in a bucket
         if sides and (has_conflict_markers(text) or _unix_lines(text) == _unix_lines(sides.ours)):
             return _merge_sides(text, sides, shown)
         if has_conflict_markers(text):
@@ -116,7 +116,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
         LockConflict: when another run has saved the lockfile meanwhile.
     """
     workspace = read_workspace(environment, command_input)
-    reader = _LockfileReader(environment, LockFile(workspace.lockfile))
+    reader = _LockfileReader(environment, workspace.lockfile)
     project = load_project(environment, workspace, command_input, strict=False, read=reader)
     if write:
         project.store.check_writable()
