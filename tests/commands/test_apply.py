@@ -60,7 +60,7 @@ def test_a_plan_is_applied_after_a_yes_alone(
     monkeypatch.setattr("sys.stdin", Terminal(typed))
     result = reconcile("apply", "specs")
     assert (result.status, reconcile.lock_file.exists()) == (status, status == 0)
-    assert "Apply this plan? [y/N]: " in result.err
+    assert "Apply this plan? [y/N]:" in result.err
     assert ("Error: not approved; nothing was changed\n" in result.err) is (status == 1)
 
 
