@@ -53,6 +53,16 @@ class _Commands(click.Group):
             raise TypeError(f"reconciler.commands.{cmd_name} has no command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the arguments; an unknown name fails with a suggestion."""
+        if args[0] not in _NAMES:
+            from reconciler.domain.text import suggest
+
+            ctx.fail(f'unknown command "{args[0]}"; {suggest(args[0], _NAMES, otherwise="run reconcile --help")}')
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one list of commands for each section."""
         room = formatter.width - 6 - max(map(len, _NAMES))

@@ -37,7 +37,8 @@ def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli, nam
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bogus"], "No such command 'bogus'"),
+        (["bogus"], 'unknown command "bogus"; run reconcile --help'),
+        (["aply"], 'unknown command "aply"; did you mean apply?'),
         (["plan", "--bogus"], "No such option"),
         (["apply", "--timeout", "soon"], "invalid duration 'soon': expected a value like 90s, 30m or 1h30m."),
         (["plan", "-l", "team"], "invalid label 'team': expected a value like team=demo."),
