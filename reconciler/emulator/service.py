@@ -127,7 +127,7 @@ def always(message: Message) -> Shape:
     return lambda _: message
 
 
-_EMPTY: Shape = lambda _: EMPTY  # noqa: E731
+_EMPTY: Shape = lambda _: EMPTY  # noqa: E731 - a value of the alias, like those of `always`
 
 
 @dataclass(frozen=True, slots=True)

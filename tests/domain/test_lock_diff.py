@@ -76,7 +76,7 @@ def live(state: State, **fields: object) -> RemoteModel:
         snapshots=(Snapshot(15, 2, 3.5),),
         total_steps=15,
     )
-    return replace(shown, **fields)  # type: ignore[arg-type]
+    return replace(shown, **fields)  # type: ignore[arg-type] # the fields are of several types
 
 
 FRESH = one(f"{NAME}-dddddddd", 4, create_time="", effective={}, state=State.CREATING)

@@ -36,7 +36,7 @@ NAMES = ("numbers", "words")
 
 
 def lock_of(*generations: LockedGeneration, name: str = "numbers", **fields: object) -> Lock:
-    return Lock(TARGET, {name: LockedModel(f"{name}.yaml", generations=generations, **fields)})  # type: ignore[arg-type]
+    return Lock(TARGET, {name: LockedModel(f"{name}.yaml", generations=generations, **fields)})  # type: ignore[arg-type] # the fields are of several types
 
 
 def after(lock: Lock, *events: Event) -> Lock:
