@@ -393,5 +393,3 @@ _SUMMARIES: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {
     "Status": _status,
     "Validation": _validation,
 }
-SUMMARY_KINDS: Final = tuple(_SUMMARIES)
-"""The kinds of documents that have a summary."""
