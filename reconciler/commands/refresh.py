@@ -69,7 +69,7 @@ class _LockfileReader:
         return self.stored.lock
 
     def _parse(self, target: Target, text: str, shown: str) -> _StoredLock:
-        sides = None if target.lock else unmerged(self._path, self._environ)  # git knows no lockfile in a bucket
+        sides = None if target.lock else unmerged(self._path, self._environ)  # git does not know a lockfile in a bucket
         if sides and (has_conflict_markers(text) or _unix_lines(text) == _unix_lines(sides.ours)):
             return _merge_sides(text, sides, shown)
         if has_conflict_markers(text):
