@@ -14,5 +14,5 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, max_exa
 settings.register_profile("thorough", settings.get_profile("repeatable"), max_examples=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
-# A shell starts background commands with SIGINT ignored, and processes inherit that: tests that interrupt would wait forever.
+# A shell starts background commands with SIGINT ignored, which processes inherit: tests that interrupt would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -233,7 +233,7 @@ class GoogleAuthRequest(transport.Request):
         try:
             address = httpx.URL(url)
             direct = address.scheme == "http" or is_loopback(address.host)
-            options = client_options(direct=direct, in_process=self._transport is not None)
+            options = client_options(address, direct=direct, in_process=self._transport is not None)
             with httpx.Client(transport=self._transport, timeout=timeout or _TIMEOUT, **options) as client:
                 response = client.request(method, address, content=body, headers=headers)
                 return GoogleAuthResponse(response.status_code, response.headers, response.content)

@@ -138,7 +138,7 @@ class Client(AsyncClosing):
             follow_redirects=False,  # a redirect could send the token to another host
             event_hooks={"request": [self._before_request]},
             headers={"accept": "application/json"},
-            **client_options(direct=is_loopback(url.host), in_process=transport is not None),
+            **client_options(url, direct=is_loopback(url.host), in_process=transport is not None),
         )
 
     async def aclose(self) -> None:

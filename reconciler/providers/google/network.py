@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
 
@@ -16,6 +18,7 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.endpoints import is_loopback, parse_address, parse_endpoint
 from reconciler.providers.google.errors import ServiceDescription, failure_cause
 
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _CERTIFICATES = "fix or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE"
 _PROXIES = (
     "set HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to an http:// or https:// proxy and NO_PROXY to hosts, or unset them"
@@ -29,10 +32,11 @@ class NetworkOptions(TypedDict):
     verify: ssl.SSLContext | bool
 
 
-def client_options(*, direct: bool, in_process: bool) -> NetworkOptions:
-    """Return the options of a client that follows the environment's proxy settings and certificates.
+def client_options(url: httpx.URL, *, direct: bool, in_process: bool) -> NetworkOptions:
+    """Return the options of a client of ``url`` that follows the environment's proxy settings and certificates.
 
     Args:
+        url: The address of the requests. A direct client of ``http://`` loads no certificates and trusts none.
         direct: Whether to use no proxy.
         in_process: Whether a transport carries the requests without the network; then the environment is ignored.
 
@@ -41,14 +45,22 @@ def client_options(*, direct: bool, in_process: bool) -> NetworkOptions:
     """
     if in_process:
         return {"trust_env": False, "verify": True}
-    try:
-        context = httpx.create_ssl_context()
-    except OSError as error:  # includes ssl.SSLError
-        cause = sanitize(error.strerror or type(error).__name__)
-        raise UsageError(f"cannot use the certificates in SSL_CERT_FILE: {cause}", _CERTIFICATES) from error
+    if direct and url.scheme == "http":
+        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+    context = _load_certificates(tuple(map(os.environ.get, _CERTIFICATE_VARIABLES)))
     if not direct:
         _check_proxies(context)
     return {"trust_env": not direct, "verify": context}
+
+
+@cache  # loading the certificates takes about 60 ms of CPU
+def _load_certificates(_environment: tuple[str | None, ...]) -> ssl.SSLContext:
+    """Return the context of the environment's certificates, which httpx reads itself."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # includes ssl.SSLError
+        cause = sanitize(error.strerror or type(error).__name__)
+        raise UsageError(f"cannot use the certificates in SSL_CERT_FILE: {cause}", _CERTIFICATES) from error
 
 
 def _check_proxies(context: ssl.SSLContext) -> None:
@@ -107,7 +119,7 @@ def check_connection(
         UsageError: The address, or the environment's proxy settings or certificates, are invalid.
     """
     url = parse_endpoint(address, service)
-    options = client_options(direct=is_loopback(url.host), in_process=transport is not None)
+    options = client_options(url, direct=is_loopback(url.host), in_process=transport is not None)
     proxy = _find_proxy(url) if options["trust_env"] else ""
     try:
         with (

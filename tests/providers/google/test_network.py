@@ -138,6 +138,10 @@ def test_certificates_that_are_none_are_usage_errors(tmp_path: Path, content: st
     assert said.endswith("; fix or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE")
 
 
+def test_certificates_do_not_concern_a_service_on_loopback_without_tls(google: Google, tmp_path: Path) -> None:
+    assert ask_alone(google.url, {**TOKEN, "SSL_CERT_FILE": str(tmp_path / "missing.pem")}) == "answered"
+
+
 def test_an_interruption_does_not_wait_for_a_token(keys: KeyPair, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hung:
         url = f"http://127.0.0.1:{hung.getsockname()[1]}/token"
