@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from msgspec import Struct
 
 from reconciler.reports.text.escape import encodable
 
@@ -23,8 +24,7 @@ _SUMMARIZED: Final = frozenset({"Validation", "Plan", "Result", "Drift", "Check"
 """Kinds of documents that become annotations and a summary."""
 
 
-@dataclass(slots=True)
-class Runner:
+class Runner(Struct):
     """Collects annotations until the command ends, and adds documents to the summary of the step.
 
     ``summary`` is the file of the step's summary, empty if there is none.
@@ -32,7 +32,7 @@ class Runner:
 
     cwd: Path
     summary: str = ""
-    _annotations: list[Annotation] = field(default_factory=list)
+    _annotations: list[Annotation] = []
 
     def add_document(self, document: Document) -> str:
         """Add a document; return why its summary could not be written, or an empty text."""

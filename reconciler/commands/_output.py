@@ -9,11 +9,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import click
+from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
@@ -31,8 +31,7 @@ Progress = Callable[[Document], AbstractContextManager[EventSink]]
 """Returns a context in which the events of a run are shown, for a Plan document."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """The format, the color and the verbosity of a command, and the reports that it writes."""
 
     form: Literal["text", "json"] = "text"

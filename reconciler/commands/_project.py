@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.commands._session import Session
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
-@dataclass(frozen=True, slots=True)
-class CommandInput:
+class CommandInput(Struct, frozen=True):
     """What the shared options select: paths, the target's name, manifests, and hosts that credentials may be sent to.
 
     ``model_details`` adds details of each recorded model to the document, for which the service lists more.
@@ -53,8 +54,7 @@ class CommandInput:
     model_details: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(Struct, frozen=True):
     """A versioned document, the exit status, and the warnings about the input."""
 
     document: Document
@@ -62,8 +62,7 @@ class CommandResult:
     warnings: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(Struct, frozen=True):
     """Valid manifests, a target and its lockfile.
 
     Attributes:

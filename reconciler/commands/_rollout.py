@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._publish import Publisher, publisher_of

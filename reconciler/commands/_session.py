@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock
@@ -33,8 +34,7 @@ _RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL
 _DELETES_NOTHING = "nothing is deleted, because the models that it relies on are unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """One target, and how a command reaches it.
 
     ``allow_endpoints`` are hosts that credentials may be sent to, besides ``*.googleapis.com`` and this machine.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
@@ -32,8 +32,7 @@ CheckProgress = Callable[[frozenset[str], bool], AbstractContextManager[EventSin
 """Takes the names of the models and whether their training is simulated; returns a context that shows events."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
+class _Trial(Struct, frozen=True):
     """A generation to run the checks of a manifest against."""
 
     manifest: Manifest

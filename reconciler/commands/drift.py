@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
+from msgspec import Struct
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
@@ -45,8 +45,7 @@ _OTHER_CLASSES: Final = ", ".join(kind for kind in CLASSES if kind.severity == "
 _STDIN: Final = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class DriftOptions:
+class DriftOptions(Struct, frozen=True):
     """``fail_on`` replaces the default classes that fail; ``exit_zero`` ignores them for the exit status.
 
     ``unmanaged`` selects whether unmanaged models are listed, omitted or counted.

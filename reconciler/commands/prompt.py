@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
@@ -36,8 +37,7 @@ _NOT_READY: Final[Mapping[State, str]] = {
 """Remedies for generations that cannot answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromptRequest:
+class PromptRequest(Struct, frozen=True):
     """A prompt for the serving generation of a manifest, or for the generation ``key``.
 
     The model's own values apply for unset fields of ``sampling``.

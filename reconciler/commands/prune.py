@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
 
 
-@dataclass(frozen=True, slots=True)
-class PruneOptions:
+class PruneOptions(Struct, frozen=True):
     """Limits deletions to generations ``older_than`` this, and removes the protection of the models ``unprotect``."""
 
     older_than: timedelta | None = None

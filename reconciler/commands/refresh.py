@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
@@ -44,8 +45,7 @@ if TYPE_CHECKING:
     from reconciler.domain.ports import LockStore
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredLock:
+class _StoredLock(Struct, frozen=True):
     """The text of a lockfile and its lock; ``notes`` state decisions of a merge."""
 
     text: str | None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Role = Literal["reader", "writer", "owner"]
 GranteeKind = Literal["user", "group", "everyone", "project"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Grantee:
+class Grantee(Struct, frozen=True, order=True):
     """A grantee; ``identifier`` is an email address in lower case, a project number, or empty for everyone."""
 
     kind: GranteeKind
@@ -24,16 +24,14 @@ class Grantee:
 EVERYONE = Grantee("everyone")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """A declared permission: ``reader`` or ``writer``; the owner's is never declared."""
 
     grantee: Grantee
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(Struct, frozen=True):
     """A live permission; ``name`` is its resource name, empty for a project's."""
 
     grantee: Grantee
@@ -41,8 +39,7 @@ class Permission:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessChange:
+class AccessChange(Struct, frozen=True):
     """A change for one grantee: ``before`` is the live permission, ``role`` the desired role."""
 
     grantee: Grantee
@@ -80,8 +77,7 @@ _UNKNOWABLE: Final = frozenset({"group", "project"})
 """Grantees whose members a service does not return."""
 
 
-@dataclass(frozen=True, slots=True)
-class EffectiveAccess:
+class EffectiveAccess(Struct, frozen=True):
     """What an address may do with one model.
 
     ``certain`` is the strongest permission that applies, or ``None``. ``perhaps`` are stronger permissions of groups

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct
 
 ExpectationKind = Literal["equals", "contains", "matches", "oneOf"]
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """An expected answer; whitespace at both ends is ignored.
 
     ``equals`` and ``oneOf`` compare with the whole of each value, ``contains`` looks for the value, ``matches`` for the
@@ -21,8 +21,7 @@ class Expectation:
     values: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True):
     """A held-out data set that a model is evaluated on.
 
     ``path`` is relative to the root, ``digest`` that of its examples without a preamble, ``examples`` their number.
@@ -39,8 +38,7 @@ class Evaluation:
     leaked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One check: a ``prompt`` and the expected answer (``expect``), or an ``evaluation``.
 
     ``prompt`` has no preamble. Of ``candidates`` answers the share ``min_pass`` must pass. ``temperature`` replaces the
@@ -56,8 +54,7 @@ class Check:
     evaluation: Evaluation | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(Struct, frozen=True):
     """A wrong answer: the prompt (without preamble), the answer, and the reason why it is wrong."""
 
     prompt: str
@@ -65,8 +62,7 @@ class Miss:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(Struct, frozen=True):
     """The result of one check: ``passes`` of ``answers`` were correct, and the share ``minimum`` was required.
 
     ``interval`` is the 95 % confidence interval of the share, known for evaluations. ``leaked`` is the evaluation's.
@@ -87,8 +83,7 @@ class CheckResult:
         return self.passes / self.answers if self.answers else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(Struct, frozen=True):
     """The results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
 
     digest: str
@@ -105,8 +100,7 @@ class CheckReport:
         return len(self.results) - self.passed
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedMiss:
+class RecordedMiss(Struct, frozen=True):
     """A failed check in the lockfile: its name, one prompt and one answer, shortened."""
 
     check: str
@@ -114,12 +108,11 @@ class RecordedMiss:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedChecks:
+class RecordedChecks(Struct, frozen=True):
     """A :class:`CheckReport` in the lockfile; ``scores`` are those of evaluations, by check name."""
 
     digest: str
     passed: int
     failed: int
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = {}
     misses: tuple[RecordedMiss, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
+
+from msgspec import Struct
 
 from reconciler.domain.errors import Place
 
@@ -146,8 +147,7 @@ class DriftClass(StrEnum):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One fact about one model.
 
     ``file`` is the manifest's path relative to the root and ``place`` the position of its name; both are empty without

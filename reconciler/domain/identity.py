@@ -9,9 +9,9 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import rfc8785
+from msgspec import Struct
 
 from reconciler.domain.model import (
     UNKNOWN_DATA,
@@ -38,8 +38,7 @@ _MARK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """The identity of a generation; equal contents have equal keys."""
 
     scope: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from reconciler.domain.model import Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True):
     """A prompt: ``text`` is the whole input, including the preamble.
 
     Unset fields of ``sampling`` use the model's or the service's defaults. ``candidates`` is the number of answers, of
@@ -21,8 +20,7 @@ class Prompt:
     max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """One answer; ``finish`` is the service's finish reason unless the answer is complete.
 
     ``MAX_TOKENS`` was cut short, ``SAFETY`` was withheld; then ``text`` can be empty.
@@ -32,8 +30,7 @@ class Answer:
     finish: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The answers to a prompt; ``blocked`` is the service's reason for not answering, or empty."""
 
     answers: tuple[Answer, ...]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
@@ -28,8 +30,7 @@ EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """A time before every other; replaces unknown times when sorting."""
 
 
-@dataclass(frozen=True, slots=True)
-class LockedTarget:
+class LockedTarget(Struct, frozen=True):
     """The target that a lockfile belongs to; ``limits`` holds those that differ from the defaults, by wire name."""
 
     name: str
@@ -37,11 +38,10 @@ class LockedTarget:
     scope: str
     project: str | None = None
     location: str | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class LockedGeneration:
+class LockedGeneration(Struct, frozen=True):
     """The record of one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
 
     ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
@@ -58,8 +58,8 @@ class LockedGeneration:
     state: State
     source: Source
     dataset: Dataset
-    declared: Hyperparameters = field(default_factory=dict)
-    effective: Hyperparameters = field(default_factory=dict)
+    declared: Hyperparameters = {}
+    effective: Hyperparameters = {}
     preamble: str = ""
     operation: str | None = None
     total_steps: int | None = None
@@ -101,8 +101,7 @@ def format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@dataclass(frozen=True, slots=True)
-class LockedModel:
+class LockedModel(Struct, frozen=True):
     """The records of one manifest; generations newest first.
 
     ``rejected`` are the keys that must not be promoted. ``published`` is the key in the published pointer.
@@ -135,12 +134,11 @@ class LockedModel:
         return replace(self, generations=tuple(newest_first))
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Struct, frozen=True):
     """A lockfile; ``target`` is ``None`` until something was recorded."""
 
     target: LockedTarget | None = None
-    models: Mapping[str, LockedModel] = field(default_factory=dict)
+    models: Mapping[str, LockedModel] = {}
 
 
 def record_target(target: Target) -> LockedTarget:

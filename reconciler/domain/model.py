@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Literal, Self, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
@@ -33,8 +35,7 @@ class State(StrEnum):
     DELETED = "DELETED"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The model that a generation is tuned from: a base model, or an already tuned model.
 
     ``base_model`` is the service's full form: ``models/text-bison-001`` for the Generative Language API,
@@ -62,16 +63,14 @@ class Source:
         return bool(self.remote) and self.remote == other.remote
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """One training example; the preamble is already part of its input."""
 
     input: str
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """One training example in Vertex AI's own form: ``line`` is its JSON object in RFC 8785 canonical form."""
 
     line: str
@@ -84,8 +83,7 @@ UNKNOWN_DATA = "sha256:74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f
 """The digest of unknown data: that of the JSON ``null``, which no data set has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Struct, frozen=True):
     """A data set that was read and validated, or that is in Cloud Storage.
 
     ``path`` is relative to the root with forward slashes, empty for inline examples, or a ``gs://`` address; ``digest``
@@ -115,8 +113,7 @@ class Dataset:
         return self.digest == UNKNOWN_DATA
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """The sampling defaults of a tuned model; ``None`` is undeclared, or not returned by the service."""
 
     temperature: float | None = None
@@ -124,8 +121,7 @@ class Sampling:
     top_k: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
+class Lifecycle(Struct, frozen=True):
     """The rules for a model, and ``timeout``, the longest time from the start of its training."""
 
     protect: bool = False
@@ -135,8 +131,7 @@ class Lifecycle:
     on_failed_checks: Literal["hold", "serve"] = "hold"
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One valid TunedModel document. ``None`` means undeclared: the service chooses.
 
     ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` the position of its name,
@@ -151,8 +146,8 @@ class Manifest:
     place: Place
     source: Source
     dataset: Dataset
-    hyperparameters: Hyperparameters = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    hyperparameters: Hyperparameters = {}
+    labels: Mapping[str, str] = {}
     display_name: str | None = None
     description: str | None = None
     preamble: str = ""
@@ -190,8 +185,7 @@ class FieldRole(StrEnum):
     POLICY = "policy", "nothing at the service; the next run follows it"
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestField:
+class ManifestField(Struct, frozen=True):
     """A field of a manifest: its path, its role, and the attribute of :class:`Manifest` that has its value.
 
     Mutable fields have the same attribute in :class:`RemoteModel`, :class:`CreateRequest` and :class:`Update`; a dotted
@@ -253,8 +247,7 @@ def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
     return replace(record, **{name: with_value(getattr(record, name), nested, value) if nested else value})
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The limits of one run; ``max_delete_percent`` applies from 10 managed models."""
 
     max_creates: int = 20
@@ -264,8 +257,7 @@ class Limits:
     requests_per_minute: int = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One Target document: where the models are, and what may be done there.
 
     ``file`` is the target file's path as shown to the user. ``endpoint`` and ``storage_endpoint`` replace the
@@ -293,11 +285,10 @@ class Target:
     public_access: bool = True
     show_examples: bool = True
     limits: Limits = Limits()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """The ownership mark of a managed model. ``spec`` and ``data`` are ``sha256:`` digests."""
 
     scope: str
@@ -307,8 +298,7 @@ class Mark:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """One point of a loss curve."""
 
     step: int
@@ -320,16 +310,14 @@ CANCELLED_CODE = 1
 """The google.rpc code of a canceled operation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a training failed: the google.rpc code as a number, and the service's own message."""
 
     code: int
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A model at one point of its training; ``endpoint`` is empty if it is not deployed."""
 
     id: str
@@ -338,8 +326,7 @@ class Checkpoint:
     endpoint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """The resources of a training besides the model's own record, under full resource names; empty if there is none.
 
     ``model`` includes its version (``projects/…/models/1@1``); ``endpoint`` answers prompts.
@@ -352,8 +339,7 @@ class Resources:
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteModel:
+class RemoteModel(Struct, frozen=True):
     """One tuned model as the service returns it.
 
     ``remote`` is its full remote name. ``chosen_id`` is its id where callers choose ids, else ``None``; it is compared
@@ -372,7 +358,7 @@ class RemoteModel:
     display_name: str = ""
     description: str = ""
     sampling: Sampling = Sampling()
-    hyperparameters: Hyperparameters = field(default_factory=dict)
+    hyperparameters: Hyperparameters = {}
     create_time: str = ""
     start_time: str = ""
     complete_time: str = ""
@@ -385,8 +371,7 @@ class RemoteModel:
     resources: Resources = Resources()
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
+class CreateRequest(Struct, frozen=True):
     """A generation to create: everything the service needs except the examples.
 
     ``key`` is the content-addressed name and, where callers choose ids, the id. ``intended`` means that an interrupted
@@ -422,8 +407,7 @@ class CreateRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """Fields to patch on a managed model; ``None`` leaves a field unchanged.
 
     ``description`` is the human part; it is set whenever it or the mark must be written, because a service that keeps
@@ -436,16 +420,14 @@ class Update:
     sampling: Sampling = Sampling()
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(Struct, frozen=True):
     """The remote name of a model and, during its training, the operation that creates it (opaque)."""
 
     remote: str
     operation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True):
     """The capabilities of a provider, for validation and planning.
 
     ``label`` is the name of the service for users. ``hyperparameters`` are the supported names. ``defaults`` are the
@@ -468,7 +450,7 @@ class Capabilities:
     mutable: frozenset[str] = frozenset(declared.group for declared in MUTABLE_FIELDS)
     block: str = ""
     simulated: bool = False
-    defaults: Hyperparameters = field(default_factory=dict)
+    defaults: Hyperparameters = {}
     seconds_per_step: float | None = None
     overhead_seconds: float = 0.0
     features: frozenset[str] = frozenset()
@@ -485,4 +467,4 @@ class Capabilities:
     base_model_prefix: str = ""
     base_model_example: str = "text-bison-001"
     prompts_to_endpoint: bool = False
-    remedies: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange
 from reconciler.domain.lock import Lock, limits_by_name
@@ -121,8 +123,7 @@ EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROM
 """Actions that change the service or the lockfile."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingEstimate:
+class TrainingEstimate(Struct, frozen=True):
     """The size of a training. ``estimated`` means that the service chooses the epochs or the batch size.
 
     ``seconds`` is known for services with a documented pace; ``steps`` is ``None`` if it cannot be computed.
@@ -136,8 +137,7 @@ class TrainingEstimate:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(Struct, frozen=True):
     """A declared field that differs: ``live`` is the current value, ``declared`` the desired one."""
 
     field: str
@@ -145,8 +145,7 @@ class FieldChange:
     declared: object
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """The details of a generation that will be deleted.
 
     ``create_time`` is when it was created, and ``age`` the time since then. It was serving from ``served_from``, its
@@ -166,8 +165,7 @@ class Deletion:
     descendants: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class KeptGeneration:
+class KeptGeneration(Struct, frozen=True):
     """A generation that pruning keeps, and the reason."""
 
     name: str
@@ -176,8 +174,7 @@ class KeptGeneration:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """One step of a plan for one manifest.
 
     ``file`` is the manifest's path relative to the root. ``key`` and ``remote`` identify the generation. ``message`` is
@@ -199,7 +196,7 @@ class Action:
     source: Source | None = None
     dataset: Dataset | None = None
     validation: str = ""
-    hyperparameters: Hyperparameters = field(default_factory=dict)
+    hyperparameters: Hyperparameters = {}
     training: TrainingEstimate | None = None
     changes: tuple[FieldChange, ...] = ()
     access: tuple[AccessChange, ...] = ()
@@ -222,8 +219,7 @@ class Action:
         return self.file, self.name, _ORDER[self.kind], self.key
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
+class Pruning(Struct, frozen=True):
     """Options of pruning.
 
     With ``older_than``, only generations that were created longer ago are deleted, including those with this scope's
@@ -234,8 +230,7 @@ class Pruning:
     others: tuple[Lock, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """Options of a plan.
 
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
@@ -248,8 +243,7 @@ class Request:
     pruning: Pruning | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a run would do: sorted, including no-ops.
 
     ``notices`` are sentences about the whole plan. ``unmanaged`` counts unmanaged models, ``candidates`` those with
@@ -262,7 +256,7 @@ class Plan:
     notices: tuple[str, ...] = ()
     unmanaged: int = 0
     candidates: int = 0
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, Source] = {}
     kept: tuple[KeptGeneration, ...] = ()
 
     def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.checks import Check
@@ -43,16 +44,14 @@ class Random(Protocol):
     def __call__(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(Struct, frozen=True):
     """The service accepted the generation; ``handle.operation`` is set if it returned one."""
 
     handle: Handle
     total_steps: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
+class Exists(Struct, frozen=True):
     """The id is taken by ``model``, which is ``None`` if the service does not return it (403 or 404)."""
 
     remote: str

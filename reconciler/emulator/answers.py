@@ -9,9 +9,10 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal
+
+from msgspec import Struct
 
 from reconciler.emulator.errors import JsonObject
 
@@ -28,8 +29,7 @@ _UNTRAINED = "(simulated answer: this model has no training examples)"
 Finish = Literal["STOP", "MAX_TOKENS", "SAFETY", "OTHER"]
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParameters:
+class SamplingParameters(Struct, frozen=True):
     """How answers are selected, and where they end: after ``max_tokens``, or before the first of the ``stops``.
 
     With a ``seed``, equal requests get equal answers.
@@ -44,16 +44,14 @@ class SamplingParameters:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedAnswer:
+class GeneratedAnswer(Struct, frozen=True):
     """One answer and the reason why it ended; a withheld answer has the text ``None``."""
 
     text: str | None
     finish: Finish
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedReply:
+class GeneratedReply(Struct, frozen=True):
     """All answers to a prompt: the requested number, or none if the prompt was blocked."""
 
     candidates: tuple[GeneratedAnswer, ...]

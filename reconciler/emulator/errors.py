@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from reconciler.emulator.proto import snake_case
@@ -36,8 +36,7 @@ HTTP_STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One invalid field of a request: its path in snake_case, and the problem."""
 
     field: str

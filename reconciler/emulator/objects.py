@@ -16,13 +16,13 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import google_crc32c
+from msgspec import Struct
 
 from reconciler.emulator.errors import JsonObject
 from reconciler.emulator.store import Store, dump
@@ -45,8 +45,7 @@ Query = Mapping[str, str]
 """The query parameters of a call; only the preconditions are used."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(Struct, frozen=True):
     """An object: its resource as in the JSON API, without links, and the file with its content."""
 
     document: JsonObject

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from msgspec import Struct
+
 Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp", "enum", "map", "message"]
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field of a message.
 
     ``optional`` fields are sent even at their default value. An ``output_only`` field is ignored in requests. Of the

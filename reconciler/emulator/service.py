@@ -6,8 +6,9 @@ import base64
 import random
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
@@ -22,8 +23,7 @@ MAX_PAGE_SIZE = 1000
 _TAIL = string.ascii_lowercase + string.digits
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """The state of the service between requests."""
 
     store: Store
@@ -41,8 +41,7 @@ class Service:
         return "".join(self.random.choices(_TAIL, k=12))
 
 
-@dataclass(frozen=True, slots=True)
-class ApiCall:
+class ApiCall(Struct, frozen=True):
     """One request, decoded and validated against its messages."""
 
     api: Api
@@ -61,8 +60,7 @@ class ApiCall:
         return includes(self.selection, *path)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """The requested part of a list: at most ``size`` entries after position ``after``."""
 
     after: int
@@ -93,8 +91,7 @@ def refuse_unless(ready: bool, message: str) -> None:  # noqa: FBT001 - reads as
         raise ApiError(Code.FAILED_PRECONDITION, message)
 
 
-@dataclass(frozen=True)
-class Api:
+class Api(Struct, frozen=True):
     """One version of an API.
 
     ``tuned_model`` is the message that starts a training, ``tuned_models`` a page of them, and ``operation`` the
@@ -107,7 +104,7 @@ class Api:
     defaults: Mapping[str, Any]
     mutable: frozenset[str]
     query: Message
-    models: Mapping[str, JsonObject] = field(default_factory=dict)
+    models: Mapping[str, JsonObject] = {}
     root: str = ""
     package: str = "google.ai.generativelanguage"
     tuned_models: Message = EMPTY
@@ -130,8 +127,7 @@ def always(message: Message) -> Shape:
 _EMPTY: Shape = lambda _: EMPTY  # noqa: E731 - a value of the alias, like those of `always`
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(Struct, frozen=True):
     """One API method. ``root`` is the path of the body in the request message."""
 
     verb: str

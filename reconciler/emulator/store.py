@@ -15,9 +15,11 @@ import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.errors import ApiError, Code, JsonObject
@@ -58,8 +60,7 @@ _TEXT = (
 _COLUMNS = "seq, name, api, operation, document, training"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredModel:
+class StoredModel(Struct, frozen=True):
     """A stored tuned model. Only models that were created here have ``operation`` and ``training``."""
 
     seq: int

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
+
+from msgspec import Struct
 
 from reconciler.domain.model import State
 from reconciler.emulator.errors import JsonObject
@@ -29,8 +30,7 @@ _NOISE, _FLOOR = 0.08, 1e-6  # the measured noise is 0.2, which hides the progre
 _OVERFLOW = 85.0  # e to this power, times any first loss, nearly fills a 32-bit float
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedTraining:
+class SimulatedTraining(Struct, frozen=True):
     """The inputs of a training, which determine its progress.
 
     ``learning_rate`` is the effective one; ``seed`` is derived from the content, so equal content has equal losses.
@@ -135,8 +135,7 @@ class SimulatedTraining:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The progress of a training at an instant; future times are ``None``."""
 
     state: State
@@ -173,8 +172,7 @@ DEFAULT_STEP_SECONDS = 1.65
 DEFAULT_OVERHEAD_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPace:
+class TrainingPace(Struct, frozen=True):
     """The pace of a simulated training, fixed when the model is created.
 
     ``step_seconds`` is the duration of one training step, ``overhead_seconds`` that of start and end together.

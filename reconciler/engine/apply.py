@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
@@ -34,8 +36,7 @@ MISSES_BEFORE_GONE = 5
 """How many observations in a row must lack a model of this run before it counts as gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyOptions:
+class ApplyOptions(Struct, frozen=True):
     """What a run may do.
 
     ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows all other changes at the service and
@@ -55,8 +56,7 @@ class ApplyOptions:
     curves: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyOutcome:
+class ApplyOutcome(Struct, frozen=True):
     """How a run ended: the remaining plan, failed trainings, refused manifests, and whether the timeout passed.
 
     ``unpublished`` is the error of publishing. ``unfinished`` means that something declared is not done: it is not
@@ -65,7 +65,7 @@ class ApplyOutcome:
 
     plan: Plan
     failed: frozenset[str] = frozenset()
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[str, Refused] = {}
     timed_out: bool = False
     unpublished: ReconcileError | None = None
     unfinished: bool = False

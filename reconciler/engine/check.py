@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, CheckReport
 from reconciler.domain.inference import Prompt
@@ -24,8 +26,7 @@ from reconciler.planning.events import Checked, Checking, EventSink
 from reconciler.planning.redaction import redact_report
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedGeneration:
+class CheckedGeneration(Struct, frozen=True):
     """The generation that is checked.
 
     Prompts are sent to ``remote``: the model, or its endpoint where the service has one. ``preamble`` is the one of
@@ -37,8 +38,7 @@ class CheckedGeneration:
     preamble: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     """A question and its position among the questions of its check."""
 
     check: Check

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Target
@@ -22,8 +23,7 @@ def publish_nothing(_lock: Lock) -> Iterable[Published]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
+class RunContext(Struct, frozen=True):
     """What a run that changes models works with.
 
     ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.errors import ReconcileError, ServiceError
@@ -40,8 +42,7 @@ _REFUSAL_CODES = frozenset(
 """Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
 
-@dataclass(slots=True)
-class _LiveState:
+class _LiveState(Struct):
     """Live models and permissions by remote name, updated by each action."""
 
     models: dict[str, RemoteModel]

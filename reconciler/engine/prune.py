@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from functools import reduce
+
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import parse_time

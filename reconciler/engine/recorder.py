@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
+
+from msgspec.structs import replace
 
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, check_same_owner

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
 from reconciler.domain.errors import Problem, Severity
@@ -29,8 +30,7 @@ GrantFinding = tuple[FieldPath, str, str, Severity]
 """The path of a field in the grant, the message, the remedy and the severity."""
 
 
-@dataclass(frozen=True, slots=True)
-class _DeclaredGrant:
+class _DeclaredGrant(Struct, frozen=True):
     path: FieldPath
     field: str
     grant: Grant

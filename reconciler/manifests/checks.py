@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, get_args
+
+from msgspec import Struct
 
 from reconciler.domain.checks import Check, Evaluation, Expectation, ExpectationKind
 from reconciler.domain.errors import Problem
@@ -27,17 +28,15 @@ _REMEDIES = (
 """The remedies by how RE2's message starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
+class Checks(Struct, frozen=True):
     """The checks of a manifest, the held-out data sets by the name of the check, and all problems."""
 
     checks: tuple[Check, ...] = ()
-    held_out: Mapping[str, HeldOut] = field(default_factory=dict)
+    held_out: Mapping[str, HeldOut] = {}
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _DeclaredCheck:
+class _DeclaredCheck(Struct, frozen=True):
     """A check in a document that fits the schema, with the limits of its prompt."""
 
     path: FieldPath

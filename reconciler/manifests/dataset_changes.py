@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
@@ -30,8 +32,7 @@ from reconciler.planning.dataset_diff import (
 _CLOUD = "data sets in Cloud Storage are not compared"
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(Struct, frozen=True):
     """A data set at one commit; without ``source`` if it is in Cloud Storage."""
 
     dataset: Dataset
@@ -44,8 +45,7 @@ class _Version:
         return (text for _, text in inputs(self.source)) if self.source else iter(())
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     """A declared data set now and at the base commit."""
 
     use: Use
@@ -96,8 +96,7 @@ def _versions(manifest: Manifest, sources: Sources) -> Iterator[tuple[Use, str, 
         yield "check", check, _Version(held_out.dataset, held_out.source)
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
+class _Comparison(Struct, frozen=True):
     base: Base
     ref: str
     show_examples: bool

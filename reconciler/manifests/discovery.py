@@ -6,9 +6,10 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
@@ -29,16 +30,14 @@ _SIMILAR_GROUP = 0.85
 """How similar (difflib's ratio) another API group must be to be reported as a typo."""
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """A root: its directory, and its target file, or ``None`` for the built-in target ``embedded``."""
 
     folder: Path
     file: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
+class ManifestFile(Struct, frozen=True):
     """A file to read, its path in messages, and whether it was named on the command line."""
 
     path: Path

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.identity import canonical_number
@@ -52,8 +54,7 @@ IsSelected = Callable[[str, Mapping[str, str]], bool]
 _TIMEOUT = re.compile(r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """The sources of the examples of a manifest; ``None`` for data in Cloud Storage or without a data set.
 
     ``held_out`` has the data sets of checks, by the name of the check.
@@ -64,8 +65,7 @@ class Sources:
     held_out: Mapping[str, HeldOut]
 
 
-@dataclass(slots=True)
-class ManifestReader:
+class ManifestReader(Struct):
     """The manifests read so far, the sources of their examples by name, and all problems.
 
     Manifests that are not selected are read without the limits of the service and the target, because they need not be
@@ -74,12 +74,12 @@ class ManifestReader:
 
     context: LoadContext
     is_selected: IsSelected
-    manifests: list[Manifest] = field(default_factory=list)
-    sources: dict[str, Sources] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    _names: dict[str, Place] = field(default_factory=dict)
-    _parents: dict[str, Parent] = field(default_factory=dict)
-    _former_names: list[FormerName] = field(default_factory=list)
+    manifests: list[Manifest] = []
+    sources: dict[str, Sources] = {}
+    problems: list[Problem] = []
+    _names: dict[str, Place] = {}
+    _parents: dict[str, Parent] = {}
+    _former_names: list[FormerName] = []
 
     def add(self, document: Document, origin: Origin) -> None:
         """Read a TunedModel document: as a manifest if it has no errors, else as problems."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.text import shorten, suggest
@@ -15,8 +16,7 @@ from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 _PARENT_FIELD = "spec.source.tunedModel"
 
 
-@dataclass(frozen=True, slots=True)
-class FormerName:
+class FormerName(Struct, frozen=True):
     """A former name of the manifest that is now called ``manifest``, and where it is declared."""
 
     name: str
@@ -25,16 +25,14 @@ class FormerName:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """The name of the manifest whose model is tuned further, and where it is declared."""
 
     name: str
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceFault:
+class ReferenceFault(Struct, frozen=True):
     """An error in a reference, and the names of the manifests that cannot be used because of it."""
 
     names: frozenset[str]

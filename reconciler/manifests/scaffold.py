@@ -7,9 +7,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
@@ -35,8 +36,7 @@ _STEPS = 30
 """The approximate number of training steps of the sample, which is simulated in real time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scaffold:
+class Scaffold(Struct, frozen=True):
     """The files that were written, relative to the directory, the next command, and the steps to do by hand."""
 
     created: tuple[str, ...]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem, ReconcileError
 from reconciler.domain.lock import OWNER_FIELDS
@@ -35,11 +36,10 @@ def expand(document: Document, environ: Mapping[str, str]) -> tuple[Document, li
     return replace(document, value=expansion.value(document.value, [])), expansion.problems
 
 
-@dataclass(frozen=True, slots=True)
-class _Expansion:
+class _Expansion(Struct, frozen=True):
     document: Document
     environ: Mapping[str, str]
-    problems: list[Problem] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = []
 
     def value(self, value: Any, path: FieldPath) -> Any:
         if isinstance(value, dict):
@@ -129,8 +129,7 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTarget:
+class ReadTarget(Struct, frozen=True):
     """A target and its problems; the target is ``None`` if its file has errors."""
 
     target: Target | None

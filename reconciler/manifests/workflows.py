@@ -6,11 +6,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import REMOTE_SCHEME, Target
@@ -66,8 +67,7 @@ _SIMULATED: Final = "Use a target of a real service: models on the embedded serv
 _BRANCH: Final = re.compile(r"ref: refs/remotes/origin/([A-Za-z0-9._/-]+)\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class Workflows:
+class Workflows(Struct, frozen=True):
     """The files to write, by path in the repository, and the ordered steps to do by hand."""
 
     repository: Path

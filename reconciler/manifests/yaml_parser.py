@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import yaml
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.text import shorten
@@ -100,17 +101,15 @@ class SourceMark(Protocol):
     column: int
 
 
-@dataclass(slots=True)
-class Positions:
+class Positions(Struct):
     """The position of a value, of its key if it has one, and of the values in it."""
 
     mark: SourceMark
     key: SourceMark | None = None
-    children: dict[Any, Positions] = field(default_factory=dict)
+    children: dict[Any, Positions] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """One document of a file: its value, in which all keys of mappings are strings, and the positions in it."""
 
     file: str
@@ -134,8 +133,7 @@ class Document:
         return Document(self.file, value, positions)
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """The readable documents of a file, and its errors."""
 
     file: str
@@ -220,8 +218,7 @@ class _StopParsingError(Exception):
         self.problem = problem
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     """A value; ``size`` counts it and the values in it, ``depth`` the nested collections, with aliases expanded."""
 
     value: Any
@@ -230,8 +227,7 @@ class _Node:
     depth: int = 0
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(Struct):
     """A collection that is being read."""
 
     node: _Node
@@ -240,13 +236,12 @@ class _Frame:
     key_mark: SourceMark | None = None
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(Struct):
     file: str
-    documents: list[Document] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    stack: list[_Frame] = field(default_factory=list)
-    anchors: dict[str, _Node] = field(default_factory=dict)
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    stack: list[_Frame] = []
+    anchors: dict[str, _Node] = {}
     expanded: int = 0
 
     def handle(self, event: Any) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol
 
 import rfc8785
+from msgspec import Struct
 
 from reconciler.domain.checks import (
     Check,
@@ -79,8 +79,7 @@ _RECORDED_CHARACTERS: Final = 80
 _QUOTED_CHARACTERS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One prompt of a check, without preamble, and the expectation for its ``candidates`` answers."""
 
     prompt: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from reconciler.domain.access import Permission
 from reconciler.domain.lock import LockedModel
@@ -15,8 +16,7 @@ from reconciler.planning.generations import ResolvedGeneration, satisfies
 from reconciler.planning.lineage import ParentGeneration
 
 
-@dataclass(frozen=True, slots=True)
-class ReconcileContext:
+class ReconcileContext(Struct, frozen=True):
     """One manifest, its generations, and their environment.
 
     ``parent`` is set if the source is another manifest's model; then the manifest's source names the chosen generation.
@@ -36,8 +36,8 @@ class ReconcileContext:
     capabilities: Capabilities
     now: datetime
     parent: ParentGeneration | None = None
-    permissions: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    permissions: Mapping[str, tuple[Permission, ...]] = {}
+    unreadable: Mapping[str, str] = {}
 
     @property
     def satisfying(self) -> tuple[ResolvedGeneration, ...]:

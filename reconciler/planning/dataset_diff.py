@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Generic, Literal, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.identity import normalize_newlines
 from reconciler.domain.model import Conversation, Example, TrainingExample
@@ -20,32 +22,28 @@ SAMPLES: Final = 3
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Samples(Generic[_T]):
+class Samples(Struct, Generic[_T], frozen=True):
     """A count, and the first few of what is counted."""
 
     count: int = 0
     samples: tuple[_T, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
+class Contradiction(Struct, frozen=True):
     """One input with several outputs."""
 
     input: str
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
+class Leak(Struct, frozen=True):
     """An input that is in the training data and in the held-out data set of a check."""
 
     check: str
     input: str
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetChange:
+class DatasetChange(Struct, frozen=True):
     """The changes of one data set of the manifest ``name``; ``check`` is the check that it is held out for.
 
     ``path`` is relative to the root, empty for inline examples. ``changes`` is ``None`` if the data sets cannot be
@@ -77,8 +75,7 @@ class DatasetChange:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetChanges:
+class DatasetChanges(Struct, frozen=True):
     """The changes of all data sets since the commit of ``ref``.
 
     ``commit`` is empty if no data set can be compared; ``note`` then has the reason.
@@ -97,8 +94,7 @@ def collect_samples(found: Iterable[_T]) -> Samples[_T]:
     return Samples(len(samples) + sum(1 for _ in iterator), samples)
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(Struct, frozen=True):
     """The number of each example of a data set, and the outputs of each input in their order."""
 
     times: Counter[TrainingExample]
@@ -137,8 +133,7 @@ Inputs = Callable[[], Iterable[str]]
 """Reads the inputs of a data set from the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
+class Exposure(Struct, frozen=True):
     """The inputs of the training data, and those that are held out for a check."""
 
     training: Inputs
@@ -159,8 +154,7 @@ def new_leaks(check: str, before: Exposure | None, after: Exposure) -> Iterator[
     return (Leak(check, text) for text in held_out if text in leaked - known)
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedExample:
+class ChangedExample(Struct, frozen=True):
     """An example with the same input and another output."""
 
     input: str
@@ -168,8 +162,7 @@ class ChangedExample:
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExampleChanges:
+class ExampleChanges(Struct, frozen=True):
     """The numbers of added, removed and changed examples (same input, other output), and the first few of each.
 
     All counts are 0 if only the order of the examples differs.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import LockedGeneration
@@ -66,8 +68,7 @@ _Command = Callable[..., str]
 """Returns the ``reconcile`` command of these words, with paths and target."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(Struct, frozen=True):
     """One manifest with its plan; ``actions`` are those that ``spec.lifecycle.suspend`` does not hold back."""
 
     context: ReconcileContext

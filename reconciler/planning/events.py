@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport
 from reconciler.domain.errors import ReconcileError
@@ -18,123 +20,104 @@ from reconciler.planning.generations import EXPECTED_STATES
 from reconciler.planning.prune import is_over, mark_deleted
 
 
-@dataclass(frozen=True, slots=True)
-class _ModelEvent:
+class _ModelEvent(Struct, frozen=True):
     """An event about the models of the manifest ``name``."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _GenerationEvent(_ModelEvent):
+class _GenerationEvent(_ModelEvent, frozen=True):
     """An event about one generation."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class _NewGeneration(_ModelEvent):
+class _NewGeneration(_ModelEvent, frozen=True):
     """An event that records a generation."""
 
     manifest: str
     generation: LockedGeneration
 
 
-@dataclass(frozen=True, slots=True)
-class _TrainingEvent(_GenerationEvent):
+class _TrainingEvent(_GenerationEvent, frozen=True):
     """An event with the live state of a training."""
 
     model: RemoteModel
 
 
-@dataclass(frozen=True, slots=True)
-class Targeted:
+class Targeted(Struct, frozen=True):
     """The run uses this target."""
 
     target: LockedTarget
 
 
-@dataclass(frozen=True, slots=True)
-class Declared(_ModelEvent):
+class Declared(_ModelEvent, frozen=True):
     """A manifest was read; its path and protection are recorded, so that they outlive it."""
 
     manifest: str
     protect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Intended(_NewGeneration):
+class Intended(_NewGeneration, frozen=True):
     """A generation is about to be requested from a service that chooses the id itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn(_GenerationEvent):
+class Withdrawn(_GenerationEvent, frozen=True):
     """An intended training was refused, or is no longer requested; ``before`` was recorded in its place."""
 
     before: LockedGeneration | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started(_NewGeneration):
+class Started(_NewGeneration, frozen=True):
     """The service accepted a generation: its training is in progress."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted(_NewGeneration):
+class Adopted(_NewGeneration, frozen=True):
     """A generation with this scope's mark was found that the lockfile did not record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed(_TrainingEvent):
+class Progressed(_TrainingEvent, frozen=True):
     """The progress of a training was read; ``total_steps`` is reported or calculated."""
 
     total_steps: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Completed(_TrainingEvent):
+class Completed(_TrainingEvent, frozen=True):
     """A training completed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(_TrainingEvent):
+class Failed(_TrainingEvent, frozen=True):
     """A training failed; ``model.failure`` is the reason, if the service reports one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled(_TrainingEvent):
+class Cancelled(_TrainingEvent, frozen=True):
     """A training was canceled, by this run or by another user."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped(_GenerationEvent):
+class Dropped(_GenerationEvent, frozen=True):
     """The training ``remote`` was canceled, because it duplicates another one of the same generation."""
 
     remote: str
 
 
-@dataclass(frozen=True, slots=True)
-class Disappeared(_GenerationEvent):
+class Disappeared(_GenerationEvent, frozen=True):
     """The service confirmed that a recorded generation is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Updated(_GenerationEvent):
+class Updated(_GenerationEvent, frozen=True):
     """These mutable fields were changed."""
 
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Promoted(_GenerationEvent):
+class Promoted(_GenerationEvent, frozen=True):
     """A generation became the serving one; ``time`` is an RFC 3339 time."""
 
     remote: str
     time: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Checking(_GenerationEvent):
+class Checking(_GenerationEvent, frozen=True):
     """Checks are running: ``done`` of ``total`` prompts of the ``checks`` are answered."""
 
     done: int
@@ -142,77 +125,65 @@ class Checking(_GenerationEvent):
     checks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checked(_GenerationEvent):
+class Checked(_GenerationEvent, frozen=True):
     """The checks of a generation ran."""
 
     report: CheckReport
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected(_GenerationEvent):
+class Rejected(_GenerationEvent, frozen=True):
     """A generation was rejected by a rollback."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Restored(_GenerationEvent):
+class Restored(_GenerationEvent, frozen=True):
     """A rejected generation may be promoted again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published(_ModelEvent):
+class Published(_ModelEvent, frozen=True):
     """The published pointer names this generation, or with ``None`` no generation."""
 
     key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed(_ModelEvent):
+class Renamed(_ModelEvent, frozen=True):
     """A manifest was renamed: the records of its ``former`` name move to ``name``."""
 
     former: str
     manifest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed(_GenerationEvent):
+class Claimed(_GenerationEvent, frozen=True):
     """A data set was declared for a generation with unknown training data."""
 
     dataset: Dataset
     preamble: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten(_ModelEvent):
+class Forgotten(_ModelEvent, frozen=True):
     """A model is no longer managed; it stays at the service."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unprotected(_ModelEvent):
+class Unprotected(_ModelEvent, frozen=True):
     """The recorded protection of an orphan was removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved(_GenerationEvent):
+class Unserved(_GenerationEvent, frozen=True):
     """The serving generation of an orphan was taken out of service, before its deletion."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted(_GenerationEvent):
+class Deleted(_GenerationEvent, frozen=True):
     """The generation ``remote`` was deleted with everything that its training created."""
 
     remote: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended(_ModelEvent):
+class Ended(_ModelEvent, frozen=True):
     """The last generation of an orphan was deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(_ModelEvent):
+class Refused(_ModelEvent, frozen=True):
     """An action failed, and the others continue; ``reason`` is set if it is a hold."""
 
     error: ReconcileError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
@@ -22,8 +23,7 @@ _PRESENCE = {State.ACTIVE: 0, State.CREATING: 1, State.FAILED: 2, State.MISSING:
 duplicate, so that it is trained again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedGeneration:
+class ResolvedGeneration(Struct, frozen=True):
     """One generation of a manifest: ``live`` is its live model, ``locked`` its record."""
 
     key: str

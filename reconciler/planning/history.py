@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import LockedGeneration, LockedModel
@@ -18,8 +19,7 @@ Examples = Callable[[], Iterator[TrainingExample]]
 """Reads the examples of a data set from the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class NumberChange:
+class NumberChange(Struct, frozen=True):
     """A hyperparameter that differs: its effective value, or else the declared one, or ``None``."""
 
     name: str
@@ -27,8 +27,7 @@ class NumberChange:
     after: Number | None
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """The differences from ``since``, the next older generation.
 
     ``available`` says whether the older and the newer data set can be read; ``examples`` are compared if both can. Data
@@ -44,8 +43,7 @@ class Changes:
     available: tuple[bool, bool] = (False, False)
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(Struct, frozen=True):
     """A generation in the history of its manifest; the oldest one has no ``changes``."""
 
     generation: LockedGeneration

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
@@ -23,8 +25,7 @@ _PAUSES = {
 """Requested holds of a parent: its children follow the serving generation, and nothing new is trained from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParentGeneration:
+class ParentGeneration(Struct, frozen=True):
     """The generation that the children of a manifest are tuned from.
 
     ``key`` is empty if there is none, and ``remote`` if the service does not list it yet. ``ready`` means that it is

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
@@ -40,8 +42,7 @@ _TRAINING_HOLDS = frozenset(
 """Holds that explain why a requested training does not start."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedManifest:
+class ResolvedManifest(Struct, frozen=True):
     """One manifest with its generations, and its actions."""
 
     context: ReconcileContext

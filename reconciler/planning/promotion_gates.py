@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, access_changes
 from reconciler.domain.checks import RecordedChecks

@@ -6,8 +6,10 @@ A generation is deleted only if ``retention`` has no reason to keep it and no ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
@@ -29,8 +31,7 @@ MANAGED_BEFORE_LIMIT: Final = 10
 _UNSUCCESSFUL: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
 
 
-@dataclass(frozen=True, slots=True)
-class PruneDecisions:
+class PruneDecisions(Struct, frozen=True):
     """The deletions, or the holds in their place, and the generations that are kept."""
 
     actions: tuple[Action, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport
 from reconciler.domain.lock import Lock, LockedModel

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.domain.lock import LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, RemoteModel, Source, State
@@ -13,8 +14,7 @@ from reconciler.planning.generations import ResolvedGeneration
 from reconciler.planning.world import World
 
 
-@dataclass(frozen=True, slots=True)
-class LiveGeneration:
+class LiveGeneration(Struct, frozen=True):
     """A managed generation that exists at the service.
 
     ``wanted`` means that it matches its manifest. ``rank`` counts the ready generations of a manifest from 0, in the
@@ -48,8 +48,7 @@ class LiveGeneration:
         return tuple(filter(None, (self.resolved.source, self.live.source)))
 
 
-@dataclass(frozen=True, slots=True)
-class PruneContext:
+class PruneContext(Struct, frozen=True):
     """The input of the decisions; ``manifests`` are by present and former name.
 
     ``relied_on_elsewhere`` has a reason for each model that the lockfile of another target protects, publishes or

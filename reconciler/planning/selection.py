@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.model import Manifest
 from reconciler.domain.text import join_names, suggest
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Names and labels to select manifests by; an empty selection matches all of them.
 
     ``labels`` are pairs that must all match; ``only`` are the names to keep, ``exclude`` those to drop.

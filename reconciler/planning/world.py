@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from reconciler.domain.access import Permission
 from reconciler.domain.lock import Lock
@@ -12,8 +13,7 @@ from reconciler.domain.model import Capabilities, Manifest, RemoteModel, Target
 from reconciler.domain.plan import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """The live state: every listed model by remote name, and the remote names that are confirmed to be gone.
 
     ``untunable`` has, by base model, the reason why it cannot be tuned; only base models that a plan needs are looked
@@ -21,15 +21,14 @@ class Observation:
     remote name; ``unreadable`` has the reason where they cannot be read.
     """
 
-    models: Mapping[str, RemoteModel] = field(default_factory=dict)
+    models: Mapping[str, RemoteModel] = {}
     gone: frozenset[str] = frozenset()
-    untunable: Mapping[str, str] = field(default_factory=dict)
-    permissions: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    untunable: Mapping[str, str] = {}
+    permissions: Mapping[str, tuple[Permission, ...]] = {}
+    unreadable: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """Everything that a plan depends on; ``now`` is aware and in UTC."""
 
     manifests: tuple[Manifest, ...]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from msgspec import Struct, field
 
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.ports import Provider
@@ -31,8 +32,7 @@ class ConnectedProvider(Provider, AbstractAsyncContextManager["ConnectedProvider
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderContext:
+class ProviderContext(Struct, frozen=True):
     """What a provider connects with.
 
     ``root`` is the directory of the target file. ``allow_endpoints`` are further hosts that may get a token, as
@@ -45,8 +45,7 @@ class ProviderContext:
     allow_endpoints: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """The result of a doctor check. Message and remedy may have several lines."""
 
     message: str
@@ -90,8 +89,7 @@ class DoctorContext:
             await self._provider.aclose()
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorCheck:
+class DoctorCheck(Struct, frozen=True):
     """A check that ``reconcile doctor`` runs. A ReconcileError that ``run`` raises is a failed check.
 
     The check is skipped when one of the checks named in ``after`` failed.
@@ -118,8 +116,7 @@ def _no_findings(_spec: Mapping[str, Any], _directory: Path) -> Iterable[FieldFi
     return ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProviderSpec:
+class ProviderSpec(Struct, frozen=True, eq=False):
     """A provider: what a target may declare for it, what its service can do, and how to connect.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.text import shorten
 from reconciler.reports.documents.envelope import Document
@@ -29,8 +30,7 @@ _TITLE_SHOWN: Final = 200
 _MESSAGE_SHOWN: Final = 4_000
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(Struct, frozen=True):
     """A message about a line of a file; ``file`` is a path from the top of the repository, empty for no file."""
 
     severity: Severity

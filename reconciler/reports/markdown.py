@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from typing import Final, Literal
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from reconciler.domain.text import shorten
 from reconciler.reports.documents.envelope import Document
@@ -22,8 +23,7 @@ from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, counted
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """The maximum length of a text: ``size``, as ``measure`` counts, in ``holder``."""
 
     size: int
@@ -159,8 +159,7 @@ Section = Literal["warning", "row", "remark", "detail"]
 _ORDER: Final[Mapping[Section, int]] = {"warning": 0, "row": 1, "remark": 2, "detail": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """A piece that is shown completely or not at all; parts with the highest ranks are omitted first."""
 
     section: Section

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import REQUESTED_HOLDS
@@ -41,8 +43,7 @@ unchanged, ``good`` is as desired, and rows of ``quiet`` are only counted.
 LEVELS: Final[tuple[Level, ...]] = ("failed", "warning", "change", "note", "good", "quiet")
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryRow:
+class SummaryRow(Struct, frozen=True):
     """One line about a model, or about one part of it.
 
     ``word`` is the state or action in one or two words, ``why`` the explanation, which may contain untrusted text.
@@ -61,8 +62,7 @@ class SummaryRow:
     column: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSummary:
+class ReportSummary(Struct, frozen=True):
     """A document in short.
 
     ``summary`` has the totals, ``about`` describes the target, ``facts`` where data goes.

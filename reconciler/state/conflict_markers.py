@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
 
@@ -22,8 +23,7 @@ _NEXT_SIDE: Final[Mapping[tuple[_Side | None, str], _Side | None]] = {
 """The side that begins at a marker, by the side before it; ``None`` is text that all sides share."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeSides:
+class MergeSides(Struct, frozen=True):
     """The texts of both sides of a merge; ``base`` is ``None`` where the markers do not contain the ancestor.
 
     In the style ``zdiff3``, ``base`` also has the lines that both sides added.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Number
@@ -40,8 +41,7 @@ def check_version(version: int, newest: int, file: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class JsonReader:
+class JsonReader(Struct, frozen=True):
     """A JSON object and its path in the document, such as ``models.n.generations[0]``; empty for the document.
 
     Every method raises DecodeError for a field of another type.

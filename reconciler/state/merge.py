@@ -7,9 +7,11 @@ depends on which side is ``ours``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
@@ -81,8 +83,7 @@ _BY_PRECEDENCE: Final = (
 """Of two trainings with one key the first of these states is kept, as when the service lists both."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeResult:
+class MergeResult(Struct, frozen=True):
     """The merged lock, and a note about each conflict that a rule decided."""
 
     lock: Lock

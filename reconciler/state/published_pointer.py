@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import OWNER_FIELDS, Lock
@@ -22,8 +23,7 @@ _MOST_LISTED: Final = 3
 """How many models a message lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedModel:
+class PublishedModel(Struct, frozen=True):
     """A model in a pointer: the key, remote name and sampling parameters of its serving generation."""
 
     key: str
@@ -31,8 +31,7 @@ class PublishedModel:
     sampling: Sampling = field(default_factory=Sampling)
 
 
-@dataclass(frozen=True, slots=True)
-class PointerConflict:
+class PointerConflict(Struct, frozen=True):
     """A model whose key in the pointer is neither the last one written by this lock nor the serving one.
 
     ``found`` is the key in the pointer, ``written`` the last one written, ``serving`` the one to write now; ``None``

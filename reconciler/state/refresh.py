@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import reduce
 from typing import Final
+
+from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, Source, State

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, Final
+
+from msgspec.structs import asdict, replace
 
 from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock, limits_by_name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from datetime import timedelta
 from unittest import SkipTest
+
+from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
 from reconciler.domain.errors import ServiceError

@@ -7,9 +7,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, TypeVar
+
+from msgspec.structs import replace
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
 from reconciler.domain.inference import Prompt, Reply

@@ -10,7 +10,6 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +27,6 @@ _LOCK = "acme-locks/o/prod.json"
 _LEASE = f"{_LOCK}.lease"
 
 
-@dataclass
 class SharedClock(Clock):
     """A clock that only the run's own sleeping moves; the lockfile's thread, which renews the lease, sleeps on."""
 

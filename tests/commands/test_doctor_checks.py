@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.providers.generativelanguage.errors import SERVICE as GENERATIVE_LANGUAGE
 from reconciler.providers.google.doctor import describe_credentials

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from support.cli_world import Cli, Clock
 from support.hub import SKIPPED, Hub, Pull, Ran
@@ -31,8 +31,7 @@ def port() -> Iterator[World]:
         yield world
 
 
-@dataclass
-class Team:
+class Team(Struct):
     """People, their repository, and the service that all share."""
 
     hub: Hub

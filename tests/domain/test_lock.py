@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from msgspec.structs import asdict, replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget, check_owner, parse_time, record_target

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget

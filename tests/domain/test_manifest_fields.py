@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from msgspec.structs import fields, replace
 
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS, Dataset, FieldRole, Lifecycle, Manifest, Source, with_value
 from reconciler.manifests.schema_validation import schema_text

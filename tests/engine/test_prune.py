@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
@@ -33,8 +34,7 @@ ASKED = Request(pruning=Pruning())
 ONE = Lifecycle(retain=1)
 
 
-@dataclass
-class Pruned:
+class Pruned(Struct):
     """What a run of pruning did: what was approved, what was left, and what happened."""
 
     approved: Plan

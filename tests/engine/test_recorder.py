@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget

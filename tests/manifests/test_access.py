@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee
 from reconciler.manifests.workspace import Workspace

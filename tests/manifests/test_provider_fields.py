@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities, Manifest
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.manifests.messages import list_choices, quote, suggest_name
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample

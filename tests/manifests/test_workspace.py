@@ -6,12 +6,12 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, Expectation
 from reconciler.domain.errors import InvalidInput, Place, ReconcileError, UsageError

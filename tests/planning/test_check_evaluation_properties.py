@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, CheckReport, Evaluation, Expectation, Miss
 from reconciler.domain.inference import Answer, Reply

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from reconciler.domain.model import Sampling, Update
 from reconciler.domain.plan import MARK_FIELD

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from reconciler.domain.identity import key_of, same_data
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget

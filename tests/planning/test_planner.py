@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import cProfile
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Limits, Target

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, Expectation, RecordedChecks
 from reconciler.domain.errors import ReconcileError

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.plan import TrainingEstimate
 from reconciler.planning.training_time import estimate_training, total_steps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -12,6 +11,7 @@ from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as vertex
+from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
 from reconciler.domain.inference import Answer, Prompt, Reply

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import reduce
 
 from hypothesis import given
+from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
 from reconciler.domain.model import Dataset, Manifest, RemoteModel, Snapshot, Source, State, Target

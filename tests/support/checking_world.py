@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, CheckReport, Evaluation, Expectation
 from reconciler.domain.inference import Answer, Prompt, Reply
@@ -83,8 +85,7 @@ class Oracle(FakeProvider):
             self.under_way -= 1
 
 
-@dataclass
-class HeldOut:
+class HeldOut(Struct):
     """Counts how many examples were read; ``fault`` is raised at the end of the data set."""
 
     fault: Exception | None = None
@@ -105,8 +106,7 @@ class HeldOut:
             raise self.fault
 
 
-@dataclass
-class Bench:
+class Bench(Struct):
     """A checker, and the events that it emitted."""
 
     provider: Provider

@@ -10,10 +10,11 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from reconciler.commands.main import main
 from reconciler.environment import Environment
@@ -32,8 +33,7 @@ spec:
 """
 
 
-@dataclass
-class Clock:
+class Clock(Struct):
     """A clock that starts at a fixed moment; its sleeper moves it and calls ``on_move``."""
 
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -50,8 +50,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """The exit status and both output streams of a command."""
 
     status: int

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
 from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
@@ -84,8 +85,7 @@ def job(number: int) -> str:
     return f"jobs/{number}"
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(Struct, frozen=True, dict=True):
     """The content of a generation that a case names."""
 
     name: str = NAME
@@ -274,8 +274,7 @@ def intended(made: Made) -> LockedGeneration:
     return replace(recorded(made, state="INTENDED", created=None), remote="")
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True, dict=True):
     """One scenario as its YAML gives it."""
 
     generations: Mapping[str, Mapping[str, Any]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
 from itertools import chain
 
 from hypothesis import strategies as st
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
@@ -26,8 +27,7 @@ AGES = (None, timedelta(0), timedelta(minutes=58), timedelta(days=1))
 """The models of these worlds are an hour old, less up to three minutes."""
 
 
-@dataclass(frozen=True)
-class PruningWorld:
+class PruningWorld(Struct, frozen=True):
     """What is declared, live and recorded, here and in the other lockfiles of the root."""
 
     manifests: tuple[Manifest, ...]

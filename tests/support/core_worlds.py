@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
 from itertools import chain, product
 
 from hypothesis import strategies as st
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport, CheckResult
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
@@ -60,8 +61,7 @@ OURS[CHILD] = [Made(CHILD, parent=parent, attempt=attempt) for parent in OURS["n
 POOL = [*chain(*OURS.values()), *(Made(name, scope="theirs") for name in NAMES)]
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """What is declared, live and recorded at one moment."""
 
     manifests: tuple[Manifest, ...]

@@ -16,11 +16,11 @@ Digests, keys and times are written as the word of the data set, the name of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.model import Target
@@ -31,8 +31,7 @@ CASES = Path(__file__).parent.parent / "planning" / "drift_cases"
 TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
 
 
-@dataclass(frozen=True)
-class DriftCase(Case):
+class DriftCase(Case, frozen=True):
     """One scenario as its YAML gives it."""
 
     found: tuple[Mapping[str, Any], ...] = ()

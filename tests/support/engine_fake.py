@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.identity import key_of
 from reconciler.domain.model import (
@@ -107,8 +109,7 @@ class Blind(FakeProvider):
         raise self.error
 
 
-@dataclass
-class World:
+class World(Struct):
     """A service and a first checkout."""
 
     folder: Path

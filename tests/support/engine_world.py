@@ -6,11 +6,12 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+from msgspec import Struct, field
+from msgspec.structs import replace
 from starlette.requests import Request as HttpRequest
 
 from reconciler.domain.checks import Check
@@ -77,8 +78,7 @@ class SameExamples:
         return ()
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """One run: the plan that was approved, how it ended, what happened, and the requests that it sent."""
 
     approved: Plan
@@ -93,8 +93,7 @@ class Ran:
         return [name for name in names if name not in {"Progressed", "Declared", "Targeted"}]
 
 
-@dataclass
-class Checkout:
+class Checkout(Struct):
     """The lockfile of one working copy."""
 
     path: Path
@@ -108,8 +107,7 @@ class Checkout:
         return loads(self.text, self.path.name) if self.path.exists() else Lock()
 
 
-@dataclass
-class World:
+class World(Struct):
     """A service and a first checkout; ``around`` puts an application before the service."""
 
     folder: Path

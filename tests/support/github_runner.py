@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 COMMANDS = frozenset({"error", "warning", "notice", "debug", "group", "endgroup", "add-mask", "stop-commands", "echo"})
 COMMANDS |= frozenset({"set-output", "save-state", "set-env", "add-path", "add-matcher", "remove-matcher"})
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command that the runner would carry out."""
 
     name: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
+
+from msgspec import Struct, field
 
 VOID = frozenset({"meta", "link", "input", "img", "br", "hr", "base", "embed", "source"})
 SHAPES = frozenset({"path", "circle", "rect"})
 """What the page closes in itself, as SVG may."""
 
 
-@dataclass
-class Element:
+class Element(Struct):
     """An element; ``text`` is all the text in it."""
 
     tag: str

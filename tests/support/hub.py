@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from reconciler.manifests.yaml_parser import parse
 
@@ -108,8 +109,7 @@ def holds(condition: Any, contexts: Mapping[str, Any]) -> bool:
     return bool(Expression(whole[1] if whole else text, contexts).value())
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """How a job ended: whether it passed, its outputs, what its steps printed, and what they wrote to the summary."""
 
     passed: bool
@@ -118,8 +118,7 @@ class Ran:
     summary: str = ""
 
 
-@dataclass(frozen=True)
-class Pull:
+class Pull(Struct, frozen=True):
     """A pull request."""
 
     number: int
@@ -127,8 +126,7 @@ class Pull:
     fork: bool = False
 
 
-@dataclass
-class Hub:
+class Hub(Struct):
     """One repository; ``folder`` is where everything of it is, ``moves`` are told of each commit that is made."""
 
     folder: Path

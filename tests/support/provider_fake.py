@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ServiceError
@@ -45,8 +47,7 @@ BLOCKED = "blocked"
 """A prompt that the service answers with nothing but a reason."""
 
 
-@dataclass
-class FakeJobs:
+class FakeJobs(Struct):
     """What the service keeps. A list shows a new job only after ``lag`` lists have not."""
 
     clock: Clock

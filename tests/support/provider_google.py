@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +16,13 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
+from msgspec import Struct, field
 
 AUDIENCE = "https://oauth2.googleapis.com/token"
 EMAIL = "robot@project.iam.gserviceaccount.com"
 
 
-@dataclass(frozen=True)
-class KeyPair:
+class KeyPair(Struct, frozen=True):
     private: str
     public: bytes
 
@@ -36,8 +35,7 @@ def key_pair() -> KeyPair:
     return KeyPair(private.decode(), public)
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A request as it arrived; ``form`` is its form or JSON body, ``claims`` those of a JWT whose signature held."""
 
     host: str
@@ -47,8 +45,7 @@ class Asked:
     claims: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Google:
+class Google(Struct):
     """What the endpoints know: the key they verify with, how long tokens live, what they refuse with instead."""
 
     keys: KeyPair

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.errors import ReconcileError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from reconciler.emulator.errors import JsonObject
 from reconciler.emulator.generativelanguage import messages

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
 from starlette.responses import Response
 
 from reconciler.emulator.errors import HEADERS, JsonObject
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 _RANGE = re.compile(r"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P<total>\d{1,19})|\*)")
 
 
-@dataclass(slots=True)
-class UploadSession:
+class UploadSession(Struct):
     """An upload in progress or completed. ``total`` is the length of the object, if known."""
 
     bucket: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from reconciler.emulator.errors import ApiError, Code
 from reconciler.emulator.service import Api, ApiCall, Service

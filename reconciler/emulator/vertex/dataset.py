@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import IO, Any
+
+from msgspec import Struct
 
 from reconciler.emulator.errors import Code, JsonObject
 from reconciler.emulator.objects import ObjectStore, StorageError
@@ -36,11 +37,10 @@ class FaultyDatasetError(Exception):
         self.fault = JobError(code, message)
 
 
-@dataclass(slots=True)
-class TuningData:
+class TuningData(Struct):
     """Some examples as pairs of input and output, and the total number."""
 
-    examples: list[JsonObject] = field(default_factory=list)
+    examples: list[JsonObject] = []
     count: int = 0
 
 

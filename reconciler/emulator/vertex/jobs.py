@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from reconciler.domain.model import State
 from reconciler.emulator.errors import Code, JsonObject, Violation, invalid
@@ -20,16 +22,14 @@ PENDING, RUNNING = "JOB_STATE_PENDING", "JOB_STATE_RUNNING"
 SUCCEEDED, FAILED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED"
 
 
-@dataclass(frozen=True, slots=True)
-class JobError:
+class JobError(Struct, frozen=True):
     """The error of a job that ends without a training: a google.rpc code and a message."""
 
     code: Code
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobTimeline:
+class JobTimeline(Struct, frozen=True):
     """The inputs of a job's state; ``canceled`` is the time of the cancel request, or empty.
 
     A job with a ``fault`` fails at the end of its training, which has no steps.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.emulator.errors import JsonObject, not_found
 from reconciler.emulator.store import Store, dump
@@ -20,8 +21,7 @@ View = Callable[["Resource", datetime], JsonObject]
 _COLUMNS = "seq, name, document, course, origin"
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """One resource. ``course`` is the timeline of a job, ``origin`` the number of the job that created it, if any."""
 
     seq: int

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
@@ -34,16 +35,14 @@ _SPECIAL = re.compile(r"[*?\[\]#\x00-\x1f\x7f-\x9f]")
 _MOVE_PREAMBLE = "remove it, and write it into the systemInstruction of each line"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The file of a document, relative to the root, and the directory that its paths are relative to."""
 
     file: str
     folder: FilePath
 
 
-@dataclass(frozen=True, slots=True)
-class LoadContext:
+class LoadContext(Struct, frozen=True):
     """What a manifest is read with: the root, its resolved repository, and the capabilities of the service if known.
 
     ``public_access`` says whether the target allows access for everyone.
@@ -55,8 +54,7 @@ class LoadContext:
     public_access: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A declared data set, the source of its examples unless it is in Cloud Storage, and its problems."""
 
     dataset: Dataset | None = None

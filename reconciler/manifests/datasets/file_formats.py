@@ -6,10 +6,11 @@ import codecs
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.manifests.datasets.csv import column_names, separated_values
@@ -27,8 +28,7 @@ _MAX_ARRAY_BYTES = 2**26
 _BLOCK = 2**18
 
 
-@dataclass(frozen=True, slots=True)
-class FileFormat:
+class FileFormat(Struct, frozen=True):
     """How to read a text of one format; ``newline`` ends the lines (empty: any of the three line breaks)."""
 
     newline: str

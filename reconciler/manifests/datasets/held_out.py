@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.identity import normalize_newlines
@@ -16,8 +18,7 @@ from reconciler.manifests.messages import counted, exceeds_limit
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
+class HeldOut(Struct, frozen=True):
     """A data set that was read without a preamble, and its source."""
 
     dataset: Dataset

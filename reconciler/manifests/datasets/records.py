@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
+
+from msgspec import Struct
 
 MAX_CHARACTERS = 2**20
 """The maximum length of an example in a file, in characters; it limits the memory that a file of any size needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Struct, frozen=True):
     """The names of the columns, or JSON members, that contain the inputs and the outputs.
 
     ``declared`` is the dotted path of their declaration in the manifest.
@@ -37,8 +37,7 @@ class ConversationRow(NamedTuple):
     value: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """An error on a line, and the remedy."""
 
     number: int

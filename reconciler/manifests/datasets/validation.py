@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
@@ -35,8 +37,7 @@ Location = tuple[Place, str]
 """A place, and the dotted path of the field in the manifest."""
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetSource:
+class DatasetSource(Struct, frozen=True):
     """Where the examples of a data set come from.
 
     ``path`` is the file's path relative to the root, empty for inline examples. ``declared_at`` is the location of the
@@ -58,8 +59,7 @@ class DatasetSource:
         return Conversation(canonical_json(row.value))
 
 
-@dataclass(frozen=True, slots=True)
-class ValidatedDataset:
+class ValidatedDataset(Struct, frozen=True):
     """A data set and its problems; the data set is ``None`` if there are errors.
 
     ``conversations`` says whether the examples are in Vertex AI's format.
@@ -128,12 +128,11 @@ def _changed(source: DatasetSource) -> ReconcileError:
     return ReconcileError(f"{source.path} has changed since the plan was made", "run the command again")
 
 
-@dataclass(slots=True)
-class _Capped:
+class _Capped(Struct):
     """The first problems of one severity, and the number of further ones."""
 
     severity: Severity
-    shown: list[Problem] = field(default_factory=list)
+    shown: list[Problem] = []
     first_hidden: Problem | None = None
     hidden: int = 0
 

@@ -6,11 +6,14 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Manifest
@@ -33,8 +36,7 @@ class IncomparableError(Exception):
     """The commit cannot be read; the message gives the reason and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class BaseManifest:
+class BaseManifest(Struct, frozen=True):
     """A manifest at the commit and the sources of its data sets, or its first error."""
 
     manifest: Manifest | None = None
@@ -111,8 +113,7 @@ def _resolve(git: Git, ref: str) -> str:
         ) from None
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(Struct):
     """Files of a commit, checked out into a directory as they are in the repository."""
 
     git: Git

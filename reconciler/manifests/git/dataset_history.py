@@ -8,11 +8,12 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.lock import LockedGeneration
@@ -38,8 +39,7 @@ Examples = Callable[[], Iterator[TrainingExample]]
 """Reads the examples of a data set from the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedData:
+class RecordedData(Struct, frozen=True):
     """The data sets to find: those of ``generations`` of the manifest ``name``.
 
     ``root`` is the directory of the target, and ``files`` are the current and former files of the manifest, relative to
@@ -64,11 +64,10 @@ def find_examples(recorded: RecordedData, environ: Mapping[str, str]) -> Iterato
         yield _Search(recorded, Path(folder).resolve()).run(environ)
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     recorded: RecordedData
     folder: Path
-    found: dict[str, Examples] = field(default_factory=dict)
+    found: dict[str, Examples] = {}
     bytes_left: int = _MAX_BYTES
     _fields: list[Fields] = field(default_factory=lambda: [declared_fields({})])
     _seen: set[tuple[str, ...]] = field(default_factory=set)

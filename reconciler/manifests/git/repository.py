@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
+
+from msgspec import Struct
 
 from reconciler.paths import repository_of
 
@@ -48,8 +49,7 @@ class GitError(Exception):
     """Git is not installed, cannot read the repository, does not have an object, or timed out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(Struct, frozen=True):
     """The content of a file at a commit: its object name and its size in bytes."""
 
     name: str
@@ -152,8 +152,7 @@ _STAGES: Final = (":1", ":2", ":3")
 """The common ancestor, our side and their side; see gitrevisions(7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unmerged:
+class Unmerged(Struct, frozen=True):
     """Both sides of a conflict as they were committed; ``base`` is ``None`` without a common ancestor."""
 
     base: str | None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import Capabilities, Target
@@ -85,8 +87,7 @@ def _transport(context: ProviderContext) -> httpx.AsyncBaseTransport:
     return httpx.ASGITransport(app)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(Struct, frozen=True):
     """What a server of the embedded service starts with; ``None`` is memory, no models, and the usual pace."""
 
     store: Path | None = None

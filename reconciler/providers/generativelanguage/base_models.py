@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ForbiddenError, ServiceError
 from reconciler.domain.text import join_names, sanitize, suggest
@@ -22,8 +23,7 @@ _NOT_AVAILABLE = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 _MAX_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class BaseModel:
+class BaseModel(Struct, frozen=True):
     """A base model by its full name, ``models/text-bison-001``, and the methods that it supports."""
 
     remote: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities, Target
 
@@ -35,7 +36,7 @@ _PALM = Capabilities(
 VERSIONS: Mapping[str, Capabilities] = MappingProxyType(
     {
         "v1beta3": _PALM,
-        "v1beta": dataclasses.replace(
+        "v1beta": replace(
             _PALM,
             label="Generative Language API v1beta",
             hyperparameters=_PALM.hyperparameters | {"learningRateMultiplier"},

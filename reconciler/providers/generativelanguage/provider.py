@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ForbiddenError, ServiceError
@@ -212,12 +213,12 @@ def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
     response = operation.get("response")
     latest = wire.read_model(response) if done and response else model
     total = read_integer(metadata.get("totalSteps"))
-    trained = dataclasses.replace(
+    trained = replace(
         latest,
         snapshots=latest.snapshots or wire.read_snapshots(metadata),
         completed_steps=total if latest.state is State.ACTIVE else read_integer(metadata.get("completedSteps")) or 0,
         total_steps=total,
     )
     if done and (error := operation.get("error")):
-        return dataclasses.replace(trained, state=State.FAILED, failure=read_failure(error))
+        return replace(trained, state=State.FAILED, failure=read_failure(error))
     return trained

@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Thread, current_thread
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import (
     AccessError,
@@ -43,8 +44,7 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _LeaseContent:
+class _LeaseContent(Struct, frozen=True):
     """The content of a lease; ``holder`` and ``acquired`` together identify the run that holds it."""
 
     holder: str

@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +23,7 @@ import google.auth
 import httpx
 from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
+from msgspec import Struct
 
 from reconciler.domain.errors import AccessError
 from reconciler.domain.text import sanitize
@@ -202,8 +202,7 @@ class MetadataCredentials(Credentials):
         self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=int(document["expires_in"]))
 
 
-@dataclass(frozen=True, slots=True)
-class GoogleAuthResponse:
+class GoogleAuthResponse(Struct, frozen=True):
     """A response with the attributes that google-auth reads."""
 
     status: int

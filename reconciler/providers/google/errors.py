@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import httpx
+from msgspec import Struct, field
 
 from reconciler.domain.errors import (
     AccessError,
@@ -87,8 +87,7 @@ _CALLER_PHRASES: Mapping[str, str] = {
 _MAX_VIOLATIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceDescription:
+class ServiceDescription(Struct, frozen=True):
     """The facts about one API that its error messages need.
 
     ``host`` is the API's name, ``fields`` are the fields of the target that decide its endpoint, and ``scopes`` are the
@@ -120,8 +119,7 @@ class ServiceDescription:
         return remedies.get(reason) or (request_remedies or {}).get(code) or remedies.get(code, "")
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorResponse:
+class ErrorResponse(Struct, frozen=True):
     """A response with an error status; ``code``, ``message`` and ``details`` are those of a google.rpc.Status."""
 
     status: int

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import httpx
+from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.ports import Clock, Random, Sleeper
@@ -96,8 +97,7 @@ class AsyncClosing(ABC):
         """Close the connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
+class ClientSettings(Struct, frozen=True):
     """The time, authorization, rate limit and transport of a client.
 
     ``random`` is the jitter of retries. ``auth`` is ``None`` for requests without authorization, and

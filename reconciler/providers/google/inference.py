@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
@@ -15,8 +16,7 @@ from reconciler.providers.google.http import Client, HttpRequest, Json
 from reconciler.providers.google.proto_json import read_text
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceCodec:
+class InferenceCodec(Struct, frozen=True):
     """The JSON of prompts and replies of one service.
 
     ``method`` is the custom method that takes prompts, ``write`` returns the body of a request for that many answers,

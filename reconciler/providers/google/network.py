@@ -6,12 +6,12 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.text import sanitize
@@ -96,8 +96,7 @@ _CAUSES: tuple[tuple[type[BaseException], str, str], ...] = (
 """Exceptions at the root of a failure, their descriptions and remedies; the first match counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionResult:
+class ConnectionResult(Struct, frozen=True):
     """The HTTP status of a response, and the ``host:port`` of the proxy that was used, empty for none."""
 
     status: int

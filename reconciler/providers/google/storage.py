@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from msgspec import Struct
 
 from reconciler.domain.errors import (
     ForbiddenError,
@@ -47,8 +48,7 @@ SERVICE = ServiceDescription(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectName:
+class ObjectName(Struct, frozen=True):
     """The address of an object, ``gs://bucket/name``."""
 
     bucket: str
@@ -81,8 +81,7 @@ def bucket_path(bucket: str) -> str:
     return f"/storage/v1/b/{quote(bucket, safe='')}"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """The metadata of an object; ``generation`` changes with every write.
 
     Checksums are in base64, and ``size`` is in bytes. ``md5`` is empty for composite objects.
@@ -104,8 +103,7 @@ def read_object(body: Mapping[str, Any]) -> ObjectInfo:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """A bucket; its location is in upper case, such as ``US-CENTRAL1``, and the project number that of its owner."""
 
     name: str

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import httpx
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.text import sanitize
@@ -46,8 +47,7 @@ class SpooledFile:
         return _FilePart(self.file, start, length)
 
 
-@dataclass(frozen=True, slots=True)
-class _FilePart:
+class _FilePart(Struct, frozen=True):
     file: BinaryIO
     start: int
     length: int

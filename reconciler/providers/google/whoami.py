@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -12,6 +11,8 @@ import httpx
 from google.auth import exceptions, external_account, impersonated_credentials
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.auth import AccessToken
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 USER_LOGIN = "user login"
 
 
-@dataclass(frozen=True, slots=True)
-class CallerIdentity:
+class CallerIdentity(Struct, frozen=True):
     """The account that requests are sent as; ``account``, ``scopes`` and ``quota_project`` are empty where unknown.
 
     ``kind`` describes the credentials, and ``source`` is the file, variable or host that they come from.

@@ -7,8 +7,9 @@ needed to find the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Failure, Resources
@@ -23,8 +24,7 @@ _POLLS: Final = 40
 """The number of times that an operation is polled; with pauses of at most 30 s, for about 15 minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Deployment:
+class _Deployment(Struct, frozen=True):
     """A model at an endpoint; a model's own list has no model here, and an endpoint's list no endpoint."""
 
     id: str
@@ -39,8 +39,7 @@ class _Deployment:
         return same and (not version or not self.version or version == self.version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(Struct, frozen=True):
     name: str
     done: bool
     failure: Failure | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.domain.identity import encode_string, normalize_newlines
 from reconciler.domain.model import (
@@ -171,8 +172,7 @@ def _read_checkpoint(checkpoint: Mapping[str, Any]) -> Checkpoint:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class JobInputs:
+class JobInputs(Struct, frozen=True):
     """The data sets of a job, its service account and its key; an empty value is left to the service."""
 
     training: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Resources, Sampling, Target
@@ -16,8 +17,7 @@ Command = Literal["adopt", "forget", "cancel"]
 ChangeOutcome = Literal["planned", "done", "unchanged"]
 
 
-@dataclass(frozen=True, slots=True)
-class ManagementChange:
+class ManagementChange(Struct, frozen=True):
     """The result of adopt, forget or cancel for a model, or what the command would do.
 
     ``manifest`` is the file that was written, empty if none. ``published`` is the pointer that was written. ``next``
@@ -56,8 +56,7 @@ def _generation(generation: LockedGeneration) -> Document:
     return {"key": generation.key, "state": generation.state.value, **filled({"remote": generation.remote})}
 
 
-@dataclass(frozen=True, slots=True)
-class ServingChange:
+class ServingChange(Struct, frozen=True):
     """A change of the serving generation by promote or rollback.
 
     ``before`` is the generation that was serving, empty if none. ``model`` is the new record, ``remote`` the model that
@@ -106,8 +105,7 @@ def next_action(action: Action, about: str = "") -> Document:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedModel:
+class ResolvedModel(Struct, frozen=True):
     """The serving generation of a manifest, and how to send prompts to it.
 
     ``preamble`` precedes every prompt, as it preceded every training input. ``url`` is the address that takes prompts;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
 from reconciler.domain.errors import AccessError, ReconcileError
@@ -15,8 +17,7 @@ from reconciler.reports.documents.envelope import Document, envelope, filled
 from reconciler.state.lockfile import checks_json
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationCheck:
+class GenerationCheck(Struct, frozen=True):
     """A checked generation; ``before`` are its previous results, ``error`` is the reason why it was not checked."""
 
     name: str
@@ -119,8 +120,7 @@ def _miss(miss: Miss) -> Document:
 CUT_SHORT: Final = "MAX_TOKENS"
 
 
-@dataclass(frozen=True, slots=True)
-class SentPrompt:
+class SentPrompt(Struct, frozen=True):
     """A prompt as it was sent: ``text`` is the user's, ``prompt`` has the preamble and the settings, too."""
 
     name: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+from msgspec import Struct
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.exit_status import ExitStatus
@@ -15,8 +16,7 @@ from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, en
 Status = Literal["ok", "warning", "failed", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorFinding:
+class DoctorFinding(Struct, frozen=True):
     """The result of one check: a message and a remedy, each of one or several lines."""
 
     check: str
@@ -25,8 +25,7 @@ class DoctorFinding:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorTarget:
+class DoctorTarget(Struct, frozen=True):
     """The examined target; ``root`` is its root's path as the user would write it."""
 
     target: Target

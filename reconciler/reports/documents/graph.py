@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Source, Target
@@ -16,18 +17,16 @@ _KINDS: Final[tuple[NodeKind, ...]] = ("baseModel", "remote", "model")
 """In the order in which roots are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphInput:
+class GraphInput(Struct, frozen=True):
     """The manifests, their record, and the actions that hold manifests, by name."""
 
     manifests: tuple[Manifest, ...]
     lock: Lock
     lockfile: str
-    holds: Mapping[str, Action] = field(default_factory=dict)
+    holds: Mapping[str, Action] = {}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _GraphNode:
+class _GraphNode(Struct, frozen=True, order=True):
     rank: int
     name: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Capabilities, Dataset, Target
@@ -13,8 +13,7 @@ from reconciler.reports.documents.plan import changed_document, example_document
 from reconciler.state.lockfile import checks_json, source_json
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """The generations of the manifest ``name``, newest first; ``manifest`` is its file relative to the root."""
 
     name: str

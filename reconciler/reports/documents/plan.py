@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from types import MappingProxyType
 from typing import Final
+
+from msgspec.structs import asdict
 
 from reconciler.domain.access import AccessChange
 from reconciler.domain.model import Capabilities, Conversation, Source, Target, TrainingExample

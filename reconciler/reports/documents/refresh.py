@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
@@ -13,8 +14,7 @@ from reconciler.reports.documents.envelope import Document, envelope, filled
 from reconciler.state.lockfile import dumps
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshResult:
+class RefreshResult(Struct, frozen=True):
     """The record ``before`` and ``after`` a refresh.
 
     ``merged`` means that ``before`` was merged from the sides of a git conflict. ``changed`` means that the file

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport
 from reconciler.domain.exit_status import ExitStatus
@@ -22,8 +24,7 @@ OutcomeState = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOutcome:
+class ModelOutcome(Struct, frozen=True):
     """The outcome of a run for one manifest.
 
     ``steps`` are those of the whole training, ``final_loss`` is its last mean loss. ``message`` is the reason of a

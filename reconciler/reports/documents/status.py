@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.domain.access import EffectiveAccess, Permission
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
@@ -13,8 +14,7 @@ from reconciler.reports.documents.envelope import Document, envelope, filled, nu
 from reconciler.state.lockfile import checks_json, resources_json
 
 
-@dataclass(frozen=True, slots=True)
-class SharedGeneration:
+class SharedGeneration(Struct, frozen=True):
     """A generation whose permissions were read."""
 
     name: str
@@ -23,8 +23,7 @@ class SharedGeneration:
     serving: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AccessReport:
+class AccessReport(Struct, frozen=True):
     """The access of an address to each generation; ``None`` for a generation that is missing."""
 
     address: str

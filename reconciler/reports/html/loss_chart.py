@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.reports.text.format import loss
 
@@ -32,16 +33,14 @@ _PLAIN_POWERS: Final = range(-3, 6)
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(Struct, frozen=True):
     """The losses of one generation as (step, loss), in the order of steps."""
 
     key: str
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One curve as the ``d`` of an SVG path, and its last point; rank 0 is the newest generation."""
 
     key: str
@@ -50,16 +49,14 @@ class Line:
     end: Point
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """A value on an axis and its position."""
 
     at: float
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     """Curves on common axes; ``description`` says in words what they show."""
 
     lines: tuple[Line, ...]
@@ -69,8 +66,7 @@ class Chart:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
+class _Scale(Struct, frozen=True):
     """Maps values from ``low`` to ``high`` (their logarithms on a logarithmic scale) to ``start`` to ``end``."""
 
     low: float

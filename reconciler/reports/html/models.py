@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import parse_time
@@ -28,8 +30,7 @@ _ENDS: Final[Mapping[str, tuple[str, Role]]] = {"FAILED": ("failed", "error"), "
 _SIDES: Final = ("before", "after")
 
 
-@dataclass(frozen=True, slots=True)
-class InputChange:
+class InputChange(Struct, frozen=True):
     """A field that differs from the generation before; an empty side means that the field was not set."""
 
     field: str
@@ -37,8 +38,7 @@ class InputChange:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRow:
+class GenerationRow(Struct, frozen=True):
     """A row of the table of generations; unknown texts are empty.
 
     ``rank`` is the place among the generations, 0 for the newest, and ``drawn`` whether the chart has its curve.
@@ -64,8 +64,7 @@ class GenerationRow:
     compared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CheckScore:
+class CheckScore(Struct, frozen=True):
     """The result of one check with one generation.
 
     Shares are from 0 to 1; ``minimum``, ``interval`` (95 % confidence) and ``passed`` are ``None`` if unknown.
@@ -78,8 +77,7 @@ class CheckScore:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WrongAnswer:
+class WrongAnswer(Struct, frozen=True):
     """An answer that did not pass."""
 
     check: str
@@ -89,16 +87,14 @@ class WrongAnswer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreTable:
+class ScoreTable(Struct, frozen=True):
     """Checks down, generations across, newest first; a score is ``None`` if the check was not run or not recorded."""
 
     keys: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CheckScore | None, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEvent:
+class TimelineEvent(Struct, frozen=True):
     """An event of a generation; ``time`` is empty if it was not recorded."""
 
     time: str
@@ -108,8 +104,7 @@ class TimelineEvent:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSection:
+class ModelSection(Struct, frozen=True):
     """The section of a model in a page; ``anchor`` is its id."""
 
     anchor: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.errors import UsageError
 from reconciler.reports.documents.envelope import Document, display_path
@@ -29,8 +30,7 @@ from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details
 from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, shown_generation, status_details
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of a table; ``sort`` is the order in which it can be sorted, empty if it cannot."""
 
     label: str
@@ -38,8 +38,7 @@ class Column:
     right: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A cell of a table.
 
     ``model`` is the name of the model that it links to, ``code`` whether the text is an identifier, ``sign`` a symbol
@@ -57,8 +56,7 @@ class Cell:
     score: CheckScore | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
+class TableRow(Struct, frozen=True):
     """A row of a table; the page can be filtered by its ``states``."""
 
     states: tuple[str, ...]
@@ -70,8 +68,7 @@ class TableRow:
         return next((cell.model for cell in self.cells if cell.model), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """The number of rows in a state."""
 
     state: str
@@ -79,8 +76,7 @@ class Tally:
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
-class DataChangeRow:
+class DataChangeRow(Struct, frozen=True):
     """The changes of a data set; ``samples`` pairs the change of an example with its text."""
 
     model: str
@@ -91,8 +87,7 @@ class DataChangeRow:
     samples: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PageModel:
+class PageModel(Struct, frozen=True):
     """The first part of a page; the first of ``lines`` has the totals.
 
     ``base`` is the Git reference that data sets were compared with, empty if they were not, ``data`` their changes.

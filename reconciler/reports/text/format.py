@@ -6,8 +6,9 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
 from reconciler.domain.text import join_names, shorten
@@ -50,8 +51,7 @@ def ansi(role: Role, text: str) -> str:
     return f"\x1b[{_ANSI[role]}m{text}\x1b[0m"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """How to lay out a text: the columns to fold it to (``None``: do not fold), the colors, and how much to show."""
 
     width: int | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self, TextIO
+
+from msgspec import Struct
 
 from reconciler.domain.model import RemoteModel
 from reconciler.domain.ports import Clock
@@ -67,8 +68,7 @@ def _level(mean: float, lowest: float, highest: float) -> int:
     return round((mean / 2 - lowest / 2) / span * (len(_BARS) - 1)) if span else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(Struct, frozen=True):
     """The progress of a training or of checks at the time ``seen``.
 
     ``done`` is ``None`` if the service does not report progress, ``since`` the start or creation time. ``left_then`` is

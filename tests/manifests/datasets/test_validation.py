@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest

@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from reconciler.domain.errors import ServiceError

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import subprocess
 import sys
-from dataclasses import replace
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.responses import JSONResponse, RedirectResponse
 
 from reconciler.domain.errors import AccessError

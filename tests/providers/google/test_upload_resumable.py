@@ -5,10 +5,10 @@ import logging
 import random
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Struct, field
 from starlette.responses import Response
 
 from reconciler.domain.errors import ReconcileError, ServiceError
@@ -56,8 +56,7 @@ WHERE = f"*/{SIZE}"
 PUT = f"PUT {UPLOAD}"
 
 
-@dataclass
-class Service:
+class Service(Struct):
     """A service, the embedded one unless another is given, behind a faulty network."""
 
     faults: dict[int, Fault] = field(default_factory=dict)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.cloud.aiplatform_v1.types import job_state, tuning_job
 from google.protobuf.json_format import Parse
+from msgspec.structs import replace
 
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
 from reconciler.providers.vertex.capabilities import VERTEX

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from textwrap import dedent
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate

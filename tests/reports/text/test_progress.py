@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.lock import record_target
