@@ -1,4 +1,4 @@
-"""Write the generated parts of pages and schemas: commands, fields, drift classes, reasons, exit statuses.
+"""Write the schemas of documents, and the generated parts of pages: commands, fields, drift classes, reasons.
 
 Run ``python docs/generate.py``; a test fails if a file differs from what this writes.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from json_schemas import schemas
 
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
@@ -33,9 +34,11 @@ def pages() -> dict[Path, str]:
     """Return each page and schema that has a generated part, with the text that it should have."""
     files = (ROOT / "README.md", *sorted(FOLDER.glob("*.md")), *sorted(ROOT.glob("schemas/*.json")))
     texts = {file: file.read_text(encoding="utf-8") for file in files}
-    return {
+    derived = {ROOT / "schemas" / name: text for name, text in schemas().items()}
+    return derived | {
         file: _CHOICE.sub(_listed, _PART.sub(_filled, text))
         for file, text in texts.items()
+        if file not in derived
         if _PART.search(text) or any(choice["title"] in _TABLES for choice in _CHOICE.finditer(text))
     }
 

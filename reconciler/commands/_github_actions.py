@@ -45,10 +45,10 @@ class Runner(Struct):
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Add problems of the input."""
-        from reconciler.reports.documents.doctor import validation_document
+        from reconciler.reports.documents.doctor import validation_report
         from reconciler.reports.github_annotations import annotated
 
-        self._annotations += annotated(validation_document(problems, 0, 0), self._repository_path)
+        self._annotations += annotated(validation_report(problems, 0, 0), self._repository_path)
 
     def add_error(self, message: str) -> None:
         """Add the error that ended the command."""

@@ -16,10 +16,11 @@ import click
 from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
+from reconciler.domain.document import Document as TypedDocument
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import Document, as_dictionary
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
@@ -52,8 +53,9 @@ class Output(Struct, frozen=True):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, document: Mapping[str, Any], text: Draw) -> None:
+    def result(self, result: Document | TypedDocument, text: Draw) -> None:
         """Print the result, as text or as the JSON document, and write the reports."""
+        document = as_dictionary(result)
         if self.form == "json":
             click.echo(json.dumps(document, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
         else:
@@ -61,7 +63,7 @@ class Output(Struct, frozen=True):
         for report in self.reports:
             _write_report(report, document)
         runner = current_runner()
-        problem = runner.add_document(dict(document)) if runner else ""
+        problem = runner.add_document(document) if runner else ""
         if problem:
             self.warning(problem)
 

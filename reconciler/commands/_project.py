@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -57,7 +57,7 @@ class CommandInput(Struct, frozen=True):
 class CommandResult(Struct, frozen=True):
     """A versioned document, the exit status, and the warnings about the input."""
 
-    document: Document
+    document: Any
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
 

@@ -19,7 +19,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, provider_spec
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
-from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, doctor_document
+from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, doctor_report
 from reconciler.reports.text.format import counted
 from reconciler.reports.writer import render_text
 
@@ -79,7 +79,7 @@ def doctor(environment: Environment, command_input: CommandInput) -> CommandResu
         report.check("target", lambda: _invalid_target(problems))
         for name in _CHECKS:
             report.check(name, lambda: _invalid_target(problems), after=("target",))
-        return CommandResult(doctor_document(None, report.findings, report.exit_status), report.exit_status)
+        return CommandResult(doctor_report(None, report.findings, report.exit_status), report.exit_status)
     target = workspace.target
     with EventLoop() as loop:
         report.check("target", lambda: _check_target(workspace))
@@ -89,7 +89,7 @@ def doctor(environment: Environment, command_input: CommandInput) -> CommandResu
         after = ("credentials",) if target.lock else ()
         report.check("lockfile", lambda: _check_lockfile(loop, environment, command_input, workspace), after)
     examined = DoctorTarget(target, capabilities_of(target), display_root(workspace.root, environment.cwd))
-    return CommandResult(doctor_document(examined, report.findings, report.exit_status), report.exit_status)
+    return CommandResult(doctor_report(examined, report.findings, report.exit_status), report.exit_status)
 
 
 def _check_provider(report: Report, loop: EventLoop, context: ProviderContext, workspace: Workspace) -> None:

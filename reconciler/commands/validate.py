@@ -14,7 +14,7 @@ from reconciler.domain.errors import InvalidInput, Problem
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
 from reconciler.planning.verify_locked import verify_locked
-from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.writer import render_text
 
 
@@ -23,17 +23,17 @@ def validate(environment: Environment, command_input: CommandInput, *, locked: b
     try:
         workspace = read_workspace(environment, command_input)
     except InvalidInput as error:
-        return CommandResult(validation_document(error.problems, 0, 0), ExitStatus.ERROR)
+        return CommandResult(validation_report(error.problems, 0, 0), ExitStatus.ERROR)
     if workspace.errors:
-        document = validation_document(workspace.problems, workspace.files, len(workspace.manifests))
+        document = validation_report(workspace.problems, workspace.files, len(workspace.manifests))
         return CommandResult(document, ExitStatus.ERROR)
     selected = command_input.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
         project = load_project(environment, workspace, command_input)
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
-    document = validation_document([*workspace.problems, *unready], workspace.files, len(selected))
-    return CommandResult(document, ExitStatus.OK if document["valid"] else ExitStatus.ERROR)
+    document = validation_report([*workspace.problems, *unready], workspace.files, len(selected))
+    return CommandResult(document, ExitStatus.OK if document.valid else ExitStatus.ERROR)
 
 
 @click.command("validate", epilog=_options.examples("validate", "validate specs --locked"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import REQUESTED_HOLDS
+from reconciler.reports.documents.doctor import ValidationReport
 from reconciler.reports.documents.envelope import Document, display_path
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
@@ -212,7 +213,7 @@ def _finding(similar: list[Document]) -> SummaryRow:
         finding.get("name") or finding.get("remote", ""),
         finding["class"],
         _FINDING_LEVELS.get(finding_weight(finding), "quiet"),
-        problem_text(finding),
+        f"{finding['message']}; {finding['remedy']}" if "remedy" in finding else str(finding["message"]),
         details=(*differences, *_labeled(finding, _GENERATION, _REMOTE), *since),
         **_position(finding, ""),
     )
@@ -370,18 +371,21 @@ def _history(document: Document) -> ReportSummary:
 
 
 def _validation(document: Document) -> ReportSummary:
+    report = convert(document, ValidationReport)
     rows = [
         SummaryRow(
-            f"{problem['file']}:{problem['line']}:{problem['column']}",
-            problem["severity"],
-            "failed" if problem["severity"] == "error" else "warning",
+            f"{problem.file}:{problem.line}:{problem.column}",
+            problem.severity,
+            "failed" if problem.severity == "error" else "warning",
             problem_text(problem),
-            part=problem.get("path", ""),
-            **_position(problem, ""),
+            part=problem.path,
+            file=_shown_file(problem.file, ""),
+            line=problem.line,
+            column=problem.column,
         )
-        for problem in document["problems"]
+        for problem in report.problems
     ]
-    return _summary(document, f"{validation_summary(document)}.", rows, failed=not document["valid"])
+    return _summary(document, f"{validation_summary(report)}.", rows, failed=not report.valid)
 
 
 _SUMMARIES: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {

@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+from reconciler.domain.document import Document as TypedDocument
 from reconciler.domain.errors import UsageError
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.text.change import change_text, refresh_text, resolve_text, serving_text
@@ -24,7 +25,7 @@ from reconciler.reports.text.plan import plan_text
 from reconciler.reports.text.result import result_text
 from reconciler.reports.text.status import status_text
 
-_TEXTS: Final[Mapping[str, Callable[[Document, Layout], str]]] = MappingProxyType(
+_TEXTS: Final[Mapping[str, Callable[[Any, Layout], str]]] = MappingProxyType(
     {
         "Change": change_text,
         "Check": check_text,
@@ -46,9 +47,12 @@ KINDS: Final = tuple(_TEXTS)
 """The kinds of documents that commands print."""
 
 
-def render_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
+def render_text(
+    document: Document | TypedDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain
+) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
-    return _TEXTS[document["kind"]](document, Layout(width, style, verbose))
+    kind = document["kind"] if isinstance(document, dict) else str(document.__struct_config__.tag)
+    return _TEXTS[kind](document, Layout(width, style, verbose))
 
 
 def _json(document: Document) -> str:

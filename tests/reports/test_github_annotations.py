@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconciler.commands._github_actions import Defused
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.github_annotations import Annotation, annotated, commands, defused
 from reconciler.reports.text.escape import terminal_safe
@@ -93,7 +93,7 @@ UNSEEN = dict.fromkeys(map(ord, "\u200c\u200d"))
 
 
 def annotations_of(problems: list[Problem]) -> list[Command]:
-    found = annotated(validation_document(problems, 1, 1), lambda file: f"models/{file}")
+    found = annotated(validation_report(problems, 1, 1), lambda file: f"models/{file}")
     return commands_in("\n".join(commands(found)))
 
 

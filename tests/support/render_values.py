@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.document import Record, json_text
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Capabilities,
@@ -127,8 +128,9 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
-def held_to(name: str, document: dict[str, Any]) -> dict[str, Any]:
+def held_to(name: str, document: dict[str, Any] | Record) -> dict[str, Any]:
     """The document as strict JSON gives it back, after its schema found nothing wrong in it."""
+    document = document if isinstance(document, dict) else json.loads(json_text(document))
     errors = list(Draft202012Validator(schema(name)).iter_errors(document))
     assert not errors, "\n".join(f"{error.json_path}: {error.message}" for error in errors)
     copy: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))

@@ -1,28 +1,63 @@
-"""Build Doctor documents (problems of a target) and Validation documents (errors in manifests)."""
+"""Doctor reports (problems of a target) and Validation reports (errors in manifests)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from reconciler.domain.errors import Problem
+from reconciler.domain.document import Count, Document, NonEmpty, Position, Record
+from reconciler.domain.errors import Problem, Severity
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, envelope, filled
+from reconciler.reports.documents.envelope import TargetSummary, target_summary
 
 Status = Literal["ok", "warning", "failed", "skipped"]
+_CHECKS = ["target", "manifests", "credentials", "service", "list", "baseModels", "region", "bucket", "lockfile"]
 
 
-class DoctorFinding(Struct, frozen=True):
-    """The result of one check: a message and a remedy, each of one or several lines."""
+class DoctorFinding(Record, frozen=True):
+    """The finding of one check."""
 
-    check: str
+    check: Annotated[NonEmpty, Meta(examples=_CHECKS)]
+    """The name of the check: `target`, `manifests` and `lockfile`, and between them the checks of the provider."""
     status: Status
+    """The status; only `failed` stops a run."""
     message: str
+    """What the check found; may have several lines."""
     remedy: str = ""
+    """The remedy; may have several lines."""
+
+
+class DoctorSummary(Record, frozen=True):
+    """The number of checks with each status."""
+
+    ok: Count
+    """Checks that passed."""
+    warning: Count
+    """Checks that ended with a warning."""
+    failed: Count
+    """Checks that failed."""
+    skipped: Count
+    """Checks that were skipped because an earlier one failed."""
+
+
+class DoctorReport(Document, frozen=True, kw_only=True, tag="Doctor"):
+    """Diagnostics of a target: the output of `reconcile doctor --format json`."""
+
+    simulated: bool | None = None
+    """Whether the service simulates training; no real model is created."""
+    target: TargetSummary | None = None
+    """The target of this document; omitted if its file cannot be read."""
+    exit_status: ExitStatus
+    """The exit status of the command: 0 if nothing failed, 3 if credentials or permissions failed, 1 otherwise.
+    The first failure decides."""
+    summary: DoctorSummary
+    """The number of checks with each status."""
+    findings: tuple[DoctorFinding, ...]
+    """The findings, in the order of the checks."""
 
 
 class DoctorTarget(Struct, frozen=True):
@@ -33,57 +68,84 @@ class DoctorTarget(Struct, frozen=True):
     root: str = ""
 
 
-def doctor_document(
+def doctor_report(
     examined: DoctorTarget | None, findings: Sequence[DoctorFinding], exit_status: ExitStatus
-) -> Document:
-    """Return a Doctor document (schema: doctor); without ``examined`` the target could not be read."""
+) -> DoctorReport:
+    """Return the report of a target; without ``examined`` the target could not be read."""
     counted = Counter(finding.status for finding in findings)
-    head = {"version": DOCUMENT_VERSION, "kind": "Doctor"}
-    if examined:
-        head = envelope("Doctor", examined.target, examined.capabilities, examined.root)
-    return {
-        **head,
-        "exitStatus": int(exit_status),
-        "summary": {status: counted[status] for status in get_args(Status)},
-        "findings": [_finding(finding) for finding in findings],
-    }
-
-
-def _finding(finding: DoctorFinding) -> Document:
-    return filled(
-        {
-            "check": finding.check,
-            "status": finding.status,
-            "message": finding.message,
-            "remedy": finding.remedy,
-        }
+    return DoctorReport(
+        simulated=examined.capabilities.simulated if examined else None,
+        target=target_summary(examined.target, examined.capabilities, examined.root) if examined else None,
+        exit_status=exit_status,
+        summary=DoctorSummary(*(counted[status] for status in get_args(Status))),
+        findings=tuple(findings),
     )
 
 
-def validation_document(problems: Iterable[Problem], files: int, manifests: int) -> Document:
-    """Return a Validation document: errors and warnings by file and line (schema: validation)."""
+class ValidationSummary(Record, frozen=True):
+    """The number of problems."""
+
+    errors: Count
+    """The number of errors, which stop a run."""
+    warnings: Count
+    """The number of warnings, which stop nothing."""
+
+
+class ValidationProblem(Record, frozen=True, kw_only=True):
+    """One error or warning."""
+
+    file: str
+    """The file, as given on the command line."""
+    line: Position
+    """The line, counted from 1."""
+    column: Position
+    """The column, counted from 1."""
+    path: Annotated[str, Meta(examples=["spec.dataset.path"])] = ""
+    """The dotted path of the field; omitted if the problem is about the whole file."""
+    message: str
+    """The problem."""
+    remedy: str = ""
+    """The remedy."""
+    severity: Severity
+    """Whether it is an error, which stops a run, or a warning."""
+
+
+class ValidationReport(Document, frozen=True, kw_only=True, tag="Validation"):
+    """Errors and warnings in manifests by file and line: the output of `reconcile validate --format json`."""
+
+    valid: bool
+    """Whether there are no errors; warnings are allowed."""
+    files: Count
+    """The number of files that were read."""
+    manifests: Count
+    """The number of TunedModel documents."""
+    summary: ValidationSummary
+    """The number of problems."""
+    problems: tuple[ValidationProblem, ...]
+    """Every problem, in the order of files and lines."""
+
+
+def validation_report(problems: Iterable[Problem], files: int, manifests: int) -> ValidationReport:
+    """Return the report of all problems, ordered by file and line."""
     ordered = sorted(problems)
     counted = Counter(problem.severity for problem in ordered)
-    return {
-        "version": DOCUMENT_VERSION,
-        "kind": "Validation",
-        "valid": not counted["error"],
-        "files": files,
-        "manifests": manifests,
-        "summary": {"errors": counted["error"], "warnings": counted["warning"]},
-        "problems": [_problem(problem) for problem in ordered],
-    }
+    return ValidationReport(
+        valid=not counted["error"],
+        files=files,
+        manifests=manifests,
+        summary=ValidationSummary(counted["error"], counted["warning"]),
+        problems=tuple(map(_problem, ordered)),
+    )
 
 
-def _problem(problem: Problem) -> Document:
-    return filled(
-        {
-            "file": problem.place.file,
-            "line": problem.place.line,
-            "column": problem.place.column,
-            "path": problem.path,
-            "message": problem.message,
-            "remedy": problem.remedy,
-            "severity": problem.severity,
-        }
+def _problem(problem: Problem) -> ValidationProblem:
+    place = problem.place
+    return ValidationProblem(
+        file=place.file,
+        line=place.line,
+        column=place.column,
+        path=problem.path,
+        message=problem.message,
+        remedy=problem.remedy,
+        severity=problem.severity,
     )

@@ -1,11 +1,15 @@
-"""What all JSON documents share: their first fields, omitted values, and how numbers and places are written."""
+"""What all reports share: their first fields, and how numbers and places are written."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from msgspec import Meta
+
+from reconciler.domain.document import Document as TypedDocument
+from reconciler.domain.document import NonEmpty, Record, builtins_of
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
 
@@ -13,6 +17,48 @@ DOCUMENT_VERSION: Final = 1
 Document = dict[str, Any]
 Places = Mapping[str, Place]
 """The place of each manifest, by its name."""
+
+
+class TargetSummary(Record, frozen=True, kw_only=True):
+    """The target of a report."""
+
+    name: NonEmpty
+    """The target's name, as in `--target NAME`."""
+    provider: Annotated[NonEmpty, Meta(examples=["embedded"])]
+    """The provider, as in the target file."""
+    label: Annotated[NonEmpty, Meta(examples=["embedded service"])]
+    """The display name of the service."""
+    scope: NonEmpty
+    """The scope: the owner of the models, and part of every key."""
+    project: str = ""
+    """The Google Cloud project."""
+    location: str = ""
+    """The location of the service."""
+    root: str = ""
+    """The directory of the target file, relative to the working directory if it is inside; manifest paths are relative
+    to it. Omitted for the working directory."""
+
+
+class TargetReport(TypedDocument, frozen=True, kw_only=True):
+    """A report about a target."""
+
+    simulated: bool
+    """Whether the service simulates training; no real model is created."""
+    target: TargetSummary
+    """The target of this document."""
+
+
+def target_summary(target: Target, capabilities: Capabilities, root: str) -> TargetSummary:
+    """Return the summary of a target; ``root`` is its root's path as the user would write it."""
+    return TargetSummary(
+        name=target.name,
+        provider=target.provider,
+        label=capabilities.label,
+        scope=target.scope,
+        project=target.project or "",
+        location=target.location or "",
+        root=root,
+    )
 
 
 def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
@@ -33,6 +79,11 @@ def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -
             }
         ),
     }
+
+
+def as_dictionary(document: Document | TypedDocument) -> Document:
+    """Return a document as the dictionaries that renderers of several kinds still take."""
+    return document if isinstance(document, dict) else builtins_of(document)
 
 
 def filled(document: Mapping[str, Any]) -> Document:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from reconciler.reports.documents.envelope import Document, display_path
+from msgspec import convert
+
+from reconciler.reports.documents.envelope import Document, TargetSummary, display_path
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import (
     LABEL_WIDTH,
@@ -60,10 +62,15 @@ _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 def target_line(document: Document, layout: Layout) -> str:
     """Return the line about the target of a document, in the color of a heading."""
-    target = document["target"]
-    simulated = " (simulated training)" if document["simulated"] else ""
-    where = [f"{field} {target[field]}" for field in ("project", "location", "scope") if field in target]
-    text = f"{target['name']}: {target['label']}{simulated}, {', '.join(where)}"
+    target = {name: value for name, value in document["target"].items() if name in TargetSummary.__struct_fields__}
+    return report_heading(convert(target, TargetSummary), layout, simulated=document["simulated"])
+
+
+def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) -> str:
+    """Return the line about the target of a report, in the color of a heading."""
+    where = {"project": target.project, "location": target.location, "scope": target.scope}
+    places = ", ".join(f"{field} {value}" for field, value in where.items() if value)
+    text = f"{target.name}: {target.label}{' (simulated training)' if simulated else ''}, {places}"
     return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
 
 

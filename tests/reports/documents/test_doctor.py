@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, Status, doctor_document
+from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, Status, doctor_report
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
@@ -30,7 +30,7 @@ everything = st.lists(st.builds(DoctorFinding, st.sampled_from(CHECKS), st.sampl
 
 
 def test_the_document_holds_what_was_found() -> None:
-    document = held_to("doctor", doctor_document(HERE, FINDINGS, ExitStatus.ACCESS))
+    document = held_to("doctor", doctor_report(HERE, FINDINGS, ExitStatus.ACCESS))
     assert document["kind"] == "Doctor"
     assert document["target"]["root"] == "specs"
     assert document["exitStatus"] == 3
@@ -48,20 +48,20 @@ def test_the_document_holds_what_was_found() -> None:
 
 
 def test_without_a_target_the_document_has_none() -> None:
-    document = held_to("doctor", doctor_document(None, FINDINGS[2:3], ExitStatus.ERROR))
-    assert "target" not in document
-    assert render_text(document).splitlines()[0].startswith("x failed   list")
+    report = doctor_report(None, FINDINGS[2:3], ExitStatus.ERROR)
+    assert "target" not in held_to("doctor", report)
+    assert render_text(report).splitlines()[0].startswith("x failed   list")
 
 
 def test_the_schema_is_legal_strict_and_described() -> None:
     whole = schema("doctor")
     Draft202012Validator.check_schema(whole)
-    assert whole["properties"]["findings"]["items"]["properties"]["check"]["examples"] == CHECKS
+    assert whole["$defs"]["DoctorFinding"]["properties"]["check"]["examples"] == CHECKS
     assert "Doctor" in SCHEMA_KINDS
 
 
 def test_a_line_a_check_with_what_to_do_below() -> None:
-    document = doctor_document(HERE, FINDINGS, ExitStatus.ACCESS)
+    document = doctor_report(HERE, FINDINGS, ExitStatus.ACCESS)
     assert render_text(document) == dedent(
         """\
         Target default: embedded service (simulated training), scope demo
@@ -76,13 +76,13 @@ def test_a_line_a_check_with_what_to_do_below() -> None:
 
 
 def test_nothing_failed_is_ready() -> None:
-    document = doctor_document(DoctorTarget(TARGET, REAL), FINDINGS[:2], ExitStatus.OK)
+    document = doctor_report(DoctorTarget(TARGET, REAL), FINDINGS[:2], ExitStatus.OK)
     assert render_text(document).splitlines()[-1] == "Ready: 1 ok, 1 warning."
 
 
 def test_lines_are_kept_folded_and_indented() -> None:
     finding = DoctorFinding("baseModels", "failed", "none can be tuned", "write this target:\n  kind: Target")
-    assert render_text(doctor_document(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[2:-1] == [
+    assert render_text(doctor_report(HERE, [finding], ExitStatus.ERROR), width=46).splitlines()[2:-1] == [
         "x failed   base models  none can be tuned",
         "                        remedy: write this target:",
         "                                  kind: Target",
@@ -91,7 +91,7 @@ def test_lines_are_kept_folded_and_indented() -> None:
 
 def test_hostile_text_does_nothing() -> None:
     finding = DoctorFinding("list", "failed", "\x1b[2Jfine\nReady: 9 ok.", "\u202e")
-    lines = render_text(doctor_document(HERE, [finding], ExitStatus.ERROR)).splitlines()
+    lines = render_text(doctor_report(HERE, [finding], ExitStatus.ERROR)).splitlines()
     assert lines[1:-1] == [
         r"x failed   list         \x1b[2Jfine",
         "                        Ready: 9 ok.",
@@ -101,7 +101,7 @@ def test_hostile_text_does_nothing() -> None:
 
 @pytest.mark.parametrize("width", [None, 60])
 def test_colour_adds_nothing_but_colour(width: int | None) -> None:
-    document = doctor_document(HERE, FINDINGS, ExitStatus.ACCESS)
+    document = doctor_report(HERE, FINDINGS, ExitStatus.ACCESS)
     coloured = render_text(document, width=width, style=ansi)
     assert "\x1b[31mx failed \x1b[0m" in coloured
     assert uncoloured(coloured) == render_text(document, width=width)
@@ -109,6 +109,7 @@ def test_colour_adds_nothing_but_colour(width: int | None) -> None:
 
 @given(everything, st.none() | st.integers(1, 200))
 def test_everything_can_be_drawn(findings: list[DoctorFinding], width: int | None) -> None:
-    document = held_to("doctor", doctor_document(HERE, findings, ExitStatus.OK))
-    text = render_text(document, width=width)
+    report = doctor_report(HERE, findings, ExitStatus.OK)
+    held_to("doctor", report)
+    text = render_text(report, width=width)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

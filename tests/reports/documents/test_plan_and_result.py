@@ -13,7 +13,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, resolve_document
-from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import Document, number
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.documents.result import ModelOutcome, result_document
@@ -128,7 +128,7 @@ def test_every_result_obeys_its_schema(
 
 def test_problems_stand_in_the_order_of_the_files() -> None:
     late, early = Problem(Place("b.yaml", 1, 2), "spec", "is odd"), Problem(Place("a.yaml", 9), "", "is odd", "fix it")
-    document = held_to("validation", validation_document([late, early], files=2, manifests=4))
+    document = held_to("validation", validation_report([late, early], files=2, manifests=4))
     assert document["valid"] is False
     assert [(one["file"], one["line"], one.get("path")) for one in document["problems"]] == [
         ("a.yaml", 9, None),
@@ -138,7 +138,7 @@ def test_problems_stand_in_the_order_of_the_files() -> None:
 
 def test_warnings_leave_the_input_valid() -> None:
     warning = Problem(Place("a.yaml"), "spec.dataset", "has few examples", severity="warning")
-    document = held_to("validation", validation_document([warning], files=1, manifests=1))
+    document = held_to("validation", validation_report([warning], files=1, manifests=1))
     assert document["valid"] is True
     assert document["summary"] == {"errors": 0, "warnings": 1}
 
@@ -148,7 +148,7 @@ places = st.builds(Place, some, st.integers(1, 10**6), st.integers(1, 10**6))
 
 @given(st.lists(st.builds(Problem, places, texts, some, texts, st.sampled_from(["error", "warning"])), max_size=5))
 def test_every_validation_obeys_its_schema(problems: list[Problem]) -> None:
-    held_to("validation", validation_document(problems, files=3, manifests=2))
+    held_to("validation", validation_report(problems, files=3, manifests=2))
 
 
 def test_a_result_tells_of_every_model_even_without_an_outcome() -> None:

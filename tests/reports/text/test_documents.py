@@ -17,7 +17,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, resolve_document
-from reconciler.reports.documents.doctor import validation_document
+from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
@@ -132,7 +132,7 @@ WARNING = Problem(Place("a.yaml", 9, 1), "spec.dataset", "has 3 examples", sever
 
 
 def test_validation_reads_like_a_compiler() -> None:
-    document = validation_document([ERROR, WARNING, replace(ERROR, place=Place("b.yaml"), path="")], 7, 9)
+    document = validation_report([ERROR, WARNING, replace(ERROR, place=Place("b.yaml"), path="")], 7, 9)
     assert render_text(document) == lines(
         """
         a.yaml:3:5: spec.epochs: is no field; did you mean epochCount?
@@ -153,12 +153,12 @@ def test_validation_reads_like_a_compiler() -> None:
     ],
 )
 def test_validation_ends_with_a_verdict(problems: list[Problem], manifests: int, verdict: str) -> None:
-    assert render_text(validation_document(problems, 2, manifests)).splitlines()[-1] == verdict
+    assert render_text(validation_report(problems, 2, manifests)).splitlines()[-1] == verdict
 
 
 def test_a_hostile_problem_stays_on_its_line() -> None:
     hostile = Problem(Place("a\n.yaml"), "spec\x1b[2J", "odd\r", "go\u202e")
-    first = render_text(validation_document([hostile], 1, 1)).splitlines()[0]
+    first = render_text(validation_report([hostile], 1, 1)).splitlines()[0]
     assert first == r"a\n.yaml:1:1: spec\x1b[2J: odd\r; go\u202e"
 
 

@@ -1,0 +1,141 @@
+"""Derive the JSON Schemas of the documents from their types."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec.inspect import EnumType, StructType, type_info
+
+from reconciler.domain.document import Document
+from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+
+DOCUMENTS: tuple[type[Document], ...] = (DoctorReport, ValidationReport)
+"""The types whose schemas are derived."""
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+def schemas() -> Mapping[str, str]:
+    """Return the text of each schema by the name of its file, such as ``doctor.schema.json``."""
+    return {f"{_file_name(kind)}.schema.json": _text(document_schema(kind)) for kind in DOCUMENTS}
+
+
+def document_schema(kind: type[Document]) -> Schema:
+    """Return the schema of one kind of document, with a title and a description for every field."""
+    (reference,), definitions = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    types = {used.__name__: used for used in _named_types(kind)}
+    described = {name: _described(schema, types[name]) for name, schema in definitions.items()}
+    whole = {**described.pop(reference["$ref"].rpartition("/")[2]), "title": _kind(kind)}
+    return {"$schema": DIALECT, **whole, **({"$defs": described} if described else {})}
+
+
+def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
+    """Return the schema of a type with the descriptions of its fields or values."""
+    if issubclass(kind, Enum):
+        return {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or ""), **_values(kind)}
+    titles = {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or "")}
+    descriptions = _field_descriptions(kind)
+    names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+    properties = {}
+    for name, value in schema["properties"].items():
+        tag = name == kind.__struct_config__.tag_field
+        description = "The kind of this document." if tag else descriptions[names[name]]
+        properties[name] = {"title": _title(name), "description": description, **_value(value)}
+    required = [name for name in properties if name in {*schema.get("required", ()), "version"}]
+    return {**titles, "type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+def _value(schema: Schema) -> Schema:
+    """Return the schema of a value without ``null`` and defaults, which stand for an omitted field."""
+    schema = {name: value for name, value in schema.items() if name != "default"}
+    if "enum" in schema and len(schema["enum"]) == 1:
+        return {"const": schema["enum"][0]}
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if "anyOf" in schema and len(choices) == 1:
+        return {**{name: value for name, value in schema.items() if name != "anyOf"}, **_value(choices[0])}
+    return schema
+
+
+def _values(kind: type[Enum]) -> Schema:
+    """Return the values of an enumeration, with their meanings if it is a table."""
+    if all(hasattr(member, "meaning") for member in kind):
+        return {"oneOf": [{"const": member.value, "description": member.meaning} for member in kind]}
+    return {"enum": [member.value for member in kind]}
+
+
+def _named_types(kind: type[Document]) -> Iterator[type[msgspec.Struct | Enum]]:
+    """Yield the structs and enumerations that a document consists of, each once."""
+    seen: set[type] = set()
+    pending = [type_info(kind)]
+    while pending:
+        info = pending.pop()
+        if isinstance(info, StructType | EnumType):
+            if info.cls in seen:
+                continue
+            seen.add(info.cls)
+            yield info.cls
+            pending += [field.type for field in info.fields] if isinstance(info, StructType) else []
+            continue
+        for name in ("type", "item_type", "key_type", "value_type"):
+            nested = getattr(info, name, None)
+            if isinstance(nested, msgspec.inspect.Type):
+                pending.append(nested)
+        pending += getattr(info, "types", ()) or getattr(info, "item_types", ())
+
+
+def _field_descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the string below each field of a struct and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            found |= _strings_below(base.__module__).get(base.__qualname__, {})
+    return found
+
+
+@cache
+def _strings_below(module: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the string below each field, by class and field."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {
+        node.name: {
+            field.target.id: _prose(text.value.value)
+            for field, text in zip(node.body, node.body[1:], strict=False)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        }
+        for node in classes
+    }
+
+
+def _kind(kind: type[Document]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _file_name(kind: type[Document]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", _kind(kind)).lower()
+
+
+def _title(name: str) -> str:
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()
+    return words[:1].upper() + words[1:]
+
+
+def _prose(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _text(schema: Schema) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

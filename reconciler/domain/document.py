@@ -1,0 +1,46 @@
+"""The base of the typed JSON documents: lockfile, reports, saved plan, pointer and events.
+
+``python docs/generate.py`` derives the schemas in ``schemas/`` from these types: the docstring of a class describes its
+object, and the string below a field describes the field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct, field, to_builtins
+
+VERSION: Final = 1
+Version = Literal[1]
+NonEmpty = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0)]
+Position = Annotated[int, Meta(ge=1)]
+"""A line or column, counted from 1."""
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Remote = Annotated[str, Meta(min_length=1, examples=["tunedModels/number-generator-3kq7w2ma"])]
+
+
+class Record(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """An object of a JSON document; fields with their default value are omitted."""
+
+
+class Document(Record, frozen=True, kw_only=True, tag_field="kind"):
+    """A whole JSON document; the tag of a subclass is its kind."""
+
+    version: Version = field(default_factory=lambda: VERSION)  # a plain default would be omitted
+    """The version of this format."""
+
+
+def builtins_of(record: Record) -> dict[str, Any]:
+    """Return a record as the dictionaries, lists, strings and numbers of its JSON."""
+    converted: dict[str, Any] = to_builtins(record)
+    return converted
+
+
+def json_text(record: Record, *, ascii_only: bool = False) -> str:
+    """Return the JSON of a record with an indent of two spaces; ``ascii_only`` escapes all other characters.
+
+    The standard library writes it, because msgspec writes ``1e-05`` as ``0.00001``, which would change existing files.
+    """
+    return json.dumps(builtins_of(record), indent=2, ensure_ascii=ascii_only)
