@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
-from msgspec.structs import asdict, replace
+import msgspec
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock, limits_by_name
@@ -57,16 +57,8 @@ def _scalar(value: object) -> str | int:
 
 def _content(manifest: Manifest) -> str:
     """Return the digest of everything that a manifest declares with its data sets, without its place in the file."""
-    declared = asdict(replace(manifest, place=Place("")))
-    return f"sha256:{hashlib.sha256(json.dumps(declared, default=_plain, sort_keys=True).encode()).hexdigest()}"
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, frozenset):
-        return sorted(value)
-    raise TypeError(f"unexpected {type(value).__name__} in a manifest")
+    declared = msgspec.json.encode(replace(manifest, place=Place("")), order="sorted")
+    return f"sha256:{hashlib.sha256(declared).hexdigest()}"
 
 
 def _recorded(lock: Lock, name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def port() -> Iterator[World]:
         yield world
 
 
-class Team(Struct):
+class Team(Struct, dict=True):
     """People, their repository, and the service that all share."""
 
     hub: Hub

@@ -34,7 +34,7 @@ ASKED = Request(pruning=Pruning())
 ONE = Lifecycle(retain=1)
 
 
-class Pruned(Struct):
+class Pruned(Struct, dict=True):
     """What a run of pruning did: what was approved, what was left, and what happened."""
 
     approved: Plan

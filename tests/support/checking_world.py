@@ -85,7 +85,7 @@ class Oracle(FakeProvider):
             self.under_way -= 1
 
 
-class HeldOut(Struct):
+class HeldOut(Struct, dict=True):
     """Counts how many examples were read; ``fault`` is raised at the end of the data set."""
 
     fault: Exception | None = None
@@ -106,7 +106,7 @@ class HeldOut(Struct):
             raise self.fault
 
 
-class Bench(Struct):
+class Bench(Struct, dict=True):
     """A checker, and the events that it emitted."""
 
     provider: Provider

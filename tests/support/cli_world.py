@@ -33,7 +33,7 @@ spec:
 """
 
 
-class Clock(Struct):
+class Clock(Struct, dict=True):
     """A clock that starts at a fixed moment; its sleeper moves it and calls ``on_move``."""
 
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)

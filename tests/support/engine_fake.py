@@ -109,7 +109,7 @@ class Blind(FakeProvider):
         raise self.error
 
 
-class World(Struct):
+class World(Struct, dict=True):
     """A service and a first checkout."""
 
     folder: Path

@@ -93,7 +93,7 @@ class Ran(Struct, frozen=True):
         return [name for name in names if name not in {"Progressed", "Declared", "Targeted"}]
 
 
-class Checkout(Struct):
+class Checkout(Struct, dict=True):
     """The lockfile of one working copy."""
 
     path: Path
@@ -107,7 +107,7 @@ class Checkout(Struct):
         return loads(self.text, self.path.name) if self.path.exists() else Lock()
 
 
-class World(Struct):
+class World(Struct, dict=True):
     """A service and a first checkout; ``around`` puts an application before the service."""
 
     folder: Path

@@ -12,7 +12,7 @@ SHAPES = frozenset({"path", "circle", "rect"})
 """What the page closes in itself, as SVG may."""
 
 
-class Element(Struct):
+class Element(Struct, dict=True):
     """An element; ``text`` is all the text in it."""
 
     tag: str

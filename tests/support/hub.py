@@ -126,7 +126,7 @@ class Pull(Struct, frozen=True):
     fork: bool = False
 
 
-class Hub(Struct):
+class Hub(Struct, dict=True):
     """One repository; ``folder`` is where everything of it is, ``moves`` are told of each commit that is made."""
 
     folder: Path

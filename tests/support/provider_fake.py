@@ -47,7 +47,7 @@ BLOCKED = "blocked"
 """A prompt that the service answers with nothing but a reason."""
 
 
-class FakeJobs(Struct):
+class FakeJobs(Struct, dict=True):
     """What the service keeps. A list shows a new job only after ``lag`` lists have not."""
 
     clock: Clock

@@ -45,7 +45,7 @@ class Asked(Struct, frozen=True):
     claims: dict[str, Any] = field(default_factory=dict)
 
 
-class Google(Struct):
+class Google(Struct, dict=True):
     """What the endpoints know: the key they verify with, how long tokens live, what they refuse with instead."""
 
     keys: KeyPair

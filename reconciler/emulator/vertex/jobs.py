@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from reconciler.domain.model import State
 from reconciler.emulator.errors import Code, JsonObject, Violation, invalid
@@ -46,7 +46,8 @@ class JobTimeline(Struct, frozen=True):
 
     def dump(self) -> JsonObject:
         """Return the timeline as JSON, for ``load``."""
-        return asdict(self)
+        dumped: JsonObject = to_builtins(self)
+        return dumped
 
     @staticmethod
     def load(stored: Mapping[str, Any]) -> JobTimeline:

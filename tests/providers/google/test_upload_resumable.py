@@ -5,10 +5,10 @@ import logging
 import random
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from msgspec import Struct, field
 from starlette.responses import Response
 
 from reconciler.domain.errors import ReconcileError, ServiceError
@@ -56,7 +56,8 @@ WHERE = f"*/{SIZE}"
 PUT = f"PUT {UPLOAD}"
 
 
-class Service(Struct):
+@dataclass
+class Service:
     """A service, the embedded one unless another is given, behind a faulty network."""
 
     faults: dict[int, Fault] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
+from msgspec import structs
 
 from reconciler.domain.errors import AccessError
 from reconciler.providers.google.errors import SCOPES
@@ -187,5 +187,5 @@ def test_a_token_endpoint_out_of_order_is_an_access_error(tmp_path: Path) -> Non
 
 def test_no_secret_shows(tmp_path: Path) -> None:
     identity = who(named(authorized_user(tmp_path)), Answers())
-    shown = repr(dataclasses.asdict(identity))
+    shown = repr(structs.asdict(identity))
     assert not [secret for secret in ("token-", "REFRESH-TOKEN", "CLIENT-SECRET") if secret in shown]
