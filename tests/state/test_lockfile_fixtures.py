@@ -1,0 +1,42 @@
+"""Lockfiles that earlier versions wrote: each is read, and written again byte for byte.
+
+``golden-world.lock.json`` is the lockfile of the golden files' world. The files are frozen: never regenerate them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from reconciler.state.lockfile import dumps, loads
+
+ROOT = Path(__file__).parents[2]
+LOCKFILES = ROOT / "tests" / "fixtures" / "lockfiles"
+VALIDATOR = Draft202012Validator(json.loads((ROOT / "schemas" / "lock.schema.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in LOCKFILES.iterdir()))
+def test_a_recorded_lockfile_is_read_and_written_again_byte_for_byte(file: str) -> None:
+    recorded = (LOCKFILES / file).read_bytes()
+    VALIDATOR.validate(json.loads(recorded))
+    assert dumps(loads(recorded.decode(), file)).encode() == recorded
+
+
+def test_the_recorded_lockfiles_have_the_values_that_are_easily_changed() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in LOCKFILES.iterdir())
+    for value in (
+        "1e-05",
+        "1e+16",
+        "-2.5e-300",
+        ": 0.0",
+        '"totalSteps": 0',
+        '"preamble": ""',
+        "höflicher",
+        "😀",
+        "4.0",
+    ):
+        assert value in text
+    assert not any(empty in text for empty in (": null", "[]", ": NaN", ": Infinity"))
