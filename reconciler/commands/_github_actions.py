@@ -15,7 +15,7 @@ from reconciler.reports.text.escape import encodable
 
 if TYPE_CHECKING:
     from reconciler.domain.errors import Problem
-    from reconciler.reports.documents.envelope import Document
+    from reconciler.reports.documents.envelope import AnyDocument
     from reconciler.reports.github_annotations import Annotation
 
 # The imports in functions are slow, and needed on GitHub Actions only.
@@ -34,11 +34,12 @@ class Runner(Struct):
     summary: str = ""
     _annotations: list[Annotation] = []
 
-    def add_document(self, document: Document) -> str:
+    def add_document(self, document: AnyDocument) -> str:
         """Add a document; return why its summary could not be written, or an empty text."""
+        from reconciler.reports.documents.envelope import kind_of
         from reconciler.reports.github_annotations import annotated
 
-        if document["kind"] not in _SUMMARIZED:
+        if kind_of(document) not in _SUMMARIZED:
             return ""
         self._annotations += annotated(document, self._repository_path)
         return self._summarize(document) if self.summary else ""
@@ -71,7 +72,7 @@ class Runner(Struct):
         top = repository_of(folder)
         return (folder / path.name).relative_to(top).as_posix() if (top / ".git").exists() else file
 
-    def _summarize(self, document: Document) -> str:
+    def _summarize(self, document: AnyDocument) -> str:
         from reconciler.reports.github_annotations import SUMMARY
         from reconciler.reports.markdown import Limit, markdown
 

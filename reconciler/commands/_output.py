@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,17 +9,17 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 import click
 from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
-from reconciler.domain.document import Document as TypedDocument
+from reconciler.domain.document import json_text
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.reports.documents.envelope import Document, as_dictionary
+from reconciler.reports.documents.envelope import AnyDocument, Document
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
@@ -53,11 +52,10 @@ class Output(Struct, frozen=True):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, result: Document | TypedDocument, text: Draw) -> None:
+    def result(self, document: AnyDocument, text: Draw) -> None:
         """Print the result, as text or as the JSON document, and write the reports."""
-        document = as_dictionary(result)
         if self.form == "json":
-            click.echo(json.dumps(document, indent=2, ensure_ascii=not _is_unicode(sys.stdout)))
+            click.echo(json_text(document, ascii_only=not _is_unicode(sys.stdout)))
         else:
             _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
         for report in self.reports:
@@ -151,8 +149,8 @@ def _holds_report(path: Path) -> bool:
     return not head or (kind is not None and kind[1].decode() in KINDS)
 
 
-def _write_report(report: str, document: Mapping[str, Any]) -> None:
-    content = encode_report(report_renderer(report)(dict(document)))
+def _write_report(report: str, document: AnyDocument) -> None:
+    content = encode_report(report_renderer(report)(document))
     try:
         Path(report).write_bytes(content)
     except OSError as error:

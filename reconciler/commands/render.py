@@ -9,7 +9,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
 from reconciler.environment import Environment
-from reconciler.reports.writer import KINDS, render_text
+from reconciler.reports.writer import KINDS, render_text, typed
 from reconciler.state.document_files import read_document
 
 
@@ -25,7 +25,7 @@ def command(environment: Environment, /, file: str, **values: Any) -> None:
     With --report, also writes reports. A saved plan is printed as a plan.
     """
     output = output_of(values)
-    document = read_document(environment.cwd / file, file, KINDS)
+    document = typed(read_document(environment.cwd / file, file, KINDS))
     output.result(
         document, lambda style, width: render_text(document, width=width, verbose=output.verbose > 0, style=style)
     )

@@ -38,9 +38,10 @@ def builtins_of(record: Record) -> dict[str, Any]:
     return converted
 
 
-def json_text(record: Record, *, ascii_only: bool = False) -> str:
+def json_text(record: Record | dict[str, Any], *, ascii_only: bool = False) -> str:
     """Return the JSON of a record with an indent of two spaces; ``ascii_only`` escapes all other characters.
 
     The standard library writes it, because msgspec writes ``1e-05`` as ``0.00001``, which would change existing files.
     """
-    return json.dumps(builtins_of(record), indent=2, ensure_ascii=ascii_only)
+    content = record if isinstance(record, dict) else builtins_of(record)
+    return json.dumps(content, indent=2, ensure_ascii=ascii_only)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import REQUESTED_HOLDS
 from reconciler.reports.documents.doctor import ValidationReport
-from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.reports.documents.envelope import (
+    AnyDocument,
+    Document,
+    display_path,
+    is_simulated,
+    kind_of,
+    notices_of,
+    target_of,
+)
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
@@ -80,13 +88,13 @@ class ReportSummary(Struct, frozen=True):
     remarks: tuple[str, ...] = ()
 
 
-def summarize(document: Document) -> ReportSummary:
+def summarize(document: AnyDocument) -> ReportSummary:
     """Return the summary of a document.
 
     Raises:
         UsageError: for a kind of document without a summary.
     """
-    kind = document["kind"]
+    kind = kind_of(document)
     if kind not in _SUMMARIES:
         raise UsageError(
             f"unsupported kind of document {kind}: expected {', '.join(sorted(_SUMMARIES))}",
@@ -96,7 +104,7 @@ def summarize(document: Document) -> ReportSummary:
 
 
 def _summary(
-    document: Document,
+    document: AnyDocument,
     summary: str,
     rows: Iterable[SummaryRow],
     *,
@@ -105,18 +113,21 @@ def _summary(
     warnings: Iterable[str] = (),
     remarks: Iterable[str] = (),
 ) -> ReportSummary:
-    target = document.get("target", {})
-    simulated = " (simulated training)" if document.get("simulated") else ""
-    where = [(field, target[field]) for field in ("project", "location", "scope") if field in target]
+    target = target_of(document)
+    about: list[Detail] = []
+    if target:
+        about = [("service", f"{target.label}{' (simulated training)' if is_simulated(document) else ''}")]
+        where = {"project": target.project, "location": target.location, "scope": target.scope}
+        about += [(label, text) for label, text in where.items() if text]
     return ReportSummary(
-        kind=document["kind"],
-        target=target.get("name", ""),
-        about=(("service", f"{target['label']}{simulated}"), *where) if target else (),
+        kind=kind_of(document),
+        target=target.name if target else "",
+        about=tuple(about),
         summary=summary,
         failed=failed,
         rows=tuple(rows),
         facts=tuple(facts),
-        warnings=(*document.get("notices", ()), *warnings),
+        warnings=(*notices_of(document), *warnings),
         remarks=tuple(remarks),
     )
 
@@ -370,8 +381,7 @@ def _history(document: Document) -> ReportSummary:
     return _summary(document, summary, rows, failed=False, remarks=origin_of(document))
 
 
-def _validation(document: Document) -> ReportSummary:
-    report = convert(document, ValidationReport)
+def _validation(report: ValidationReport) -> ReportSummary:
     rows = [
         SummaryRow(
             f"{problem.file}:{problem.line}:{problem.column}",
@@ -385,10 +395,10 @@ def _validation(document: Document) -> ReportSummary:
         )
         for problem in report.problems
     ]
-    return _summary(document, f"{validation_summary(report)}.", rows, failed=not report.valid)
+    return _summary(report, f"{validation_summary(report)}.", rows, failed=not report.valid)
 
 
-_SUMMARIES: Final[Mapping[str, Callable[[Document], ReportSummary]]] = {
+_SUMMARIES: Final[Mapping[str, Callable[[Any], ReportSummary]]] = {
     "Check": _check,
     "Drift": _drift,
     "History": _history,

@@ -5,15 +5,17 @@ A new report format is a module with one function, and a row in ``REPORT_FORMATS
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Final
 
-from reconciler.domain.document import Document as TypedDocument
+from msgspec import convert
+
+from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.envelope import AnyDocument, kind_of
 from reconciler.reports.text.change import change_text, refresh_text, resolve_text, serving_text
 from reconciler.reports.text.check import check_text, prompt_text
 from reconciler.reports.text.doctor import doctor_text, validation_text
@@ -45,46 +47,50 @@ _TEXTS: Final[Mapping[str, Callable[[Any, Layout], str]]] = MappingProxyType(
 )
 KINDS: Final = tuple(_TEXTS)
 """The kinds of documents that commands print."""
+_TYPES: Final[Mapping[str, type[Document]]] = {"Doctor": DoctorReport, "Validation": ValidationReport}
 
 
-def render_text(
-    document: Document | TypedDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain
-) -> str:
+def typed(document: dict[str, Any]) -> AnyDocument:
+    """Return a valid JSON document as the type of its kind, if that has one."""
+    kind = _TYPES.get(document["kind"])
+    return convert(document, kind) if kind else document
+
+
+def render_text(document: AnyDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
-    kind = document["kind"] if isinstance(document, dict) else str(document.__struct_config__.tag)
-    return _TEXTS[kind](document, Layout(width, style, verbose))
+    return _TEXTS[kind_of(document)](document, Layout(width, style, verbose))
 
 
-def _json(document: Document) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+def _json(document: AnyDocument) -> str:
+    return json_text(document) + "\n"
 
 
-def _markdown(document: Document) -> str:
+def _markdown(document: AnyDocument) -> str:
     from reconciler.reports.markdown import markdown
 
     return markdown(document)
 
 
-def _html(document: Document) -> str:
+def _html(document: AnyDocument) -> str:
     # Imported here because importing Jinja2 takes longer than most commands.
     from reconciler.reports.html.page import page
 
     return page(document)
 
 
-def _junit(document: Document) -> str:
+def _junit(document: AnyDocument) -> str:
     from reconciler.reports.junit import junit
 
     return junit(document)
 
 
-REPORT_FORMATS: Final[Mapping[str, Callable[[Document], str]]] = MappingProxyType(
+REPORT_FORMATS: Final[Mapping[str, Callable[[AnyDocument], str]]] = MappingProxyType(
     {".json": _json, ".md": _markdown, ".html": _html, ".xml": _junit}
 )
 """The renderer of each report format, by the end of the file name."""
 
 
-def report_renderer(report: str) -> Callable[[Document], str]:
+def report_renderer(report: str) -> Callable[[AnyDocument], str]:
     """Return the renderer for a report file; raises UsageError for an unsupported format."""
     suffix = PurePath(report).suffix.lower()
     if suffix not in REPORT_FORMATS:

@@ -16,7 +16,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import GenerationCheck, check_document
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document, as_dictionary
+from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.junit import junit, xml_safe
@@ -146,7 +146,7 @@ def test_drift_is_one_case_a_manifest() -> None:
 def test_a_problem_of_the_input_is_a_case() -> None:
     problems = [Problem(Place("a.yaml", 3, 5), "spec.dataset", "is missing", "add it")]
     problems += [Problem(Place("a.yaml", 9), "", "has few examples", severity="warning")]
-    report = as_dictionary(validation_report(problems, 1, 1))
+    report = validation_report(problems, 1, 1)
     assert endings(report) == {
         "spec.dataset": "failure",
         "a.yaml:9:1": "skipped",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from msgspec import Meta
+from msgspec import Meta, convert
 
 from reconciler.domain.document import Document as TypedDocument
 from reconciler.domain.document import NonEmpty, Record, builtins_of
@@ -81,9 +81,41 @@ def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -
     }
 
 
-def as_dictionary(document: Document | TypedDocument) -> Document:
+AnyDocument = Document | TypedDocument
+"""A document whose kind may not have a type yet."""
+
+
+def as_dictionary(document: AnyDocument) -> Document:
     """Return a document as the dictionaries that renderers of several kinds still take."""
     return document if isinstance(document, dict) else builtins_of(document)
+
+
+def kind_of(document: AnyDocument) -> str:
+    """Return the kind of a document."""
+    return str(document["kind"] if isinstance(document, dict) else document.__struct_config__.tag)
+
+
+def target_of(document: AnyDocument) -> TargetSummary | None:
+    """Return the target of a document; ``None`` for a document without one."""
+    if not isinstance(document, dict):
+        found: TargetSummary | None = getattr(document, "target", None)
+        return found
+    if "target" not in document:
+        return None
+    fields = {name: value for name, value in document["target"].items() if name in TargetSummary.__struct_fields__}
+    return convert(fields, TargetSummary)
+
+
+def is_simulated(document: AnyDocument) -> bool:
+    """Return whether the service of a document simulates training."""
+    found = document.get("simulated") if isinstance(document, dict) else getattr(document, "simulated", False)
+    return bool(found)
+
+
+def notices_of(document: AnyDocument) -> tuple[str, ...]:
+    """Return the notices of a document; empty for a document without any."""
+    found = document.get("notices") if isinstance(document, dict) else getattr(document, "notices", ())
+    return tuple(found or ())
 
 
 def filled(document: Mapping[str, Any]) -> Document:

@@ -14,7 +14,16 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reconciler.reports.documents.envelope import Document
+from reconciler.domain.document import VERSION
+from reconciler.reports.documents.envelope import (
+    AnyDocument,
+    Document,
+    as_dictionary,
+    is_simulated,
+    kind_of,
+    notices_of,
+    target_of,
+)
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.sections import PageModel, page_model
@@ -32,12 +41,12 @@ _PLOT: Final = {
 }
 
 
-def page(document: Document) -> str:
+def page(document: AnyDocument) -> str:
     """Return the page of a Plan, Drift, Result, Status, Check or History document.
 
     Raises:     UsageError: for a document of another kind.
     """
-    overview, models = page_model(document), model_sections(document)
+    overview, models = page_model(document), model_sections(as_dictionary(document))
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -46,12 +55,12 @@ def page(document: Document) -> str:
             overview=overview,
             models=models,
             anchors={model.name: model.anchor for model in models},
-            target=document["target"],
+            target=target_of(document),
             facts=_facts(document, overview),
-            notices=document.get("notices", []),
-            simulated=document["simulated"],
-            kind=document["kind"],
-            version=document["version"],
+            notices=notices_of(document),
+            simulated=is_simulated(document),
+            kind=kind_of(document),
+            version=VERSION,
             plot=_PLOT,
             policy=_policy(style, script),
             style=style,
@@ -60,11 +69,23 @@ def page(document: Document) -> str:
     )
 
 
-def _facts(document: Document, overview: PageModel) -> tuple[Detail, ...]:
-    target = document["target"]
-    where = tuple((field, target[field]) for field in ("scope", "project", "location") if field in target)
-    lockfile = (("lockfile", document["lockfile"]),) if "lockfile" in document and "lock" not in target else ()
-    return (("service", target["label"]), *where, *lockfile, *overview.facts)
+def _facts(document: AnyDocument, overview: PageModel) -> tuple[Detail, ...]:
+    target = target_of(document)
+    if target is None:
+        return overview.facts
+    facts = {
+        "service": target.label,
+        "scope": target.scope,
+        "project": target.project,
+        "location": target.location,
+        "lockfile": _local_lockfile(as_dictionary(document)),
+    }
+    return (*((label, text) for label, text in facts.items() if text), *overview.facts)
+
+
+def _local_lockfile(document: Document) -> str:
+    """Return the path of the lockfile; empty if it is in a bucket, which the destinations show."""
+    return "" if "lock" in document["target"] else str(document.get("lockfile", ""))
 
 
 def _policy(style: str, script: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
 from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
@@ -106,13 +106,13 @@ class PageModel(Struct, frozen=True):
     data: tuple[DataChangeRow, ...] = ()
 
 
-def page_model(document: Document) -> PageModel:
+def page_model(document: AnyDocument) -> PageModel:
     """Return the first part of the page of a document.
 
     Raises:
         UsageError: for a kind of document without a page.
     """
-    kind = document["kind"]
+    kind = kind_of(document)
     if kind not in _PAGES:
         raise UsageError(
             f"unsupported kind of document {kind} for HTML: expected {', '.join(sorted(_PAGES))}",
@@ -398,7 +398,7 @@ def _history(document: Document) -> PageModel:
     )
 
 
-_PAGES: Final[Mapping[str, Callable[[Document], PageModel]]] = {
+_PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
     "Check": _check,
     "Drift": _drift,
     "History": _history,
