@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from reconciler.domain.document import Count, Digest, NonEmpty, Record, Share
 
 ExpectationKind = Literal["equals", "contains", "matches", "oneOf"]
 
@@ -54,65 +56,81 @@ class Check(Struct, frozen=True):
     evaluation: Evaluation | None = None
 
 
-class Miss(Struct, frozen=True):
-    """A wrong answer: the prompt (without preamble), the answer, and the reason why it is wrong."""
+class Miss(Record, frozen=True):
+    """One incorrect answer."""
 
     prompt: str
+    """The prompt, without the preamble."""
     answer: str
-    reason: str
+    """The answer."""
+    reason: str = field(name="why")
+    """The reason why the check failed."""
 
 
-class CheckResult(Struct, frozen=True):
-    """The result of one check: ``passes`` of ``answers`` were correct, and the share ``minimum`` was required.
+class CheckResult(Record, frozen=True, kw_only=True):
+    """The result of one check."""
 
-    ``interval`` is the 95 % confidence interval of the share, known for evaluations. ``leaked`` is the evaluation's.
-    """
-
-    name: str
+    name: NonEmpty
+    """The name of the check."""
     passed: bool
-    passes: int
-    answers: int
-    minimum: float
+    """Whether enough answers were correct."""
+    passes: Count
+    """The number of correct answers."""
+    answers: Count
+    """The number of requested answers."""
+    score: Share
+    """The share of correct answers."""
+    minimum: Share
+    """The required share of correct answers."""
+    interval: tuple[Share, Share] | None = None
+    """The 95 % confidence interval (Wilson) of the score of an evaluation."""
+    leaked: Count = 0
+    """The number of held-out examples whose inputs are also in the training data."""
     misses: tuple[Miss, ...] = ()
-    interval: tuple[float, float] | None = None
-    leaked: int = 0
-
-    @property
-    def score(self) -> float:
-        """The share of correct answers, from 0 to 1."""
-        return self.passes / self.answers if self.answers else 0.0
+    """Every incorrect answer."""
 
 
-class CheckReport(Struct, frozen=True):
-    """The results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
+class CheckReport(Record, frozen=True):
+    """The results of the checks that ran."""
 
-    digest: str
+    digest: Digest
+    """The digest of the checks."""
+    passed: Count
+    """The number of checks that passed."""
+    failed: Count
+    """The number of checks that failed."""
     results: tuple[CheckResult, ...]
-
-    @property
-    def passed(self) -> int:
-        """The number of passed checks."""
-        return sum(result.passed for result in self.results)
-
-    @property
-    def failed(self) -> int:
-        """The number of failed checks."""
-        return len(self.results) - self.passed
+    """Each check, in the order of the manifest."""
 
 
-class RecordedMiss(Struct, frozen=True):
-    """A failed check in the lockfile: its name, one prompt and one answer, shortened."""
+def check_report(digest: str, results: Iterable[CheckResult]) -> CheckReport:
+    """Return the results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
+    ran = tuple(results)
+    passed = sum(result.passed for result in ran)
+    return CheckReport(digest, passed, len(ran) - passed, ran)
 
-    check: str
+
+class RecordedMiss(Record, frozen=True):
+    """One failed check."""
+
+    check: NonEmpty
+    """The name of the check."""
     prompt: str
+    """The prompt, without the preamble."""
     answer: str
+    """The answer, or the reason why there is none."""
 
 
-class RecordedChecks(Struct, frozen=True):
-    """A :class:`CheckReport` in the lockfile; ``scores`` are those of evaluations, by check name."""
+class RecordedChecks(Record, frozen=True):
+    """The result of the checks of a generation, as the lockfile records it."""
 
-    digest: str
-    passed: int
-    failed: int
-    scores: Mapping[str, float] = {}
-    misses: tuple[RecordedMiss, ...] = ()
+    digest: Digest
+    """The digest of the checks."""
+    passed: Count
+    """The number of checks that passed."""
+    failed: Count
+    """The number of checks that failed."""
+    scores: Mapping[str, Share] = {}
+    """The share of correct answers on held-out data sets, by check name."""
+    misses: tuple[RecordedMiss, ...] = field(default=(), name="failures")
+    """The first failed checks, each with a prompt and an answer, shortened."""

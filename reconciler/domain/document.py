@@ -15,6 +15,7 @@ VERSION: Final = 1
 Version = Literal[1]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Position = Annotated[int, Meta(ge=1)]
 """A line or column, counted from 1."""
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
+from reconciler.domain.document import Count, NonEmpty, Record
 from reconciler.domain.errors import Place
 
 Number = int | float
@@ -113,12 +114,15 @@ class Dataset(Struct, frozen=True):
         return self.digest == UNKNOWN_DATA
 
 
-class Sampling(Struct, frozen=True):
-    """The sampling defaults of a tuned model; ``None`` is undeclared, or not returned by the service."""
+class Sampling(Record, frozen=True):
+    """The sampling parameters; an omitted one is the default of the model or the service."""
 
     temperature: float | None = None
+    """The randomness of the answers; 0 selects the most likely one."""
     top_p: float | None = None
-    top_k: int | None = None
+    """Sample from the most likely tokens whose probabilities sum to this value."""
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+    """Sample from this number of the most likely tokens."""
 
 
 class Lifecycle(Struct, frozen=True):
@@ -317,26 +321,32 @@ class Failure(Struct, frozen=True):
     message: str
 
 
-class Checkpoint(Struct, frozen=True):
-    """A model at one point of its training; ``endpoint`` is empty if it is not deployed."""
+class Checkpoint(Record, frozen=True):
+    """A model at one point of its training."""
 
-    id: str
-    epoch: int
-    step: int
+    id: NonEmpty = field(name="checkpointId")
+    """The ID."""
+    epoch: Count
+    """The epoch."""
+    step: Count
+    """The step."""
     endpoint: str = ""
+    """The endpoint; omitted if it is not deployed."""
 
 
-class Resources(Struct, frozen=True):
-    """The resources of a training besides the model's own record, under full resource names; empty if there is none.
-
-    ``model`` includes its version (``projects/…/models/1@1``); ``endpoint`` answers prompts.
-    """
+class Resources(Record, frozen=True):
+    """The resources of a training besides the model's own record, under full resource names."""
 
     job: str = ""
+    """The tuning job."""
     model: str = ""
+    """The model with its version, such as `projects/…/models/1@1`."""
     endpoint: str = ""
+    """The endpoint, which answers prompts."""
     location: str = ""
+    """The location."""
     checkpoints: tuple[Checkpoint, ...] = ()
+    """The available checkpoints."""
 
 
 class RemoteModel(Struct, frozen=True):

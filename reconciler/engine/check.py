@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, CheckReport
+from reconciler.domain.checks import Check, CheckReport, check_report
 from reconciler.domain.inference import Prompt
 from reconciler.domain.model import Example, Manifest, Sampling, Target
 from reconciler.domain.ports import Examples, Provider
@@ -125,7 +125,7 @@ class _Tally:
     def report(self) -> CheckReport:
         """Return the report, which does not depend on the order of the answers."""
         checks = self._manifest.checks
-        return CheckReport(checks_digest(checks), tuple(evaluate_check(check, self._of(check)) for check in checks))
+        return check_report(checks_digest(checks), (evaluate_check(check, self._of(check)) for check in checks))
 
     def _of(self, check: Check) -> Iterator[tuple[Verdict, ...]]:
         found = self._verdicts[check.name]

@@ -230,15 +230,17 @@ def evaluate_check(check: Check, found: Iterable[tuple[Verdict, ...]]) -> CheckR
     answers, right = len(all_verdicts), len(all_verdicts) - len(misses)
     evaluation = check.evaluation
     minimum = evaluation.minimum if evaluation else check.min_pass
+    low, high = wilson_interval(right, answers) if evaluation else (0.0, 1.0)
     return CheckResult(
         name=check.name,
         passed=right >= (minimum - _TOLERANCE) * answers,
         passes=right,
         answers=answers,
+        score=round(right / answers, _SCORE_DIGITS) if answers else 0.0,
         minimum=minimum,
-        misses=misses,
-        interval=wilson_interval(right, answers) if evaluation else None,
+        interval=(round(low, _SCORE_DIGITS), round(high, _SCORE_DIGITS)) if evaluation else None,
         leaked=evaluation.leaked if evaluation else 0,
+        misses=misses,
     )
 
 
@@ -267,7 +269,7 @@ def recorded_checks(report: CheckReport) -> RecordedChecks:
         digest=report.digest,
         passed=report.passed,
         failed=report.failed,
-        scores={result.name: round(result.score, _SCORE_DIGITS) for result in report.results if result.interval},
+        scores={result.name: result.score for result in report.results if result.interval},
         misses=tuple(_recorded(result.name, result.misses[0]) for result in failures[:_RECORDED_MISSES]),
     )
 

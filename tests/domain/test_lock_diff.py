@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.checks import CheckResult, Miss, check_report
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Snapshot, State
 from reconciler.planning.events import (
@@ -44,11 +44,13 @@ NAME: Final = "model-m"
 OLD, NOW, NEXT = (f"{NAME}-{letter * 8}" for letter in "abc")
 WHOLE: Final = 32
 """The lines of a record of a generation, at most."""
-REPORT: Final = CheckReport(
+REPORT: Final = check_report(
     "sha256:" + "1" * 64,
     (
-        CheckResult("small", passed=True, passes=1, answers=1, minimum=1),
-        CheckResult("large", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("8", "10", "expected 9"),)),
+        CheckResult(name="small", passed=True, passes=1, answers=1, score=1, minimum=1),
+        CheckResult(
+            name="large", passed=False, passes=0, answers=1, score=0, minimum=1, misses=(Miss("8", "10", "expected 9"),)
+        ),
     ),
 )
 

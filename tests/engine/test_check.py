@@ -121,7 +121,15 @@ def test_candidates_are_requested_in_one_prompt() -> None:
 def test_a_blocked_prompt_is_a_failed_check() -> None:
     (report,) = Bench(Oracle(lambda _: Reply((), "SAFETY"))).run(manifest(checks=(SMALL,)))
     assert report.results == (
-        CheckResult("small", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("8", "", "blocked: SAFETY"),)),
+        CheckResult(
+            name="small",
+            passed=False,
+            passes=0,
+            answers=1,
+            score=0,
+            minimum=1,
+            misses=(Miss("8", "", "blocked: SAFETY"),),
+        ),
     )
 
 

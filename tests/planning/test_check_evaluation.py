@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import (
     Check,
-    CheckReport,
     CheckResult,
     Evaluation,
     Expectation,
@@ -19,6 +18,7 @@ from reconciler.domain.checks import (
     Miss,
     RecordedChecks,
     RecordedMiss,
+    check_report,
 )
 from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
@@ -247,9 +247,9 @@ def test_an_answer_can_be_written_to_a_file() -> None:
 
 
 def test_a_prompt_passes_with_one_right_answer() -> None:
-    assert judge(SMALL, "9") == CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0)
+    assert judge(SMALL, "9") == CheckResult(name="small", passed=True, passes=1, answers=1, score=1, minimum=1.0)
     assert judge(SMALL, "10") == CheckResult(
-        "small", passed=False, passes=0, answers=1, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)
+        name="small", passed=False, passes=0, answers=1, score=0, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)
     )
 
 
@@ -309,7 +309,7 @@ def test_the_interval_is_wilsons(right: int, answers: int, interval: tuple[float
 
 
 def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:
-    report = CheckReport(
+    report = check_report(
         "sha256:1",
         (judge(SMALL, "9"), judge(WORDS, "V", "IV", "X"), judge(UNSEEN, "right", "right", "wrong")),
     )
@@ -323,23 +323,25 @@ def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:
 
 
 def test_what_passed_leaves_no_miss_in_the_record() -> None:
-    report = CheckReport("sha256:1", (judge(WORDS, "V", "V", "X"),))
+    report = check_report("sha256:1", (judge(WORDS, "V", "V", "X"),))
     assert recorded_checks(report) == RecordedChecks("sha256:1", passed=1, failed=0)
 
 
 def test_a_long_miss_is_recorded_on_one_line() -> None:
-    long = CheckResult("a", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("p\n" * 99, "x" * 99, ""),))
-    (miss,) = recorded_checks(CheckReport("", (long,))).misses
+    long = CheckResult(
+        name="a", passed=False, passes=0, answers=1, score=0, minimum=1, misses=(Miss("p\n" * 99, "x" * 99, ""),)
+    )
+    (miss,) = recorded_checks(check_report("", (long,))).misses
     assert miss == RecordedMiss("a", "p " * 39 + "p…", "x" * 79 + "…")
 
 
 def test_where_there_is_no_answer_the_reason_stands() -> None:
     blocked = evaluate_check(SMALL, [verdicts(next(questions(SMALL, ())), reply(blocked="SAFETY"))])
-    (miss,) = recorded_checks(CheckReport("", (blocked,))).misses
+    (miss,) = recorded_checks(check_report("", (blocked,))).misses
     assert miss == RecordedMiss("small", "8", "(blocked: SAFETY)")
 
 
 def test_three_misses_are_enough() -> None:
     results = tuple(replace(judge(SMALL, "10"), name=name) for name in "abcdef")
-    recorded = recorded_checks(CheckReport("", results))
+    recorded = recorded_checks(check_report("", results))
     assert ([miss.check for miss in recorded.misses], recorded.failed) == (["a", "b", "c"], 6)

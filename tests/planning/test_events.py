@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks, RecordedMiss
+from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_report
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Resources, Snapshot, State
@@ -162,10 +162,12 @@ def test_a_rejection_is_remembered_with_its_reason_until_it_is_taken_back() -> N
 
 def test_how_checks_went_is_recorded_in_short() -> None:
     results = (
-        CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0),
-        CheckResult("big", passed=False, passes=0, answers=1, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)),
+        CheckResult(name="small", passed=True, passes=1, answers=1, score=1, minimum=1.0),
+        CheckResult(
+            name="big", passed=False, passes=0, answers=1, score=0, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)
+        ),
     )
-    lock = record(LOCK, Checked("numbers", KEY, CheckReport(DIGEST, results)))
+    lock = record(LOCK, Checked("numbers", KEY, check_report(DIGEST, results)))
     assert the_one(lock).checks == RecordedChecks(DIGEST, 1, 1, {}, (RecordedMiss("big", "8", "10"),))
 
 
@@ -181,7 +183,7 @@ def test_what_was_published_is_remembered() -> None:
         Checking("numbers", KEY, 1, 2, 1),
         Restored("numbers", KEY),
         Promoted("words", KEY, REMOTE),
-        Checked("words", KEY, CheckReport(DIGEST, ())),
+        Checked("words", KEY, check_report(DIGEST, ())),
     ],
     ids=["progress", "not rejected", "another's promotion", "another's checks"],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult
+from reconciler.domain.checks import CheckReport, CheckResult, check_report
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Limits, Manifest, Mark, RemoteModel, State, Target
 from reconciler.domain.plan import Action, Kind, Plan, Request
@@ -188,8 +188,11 @@ def _qualified(declared: Manifest, action: Action) -> Checked | Promoted:
 
 def report(declared: Manifest, *, passed: bool) -> CheckReport:
     """How the checks of a manifest went, all of them alike."""
-    results = (CheckResult(one.name, passed, int(passed), 1, 1.0) for one in declared.checks)
-    return CheckReport(checks_digest(declared.checks), tuple(results))
+    results = (
+        CheckResult(name=one.name, passed=passed, passes=int(passed), answers=1, score=float(passed), minimum=1.0)
+        for one in declared.checks
+    )
+    return check_report(checks_digest(declared.checks), tuple(results))
 
 
 def _locked(declared: Manifest, action: Action) -> LockedGeneration:

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.checks import CheckResult, Miss, check_report
 from reconciler.domain.document import Record, json_text
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import (
@@ -79,15 +79,32 @@ ACTIVE = LockedGeneration(
     complete_time="2026-11-22T19:17:30.123456789Z",
 )
 
-CHECKS = CheckReport(
+CHECKS = check_report(
     "sha256:" + "c" * 64,
     (
-        CheckResult("small", passed=False, passes=0, answers=1, minimum=1, misses=(Miss("8", "10", "expected 9"),)),
-        CheckResult("large", passed=True, passes=1, answers=1, minimum=1),
         CheckResult(
-            "roman", passed=False, passes=1, answers=3, minimum=0.5, misses=(Miss("IV", "", "blocked: SAFETY"),) * 2
+            name="small", passed=False, passes=0, answers=1, score=0, minimum=1, misses=(Miss("8", "10", "expected 9"),)
         ),
-        CheckResult("unseen", passed=True, passes=46, answers=50, minimum=0.8, interval=(0.8116, 0.9685), leaked=2),
+        CheckResult(name="large", passed=True, passes=1, answers=1, score=1, minimum=1),
+        CheckResult(
+            name="roman",
+            passed=False,
+            passes=1,
+            answers=3,
+            score=0.3333,
+            minimum=0.5,
+            misses=(Miss("IV", "", "blocked: SAFETY"),) * 2,
+        ),
+        CheckResult(
+            name="unseen",
+            passed=True,
+            passes=46,
+            answers=50,
+            score=0.92,
+            minimum=0.8,
+            interval=(0.8116, 0.9685),
+            leaked=2,
+        ),
     ),
 )
 """Two checks that pass, one of them an evaluation, and two that do not."""

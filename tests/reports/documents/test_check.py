@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
+from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, check_report
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.manifests.schema_validation import validator
@@ -12,9 +12,13 @@ from reconciler.reports.writer import render_text
 from support.render_values import REAL, TARGET
 
 DIGEST, OTHER = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
-SMALL = CheckResult("small", passed=True, passes=1, answers=1, minimum=1.0)
-WRONG = CheckResult("wrong", passed=False, passes=1, answers=3, minimum=0.5, misses=(Miss("8", "10", "expected 9"),))
-UNSEEN = CheckResult("unseen", passed=True, passes=9, answers=10, minimum=0.8, interval=(0.596, 0.982), leaked=1)
+SMALL = CheckResult(name="small", passed=True, passes=1, answers=1, score=1, minimum=1.0)
+WRONG = CheckResult(
+    name="wrong", passed=False, passes=1, answers=3, score=0.3333, minimum=0.5, misses=(Miss("8", "10", "expected 9"),)
+)
+UNSEEN = CheckResult(
+    name="unseen", passed=True, passes=9, answers=10, score=0.9, minimum=0.8, interval=(0.596, 0.982), leaked=1
+)
 EXAMINED = GenerationCheck("numbers", "numbers-22222222", "tunedModels/numbers-22222222", serves=True)
 
 
@@ -29,7 +33,7 @@ def text(*examined: GenerationCheck, unserved: tuple[str, ...] = ()) -> list[str
 
 
 def test_what_passed_is_a_line_and_evaluations_tell_how_sure_they_are() -> None:
-    assert text(EXAMINED.with_report(CheckReport(DIGEST, (SMALL, UNSEEN)))) == [
+    assert text(EXAMINED.with_report(check_report(DIGEST, (SMALL, UNSEEN)))) == [
         "numbers  2 of 2 checks passed: numbers-22222222",
         (
             "  unseen  9 of 10 answers correct, 80 % required; 90.0 %, 60 to 98 % with 95 % confidence,"
@@ -39,7 +43,7 @@ def test_what_passed_is_a_line_and_evaluations_tell_how_sure_they_are() -> None:
 
 
 def test_what_failed_shows_prompts_and_answers() -> None:
-    made = EXAMINED.with_report(CheckReport(DIGEST, (SMALL, WRONG)))
+    made = EXAMINED.with_report(check_report(DIGEST, (SMALL, WRONG)))
     assert document(made)["exitStatus"] == ExitStatus.ERROR
     assert text(made) == [
         "numbers  1 of 2 checks passed (failed: wrong): numbers-22222222",
@@ -49,14 +53,14 @@ def test_what_failed_shows_prompts_and_answers() -> None:
 
 
 def test_wrong_answers_beyond_a_few_are_counted() -> None:
-    many = CheckResult("many", passed=False, passes=0, answers=7, minimum=1.0, misses=WRONG.misses * 7)
-    assert text(EXAMINED.with_report(CheckReport(DIGEST, (many,))))[-1] == (
+    many = CheckResult(name="many", passed=False, passes=0, answers=7, score=0, minimum=1.0, misses=WRONG.misses * 7)
+    assert text(EXAMINED.with_report(check_report(DIGEST, (many,))))[-1] == (
         "    and 2 more; use --format json to see all"
     )
 
 
 def test_what_used_to_pass_the_very_same_checks_is_told() -> None:
-    report = CheckReport(DIGEST, (WRONG,))
+    report = check_report(DIGEST, (WRONG,))
     for before, regressed in (
         (RecordedChecks(DIGEST, 1, 0), True),
         (RecordedChecks(OTHER, 1, 0), False),
@@ -78,7 +82,9 @@ def test_what_could_not_be_checked_says_why_and_decides_the_exit_status() -> Non
 
 
 def test_a_generation_that_does_not_serve_is_marked() -> None:
-    other = GenerationCheck("numbers", "numbers-33333333", "r", serves=False).with_report(CheckReport(DIGEST, (SMALL,)))
+    other = GenerationCheck("numbers", "numbers-33333333", "r", serves=False).with_report(
+        check_report(DIGEST, (SMALL,))
+    )
     assert text(other) == ["numbers  1 of 1 checks passed: numbers-33333333 (not serving)"]
 
 
