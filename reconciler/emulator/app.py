@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from reconciler.domain.ports import Clock
-from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError, Code, json_response
 from reconciler.emulator.generativelanguage.calls import CALLS
 from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.partial import parse_fields, select
+from reconciler.emulator.proto import decode, decode_query, encode, read_json
 from reconciler.emulator.service import Api, ApiCall, Method, Service
-from reconciler.emulator.storage.routes import storage_routes
+from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
 from reconciler.emulator.vertex.calls import VERTEX_CALLS

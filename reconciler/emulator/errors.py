@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from http import HTTPStatus
@@ -10,8 +11,6 @@ from typing import Any
 
 from msgspec import Struct
 from starlette.responses import Response
-
-from reconciler.emulator.proto import snake_case
 
 JsonObject = dict[str, Any]
 
@@ -100,13 +99,19 @@ Rule = tuple[Callable[[Any], bool], str]
 def find_violations(fields: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> list[Violation]:
     """Return a violation for each field that breaks its rule."""
     return [
-        Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {_shown(fields[name])}")
+        Violation(f"{prefix}{snake_case(name)}", f"{rule}, but is {describe_value(fields[name])}")
         for name, (holds, rule) in rules.items()
         if name in fields and not holds(fields[name])
     ]
 
 
-def _shown(value: Any) -> str:
+def describe_value(value: Any) -> str:
+    """Return a value as messages show it, with the length of texts and lists instead of their content."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return f"{len(value)} characters long" if isinstance(value, str) else str(value)
+
+
+def snake_case(json_name: str) -> str:
+    """Return the proto name of a field, given its JSON name."""
+    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", json_name)

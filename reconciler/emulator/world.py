@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.domain.errors import Place, ReconcileError
-from reconciler.emulator.codec import decode
 from reconciler.emulator.errors import ApiError, JsonObject
-from reconciler.emulator.generativelanguage.catalog import V1BETA
+from reconciler.emulator.generativelanguage.api import V1BETA
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
+from reconciler.emulator.proto import decode
 from reconciler.emulator.service import Service
 
 _REMEDY = 'use the format of the list method: {"tunedModels": [{"name": "tunedModels/…", …}]}'

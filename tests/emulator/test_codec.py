@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from reconciler.domain.identity import round_to_float32
 from reconciler.emulator import proto
-from reconciler.emulator.codec import decode, decode_query, encode, read_json
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.generativelanguage import messages
-from reconciler.emulator.generativelanguage.catalog import V1BETA, V1BETA3
-from reconciler.emulator.proto import Field, Message, message
-from reconciler.emulator.vertex import messages as vertex_messages
+from reconciler.emulator.generativelanguage import api
+from reconciler.emulator.generativelanguage.api import V1BETA, V1BETA3
+from reconciler.emulator.proto import Field, Message, decode, decode_query, encode, message, read_json
+from reconciler.emulator.vertex import api as vertex_api
 
 SAMPLE = message(
     "Sample",
@@ -42,23 +41,23 @@ SAMPLE = message(
 PROTOS: list[tuple[Message, Any]] = [
     (V1BETA3.tuned_models, palm.ListTunedModelsResponse),
     (V1BETA.tuned_models, gemini.ListTunedModelsResponse),
-    (messages.LIST_MODELS, palm.ListModelsResponse),
-    (messages.LIST_PERMISSIONS, palm.ListPermissionsResponse),
-    (messages.GENERATE_TEXT, gemini.GenerateTextRequest),
-    (messages.TEXT, palm.GenerateTextResponse),
-    (messages.GENERATE_CONTENT, gemini.GenerateContentRequest),
-    (messages.CONTENT, gemini.GenerateContentResponse),
-    (messages.TRANSFER_OWNERSHIP, gemini.TransferOwnershipRequest),
+    (api.LIST_MODELS, palm.ListModelsResponse),
+    (api.LIST_PERMISSIONS, palm.ListPermissionsResponse),
+    (api.GENERATE_TEXT, gemini.GenerateTextRequest),
+    (api.TEXT, palm.GenerateTextResponse),
+    (api.GENERATE_CONTENT, gemini.GenerateContentRequest),
+    (api.CONTENT, gemini.GenerateContentResponse),
+    (api.TRANSFER_OWNERSHIP, gemini.TransferOwnershipRequest),
     *(
         pair
         for vertex in (aiplatform_v1, aiplatform_v1beta1)
         for pair in (
-            (vertex_messages.list_of("tuningJobs", vertex_messages.TUNING_JOB), vertex.ListTuningJobsResponse),
-            (vertex_messages.list_of("models", vertex_messages.MODEL), vertex.ListModelsResponse),
-            (vertex_messages.list_of("endpoints", vertex_messages.ENDPOINT), vertex.ListEndpointsResponse),
-            (vertex_messages.GENERATE_CONTENT, vertex.GenerateContentRequest),
-            (vertex_messages.CONTENT, vertex.GenerateContentResponse),
-            (vertex_messages.UNDEPLOY_MODEL, vertex.UndeployModelRequest),
+            (vertex_api.list_of("tuningJobs", vertex_api.TUNING_JOB), vertex.ListTuningJobsResponse),
+            (vertex_api.list_of("models", vertex_api.MODEL), vertex.ListModelsResponse),
+            (vertex_api.list_of("endpoints", vertex_api.ENDPOINT), vertex.ListEndpointsResponse),
+            (vertex_api.GENERATE_CONTENT, vertex.GenerateContentRequest),
+            (vertex_api.CONTENT, vertex.GenerateContentResponse),
+            (vertex_api.UNDEPLOY_MODEL, vertex.UndeployModelRequest),
         )
     ),
 ]
@@ -183,12 +182,12 @@ def test_an_empty_body_is_an_empty_object() -> None:
 
 
 def test_query_parameters_are_read_like_fields() -> None:
-    assert decode_query(messages.PAGE, {"page_size": "3", "pageToken": "x"}) == {"pageSize": 3, "pageToken": "x"}
+    assert decode_query(api.PAGE, {"page_size": "3", "pageToken": "x"}) == {"pageSize": 3, "pageToken": "x"}
 
 
 def test_an_unknown_query_parameter_is_refused() -> None:
     with pytest.raises(ApiError) as caught:
-        decode_query(messages.PAGE, {"foo": "1"})
+        decode_query(api.PAGE, {"foo": "1"})
     assert caught.value.message == (
         'Invalid JSON payload received. Unknown name "foo": Cannot bind query parameter. '
         "Field 'foo' could not be found in request message."

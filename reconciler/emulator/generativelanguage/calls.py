@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from reconciler.emulator.generativelanguage import inference, messages, permissions, tuned_models
-from reconciler.emulator.generativelanguage import tuned_models as models
-from reconciler.emulator.generativelanguage.catalog import V1, V1BETA, V1BETA3
+from reconciler.emulator.generativelanguage import api, inference, permissions, tuned_models
+from reconciler.emulator.generativelanguage.api import V1, V1BETA, V1BETA3
 from reconciler.emulator.generativelanguage.creation import create_model
 from reconciler.emulator.proto import EMPTY, Message
 from reconciler.emulator.service import Api, Method, always
@@ -15,32 +14,38 @@ _method = partial(Method, apis=(V1BETA3, V1BETA))
 _NOTHING = always(EMPTY)
 
 
-def _tuned_model(api: Api) -> Message:
-    return api.tuned_model
+def _tuned_model(version: Api) -> Message:
+    return version.tuned_model
 
 
-def _operation(api: Api) -> Message:
-    return api.operation
+def _operation(version: Api) -> Message:
+    return version.operation
 
 
 _MODELS = "/tunedModels"
 _MODEL = "/tunedModels/{model}"
 _PERMISSIONS = f"{_MODEL}/permissions"
 _PERMISSION = f"{_PERMISSIONS}/{{permission}}"
-_PERMISSION_SHAPE = always(messages.PERMISSION)
-_PAGE = always(messages.PAGE)
-_MASK = always(messages.UPDATE_QUERY)
+_PERMISSION_SHAPE = always(api.PERMISSION)
+_PAGE = always(api.PAGE)
+_MASK = always(api.UPDATE_QUERY)
 
 CALLS = (
-    _method("GET", "/models", models.list_base_models, always(messages.LIST_MODELS), query=_PAGE),
-    _method("GET", "/models/{model}", models.get_base_model, always(messages.MODEL)),
-    _method("GET", _MODELS, tuned_models.list_models, lambda api: api.tuned_models, query=lambda api: api.query),
+    _method("GET", "/models", tuned_models.list_base_models, always(api.LIST_MODELS), query=_PAGE),
+    _method("GET", "/models/{model}", tuned_models.get_base_model, always(api.MODEL)),
+    _method(
+        "GET",
+        _MODELS,
+        tuned_models.list_models,
+        lambda version: version.tuned_models,
+        query=lambda version: version.query,
+    ),
     _method(
         "POST",
         _MODELS,
         create_model,
         _operation,
-        query=always(messages.CREATE_QUERY),
+        query=always(api.CREATE_QUERY),
         body=_tuned_model,
         root="tuned_model",
     ),
@@ -49,22 +54,22 @@ CALLS = (
         f"{_MODEL}:transferOwnership",
         permissions.transfer_ownership,
         _NOTHING,
-        body=always(messages.TRANSFER_OWNERSHIP),
+        body=always(api.TRANSFER_OWNERSHIP),
     ),
     _method(
         "POST",
         f"{_MODEL}:generateText",
         inference.generate_text,
-        always(messages.TEXT),
-        body=always(messages.GENERATE_TEXT),
+        always(api.TEXT),
+        body=always(api.GENERATE_TEXT),
         apis=(V1BETA3,),
     ),
     _method(
         "POST",
         f"{_MODEL}:generateContent",
         inference.generate_content,
-        always(messages.CONTENT),
-        body=always(messages.GENERATE_CONTENT),
+        always(api.CONTENT),
+        body=always(api.GENERATE_CONTENT),
         apis=(V1BETA,),
     ),
     _method("GET", _MODEL, tuned_models.get_model, _tuned_model),
@@ -79,7 +84,7 @@ CALLS = (
         _operation,
         apis=(V1, V1BETA3, V1BETA),
     ),
-    _method("GET", _PERMISSIONS, permissions.list_permissions, always(messages.LIST_PERMISSIONS), query=_PAGE),
+    _method("GET", _PERMISSIONS, permissions.list_permissions, always(api.LIST_PERMISSIONS), query=_PAGE),
     _method(
         "POST",
         _PERMISSIONS,

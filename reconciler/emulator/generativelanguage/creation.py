@@ -11,14 +11,15 @@ from typing import Any
 from reconciler.domain.model import State
 from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
-from reconciler.emulator.generativelanguage.catalog import TUNE
+from reconciler.emulator.generativelanguage.api import TUNE
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
-from reconciler.emulator.generativelanguage.tuned_models import operation_view, state_of
-from reconciler.emulator.generativelanguage.validation import (
+from reconciler.emulator.generativelanguage.tuned_models import (
     example_violations,
     hyperparameter_violations,
     model_violations,
+    operation_view,
     sampling_defaults,
+    state_of,
 )
 from reconciler.emulator.service import Api, ApiCall, Service, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps

@@ -7,8 +7,7 @@ from functools import partial
 from reconciler.emulator.proto import EMPTY
 from reconciler.emulator.service import Method, always
 from reconciler.emulator.vertex import creation, jobs, models
-from reconciler.emulator.vertex.catalog import VERTEX_V1, VERTEX_V1BETA1
-from reconciler.emulator.vertex.messages import (
+from reconciler.emulator.vertex.api import (
     CONTENT,
     ENDPOINT,
     GENERATE_CONTENT,
@@ -17,6 +16,8 @@ from reconciler.emulator.vertex.messages import (
     OPERATION,
     TUNING_JOB,
     UNDEPLOY_MODEL,
+    VERTEX_V1,
+    VERTEX_V1BETA1,
     list_of,
 )
 

@@ -8,8 +8,8 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.emulator.vertex.catalog import BASE_MODELS
-from reconciler.emulator.vertex.dataset import CHECKED_LINES
+from reconciler.emulator.vertex.api import BASE_MODELS
+from reconciler.emulator.vertex.creation import CHECKED_LINES
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
 
 SPEC = "supervised_tuning_spec."

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from reconciler.emulator import uploads
 from reconciler.emulator.errors import HEADERS, JsonObject, json_response
 from reconciler.emulator.objects import (
     StorageError,
@@ -26,11 +27,9 @@ from reconciler.emulator.objects import (
     whole_number,
 )
 from reconciler.emulator.service import Service
-from reconciler.emulator.storage import uploads
-from reconciler.emulator.storage.resumable import UploadSessions
-from reconciler.emulator.storage.uploads import read_resource, small_body
 from reconciler.emulator.store import dump
 from reconciler.emulator.training import timestamp
+from reconciler.emulator.uploads import UploadSessions, read_resource, small_body
 
 PROJECT_NUMBER = "100000000000"
 """The project of buckets that no request created."""

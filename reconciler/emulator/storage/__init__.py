@@ -1,1 +1,0 @@
-"""Cloud Storage of the embedded service."""
