@@ -13,6 +13,7 @@ import click
 
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
+from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import Request
 from reconciler.environment import Environment
 from reconciler.planning.selection import Selection
@@ -150,6 +151,13 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
         model_details=model_details,
     )
+
+
+def require_compatible(*pairs: tuple[bool, str, str]) -> None:
+    """Raise UsageError if two options were given that exclude each other; each pair says whether, and names both."""
+    for given, option, other in pairs:
+        if given:
+            raise UsageError(f"{option} excludes {other}", "remove one of them")
 
 
 def output_of(values: dict[str, Any], out: str | None = None) -> Output:

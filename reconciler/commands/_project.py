@@ -159,15 +159,24 @@ class Project(Struct, frozen=True):
 
         return plan(self.world(observation, request))
 
+    def find_model(self, name: str) -> LockedModel | None:
+        """Return what is recorded under a manifest's name, or ``None`` if the manifest was never applied.
+
+        Raises:
+            ReconcileError: when no manifest and no record has the name.
+        """
+        model = self.lock.models.get(name)
+        if model is None and name not in self._known_names():
+            raise self.unknown_name(name)
+        return model
+
     def recorded_model(self, name: str) -> LockedModel:
         """Return what is recorded under a manifest's name.
 
         Raises:
             ReconcileError: when nothing is recorded.
         """
-        model = self.lock.models.get(name)
-        if model is None and name not in self._known_names():
-            raise self.unknown_name(name)
+        model = self.find_model(name)
         if model is None:
             raise ReconcileError(f"{name} has no recorded generations: it was never applied", "run reconcile apply")
         return model

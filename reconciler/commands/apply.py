@@ -226,7 +226,12 @@ def command(
     output = output_of(values)
     request = request_of(values)
     retrains = request != Request()
-    _require_compatible(locked=locked, train_only=train_only, prune=prune, retrains=retrains)
+    _options.require_compatible(
+        (locked and retrains, "--locked", "--retry and --replace"),
+        (locked and train_only, "--locked", "--train-only"),
+        (prune and train_only, "--train-only", "--prune"),
+        (no_wait and timeout is not None, "--no-wait", "--timeout"),
+    )
     options = ApplyOptions(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
@@ -248,17 +253,6 @@ def command(
         )
         log.ended(result.document)
     return print_result(output, result)
-
-
-def _require_compatible(*, locked: bool, train_only: bool, prune: bool, retrains: bool) -> None:
-    """Raise UsageError for options that exclude each other."""
-    for given, message in (
-        (locked and retrains, "--locked excludes --retry and --replace"),
-        (locked and train_only, "--locked excludes --train-only"),
-        (prune and train_only, "--train-only excludes --prune"),
-    ):
-        if given:
-            raise UsageError(message, "remove one of them")
 
 
 def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose: bool = False) -> Approve:

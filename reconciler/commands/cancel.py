@@ -13,7 +13,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands.forget import ApproveChange, approve_change, print_change
 from reconciler.domain.errors import Declined, InterruptedRun
-from reconciler.domain.lock import LockedGeneration
+from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
@@ -41,7 +41,7 @@ def cancel(
         InterruptedRun: when a signal ended the command.
     """
     project = open_project(environment, command_input, strict=False)
-    model = project.recorded_model(name)
+    model = project.find_model(name) or LockedModel("")
     if key:
         project.recorded_generation(name, key)
     manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)

@@ -152,6 +152,7 @@ def command(
 
     Finds out-of-band changes, and manifests that are not applied. Changes nothing. Exit status 2 means drift.
     """
+    _options.require_compatible((exit_zero and bool(fail_on), "--exit-zero", "--fail-on"))
     output = output_of(values)
     classes = frozenset(class_of(name) for text in fail_on for name in text.split(",")) or None
     options = DriftOptions(fail_on=classes, exit_zero=exit_zero, unmanaged=unmanaged)

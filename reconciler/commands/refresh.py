@@ -223,6 +223,7 @@ def command(
     Merges the two sides that git left in a lockfile. Updates recorded generations, adopts managed ones by their marks,
     and records those that are gone as MISSING. The serving generations stay the same. Changes only the lockfile.
     """
+    _options.require_compatible((check and dry_run, "--check", "--dry-run"))
     output = output_of(values)
     if merge:
         if check or dry_run or values["paths"]:

@@ -52,9 +52,13 @@ def init(directory: Path, *, data: Path | None, name: str | None) -> Scaffold:
     Raises:
         ReconcileError: if a file exists, cannot be written or would be written through a link out of the repository.
         InvalidInput: if the data set has errors.
-        UsageError: if the name is invalid.
+        UsageError: if the name is invalid, or the directory has a target.
     """
     model = _name(name, data)
+    if (directory / "reconcile.yaml").exists():
+        raise UsageError(
+            "reconcile.yaml: this directory already has a target", "write a manifest next to it, or change directory"
+        )
     files = {
         f"{_SPECS}/reconcile.yaml": _TARGET.format(version=API_VERSION, scope=_scalar(guess_scope(directory))).encode()
     }

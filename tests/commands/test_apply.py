@@ -236,13 +236,22 @@ def test_locked_may_not_create(reconcile: Cli) -> None:
     assert len(reconcile.lock["adder"]["generations"]) == 1
 
 
-def test_locked_and_retry_contradict_each_other(reconcile: Cli) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["apply", "--locked", "--retry", "adder"], "--locked excludes --retry and --replace"),
+        (["apply", "--no-wait", "--timeout", "5m"], "--no-wait excludes --timeout"),
+        (["drift", "--exit-zero", "--fail-on", "Missing"], "--exit-zero excludes --fail-on"),
+        (["refresh", "--check", "--dry-run"], "--check excludes --dry-run"),
+    ],
+)
+def test_options_that_exclude_each_other(reconcile: Cli, arguments: list[str], message: str) -> None:
     reconcile.manifest("adder")
 
-    answer = reconcile("apply", "--locked", "--retry", "adder")
+    answer = reconcile(*arguments)
 
     assert answer.status == 64
-    assert "--locked excludes --retry and --replace" in answer.err
+    assert answer.err == f"Error: {message}; remove one of them\n"
 
 
 def test_suspended_is_held_without_failing(reconcile: Cli) -> None:

@@ -32,6 +32,14 @@ def test_a_new_project_gets_both(empty: Cli) -> None:
     assert empty("validate").status == 0
 
 
+def test_a_directory_with_a_target_is_not_changed(empty: Cli) -> None:
+    (empty.folder / "reconcile.yaml").write_text("kind: Target\n")
+    answer = empty("init")
+    assert answer.status == 64
+    assert "reconcile.yaml: this directory already has a target" in answer.err
+    assert not (empty.folder / "specs").exists()
+
+
 def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     reconcile.target("", "prod")
