@@ -35,8 +35,15 @@ class Document(Record, frozen=True, kw_only=True, tag_field="kind"):
 
 def builtins_of(record: Record) -> dict[str, Any]:
     """Return a record as the dictionaries, lists, strings and numbers of its JSON."""
-    converted: dict[str, Any] = to_builtins(record)
+    converted: dict[str, Any] = _with_lists(to_builtins(record))
     return converted
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with lists in place of tuples, as JSON decoders return it."""
+    if isinstance(value, dict):
+        return {name: _with_lists(nested) for name, nested in value.items()}
+    return [_with_lists(nested) for nested in value] if isinstance(value, list | tuple) else value
 
 
 def json_text(record: Record | dict[str, Any], *, ascii_only: bool = False) -> str:
@@ -44,5 +51,5 @@ def json_text(record: Record | dict[str, Any], *, ascii_only: bool = False) -> s
 
     The standard library writes it, because msgspec writes ``1e-05`` as ``0.00001``, which would change existing files.
     """
-    content = record if isinstance(record, dict) else builtins_of(record)
+    content = record if isinstance(record, dict) else to_builtins(record)
     return json.dumps(content, indent=2, ensure_ascii=ascii_only)

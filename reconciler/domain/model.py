@@ -36,19 +36,17 @@ class State(StrEnum):
     DELETED = "DELETED"
 
 
-class Source(Struct, frozen=True):
-    """The model that a generation is tuned from: a base model, or an already tuned model.
+class Source(Record, frozen=True):
+    """The model that a generation is tuned from: a base model, or an already tuned model."""
 
-    ``base_model`` is the service's full form: ``models/text-bison-001`` for the Generative Language API,
-    ``gemini-2.5-flash`` for Vertex AI. ``tuned_model`` is the name of the parent's manifest, and ``key`` the chosen
-    generation of it. ``remote`` is the remote name of the tuned model; without a manifest it is the only field. Fields
-    that do not apply are empty.
-    """
-
-    base_model: str = ""
+    base_model: Annotated[str, Meta(examples=["models/text-bison-001", "gemini-2.5-flash"])] = ""
+    """The base model in the full form of the service."""
     tuned_model: str = ""
-    key: str = ""
+    """The name of the parent's manifest."""
+    key: str = field(name="generation", default="")
+    """The key of the parent generation."""
     remote: str = ""
+    """The remote name of a tuned model without a manifest."""
 
     @property
     def identity(self) -> str:
@@ -62,6 +60,11 @@ class Source(Struct, frozen=True):
         if self.key and other.key:
             return self.key == other.key
         return bool(self.remote) and self.remote == other.remote
+
+    @property
+    def recorded(self) -> Source:
+        """The source as lockfiles and documents have it: a parent with a manifest is named by its key alone."""
+        return replace(self, remote="") if self.tuned_model else self
 
 
 class Example(Struct, frozen=True):
@@ -314,11 +317,13 @@ CANCELLED_CODE = 1
 """The google.rpc code of a canceled operation."""
 
 
-class Failure(Struct, frozen=True):
-    """Why a training failed: the google.rpc code as a number, and the service's own message."""
+class Failure(Record, frozen=True):
+    """Why a training failed."""
 
     code: int
+    """The google.rpc code."""
     message: str
+    """The service's own message."""
 
 
 class Checkpoint(Record, frozen=True):

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
@@ -60,7 +61,7 @@ def _generation_json(generation: LockedGeneration) -> dict[str, Any]:
             "spec": generation.spec,
             "origin": generation.origin,
             "state": generation.state.value,
-            "source": source_json(generation.source),
+            "source": builtins_of(generation.source.recorded),
             "hyperparameters": _without_empty(hyperparameters),
             "dataset": _dataset_json(generation.dataset) | _without_empty({"claimed": generation.claimed or None}),
             "operation": generation.operation,
@@ -68,18 +69,14 @@ def _generation_json(generation: LockedGeneration) -> dict[str, Any]:
             "finalLoss": generation.final_loss,
             "createTime": generation.create_time,
             "completeTime": generation.complete_time,
-            "error": _failure_json(generation.failure) if generation.failure else None,
-            "resources": resources_json(generation.resources),
-            "checks": checks_json(generation.checks) if generation.checks else None,
+            "error": builtins_of(generation.failure) if generation.failure else None,
+            "resources": builtins_of(generation.resources),
+            "checks": builtins_of(generation.checks) if generation.checks else None,
             "promoteTime": generation.promote_time,
             "rejection": generation.rejection,
         }
     )
     return {**document, "attempt": generation.attempt, "preamble": generation.preamble}
-
-
-def _failure_json(failure: Failure) -> dict[str, Any]:
-    return {"code": failure.code, "message": failure.message}
 
 
 def _dataset_json(dataset: Dataset) -> dict[str, Any]:
@@ -92,50 +89,6 @@ def _dataset_json(dataset: Dataset) -> dict[str, Any]:
             "generation": dataset.generation,
             "checksum": dataset.checksum,
             "bytes": dataset.size or None,
-        }
-    )
-
-
-def source_json(source: Source) -> dict[str, Any]:
-    """Return the source of a generation, as in lockfiles and documents; a parent is named by its key alone."""
-    remote = "" if source.tuned_model else source.remote
-    return _without_empty(
-        {
-            "baseModel": source.base_model,
-            "tunedModel": source.tuned_model,
-            "generation": source.key,
-            "remote": remote,
-        }
-    )
-
-
-def checks_json(checks: RecordedChecks) -> dict[str, Any]:
-    """Return the results of the checks of a generation, as in lockfiles and documents."""
-    failures = [{"check": miss.check, "prompt": miss.prompt, "answer": miss.answer} for miss in checks.misses]
-    document = _without_empty({"digest": checks.digest, "scores": dict(checks.scores), "failures": failures})
-    return {**document, "passed": checks.passed, "failed": checks.failed}
-
-
-def resources_json(resources: Resources) -> dict[str, Any]:
-    """Return what a training made, as in lockfiles and documents; empty where nothing is recorded."""
-    checkpoints = [
-        _without_empty(
-            {
-                "checkpointId": checkpoint.id,
-                "epoch": checkpoint.epoch,
-                "step": checkpoint.step,
-                "endpoint": checkpoint.endpoint,
-            }
-        )
-        for checkpoint in resources.checkpoints
-    ]
-    return _without_empty(
-        {
-            "job": resources.job,
-            "model": resources.model,
-            "endpoint": resources.endpoint,
-            "location": resources.location,
-            "checkpoints": checkpoints,
         }
     )
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from reconciler.domain.document import builtins_of
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Resources, Sampling, Target
 from reconciler.domain.plan import Action
 from reconciler.reports.documents.envelope import Document, envelope, filled
-from reconciler.state.lockfile import resources_json
 
 Command = Literal["adopt", "forget", "cancel"]
 ChangeOutcome = Literal["planned", "done", "unchanged"]
@@ -144,7 +144,7 @@ def _resolved(model: ResolvedModel) -> Document:
             "endpoint": model.endpoint,
             "url": model.url,
             "preamble": model.preamble,
-            "resources": resources_json(model.resources),
+            "resources": builtins_of(model.resources),
             "sampling": filled(
                 {
                     "temperature": model.sampling.temperature,

@@ -9,12 +9,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
+from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import AccessError, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.reports.documents.envelope import Document, envelope, filled
-from reconciler.state.lockfile import checks_json
 
 
 class GenerationCheck(Struct, frozen=True):
@@ -79,7 +79,7 @@ def _model(check: GenerationCheck) -> Document:
     }
     return shown | filled(
         {
-            "before": checks_json(check.before) if check.before else None,
+            "before": builtins_of(check.before) if check.before else None,
             "checks": checks_report(check.report) if check.report else None,
             "message": str(check.error or ""),
         }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from reconciler.domain.document import builtins_of
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Capabilities, Dataset, Target
 from reconciler.planning.dataset_diff import ExampleChanges
 from reconciler.planning.history import Changes, HistoryEntry
 from reconciler.reports.documents.envelope import Document, envelope, filled, number
 from reconciler.reports.documents.plan import changed_document, example_document
-from reconciler.state.lockfile import checks_json, source_json
 
 
 class History(Struct, frozen=True):
@@ -52,11 +52,11 @@ def _entry(recorded: HistoryEntry) -> Document:
             "error": {"code": generation.failure.code, "message": generation.failure.message}
             if generation.failure
             else None,
-            "source": source_json(generation.source),
+            "source": builtins_of(generation.source.recorded),
             "hyperparameters": _hyperparameters(generation),
             "dataset": _dataset(generation.dataset),
             "preamble": generation.preamble,
-            "checks": checks_json(generation.checks) if generation.checks else None,
+            "checks": builtins_of(generation.checks) if generation.checks else None,
         }
     )
     return {
@@ -87,7 +87,9 @@ def _changes(generation: LockedGeneration, changes: Changes) -> Document:
     return filled(
         {
             "since": since.key,
-            "source": _both(source_json(since.source), source_json(generation.source)) if changes.source else None,
+            "source": _both(builtins_of(since.source.recorded), builtins_of(generation.source.recorded))
+            if changes.source
+            else None,
             "hyperparameters": [
                 filled({"name": change.name, "before": change.before, "after": change.after})
                 for change in changes.hyperparameters

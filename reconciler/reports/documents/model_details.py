@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from reconciler.domain.document import builtins_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, State
 from reconciler.reports.documents.envelope import Document, filled, number
-from reconciler.state.lockfile import checks_json, source_json
 
 CURVE_POINTS: Final = 100
 
@@ -46,8 +46,8 @@ def _generation(generation: LockedGeneration, live: RemoteModel | None, model: L
             "rejection": generation.rejection,
             "finalLoss": number(_final_loss(generation, live)),
             "totalSteps": generation.total_steps or (live.total_steps if live else None),
-            "checks": checks_json(generation.checks) if generation.checks else None,
-            "source": source_json(generation.source),
+            "checks": builtins_of(generation.checks) if generation.checks else None,
+            "source": builtins_of(generation.source.recorded),
             "dataset": _dataset(generation),
             "hyperparameters": filled(
                 {"declared": dict(generation.declared), "effective": dict(_effective(generation, live))}

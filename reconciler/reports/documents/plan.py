@@ -10,11 +10,11 @@ from typing import Final
 from msgspec.structs import asdict
 
 from reconciler.domain.access import AccessChange
+from reconciler.domain.document import builtins_of
 from reconciler.domain.model import Capabilities, Conversation, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, TrainingEstimate
 from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges
 from reconciler.reports.documents.envelope import Document, Places, envelope, filled, place_fields
-from reconciler.state.lockfile import source_json
 
 
 def plan_document(
@@ -138,7 +138,7 @@ def _access_change(change: AccessChange) -> Document:
 
 def _source(source: Source) -> Document:
     """Return the parent of a child; a base model has a field of its own."""
-    return {name: value for name, value in source_json(source).items() if name != "baseModel"}
+    return {name: value for name, value in builtins_of(source.recorded).items() if name != "baseModel"}
 
 
 _LONGEST: Final = 500

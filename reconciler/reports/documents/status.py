@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from reconciler.domain.access import EffectiveAccess, Permission
+from reconciler.domain.document import builtins_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.planning.training_time import completed_steps, reports_progress
 from reconciler.reports.documents.envelope import Document, envelope, filled, number
-from reconciler.state.lockfile import checks_json, resources_json
 
 
 class SharedGeneration(Struct, frozen=True):
@@ -105,11 +105,11 @@ def _generation(generation: LockedGeneration, live: RemoteModel | None, model: L
             "completeTime": generation.complete_time or (live.complete_time if live else ""),
             "error": {"code": failure.code, "message": failure.message} if failure else None,
             "promoteTime": generation.promote_time,
-            "checks": checks_json(generation.checks) if generation.checks else None,
+            "checks": builtins_of(generation.checks) if generation.checks else None,
             "rejected": generation.key in model.rejected or None,
             "rejection": generation.rejection,
             "phase": live.phase if live else "",
-            "resources": resources_json(
+            "resources": builtins_of(
                 live.resources if live and live.resources != Resources() else generation.resources
             ),
             "progress": _progress(generation, live)
