@@ -247,7 +247,7 @@ def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, re
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_the_lockfile_and_releases_the_lease(
     reconcile: Cli, real: Bucket, number: signal.Signals
 ) -> None:

@@ -54,8 +54,11 @@ def test_wrong_usage_is_64_with_a_message(reconcile: Cli, arguments: list[str], 
     assert "Traceback" not in answer.err
 
 
-def test_every_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
+@pytest.mark.parametrize("in_process", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_every_exit_status(reconcile: Cli, *, in_process: bool) -> None:
     def status(*arguments: str) -> int:
+        if in_process:
+            return reconcile(*arguments).status
         process = reconcile.process(*arguments)
         process.communicate(timeout=30)
         return process.returncode
@@ -76,6 +79,13 @@ def test_every_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
     assert status("plan") == 3
 
 
+def test_the_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    process = reconcile.process("plan", "--detailed-exitcode")
+    process.communicate(timeout=30)
+    assert process.returncode == 2
+
+
 def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reconcile.manifest("adder")
     monkeypatch.setenv("RECONCILE_PLAN_FORMAT", "json")
@@ -84,7 +94,7 @@ def test_options_have_variables(reconcile: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_promptly_with_a_valid_lockfile(reconcile: Cli, number: signal.Signals) -> None:
     reconcile.manifest("adder")
     process = reconcile.process("apply", "--yes")

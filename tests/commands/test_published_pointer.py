@@ -236,7 +236,7 @@ def test_an_unwritable_bucket_is_reported_after_the_promotion(reconcile: Cli, bu
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interruption_while_publishing_names_the_serving_generation(
     reconcile: Cli, bucket: World, number: signal.Signals
 ) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.cases import slow_except
 from support.cli_world import Cli
 from support.vertex_fronts import Holding, Meeting
 from support.vertex_runs import chosen, manifest, trainings
@@ -39,13 +40,16 @@ GL_CREATE = "POST /v1beta/tunedModels"
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("target", "number", "line", "carried_out"),
-    [
-        ("gl", signal.SIGKILL, GL_CREATE, True),
-        ("vertex", signal.SIGKILL, f"POST {UPLOAD}", True),
-        ("vertex", signal.SIGKILL, CREATE, False),
+    slow_except(
+        [
+            ("gl", signal.SIGKILL, GL_CREATE, True),
+            ("vertex", signal.SIGKILL, f"POST {UPLOAD}", True),
+            ("vertex", signal.SIGKILL, CREATE, False),
+            ("vertex", signal.SIGKILL, CREATE, True),
+            ("vertex", signal.SIGINT, CREATE, True),
+        ],
         ("vertex", signal.SIGKILL, CREATE, True),
-        ("vertex", signal.SIGINT, CREATE, True),
-    ],
+    ),
 )
 def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
     reconcile: Cli, world: World, started: Start, target: str, number: signal.Signals, line: str, *, carried_out: bool
@@ -68,7 +72,9 @@ def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("target", "number"),
-    [("", signal.SIGKILL), ("vertex", signal.SIGKILL), ("vertex", signal.SIGINT)],
+    slow_except(
+        [("", signal.SIGKILL), ("vertex", signal.SIGKILL), ("vertex", signal.SIGINT)], ("vertex", signal.SIGINT)
+    ),
 )
 def test_a_process_that_ends_while_it_waits_is_gone_on_with(
     reconcile: Cli, world: World, started: Start, target: str, number: signal.Signals
@@ -99,7 +105,10 @@ def _goes_on(reconcile: Cli, world: World, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "line", "apart"), [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)]
+    ("target", "line", "apart"),
+    slow_except(
+        [("gl", GL_CREATE, True), ("vertex", CREATE, False), ("vertex", CREATE, True)], ("vertex", CREATE, True)
+    ),
 )
 def test_of_two_processes_that_create_at_once_one_training_is_left(
     reconcile: Cli,

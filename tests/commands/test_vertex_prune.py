@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 
+from support.cases import slow_except
 from support.cli_world import Cli, Result
 from support.vertex_fronts import Holding, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
@@ -139,10 +141,18 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
+DELETION = (f"POST {PLACE}/endpoints", f"DELETE {PLACE}/endpoints", f"DELETE {PLACE}/models")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("line", [f"POST {PLACE}/endpoints", f"DELETE {PLACE}/endpoints", f"DELETE {PLACE}/models"])
-@pytest.mark.parametrize("carried_out", [False, True])
+@pytest.mark.parametrize(
+    ("number", "line", "carried_out"),
+    slow_except(
+        product((signal.SIGKILL, signal.SIGINT), DELETION, (False, True)),
+        (signal.SIGKILL, DELETION[1], True),
+        (signal.SIGINT, DELETION[2], False),
+    ),
+)
 def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     reconcile: Cli,
     world: World,

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -52,7 +52,6 @@ def test_of_equally_similar_examples_the_first_answers() -> None:
     assert texts("same", pairs=[("same", "first"), ("same", "second")]) == ["first"]
 
 
-@settings(deadline=None)
 @given(st.integers())
 def test_no_temperature_or_one_choice_gives_the_best_answer_always(seed: int) -> None:
     five = replace(WILD, candidates=5)
@@ -180,7 +179,6 @@ def test_own_examples_come_first_and_hide_inherited_ones() -> None:
 inputs = st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(
     pairs=inputs,
     prompt=st.text(max_size=6),

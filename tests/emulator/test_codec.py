@@ -8,7 +8,7 @@ from google.ai import generativelanguage_v1beta as gemini
 from google.ai import generativelanguage_v1beta3 as palm
 from google.cloud import aiplatform_v1, aiplatform_v1beta1
 from google.protobuf.json_format import MessageToDict, Parse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.identity import round_to_float32
@@ -243,7 +243,6 @@ def field_values(field: Field) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize(("shape", "proto"), PROTOS, ids=lambda each: getattr(each, "name", ""))
-@settings(max_examples=25, deadline=None)  # the machine may be busy
 @given(data=st.data())
 def test_the_tables_agree_with_the_official_protos(shape: Message, proto: Any, data: st.DataObject) -> None:
     raw = data.draw(values(shape))

@@ -5,7 +5,7 @@ import math
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -132,7 +132,6 @@ def test_the_longest_training_is_answered_at_once() -> None:
     assert len(endless.snapshots(endless.total_steps)) <= MAX_SNAPSHOTS + 1
 
 
-@settings(deadline=None)
 @given(trainings, seconds, seconds)
 def test_time_only_adds_to_a_training(training: SimulatedTraining, one: float, other: float) -> None:
     early, late = (training.progress(START + timedelta(seconds=at)) for at in sorted((one, other)))
@@ -142,7 +141,6 @@ def test_time_only_adds_to_a_training(training: SimulatedTraining, one: float, o
     assert after[: len(before)] == before
 
 
-@settings(deadline=None)
 @given(trainings)
 def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: SimulatedTraining) -> None:
     end = training.progress(START + timedelta(days=4000))
@@ -152,7 +150,6 @@ def test_every_loss_is_a_number_that_survives_a_32_bit_float(training: Simulated
         assert canonical_number(loss) == loss
 
 
-@settings(deadline=None)
 @given(trainings)
 def test_an_ended_training_has_converged_completely_or_failed_before_the_end(training: SimulatedTraining) -> None:
     end = training.progress(START + timedelta(days=40_000))

@@ -46,7 +46,7 @@ def test_a_second_run_does_nothing_with_one_request(world: World) -> None:
     assert world.checkout.text == text
 
 
-@pytest.mark.parametrize(("models", "requests"), [(1, 1), (1000, 1), (5000, 5)])
+@pytest.mark.parametrize(("models", "requests"), [(1, 1), (1000, 1), pytest.param(5000, 5, marks=pytest.mark.slow)])
 def test_a_no_op_takes_a_request_a_thousand_models(tmp_path: Path, models: int, requests: int) -> None:
     world = World(tmp_path, models=crowd(tmp_path, models - 1))
     world.run(manifest())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -144,7 +144,6 @@ def _bend(draw: st.DrawFn, place: dict[str, Any], name: str) -> None:
 
 
 @given(_documents())
-@settings(max_examples=200, deadline=None)
 def test_whatever_is_wrong_is_explained_and_nothing_else(case: tuple[str, Any]) -> None:
     kind, value = case
     (document,) = parse(json.dumps(value).encode(), "x.yaml").documents

@@ -13,6 +13,7 @@ import sys
 import tokenize
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,18 @@ def covered_files(folder: Path) -> list[Path]:
 
 def find_phrases(file: Path, phrases: Mapping[str, str]) -> Iterator[Finding]:
     """Find every match of the patterns in the prose of a file; a space in a pattern matches any white space."""
-    passages = list(read_passages(file))
+    passages = _passages(file)
     for pattern, instead in phrases.items():
         expression = re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE)
         for passage in passages:
             for match in expression.finditer(passage.text):
                 line = passage.line + passage.text.count("\n", 0, match.start())
                 yield Finding(file, line, " ".join(match.group().split()), instead)
+
+
+@cache
+def _passages(file: Path) -> tuple[Passage, ...]:
+    return tuple(read_passages(file))
 
 
 def read_passages(file: Path) -> Iterator[Passage]:

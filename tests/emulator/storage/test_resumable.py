@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.storage.test_routes_client import QUANTUM
@@ -105,7 +105,6 @@ def test_what_is_stored_already_is_skipped(world: Vertex) -> None:
     assert upload.read() == CONTENT
 
 
-@settings(max_examples=30, deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(0, TOTAL), max_size=5))
 def test_however_it_is_cut_the_object_is_whole(cuts: list[int]) -> None:
     upload = Upload(Vertex())

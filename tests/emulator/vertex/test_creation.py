@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.cloud import aiplatform_v1
 from google.protobuf.json_format import ParseDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.emulator.vertex.api import BASE_MODELS
@@ -229,7 +229,6 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-", max_size=64)
 keys = words.filter(lambda word: word[:1].isalpha())
 
 
-@settings(max_examples=50, deadline=None)  # the machine may be busy
 @given(
     labels=st.dictionaries(keys, words, max_size=64),
     epochs=st.integers(1, 100),
@@ -273,7 +272,6 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_f
 inner = st.recursive(scalars, lambda deep: st.lists(deep, max_size=2) | st.dictionaries(names, deep, max_size=3))
 
 
-@settings(max_examples=100, deadline=None)  # the machine may be busy
 @given(body=st.dictionaries(names, inner, max_size=4), good=st.booleans())
 def test_no_body_breaks_the_service(body: dict[str, Any], *, good: bool) -> None:
     world = Vertex()

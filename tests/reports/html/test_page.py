@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -378,7 +378,6 @@ hostile = st.sampled_from(
 
 
 @pytest.mark.parametrize("name", PAGES)
-@settings(max_examples=25)
 @given(text=hostile)
 def test_no_text_changes_what_a_page_is_made_of(name: str, text: str) -> None:
     document = PAGES[name]()
@@ -388,7 +387,6 @@ def test_no_text_changes_what_a_page_is_made_of(name: str, text: str) -> None:
     assert told.one("style").text == asset("page.css")
 
 
-@settings(max_examples=50)
 @given(name=st.sampled_from(sorted(PAGES)), text=hostile)
 def test_times_of_others_are_texts_like_any_other(name: str, text: str) -> None:
     root = parsed(page(poisoned(PAGES[name](), text)))
