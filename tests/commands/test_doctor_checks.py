@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from reconciler.providers.generativelanguage.errors import SERVICE as GENERATIVE_LANGUAGE
-from reconciler.providers.google.doctor import describe_credentials
+from reconciler.providers.generativelanguage.wire import SERVICE as GENERATIVE_LANGUAGE
+from reconciler.providers.google.doctor import USER_LOGIN, CallerIdentity, describe_credentials
 from reconciler.providers.google.errors import SCOPES
-from reconciler.providers.google.whoami import USER_LOGIN, CallerIdentity
 from reconciler.providers.spec import Diagnosis
-from reconciler.providers.vertex.errors import SERVICE as VERTEX
+from reconciler.providers.vertex.wire import SERVICE as VERTEX
 
 CLOUD, TUNING = SCOPES
 LOGIN = CallerIdentity(USER_LOGIN, "adc.json", "ana@example.com", frozenset(SCOPES), "mine")

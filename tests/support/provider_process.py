@@ -13,7 +13,7 @@ _PROGRAM = """
 import asyncio, os, sys
 from datetime import UTC, datetime
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.auth import google_auth
 from reconciler.providers.google.http import Client, ClientSettings, HttpRequest
 

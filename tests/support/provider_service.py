@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.model import Capabilities
-from reconciler.providers.generativelanguage.errors import SERVICE
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
+from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.http import Client, ClientSettings
 
 if TYPE_CHECKING:

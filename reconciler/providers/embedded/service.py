@@ -1,7 +1,8 @@
-"""The service in this process: where it keeps its models, its pace, and a server for other processes."""
+"""The service in this process: where it keeps its models, its pace, its doctor checks, and a server for others."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.emulator.training import TrainingPace
 from reconciler.paths import repository_of, require_inside
 from reconciler.providers.generativelanguage.capabilities import VERSIONS
-from reconciler.providers.spec import ProviderContext
+from reconciler.providers.generativelanguage.spec import check_base_models
+from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from reconciler.environment import Environment
     from reconciler.providers.generativelanguage.provider import GenerativeLanguage
+
 
 _DIRECTORY = ".reconcile"
 
@@ -104,3 +107,42 @@ def serve(env: Environment, options: ServerOptions, *, host: str, port: int, sta
     app = create_app(store=options.store, clock=env.clock, random=env.rng, settings=settings, world=options.world)
     with suppress(KeyboardInterrupt):  # the ordinary way to end a server
         serve_app(app, host=host, port=port, started=started)
+
+
+async def _check_store(doctor: DoctorContext) -> Diagnosis:
+    """Check that the models can be kept on this machine."""
+    return _describe_store(doctor)
+
+
+def _describe_store(doctor: DoctorContext) -> Diagnosis:
+    store = store_of(doctor.context)
+    directory = store.parent
+    if not os.access(directory if directory.exists() else doctor.context.root, os.W_OK | os.X_OK):
+        raise ReconcileError(f"the embedded service cannot keep its models in {directory}", "make the folder writable")
+    shown = Path(os.path.relpath(store, doctor.env.cwd)).as_posix()
+    later = "" if store.is_file() else ", once there are any"
+    return Diagnosis(f"the embedded service keeps its models in {shown}{later}")
+
+
+async def _check_list(doctor: DoctorContext) -> Diagnosis:
+    """List the models that were trained here."""
+    if not store_of(doctor.context).is_file():
+        return Diagnosis("nothing was trained here yet", status="skipped")
+    from reconciler.providers.google.doctor import tuned_models_listed
+
+    doctor.models = await doctor.provider.list(progress=False)
+    return Diagnosis(tuned_models_listed(doctor))
+
+
+async def _check_base_models(doctor: DoctorContext) -> Diagnosis:
+    """Check that the base models of the manifests can be tuned."""
+    if not store_of(doctor.context).is_file():
+        return Diagnosis("the embedded service simulates them", status="skipped")
+    return await check_base_models(doctor)
+
+
+DOCTOR_CHECKS = (
+    DoctorCheck("service", _check_store),
+    DoctorCheck("list", _check_list, ("service",)),
+    DoctorCheck("baseModels", _check_base_models, ("list",)),
+)

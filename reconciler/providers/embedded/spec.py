@@ -11,8 +11,8 @@ from typing import Any
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.paths import find_file, repository_of
-from reconciler.providers.embedded.service import capabilities_of, connect
-from reconciler.providers.spec import DoctorCheck, FieldFinding, ProviderSpec
+from reconciler.providers.embedded.service import DOCTOR_CHECKS, capabilities_of, connect
+from reconciler.providers.spec import FieldFinding, ProviderSpec
 
 _NOT_IN_STORAGE = "Cloud Storage is not used"
 
@@ -33,12 +33,6 @@ def _check_target(spec: Mapping[str, Any], directory: Path) -> Iterator[FieldFin
     if isinstance(publish, str) and "\0" not in publish and realpath(directory / publish) == realpath(file):
         message = f"{publish}: same file as spec.embedded.world"
         yield ("spec", "publish"), message, "use another name, such as serving.json"
-
-
-def _doctor_checks() -> tuple[DoctorCheck, ...]:
-    from reconciler.providers.embedded.doctor import CHECKS
-
-    return CHECKS
 
 
 _SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -87,5 +81,5 @@ SPEC = ProviderSpec(
         }
     ),
     check_target=_check_target,
-    doctor_checks=_doctor_checks,
+    doctor_checks=lambda: DOCTOR_CHECKS,
 )

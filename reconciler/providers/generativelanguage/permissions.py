@@ -17,7 +17,7 @@ from reconciler.domain.access import (
 )
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.text import sanitize
-from reconciler.providers.generativelanguage.errors import READ_ACCESS_REMEDIES, WRITE_ACCESS_REMEDIES
+from reconciler.providers.generativelanguage.wire import READ_ACCESS_REMEDIES, WRITE_ACCESS_REMEDIES
 from reconciler.providers.google.http import Client, HttpRequest, Json, list_all
 from reconciler.providers.google.proto_json import read_name, read_text
 

@@ -23,7 +23,7 @@ from reconciler.domain.model import (
     Update,
 )
 from reconciler.domain.ports import Created, Exists
-from reconciler.providers.generativelanguage import errors, wire
+from reconciler.providers.generativelanguage import wire
 from reconciler.providers.generativelanguage.base_models import BaseModels
 from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.permissions import PermissionClient
@@ -44,7 +44,7 @@ def connect(
 
     ``capabilities`` replace those of the version, as for a service that simulates training.
     """
-    client = Client(endpoint, errors.SERVICE, settings)
+    client = Client(endpoint, wire.SERVICE, settings)
     return GenerativeLanguage(client, version, capabilities or VERSIONS[version])
 
 
@@ -103,7 +103,7 @@ class GenerativeLanguage(AsyncClosing):
             f"{self._root}/tunedModels",
             {"tunedModelId": generation.key},
             wire.write_generation(generation, examples),
-            errors.CREATE_REMEDIES if generation.source.base_model else errors.CREATE_CHILD_REMEDIES,
+            wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES,
         )
 
         async def attempt(*, in_doubt: bool) -> Created | Exists:
@@ -132,7 +132,7 @@ class GenerativeLanguage(AsyncClosing):
         """Patch the fields of ``update``; the mark is a part of the description."""
         body = wire.write_update(update)
         mask = {"updateMask": ",".join(body)}
-        request = HttpRequest("PATCH", self._path(remote), mask, body, errors.UPDATE_REMEDIES)
+        request = HttpRequest("PATCH", self._path(remote), mask, body, wire.UPDATE_REMEDIES)
         return await self._client.fetch(request, wire.read_model)
 
     async def cancel(self, handle: Handle) -> None:
@@ -144,7 +144,7 @@ class GenerativeLanguage(AsyncClosing):
     async def infer(self, remote: str, prompt: Prompt) -> Reply:
         """Send a prompt to a model."""
         most = self._capabilities.max_candidates
-        return await send_prompt(self._client, self._path(remote), self._codec, prompt, most, errors.INFER_REMEDIES)
+        return await send_prompt(self._client, self._path(remote), self._codec, prompt, most, wire.INFER_REMEDIES)
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
         """Return every permission of a model, and the projects that may read it."""
@@ -168,7 +168,7 @@ class GenerativeLanguage(AsyncClosing):
 
     async def _delete(self, remote: str) -> None:
         """Delete a model; a 403 counts as deleted where the model is not visible, as after a repeated request."""
-        request = HttpRequest("DELETE", self._path(remote), remedies=errors.DELETE_REMEDIES)
+        request = HttpRequest("DELETE", self._path(remote), remedies=wire.DELETE_REMEDIES)
         try:
             await self._client.find(request, dict)
         except ForbiddenError:

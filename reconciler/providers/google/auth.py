@@ -11,8 +11,8 @@ from reconciler.domain.errors import AccessError
 from reconciler.domain.model import Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
-from reconciler.providers.google.endpoints import GOOGLE_HOSTS, may_receive_token
 from reconciler.providers.google.errors import LOG_IN
+from reconciler.providers.google.network import GOOGLE_HOSTS, may_receive_token
 
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 

@@ -27,9 +27,8 @@ from msgspec import Struct
 
 from reconciler.domain.errors import AccessError
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.endpoints import METADATA_HOST, is_loopback
 from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
-from reconciler.providers.google.network import client_options
+from reconciler.providers.google.network import METADATA_HOST, client_options, is_loopback
 from reconciler.providers.google.retry import TransientError
 
 T = TypeVar("T")

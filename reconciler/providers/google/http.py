@@ -5,10 +5,12 @@ Which failures are retried is in :mod:`reconciler.providers.google.retry`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -18,7 +20,6 @@ from msgspec import Struct
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.endpoints import is_loopback, parse_endpoint
 from reconciler.providers.google.errors import (
     ServiceDescription,
     connection_error,
@@ -27,8 +28,7 @@ from reconciler.providers.google.errors import (
     response_error,
     unexpected_response,
 )
-from reconciler.providers.google.network import client_options
-from reconciler.providers.google.rate_limit import RateLimit
+from reconciler.providers.google.network import client_options, is_loopback, parse_endpoint
 from reconciler.providers.google.retry import (
     MAX_RETRY_AFTER,
     NOT_EXECUTED_STATUSES,
@@ -38,6 +38,30 @@ from reconciler.providers.google.retry import (
     TransientError,
     requested_delay,
 )
+
+_MINUTE = timedelta(minutes=1)
+
+
+class RateLimit:
+    """A limit that admits ``per_minute`` requests at once, and then one every ``60 / per_minute`` seconds."""
+
+    def __init__(self, per_minute: int, *, clock: Clock, sleep: Sleeper) -> None:
+        self._interval = _MINUTE / per_minute
+        self._clock = clock
+        self._sleep = sleep
+        self._full_again = datetime.min.replace(tzinfo=UTC)
+        self._turn = asyncio.Lock()
+
+    async def acquire(self) -> None:
+        """Wait until one more request may be sent; callers are admitted in the order in which they arrive."""
+        async with self._turn:
+            now = self._clock()
+            # The upper bound limits the wait to one minute when the wall clock is set back.
+            due = min(max(now, self._full_again), now + _MINUTE) + self._interval
+            self._full_again = due
+            if due > now + _MINUTE:
+                await self._sleep((due - now - _MINUTE).total_seconds())
+
 
 Json = dict[str, Any]
 T = TypeVar("T")

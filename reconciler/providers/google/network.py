@@ -1,11 +1,13 @@
-"""Proxies and certificates of the environment, and a check whether a service can be reached without credentials."""
+"""Endpoints, hosts that may receive a token, proxies and certificates, and a check whether a service can be reached."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
@@ -15,8 +17,47 @@ from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.endpoints import is_loopback, parse_address, parse_endpoint
 from reconciler.providers.google.errors import ServiceDescription, failure_cause
+
+STORAGE = "https://storage.googleapis.com"
+GOOGLE_HOSTS = ("*.googleapis.com",)
+"""The hosts of Google's APIs, which may receive a token over TLS."""
+TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105 - an address, not a token
+METADATA_HOST = "metadata.google.internal"
+_MAX_PORT = 65_535
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, ``localhost`` or a loopback address; such a host needs no proxy."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def may_receive_token(url: httpx.URL, allowed: Collection[str], hosts: Collection[str] = GOOGLE_HOSTS) -> bool:
+    """Return whether a URL may receive a token: one of the hosts over TLS, loopback, or an allowed ``host[:port]``."""
+    known = url.scheme == "https" and any(fnmatchcase(url.host, host) for host in hosts)
+    return known or is_loopback(url.host) or url.host in allowed or f"{url.host}:{url.port}" in allowed
+
+
+def parse_address(address: str) -> httpx.URL:
+    """Return an address as a URL; raises httpx.InvalidURL, also for a port out of range, which httpx accepts."""
+    url = httpx.URL(address)
+    if url.port is not None and url.port > _MAX_PORT:
+        raise httpx.InvalidURL(f"Invalid port: {url.port}")
+    return url
+
+
+def parse_endpoint(address: str, service: ServiceDescription) -> httpx.URL:
+    """Return the endpoint of a service as a URL; raises UsageError for an invalid one."""
+    try:
+        return parse_address(address)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"invalid endpoint: {sanitize(str(error))}", f"fix {service.fields} of the target") from error
+
 
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _CERTIFICATES = "fix or unset SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE"

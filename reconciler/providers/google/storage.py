@@ -21,10 +21,10 @@ from reconciler.domain.identity import object_digest
 from reconciler.domain.model import Dataset, Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
-from reconciler.providers.google import endpoints
 from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
 from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json
+from reconciler.providers.google.network import STORAGE
 from reconciler.providers.google.upload import ResumableUpload, SpooledFile
 
 # https://cloud.google.com/storage/docs/buckets#naming and https://cloud.google.com/storage/docs/objects#naming
@@ -131,7 +131,7 @@ _NO_BUCKET = "bucket does not exist"  # a missing bucket and a missing object bo
 
 def connect(endpoint: str, settings: ClientSettings) -> Storage:
     """Return Cloud Storage at an endpoint, empty for Google's own; use it as an async context manager."""
-    return Storage(Client(endpoint or endpoints.STORAGE, SERVICE, settings))
+    return Storage(Client(endpoint or STORAGE, SERVICE, settings))
 
 
 def open_storage(env: Environment, target: Target, allow_endpoints: frozenset[str]) -> Storage:

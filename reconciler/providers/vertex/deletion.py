@@ -16,7 +16,7 @@ from reconciler.domain.model import Failure, Resources
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.http import Client, HttpRequest, Json
 from reconciler.providers.google.proto_json import read_failure, read_text
-from reconciler.providers.vertex.errors import DELETE_REMEDIES
+from reconciler.providers.vertex.wire import DELETE_REMEDIES
 
 T = TypeVar("T")
 

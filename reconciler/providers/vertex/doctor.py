@@ -10,9 +10,8 @@ from reconciler.domain.text import suggest
 from reconciler.providers.google.doctor import UPLOAD, bucket_of, connection_checks, require_permissions
 from reconciler.providers.google.storage import Bucket, open_storage
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext
-from reconciler.providers.vertex.capabilities import endpoint_of
-from reconciler.providers.vertex.errors import SERVICE
-from reconciler.providers.vertex.locations import TUNING_REGIONS, is_near
+from reconciler.providers.vertex.capabilities import TUNING_REGIONS, endpoint_of, is_near
+from reconciler.providers.vertex.wire import SERVICE
 
 _PROJECT_NUMBER = re.compile(r"projects/(\d+)/")
 

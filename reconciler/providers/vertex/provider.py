@@ -38,7 +38,7 @@ from reconciler.providers.google.http import AsyncClosing, Client, ClientSetting
 from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
-from reconciler.providers.vertex import errors, wire
+from reconciler.providers.vertex import wire
 from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
@@ -56,7 +56,7 @@ def connect(target: Target, settings: ClientSettings, capabilities: Capabilities
 
     ``capabilities`` may be those of a service that simulates training.
     """
-    client = Client(endpoint_of(target), errors.SERVICE, settings)
+    client = Client(endpoint_of(target), wire.SERVICE, settings)
     storage = cloud_storage.connect(target.storage_endpoint, settings)
     return Vertex(client, storage, target, capabilities)
 
@@ -127,7 +127,7 @@ class Vertex(AsyncClosing):
             service_account=self._target.settings.get("serviceAccount", ""),
             kms_key=self._target.settings.get("kmsKeyName", ""),
         )
-        remedies = errors.CREATE_REMEDIES if generation.source.base_model else errors.CREATE_CHILD_REMEDIES
+        remedies = wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES
         request = HttpRequest("POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies)
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
@@ -166,7 +166,7 @@ class Vertex(AsyncClosing):
         """Send a prompt to the endpoint ``remote``, where a job has deployed its model."""
         path = self._path(remote, wire.ENDPOINT_NAME, "endpoint", "endpoints")
         most = self._capabilities.max_candidates
-        return await send_prompt(self._client, path, wire.CODEC, prompt, most, errors.INFER_REMEDIES)
+        return await send_prompt(self._client, path, wire.CODEC, prompt, most, wire.INFER_REMEDIES)
 
     async def access(self, remote: str) -> tuple[Permission, ...]:
         """Raise ServiceError: IAM decides who can use a model."""

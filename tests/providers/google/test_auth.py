@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from starlette.responses import JSONResponse, RedirectResponse
 
 from reconciler.domain.errors import AccessError
-from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.http import Client, HttpRequest
 from support.provider_service import Script, Time, client_of, error, script, settings_of

@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, UsageError
-from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.http import MAX_BODY, Client, HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
 from support.provider_service import START, Script, Time, client_of, error, script, settings_of

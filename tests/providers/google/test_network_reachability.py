@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from reconciler.domain.errors import ServiceError, UsageError
-from reconciler.providers.generativelanguage.errors import SERVICE
+from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.network import ConnectionResult, check_connection
 from support.provider_process import proxy_on_loopback
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.providers.google.rate_limit import RateLimit
+from reconciler.providers.google.http import RateLimit
 from support.provider_service import Time
 
 

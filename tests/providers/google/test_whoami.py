@@ -13,8 +13,8 @@ import pytest
 from msgspec import structs
 
 from reconciler.domain.errors import AccessError
+from reconciler.providers.google.doctor import CallerIdentity, whoami
 from reconciler.providers.google.errors import SCOPES
-from reconciler.providers.google.whoami import CallerIdentity, whoami
 from support.provider_google import (
     EMAIL,
     Google,

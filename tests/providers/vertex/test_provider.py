@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
 from reconciler.domain.ports import Provider
-from reconciler.providers.google import endpoints
+from reconciler.providers.google.network import STORAGE
 from reconciler.providers.vertex.capabilities import VERTEX
 from reconciler.providers.vertex.provider import Vertex, connect
 from support.provider_contract import TARGET
@@ -52,7 +52,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     assert asyncio.run(run()) == len(seen)
     there = "/v1/projects/acme-project/locations/europe-west4/tuningJobs"
     assert seen[0] == f"https://europe-west4-aiplatform.googleapis.com{there}"
-    assert seen[2] == f"{endpoints.STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
+    assert seen[2] == f"{STORAGE}/storage/v1/b/acme-data/o/train.jsonl"
 
 
 def test_other_capabilities_can_be_given() -> None:
