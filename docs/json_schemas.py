@@ -16,9 +16,10 @@ import msgspec
 from msgspec.inspect import EnumType, StructType, type_info
 
 from reconciler.domain.document import Document
+from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
 
-DOCUMENTS: tuple[type[Document], ...] = (DoctorReport, ValidationReport)
+DOCUMENTS: tuple[type[Document], ...] = (CheckReport, DoctorReport, PromptReport, ValidationReport)
 """The types whose schemas are derived."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]

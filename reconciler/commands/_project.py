@@ -23,7 +23,7 @@ from reconciler.planning.dataset_versions import remote_paths, with_dataset_vers
 from reconciler.planning.selection import Selection
 from reconciler.planning.world import Observation, World
 from reconciler.providers.registry import capabilities_of
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import Document, TargetSummary, target_summary
 from reconciler.reports.text.format import counted
 from reconciler.state.lockfile import loads
 
@@ -102,6 +102,11 @@ class Project(Struct, frozen=True):
     def root(self) -> str:
         """The root as messages show it, empty for the working directory."""
         return display_root(self.workspace.root, self.session.environment.cwd)
+
+    @property
+    def target_summary(self) -> TargetSummary:
+        """The target as reports describe it."""
+        return target_summary(self.target, self.capabilities, self.root)
 
     @property
     def places(self) -> dict[str, Place]:

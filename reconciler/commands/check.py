@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
@@ -22,7 +23,7 @@ from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def check(
         trials = [_trial(project, name, None) for name in names if _is_serving(project, name)]
         unserved = tuple(name for name in names if not _is_serving(project, name))
     examined = _run(project, trials, progress) if trials else []
-    document = check_document(examined, unserved, project.target, project.capabilities, root=project.root)
-    return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+    report = check_report(examined, unserved, project.target_summary, simulated=project.capabilities.simulated)
+    return CommandResult(report, report.exit_status, project.workspace.problems)
 
 
 def _trial(project: Project, name: str, key: str | None) -> _Trial:
@@ -89,14 +90,14 @@ def _is_serving(project: Project, name: str) -> bool:
     return serving is not None and serving.state is State.ACTIVE
 
 
-def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[GenerationCheck]:
+def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> list[tuple[CheckedModel, ExitStatus]]:
     sinks: list[EventSink] = []
     recorder = project.recorder(sinks)
     project.store.check_writable()
     if not project.target.show_examples:
         recorder.mark_changed()  # removes examples that an earlier policy allowed
 
-    async def work() -> list[GenerationCheck]:
+    async def work() -> list[tuple[CheckedModel, ExitStatus]]:
         async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
             return await run_bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
@@ -114,23 +115,26 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
             recorder.flush()
 
 
-async def _examine(checker: Checker, trial: _Trial) -> GenerationCheck:
+async def _examine(checker: Checker, trial: _Trial) -> tuple[CheckedModel, ExitStatus]:
     """Check one generation; an error becomes part of the result, so that the other checks run."""
     generation = trial.generation
     remote = callable_name(generation.remote, generation.resources)
-    examined = GenerationCheck(
-        trial.manifest.name, generation.key, remote, serves=trial.serving, before=generation.checks
+    examined = CheckedModel(
+        name=trial.manifest.name,
+        key=generation.key,
+        remote=remote,
+        serving=trial.serving,
+        regressed=False,
+        before=generation.checks,
     )
     try:
-        report = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
+        results = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
     except ServiceError as error:
-        gone = error.code == "NOT_FOUND"
-        return examined.refused(
-            ReconcileError(f"{generation.key} is gone from the service", "run reconcile apply") if gone else error
-        )
+        gone = f"{generation.key} is gone from the service; run reconcile apply"
+        return replace(examined, message=gone if error.code == "NOT_FOUND" else str(error)), ExitStatus.ERROR
     except AccessError as error:
-        return examined.refused(error)
-    return examined.with_report(report)
+        return replace(examined, message=str(error)), ExitStatus.ACCESS
+    return examined.with_results(results), ExitStatus.ERROR if results.failed else ExitStatus.OK
 
 
 @click.command("check", epilog=_options.examples("check", "check adder --generation adder-k4wq2zme"))

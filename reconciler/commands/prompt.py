@@ -20,7 +20,7 @@ from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.check import SentPrompt, prompt_document
+from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.text.check import prompt_notes
 from reconciler.reports.writer import render_text
 
@@ -71,14 +71,23 @@ def prompt(environment: Environment, command_input: CommandInput, request: Promp
         max_tokens=request.max_tokens,
     )
     reply = _send(project, generation, remote, sent)
-    document = prompt_document(
-        SentPrompt(name, generation.key, remote, generation.preamble, request.text, sent),
-        reply,
-        project.target,
-        project.capabilities,
-        root=project.root,
+    message = missing_answer(reply)
+    report = PromptReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
+        exit_status=ExitStatus.ERROR if message else ExitStatus.OK,
+        name=name,
+        key=generation.key,
+        remote=remote,
+        preamble=generation.preamble,
+        text=request.text,
+        sampling=sent.sampling,
+        max_tokens=sent.max_tokens,
+        candidates=reply.answers,
+        blocked=reply.blocked,
+        message=message,
     )
-    return CommandResult(document, ExitStatus(document["exitStatus"]), tuple(_warnings(manifest, generation)))
+    return CommandResult(report, report.exit_status, tuple(_warnings(manifest, generation)))
 
 
 def _require_text(text: str) -> None:
@@ -194,8 +203,8 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
     output.result(document, lambda _style, _width: render_text(document))
-    if "message" in document:
-        raise ReconcileError(document["message"])
+    if document.message:
+        raise ReconcileError(document.message)
     return result.exit_status
 
 

@@ -90,7 +90,7 @@ class CheckResult(Record, frozen=True, kw_only=True):
     """Every incorrect answer."""
 
 
-class CheckReport(Record, frozen=True):
+class CheckResults(Record, frozen=True):
     """The results of the checks that ran."""
 
     digest: Digest
@@ -103,11 +103,11 @@ class CheckReport(Record, frozen=True):
     """Each check, in the order of the manifest."""
 
 
-def check_report(digest: str, results: Iterable[CheckResult]) -> CheckReport:
+def check_results(digest: str, results: Iterable[CheckResult]) -> CheckResults:
     """Return the results of all checks of a manifest for one generation; ``digest`` is that of the checks."""
     ran = tuple(results)
     passed = sum(result.passed for result in ran)
-    return CheckReport(digest, passed, len(ran) - passed, ran)
+    return CheckResults(digest, passed, len(ran) - passed, ran)
 
 
 class RecordedMiss(Record, frozen=True):

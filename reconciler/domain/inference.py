@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from typing import Annotated
 
+from msgspec import Meta, Struct, field
+
+from reconciler.domain.document import Record
 from reconciler.domain.model import Sampling
 
 
@@ -20,14 +23,13 @@ class Prompt(Struct, frozen=True):
     max_tokens: int | None = None
 
 
-class Answer(Struct, frozen=True):
-    """One answer; ``finish`` is the service's finish reason unless the answer is complete.
-
-    ``MAX_TOKENS`` was cut short, ``SAFETY`` was withheld; then ``text`` can be empty.
-    """
+class Answer(Record, frozen=True):
+    """One answer."""
 
     text: str
-    finish: str = ""
+    """The answer, exactly as the service returned it; empty if there is none."""
+    finish: Annotated[str, Meta(examples=["MAX_TOKENS", "SAFETY"])] = ""
+    """The service's reason why the answer ended, if it did not end normally."""
 
 
 class Reply(Struct, frozen=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, CheckReport, check_report
+from reconciler.domain.checks import Check, CheckResults, check_results
 from reconciler.domain.inference import Prompt
 from reconciler.domain.model import Example, Manifest, Sampling, Target
 from reconciler.domain.ports import Examples, Provider
@@ -61,7 +61,7 @@ class Checker:
         self._semaphore = asyncio.Semaphore(self._concurrency)
         self._redact = not target.show_examples
 
-    async def check(self, manifest: Manifest, generation: CheckedGeneration) -> CheckReport:
+    async def check(self, manifest: Manifest, generation: CheckedGeneration) -> CheckResults:
         """Run every check of a manifest, emit the report, and return it; the first error ends all checks.
 
         Raises:
@@ -122,10 +122,10 @@ class _Tally:
         self._done += 1
         self._emit_progress()
 
-    def report(self) -> CheckReport:
+    def report(self) -> CheckResults:
         """Return the report, which does not depend on the order of the answers."""
         checks = self._manifest.checks
-        return check_report(checks_digest(checks), (evaluate_check(check, self._of(check)) for check in checks))
+        return check_results(checks_digest(checks), (evaluate_check(check, self._of(check)) for check in checks))
 
     def _of(self, check: Check) -> Iterator[tuple[Verdict, ...]]:
         found = self._verdicts[check.name]

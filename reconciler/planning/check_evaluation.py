@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from reconciler.domain.checks import (
     Check,
-    CheckReport,
     CheckResult,
+    CheckResults,
     Evaluation,
     Expectation,
     ExpectationKind,
@@ -262,7 +262,7 @@ def wilson_interval(right: int, answers: int) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
-def recorded_checks(report: CheckReport) -> RecordedChecks:
+def recorded_checks(report: CheckResults) -> RecordedChecks:
     """Return the part of a report for the lockfile: counts, scores, and one miss of each of the first failed checks."""
     failures = [result for result in report.results if not result.passed and result.misses]
     return RecordedChecks(

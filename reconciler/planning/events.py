@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport
+from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Dataset, RemoteModel, Resources, State
@@ -128,7 +128,7 @@ class Checking(_GenerationEvent, frozen=True):
 class Checked(_GenerationEvent, frozen=True):
     """The checks of a generation ran."""
 
-    report: CheckReport
+    report: CheckResults
 
 
 class Rejected(_GenerationEvent, frozen=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport
+from reconciler.domain.checks import CheckResults
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.planning.dataset_diff import ExampleChanges
 from reconciler.planning.history import HistoryEntry
 
 
-def redact_report(report: CheckReport) -> CheckReport:
+def redact_report(report: CheckResults) -> CheckResults:
     """Return the results of checks without prompts and answers."""
     return replace(report, results=tuple(replace(result, misses=()) for result in report.results))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
+from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import REQUESTED_HOLDS
+from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ValidationReport
 from reconciler.reports.documents.envelope import (
     AnyDocument,
@@ -269,19 +272,21 @@ def _outcome(model: Document, root: str, explained: dict[str, str]) -> SummaryRo
         OUTCOMES[state][0],
         "warning" if harmless else _OUTCOME_LEVELS[state],
         "" if state == "inSync" else ": ".join(filter(None, [model.get("reason", ""), details])),
-        details=(*_labeled(model, _GENERATION, _REMOTE), *training, *_checks(model.get("checks", {}))),
+        details=(*_labeled(model, _GENERATION, _REMOTE), *training, *_checks(model)),
         **_position(model, root),
     )
 
 
-def _checks(checks: Document) -> Iterator[Detail]:
-    if checks:
-        yield "checks", passed_text(checks)
-    for result in checks.get("results", ()):
-        if "interval" in result or not result["passed"]:
-            yield result["name"], score_text(result)
-        if not result["passed"]:
-            yield from ((result["name"], miss) for miss in miss_texts(result))
+def _checks(model: Document) -> Iterator[Detail]:
+    if "checks" not in model:
+        return
+    checks = convert(model["checks"], CheckResults)
+    yield "checks", passed_text(checks)
+    for result in checks.results:
+        if result.interval or not result.passed:
+            yield result.name, score_text(result)
+        if not result.passed:
+            yield from ((result.name, miss) for miss in miss_texts(result))
 
 
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
@@ -328,33 +333,33 @@ def _model(model: Document, root: str) -> SummaryRow:
     )
 
 
-def check_summary(document: Document) -> str:
-    """Return how many checks of a Check document passed, in one line."""
-    results = [result for model in document["models"] for result in model.get("checks", {}).get("results", ())]
-    passed = sum(result["passed"] for result in results)
-    return f"{passed} of {counted(len(results), 'check')} passed." if results else "No check was run."
+def check_summary(report: CheckReport) -> str:
+    """Return how many checks of a Check report passed, in one line."""
+    ran = [model.checks for model in report.models if model.checks]
+    count = sum(len(checks.results) for checks in ran)
+    passed = sum(checks.passed for checks in ran)
+    return f"{passed} of {counted(count, 'check')} passed." if count else "No check was run."
 
 
-def _check(document: Document) -> ReportSummary:
-    rows = [row for model in document["models"] for row in _check_rows(model)]
-    unserved = document["unserved"]
-    rows += [SummaryRow(name, "not checked", "warning", NO_SERVING_GENERATION) for name in unserved]
-    return _summary(document, check_summary(document), rows, failed=document["exitStatus"] != 0)
+def _check(report: CheckReport) -> ReportSummary:
+    rows = [row for model in report.models for row in _check_rows(model)]
+    rows += [SummaryRow(name, "not checked", "warning", NO_SERVING_GENERATION) for name in report.unserved]
+    return _summary(report, check_summary(report), rows, failed=report.exit_status != ExitStatus.OK)
 
 
-def _check_rows(model: Document) -> Iterator[SummaryRow]:
-    about = _labeled(model, _GENERATION, _REMOTE)
-    if "message" in model:
-        yield SummaryRow(model["name"], "not checked", "failed", model["message"], details=about)
+def _check_rows(model: CheckedModel) -> Iterator[SummaryRow]:
+    about = (("generation", model.key), ("remote", model.remote))
+    if model.checks is None:
+        yield SummaryRow(model.name, "not checked", "failed", model.message, details=about)
         return
-    for result in model["checks"]["results"]:
-        passed, score = result["passed"], score_text(result)
+    for result in model.checks.results:
+        passed, score = result.passed, score_text(result)
         yield SummaryRow(
-            model["name"],
+            model.name,
             "passed" if passed else "failed",
             "good" if passed else "failed",
-            f"{REGRESSED}; {score}" if model["regressed"] and not passed else score,
-            part=result["name"],
+            f"{REGRESSED}; {score}" if model.regressed and not passed else score,
+            part=result.name,
             details=() if passed else (*about, *(("wrong", miss) for miss in miss_texts(result))),
         )
 

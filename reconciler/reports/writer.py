@@ -14,6 +14,7 @@ from msgspec import convert
 
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
+from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
 from reconciler.reports.documents.envelope import AnyDocument, kind_of
 from reconciler.reports.text.change import change_text, refresh_text, resolve_text, serving_text
@@ -47,7 +48,12 @@ _TEXTS: Final[Mapping[str, Callable[[Any, Layout], str]]] = MappingProxyType(
 )
 KINDS: Final = tuple(_TEXTS)
 """The kinds of documents that commands print."""
-_TYPES: Final[Mapping[str, type[Document]]] = {"Doctor": DoctorReport, "Validation": ValidationReport}
+_TYPES: Final[Mapping[str, type[Document]]] = {
+    "Check": CheckReport,
+    "Doctor": DoctorReport,
+    "Prompt": PromptReport,
+    "Validation": ValidationReport,
+}
 
 
 def typed(document: dict[str, Any]) -> AnyDocument:

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, Miss, check_report
+from reconciler.domain.checks import CheckResult, Miss, check_results
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Snapshot, State
 from reconciler.planning.events import (
@@ -44,7 +44,7 @@ NAME: Final = "model-m"
 OLD, NOW, NEXT = (f"{NAME}-{letter * 8}" for letter in "abc")
 WHOLE: Final = 32
 """The lines of a record of a generation, at most."""
-REPORT: Final = check_report(
+REPORT: Final = check_results(
     "sha256:" + "1" * 64,
     (
         CheckResult(name="small", passed=True, passes=1, answers=1, score=1, minimum=1),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.checks import CheckResult, CheckResults, Miss
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
@@ -40,7 +40,7 @@ def test_every_check_is_run_and_reported_in_its_order() -> None:
 def test_the_report_does_not_depend_on_which_answer_comes_first() -> None:
     checks = (evaluation_check(examples=6),)
 
-    def told(at: int, oracle: Oracle) -> CheckReport:
+    def told(at: int, oracle: Oracle) -> CheckResults:
         (report,) = Bench(oracle, concurrency=at).run(manifest(checks=checks))
         return report
 
@@ -158,7 +158,7 @@ def test_an_error_of_one_manifest_does_not_stop_the_others() -> None:
 
     bench = Bench(Oracle(answer))
 
-    async def run() -> list[CheckReport | BaseException]:
+    async def run() -> list[CheckResults | BaseException]:
         one, other = manifest("a", checks=(prompt_check(prompt="broken"),)), manifest("b", checks=(UNSEEN,))
         return await asyncio.gather(
             *(bench.checker.check(each, SUBJECT) for each in (one, other)), return_exceptions=True
@@ -166,7 +166,7 @@ def test_an_error_of_one_manifest_does_not_stop_the_others() -> None:
 
     error, report = asyncio.run(run())
     assert isinstance(error, ServiceError)
-    assert isinstance(report, CheckReport)
+    assert isinstance(report, CheckResults)
     assert [event.name for event in bench.events if isinstance(event, Checked)] == ["b"]
 
 
@@ -226,7 +226,7 @@ def test_the_embedded_service_answers_only_with_its_training_examples(tmp_path: 
         replace(evaluation_check(examples=20, minimum=0.8), temperature=0),
     )
 
-    async def check(provider: Provider) -> CheckReport:
+    async def check(provider: Provider) -> CheckResults:
         (report,) = await Bench(provider).check(
             manifest(checks=checks), subject=CheckedGeneration(made.key, made.remote, "")
         )

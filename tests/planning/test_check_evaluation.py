@@ -18,7 +18,7 @@ from reconciler.domain.checks import (
     Miss,
     RecordedChecks,
     RecordedMiss,
-    check_report,
+    check_results,
 )
 from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
@@ -309,7 +309,7 @@ def test_the_interval_is_wilsons(right: int, answers: int, interval: tuple[float
 
 
 def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:
-    report = check_report(
+    report = check_results(
         "sha256:1",
         (judge(SMALL, "9"), judge(WORDS, "V", "IV", "X"), judge(UNSEEN, "right", "right", "wrong")),
     )
@@ -323,7 +323,7 @@ def test_counts_scores_and_one_miss_a_failed_check_are_recorded() -> None:
 
 
 def test_what_passed_leaves_no_miss_in_the_record() -> None:
-    report = check_report("sha256:1", (judge(WORDS, "V", "V", "X"),))
+    report = check_results("sha256:1", (judge(WORDS, "V", "V", "X"),))
     assert recorded_checks(report) == RecordedChecks("sha256:1", passed=1, failed=0)
 
 
@@ -331,17 +331,17 @@ def test_a_long_miss_is_recorded_on_one_line() -> None:
     long = CheckResult(
         name="a", passed=False, passes=0, answers=1, score=0, minimum=1, misses=(Miss("p\n" * 99, "x" * 99, ""),)
     )
-    (miss,) = recorded_checks(check_report("", (long,))).misses
+    (miss,) = recorded_checks(check_results("", (long,))).misses
     assert miss == RecordedMiss("a", "p " * 39 + "p…", "x" * 79 + "…")
 
 
 def test_where_there_is_no_answer_the_reason_stands() -> None:
     blocked = evaluate_check(SMALL, [verdicts(next(questions(SMALL, ())), reply(blocked="SAFETY"))])
-    (miss,) = recorded_checks(check_report("", (blocked,))).misses
+    (miss,) = recorded_checks(check_results("", (blocked,))).misses
     assert miss == RecordedMiss("small", "8", "(blocked: SAFETY)")
 
 
 def test_three_misses_are_enough() -> None:
     results = tuple(replace(judge(SMALL, "10"), name=name) for name in "abcdef")
-    recorded = recorded_checks(check_report("", results))
+    recorded = recorded_checks(check_results("", results))
     assert ([miss.check for miss in recorded.misses], recorded.failed) == (["a", "b", "c"], 6)

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, Evaluation, Expectation, Miss, check_report
+from reconciler.domain.checks import Check, Evaluation, Expectation, Miss, check_results
 from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
 from reconciler.planning.check_evaluation import (
@@ -152,7 +152,7 @@ def test_the_interval_of_the_wrong_ones_mirrors_that_of_the_right_ones(count: li
 
 @given(st.lists(st.tuples(all_checks, st.lists(verdicts_of_one, min_size=1, max_size=5).map(tuple)), max_size=6))
 def test_what_is_recorded_is_bounded(ran: list[tuple[Check, tuple[Verdict, ...]]]) -> None:
-    report = check_report("sha256:1", tuple(evaluate_check(check, [found]) for check, found in ran))
+    report = check_results("sha256:1", tuple(evaluate_check(check, [found]) for check, found in ran))
     recorded = recorded_checks(report)
     assert recorded.passed + recorded.failed == len(ran)
     assert len(recorded.misses) == min(3, recorded.failed)

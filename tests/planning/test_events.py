@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_report
+from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_results
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Resources, Snapshot, State
@@ -167,7 +167,7 @@ def test_how_checks_went_is_recorded_in_short() -> None:
             name="big", passed=False, passes=0, answers=1, score=0, minimum=1.0, misses=(Miss("8", "10", "expected 9"),)
         ),
     )
-    lock = record(LOCK, Checked("numbers", KEY, check_report(DIGEST, results)))
+    lock = record(LOCK, Checked("numbers", KEY, check_results(DIGEST, results)))
     assert the_one(lock).checks == RecordedChecks(DIGEST, 1, 1, {}, (RecordedMiss("big", "8", "10"),))
 
 
@@ -183,7 +183,7 @@ def test_what_was_published_is_remembered() -> None:
         Checking("numbers", KEY, 1, 2, 1),
         Restored("numbers", KEY),
         Promoted("words", KEY, REMOTE),
-        Checked("words", KEY, check_report(DIGEST, ())),
+        Checked("words", KEY, check_results(DIGEST, ())),
     ],
     ids=["progress", "not rejected", "another's promotion", "another's checks"],
 )

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.check import GenerationCheck, check_document
+from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import AnyDocument, Document, target_summary
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.junit import junit, xml_safe
@@ -33,7 +33,7 @@ SHAPE: Mapping[str, tuple[set[str], tuple[str, ...]]] = {
 """Of each element the attributes that it has, and what may be in it, in that order."""
 
 
-def parsed(document: Document) -> ET.Element:
+def parsed(document: AnyDocument) -> ET.Element:
     """The report, after its shape was found to be the usual one."""
     whole = ET.fromstring(junit(document).encode())  # noqa: S314 - our own text
     for element in whole.iter():
@@ -49,7 +49,7 @@ def parsed(document: Document) -> ET.Element:
     return whole
 
 
-def endings(document: Document) -> dict[str, str]:
+def endings(document: AnyDocument) -> dict[str, str]:
     """How each case ended."""
     cases = parsed(document).iter("testcase")
     return {
@@ -98,16 +98,17 @@ def test_a_result() -> None:
 
 
 def test_each_check_is_a_case() -> None:
-    examined = GenerationCheck("words", KEY, REMOTE, serves=True, report=CHECKS)
-    document = check_document([examined], ["idle"], TARGET, SIMULATED)
-    assert endings(document) == {
+    model = CheckedModel(name="words", key=KEY, remote=REMOTE, serving=True, regressed=False, checks=CHECKS)
+    target = target_summary(TARGET, SIMULATED, "")
+    report = check_report([(model, ExitStatus.ERROR)], ["idle"], target, simulated=True)
+    assert endings(report) == {
         "small": "failure",
         "large": "passed",
         "roman": "failure",
         "unseen": "passed",
         "idle": "skipped",
     }
-    small = parsed(document).find(".//testcase[@name='small']")
+    small = parsed(report).find(".//testcase[@name='small']")
     assert small is not None
     assert small.attrib["classname"] == "default.words"
     assert "wrong: 8 → 10: expected 9" in str(small.findtext("failure"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.checks import Check, CheckReport, Evaluation, Expectation
+from reconciler.domain.checks import Check, CheckResults, Evaluation, Expectation
 from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Example, Limits, Manifest, Target
 from reconciler.domain.ports import Provider
@@ -122,10 +122,10 @@ class Bench(Struct, dict=True):
         )
         self.checker = Checker(self.provider, self.examples, self.events.append, self.target)
 
-    def run(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckReport]:
+    def run(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckResults]:
         """Check all manifests at once."""
         return asyncio.run(self.check(*manifests, subject=subject))
 
-    async def check(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckReport]:
+    async def check(self, *manifests: Manifest, subject: CheckedGeneration = SUBJECT) -> list[CheckResults]:
         async with asyncio.timeout(PATIENCE):
             return await asyncio.gather(*(self.checker.check(manifest, subject) for manifest in manifests))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult, check_report
+from reconciler.domain.checks import CheckResult, CheckResults, check_results
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Limits, Manifest, Mark, RemoteModel, State, Target
 from reconciler.domain.plan import Action, Kind, Plan, Request
@@ -186,13 +186,13 @@ def _qualified(declared: Manifest, action: Action) -> Checked | Promoted:
     return Checked(declared.name, action.key, report(declared, passed=action.key[-1] < "p"))
 
 
-def report(declared: Manifest, *, passed: bool) -> CheckReport:
+def report(declared: Manifest, *, passed: bool) -> CheckResults:
     """How the checks of a manifest went, all of them alike."""
     results = (
         CheckResult(name=one.name, passed=passed, passes=int(passed), answers=1, score=float(passed), minimum=1.0)
         for one in declared.checks
     )
-    return check_report(checks_digest(declared.checks), tuple(results))
+    return check_results(checks_digest(declared.checks), tuple(results))
 
 
 def _locked(declared: Manifest, action: Action) -> LockedGeneration:

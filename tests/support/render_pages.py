@@ -8,19 +8,20 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.document import Record, builtins_of
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.history import list_history
-from reconciler.reports.documents.check import GenerationCheck, check_document
-from reconciler.reports.documents.envelope import Document, envelope
+from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
+from reconciler.reports.documents.envelope import Document, envelope, target_summary
 from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
+from reconciler.reports.writer import typed
 from support.render_values import (
     ACTIVE,
     CHECKS,
@@ -269,15 +270,19 @@ def drift_page() -> Document:
     }
 
 
-def check_page() -> Document:
+def check_page() -> CheckReport:
     """A Check with one that passed before, one that could not be asked, and one that nothing serves."""
-    examined = [
-        GenerationCheck("number-generator", KEY, REMOTE, serves=True, before=_checks(4, 0, 0.95), report=CHECKS),
-        GenerationCheck(
-            "words", "words-abcdefgh", "tunedModels/words-abcdefgh", serves=True, error=ReconcileError("a", "b")
-        ),
-    ]
-    return check_document(examined, ["letters"], TARGET, REAL, root="specs")
+    words = CheckedModel(
+        name="words",
+        key="words-abcdefgh",
+        remote="tunedModels/words-abcdefgh",
+        serving=True,
+        regressed=False,
+        message="a; b",
+    )
+    numbers = replace(words, name="number-generator", key=KEY, remote=REMOTE, before=_checks(4, 0, 0.95), message="")
+    checked = ((numbers.with_results(CHECKS), ExitStatus.ERROR), (words, ExitStatus.ERROR))
+    return check_report(checked, ["letters"], target_summary(TARGET, REAL, "specs"), simulated=False)
 
 
 def history_page() -> Document:
@@ -310,12 +315,13 @@ CODES: Final = frozenset(
         "severity",
         "role",
         "origin",
+        "digest",
         "use",
         "change",
         "commit",
     }
 )
-"""Names of fields that hold one of a few words of ours."""
+"""Names of fields that hold one of a few words of ours, or a digest."""
 TIMES: Final = frozenset({"createTime", "completeTime", "promoteTime", "since"})
 _NAMED: Final = frozenset({"scores", "declared", "effective"})
 """Objects whose names are those that people gave."""
@@ -326,6 +332,8 @@ def poisoned(part: Any, text: str, kept: frozenset[str] = CODES, *, named: bool 
 
     What is ``named`` by people has it before its names, too.
     """
+    if isinstance(part, Record):
+        return typed(poisoned(builtins_of(part), text, kept))
     if isinstance(part, dict):
         return {
             text + name if named else name: one if name in kept else poisoned(one, text, kept, named=name in _NAMED)

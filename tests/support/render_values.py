@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.domain.checks import CheckResult, Miss, check_report
+from reconciler.domain.checks import CheckResult, Miss, check_results
 from reconciler.domain.document import Record, json_text
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import (
@@ -79,7 +79,7 @@ ACTIVE = LockedGeneration(
     complete_time="2026-11-22T19:17:30.123456789Z",
 )
 
-CHECKS = check_report(
+CHECKS = check_results(
     "sha256:" + "c" * 64,
     (
         CheckResult(

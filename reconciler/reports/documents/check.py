@@ -1,162 +1,114 @@
-"""Build Check and Prompt documents: results of checks, and the answers of a model."""
+"""Check reports: results of checks. Prompt reports: the answers of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss, RecordedChecks
-from reconciler.domain.document import builtins_of
-from reconciler.domain.errors import AccessError, ReconcileError
+from reconciler.domain.checks import CheckResults, RecordedChecks
+from reconciler.domain.document import NonEmpty, Record, Remote
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.inference import Prompt, Reply
-from reconciler.domain.model import Capabilities, Sampling, Target
-from reconciler.reports.documents.envelope import Document, envelope, filled
+from reconciler.domain.inference import Answer, Reply
+from reconciler.domain.model import Sampling
+from reconciler.reports.documents.envelope import TargetReport, TargetSummary
 
 
-class GenerationCheck(Struct, frozen=True):
-    """A checked generation; ``before`` are its previous results, ``error`` is the reason why it was not checked."""
+class CheckedModel(Record, frozen=True, kw_only=True):
+    """The result of one generation."""
 
-    name: str
-    key: str
-    remote: str
-    serves: bool
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
+    remote: NonEmpty
+    """The remote name that prompts were sent to."""
+    serving: bool
+    """Whether it is the serving generation."""
+    regressed: bool
+    """Whether it failed checks that it passed the last time."""
     before: RecordedChecks | None = None
-    report: CheckReport | None = None
-    error: ReconcileError | None = None
+    """The previous result; omitted if it was never checked."""
+    checks: CheckResults | None = None
+    """The results of the checks that ran."""
+    message: str = ""
+    """The reason why it could not be checked."""
 
-    def with_report(self, report: CheckReport) -> GenerationCheck:
-        """Return a copy with the results."""
-        return replace(self, report=report)
-
-    def refused(self, error: ReconcileError) -> GenerationCheck:
-        """Return a copy with the error."""
-        return replace(self, error=error)
-
-    @property
-    def regressed(self) -> bool:
-        """Whether the same checks passed the last time and fail now."""
-        then, now = self.before, self.report
-        return bool(then and now and then.digest == now.digest and not then.failed and now.failed)
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """The exit status of a command that checks only this generation."""
-        if isinstance(self.error, AccessError):
-            return ExitStatus.ACCESS
-        failed = self.error or (self.report and self.report.failed)
-        return ExitStatus.ERROR if failed else ExitStatus.OK
+    def with_results(self, results: CheckResults) -> CheckedModel:
+        """Return a copy with the results of the checks."""
+        before = self.before
+        passed_before = before is not None and before.digest == results.digest and not before.failed
+        return replace(self, checks=results, regressed=passed_before and results.failed > 0)
 
 
-def check_document(
-    checked: Iterable[GenerationCheck],
+class CheckReport(TargetReport, frozen=True, kw_only=True, tag="Check"):
+    """The check results of generations: the output of `reconcile check --format json`."""
+
+    exit_status: ExitStatus
+    """The exit status of the command."""
+    models: tuple[CheckedModel, ...]
+    """Every generation to check, by manifest name."""
+    unserved: tuple[NonEmpty, ...]
+    """Manifests with checks and without a serving generation."""
+
+
+def check_report(
+    checked: Iterable[tuple[CheckedModel, ExitStatus]],
     unserved: Iterable[str],
-    target: Target,
-    capabilities: Capabilities,
+    target: TargetSummary,
     *,
-    root: str = "",
-) -> Document:
-    """Return a Check document (schema: check); ``unserved`` manifests have checks and no serving generation."""
-    ordered = sorted(checked, key=lambda check: check.name)
-    return {
-        **envelope("Check", target, capabilities, root),
-        "exitStatus": int(max((check.exit_status for check in ordered), default=ExitStatus.OK)),
-        "models": [_model(check) for check in ordered],
-        "unserved": sorted(unserved),
-    }
+    simulated: bool,
+) -> CheckReport:
+    """Return the report of checked generations, each with the exit status of a command that checks only this one.
 
-
-def _model(check: GenerationCheck) -> Document:
-    shown = {
-        "name": check.name,
-        "key": check.key,
-        "remote": check.remote,
-        "serving": check.serves,
-        "regressed": check.regressed,
-    }
-    return shown | filled(
-        {
-            "before": builtins_of(check.before) if check.before else None,
-            "checks": checks_report(check.report) if check.report else None,
-            "message": str(check.error or ""),
-        }
+    ``unserved`` manifests have checks and no serving generation.
+    """
+    results = sorted(checked, key=lambda result: result[0].name)
+    return CheckReport(
+        simulated=simulated,
+        target=target,
+        exit_status=max((status for _, status in results), default=ExitStatus.OK),
+        models=tuple(model for model, _ in results),
+        unserved=tuple(sorted(unserved)),
     )
-
-
-def checks_report(report: CheckReport) -> Document:
-    """Return the results of checks with every wrong answer."""
-    return {
-        "digest": report.digest,
-        "passed": report.passed,
-        "failed": report.failed,
-        "results": [_check_result(result) for result in report.results],
-    }
-
-
-def _check_result(result: CheckResult) -> Document:
-    shown = {
-        "name": result.name,
-        "passed": result.passed,
-        "passes": result.passes,
-        "answers": result.answers,
-        "score": round(result.score, 4),
-        "minimum": result.minimum,
-    }
-    further = {
-        "interval": [round(bound, 4) for bound in result.interval or ()],
-        "leaked": result.leaked or None,
-        "misses": [_miss(miss) for miss in result.misses],
-    }
-    return shown | filled(further)
-
-
-def _miss(miss: Miss) -> Document:
-    return {"prompt": miss.prompt, "answer": miss.answer, "why": miss.reason}
 
 
 CUT_SHORT: Final = "MAX_TOKENS"
 
 
-class SentPrompt(Struct, frozen=True):
-    """A prompt as it was sent: ``text`` is the user's, ``prompt`` has the preamble and the settings, too."""
+class PromptReport(TargetReport, frozen=True, kw_only=True, tag="Prompt"):
+    """A prompt and its answers: the output of `reconcile prompt --format json`."""
 
-    name: str
-    key: str
-    remote: str
+    exit_status: ExitStatus
+    """The exit status of the command: 0 if there is an answer, 1 if not."""
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation that was prompted."""
+    remote: Remote
+    """The remote name that the prompt was sent to: the model or its endpoint."""
     preamble: str
-    text: str
-    prompt: Prompt
+    """The preamble of the generation, which precedes the text."""
+    text: NonEmpty
+    """The prompt, without the preamble."""
+    sampling: Sampling
+    """The sampling parameters; an omitted one is the default of the model or the service."""
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    """The maximum number of tokens of an answer."""
+    candidates: tuple[Answer, ...]
+    """The answers, in the service's order."""
+    blocked: Annotated[str, Meta(examples=["SAFETY"])] = ""
+    """The service's reason why there is no answer."""
+    message: str = ""
+    """Why there is no answer, as a sentence; omitted if there is one."""
 
 
-def prompt_document(
-    sent: SentPrompt, reply: Reply, target: Target, capabilities: Capabilities, *, root: str = ""
-) -> Document:
-    """Return a Prompt document (schema: prompt); ``message`` is the reason if there is no answer."""
-    answered = any(answer.text for answer in reply.answers)
-    prompt = sent.prompt
-    return {
-        **envelope("Prompt", target, capabilities, root),
-        "exitStatus": int(ExitStatus.OK if answered else ExitStatus.ERROR),
-        "name": sent.name,
-        "key": sent.key,
-        "remote": sent.remote,
-        "preamble": sent.preamble,
-        "text": sent.text,
-        "sampling": _sampling(prompt.sampling),
-        **filled({"maxTokens": prompt.max_tokens}),
-        "candidates": [{"text": answer.text, **filled({"finish": answer.finish})} for answer in reply.answers],
-        **filled({"blocked": reply.blocked, "message": "" if answered else _missing_answer(reply)}),
-    }
-
-
-def _sampling(sampling: Sampling) -> Document:
-    return filled({"temperature": sampling.temperature, "topP": sampling.top_p, "topK": sampling.top_k})
-
-
-def _missing_answer(reply: Reply) -> str:
+def missing_answer(reply: Reply) -> str:
+    """Return why there is no answer, as a sentence; empty if there is one."""
+    if any(answer.text for answer in reply.answers):
+        return ""
     if reply.blocked:
         return f"the service blocked the prompt: {reply.blocked}"
     reasons = ", ".join(sorted({answer.finish for answer in reply.answers if answer.finish}))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from reconciler.domain.document import builtins_of
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import format_time
 from reconciler.domain.model import RemoteModel
@@ -35,7 +36,6 @@ from reconciler.planning.events import (
     Updated,
 )
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.check import checks_report
 from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, filled, number
 
 
@@ -141,7 +141,7 @@ def _checking(event: Checking) -> Document:
 
 
 def _checked(event: Checked) -> Document:
-    return {"report": checks_report(event.report)}
+    return {"report": builtins_of(event.report)}
 
 
 def _rejected(event: Rejected) -> Document:

@@ -10,13 +10,13 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckReport
+from reconciler.domain.checks import CheckResults
+from reconciler.domain.document import builtins_of
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
-from reconciler.reports.documents.check import checks_report
 from reconciler.reports.documents.envelope import Document, Places, envelope, filled, number, place_fields
 
 OutcomeState = Literal[
@@ -39,7 +39,7 @@ class ModelOutcome(Struct, frozen=True):
     steps: int | None = None
     final_loss: float | None = None
     message: str = ""
-    checks: CheckReport | None = None
+    checks: CheckResults | None = None
     deleted: tuple[str, ...] = ()
 
 
@@ -129,7 +129,7 @@ def _outcome(outcome: ModelOutcome) -> Document:
             "steps": outcome.steps,
             "finalLoss": number(outcome.final_loss),
             "message": outcome.message,
-            "checks": checks_report(outcome.checks) if outcome.checks else None,
+            "checks": builtins_of(outcome.checks) if outcome.checks else None,
             "deleted": list(outcome.deleted),
         }
     )

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
+from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import parse_time
 from reconciler.reports.documents.envelope import Document, display_path
@@ -163,16 +164,16 @@ def _from_history_generation(generation: Document) -> Document:
     return {**generation, "hyperparameters": {"effective": generation.get("hyperparameters", {})}, **rejected}
 
 
-def _reports(document: Document) -> dict[str, dict[str, Document]]:
+def _reports(document: Document) -> dict[str, dict[str, CheckResults]]:
     """Return complete check reports by model and generation."""
-    found: dict[str, dict[str, Document]] = {}
+    found: dict[str, dict[str, CheckResults]] = {}
     for model in document["models"] if document["kind"] in {"Result", "Check"} else ():
         if "checks" in model:
-            found.setdefault(model["name"], {})[model.get("key", "")] = model["checks"]
+            found.setdefault(model["name"], {})[model.get("key", "")] = convert(model["checks"], CheckResults)
     return found
 
 
-def _model(anchor: str, details: Document, reports: Mapping[str, Document], root: str) -> ModelSection:
+def _model(anchor: str, details: Document, reports: Mapping[str, CheckResults], root: str) -> ModelSection:
     generations: list[Document] = details["generations"]
     serving = details.get("serving") or ""
     drawing = chart([Losses(generation["key"], _points(generation)) for generation in generations])
@@ -194,14 +195,15 @@ def _points(generation: Document) -> tuple[tuple[float, float], ...]:
 
 
 def _generations(
-    generations: list[Document], serving: str, drawing: Chart | None, reports: Mapping[str, Document]
+    generations: list[Document], serving: str, drawing: Chart | None, reports: Mapping[str, CheckResults]
 ) -> Iterator[GenerationRow]:
     drawn = {line.key for line in drawing.lines} if drawing else frozenset[str]()
     keys = [generation["key"] for generation in generations]
     newest_serving = keys.index(serving) if serving in keys else len(keys)
     for rank, (generation, before) in enumerate(zip_longest(generations, generations[1:])):
         state, role = _state(generation, serving, superseded=rank > newest_serving)
-        checks = reports.get(generation["key"]) or generation.get("checks")
+        report, recorded = reports.get(generation["key"]), generation.get("checks")
+        checks = report or (convert(recorded, RecordedChecks) if recorded else None)
         yield GenerationRow(
             key=generation["key"],
             rank=rank,
@@ -210,8 +212,8 @@ def _generations(
             role=role,
             steps=str(generation.get("totalSteps", "")),
             loss=loss(generation["finalLoss"]) if "finalLoss" in generation else "",
-            checks=f"{checks['passed']} of {checks['passed'] + checks['failed']}" if checks else "",
-            passed=not checks["failed"] if checks else None,
+            checks=f"{checks.passed} of {checks.passed + checks.failed}" if checks else "",
+            passed=not checks.failed if checks else None,
             source=_source(generation.get("source", {})),
             dataset=_dataset(generation.get("dataset", {})),
             hyperparameters=", ".join(
@@ -306,10 +308,10 @@ def _hyperparameter_changes(older: Document, newer: Document) -> Iterator[InputC
             yield InputChange(name, *("" if amount is None else value(amount) for amount in (before, after)))
 
 
-def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) -> ScoreTable | None:
+def _scores(generations: Iterable[Document], reports: Mapping[str, CheckResults]) -> ScoreTable | None:
     by_key: dict[str, dict[str, CheckScore]] = {}
     for key, report in reports.items():
-        by_key[key] = {result["name"]: score_of(result) for result in report["results"]}
+        by_key[key] = {result.name: score_of(result) for result in report.results}
     for generation in generations:
         if "checks" in generation and generation["key"] not in by_key:
             by_key[generation["key"]] = _recorded(generation["checks"])
@@ -321,14 +323,13 @@ def _scores(generations: Iterable[Document], reports: Mapping[str, Document]) ->
     return ScoreTable(tuple(keys), rows) if rows else None
 
 
-def score_of(result: Document) -> CheckScore:
+def score_of(result: CheckResult) -> CheckScore:
     """Return the result of a check of this run."""
-    interval = result.get("interval")
     return CheckScore(
-        share=result["score"],
-        passed=result["passed"],
-        minimum=result["minimum"],
-        interval=(interval[0], interval[1]) if interval else None,
+        share=result.score,
+        passed=result.passed,
+        minimum=result.minimum,
+        interval=result.interval,
         text="; ".join(score_details(result)),
     )
 
@@ -347,11 +348,11 @@ def _verdict(name: str, failed: set[str], checks: Document) -> bool | None:
     return True if len(failed) == checks["failed"] else None
 
 
-def _misses(generations: Iterable[Document], reports: Mapping[str, Document]) -> Iterator[WrongAnswer]:
+def _misses(generations: Iterable[Document], reports: Mapping[str, CheckResults]) -> Iterator[WrongAnswer]:
     for key, report in reports.items():
-        for result in report["results"]:
-            for miss in result.get("misses", ()):
-                yield WrongAnswer(result["name"], key, miss["prompt"], miss["answer"], miss["why"])
+        for result in report.results:
+            for miss in result.misses:
+                yield WrongAnswer(result.name, key, miss.prompt, miss.answer, miss.reason)
     for generation in generations:
         for miss in generation.get("checks", {}).get("failures", ()) if generation["key"] not in reports else ():
             yield WrongAnswer(miss["check"], generation["key"], miss["prompt"], miss["answer"], "")

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
+from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import UsageError
+from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
 from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
@@ -232,7 +234,7 @@ def _outcome_cell(model: Document, explained: dict[str, str]) -> Cell:
     """Return the details of an outcome, without the training, which has columns of its own."""
     if model["state"] not in {"ready", "checked"}:
         return Cell(outcome_details(model, explained))
-    checks = (passed_text(model["checks"]),) if "checks" in model else ()
+    checks = (passed_text(convert(model["checks"], CheckResults)),) if "checks" in model else ()
     return Cell(model.get("remote") or model.get("key", ""), code=True, notes=checks)
 
 
@@ -353,17 +355,17 @@ _CHECK_ROLES: Final[Mapping[str, Role]] = {
 }
 
 
-def _check(document: Document) -> PageModel:
-    rows = [row for model in document["models"] for row in _check_rows(model)]
+def _check(report: CheckReport) -> PageModel:
+    rows = [row for model in report.models for row in _check_rows(model)]
     unserved = Cell(NO_SERVING_GENERATION, role=_CHECK_ROLES[NO_SERVING_GENERATION])
     rows += [
         TableRow((NO_SERVING_GENERATION,), (_name_cell(name), Cell(), unserved, Cell(), Cell()))
-        for name in document["unserved"]
+        for name in report.unserved
     ]
     return PageModel(
         title="Check",
-        role="error" if document["exitStatus"] else "good",
-        lines=(check_summary(document),),
+        role="error" if report.exit_status else "good",
+        lines=(check_summary(report),),
         heading="Check results",
         tallies=_tallies(rows, _CHECK_ROLES),
         columns=(Column("Model"), Column("Check"), Column("Result"), Column("Score", "number"), Column("Generation")),
@@ -371,18 +373,18 @@ def _check(document: Document) -> PageModel:
     )
 
 
-def _check_rows(model: Document) -> Iterator[TableRow]:
-    name, key = _name_cell(model["name"]), Cell(model["key"], code=True)
-    if "message" in model:
-        error = Cell("not checked", role="error", details=(("why", model["message"]),))
+def _check_rows(model: CheckedModel) -> Iterator[TableRow]:
+    name, key = _name_cell(model.name), Cell(model.key, code=True)
+    if model.checks is None:
+        error = Cell("not checked", role="error", details=(("why", model.message),))
         yield TableRow(("not checked",), (name, Cell(), error, Cell(), key))
         return
-    for result in model["checks"]["results"]:
-        verdict = "passed" if result["passed"] else "failed"
-        notes = (REGRESSED,) if model["regressed"] and not result["passed"] else ()
+    for result in model.checks.results:
+        verdict = "passed" if result.passed else "failed"
+        notes = (REGRESSED,) if model.regressed and not result.passed else ()
         verdict_cell = Cell(verdict, role=_CHECK_ROLES[verdict], notes=notes)
-        score = Cell(order=str(result["score"]), score=score_of(result))
-        yield TableRow((verdict,), (name, Cell(result["name"]), verdict_cell, score, key))
+        score = Cell(order=str(result.score), score=score_of(result))
+        yield TableRow((verdict,), (name, Cell(result.name), verdict_cell, score, key))
 
 
 def _history(document: Document) -> PageModel:

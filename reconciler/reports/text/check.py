@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from reconciler.reports.documents.check import CUT_SHORT
-from reconciler.reports.documents.envelope import Document
+from reconciler.domain.checks import CheckResult, CheckResults
+from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, PromptReport
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, confidence, counted, percent, value
-from reconciler.reports.text.plan import target_line
+from reconciler.reports.text.plan import report_heading
 
 _SHOWN_MISSES: Final = 5
 """Misses of one check that the text shows; the document has them all."""
@@ -18,71 +18,72 @@ NO_SERVING_GENERATION: Final = "no serving generation"
 REGRESSED: Final = "the same checks passed last time"
 
 
-def check_text(document: Document, layout: Layout) -> str:
-    """Return a Check document: a line for each model, with failed checks and evaluations below."""
-    lines = [target_line(document, layout)]
-    for model in document["models"]:
+def check_text(report: CheckReport, layout: Layout) -> str:
+    """Return a Check report: a line for each model, with failed checks and evaluations below."""
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    for model in report.models:
         lines += _model_lines(model, layout)
-    for name in document["unserved"]:
+    for name in report.unserved:
         lines.append(layout.style("muted", terminal_safe(f"{name}  not checked: {NO_SERVING_GENERATION}")))
-    if not document["models"] and not document["unserved"]:
+    if not report.models and not report.unserved:
         lines.append("No manifest declares checks.")
     return "\n".join(lines)
 
 
-def _model_lines(model: Document, layout: Layout) -> Iterator[str]:
-    if "message" in model:
-        yield from layout.lines(f"{model['name']}  not checked: ", model["message"], "error")
+def _model_lines(model: CheckedModel, layout: Layout) -> Iterator[str]:
+    checks = model.checks
+    if checks is None:
+        yield from layout.lines(f"{model.name}  not checked: ", model.message, "error")
         return
-    verdict = layout.style("error" if model["checks"]["failed"] else "good", passed_text(model["checks"]))
-    serving = "" if model["serving"] else " (not serving)"
-    yield f"{terminal_safe(model['name'])}  {verdict}: {terminal_safe(model['key'])}{serving}"
-    if model["regressed"]:
+    verdict = layout.style("error" if checks.failed else "good", passed_text(checks))
+    serving = "" if model.serving else " (not serving)"
+    yield f"{terminal_safe(model.name)}  {verdict}: {terminal_safe(model.key)}{serving}"
+    if model.regressed:
         yield layout.style("error", f"  {REGRESSED}")
-    for result in model["checks"]["results"]:
-        if not result["passed"] or "interval" in result:
+    for result in checks.results:
+        if not result.passed or result.interval:
             yield from _result_lines(result, layout)
 
 
-def _result_lines(result: Document, layout: Layout) -> Iterator[str]:
-    yield from layout.lines(f"  {result['name']}  ", score_text(result), "good" if result["passed"] else "error")
-    misses = [] if result["passed"] else list(miss_texts(result))
+def _result_lines(result: CheckResult, layout: Layout) -> Iterator[str]:
+    yield from layout.lines(f"  {result.name}  ", score_text(result), "good" if result.passed else "error")
+    misses = [] if result.passed else list(miss_texts(result))
     for miss in misses[:_SHOWN_MISSES]:
         yield from layout.lines("    ", miss)
     if len(misses) > _SHOWN_MISSES:
         yield layout.style("muted", f"    and {len(misses) - _SHOWN_MISSES} more; use --format json to see all")
 
 
-def miss_texts(result: Document) -> Iterator[str]:
+def miss_texts(result: CheckResult) -> Iterator[str]:
     """Yield prompt, answer and problem of each wrong answer of a check."""
-    for miss in result.get("misses", ()):
-        yield f"{value(miss['prompt'])} → {value(miss['answer'])}: {miss['why']}"
+    for miss in result.misses:
+        yield f"{value(miss.prompt)} → {value(miss.answer)}: {miss.reason}"
 
 
-def score_text(result: Document) -> str:
+def score_text(result: CheckResult) -> str:
     """Return how many answers of a check were correct; for an evaluation also its score and confidence."""
     correct, *further = score_details(result)
-    return "; ".join([correct, *(f"{100 * result['score']:.1f} %, {interval}" for interval in further)])
+    return "; ".join([correct, *(f"{100 * result.score:.1f} %, {interval}" for interval in further)])
 
 
-def score_details(result: Document) -> Iterator[str]:
+def score_details(result: CheckResult) -> Iterator[str]:
     """Yield how many answers of a check were correct and required, and the confidence interval of an evaluation."""
-    correct = f"{result['passes']} of {counted(result['answers'], 'answer')} correct"
-    yield f"{correct}, {percent(result['minimum'])} required"
-    if "interval" in result:
-        yield confidence(result["interval"], result.get("leaked", 0))
+    correct = f"{result.passes} of {counted(result.answers, 'answer')} correct"
+    yield f"{correct}, {percent(result.minimum)} required"
+    if result.interval:
+        yield confidence(result.interval, result.leaked)
 
 
-def passed_text(checks: Document) -> str:
+def passed_text(checks: CheckResults) -> str:
     """Return ``3 of 3 checks passed``, with the names of failed checks."""
-    failed = [result["name"] for result in checks["results"] if not result["passed"]]
+    failed = [result.name for result in checks.results if not result.passed]
     names = f" (failed: {', '.join(failed)})" if failed else ""
-    return f"{checks['passed']} of {checks['passed'] + checks['failed']} checks passed{names}"
+    return f"{checks.passed} of {len(checks.results)} checks passed{names}"
 
 
-def prompt_text(document: Document, _layout: Layout) -> str:
-    """Return the answers of a Prompt document with a line of dashes between them, without empty answers."""
-    texts = [candidate["text"] for candidate in document["candidates"] if candidate["text"]]
+def prompt_text(report: PromptReport, _layout: Layout) -> str:
+    """Return the answers of a Prompt report with a line of dashes between them, without empty answers."""
+    texts = [answer.text for answer in report.candidates if answer.text]
     return f"\n{SEPARATOR}\n".join(map(_escape_lines, texts))
 
 
@@ -92,21 +93,21 @@ def _escape_lines(text: str) -> str:
     return "\n".join("\t".join(map(terminal_safe, line.split("\t"))) for line in lines)
 
 
-def prompt_notes(document: Document) -> str:
-    """Return notes about the answers of a Prompt document, a line each; often none."""
-    return "\n".join(map(terminal_safe, _notes(document)))
+def prompt_notes(report: PromptReport) -> str:
+    """Return notes about the answers of a Prompt report, a line each; often none."""
+    return "\n".join(map(terminal_safe, _notes(report)))
 
 
-def _notes(document: Document) -> Iterator[str]:
-    if document["simulated"] and "message" not in document:
+def _notes(report: PromptReport) -> Iterator[str]:
+    if report.message:
+        return
+    if report.simulated:
         yield "The answer is simulated: it is taken from the training examples."
-    candidates = document["candidates"]
-    for position, candidate in enumerate(candidates, 1):
-        finish = candidate.get("finish", "")
-        answer = f"answer {position}" if len(candidates) > 1 else "the answer"
-        if candidate["text"] and finish == CUT_SHORT:
-            yield f"note: {answer} is cut short: {finish}; increase --max-tokens"
-        elif candidate["text"] and finish:
-            yield f"note: {answer} ended early: {finish}"
-        elif not candidate["text"] and "message" not in document:
-            yield f"note: {answer} is empty: {finish or 'the service reports no reason'}"
+    for position, answer in enumerate(report.candidates, 1):
+        subject = f"answer {position}" if len(report.candidates) > 1 else "the answer"
+        if not answer.text:
+            yield f"note: {subject} is empty: {answer.finish or 'the service reports no reason'}"
+        elif answer.finish == CUT_SHORT:
+            yield f"note: {subject} is cut short: {answer.finish}; increase --max-tokens"
+        elif answer.finish:
+            yield f"note: {subject} ended early: {answer.finish}"

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from reconciler.domain.checks import CheckReport, CheckResult, Miss
+from reconciler.domain.checks import CheckResult, CheckResults, Miss
 from reconciler.domain.text import join_names, shorten
 from reconciler.reports.text.escape import terminal_safe
 
@@ -195,7 +195,7 @@ _SHOWN_CHECKS: Final = 3
 _SHOWN_CHARACTERS: Final = 60
 
 
-def checks_line(report: CheckReport) -> str:
+def checks_line(report: CheckResults) -> str:
     """Return ``checks passed: 3 of 3`` with the results of evaluations, or the first failed checks and the reasons."""
     failed = [result for result in report.results if not result.passed]
     shown = failed or [result for result in report.results if result.interval]

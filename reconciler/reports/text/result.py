@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from msgspec import convert
+
+from reconciler.domain.checks import CheckResults
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.text.check import passed_text
@@ -78,7 +81,7 @@ def _details(model: Document, explained: dict[str, str]) -> str:
         return message if first == model["name"] else f"same as {first}"
     trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
     details = f"{model.get('remote') or model.get('key', '')}{f' ({trained})' if trained else ''}"
-    return f"{details}, {passed_text(model['checks'])}" if "checks" in model else details
+    return f"{details}, {passed_text(convert(model['checks'], CheckResults))}" if "checks" in model else details
 
 
 def result_summary(document: Document) -> str:

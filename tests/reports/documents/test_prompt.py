@@ -6,25 +6,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.inference import Answer, Prompt, Reply
+from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Capabilities, Sampling
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.check import SentPrompt, prompt_document
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.check import PromptReport, missing_answer
+from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.text.check import prompt_notes
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import render_text
-from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, some, texts
+from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, texts
 
 
-def answered(*answers: Answer, blocked: str = "", capabilities: Capabilities = REAL) -> Document:
-    prompt = Prompt("Say: seven", Sampling(0.5, top_k=3), len(answers) or 1, 100)
-    asked = SentPrompt("number-generator", KEY, REMOTE, "Say: ", "seven", prompt)
-    return held_to("prompt", prompt_document(asked, Reply(answers, blocked), TARGET, capabilities, root="specs"))
+def answered(*answers: Answer, blocked: str = "", capabilities: Capabilities = REAL) -> PromptReport:
+    message = missing_answer(Reply(answers, blocked))
+    report = PromptReport(
+        simulated=capabilities.simulated,
+        target=target_summary(TARGET, capabilities, "specs"),
+        exit_status=ExitStatus.ERROR if message else ExitStatus.OK,
+        name="number-generator",
+        key=KEY,
+        remote=REMOTE,
+        preamble="Say: ",
+        text="seven",
+        sampling=Sampling(0.5, top_k=3),
+        max_tokens=100,
+        candidates=answers,
+        blocked=blocked,
+        message=message,
+    )
+    held_to("prompt", report)
+    return report
 
 
 def test_the_document_holds_what_was_asked_and_answered() -> None:
-    document = answered(Answer("eight"), Answer("ei", "MAX_TOKENS"))
+    document = held_to("prompt", answered(Answer("eight"), Answer("ei", "MAX_TOKENS")))
     del document["target"]
     assert document == {
         "version": 1,
@@ -55,12 +71,10 @@ def test_the_document_holds_what_was_asked_and_answered() -> None:
     ],
 )
 def test_why_there_is_no_answer(answers: list[Answer], blocked: str, said: str) -> None:
-    document = answered(*answers, blocked=blocked, capabilities=SIMULATED)
-    assert document["exitStatus"] == 1
-    assert document["message"] == said
-    assert document.get("blocked", "") == blocked
-    assert render_text(document) == ""
-    assert prompt_notes(document) == ""
+    report = answered(*answers, blocked=blocked, capabilities=SIMULATED)
+    assert report.message == said
+    assert render_text(report) == ""
+    assert prompt_notes(report) == ""
 
 
 @pytest.mark.parametrize(
@@ -102,9 +116,3 @@ def test_everything_can_be_drawn(answers: list[Answer], blocked: str, simulated:
     for text in (render_text(document), prompt_notes(document)):
         pieces = [piece for line in text.split("\n") for piece in line.split("\t")]
         assert [piece for piece in pieces if terminal_safe(piece) != piece] == []
-
-
-@given(some, texts, texts)
-def test_every_prompt_obeys_its_schema(text: str, preamble: str, answer: str) -> None:
-    asked = SentPrompt("words", KEY, REMOTE, preamble, text, Prompt(preamble + text))
-    held_to("prompt", prompt_document(asked, Reply((Answer(answer),)), TARGET, REAL))

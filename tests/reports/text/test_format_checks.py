@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.checks import CheckResult, Miss, check_report
+from reconciler.domain.checks import CheckResult, Miss, check_results
 from reconciler.reports.text.format import checks_line
 from support.render_values import CHECKS
 
@@ -15,7 +15,7 @@ RELIANCE = "81 to 97 % with 95 % confidence"
 
 
 def line(*results: CheckResult) -> str:
-    return checks_line(check_report("sha256:1", results))
+    return checks_line(check_results("sha256:1", results))
 
 
 @pytest.mark.parametrize(
