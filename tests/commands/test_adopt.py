@@ -256,7 +256,7 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "remote", "told"),
+    ("target", "remote", "message"),
     [
         (
             "gl",
@@ -271,14 +271,14 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
     ],
 )
 def test_a_model_that_is_not_there_is_refused(
-    reconcile: Cli, world: World, target: str, remote: str, told: str
+    reconcile: Cli, world: World, target: str, remote: str, message: str
 ) -> None:
     assert world
-    assert refused(reconcile, "adder", remote, target=target).startswith(f"Error: {told}")
+    assert refused(reconcile, "adder", remote, target=target).startswith(f"Error: {message}")
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "remote", "told"),
+    ("target", "name", "remote", "message"),
     [
         (
             "gl",
@@ -302,10 +302,10 @@ def test_a_model_that_is_not_there_is_refused(
     ],
 )
 def test_an_invalid_name_is_refused(
-    reconcile: Cli, world: World, target: str, name: str, remote: str, told: str
+    reconcile: Cli, world: World, target: str, name: str, remote: str, message: str
 ) -> None:
     assert world
-    assert refused(reconcile, name, remote, target=target, status=64).startswith(f"Error: {told}")
+    assert refused(reconcile, name, remote, target=target, status=64).startswith(f"Error: {message}")
 
 
 def test_a_model_that_is_not_ready_is_refused(reconcile: Cli, slow: World) -> None:
@@ -347,7 +347,7 @@ def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: Wor
 
 
 @pytest.mark.parametrize(
-    ("file", "told", "status"),
+    ("file", "message", "status"),
     [
         ("elsewhere.yaml", "elsewhere.yaml: outside the directory of the target file; pass a .yaml file in", 64),
         ("specs/adder.txt", "specs/adder.txt: not a file name for a manifest", 64),
@@ -359,13 +359,13 @@ def test_a_model_adopted_by_another_target_is_refused(reconcile: Cli, world: Wor
     ],
 )
 def test_where_no_manifest_can_go_none_is_written(
-    reconcile: Cli, world: World, file: str, told: str, status: int
+    reconcile: Cli, world: World, file: str, message: str, status: int
 ) -> None:
     remote = foreign(reconcile, world)
     (reconcile.specs / "taken.yaml").write_text("")
     (reconcile.specs / "other").mkdir()
     (reconcile.specs / "other" / "reconcile.gl.yaml").write_text("")
-    assert refused(reconcile, "adder", remote, "--file", file, status=status).startswith(f"Error: {told}")
+    assert refused(reconcile, "adder", remote, "--file", file, status=status).startswith(f"Error: {message}")
 
 
 def test_a_link_out_of_the_repository_takes_no_manifest(reconcile: Cli, world: World) -> None:

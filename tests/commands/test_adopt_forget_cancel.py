@@ -110,10 +110,10 @@ def test_an_adopted_model_can_be_forgotten_and_adopted_again(reconcile: Cli, wor
 def test_forget_shows_the_model_before_the_confirmation(reconcile: Cli, world: World) -> None:
     assert world
     remote = orphaned(reconcile, "gl")
-    told = refused(reconcile, "forget", "adder", status=64)
-    assert "adder: 1 generation will no longer be managed; nothing is deleted\n" in told
-    assert f"ACTIVE {remote}\n" in told
-    assert told.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
+    output = refused(reconcile, "forget", "adder", status=64)
+    assert "adder: 1 generation will no longer be managed; nothing is deleted\n" in output
+    assert f"ACTIVE {remote}\n" in output
+    assert output.endswith("Error: stdin is not a terminal; pass --yes to approve\n")
 
 
 def test_the_pointer_forgets_it_too(reconcile: Cli, world: World) -> None:
@@ -208,8 +208,8 @@ def closed(line: str) -> Front:
 def test_a_mark_that_may_not_be_changed_stops_it(reconcile: Cli, world: World) -> None:
     orphaned(reconcile, "gl")
     world.front = closed("PATCH")
-    told = refused(reconcile, "forget", "adder", "--yes", status=3)
-    assert told.endswith("; or pass --keep-marks to leave the marks as they are\n")
+    output = refused(reconcile, "forget", "adder", "--yes", status=3)
+    assert output.endswith("; or pass --keep-marks to leave the marks as they are\n")
 
 
 def test_a_generation_that_is_gone_is_forgotten_with_the_others(reconcile: Cli, world: World) -> None:
@@ -319,11 +319,11 @@ def test_a_waiting_run_records_the_cancellation(reconcile: Cli, slow: World) -> 
 def test_cancel_shows_the_training_before_the_confirmation(reconcile: Cli, slow: World) -> None:
     assert slow
     one = begun(reconcile, "gl")
-    told = refused(reconcile, "cancel", "adder", status=64)
-    assert "adder: 1 training will be canceled\n" in told
-    assert f"  generation  {one['key']} CREATING {one['remote']}\n" in told
-    assert "Generative Language API v1beta can cancel a training only by deleting its model" in told
-    assert "stdin is not a terminal" in told
+    output = refused(reconcile, "cancel", "adder", status=64)
+    assert "adder: 1 training will be canceled\n" in output
+    assert f"  generation  {one['key']} CREATING {one['remote']}\n" in output
+    assert "Generative Language API v1beta can cancel a training only by deleting its model" in output
+    assert "stdin is not a terminal" in output
 
 
 def test_one_generation_alone(reconcile: Cli, slow: World) -> None:
@@ -366,9 +366,9 @@ def test_protection_counts_where_a_training_is_stopped_by_deleting(reconcile: Cl
 def test_a_refused_cancellation_is_reported(reconcile: Cli, slow: World) -> None:
     begun(reconcile, "vertex")
     slow.front = closed(f"POST {JOBS}")
-    told = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
-    assert ":cancel failed with 403 PERMISSION_DENIED" in told
-    assert "ask for roles/aiplatform.user on the target's spec.project" in told
+    output = refused(reconcile, "cancel", "adder", "--yes", target="vertex", status=3)
+    assert ":cancel failed with 403 PERMISSION_DENIED" in output
+    assert "ask for roles/aiplatform.user on the target's spec.project" in output
 
 
 def test_without_a_record_there_is_nothing_to_stop(reconcile: Cli, world: World) -> None:

@@ -318,13 +318,13 @@ def test_drift_is_patched(reconcile: Cli) -> None:
 def test_events_are_plain_lines_without_a_terminal(reconcile: Cli) -> None:
     reconcile.manifest("adder")
 
-    told = reconcile("apply", "--yes").err.splitlines()
+    progress = reconcile("apply", "--yes").err.splitlines()
 
-    lines = [line for line in told if line.startswith("adder ")]
+    lines = [line for line in progress if line.startswith("adder ")]
     assert lines[0].startswith("adder  simulated training started: adder-")
     assert any("50 %" in line for line in lines)
     assert lines[-1].startswith("adder  completed: adder-")
-    assert not any("\x1b" in line for line in told)
+    assert not any("\x1b" in line for line in progress)
 
 
 def test_quiet_prints_only_the_result(reconcile: Cli) -> None:
@@ -366,8 +366,8 @@ def test_a_report_writes_over_reports_alone(reconcile: Cli) -> None:
     for file in (str(reconcile.lock_file), saved, data):
         before = Path(file).read_bytes()
         answer = reconcile("drift", "--report", file)
-        told = f"--report {file} would overwrite a file that is not a report; name another file"
-        assert (answer.status, answer.err) == (64, f"Error: {told}\n")
+        message = f"--report {file} would overwrite a file that is not a report; name another file"
+        assert (answer.status, answer.err) == (64, f"Error: {message}\n")
         assert Path(file).read_bytes() == before
 
 

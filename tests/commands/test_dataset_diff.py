@@ -131,8 +131,8 @@ def test_a_renamed_manifest_is_compared_with_its_file(reconcile: Cli, formerly: 
     file.write_text(file.read_text().replace("{name: adder}", f"{{name: sums{formerly}}}"))
     (change,) = changes(reconcile)
     assert (change["name"], change["added"], change["removed"]) == ("sums", 0, 1)
-    told = "" if formerly else "no manifest had this name at HEAD; compared with the file at HEAD"
-    assert change.get("note", "") == told
+    expected = "" if formerly else "no manifest had this name at HEAD; compared with the file at HEAD"
+    assert change.get("note", "") == expected
 
 
 @pytest.mark.usefixtures("repository")
@@ -221,9 +221,9 @@ def note(reconcile: Cli, base: str = "HEAD") -> str:
     """Why nothing was compared; the plan is made all the same."""
     document = plan(reconcile, base=base)
     assert (document["base"], document["dataChanges"], document["changes"]) == ({"ref": base}, [], True)
-    (told,) = document["notices"]
-    assert isinstance(told, str)
-    return told
+    (notice,) = document["notices"]
+    assert isinstance(notice, str)
+    return notice
 
 
 def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:

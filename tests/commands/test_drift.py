@@ -58,19 +58,19 @@ def drift(reconcile: Cli, target: str, *options: str, status: int = 2) -> tuple[
     """What drift tells, as the document and as text, which agree; nothing changes by telling it."""
     lock = lock_file(reconcile, target)
     before = lock.read_bytes() if lock.is_file() else b""
-    told = reconcile("drift", *options, *chosen(target), "--format", "json")
+    result = reconcile("drift", *options, *chosen(target), "--format", "json")
     text = reconcile("drift", *options, *chosen(target))
-    assert (told.status, text.status) == (status, status), told.out + told.err
-    document = held_to("drift", told.document)
+    assert (result.status, text.status) == (status, status), result.out + result.err
+    document = held_to("drift", result.document)
     assert document["exitStatus"] == status
     assert (lock.read_bytes() if lock.is_file() else b"") == before
-    told_of = {one["class"] for one in document["findings"]}
+    kinds = {one["class"] for one in document["findings"]}
     for one in document["findings"]:
         assert one["class"] == "InSync" or f" {one['class']}" in text.out
         assert one["class"] == "InSync" or one.get("remedy", "") in text.out
     for suffix, face in REPORT_FORMATS.items():
         drawn = face(document)
-        assert [kind for kind in told_of if kind not in drawn] == [], suffix
+        assert [kind for kind in kinds if kind not in drawn] == [], suffix
     return document, text.out
 
 
@@ -85,7 +85,7 @@ def of_class(document: Json, kind: str) -> list[Json]:
 # somebody else
 
 
-def somebody(reconcile: Cli, world: World, target: str) -> Callable[..., Any]:
+def other_client(reconcile: Cli, world: World, target: str) -> Callable[..., Any]:
     """Another client: over the port, or at the world of the embedded service in the project."""
     if target:
         return lambda method, path, body=None, **query: world.ask(
@@ -155,7 +155,7 @@ def test_a_deleted_model_is_missing_until_it_is_trained_again(reconcile: Cli, wo
     declare(reconcile)
     apply(reconcile, target)
     key = serving(reconcile, target)
-    somebody(reconcile, world, target)("DELETE", f"{MODELS}/{key}")
+    other_client(reconcile, world, target)("DELETE", f"{MODELS}/{key}")
     document, text = drift(reconcile, target)
     (one,) = document["findings"]
     assert (one["class"], one["key"], one["declared"]) == ("Missing", key, key)
@@ -171,7 +171,7 @@ def test_a_superseded_generation_is_missing_until_that_is_recorded(reconcile: Cl
         declare(reconcile, epochs=epochs)
         apply(reconcile, "gl")
     old = lock_of(reconcile, "gl")["adder"]["generations"][1]["key"]
-    somebody(reconcile, world, "gl")("DELETE", f"{MODELS}/{old}")
+    other_client(reconcile, world, "gl")("DELETE", f"{MODELS}/{old}")
     (one,) = drift(reconcile, "gl")[0]["findings"]
     assert (one["class"], one["key"], one["remedy"]) == (
         "Missing",
@@ -188,7 +188,7 @@ def test_an_edited_model_is_modified(reconcile: Cli, world: World, target: str) 
     declare(reconcile, more=f"  displayName: counter\n  sampling: {{temperature: 0.5}}\n{access}")
     apply(reconcile, target)
     key = serving(reconcile, target)
-    ask = somebody(reconcile, world, target)
+    ask = other_client(reconcile, world, target)
     promoted = reconcile.clock.now
     asyncio.run(reconcile.clock.sleep(3600))
     fields = {"displayName": "mine now", "description": "no mark", "temperature": 0.9}
@@ -220,7 +220,7 @@ def test_ignored_fields_are_not_drift(reconcile: Cli, world: World) -> None:
     declare(reconcile, more="  displayName: counter\n  ignoreDrift: [displayName]\n")
     apply(reconcile, "gl")
     path = f"{MODELS}/{serving(reconcile, 'gl')}"
-    somebody(reconcile, world, "gl")("PATCH", path, {"displayName": "mine"}, updateMask="displayName")
+    other_client(reconcile, world, "gl")("PATCH", path, {"displayName": "mine"}, updateMask="displayName")
     assert classes(drift(reconcile, "gl", status=0)[0]) == ["InSync"]
 
 
@@ -229,7 +229,7 @@ def test_another_model_with_the_same_name_is_replaced(reconcile: Cli, world: Wor
     declare(reconcile)
     apply(reconcile, target)
     key = serving(reconcile, target)
-    ask = somebody(reconcile, world, target)
+    ask = other_client(reconcile, world, target)
     asyncio.run(reconcile.clock.sleep(3600))
     ask("DELETE", f"{MODELS}/{key}")
     ask("POST", MODELS, training(), tunedModelId=key)
@@ -252,7 +252,7 @@ def test_another_model_with_the_mark_is_replaced_until_it_is_recorded(reconcile:
     declare(reconcile)
     apply(reconcile, "gl")
     key = serving(reconcile, "gl")
-    ask = somebody(reconcile, world, "gl")
+    ask = other_client(reconcile, world, "gl")
     marked = ask("GET", f"{MODELS}/{key}")["description"]
     asyncio.run(reconcile.clock.sleep(3600))
     ask("DELETE", f"{MODELS}/{key}")
@@ -270,7 +270,7 @@ def test_a_mark_of_another_content_is_reported(reconcile: Cli, world: World) -> 
     declare(reconcile)
     apply(reconcile, "gl")
     path = f"{MODELS}/{serving(reconcile, 'gl')}"
-    ask = somebody(reconcile, world, "gl")
+    ask = other_client(reconcile, world, "gl")
     marked = ask("GET", path)["description"]
     forged = re.sub(r"spec=sha256:\w{64}", f"spec=sha256:{'0' * 64}", marked)
     ask("PATCH", path, {"description": forged}, updateMask="description")
@@ -317,13 +317,13 @@ def test_another_branchs_model_is_a_candidate(reconcile: Cli, world: World, targ
     assert world
     manifest = declare(reconcile)
     apply(reconcile, target)
-    ours = {path: path.read_bytes() for path in (manifest, lock_file(reconcile, target))}
+    contents = {path: path.read_bytes() for path in (manifest, lock_file(reconcile, target))}
     declare(reconcile, epochs=3)
     declare(reconcile, "words")
     apply(reconcile, target)
     theirs = serving(reconcile, target)
     (reconcile.specs / "words.yaml").unlink()
-    for path, content in ours.items():
+    for path, content in contents.items():
         path.write_bytes(content)
     document, text = drift(reconcile, target, status=0)
     assert (classes(document), classes(document, "words")) == (["Candidate", "InSync"], ["Candidate"])
@@ -413,9 +413,9 @@ def test_unmanaged_models_are_counted_listed_or_omitted(reconcile: Cli, world: W
     apply(reconcile, target)
     if target == "vertex":
         world.put("theirs.jsonl", conversations())
-        somebody(reconcile, world, target)("POST", JOBS, JOB)
+        other_client(reconcile, world, target)("POST", JOBS, JOB)
     else:
-        somebody(reconcile, world, target)("POST", MODELS, training(), tunedModelId="theirs")
+        other_client(reconcile, world, target)("POST", MODELS, training(), tunedModelId="theirs")
     counted, text = drift(reconcile, target, status=0)
     assert (counted["unmanaged"], classes(counted)) == (1, ["InSync"])
     assert "1 unmanaged model is not changed.\n" in text
@@ -476,7 +476,7 @@ def test_without_a_lockfile_the_serving_generation_is_unknown(reconcile: Cli, wo
 
 
 def test_an_adopted_model_cannot_be_verified(reconcile: Cli, world: World) -> None:
-    somebody(reconcile, world, "gl")("POST", MODELS, training(), tunedModelId="theirs")
+    other_client(reconcile, world, "gl")("POST", MODELS, training(), tunedModelId="theirs")
     asyncio.run(reconcile.clock.sleep(3600))
     adopted = reconcile("adopt", "words", "tunedModels/theirs", "--target", "gl")
     assert adopted.status == 0, adopted.err
@@ -488,17 +488,17 @@ def test_an_adopted_model_cannot_be_verified(reconcile: Cli, world: World) -> No
 
 
 def test_many_missing_models_are_not_trusted(reconcile: Cli, world: World) -> None:
-    ask = somebody(reconcile, world, "gl")
+    ask = other_client(reconcile, world, "gl")
     for name in ("adder", "words", "poems"):
         declare(reconcile, name)
     apply(reconcile, "gl")
     for name in ("adder", "words"):
         ask("DELETE", f"{MODELS}/{serving(reconcile, 'gl', name)}")
     for options in ((), ("--exit-zero",), ("--format", "json")):
-        told = reconcile("drift", "--target", "gl", *options)
-        assert (told.status, told.out) == (1, "")
-        assert told.err.startswith("Error: 2 recorded models are gone at once (tunedModels/adder-")
-        assert "which looks like a wrong project or wrong credentials" in told.err
+        result = reconcile("drift", "--target", "gl", *options)
+        assert (result.status, result.out) == (1, "")
+        assert result.err.startswith("Error: 2 recorded models are gone at once (tunedModels/adder-")
+        assert "which looks like a wrong project or wrong credentials" in result.err
 
 
 # how it is told
@@ -530,10 +530,10 @@ def test_the_failing_classes_can_be_selected(reconcile: Cli, world: World) -> No
     ],
 )
 def test_an_unknown_class_is_refused_before_any_request(reconcile: Cli, given: str, remedy: str) -> None:
-    told = reconcile("drift", "--fail-on", given)
-    assert (told.status, told.out) == (64, "")
-    assert "unknown drift class; " in told.err
-    assert remedy in told.err
+    result = reconcile("drift", "--fail-on", given)
+    assert (result.status, result.out) == (64, "")
+    assert "unknown drift class; " in result.err
+    assert remedy in result.err
 
 
 def test_remedies_name_the_paths_and_the_target(reconcile: Cli, world: World) -> None:
@@ -553,9 +553,9 @@ def test_without_credentials_it_is_3(reconcile: Cli, world: World) -> None:
 
 def test_problems_of_the_input_are_reported(reconcile: Cli) -> None:
     declare(reconcile).write_text("kind: Nonsense\n")
-    told = reconcile("drift")
-    assert (told.status, told.out) == (1, "")
-    assert "specs/adder.yaml:1:1: " in told.err
+    result = reconcile("drift")
+    assert (result.status, result.out) == (1, "")
+    assert "specs/adder.yaml:1:1: " in result.err
 
 
 # what it leaves alone
@@ -591,9 +591,9 @@ def test_it_only_reads(reconcile: Cli, world: World, target: str, caplog: pytest
     caplog.clear()
     with caplog.at_level(logging.INFO, "httpx"):
         options = [word for report in reports for word in ("--report", report)]
-        told = reconcile("drift", *chosen(name), *options, "--unmanaged", "all")
+        result = reconcile("drift", *chosen(name), *options, "--unmanaged", "all")
 
-    assert told.status == 2, told.err
+    assert result.status == 2, result.err
     sent = [record.getMessage() for record in caplog.records if record.name == "httpx"]
     assert sent
     assert [line for line in sent if not line.startswith("HTTP Request: GET ")] == []

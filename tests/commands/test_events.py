@@ -26,8 +26,8 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 def words(file: Path) -> list[str]:
     """What happened, without the header; progress once."""
-    told = [line["event"] for line in lines(file)[1:]]
-    return [word for at, word in enumerate(told) if word != "progress" or told[at - 1] != "progress"]
+    events = [line["event"] for line in lines(file)[1:]]
+    return [word for at, word in enumerate(events) if word != "progress" or events[at - 1] != "progress"]
 
 
 @pytest.fixture
@@ -96,9 +96,9 @@ def test_many_prompts_are_a_line_a_percent_at_most(reconcile: Cli, log: Path) ->
     check = "{name: unseen, dataset: {path: unseen.csv, metric: exactMatch, minimum: 0.01}}"
     reconcile.manifest("adder", more=f"  sampling: {{temperature: 0}}\n  checks: [{check}]\n")
     assert reconcile("apply", "--yes", "--events", str(log)).status == 0
-    told = [line["checks"] for line in lines(log)[1:] if line["event"] == "checking"]
-    assert len(told) == 101
-    assert told[-1] == {"declared": 1, "prompts": 1000, "answered": 1000}
+    checks = [line["checks"] for line in lines(log)[1:] if line["event"] == "checking"]
+    assert len(checks) == 101
+    assert checks[-1] == {"declared": 1, "prompts": 1000, "answered": 1000}
 
 
 def test_the_last_line_of_a_failed_run_has_the_error(reconcile: Cli, log: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_report_in_the_file_of_the_events_is_refused_before_anything_else(reco
     reconcile.manifest("adder")
     for command in (["apply", "--yes"], ["wait"], ["check"]):
         done = reconcile(*command, "--events", "x.json", "--report", "specs/../x.json")
-        told = "--events x.json and --report specs/../x.json are the same file; name two files"
-        assert (done.status, done.err) == (64, f"Error: {told}\n")
+        message = "--events x.json and --report specs/../x.json are the same file; name two files"
+        assert (done.status, done.err) == (64, f"Error: {message}\n")
     assert not (reconcile.folder / "x.json").exists()
     assert not reconcile.lock_file.exists()
 
@@ -165,16 +165,18 @@ def test_a_full_disk_is_reported_once_and_ends_nothing(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     done = reconcile("apply", "--yes", "--events", "/dev/full")
     assert done.status == 0, done.err
-    told = [line for line in done.err.splitlines() if "--events" in line]
-    assert told == [f"warning: --events /dev/full cannot be written: {os.strerror(28)}; the run continues without it"]
+    warnings = [line for line in done.err.splitlines() if "--events" in line]
+    assert warnings == [
+        f"warning: --events /dev/full cannot be written: {os.strerror(28)}; the run continues without it"
+    ]
 
 
 def test_the_schema_and_the_page_know_every_word() -> None:
     text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
     page = text.partition("## Events")[2].partition("\n## ")[0]
-    told = {
+    emitted = {
         word for row in re.findall(r"^\| (`.+`) \| .+ \|$", page, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
     }
     lines = [one["properties"]["event"] for one in schema("events")["oneOf"][1:]]
     known = {word for one in lines for word in one.get("enum", [one.get("const")])}
-    assert told == known == {word for word, _ in EVENT_LINES.values()} | {"planned", "summary"}
+    assert emitted == known == {word for word, _ in EVENT_LINES.values()} | {"planned", "summary"}

@@ -228,9 +228,9 @@ def test_comments_of_other_users_are_not_changed(team: Team) -> None:
 
     assert team.plan(pull).passed
 
-    theirs, ours = team.hub.comments
-    assert theirs["body"].endswith("Nothing to see here.")
-    assert (ours["user"]["login"], ours["body"].splitlines()[0]) == (
+    other_comment, own_comment = team.hub.comments
+    assert other_comment["body"].endswith("Nothing to see here.")
+    assert (own_comment["user"]["login"], own_comment["body"].splitlines()[0]) == (
         "github-actions[bot]",
         "<!-- reconcile:plan:default -->",
     )

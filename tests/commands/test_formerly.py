@@ -163,8 +163,8 @@ def test_renaming_a_parent_trains_no_child(reconcile: Cli, world: World, target:
     before = lock_of(reconcile, target)["child"]
     trained = trainings(world, reconcile, target)
     rename(reconcile)
-    told = reconcile("validate", *chosen(target))
-    assert 'no manifest is named "adder"; did you mean summer? Otherwise' in told.out
+    result = reconcile("validate", *chosen(target))
+    assert 'no manifest is named "adder"; did you mean summer? Otherwise' in result.out
     child.write_text(child.read_text().replace("tunedModel: adder", "tunedModel: summer"))
     applied(reconcile, target)
     assert lock_of(reconcile, target)["child"] == before

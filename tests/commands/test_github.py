@@ -112,11 +112,11 @@ def test_untrusted_text_is_not_a_workflow_command(actions: Cli) -> None:
     forged = actions.specs / f"{FORGED}.yaml"
     forged.write_text(f'apiVersion: tuning.reconcile/v1alpha1\nkind: TunedModel\nmetadata: {{name: "{hostile}"}}\n')
 
-    told = [
+    results = [
         actions(command, f"specs/{FORGED}.yaml", *more) for command in ("validate", "plan") for more in ((), ("-v",))
     ]
 
-    for answer in told:
+    for answer in results:
         assert commands_in(answer.out) == []
         assert {one.name for one in commands_in(answer.err)} == {"error"}
 

@@ -17,7 +17,7 @@ CHANGED = [*EXAMPLES[2:19], ("19", "twenty"), *((str(number), str(number + 1)) f
 """EXAMPLES without the first two, with another output for one of them, and with 14 more."""
 
 
-def told(reconcile: Cli, *arguments: str) -> list[dict[str, Any]]:
+def history_of(reconcile: Cli, *arguments: str) -> list[dict[str, Any]]:
     """The generations of the adder, from a document that its schema was held to."""
     answer = reconcile("history", "adder", *arguments, "--format", "json")
     assert answer.status == 0, answer.err
@@ -77,13 +77,13 @@ def test_a_revert_and_an_uncommitted_training_are_shown(reconcile: Cli, reposito
     reconcile.manifest("adder", epochs=3, examples=EXAMPLES[:10])
     applied(reconcile)
 
-    newest, middle, oldest = told(reconcile)
+    newest, middle, oldest = history_of(reconcile)
 
     assert (counts(newest), counts(middle)) == ((2, 24, 0), (14, 2, 1))
     assert "changes" not in oldest
     repository("checkout", "--quiet", "HEAD~1", "--", "specs/adder.csv", "specs/adder.yaml")
     applied(reconcile)
-    assert [one.get("role") for one in told(reconcile)] == [None, None, "serving"]
+    assert [one.get("role") for one in history_of(reconcile)] == [None, None, "serving"]
 
 
 def test_a_renamed_data_set_file(reconcile: Cli, repository: Repository) -> None:
@@ -94,7 +94,7 @@ def test_a_renamed_data_set_file(reconcile: Cli, repository: Repository) -> None
     applied(reconcile)
     repository.commit()
 
-    newest, middle, _ = told(reconcile)
+    newest, middle, _ = history_of(reconcile)
 
     assert [newest["changes"]["dataset"][side]["path"] for side in ("before", "after")] == [
         "adder.csv",
@@ -109,7 +109,7 @@ def test_a_deleted_manifest_keeps_its_history(reconcile: Cli, repository: Reposi
     (reconcile.specs / "adder.csv").unlink()
     repository.commit()
 
-    assert [counts(one) for one in told(reconcile)[:1]] == [(14, 2, 1)]
+    assert [counts(one) for one in history_of(reconcile)[:1]] == [(14, 2, 1)]
 
 
 @pytest.mark.usefixtures("repository")
@@ -117,7 +117,7 @@ def test_without_git_the_old_data_set_is_missing(reconcile: Cli) -> None:
     reconcile.environ["PATH"] = ""
     where = "examples not compared: the earlier data set is not available"
     assert f"data set adder.csv: 20 → 32 examples; {where}" in reconcile("history", "adder").out
-    assert told(reconcile)[0]["changes"]["dataset"]["missing"] == ["before"]
+    assert history_of(reconcile)[0]["changes"]["dataset"]["missing"] == ["before"]
 
 
 def test_without_a_repository_the_old_data_set_is_missing(reconcile: Cli) -> None:
@@ -130,10 +130,10 @@ def test_without_a_repository_the_old_data_set_is_missing(reconcile: Cli) -> Non
 
 def test_a_shallow_clone(repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clone = repository.clone(tmp_path / "clone", "--depth=1")
-    generations = told(Cli(clone.folder, capsys))
+    generations = history_of(Cli(clone.folder, capsys))
     assert (len(generations), counts(generations[0])) == (2, None)
     clone("fetch", "--quiet", "--unshallow")
-    assert counts(told(Cli(clone.folder, capsys))[0]) == (14, 2, 1)
+    assert counts(history_of(Cli(clone.folder, capsys))[0]) == (14, 2, 1)
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
@@ -150,7 +150,7 @@ def test_a_hostile_lockfile_leads_nowhere(
         reconcile.lock_file.write_text(json.dumps(lock))
 
         # While the manifest names the true path, the old data is found whatever the lockfile says.
-        assert counts(told(reconcile)[0]) == (None if everywhere else (14, 2, 1))
+        assert counts(history_of(reconcile)[0]) == (None if everywhere else (14, 2, 1))
         shown = reconcile("history", "adder")
         assert (shown.status, shown.err) == (0, "")
     assert sorted(tmp_path.rglob("*")) == before
@@ -167,7 +167,7 @@ def test_an_unknown_name_and_one_without_generations(reconcile: Cli) -> None:
     )
     assert "known names: adder" in reconcile("history", "words").err
     assert "No generation of adder is recorded; run reconcile apply first." in reconcile("history", "adder").out
-    assert told(reconcile, "specs") == []
+    assert history_of(reconcile, "specs") == []
     assert reconcile("history").status == 64
 
 
@@ -177,7 +177,7 @@ def test_a_repetition_that_is_under_way(reconcile: Cli) -> None:
     answer = reconcile("apply", "--yes", "--no-wait", "--replace", "adder")
     assert answer.status == 0, answer.err
 
-    newest, _ = told(reconcile)
+    newest, _ = history_of(reconcile)
 
     assert (newest["state"], newest["attempt"]) == ("CREATING", 1)
     assert "only the attempt: the same inputs were trained again" in reconcile("history", "adder").out
@@ -188,7 +188,7 @@ def test_a_rollback_is_shown_with_its_reason(reconcile: Cli) -> None:
     answer = reconcile("rollback", "adder", "--reason", "says twenty")
     assert answer.status == 0, answer.err
 
-    newest, oldest = told(reconcile)
+    newest, oldest = history_of(reconcile)
 
     assert (newest["role"], newest["rejection"], oldest["role"]) == ("rejected", "says twenty", "serving")
     assert "ACTIVE, rejected: says twenty" in reconcile("history", "adder").out

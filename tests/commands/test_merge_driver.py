@@ -127,10 +127,10 @@ def test_the_driver_prints_its_notes_and_reads_no_target(reconcile: Cli, driver:
 
 
 def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reconcile: Cli, driver: Repository) -> None:
-    ours = reconcile.lock_file.read_bytes()
+    before = reconcile.lock_file.read_bytes()
     driver("config", "merge.reconcile.driver", "false")
     assert not bring_together(driver, ("merge", "theirs"))
-    assert reconcile.lock_file.read_bytes() == ours
+    assert reconcile.lock_file.read_bytes() == before
     reconcile.manifest("adder", epochs=4)
     answer = reconcile("refresh")
     assert answer.status == 0, answer.err
@@ -167,8 +167,8 @@ def test_markers_are_resolved_by_refresh(
     answer = reconcile("refresh")
 
     assert looked.status == 2, looked.err
-    told = held_to("refresh", looked.document)
-    assert (told["merged"], told["written"], told["models"]) == (True, False, [])
+    document = held_to("refresh", looked.document)
+    assert (document["merged"], document["written"], document["models"]) == (True, False, [])
     assert answer.status == 0, answer.err
     assert f"{LOCK} was merged; run git add {LOCK}. 0 models changed since the merge.\n" in answer.out
     assert "note: adder: the sides promoted different generations, adder-" in answer.out
@@ -204,7 +204,7 @@ def test_a_model_that_one_side_removed_stays_removed(reconcile: Cli, repository:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             ("embedded", "vertex"),
@@ -215,7 +215,7 @@ def test_a_model_that_one_side_removed_stays_removed(reconcile: Cli, repository:
     ],
 )
 def test_sides_that_cannot_be_merged_are_an_error(
-    reconcile: Cli, repository: Repository, change: tuple[str, str], told: str
+    reconcile: Cli, repository: Repository, change: tuple[str, str], message: str
 ) -> None:
     repository("switch", "--quiet", "theirs")
     reconcile.lock_file.write_text(reconcile.lock_file.read_text().replace(*change))
@@ -225,7 +225,7 @@ def test_sides_that_cannot_be_merged_are_an_error(
     before = reconcile.lock_file.read_bytes()
     answer = reconcile("refresh")
     assert answer.status == 1
-    assert told in answer.err
+    assert message in answer.err
     assert reconcile.lock_file.read_bytes() == before
 
 
@@ -252,7 +252,7 @@ def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -
 
 
 @pytest.mark.parametrize(
-    ("broken", "change", "told"),
+    ("broken", "change", "message"),
     [
         (
             2,
@@ -269,14 +269,14 @@ def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -
     ],
 )
 def test_files_that_cannot_be_merged_are_an_error(
-    reconcile: Cli, repository: Repository, broken: int, change: tuple[str, str], told: str
+    reconcile: Cli, repository: Repository, broken: int, change: tuple[str, str], message: str
 ) -> None:
     files = versions(reconcile, repository)
     files[broken].write_text(files[broken].read_text().replace(*change))
     before = [file.read_bytes() for file in files]
     answer = reconcile("refresh", "--merge", *map(str, files))
     assert (answer.status, answer.out) == (1, "")
-    assert told in answer.err
+    assert message in answer.err
     assert [file.read_bytes() for file in files] == before
 
 

@@ -86,8 +86,8 @@ def test_the_result_of_prune_is_a_document(reconcile: Cli) -> None:
     assert ran.document["models"] == [{"name": "adder", "state": "deleted", "deleted": [first]}]
     assert ran.document["summary"] == {"deleted": 1}
     assert first in report.read_text()
-    told = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [one.get("event") for one in told] == [None, "planned", "deleted", "summary"]
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one.get("event") for one in events] == [None, "planned", "deleted", "summary"]
 
 
 def test_an_orphan_goes_whole_when_the_whole_root_was_read(reconcile: Cli) -> None:
@@ -118,14 +118,14 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(reconcile: 
     assert [one["name"] for one in json.loads(pointer.read_text())["models"]] == ["adder"]
     removed(reconcile)
 
-    told = pointer.read_text()
-    pointer.write_text(told.replace("adder-", "adder-x"))
+    text = pointer.read_text()
+    pointer.write_text(text.replace("adder-", "adder-x"))
     refused = reconcile("prune", "--yes")
     assert refused.status == 1
     assert "changed out-of-band" in refused.out
     assert keys(reconcile, "adder", "ACTIVE")
 
-    pointer.write_text(told)
+    pointer.write_text(text)
     assert reconcile("prune", "--yes").status == 0
     assert json.loads(pointer.read_text())["models"] == []
     assert reconcile.lock == {}

@@ -60,7 +60,7 @@ def sampled(name: str, **sampling: float) -> Manifest:
     return manifest(Made(name), sampling=sampling)
 
 
-def told(lock: Lock, events: tuple[Published, ...]) -> Lock:
+def with_published(lock: Lock, events: tuple[Published, ...]) -> Lock:
     return reduce(record, events, lock)
 
 
@@ -132,24 +132,24 @@ def test_there_is_no_pointer_before_the_first_promotion(file: Path) -> None:
 
 
 def test_only_changes_are_written_and_emitted(file: Path) -> None:
-    ours = publisher(LockFile(file))
+    pointer = publisher(LockFile(file))
     first = lock(words=served(K1), numbers=served(NUMBERS))
-    after = told(first, ours.publish(first))
+    after = with_published(first, pointer.publish(first))
     before = file.stat()
-    assert ours.publish(after) == ()
+    assert pointer.publish(after) == ()
     assert file.stat().st_mtime_ns == before.st_mtime_ns
     assert file.stat().st_ino == before.st_ino
 
     moved = replace(after, models={**after.models, "words": served(K2, K1)})
-    assert ours.publish(moved) == (Published("words", K2),)
+    assert pointer.publish(moved) == (Published("words", K2),)
     assert keys(file) == {"words": K2, "numbers": NUMBERS}
 
 
 def test_a_model_that_is_no_longer_serving_is_omitted(file: Path) -> None:
-    ours = publisher(LockFile(file))
-    ours.publish(lock(words=served(K1), numbers=served(NUMBERS)))
+    pointer = publisher(LockFile(file))
+    pointer.publish(lock(words=served(K1), numbers=served(NUMBERS)))
     lost = lock(words=served(K1, K1, state=State.MISSING), numbers=served(None, NUMBERS))
-    assert ours.publish(lost) == (Published("numbers", None), Published("words", None))
+    assert pointer.publish(lost) == (Published("numbers", None), Published("words", None))
     assert document(file)["models"] == []
 
 
@@ -171,9 +171,9 @@ def test_of_a_manifest_that_was_not_read_the_sampling_stays_as_long_as_the_gener
 
 
 def test_a_run_that_died_before_it_recorded_what_it_published_is_caught_up_with(file: Path) -> None:
-    ours = publisher(LockFile(file))
-    ours.publish(lock(words=served(K2, K1)))
-    assert ours.publish(lock(words=served(K2, K1))) == (Published("words", K2),)
+    pointer = publisher(LockFile(file))
+    pointer.publish(lock(words=served(K2, K1)))
+    assert pointer.publish(lock(words=served(K2, K1))) == (Published("words", K2),)
 
 
 # over what nothing is written
@@ -186,8 +186,8 @@ def test_a_run_that_died_before_it_recorded_what_it_published_is_caught_up_with(
 )
 def test_another_file_is_not_overwritten(file: Path, content: str) -> None:
     file.write_text(content, encoding="utf-8")
-    ours = publisher(LockFile(file))
-    for act in (ours.publish, ours.check):
+    pointer = publisher(LockFile(file))
+    for act in (pointer.publish, pointer.check):
         assert failure(lambda act=act: act(lock(words=served(K1)))).message.startswith("serving.json")
     assert file.read_text(encoding="utf-8") == content
 
@@ -209,19 +209,19 @@ def test_the_pointer_of_another_target_is_left_as_it_is(file: Path) -> None:
 
 
 def test_a_changed_pointer_is_not_overwritten(file: Path) -> None:
-    ours = publisher(LockFile(file))
-    after = told(lock(words=served(K1)), ours.publish(lock(words=served(K1))))
+    pointer = publisher(LockFile(file))
+    after = with_published(lock(words=served(K1)), pointer.publish(lock(words=served(K1))))
     theirs = file.read_text(encoding="utf-8").replace(K1, K3)
     file.write_text(theirs, encoding="utf-8")
     moved = lock(words=replace(served(K2), published=after.models["words"].published))
-    for act in (ours.publish, ours.check):
+    for act in (pointer.publish, pointer.check):
         assert str(failure(lambda act=act: act(moved))) == (
             f"serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
             "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
         )
     assert file.read_text(encoding="utf-8") == theirs
     file.rename(file.with_name("theirs.json"))
-    assert ours.publish(moved) == (Published("words", K2),)
+    assert pointer.publish(moved) == (Published("words", K2),)
     assert keys(file) == {"words": K2}
 
 
@@ -234,8 +234,8 @@ def test_a_folder_that_is_read_only(file: Path) -> None:
     file.parent.chmod(0o500)
     if os.access(file.parent, os.W_OK):
         pytest.skip("this user may write everywhere")
-    ours = publisher(LockFile(file))
-    for act in (ours.publish, ours.check):
+    pointer = publisher(LockFile(file))
+    for act in (pointer.publish, pointer.check):
         caught = failure(lambda act=act: act(lock(words=served(K2, K1))))
         assert caught.message == f"{file} cannot be written: Permission denied"
         assert caught.remedy.startswith("check the permissions of the file and its folder")
@@ -247,8 +247,8 @@ def test_an_unwritable_path_is_an_error(tmp_path: Path, *, there: bool) -> None:
     path = tmp_path / "folder" / "serving.json"
     if there:
         path.mkdir(parents=True)
-    ours = publisher(LockFile(path))
-    for act in (ours.publish, ours.check):
+    pointer = publisher(LockFile(path))
+    for act in (pointer.publish, pointer.check):
         caught = failure(lambda act=act: act(lock(words=served(K1))))
         assert caught.message.startswith(f"{path} cannot be ")
 
@@ -290,20 +290,20 @@ def text_of(locked: Lock) -> str:
 
 
 def test_who_loses_a_race_reads_again_and_decides_again() -> None:
-    ours = lock(words=served(K2, K1), numbers=served(NUMBERS))
+    locked = lock(words=served(K2, K1), numbers=served(NUMBERS))
     store = Contested(text_of(lock(words=served(K2))), text=text_of(lock(words=served(K1))))
-    assert publisher(store).publish(ours) == (Published("numbers", NUMBERS), Published("words", K2))
-    assert store.text == text_of(ours)
-    theirs = text_of(lock(words=served(K3)))
-    store = Contested(theirs)
-    assert "changed out-of-band" in failure(lambda: publisher(store).publish(ours)).message
-    assert store.text == theirs
+    assert publisher(store).publish(locked) == (Published("numbers", NUMBERS), Published("words", K2))
+    assert store.text == text_of(locked)
+    other_text = text_of(lock(words=served(K3)))
+    store = Contested(other_text)
+    assert "changed out-of-band" in failure(lambda: publisher(store).publish(locked)).message
+    assert store.text == other_text
 
 
 def test_repeated_conflicts_are_an_error() -> None:
-    ours = lock(words=served(K1))
-    store = Contested(*[text_of(ours)] * 9)
-    assert str(failure(lambda: publisher(store).publish(ours))) == (
+    locked = lock(words=served(K1))
+    store = Contested(*[text_of(locked)] * 9)
+    assert str(failure(lambda: publisher(store).publish(locked))) == (
         "serving.json cannot be written: other runs wrote it 5 times in a row; run the command again"
     )
 
@@ -375,8 +375,8 @@ def test_of_concurrent_writers_one_wins_and_the_others_fail(cloud: Cloud) -> Non
 
 
 def test_an_unreachable_bucket_is_an_error(cloud: Cloud) -> None:
-    ours = publisher(cloud.store(script(error(503, "UNAVAILABLE", "busy"))), shown=ADDRESS)
-    for act, verb in ((ours.publish, "read"), (ours.check, "check")):
+    pointer = publisher(cloud.store(script(error(503, "UNAVAILABLE", "busy"))), shown=ADDRESS)
+    for act, verb in ((pointer.publish, "read"), (pointer.check, "check")):
         caught = failure(lambda act=act: act(lock(words=served(K1))))
         assert isinstance(caught, ServiceError)
         assert caught.message.startswith(f"cannot {verb} the published pointer {ADDRESS}: GET /storage/v1/b/acme-")

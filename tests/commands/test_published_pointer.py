@@ -107,8 +107,8 @@ def test_apply_reports_a_changed_pointer_and_writes_a_missing_one(reconcile: Cli
     answer = reconcile("apply", "--yes")
 
     assert answer.status == 1
-    told = answer.out + answer.err
-    assert "specs/serving.json: changed out-of-band, not overwritten: adder has adder-22222222" in told
+    output = answer.out + answer.err
+    assert "specs/serving.json: changed out-of-band, not overwritten: adder has adder-22222222" in output
     second = reconcile.lock["adder"]["serving"]
     assert second != first
     assert reconcile.lock["adder"]["published"] == first

@@ -121,7 +121,7 @@ def test_examples_from_an_earlier_policy_are_removed_from_the_lockfile(reconcile
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("text_input,output\n", "", "spec.dataset.path: no column"),
         ("path: adder.csv", f"path: adder.csv, inputField: 5, examples: [{SECRET}]", "spec.dataset"),
@@ -140,7 +140,7 @@ def test_examples_from_an_earlier_policy_are_removed_from_the_lockfile(reconcile
         (f'{{equals: "{SECRET} nothing"}}', f"{{oneOf: [{SECRET}, {SECRET}]}}", 'duplicate value "…"; remove it'),
     ],
 )
-def test_problems_are_reported_without_quotes(reconcile: Cli, old: str, new: str, told: str) -> None:
+def test_problems_are_reported_without_quotes(reconcile: Cli, old: str, new: str, message: str) -> None:
     reconcile.target(DISCREET)
     file = declared(reconcile)
     for path in (file, file.with_suffix(".csv")):
@@ -148,7 +148,7 @@ def test_problems_are_reported_without_quotes(reconcile: Cli, old: str, new: str
     story = Story(reconcile)
     for command in (["validate"], ["validate", "--format", "json"], ["plan"], ["apply", "--yes"]):
         done = story(*command, status=1)
-    assert told in done.err
+    assert message in done.err
     assert "12345" not in done.err
 
 

@@ -111,8 +111,8 @@ def test_the_documents_obey_their_schema(reconcile: Cli, world: World) -> None:
     assert world
     first, second = (version(reconcile, epochs) for epochs in (2, 3))
     rolled = held_to("serving", reconcile("rollback", "adder", *WHY, "--format", "json").document)
-    told = {name: rolled[name] for name in ("changed", "before", "reason", "serving", "rejected", "lockfile")}
-    assert told == {
+    fields = {name: rolled[name] for name in ("changed", "before", "reason", "serving", "rejected", "lockfile")}
+    assert fields == {
         "changed": True,
         "before": second,
         "reason": "it answers in French",

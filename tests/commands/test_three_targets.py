@@ -94,9 +94,9 @@ def test_status_and_resolve_show_the_serving_generation(reconcile: Cli, world: W
     answer = reconcile("resolve", *on, "--format", "json").document["models"]
     assert [(one["name"], one["key"]) for one in answer] == [(name, recorded[name]["serving"]) for name in NAMES]
     for one in answer:
-        told = reconcile("resolve", one["name"], *on)
-        assert told.status == 0
-        assert told.out == f"{one['remote']}\n"
+        result = reconcile("resolve", one["name"], *on)
+        assert result.status == 0
+        assert result.out == f"{one['remote']}\n"
     assert answer[2]["preamble"] == "Spell: "
     assert answer[2]["sampling"] == {"temperature": 0.2}
     resources = recorded["adder"]["generations"][0].get("resources", {})

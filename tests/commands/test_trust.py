@@ -55,7 +55,7 @@ def version(reconcile: Cli, examples: Iterable[tuple[str, str]]) -> None:
     (reconcile.specs / "unseen.csv").write_text(f"text_input,output\n{rows}")
 
 
-def told(reconcile: Cli, target: str) -> list[dict[str, Any]]:
+def history_of(reconcile: Cli, target: str) -> list[dict[str, Any]]:
     """The block of the model in every commit of the lockfile, the oldest first."""
     path = lock_file(reconcile, target).relative_to(reconcile.folder).as_posix()
     revisions = git(reconcile, "log", "--reverse", "--format=%H", "--", path).split()
@@ -113,7 +113,7 @@ def test_three_versions_a_rollback_and_a_promotion(reconcile: Cli, world: World,
     apply(reconcile, target, 0, "version 1 again")
     assert trainings(world, reconcile, target) == 3
 
-    story = told(reconcile, target)
+    story = history_of(reconcile, target)
     assert [one["serving"] for one in story] == [first, first, third, first, third, first]
     assert [one.get("rejected", []) for one in story] == [[], [], [], [third], [], []]
     assert story[3]["generations"][0]["rejection"] == "it answers too slowly"

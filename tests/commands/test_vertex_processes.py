@@ -125,9 +125,9 @@ def test_of_two_processes_that_create_at_once_one_training_is_left(
     world.front = Meeting(line, 2)
 
     processes = [started(one, "apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
-    told = [process.communicate(timeout=30) for process in processes]
+    outputs = [process.communicate(timeout=30) for process in processes]
 
-    assert [process.returncode for process in processes] == [0, 0], told
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert world.count(line) == 2, "both had looked before either asked"
     assert trainings(world, reconcile, target) == 1
     for one in (reconcile, other):

@@ -12,7 +12,19 @@ from reconciler.domain.model import Limits, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.planner import plan
 from reconciler.planning.world import Observation, World
-from support.core_cases import CAPABILITIES, SCOPE, START, Case, Made, cases, live, manifest, recorded, remotes, says
+from support.core_cases import (
+    CAPABILITIES,
+    SCOPE,
+    START,
+    Case,
+    Made,
+    cases,
+    expected_reasons,
+    live,
+    manifest,
+    recorded,
+    remotes,
+)
 
 CASES = cases()
 
@@ -26,7 +38,7 @@ def bare(action: Action) -> Action:
 def test_a_case(case: Case) -> None:
     made = case.planned()
     assert [bare(action) for action in made.actions] == case.expected()
-    for action, words, remote in zip(made.actions, says(case), remotes(case), strict=True):
+    for action, words, remote in zip(made.actions, expected_reasons(case), remotes(case), strict=True):
         assert words in action.message
         assert remote in {None, action.remote}
     assert made.notices == tuple(case.notices)

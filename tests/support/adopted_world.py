@@ -20,8 +20,8 @@ def foreign(
     reconcile: Cli, world: World, target: str = "gl", *, called: str = "theirs", ready: bool = True, **fields: object
 ) -> str:
     """The remote name of a model that another user trained; ``None`` leaves a field out."""
-    told = {"displayName": "Their adder", "description": "adds: one"} | fields
-    remote = _job(world, told) if target == "vertex" else _model(world, called, told)
+    described = {"displayName": "Their adder", "description": "adds: one"} | fields
+    remote = _job(world, described) if target == "vertex" else _model(world, called, described)
     if ready:
         reconcile.clock.now += timedelta(minutes=5)
     return remote

@@ -74,8 +74,8 @@ class Browser:
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last time."""
-        told = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
-        return [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
+        messages = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
+        return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
 
 
 def _programs() -> tuple[str, str] | None:

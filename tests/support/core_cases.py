@@ -413,6 +413,6 @@ def remotes(case: Case) -> list[str | None]:
     return [job(one["number"]) if "number" in one else None for one in case.plan]
 
 
-def says(case: Case) -> list[str]:
+def expected_reasons(case: Case) -> list[str]:
     """What the message of each expected action must hold."""
     return [str(one.get("says", "")) for one in case.plan]

@@ -90,7 +90,7 @@ class World(Struct, frozen=True):
     def plan(self) -> Plan:
         return plan(self.inputs())
 
-    def ours(self, remote: str) -> bool:
+    def manages(self, remote: str) -> bool:
         """Whether a model bears our mark, or is what was recorded (or not shown); told without the planner's code."""
         model = self.observation.models.get(remote)
         if model and model.mark and model.mark.scope == SCOPE:
@@ -98,7 +98,7 @@ class World(Struct, frozen=True):
         every = [one for block in self.lock.models.values() for one in block.generations if one.remote == remote]
         return any(model is None or one.create_time == model.create_time for one in every)
 
-    def told(self, event: Event) -> World:
+    def recording(self, event: Event) -> World:
         return replace(self, lock=record(self.lock, event))
 
     def showing(self, model: RemoteModel) -> World:
@@ -126,24 +126,24 @@ class World(Struct, frozen=True):
                 model = self.observation.models[action.remote]
                 assert model.mark is not None
                 found = replace(_locked(declared, action), key=action.key, spec=model.mark.spec, remote=model.remote)
-                return self.told(Adopted(declared.name, declared.file, update_observed(found, model)))
+                return self.recording(Adopted(declared.name, declared.file, update_observed(found, model)))
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
             case Kind.CHECK | Kind.PROMOTE:
-                return self.told(_qualified(declared, action))
+                return self.recording(_qualified(declared, action))
             case Kind.DELETE:
                 stopped = replace(self.observation.models[action.remote], state=State.CANCELLED)
-                return self.told(Dropped(declared.name, action.key, action.remote)).showing(stopped)
+                return self.recording(Dropped(declared.name, action.key, action.remote)).showing(stopped)
             case _:
                 return self
 
     def created(self, declared: Manifest, action: Action) -> World:
         model, locked = trained(declared, action), _locked(declared, action)
         if self.ids:
-            return self.told(Started(declared.name, declared.file, locked)).showing(model)
+            return self.recording(Started(declared.name, declared.file, locked)).showing(model)
         remote = job(len(self.observation.models) + 1000)
-        intent = self.told(Intended(declared.name, declared.file, intended(_made(declared, action))))
-        begun = intent.told(Started(declared.name, declared.file, replace(locked, remote=remote)))
+        intent = self.recording(Intended(declared.name, declared.file, intended(_made(declared, action))))
+        begun = intent.recording(Started(declared.name, declared.file, replace(locked, remote=remote)))
         return begun.showing(replace(model, remote=remote, chosen_id=None))
 
     def patched(self, declared: Manifest, action: Action) -> RemoteModel:

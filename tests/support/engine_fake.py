@@ -176,10 +176,10 @@ class World(Struct, dict=True):
 
     def race(self, *checkouts: Checkout, **options: Any) -> list[Ran]:
         """Runs that all look before any of them acts."""
-        told: list[list[Event]] = [[] for _ in checkouts]
+        recorded: list[list[Event]] = [[] for _ in checkouts]
         appliers = [
             self.applier((manifest(),), ApplyOptions(**options), checkout=checkout, events=events)
-            for checkout, events in zip(checkouts, told, strict=True)
+            for checkout, events in zip(checkouts, recorded, strict=True)
         ]
 
         async def act() -> list[tuple[Plan, ApplyOutcome]]:
@@ -188,7 +188,7 @@ class World(Struct, dict=True):
             return list(zip(plans, outcomes, strict=True))
 
         ended = asyncio.run(act())
-        return [Ran(plan, outcome, events, []) for (plan, outcome), events in zip(ended, told, strict=True)]
+        return [Ran(plan, outcome, events, []) for (plan, outcome), events in zip(ended, recorded, strict=True)]
 
     def begin(self, declared: Manifest, checkout: Checkout | None = None) -> None:
         """What a run leaves that does not wait."""

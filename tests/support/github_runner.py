@@ -42,10 +42,10 @@ def _newer(line: str) -> Command | None:
     if name.lower() not in COMMANDS:
         return None
     pairs = (one.partition("=") for one in properties.split(",") if one)
-    told = {
+    values = {
         key.strip(): _plain(value, ("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ",")) for key, _, value in pairs
     }
-    return Command(name, _plain(data, ("%0D", "\r"), ("%0A", "\n")), told)
+    return Command(name, _plain(data, ("%0D", "\r"), ("%0A", "\n")), values)
 
 
 def _older(line: str) -> Command | None:

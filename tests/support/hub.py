@@ -96,8 +96,8 @@ def expanded(text: Any, contexts: Mapping[str, Any]) -> str:
     def value(found: re.Match[str]) -> str:
         return shown(Expression(found[1], contexts).value())
 
-    def shown(told: Any) -> str:
-        return json.dumps(told) if isinstance(told, bool) else str(told)
+    def shown(result: Any) -> str:
+        return json.dumps(result) if isinstance(result, bool) else str(result)
 
     return _EXPRESSION.sub(value, shown(text))
 
@@ -426,17 +426,17 @@ assert command == "api", sys.argv
 (path,) = words
 kind, _, rest = path.removeprefix("repos/" + os.environ["GITHUB_REPOSITORY"] + "/").partition("/")
 method = options.get("--method", "GET")
-ours = lambda one: one["user"]["login"] == "github-actions[bot]" and one["body"].startswith(os.environ["MARKER"])
+own = lambda one: one["user"]["login"] == "github-actions[bot]" and one["body"].startswith(os.environ["MARKER"])
 body = fields.get("body", "")
 assert len(body) < 65536
 if method == "GET" and kind == "issues" and rest.endswith("/comments"):
     number = int(rest.split("/")[0])
     for one in state["comments"]:
-        if one["issue"] == number and ours(one):
+        if one["issue"] == number and own(one):
             print(one["id"])
 elif method == "GET" and kind == "issues?state=open&creator=github-actions%5Bbot%5D":
     for one in state["issues"]:
-        if one["state"] == "open" and ours(one):
+        if one["state"] == "open" and own(one):
             print(one["number"])
 elif method == "POST" and rest.endswith("/comments"):
     new = {"id": len(state["comments"]) + 100, "issue": int(rest.split("/")[0]), "body": body}
