@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -40,17 +39,18 @@ spec:
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took: wall seconds, peak memory in MiB, and what it printed on standard output."""
+    """What one process took: wall and CPU seconds, peak memory in MiB, and what it printed on standard output."""
 
     seconds: float
+    cpu_seconds: float
     mebibytes: float
     output: str
 
 
-def run(command: Sequence[str], folder: Path) -> Run:
+def run(command: Sequence[str], folder: Path, variables: Mapping[str, str] = os.environ) -> Run:
     """Run a command to its end; one that fails ends the benchmark."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     output = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
@@ -58,16 +58,7 @@ def run(command: Sequence[str], folder: Path) -> Run:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} exited with {process.returncode}")
     unit = 2**20 if sys.platform == "darwin" else 2**10  # getrusage(2): bytes there, KiB on Linux
-    return Run(seconds, usage.ru_maxrss / unit, output)
-
-
-def medians(commands: Mapping[str, Sequence[str]], folder: Path, rounds: int) -> dict[str, float]:
-    """The median seconds of each command; they take turns, so that a slow moment meets all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(rounds):
-        for name, command in commands.items():
-            taken[name].append(run(command, folder).seconds)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit, output)
 
 
 def write_project(folder: Path, manifests: int, target: str = TARGET) -> None:
