@@ -50,7 +50,9 @@ class Run:
 def run(command: Sequence[str], folder: Path, variables: Mapping[str, str] = os.environ) -> Run:
     """Run a command to its end; one that fails ends the benchmark."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     output = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began

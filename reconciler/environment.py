@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from reconciler.domain.ports import Clock, Sleeper
+
+if TYPE_CHECKING:
+    import random
 
 
 def utc_now() -> datetime:
@@ -26,6 +28,12 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+def _system_random() -> random.Random:
+    from random import SystemRandom
+
+    return SystemRandom()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Everything that a command takes from outside the process.
@@ -38,4 +46,4 @@ class Environment:
     stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
     clock: Clock = utc_now
     sleeper: Sleeper = sleep
-    rng: random.Random = field(default_factory=random.SystemRandom)
+    rng: random.Random = field(default_factory=_system_random)

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -24,15 +25,46 @@ if TYPE_CHECKING:
     from reconciler.environment import Environment
 
 
-_SECTIONS: Final = {
-    "Projects": ("init", "validate", "doctor", "schema"),
-    "Plan and apply": ("plan", "apply", "wait", "check"),
-    "Inspect": ("status", "drift", "resolve", "prompt", "graph", "history", "render"),
-    "Generations and lockfile": ("rollback", "promote", "prune", "adopt", "forget", "cancel", "refresh"),
-    "Tools": ("emulator", "completion"),
-}
-"""The commands by section of ``--help``. Each is a module of this package, and imported only when it is used."""
-_NAMES: Final = tuple(name for names in _SECTIONS.values() for name in names)
+_SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "Projects": {
+            "init": "Write a target and a first manifest here.",
+            "validate": "Check manifests, target and data sets.",
+            "doctor": "Check what a target needs to work.",
+            "schema": "Print the JSON Schema of a kind of document.",
+        },
+        "Plan and apply": {
+            "plan": "Show what apply would do, and why.",
+            "apply": "Carry out a plan: train, update and promote models.",
+            "wait": "Wait for trainings that earlier runs started.",
+            "check": "Run the checks of NAME, or of every manifest that has checks.",
+        },
+        "Inspect": {
+            "status": "Show what the lockfile records of each model.",
+            "drift": "Report differences between manifests, lockfile and service.",
+            "resolve": "Print the remote name of a serving generation.",
+            "prompt": "Send a prompt to the serving generation of NAME.",
+            "graph": "Draw which model is tuned from which, and the state of each.",
+            "history": "Show the generations of NAME, and what changed.",
+            "render": "Print a saved JSON document as text.",
+        },
+        "Generations and lockfile": {
+            "rollback": "Reject the serving generation, and promote an earlier one.",
+            "promote": "Make a generation of NAME the serving one.",
+            "prune": "Delete superseded and failed generations, and orphans.",
+            "adopt": "Start to manage an existing model.",
+            "forget": "Stop managing a model without deleting it.",
+            "cancel": "Stop the trainings of NAME that are in progress.",
+            "refresh": "Rebuild the lockfile from manifests and live state.",
+        },
+        "Tools": {
+            "emulator": "Serve the embedded service on a port.",
+            "completion": "Print a shell completion script.",
+        },
+    }
+)
+"""The commands by section of ``--help``, each with the first sentence of its help; its module is imported when used."""
+_NAMES: Final = tuple(name for commands in _SECTIONS.values() for name in commands)
 
 
 _EXIT_STATUSES = "\b\n" + "\n".join(
@@ -63,13 +95,15 @@ class _Commands(click.Group):
             ctx.fail(f'unknown command "{args[0]}"; {suggest(args[0], _NAMES, otherwise="run reconcile --help")}')
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list of commands for each section."""
-        room = formatter.width - 6 - max(map(len, _NAMES))
-        for section, names in _SECTIONS.items():
-            commands = [(name, command) for name in names if (command := self.get_command(ctx, name))]
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write one list of commands for each section; no command is imported for it."""
+        for section, commands in _SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, command.get_short_help_str(room)) for name, command in commands])
+                formatter.write_dl(list(commands.items()))
 
 
 @click.group(

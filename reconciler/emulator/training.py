@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from random import Random
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from reconciler.domain.model import State
-from reconciler.emulator.errors import JsonObject
+
+if TYPE_CHECKING:
+    from reconciler.emulator.errors import JsonObject
 
 MAX_SNAPSHOTS = 100
 """A longer training reports only every second, third, … step; the real limit is not documented."""
@@ -112,6 +114,8 @@ class SimulatedTraining(Struct, frozen=True):
 
     def _losses(self, completed_steps: int) -> Iterator[tuple[int, float]]:
         """Yield the reported steps and their mean losses, with six digits that a 32-bit float can represent."""
+        from random import Random  # slow, and only needed for loss curves
+
         noise = Random(self.seed)  # noqa: S311 - a reproducible curve, no secret
         first = noise.uniform(6, 8.5)
         total, decay, diverges = self.total_steps, self._decay, self.failing_step is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.domain.errors import Problem, UsageError
 from reconciler.domain.text import join_names, suggest
 from reconciler.manifests.messages import format_number, invalid, one_of, quote, suggest_name
+from reconciler.manifests.schema_check import is_number, is_valid, matches
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted, parse_scalar
 
 if TYPE_CHECKING:
@@ -46,15 +45,22 @@ def schema_text(kind: str) -> str:
 
 
 @cache
-def validator(kind: str) -> Validator:
-    """Return a validator of a kind of document; see :func:`strict_validator`."""
-    return strict_validator(json.loads(schema_text(kind)))
+def schema_of(kind: str) -> Mapping[str, Any]:
+    """Return the JSON Schema of a kind of document."""
+    schema: dict[str, Any] = json.loads(schema_text(kind))
+    return schema
 
 
 @cache
-def target_validator(provider: ProviderSpec) -> Validator:
-    """Return a validator of targets of a provider, whose schema describes its settings."""
-    return strict_validator(with_providers(json.loads(schema_text("Target")), [provider]))
+def validator(kind: str) -> Validator:
+    """Return a validator of a kind of document; see :func:`strict_validator`."""
+    return strict_validator(schema_of(kind))
+
+
+@cache
+def target_schema(provider: ProviderSpec) -> Mapping[str, Any]:
+    """Return the schema of targets of a provider, which describes its settings."""
+    return with_providers(json.loads(schema_text("Target")), [provider])
 
 
 def with_providers(schema: dict[str, Any], providers: Iterable[ProviderSpec]) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def with_providers(schema: dict[str, Any], providers: Iterable[ProviderSpec]) ->
 
 def strict_validator(schema: Mapping[str, Any]) -> Validator:
     """Return a validator that accepts only finite numbers, and matches ``$`` only at the end of a string (ECMA-262)."""
-    # Imported here, because it takes longer than most commands that validate nothing.
+    # Imported here, because it takes longer than most commands, and valid documents do not need it.
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
@@ -77,21 +83,11 @@ def strict_validator(schema: Mapping[str, Any]) -> Validator:
         if isinstance(value, str) and not matches(expression)(value):
             yield ValidationError(f"{value!r} does not match {expression!r}")
 
-    numbers = Draft202012Validator.TYPE_CHECKER.redefine("number", lambda _checker, value: _is_number(value))
+    numbers = Draft202012Validator.TYPE_CHECKER.redefine("number", lambda _checker, value: is_number(value))
     strict: type[Validator] = extend(  # type: ignore[no-untyped-call] # the stubs leave the function untyped
         Draft202012Validator, {"pattern": pattern}, type_checker=numbers
     )
     return strict(schema)
-
-
-@cache
-def matches(pattern: str) -> Callable[[str], object]:
-    """Return a search function for an ECMA-262 pattern, if it uses only what the schemas use."""
-    return re.compile(re.sub(r"\$$", r"\\Z", pattern)).search
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Finding = tuple[FieldPath, str, str]
@@ -109,9 +105,11 @@ _TYPES: Mapping[str, tuple[str, str]] = {
 _UNQUOTED: Mapping[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 
 
-def explain(document: Document, kind: str, schema: Validator | None = None) -> list[Problem]:
+def explain(document: Document, kind: str, schema: Mapping[str, Any] | None = None) -> list[Problem]:
     """Return every violation of the schema of a kind, or of ``schema`` in its place."""
-    errors = (schema or validator(kind)).iter_errors(document.value)
+    if is_valid(schema or schema_of(kind), document.value):
+        return []
+    errors = (strict_validator(schema) if schema else validator(kind)).iter_errors(document.value)
     found = (
         Problem(document.place(path, key=_is_about_key(error)), dotted(path), message, remedy)
         for error in errors

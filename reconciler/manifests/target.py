@@ -20,7 +20,7 @@ from reconciler.domain.text import shorten
 from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, header_problems, read, target_files, target_name
 from reconciler.manifests.messages import invalid
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.schema_validation import Finding, explain, target_validator
+from reconciler.manifests.schema_validation import Finding, explain, target_schema
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
 from reconciler.paths import find_writable, repository_of
 from reconciler.providers.registry import provider_spec
@@ -145,7 +145,7 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
         return ReadTarget(None, tuple(problems))
     document, unset = expand(document, environ)
     provider, unknown = _provider_of(document)
-    schema = target_validator(provider) if provider else None
+    schema = target_schema(provider) if provider else None
     violations = explain(document, TARGET, schema)
     if unknown:  # the settings of a provider that is not installed are not read
         violations = [problem for problem in violations if problem.path != f"spec.{_spec(document)['provider']}"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Resources, Target
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.providers.spec import ConnectedProvider, ProviderContext, ProviderSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "reconciler.providers"
 """The entry-point group of packages that add providers: ``NAME = "module:ATTRIBUTE"``, the attribute a ProviderSpec."""
@@ -56,15 +60,17 @@ def provider_spec(name: str) -> ProviderSpec:
 
 
 @cache
-def _installed() -> Mapping[str, tuple[metadata.EntryPoint, ...]]:
+def _installed() -> Mapping[str, tuple[EntryPoint, ...]]:
     """The entry points of installed packages by provider name; importlib.metadata lists a package on the path once."""
-    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+    from importlib.metadata import entry_points  # slow, and needed for other names than the built-in ones only
+
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         found[entry_point.name] = (*found.get(entry_point.name, ()), entry_point)
     return found
 
 
-def _load(entry_point: metadata.EntryPoint) -> ProviderSpec:
+def _load(entry_point: EntryPoint) -> ProviderSpec:
     package = _distribution(entry_point)
     try:
         spec = entry_point.load()
@@ -84,7 +90,7 @@ def _load(entry_point: metadata.EntryPoint) -> ProviderSpec:
     return spec
 
 
-def _distribution(entry_point: metadata.EntryPoint) -> str:
+def _distribution(entry_point: EntryPoint) -> str:
     return entry_point.dist.name if entry_point.dist else entry_point.value
 
 

@@ -6,6 +6,7 @@ A new report format is a module with one function, and a row in ``REPORT_FORMATS
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,57 +15,59 @@ from msgspec import convert
 
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.check import CheckReport, PromptReport
-from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
 from reconciler.reports.documents.envelope import AnyDocument, kind_of
-from reconciler.reports.text.change import change_text, refresh_text, resolve_text, serving_text
-from reconciler.reports.text.check import check_text, prompt_text
-from reconciler.reports.text.doctor import doctor_text, validation_text
-from reconciler.reports.text.drift import drift_text
 from reconciler.reports.text.format import Layout, Style, plain
-from reconciler.reports.text.graph import graph_text
-from reconciler.reports.text.history import history_text
-from reconciler.reports.text.plan import plan_text
-from reconciler.reports.text.result import result_text
-from reconciler.reports.text.status import status_text
 
-_TEXTS: Final[Mapping[str, Callable[[Any, Layout], str]]] = MappingProxyType(
+_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "Change": change_text,
-        "Check": check_text,
-        "Doctor": doctor_text,
-        "Drift": drift_text,
-        "Graph": graph_text,
-        "History": history_text,
-        "Plan": plan_text,
-        "Prompt": prompt_text,
-        "Refresh": refresh_text,
-        "Resolve": resolve_text,
-        "Result": result_text,
-        "Serving": serving_text,
-        "Status": status_text,
-        "Validation": validation_text,
+        "Change": "change:change_text",
+        "Check": "check:check_text",
+        "Doctor": "doctor:doctor_text",
+        "Drift": "drift:drift_text",
+        "Graph": "graph:graph_text",
+        "History": "history:history_text",
+        "Plan": "plan:plan_text",
+        "Prompt": "check:prompt_text",
+        "Refresh": "change:refresh_text",
+        "Resolve": "change:resolve_text",
+        "Result": "result:result_text",
+        "Serving": "change:serving_text",
+        "Status": "status:status_text",
+        "Validation": "doctor:validation_text",
     }
 )
+"""The function of ``reports/text`` that draws each kind; only that of the printed document is imported."""
 KINDS: Final = tuple(_TEXTS)
 """The kinds of documents that commands print."""
-_TYPES: Final[Mapping[str, type[Document]]] = {
-    "Check": CheckReport,
-    "Doctor": DoctorReport,
-    "Prompt": PromptReport,
-    "Validation": ValidationReport,
-}
+_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Check": "check:CheckReport",
+        "Doctor": "doctor:DoctorReport",
+        "Prompt": "check:PromptReport",
+        "Validation": "doctor:ValidationReport",
+    }
+)
+"""The type in ``reports/documents`` of each kind."""
 
 
 def typed(document: dict[str, Any]) -> AnyDocument:
     """Return a valid JSON document as the type of its kind, if that has one."""
-    kind = _TYPES.get(document["kind"])
-    return convert(document, kind) if kind else document
+    name = _TYPES.get(document["kind"])
+    if name is None:
+        return document
+    report: Document = convert(document, _load("documents", name))
+    return report
 
 
 def render_text(document: AnyDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
-    return _TEXTS[kind_of(document)](document, Layout(width, style, verbose))
+    draw: Callable[[AnyDocument, Layout], str] = _load("text", _TEXTS[kind_of(document)])
+    return draw(document, Layout(width, style, verbose))
+
+
+def _load(package: str, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(f"reconciler.reports.{package}.{module}"), attribute)
 
 
 def _json(document: AnyDocument) -> str:

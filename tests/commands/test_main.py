@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -24,10 +25,10 @@ def test_version(reconcile: Cli) -> None:
 
 @pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
 def test_help_lists_every_command_and_its_examples_are_valid(reconcile: Cli, name: str) -> None:
-    assert f"\n  {name} " in reconcile("--help").out
-    assert reconcile(name, "--help").status == 0
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
+    assert re.search(rf"\n  {name} +{re.escape(command.get_short_help_str(100))}\n", reconcile("--help").out)
+    assert reconcile(name, "--help").status == 0
     for example in (command.epilog or "").splitlines()[2:]:
         program, *arguments = shlex.split(example.partition(" < ")[0])
         assert (program, arguments[0]) == ("reconcile", name)

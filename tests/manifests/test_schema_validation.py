@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import UsageError
-from reconciler.manifests.schema_validation import SCHEMA_KINDS, explain, schema_text, validator
+from reconciler.manifests.schema_check import is_valid
+from reconciler.manifests.schema_validation import (
+    SCHEMA_KINDS,
+    explain,
+    schema_of,
+    schema_text,
+    strict_validator,
+    validator,
+)
 from reconciler.manifests.yaml_parser import parse
 
 _INPUTS = ["TunedModel", "Target"]
@@ -148,6 +157,83 @@ def test_whatever_is_wrong_is_explained_and_nothing_else(case: tuple[str, Any]) 
     kind, value = case
     (document,) = parse(json.dumps(value).encode(), "x.yaml").documents
     assert bool(explain(document, kind)) != validator(kind).is_valid(document.value)
+
+
+@given(_documents())
+@settings(max_examples=200, deadline=None)
+def test_a_document_passes_the_quick_check_only_if_jsonschema_finds_no_error(case: tuple[str, Any]) -> None:
+    kind, value = case
+    assert is_valid(schema_of(kind), value) == validator(kind).is_valid(value)
+
+
+_SCHEMAS = st.recursive(
+    st.sampled_from(
+        (
+            *({"type": name} for name in ("object", "array", "string", "boolean", "integer", "number")),
+            {"enum": ["a", 1, True]},
+            {"enum": [None, 0, 3.0]},
+            {"const": "description"},
+            {"const": False},
+            {"pattern": "^[a-z]*$"},
+            {"minLength": 1},
+            {"maxLength": 2},
+            {"minItems": 1},
+            {"uniqueItems": True},
+            {"minimum": 1},
+            {"maximum": 0.5},
+            {"exclusiveMinimum": 0},
+            {"required": ["a"]},
+            {"required": ["b"]},
+            {"propertyNames": {"pattern": "^a$"}},
+            {"properties": {"a": {"type": "string"}}, "additionalProperties": False},
+            {"properties": {"b": {}}, "additionalProperties": {"type": "integer"}},
+            {"$ref": "#/$defs/text"},
+        )
+    ),
+    lambda schemas: st.one_of(
+        st.fixed_dictionaries({"oneOf": st.lists(schemas, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"allOf": st.lists(schemas, min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"not": schemas}),
+        st.fixed_dictionaries({"items": schemas}),
+        st.fixed_dictionaries({"properties": st.fixed_dictionaries({"a": schemas})}),
+        st.fixed_dictionaries({"if": schemas, "then": schemas, "else": schemas}),
+        st.fixed_dictionaries({"if": schemas, "else": schemas}),
+    ),
+    max_leaves=4,
+)
+_VALUES = st.recursive(
+    _LEAVES | st.sampled_from((math.inf, math.nan, -0.0, 10**400)),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from("abc"), values, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(_SCHEMAS, _VALUES)
+@settings(max_examples=500, deadline=None)
+def test_every_keyword_means_what_it_means_to_jsonschema(schema: dict[str, Any], value: Any) -> None:
+    schema = {**schema, "$defs": {"text": {"type": "string"}}}
+    if is_valid(schema, value):
+        assert strict_validator(schema).is_valid(value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"a": True}},
+        {"type": ["string", "null"]},
+        {"not": {"format": "date"}},
+        {"$ref": "https://example.com/schema"},
+        {"enum": [{}]},
+    ],
+)
+def test_the_quick_check_leaves_other_keywords_to_jsonschema(schema: dict[str, Any]) -> None:
+    assert not is_valid(schema, "a")
+
+
+@pytest.mark.parametrize("kind", _INPUTS)
+def test_the_quick_check_supports_every_keyword_of_manifests_and_targets(kind: str) -> None:
+    document = _full(schema_of(kind), schema_of(kind))
+    assert is_valid(schema_of(kind), document)
 
 
 def test_a_pattern_holds_to_the_very_end_of_a_text() -> None:
