@@ -160,7 +160,6 @@ def test_whatever_is_wrong_is_explained_and_nothing_else(case: tuple[str, Any]) 
 
 
 @given(_documents())
-@settings(max_examples=200, deadline=None)
 def test_a_document_passes_the_quick_check_only_if_jsonschema_finds_no_error(case: tuple[str, Any]) -> None:
     kind, value = case
     assert is_valid(schema_of(kind), value) == validator(kind).is_valid(value)
@@ -209,7 +208,6 @@ _VALUES = st.recursive(
 
 
 @given(_SCHEMAS, _VALUES)
-@settings(max_examples=500, deadline=None)
 def test_every_keyword_means_what_it_means_to_jsonschema(schema: dict[str, Any], value: Any) -> None:
     schema = {**schema, "$defs": {"text": {"type": "string"}}}
     if is_valid(schema, value):
