@@ -26,9 +26,9 @@ GOALS = {
 def main(rounds: int) -> None:
     """Print a line for each command: median milliseconds of CPU time, the ratio to the base, and its goal.
 
-    CPU time is user and system time of the process, which other processes on the machine change less than wall time. The
-    commands run alternately, so that a slow period affects all of them. Bytecode is kept between them, as it is for an
-    installed package.
+    CPU time is user and system time of the process, which depends less on other processes than wall time. The commands
+    run alternately, so that a slow period affects all of them. Bytecode is kept between them, as it is for an installed
+    package.
     """
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name, "project"), Path(name, "cache")
