@@ -42,7 +42,8 @@ def document_schema(kind: type[Document]) -> Schema:
 def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
     """Return the schema of a type with the descriptions of its fields or values."""
     if issubclass(kind, Enum):
-        return {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or ""), **_values(kind)}
+        first, _, _ = (inspect.getdoc(kind) or "").partition("\n\n")  # the others are for contributors
+        return {"title": _title(kind.__name__), "description": _prose(first), **_values(kind)}
     titles = {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or "")}
     descriptions = _field_descriptions(kind)
     names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))

@@ -17,7 +17,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import AnyDocument, Document, as_dictionary
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
@@ -50,9 +50,9 @@ class EventLog:
         if line and self._is_progress(line):
             self._write(line)
 
-    def ended(self, result: Document) -> None:
+    def ended(self, result: AnyDocument) -> None:
         """Write the last line."""
-        self._write(summary_line(result, self._clock()))
+        self._write(summary_line(as_dictionary(result), self._clock()))
 
     def failed(self, error: BaseException) -> None:
         """Write the last line of a command that an error ends."""
