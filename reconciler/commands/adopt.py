@@ -21,7 +21,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import adopted_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
-from reconciler.planning.moved import has_content
+from reconciler.planning.lock_events import has_content
 from reconciler.planning.world import Observation
 from reconciler.reports.documents.change import ManagementChange, change_document
 

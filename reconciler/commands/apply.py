@@ -22,7 +22,7 @@ from reconciler.commands._project import (
     open_project,
     pin_datasets,
 )
-from reconciler.commands._publish import publisher_of
+from reconciler.commands._rollout import publisher_of
 from reconciler.commands._saved_plan import SavedPlan, saved_plan
 from reconciler.commands.plan import complete_request, document_of
 from reconciler.domain.errors import (

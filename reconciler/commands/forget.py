@@ -13,7 +13,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output, confirm
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
-from reconciler.commands._publish import Publisher, publisher_of
+from reconciler.commands._rollout import Publisher, publisher_of
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Update

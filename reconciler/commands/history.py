@@ -11,7 +11,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
-from reconciler.manifests.git.dataset_history import RecordedData, find_examples
+from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
 from reconciler.reports.documents.history import History, history_document

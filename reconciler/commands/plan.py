@@ -22,8 +22,8 @@ from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Plan, Request
 from reconciler.environment import Environment
-from reconciler.planning.cross_target import cross_target_notices
 from reconciler.planning.dataset_versions import missing_dataset_notices
+from reconciler.planning.planner import cross_target_notices
 from reconciler.planning.selection import check_names
 from reconciler.planning.world import Observation
 from reconciler.reports.documents.envelope import Document

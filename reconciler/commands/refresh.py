@@ -26,7 +26,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
 from reconciler.environment import Environment
-from reconciler.manifests.git.repository import Unmerged, unmerged
+from reconciler.manifests.git import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests

@@ -22,8 +22,7 @@ from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe,
 from reconciler.engine.prune import Pruner
 from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
 from reconciler.planning.generations import resolve_recorded, satisfies
-from reconciler.planning.moved import find_moved
-from reconciler.planning.observed_events import observed_events
+from reconciler.planning.lock_events import find_moved, observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions

@@ -15,7 +15,7 @@ from reconciler.domain.plan import Action, KeptGeneration, Plan, Reason, Request
 from reconciler.engine.context import RunContext
 from reconciler.engine.observe import observe, run_bounded
 from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
-from reconciler.planning.observed_events import observed_events
+from reconciler.planning.lock_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
 from reconciler.planning.world import Observation

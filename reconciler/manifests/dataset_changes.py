@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
+from reconciler.manifests.base_commit import Base, BaseManifest, IncomparableError, base_at
 from reconciler.manifests.datasets.held_out import inputs
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
-from reconciler.manifests.git.base_commit import Base, BaseManifest, IncomparableError, base_at
 from reconciler.manifests.manifest import Sources
 from reconciler.manifests.messages import counted, redact_problems
 from reconciler.manifests.workspace import Workspace

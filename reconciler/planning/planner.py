@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel
 from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, hold_over_limits, limit_notices
+from reconciler.domain.text import join_names
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
 from reconciler.planning.generations import (
@@ -21,7 +23,7 @@ from reconciler.planning.generations import (
     resolve_generations,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
-from reconciler.planning.moved import apply_moved, declared_names, has_content, moved_actions
+from reconciler.planning.lock_events import apply_moved, declared_names, has_content, moved_actions
 from reconciler.planning.prune import PruneDecisions, plan_prune
 from reconciler.planning.world import Observation, World
 
@@ -198,3 +200,18 @@ def _hold_all(actions: tuple[Action, ...], message: str, *, include_orphans: boo
         Action(name=name, file=action.file, kind=Kind.HOLD, reason=Reason.LISTING_SUSPICIOUS, message=message)
         for name, action in held.items()
     )
+
+
+_MOST_NAMES: Final = 5
+
+
+def cross_target_notices(plan: Plan, provider: str, other_locks: Iterable[Lock]) -> Iterator[str]:
+    """Return a notice for each target of another provider that serves models that this plan trains."""
+    created = {action.name for action in plan.of_kind(Kind.CREATE)}
+    for lock in other_locks:
+        served = sorted(name for name in created if (model := lock.models.get(name)) and model.serving)
+        if served and lock.target and lock.target.provider != provider:
+            yield (
+                f"target {lock.target.name} ({lock.target.provider}) already serves {join_names(served, _MOST_NAMES)};"
+                " a tuned model cannot be moved to another service, so it is trained again"
+            )

@@ -9,7 +9,7 @@ from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Manifest, State
 from reconciler.planning.generations import choose_generation, resolve_generations, satisfies
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
-from reconciler.planning.moved import apply_moved
+from reconciler.planning.lock_events import apply_moved
 from reconciler.planning.world import Observation
 
 _OFFLINE = Observation()

@@ -31,8 +31,7 @@ from reconciler.planning.generations import (
     resolve_generations,
     satisfies,
 )
-from reconciler.planning.moved import find_moved
-from reconciler.planning.observed_events import observed_events
+from reconciler.planning.lock_events import find_moved, observed_events
 from reconciler.planning.world import World
 from reconciler.state.generation_record import adopted_generation, outdated_generation
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from reconciler.commands._publish import Publisher
+from reconciler.commands._rollout import Publisher
 from reconciler.domain.errors import LockConflict, ReconcileError, ServiceError
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Resources, State, Target

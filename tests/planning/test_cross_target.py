@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.planning.cross_target import cross_target_notices
+from reconciler.planning.planner import cross_target_notices
 
 OTHER = LockedTarget("default", "generativelanguage", "demo")
 

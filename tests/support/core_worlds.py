@@ -27,7 +27,7 @@ from reconciler.planning.events import (
     record,
     update_observed,
 )
-from reconciler.planning.observed_events import observed_events
+from reconciler.planning.lock_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.world import Observation
 from reconciler.planning.world import World as PlanInputs

@@ -1,22 +1,218 @@
-"""The file formats of data sets by suffix, and how a file is read."""
+"""The file formats of data sets: comma- or tab-separated values, JSON Lines and JSON arrays, and how a file is read."""
 
 from __future__ import annotations
 
 import codecs
+import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.manifests.datasets.csv import column_names, separated_values
-from reconciler.manifests.datasets.json_lines import array_members, json_array, json_lines, line_members
-from reconciler.manifests.datasets.records import Fault, Fields, Records, UnreadableError
-from reconciler.manifests.messages import quote, suggest_name
+from reconciler.manifests.datasets.records import (
+    ConversationRow,
+    Fault,
+    Fields,
+    Lines,
+    Record,
+    Records,
+    Row,
+    UnreadableError,
+)
+from reconciler.manifests.messages import counted, invalid, list_choices, quote, suggest_name
+
+_ONE_PER_LINE = "write one JSON object on each line"
+_EXACT_DIGITS = 300
+"""Whole numbers with more digits are parsed as floats, which may be infinite; no field needs them."""
+
+
+class _DuplicateMemberError(ValueError):
+    """An object has two members of the same name."""
+
+
+_INVALID = (json.JSONDecodeError, _DuplicateMemberError, RecursionError)
+
+
+def json_lines(text: TextIO, fields: Fields) -> Records:
+    """Yield the examples of a text with one object on each line."""
+    lines = Lines(text, _ONE_PER_LINE)
+    for line in lines:
+        lines.start_record()
+        if not line.isspace():
+            try:
+                yield _record(lines.number, _DECODER.decode(line.rstrip("\r\n")), fields)
+            except _INVALID as error:
+                yield Fault(lines.number, f"invalid JSON: {_reason(error)}", _ONE_PER_LINE)
+
+
+def json_array(text: TextIO, fields: Fields) -> Records:
+    """Yield the examples of a text that is one array of objects; the text is read into memory."""
+    whole = text.read()
+    if not whole or whole.isspace():
+        return
+    line, counted = 1, 0
+    try:
+        for offset, value in _elements(whole):
+            line, counted = line + whole.count("\n", counted, offset), offset
+            yield _record(line, value, fields)
+    except _INVALID as error:
+        line = getattr(error, "lineno", line)
+        remedy = "write [{…}, {…}], or rename a file with one object on each line to .jsonl"
+        yield Fault(line, f"invalid JSON array of objects: {_reason(error)}", remedy)
+
+
+def line_members(text: TextIO) -> Iterator[str]:
+    """Yield the names of the members of the object on the first line; none if it cannot be read."""
+    return _members(_DECODER.decode(line) for line in Lines(text, _ONE_PER_LINE) if not line.isspace())
+
+
+def array_members(text: TextIO) -> Iterator[str]:
+    """Yield the names of the members of the first object of an array; none if it cannot be read."""
+    return _members(value for _, value in _elements(text.read()))
+
+
+def _members(values: Iterable[Any]) -> Iterator[str]:
+    try:
+        first = next(iter(values), None)
+    except _INVALID:
+        return
+    if isinstance(first, dict):
+        yield from first
+
+
+def _elements(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of a JSON array with their offsets, which ``json.loads`` does not return."""
+    position = _skip_space(text, 0)
+    if not text.startswith("[", position):
+        raise json.JSONDecodeError("Expecting [", text, position)
+    position = _skip_space(text, position + 1)
+    while not text.startswith("]", position):
+        value, end = _DECODER.raw_decode(text, position)
+        yield position, value
+        position = _skip_space(text, end)
+        if text.startswith(",", position):
+            position = _skip_space(text, position + 1)
+        elif not text.startswith("]", position):
+            raise json.JSONDecodeError("Expecting , or ]", text, position)
+    if (rest := _skip_space(text, position + 1)) < len(text):
+        raise json.JSONDecodeError("Extra data", text, rest)
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _NOT_SPACE.search(text, position)
+    return found.start() if found else len(text)
+
+
+def _record(number: int, value: Any, fields: Fields) -> Record:
+    if not isinstance(value, dict):
+        return Fault(number, invalid(value, "an object", "example"), "write {…} with input and output")
+    given, wanted = value.get(fields.input), value.get(fields.output)
+    if isinstance(given, str) and isinstance(wanted, str):
+        return Row(number, given, wanted)
+    if "contents" in value and fields.input not in value:
+        return ConversationRow(number, value)
+    for name in (fields.input, fields.output):
+        if name not in value:
+            return Fault(number, f"missing member {quote(name)}", field_remedy(name, list(value), fields))
+    name = fields.output if isinstance(given, str) else fields.input
+    return Fault(number, invalid(value[name], "a string", f"member {quote(name)}"), "put it in double quotes")
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(members)
+    if len(value) < len(members):
+        repeated = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
+        raise _DuplicateMemberError(f"duplicate member {quote(repeated)}")
+    return value
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (column {error.colno})"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+_NOT_SPACE = re.compile(r"[^ \t\n\r]")
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer)
+
+
+# The library reports its own limit of 131,072 characters in a field as a broken quote; records.Lines has the real one.
+csv.field_size_limit(2**31 - 1)
+
+_CLOSE = 'close every quote, and double each " inside quotes'
+
+
+def separated_values(text: TextIO, fields: Fields, delimiter: str) -> Records:
+    """Yield the rows of a text with a header; quotes are as in RFC 4180."""
+    lines = Lines(text, _CLOSE)
+    reader = _reader(lines, delimiter)
+    try:
+        header = _header(reader)
+        faults = list(_header_faults(header, fields, lines.number))
+        yield from faults
+        if header and not faults:
+            yield from _rows(reader, lines, header, fields)
+    except csv.Error:
+        yield Fault(lines.number, "missing closing quote, or text after a closing quote", _CLOSE)
+
+
+def column_names(text: TextIO, delimiter: str) -> Iterator[str]:
+    """Yield the names in the header; none if it cannot be read."""
+    try:
+        yield from _header(_reader(Lines(text, _CLOSE), delimiter))
+    except csv.Error:
+        return
+
+
+def field_remedy(name: str, known: list[str], fields: Fields) -> str:
+    """Return the remedy for a missing field: set the option that names it to one of the known fields."""
+    option = "inputField" if name == fields.input else "outputField"
+    return f"set {fields.declared}.{option} to one of: {list_choices(name, known)}"
+
+
+def _reader(lines: Lines, delimiter: str) -> Any:
+    return csv.reader(iter(lines), delimiter=delimiter, strict=True)
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    """Return the first row that is not blank."""
+    return next((row for row in reader if "".join(row).strip()), [])
+
+
+def _header_faults(header: list[str], fields: Fields, line: int) -> Iterator[Fault]:
+    for name, count in Counter(header).items():
+        if count > 1:
+            yield Fault(line, f"{count} columns in the header are named {quote(name)}", "rename all but one of them")
+    for name in (fields.input, fields.output):
+        if header and name not in header:
+            yield Fault(line, f"no column {quote(name)} in the header", field_remedy(name, header, fields))
+
+
+def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Records:
+    input_index, output_index, width = header.index(fields.input), header.index(fields.output), len(header)
+    lines.start_record()
+    previous = lines.number
+    for row in reader:
+        line, previous = previous + 1, lines.number
+        lines.start_record()
+        if len(row) == width:
+            yield Row(line, row[input_index], row[output_index])
+        elif row:
+            message = f"expected {counted(width, 'field')} as in the header, found {len(row)}"
+            yield Fault(line, message, "put fields that contain separators or line breaks in double quotes")
+
 
 _Read = TypeVar("_Read")
 

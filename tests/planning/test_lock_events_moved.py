@@ -25,7 +25,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import resolve_recorded, satisfies
-from reconciler.planning.moved import apply_moved, declared_names, find_moved, moved_actions
+from reconciler.planning.lock_events import apply_moved, declared_names, find_moved, moved_actions
 from reconciler.planning.world import Observation
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Conversation, Dataset, Example, TrainingExample
-from reconciler.manifests.git.dataset_history import RecordedData, find_examples
+from reconciler.manifests.dataset_history import RecordedData, find_examples
 from support.core_strategies import generation
 from support.files_samples import MANIFEST, TARGET, write
 from support.git_repository import Repository

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.manifests.git.repository import Unmerged, unmerged
+from reconciler.manifests.git import Unmerged, unmerged
 from support.git_repository import Repository
 
 

@@ -23,7 +23,7 @@ from reconciler.manifests.datasets.file_formats import require_format
 from reconciler.manifests.datasets.records import Fields
 from reconciler.manifests.datasets.validation import DatasetSource, file_source, read_examples, validate_dataset
 from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, manifest_name, read
-from reconciler.manifests.git.repository import Blob, Git, GitError
+from reconciler.manifests.git import Blob, Git, GitError
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import Document, dotted

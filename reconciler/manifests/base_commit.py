@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.domain.model import Capabilities, Manifest
+from reconciler.manifests.dataset_history import paths_within
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
 from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
-from reconciler.manifests.git.dataset_history import paths_within
-from reconciler.manifests.git.repository import Blob, Git, GitError
+from reconciler.manifests.git import Blob, Git, GitError
 from reconciler.manifests.manifest import ManifestReader, Sources
 from reconciler.manifests.yaml_parser import Document
 from reconciler.paths import find_file, repository_of

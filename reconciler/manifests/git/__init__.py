@@ -1,1 +1,0 @@
-"""Manifests and data sets as they are in the git history."""
