@@ -65,6 +65,7 @@ def test_a_plan_is_applied_after_a_yes_alone(
 
 
 def test_no_wait_then_wait(reconcile: Cli) -> None:
+    reconcile.clock.least = 0
     reconcile.manifest("adder")
 
     started = reconcile("apply", "--yes", "--no-wait")
@@ -316,6 +317,7 @@ def test_drift_is_patched(reconcile: Cli) -> None:
 
 
 def test_events_are_plain_lines_without_a_terminal(reconcile: Cli) -> None:
+    reconcile.clock.least = 0
     reconcile.manifest("adder")
 
     progress = reconcile("apply", "--yes").err.splitlines()

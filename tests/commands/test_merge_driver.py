@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from support.cases import slow_except
 from support.cli_world import Cli
 from support.git_repository import Repository
 from support.render_values import held_to
 
-pytestmark = pytest.mark.slow
-
+SLOW = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "lockfile.md"
 LOCK = "specs/reconcile.lock.json"
 WAYS = (("merge", "--no-edit", "theirs"), ("rebase", "theirs"), ("cherry-pick", "theirs"))
@@ -111,12 +111,13 @@ def everything_is_there(reconcile: Cli, repository: Repository) -> None:
 # with the driver
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [WAYS[0], *(pytest.param(way, marks=SLOW) for way in WAYS[1:])])
 def test_the_driver_unites_both_sides(reconcile: Cli, driver: Repository, way: tuple[str, ...]) -> None:
     assert bring_together(driver, way)
     everything_is_there(reconcile, driver)
 
 
+@SLOW
 def test_the_driver_prints_its_notes_and_reads_no_target(reconcile: Cli, driver: Repository) -> None:
     (reconcile.specs / "reconcile.yaml").write_text("nonsense")
     driver.commit()
@@ -126,6 +127,7 @@ def test_the_driver_prints_its_notes_and_reads_no_target(reconcile: Cli, driver:
     assert LOCK not in driver("diff", "--name-only", "--diff-filter=U")
 
 
+@SLOW
 def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reconcile: Cli, driver: Repository) -> None:
     before = reconcile.lock_file.read_bytes()
     driver("config", "merge.reconcile.driver", "false")
@@ -138,6 +140,7 @@ def test_a_driver_that_cannot_merge_leaves_a_conflict_that_refresh_resolves(reco
     everything_is_there(reconcile, driver)
 
 
+@SLOW
 def test_a_resolved_conflict_is_not_merged_again(reconcile: Cli, repository: Repository) -> None:
     assert not bring_together(repository, ("merge", "theirs"))
     repository("checkout", "--theirs", LOCK)
@@ -152,7 +155,13 @@ def test_a_resolved_conflict_is_not_merged_again(reconcile: Cli, repository: Rep
 # without
 
 
-@pytest.mark.parametrize(("way", "style"), [*((way, "merge") for way in WAYS), (WAYS[0], "diff3"), (WAYS[0], "zdiff3")])
+@pytest.mark.parametrize(
+    ("way", "style"),
+    slow_except(
+        [*((way, "merge") for way in WAYS), (WAYS[0], "diff3"), (WAYS[0], "zdiff3")],
+        (WAYS[0], "merge"),
+    ),
+)
 def test_markers_are_resolved_by_refresh(
     reconcile: Cli, repository: Repository, way: tuple[str, ...], style: str
 ) -> None:
@@ -176,6 +185,7 @@ def test_markers_are_resolved_by_refresh(
 
 
 @STYLES
+@SLOW
 def test_markers_are_read_without_git(
     reconcile: Cli, repository: Repository, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +201,7 @@ def test_markers_are_read_without_git(
     assert set(models(reconcile)) == {"adder", "lips", "mean", "nose"}
 
 
+@SLOW
 def test_a_model_that_one_side_removed_stays_removed(reconcile: Cli, repository: Repository) -> None:
     whole = json.loads(reconcile.lock_file.read_text())
     del whole["models"]["mean"]
@@ -214,6 +225,7 @@ def test_a_model_that_one_side_removed_stays_removed(reconcile: Cli, repository:
         (('"models"', '"modles"'), ": not a lockfile; take one side (`git checkout --ours"),
     ],
 )
+@SLOW
 def test_sides_that_cannot_be_merged_are_an_error(
     reconcile: Cli, repository: Repository, change: tuple[str, str], message: str
 ) -> None:
@@ -241,6 +253,7 @@ def versions(reconcile: Cli, repository: Repository) -> tuple[Path, Path, Path]:
     return files
 
 
+@SLOW
 def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -> None:
     base, ours, theirs = versions(reconcile, repository)
     base.write_text("")  # as git has it where both sides added the file
@@ -268,6 +281,7 @@ def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -
         (0, ('"models"', '"modles"'), "the common ancestor: not a lockfile; take one side"),
     ],
 )
+@SLOW
 def test_files_that_cannot_be_merged_are_an_error(
     reconcile: Cli, repository: Repository, broken: int, change: tuple[str, str], message: str
 ) -> None:
@@ -281,6 +295,7 @@ def test_files_that_cannot_be_merged_are_an_error(
 
 
 @pytest.mark.parametrize("more", [["specs"], ["--check"], ["--dry-run"]])
+@SLOW
 def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
     file = str(reconcile.specs / "reconcile.yaml")
     answer = reconcile("refresh", "--merge", file, file, file, *more)
@@ -288,6 +303,7 @@ def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
     assert "--merge excludes --check, --dry-run and PATHS; remove them" in answer.err
 
 
+@SLOW
 def test_a_file_that_is_not_there_is_wrong_usage(reconcile: Cli) -> None:
     answer = reconcile("refresh", "--merge", "a", "b", "c")
     assert answer.status == 64

@@ -193,6 +193,7 @@ def test_models_of_an_invalid_manifest_are_not_deleted(reconcile: Cli) -> None:
 
 @pytest.mark.parametrize(("age", "gone"), [("59m", 1), ("1h1m", 0), ("14d", 0)])
 def test_only_what_is_old_enough_is_deleted(reconcile: Cli, age: str, gone: int) -> None:
+    reconcile.clock.least = 0
     trained(reconcile, 1, 2, 3)
     reconcile.clock.now += timedelta(hours=1)
     ran = reconcile("prune", "--dry-run", "--older-than", age, "--format", "json")

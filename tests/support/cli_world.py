@@ -34,9 +34,13 @@ spec:
 
 
 class Clock(Struct, dict=True):
-    """A clock that starts at a fixed moment; its sleeper moves it and calls ``on_move``."""
+    """A clock that starts at a fixed moment; its sleeper moves it and calls ``on_move``.
+
+    It moves by at least ``least`` seconds: a command polls a training a few times rather than about a hundred.
+    """
 
     now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    least: float = 5.0
     slept: list[float] = field(default_factory=list)
     on_move: Callable[[datetime], None] = lambda _now: None
 
@@ -45,7 +49,7 @@ class Clock(Struct, dict=True):
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.now += timedelta(seconds=seconds)
+        self.now += timedelta(seconds=max(seconds, self.least))
         self.on_move(self.now)
         await asyncio.sleep(0)
 
