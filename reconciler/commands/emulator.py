@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.environment import Environment
-from reconciler.providers.embedded.service import ServerOptions, serve
+from reconciler.providers.embedded import ServerOptions, serve
 
 
 @click.command("emulator")

@@ -1,30 +1,37 @@
-"""The embedded service as an ASGI application: turn requests into API calls, and results into responses."""
+"""The embedded service as an ASGI application: requests become API calls, and results responses.
+
+A world file has initial models in the JSON format of the service's list of tuned models.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random as random_module
+import socket
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
-from reconciler.emulator.errors import ApiError, Code, json_response
-from reconciler.emulator.generativelanguage.calls import CALLS
+from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
+from reconciler.emulator.generativelanguage.api import V1BETA
+from reconciler.emulator.generativelanguage.permissions import grant_ownership
+from reconciler.emulator.methods import METHODS
 from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.partial import parse_fields, select
 from reconciler.emulator.proto import decode, decode_query, encode, read_json
-from reconciler.emulator.service import Api, ApiCall, Method, Service
+from reconciler.emulator.service import Api, ApiCall, Method, Service, message_of
 from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
-from reconciler.emulator.vertex.calls import VERTEX_CALLS
-from reconciler.emulator.world import load_world
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -65,7 +72,7 @@ def create_app(
     app = Starlette(
         lifespan=lifespan,
         routes=[
-            *(_route(service, api, method) for method in (*CALLS, *VERTEX_CALLS) for api in method.apis),
+            *(_route(service, api, method) for method in METHODS for api in method.apis),
             *storage_routes(service),
         ],
         exception_handlers={HTTPException: _no_such_call, sqlite3.DatabaseError: _store_failed},
@@ -96,17 +103,17 @@ async def _body(request: Request) -> bytes:
 
 def _answer(service: Service, api: Api, method: Method, request: Request, body: bytes) -> Response:
     system, parameters = _split(request)
-    selection = parse_fields(system.get("fields", ""), method.response(api))
+    selection = parse_fields(system.get("fields", ""), message_of(method.response, api))
     call = ApiCall(
         api=api,
         path=request.path_params,
-        query=decode_query(method.query(api), parameters),
-        body=decode(method.body(api), read_json(body), method.root),
+        query=decode_query(message_of(method.query, api), parameters),
+        body=decode(message_of(method.body, api), read_json(body), method.root),
         selection=selection,
     )
     result = select(method.handler(service, call), selection)
     enum_numbers = "enum-encoding=int" in system.get("alt", "").split(";")
-    return json_response(encode(method.response(api), result, enum_numbers=enum_numbers))
+    return json_response(encode(message_of(method.response, api), result, enum_numbers=enum_numbers))
 
 
 def _split(request: Request) -> tuple[dict[str, str], dict[str, str]]:
@@ -129,3 +136,103 @@ async def _no_such_call(request: Request, _: Exception) -> Response:
 
 async def _store_failed(_: Request, error: Exception) -> Response:
     return _refusal(ApiError(Code.UNAVAILABLE, f"The embedded service cannot use its store: {error}"))
+
+
+_WORLD_REMEDY = 'use the format of the list method: {"tunedModels": [{"name": "tunedModels/…", …}]}'
+_TUNED_MODELS = "tunedModels/"
+
+
+def load_world(service: Service, path: Path) -> None:
+    """Insert the models of a world file into the store, once for each content; existing models are kept.
+
+    Raises ReconcileError if the file cannot be read or is not a list of tuned models.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ReconcileError(f"{path}: cannot be read: {error.strerror}", "name a world file that exists") from error
+    digest = hashlib.sha256(raw).hexdigest()
+    if service.store.is_loaded(digest):
+        return
+    models = _read_world(path, raw)
+    with service.store.transaction():
+        for model in models:
+            _insert_model(service, model)
+        service.store.set_loaded(digest)
+
+
+def _insert_model(service: Service, model: JsonObject) -> None:
+    task = model.get("tuningTask", {})
+    examples = task.pop("trainingData", {}).get("examples", {}).get("examples", [])
+    snapshots = task.pop("snapshots", [])
+    seq = service.store.insert(model, api="v1beta3", examples=examples, snapshots=snapshots)
+    if seq is not None:
+        grant_ownership(service, seq, model["name"])
+
+
+def _read_world(path: Path, raw: bytes) -> list[JsonObject]:
+    try:
+        world = decode(V1BETA.tuned_models, _parse_world(path, raw), stored=True)
+    except ApiError as error:
+        raise ReconcileError(f"{path}: is not a list of tuned models: {error.message}", _WORLD_REMEDY) from error
+    models: list[JsonObject] = world.get("tunedModels", [])
+    for index, model in enumerate(models):
+        name = model.get("name", "")
+        if not name.startswith(_TUNED_MODELS) or "/" in name.removeprefix(_TUNED_MODELS) or name == _TUNED_MODELS:
+            place = f"{path}: tunedModels[{index}].name"
+            raise ReconcileError(f'{place}: invalid name "{name}": expected tunedModels/ID', _WORLD_REMEDY)
+    return models
+
+
+def _parse_world(path: Path, raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError as error:
+        place = Place(str(path), error.lineno, error.colno)
+        raise ReconcileError(f"{place}: is not valid JSON: {error.msg}", _WORLD_REMEDY) from error
+    except (ValueError, RecursionError) as error:
+        raise ReconcileError(f"{path}: is not valid JSON: {error}", _WORLD_REMEDY) from error
+
+
+_GRACE_SECONDS = 1
+
+
+def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM. Port 0 selects a free one.
+
+    ``started`` is called once with the base URL, when the server accepts requests. Raises ReconcileError if the address
+    is not available.
+    """
+    import uvicorn
+
+    with _listen(host, port) as listener:
+        name = f"[{host}]" if ":" in host else host
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                started(f"http://{name}:{listener.getsockname()[1]}")
+
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            lifespan="on",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        Server(config).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise responses wait for acknowledgements
+        return listener  # noqa: TRY300 - both calls fail for the same reasons
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # the rest repeats the address
+        raise ReconcileError(
+            f"cannot listen on {host} port {port}: {reason}", "choose another host or port; port 0 selects a free one"
+        ) from error

@@ -115,16 +115,13 @@ class Api(Struct, frozen=True):
         return f"type.googleapis.com/{self.package}.{self.version}.{name}"
 
 
-Shape = Callable[[Api], Message]
-"""The request or response message of a method in an API version."""
+Shape = Message | Callable[[Api], Message]
+"""The request or response message of a method, which may differ between API versions."""
 
 
-def always(message: Message) -> Shape:
-    """Return a shape with the same message in every version."""
-    return lambda _: message
-
-
-_EMPTY: Shape = lambda _: EMPTY  # noqa: E731 - a value of the alias, like those of `always`
+def message_of(shape: Shape, api: Api) -> Message:
+    """Return the message of a method in an API version."""
+    return shape if isinstance(shape, Message) else shape(api)
 
 
 class Method(Struct, frozen=True):
@@ -134,7 +131,7 @@ class Method(Struct, frozen=True):
     path: str
     handler: Callable[[Service, ApiCall], JsonObject]
     response: Shape
-    query: Shape = _EMPTY
-    body: Shape = _EMPTY
+    query: Shape = EMPTY
+    body: Shape = EMPTY
     root: str = ""
     apis: tuple[Api, ...] = ()

@@ -23,7 +23,7 @@ ENTRY_POINT_GROUP = "reconciler.providers"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
-        "embedded": "reconciler.providers.embedded.spec:SPEC",
+        "embedded": "reconciler.providers.embedded:SPEC",
         "generativelanguage": "reconciler.providers.generativelanguage.spec:SPEC",
         "vertex": "reconciler.providers.vertex.spec:SPEC",
     }

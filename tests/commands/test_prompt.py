@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.commands.main import main
-from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
+from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
 from reconciler.environment import Environment
 from support.cli_world import Cli, Result
 from support.render_values import held_to

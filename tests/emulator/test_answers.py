@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reconciler.emulator.answers import (
+from reconciler.emulator.generativelanguage.inference import (
     BLOCKED_ANSWER,
     BLOCKED_PROMPT,
     NO_ANSWER,

@@ -11,7 +11,7 @@ from google.ai import generativelanguage_v1beta3 as palm
 from google.api_core.exceptions import BadRequest, Conflict, InvalidArgument, NotFound
 from google.auth.credentials import AnonymousCredentials
 
-from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT
+from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_world import BASE_MODELS, DONE, REQUEST
 

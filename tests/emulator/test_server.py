@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.emulator.app import serve
 from reconciler.emulator.errors import SERVER
-from reconciler.emulator.server import serve
 from support.emulator_process import running
 from support.emulator_world import World
 

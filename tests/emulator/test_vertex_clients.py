@@ -14,7 +14,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
-from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT
+from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_vertex import DONE, NUMBERS, URI, lines
 from support.emulator_world import BASE_MODELS, REQUEST

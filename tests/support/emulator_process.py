@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from reconciler.emulator.app import create_app
-from reconciler.emulator.server import serve
+from reconciler.emulator.app import create_app, serve
 from reconciler.emulator.training import TrainingPace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

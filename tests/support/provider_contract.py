@@ -11,8 +11,8 @@ import httpx
 
 from reconciler.domain.model import Hyperparameters, Target
 from reconciler.domain.ports import Provider
-from reconciler.emulator.answers import BLOCKED_PROMPT
 from reconciler.emulator.app import create_app
+from reconciler.emulator.generativelanguage.inference import BLOCKED_PROMPT
 from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.provider import connect as connect_vertex
 from reconciler.testing.service import ServiceUnderTest

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.domain.model import State
-from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid
 from reconciler.emulator.generativelanguage.api import TUNE
+from reconciler.emulator.generativelanguage.inference import with_inherited
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.generativelanguage.tuned_models import (
     example_violations,

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from msgspec import Struct
 
-from reconciler.emulator.answers import with_inherited
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid, snake_case
+from reconciler.emulator.generativelanguage.inference import with_inherited
 from reconciler.emulator.objects import ObjectStore, StorageError
 from reconciler.emulator.service import ApiCall, Service
 from reconciler.emulator.training import SimulatedTraining, timestamp

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from reconciler.emulator.answers import reply_to
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, invalid, not_found
-from reconciler.emulator.generativelanguage.inference import read_prompt, sampling_of, write_reply
+from reconciler.emulator.generativelanguage.inference import read_prompt, reply_to, sampling_of, write_reply
 from reconciler.emulator.service import ApiCall, Service, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 from reconciler.emulator.vertex import store

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator.answers import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
+from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT, NO_ANSWER
 from support.emulator_world import DONE, FIXTURES, World, examples
 
 TEXT = "/v1beta3/tunedModels/m:generateText"

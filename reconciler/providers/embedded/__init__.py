@@ -1,1 +1,0 @@
-"""The embedded service: it simulates tuning in this process."""
