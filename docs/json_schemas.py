@@ -16,10 +16,21 @@ import msgspec
 from msgspec.inspect import EnumType, StructType, type_info
 
 from reconciler.domain.document import Document
+from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.refresh import RefreshReport
 
-DOCUMENTS: tuple[type[Document], ...] = (CheckReport, DoctorReport, PromptReport, ValidationReport)
+DOCUMENTS: tuple[type[Document], ...] = (
+    ChangeReport,
+    CheckReport,
+    DoctorReport,
+    PromptReport,
+    RefreshReport,
+    ResolveReport,
+    ServingReport,
+    ValidationReport,
+)
 """The types whose schemas are derived."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.commands._project import CommandInput, CommandResult, Project, display_path, open_project
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
+from reconciler.domain.document import json_text
 from reconciler.domain.errors import InterruptedRun, InvalidInput, LockConflict, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
 from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling, State
@@ -24,7 +24,14 @@ from reconciler.planning.events import Disappeared, Event, Promoted, record
 from reconciler.planning.lineage import descendants
 from reconciler.planning.rollout import unusable_error
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.change import ServingChange, resolve_document, serving_document
+from reconciler.reports.documents.change import (
+    ResolveReport,
+    ServingGeneration,
+    ServingReport,
+    next_actions,
+    rejected_generations,
+)
+from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.writer import render_text
 from reconciler.state.lock_store import LockFile
 from reconciler.state.published_pointer import (
@@ -105,13 +112,14 @@ class Publisher:
         published = {} if current is None else read_pointer(current, self._target, self.shown)
         if current is not None:
             require_unchanged(published, lock, self.shown)
-        entries = (
+        models = tuple(
             resolved(self._target, name, serving, self._sampling_of(name, key, published))
             for name, key in serving_now.items()
             if (serving := lock.models[name].generation(key))
         )
-        document = resolve_document(entries, self._target, self._capabilities)
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        target = target_summary(self._target, self._capabilities, "")
+        report = ResolveReport(simulated=self._capabilities.simulated, target=target, models=models)
+        return json_text(report) + "\n"
 
     def _sampling_of(self, name: str, key: str, published: Mapping[str, PublishedModel]) -> Sampling:
         former = published.get(name)
@@ -161,18 +169,20 @@ def change_serving(
         loop.run(_prepare(project, recorder, name, manifest if events else None, chosen))
         if events:
             _record_and_publish(project, recorder, publisher, name, chosen, events)
-    moved = ServingChange(
+    report = ServingReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
         name=name,
-        model=recorder.lock.models[name],
-        remote=callable_name(chosen.remote, chosen.resources),
-        lockfile=project.lockfile,
-        before=(before or "") if events else "",
         changed=bool(events),
+        before=(before or "") if events else "",
         reason=reason,
         published=publisher.shown,
-        next=_next_actions(project, recorder.lock, name),
+        serving=ServingGeneration(key=chosen.key, remote=callable_name(chosen.remote, chosen.resources)),
+        rejected=rejected_generations(recorder.lock.models[name]),
+        lockfile=project.lockfile,
+        next=next_actions(_next_actions(project, recorder.lock, name), name),
     )
-    return CommandResult(serving_document(moved, project.target, project.capabilities, root=project.root))
+    return CommandResult(report)
 
 
 def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:

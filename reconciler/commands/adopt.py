@@ -23,7 +23,7 @@ from reconciler.planning.adopt import adopted_generation, require_adoptable, req
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.lock_events import has_content
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.change import ManagementChange, change_document
+from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
 
 if TYPE_CHECKING:
     from reconciler.providers.spec import ConnectedProvider
@@ -57,17 +57,19 @@ def adopt(
         if path:
             write_manifest(path, manifest_text(name, live, project.capabilities))
         _record(project, name, _manifest_file(manifest, path, root), generation)
-    change = ManagementChange(
+    report = ChangeReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
         command="adopt",
         name=name,
         outcome="done",
         lockfile=project.lockfile,
-        generations=(generation,),
         manifest=display_path(path, environment.cwd) if path else "",
+        generations=changed_generations([generation]),
         notes=_notes(project),
-        next=_next_actions(environment, command_input, name, live),
+        next=next_actions(_next_actions(environment, command_input, name, live), name),
     )
-    return CommandResult(change_document(change, project.target, project.capabilities, root=project.root))
+    return CommandResult(report)
 
 
 def _require_valid_names(project: Project, name: str, remote: str) -> None:

@@ -19,7 +19,7 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
 from reconciler.planning.forget import cancel_notes, require_cancellable, trainings_in_progress
-from reconciler.reports.documents.change import ManagementChange, change_document
+from reconciler.reports.documents.change import ChangeReport, changed_generations
 
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
@@ -46,21 +46,30 @@ def cancel(
         project.recorded_generation(name, key)
     manifest = next((manifest for manifest in project.workspace.manifests if manifest.name == name), None)
     chosen = trainings_in_progress(model, key)
-    change = ManagementChange("cancel", name, "planned" if chosen else "unchanged", project.lockfile, chosen)
-    document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
+    report = ChangeReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
+        command="cancel",
+        name=name,
+        outcome="planned" if chosen else "unchanged",
+        lockfile=project.lockfile,
+        generations=changed_generations(chosen),
+        notes=(),
+        next=(),
+    )
     if not chosen:
-        return CommandResult(document(change))
+        return CommandResult(report)
     require_cancellable(name, model, manifest, project.capabilities)
-    change = replace(change, notes=tuple(cancel_notes(name, project.capabilities)))
-    if not approve(document(change)):
+    report = replace(report, notes=tuple(cancel_notes(name, project.capabilities)))
+    if not approve(report):
         raise Declined
     with project.session.event_loop() as loop, project.store.lease():
         project = project.reread_lock()
         project.store.check_writable()
         stopped, ended = _stop(loop, project, name, chosen)
-    notes = (*ended, *change.notes) if stopped else ended
-    change = replace(change, outcome="done" if stopped else "unchanged", generations=stopped, notes=notes)
-    return CommandResult(document(change))
+    notes = (*ended, *report.notes) if stopped else ended
+    outcome = "done" if stopped else "unchanged"
+    return CommandResult(replace(report, outcome=outcome, generations=changed_generations(stopped), notes=notes))
 
 
 def _stop(

@@ -21,15 +21,14 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
-from reconciler.reports.documents.change import ManagementChange, change_document
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.change import ChangeReport, changed_generations
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.ports import Provider
 
-ApproveChange = Callable[[Document], bool]
-"""Takes a Change document and returns whether to make the change."""
+ApproveChange = Callable[[ChangeReport], bool]
+"""Takes a Change report and returns whether to make the change."""
 
 
 def forget(
@@ -50,16 +49,18 @@ def forget(
     model = project.recorded_model(name)
     require_forgettable(name, model)
     keeps = keep_marks or has_permanent_marks(project.capabilities)
-    change = ManagementChange(
+    report = ChangeReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
         command="forget",
         name=name,
         outcome="planned",
         lockfile=project.lockfile,
-        generations=model.generations,
+        generations=changed_generations(model.generations),
         notes=tuple(forget_notes(name, project.lock, marked=keeps)),
+        next=(),
     )
-    document = partial(change_document, target=project.target, capabilities=project.capabilities, root=project.root)
-    if not approve(document(change)):
+    if not approve(report):
         raise Declined
     publisher = publisher_of(project)
     with project.session.event_loop() as loop, project.store.lease():
@@ -70,7 +71,7 @@ def forget(
             loop.run(_remove_marks(project, name, model))
         _record(project, publisher, name)
     published = publisher.shown if model.published else ""
-    return CommandResult(document(replace(change, outcome="done", published=published)))
+    return CommandResult(replace(report, outcome="done", published=published))
 
 
 def _require_undeclared(project: Project, name: str) -> None:
@@ -147,10 +148,10 @@ def command(environment: Environment, /, name: str, *, yes: bool, keep_marks: bo
     return print_change(output, forget(environment, input_of(values), name, keep_marks=keep_marks, approve=approve))
 
 
-def approve_change(output: Output, question: str, document: Document, *, yes: bool) -> bool:
+def approve_change(output: Output, question: str, report: ChangeReport, *, yes: bool) -> bool:
     """Print the change and return whether the user approves it; ``yes`` approves without output or prompt."""
     if not yes:
-        output.say(lambda style, width: render_text(document, width=width, style=style))
+        output.say(lambda style, width: render_text(report, width=width, style=style))
     return confirm(question, yes=yes)
 
 

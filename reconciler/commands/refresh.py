@@ -30,7 +30,7 @@ from reconciler.manifests.git import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
-from reconciler.reports.documents.refresh import RefreshResult, refresh_document
+from reconciler.reports.documents.refresh import RefreshReport, refreshed_models
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import render_text
 from reconciler.state.conflict_markers import has_conflict_markers, split_sides
@@ -129,18 +129,18 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
         changed = has_content and (stored.merged or lock != stored.lock)
         if write and changed:
             _save(project, stored.text, dumps(lock))
-    result = RefreshResult(
-        before=stored.lock,
-        after=lock,
+    report = RefreshReport(
+        simulated=project.capabilities.simulated,
+        target=project.target_summary,
         lockfile=project.lockfile,
+        exit_status=ExitStatus.CHANGES if check and changed else ExitStatus.OK,
         changed=changed,
         written=write and changed,
         merged=stored.merged,
+        models=refreshed_models(stored.lock, lock),
         notices=(*stored.notes, *notes),
     )
-    status = ExitStatus.CHANGES if check and changed else ExitStatus.OK
-    document = refresh_document(result, project.target, project.capabilities, root=project.root, exit_status=status)
-    return CommandResult(document, status, workspace.problems)
+    return CommandResult(report, report.exit_status, workspace.problems)
 
 
 async def _rebuild(project: Project) -> tuple[Lock, tuple[str, ...]]:

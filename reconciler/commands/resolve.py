@@ -11,10 +11,10 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import Sampling, State, Target
+from reconciler.domain.model import Resources, Sampling, State, Target
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name, endpoint_of, url_of
-from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout
 
@@ -27,8 +27,9 @@ def resolve(environment: Environment, command_input: CommandInput, name: str | N
     """
     project = open_project(environment, command_input, strict=False)
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving)
-    generations = [resolve_serving(project, name) for name in names]
-    return CommandResult(resolve_document(generations, project.target, project.capabilities, root=project.root))
+    models = tuple(resolve_serving(project, name) for name in names)
+    report = ResolveReport(simulated=project.capabilities.simulated, target=project.target_summary, models=models)
+    return CommandResult(report)
 
 
 def resolve_serving(project: Project, name: str) -> ResolvedModel:
@@ -55,8 +56,8 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
         endpoint=endpoint_of(target),
         url=url_of(target, remote),
         preamble=serving.preamble,
-        resources=serving.resources,
-        sampling=sampling,
+        resources=None if serving.resources == Resources() else serving.resources,
+        sampling=None if sampling == Sampling() else sampling,
     )
 
 

@@ -41,9 +41,13 @@ KINDS: Final = tuple(_TEXTS)
 """The kinds of documents that commands print."""
 _TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "Change": "change:ChangeReport",
         "Check": "check:CheckReport",
         "Doctor": "doctor:DoctorReport",
         "Prompt": "check:PromptReport",
+        "Refresh": "refresh:RefreshReport",
+        "Resolve": "change:ResolveReport",
+        "Serving": "change:ServingReport",
         "Validation": "doctor:ValidationReport",
     }
 )

@@ -1,156 +1,173 @@
-"""Build Change, Serving and Resolve documents: what commands changed in the lockfile or looked up there."""
+"""Change, Serving and Resolve reports: what commands changed in the lockfile or looked up there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
-from msgspec import Struct, field
-
-from reconciler.domain.document import builtins_of
+from reconciler.domain.document import NonEmpty, Record, Remote
 from reconciler.domain.lock import LockedGeneration, LockedModel
-from reconciler.domain.model import Capabilities, Resources, Sampling, Target
-from reconciler.domain.plan import Action
-from reconciler.reports.documents.envelope import Document, envelope, filled
-
-Command = Literal["adopt", "forget", "cancel"]
-ChangeOutcome = Literal["planned", "done", "unchanged"]
+from reconciler.domain.model import Resources, Sampling, State
+from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.reports.documents.envelope import TargetReport
 
 
-class ManagementChange(Struct, frozen=True):
-    """The result of adopt, forget or cancel for a model, or what the command would do.
+class ChangedGeneration(Record, frozen=True, kw_only=True):
+    """One generation."""
 
-    ``manifest`` is the file that was written, empty if none. ``published`` is the pointer that was written. ``next``
-    are the actions of the next apply for the manifest.
+    key: NonEmpty
+    """The key."""
+    state: State
+    """The last recorded state."""
+    remote: str = ""
+    """The remote name."""
+
+
+class NextAction(Record, frozen=True, kw_only=True):
+    """One action, as in a Plan."""
+
+    name: str = ""
+    """The manifest, if it is not the one that this document is about."""
+    action: Kind
+    """The action."""
+    reason: Reason
+    """The reason."""
+    key: str = ""
+    """The key of the generation."""
+    message: str = ""
+    """A sentence for the reader."""
+
+
+class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
+    """The result of adopting or forgetting a model or canceling its training.
+
+    It is the output of `reconcile adopt`, `reconcile forget` and `reconcile cancel` with `--format json`.
     """
 
-    command: Command
-    name: str
-    outcome: ChangeOutcome
-    lockfile: str
-    generations: Sequence[LockedGeneration] = ()
+    command: Literal["adopt", "forget", "cancel"]
+    """The command."""
+    name: NonEmpty
+    """The manifest's name."""
+    outcome: Literal["planned", "done", "unchanged"]
+    """The outcome: `planned` before approval, `unchanged` when there was nothing to do."""
+    lockfile: NonEmpty
+    """The path of the lockfile."""
     manifest: str = ""
-    notes: Sequence[str] = ()
+    """The manifest that was written for the adopted model."""
     published: str = ""
-    next: Sequence[Action] = ()
+    """The published pointer that was updated; omitted when nothing was published."""
+    generations: tuple[ChangedGeneration, ...]
+    """The generations that changed."""
+    notes: tuple[NonEmpty, ...]
+    """Notices for the reader."""
+    next: tuple[NextAction, ...]
+    """What the next apply would do for the manifest, according to the lockfile."""
 
 
-def change_document(
-    change: ManagementChange, target: Target, capabilities: Capabilities, *, root: str = ""
-) -> Document:
-    """Return a Change document (schema: change)."""
-    return {
-        **envelope("Change", target, capabilities, root),
-        "command": change.command,
-        "name": change.name,
-        "outcome": change.outcome,
-        "lockfile": change.lockfile,
-        **filled({"manifest": change.manifest, "published": change.published}),
-        "generations": [_generation(generation) for generation in change.generations],
-        "notes": list(change.notes),
-        "next": [next_action(action) for action in change.next],
-    }
-
-
-def _generation(generation: LockedGeneration) -> Document:
-    return {"key": generation.key, "state": generation.state.value, **filled({"remote": generation.remote})}
-
-
-class ServingChange(Struct, frozen=True):
-    """A change of the serving generation by promote or rollback.
-
-    ``before`` is the generation that was serving, empty if none. ``model`` is the new record, ``remote`` the model that
-    answers prompts. ``changed`` is false if the generation was already serving. ``published`` is the pointer that was
-    written, and ``next`` are the actions of the next apply for the manifest and its children.
-    """
-
-    name: str
-    model: LockedModel
-    remote: str
-    lockfile: str
-    before: str = ""
-    changed: bool = True
-    reason: str = ""
-    published: str = ""
-    next: Sequence[Action] = ()
-
-
-def serving_document(moved: ServingChange, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
-    """Return a Serving document (schema: serving)."""
-    return {
-        **envelope("Serving", target, capabilities, root),
-        "name": moved.name,
-        "changed": moved.changed,
-        **filled({"before": moved.before, "reason": moved.reason, "published": moved.published}),
-        "serving": {"key": moved.model.serving, "remote": moved.remote},
-        "rejected": list(_rejected(moved.model)),
-        "lockfile": moved.lockfile,
-        "next": [next_action(action, moved.name) for action in moved.next],
-    }
-
-
-def _rejected(model: LockedModel) -> Iterator[Document]:
-    for key in model.rejected:
-        generation = model.generation(key)
-        yield {"key": key, **filled({"reason": generation.rejection if generation else ""})}
-
-
-def next_action(action: Action, about: str = "") -> Document:
-    """Return an action of the next apply in short; its name is omitted for the manifest ``about``."""
-    return {
-        **({"name": action.name} if about and action.name != about else {}),
-        "action": action.kind.value,
-        "reason": action.reason.value,
-        **filled({"key": action.key, "message": action.message}),
-    }
-
-
-class ResolvedModel(Struct, frozen=True):
-    """The serving generation of a manifest, and how to send prompts to it.
-
-    ``preamble`` precedes every prompt, as it preceded every training input. ``url`` is the address that takes prompts;
-    ``endpoint`` (the service's) and ``url`` are empty if there is none. ``resources`` are further objects that the
-    training created.
-    """
-
-    name: str
-    key: str
-    remote: str
-    provider: str
-    location: str = ""
-    endpoint: str = ""
-    url: str = ""
-    preamble: str = ""
-    resources: Resources = field(default_factory=Resources)
-    sampling: Sampling = field(default_factory=Sampling)
-
-
-def resolve_document(
-    models: Iterable[ResolvedModel], target: Target, capabilities: Capabilities, *, root: str = ""
-) -> Document:
-    """Return a Resolve document: serving generations by name (schema: resolve)."""
-    ordered = sorted(models, key=lambda model: model.name)
-    return {**envelope("Resolve", target, capabilities, root), "models": [_resolved(model) for model in ordered]}
-
-
-def _resolved(model: ResolvedModel) -> Document:
-    return filled(
-        {
-            "name": model.name,
-            "key": model.key,
-            "remote": model.remote,
-            "provider": model.provider,
-            "location": model.location,
-            "endpoint": model.endpoint,
-            "url": model.url,
-            "preamble": model.preamble,
-            "resources": builtins_of(model.resources),
-            "sampling": filled(
-                {
-                    "temperature": model.sampling.temperature,
-                    "topP": model.sampling.top_p,
-                    "topK": model.sampling.top_k,
-                }
-            ),
-        }
+def changed_generations(generations: Iterable[LockedGeneration]) -> tuple[ChangedGeneration, ...]:
+    """Return the generations as a Change report lists them."""
+    return tuple(
+        ChangedGeneration(key=generation.key, state=generation.state, remote=generation.remote)
+        for generation in generations
     )
+
+
+def next_actions(actions: Iterable[Action], name: str) -> tuple[NextAction, ...]:
+    """Return actions of the next apply in short, for a report about the manifest ``name``."""
+    return tuple(
+        NextAction(
+            name="" if action.name == name else action.name,
+            action=action.kind,
+            reason=action.reason,
+            key=action.key,
+            message=action.message,
+        )
+        for action in actions
+    )
+
+
+class ServingGeneration(Record, frozen=True, kw_only=True):
+    """The serving generation."""
+
+    key: NonEmpty
+    """The key."""
+    remote: NonEmpty
+    """The remote name that answers prompts."""
+
+
+class RejectedGeneration(Record, frozen=True, kw_only=True):
+    """One rejected generation."""
+
+    key: NonEmpty
+    """The key."""
+    reason: str = ""
+    """The reason for the rollback."""
+
+
+class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
+    """The serving generation after a manual change.
+
+    It is the output of `reconcile rollback` and `reconcile promote` with `--format json`.
+    """
+
+    name: NonEmpty
+    """The manifest's name."""
+    changed: bool
+    """Whether the serving generation changed."""
+    before: str = ""
+    """The previous serving generation; omitted if there was none or it is unchanged."""
+    reason: str = ""
+    """The reason for the rollback; omitted for a promotion."""
+    published: str = ""
+    """The published pointer; omitted if the target publishes nothing."""
+    serving: ServingGeneration
+    """The serving generation."""
+    rejected: tuple[RejectedGeneration, ...]
+    """The rejected generations."""
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    next: tuple[NextAction, ...]
+    """What the next apply would do for the manifest and its children, according to the lockfile."""
+
+
+def rejected_generations(model: LockedModel) -> tuple[RejectedGeneration, ...]:
+    """Return the rejected generations of a model with the reasons, if they are still recorded."""
+    recorded = ((key, model.generation(key)) for key in model.rejected)
+    return tuple(
+        RejectedGeneration(key=key, reason=generation.rejection if generation else "") for key, generation in recorded
+    )
+
+
+class ResolvedModel(Record, frozen=True, kw_only=True):
+    """The serving generation of one manifest."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
+    remote: Remote
+    """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI."""
+    provider: NonEmpty
+    """The provider, as in the target file."""
+    location: str = ""
+    """The location of the service."""
+    endpoint: str = ""
+    """The address of the service."""
+    url: str = ""
+    """The URL for prompts to this model."""
+    preamble: str = ""
+    """The text before every prompt."""
+    resources: Resources | None = None
+    """The resources of the generation on Vertex AI."""
+    sampling: Sampling | None = None
+    """The declared sampling defaults."""
+
+
+class ResolveReport(TargetReport, frozen=True, kw_only=True, tag="Resolve"):
+    """The serving generation of each manifest and how to send prompts to it.
+
+    It is the output of `reconcile resolve --format json`, and the published pointer.
+    """
+
+    models: tuple[ResolvedModel, ...]
+    """Every resolved manifest, by name."""

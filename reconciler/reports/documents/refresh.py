@@ -1,99 +1,124 @@
-"""Build Refresh documents: how a refresh changed the lockfile."""
+"""Refresh reports: how a refresh changed the lockfile."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from msgspec import Struct
-
+from reconciler.domain.document import NonEmpty, Record
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
-from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.envelope import Document, envelope, filled
+from reconciler.domain.model import State
+from reconciler.reports.documents.envelope import TargetReport
 from reconciler.state.lockfile import dumps
 
+RecordChange = Literal["added", "changed", "removed"]
+_Block = Mapping[str, Any]
+"""A model or a generation as the lockfile has it."""
 
-class RefreshResult(Struct, frozen=True):
-    """The record ``before`` and ``after`` a refresh.
 
-    ``merged`` means that ``before`` was merged from the sides of a git conflict. ``changed`` means that the file
-    differs from the result, and ``written`` that it was written.
-    """
+class RefreshedGeneration(Record, frozen=True, kw_only=True):
+    """One generation."""
 
-    before: Lock
-    after: Lock
-    lockfile: str
+    key: NonEmpty
+    """The key."""
+    change: RecordChange
+    """The change of its record."""
+    before: State | None = None
+    """The previously recorded state; omitted if it is the same."""
+    state: State | None = None
+    """The newly recorded state; omitted if it is no longer recorded."""
+    remote: str = ""
+    """The remote name."""
+    fields: tuple[NonEmpty, ...] = ()
+    """The other fields of its record that differ."""
+
+
+class RefreshedModel(Record, frozen=True, kw_only=True):
+    """One model."""
+
+    name: NonEmpty
+    """The manifest's name."""
+    change: RecordChange
+    """The change of its block."""
+    fields: tuple[NonEmpty, ...] = ()
+    """The fields of its block that differ, without its generations."""
+    generations: tuple[RefreshedGeneration, ...] = ()
+    """The generations that differ."""
+
+
+class RefreshReport(TargetReport, frozen=True, kw_only=True, tag="Refresh"):
+    """What a refresh changed in the lockfile, or would change: the output of `reconcile refresh --format json`."""
+
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    exit_status: ExitStatus
+    """The exit status of the command: 2 if `--check` found something to write."""
     changed: bool
+    """Whether the lockfile differs from the manifests and the live state."""
     written: bool
-    merged: bool = False
-    notices: tuple[str, ...] = ()
+    """Whether it was written."""
+    merged: bool
+    """Whether it contained both sides of a merge, which were merged."""
+    models: tuple[RefreshedModel, ...]
+    """The differences in the lockfile, by model; after a merge, from both sides merged."""
+    notices: tuple[NonEmpty, ...]
+    """Notices: decisions, records that could not be recovered, and models that were skipped."""
 
 
-def refresh_document(
-    result: RefreshResult, target: Target, capabilities: Capabilities, *, exit_status: ExitStatus, root: str = ""
-) -> Document:
-    """Return a Refresh document: changes of the lockfile (schema: refresh)."""
-    return {
-        **envelope("Refresh", target, capabilities, root),
-        "lockfile": result.lockfile,
-        "exitStatus": int(exit_status),
-        "changed": result.changed,
-        "written": result.written,
-        "merged": result.merged,
-        "models": list(_models(_recorded(result.before), _recorded(result.after))),
-        "notices": list(result.notices),
-    }
+def refreshed_models(before: Lock, after: Lock) -> tuple[RefreshedModel, ...]:
+    """Return the models whose blocks in the lockfile differ, by name."""
+    old_blocks, new_blocks = _recorded(before), _recorded(after)
+    names = sorted(old_blocks.keys() | new_blocks.keys())
+    sides = ((name, old_blocks.get(name), new_blocks.get(name)) for name in names)
+    return tuple(
+        RefreshedModel(
+            name=name,
+            change=_change(old, new),
+            fields=_fields(old, new, "generations"),
+            generations=tuple(_generations(_by_key(old), _by_key(new))),
+        )
+        for name, old, new in sides
+        if old != new
+    )
 
 
-def _recorded(lock: Lock) -> Document:
+def _recorded(lock: Lock) -> dict[str, _Block]:
     """Return the models as the lockfile has them."""
-    models: Document = json.loads(dumps(lock))["models"]
+    models: dict[str, _Block] = json.loads(dumps(lock))["models"]
     return models
 
 
-def _models(before: Document, after: Document) -> Iterator[Document]:
-    for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name), after.get(name)
-        if old == new:
-            continue
-        generations = list(_generations(_by_key(old), _by_key(new)))
-        yield {
-            "name": name,
-            "change": _kind(old, new),
-            **filled({"fields": _fields(old, new, "generations"), "generations": generations}),
-        }
-
-
-def _by_key(model: Document | None) -> Document:
+def _by_key(model: _Block | None) -> dict[str, _Block]:
     return {generation["key"]: generation for generation in (model or {}).get("generations", [])}
 
 
-def _kind(old: Document | None, new: Document | None) -> str:
+def _change(old: _Block | None, new: _Block | None) -> RecordChange:
     if old is None:
         return "added"
     return "changed" if new else "removed"
 
 
-def _fields(old: Document | None, new: Document | None, *omitted: str) -> list[str]:
+def _fields(old: _Block | None, new: _Block | None, omitted: str) -> tuple[str, ...]:
     """Return the names of fields that differ; none if a side is missing."""
     if old is None or new is None:
-        return []
-    names = (old.keys() | new.keys()) - set(omitted)
-    return sorted(name for name in names if old.get(name) != new.get(name))
+        return ()
+    names = (old.keys() | new.keys()) - {omitted}
+    return tuple(sorted(name for name in names if old.get(name) != new.get(name)))
 
 
-def _generations(before: Document, after: Document) -> Iterator[Document]:
+def _generations(before: Mapping[str, _Block], after: Mapping[str, _Block]) -> Iterator[RefreshedGeneration]:
     for key in (*after, *(key for key in before if key not in after)):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        states = {side: generation["state"] for side, generation in (("before", old), ("state", new)) if generation}
-        if states.get("before") == states.get("state"):
-            del states["before"]
-        yield {
-            "key": key,
-            "change": _kind(old, new),
-            **states,
-            **filled({"remote": (new or old or {}).get("remote"), "fields": _fields(old, new, "state")}),
-        }
+        states = [State(block["state"]) if block else None for block in (old, new)]
+        yield RefreshedGeneration(
+            key=key,
+            change=_change(old, new),
+            before=states[0] if states[0] is not states[1] else None,
+            state=states[1],
+            remote=(new or old or {}).get("remote", ""),
+            fields=_fields(old, new, "state"),
+        )

@@ -1,4 +1,4 @@
-"""Draw Change, Serving, Resolve and Refresh documents: what a command changed in the lockfile or looked up there."""
+"""Draw Change, Serving, Resolve and Refresh reports: what a command changed in the lockfile or looked up there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.plan import Kind
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.change import (
+    ChangedGeneration,
+    ChangeReport,
+    NextAction,
+    RejectedGeneration,
+    ResolveReport,
+    ServingReport,
+)
+from reconciler.reports.documents.refresh import RefreshedGeneration, RefreshReport
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, Layout, Role, counted
-from reconciler.reports.text.plan import target_line
+from reconciler.reports.text.plan import report_heading
 
 _LABEL_WIDTH: Final = 12
 _SUMMARIES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
@@ -20,7 +28,7 @@ _SUMMARIES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {
     ("cancel", "done"): ("good", "{trainings} canceled"),
     ("cancel", "unchanged"): ("muted", "no training in progress; nothing was changed"),
 }
-"""Role and text of each command and outcome of a Change document."""
+"""Role and text of each command and outcome of a Change report."""
 _NEXT_ACTIONS: Final[Mapping[str, str]] = {
     Kind.CREATE: "trains {key}",
     Kind.UPDATE: "updates {key}",
@@ -33,66 +41,67 @@ _NEXT_ACTIONS: Final[Mapping[str, str]] = {
 }
 
 
-def change_text(document: Document, layout: Layout) -> str:
-    """Return a Change document: what was or will be changed, the generations, and what the next apply does."""
-    role, summary = _SUMMARIES[document["command"], document["outcome"]]
-    count = len(document["generations"])
+def change_text(report: ChangeReport, layout: Layout) -> str:
+    """Return a Change report: what was or will be changed, the generations, and what the next apply does."""
+    role, summary = _SUMMARIES[report.command, report.outcome]
+    count = len(report.generations)
     counts = {"generations": counted(count, "generation"), "trainings": counted(count, "training")}
-    details = [("generation", _generation_line(generation)) for generation in document["generations"]]
-    if "manifest" in document:
-        details.append(("manifest", document["manifest"]))
-    details += [("note", note) for note in document["notes"]]
-    details += _recorded(document, changed=document["outcome"] == "done")
-    return _summary_with_details(document, role, summary.format(**counts), details, layout)
+    details = [("generation", _generation_line(generation)) for generation in report.generations]
+    if report.manifest:
+        details.append(("manifest", report.manifest))
+    details += [("note", note) for note in report.notes]
+    details += _recorded(report, changed=report.outcome == "done")
+    return _summary_with_details(report, role, summary.format(**counts), details, layout)
 
 
-def _generation_line(generation: Document) -> str:
-    return " ".join(filter(None, (generation["key"], generation["state"], generation.get("remote", ""))))
+def _generation_line(generation: ChangedGeneration) -> str:
+    return " ".join(filter(None, (generation.key, generation.state, generation.remote)))
 
 
-def serving_text(document: Document, layout: Layout) -> str:
-    """Return a Serving document: the serving generation, rejected generations, and what the next apply does."""
-    key = document["serving"]["key"]
-    summary = f"{key} is now serving" if document["changed"] else f"{key} is already serving; nothing was changed"
-    if document["changed"] and "before" in document:
-        summary += f" instead of {document['before']}"
-    details = [("remote", document["serving"]["remote"])]
-    details += [("rejected", _rejected_line(rejected)) for rejected in document["rejected"]]
-    details += _recorded(document, changed=document["changed"])
-    return _summary_with_details(document, "good", summary, details, layout)
+def serving_text(report: ServingReport, layout: Layout) -> str:
+    """Return a Serving report: the serving generation, rejected generations, and what the next apply does."""
+    key = report.serving.key
+    summary = f"{key} is now serving" if report.changed else f"{key} is already serving; nothing was changed"
+    if report.changed and report.before:
+        summary += f" instead of {report.before}"
+    details = [("remote", report.serving.remote)]
+    details += [("rejected", _rejected_line(rejected)) for rejected in report.rejected]
+    details += _recorded(report, changed=report.changed)
+    return _summary_with_details(report, "good", summary, details, layout)
 
 
-def _rejected_line(rejected: Document) -> str:
-    return ": ".join(filter(None, (rejected["key"], rejected.get("reason"))))
+def _rejected_line(rejected: RejectedGeneration) -> str:
+    return ": ".join(filter(None, (rejected.key, rejected.reason)))
 
 
-def _recorded(document: Document, *, changed: bool) -> Iterator[Detail]:
+def _recorded(report: ChangeReport | ServingReport, *, changed: bool) -> Iterator[Detail]:
     if changed:
-        yield "recorded", document["lockfile"]
-        if "published" in document:
-            yield "published", document["published"]
-    for action in document["next"]:
+        yield "recorded", report.lockfile
+        if report.published:
+            yield "published", report.published
+    for action in report.next:
         yield "next apply", _next_action(action)
 
 
-def _next_action(action: Document) -> str:
-    phrase = _NEXT_ACTIONS.get(action["action"], "makes no change")
-    phrase = phrase.format(key=action.get("key", "the model"), reason=action["reason"])
-    parts = (action.get("name"), phrase, action.get("message"))
-    return ": ".join(filter(None, parts))
+def _next_action(action: NextAction) -> str:
+    phrase = _NEXT_ACTIONS.get(action.action, "makes no change")
+    phrase = phrase.format(key=action.key or "the model", reason=action.reason)
+    return ": ".join(filter(None, (action.name, phrase, action.message)))
 
 
-def _summary_with_details(document: Document, role: Role, summary: str, details: list[Detail], layout: Layout) -> str:
-    lines = [target_line(document, layout), layout.style(role, terminal_safe(f"{document['name']}: {summary}"))]
+def _summary_with_details(
+    report: ChangeReport | ServingReport, role: Role, summary: str, details: list[Detail], layout: Layout
+) -> str:
+    heading = report_heading(report.target, layout, simulated=report.simulated)
+    lines = [heading, layout.style(role, terminal_safe(f"{report.name}: {summary}"))]
     return "\n".join([*lines, *layout.details(details, indent=2, columns=_LABEL_WIDTH)])
 
 
-def resolve_text(document: Document, _layout: Layout, *, bare: bool = False) -> str:
-    """Return a Resolve document: a line with name and remote name for each model; ``bare`` omits the names."""
-    models = document["models"]
-    column = max((len(model["name"]) for model in models), default=0)
-    heads = ["" if bare else f"{model['name']:<{column}}  " for model in models]
-    return "\n".join(terminal_safe(f"{head}{model['remote']}") for head, model in zip(heads, models, strict=True))
+def resolve_text(report: ResolveReport, _layout: Layout, *, bare: bool = False) -> str:
+    """Return a Resolve report: a line with name and remote name for each model; ``bare`` omits the names."""
+    column = max((len(model.name) for model in report.models), default=0)
+    lines = (model.remote if bare else f"{model.name:<{column}}  {model.remote}" for model in report.models)
+    return "\n".join(map(terminal_safe, lines))
 
 
 _CHANGES: Final[Mapping[str, tuple[str, Role]]] = {
@@ -102,40 +111,40 @@ _CHANGES: Final[Mapping[str, tuple[str, Role]]] = {
 }
 
 
-def refresh_text(document: Document, layout: Layout) -> str:
-    """Return a Refresh document: whether the lockfile was written, and a line for each changed model and generation."""
-    role: Role = "heading" if document["changed"] else "good"
-    lines = [target_line(document, layout), *layout.sentences(role, _refresh_summary(document))]
-    for indent, change, name, text in _refreshed(document):
+def refresh_text(report: RefreshReport, layout: Layout) -> str:
+    """Return a Refresh report: whether the lockfile was written, and a line for each changed model and generation."""
+    role: Role = "heading" if report.changed else "good"
+    heading = report_heading(report.target, layout, simulated=report.simulated)
+    lines = [heading, *layout.sentences(role, _refresh_summary(report))]
+    for indent, change, name, text in _refreshed(report):
         symbol, color = _CHANGES[change]
         head = f" {terminal_safe(name)}{'  ' if text else ''}"
         lines += layout.lines(f"{indent}{symbol}{head}", text, colored=f"{indent}{layout.style(color, symbol)}{head}")
-    for notice in document["notices"]:
+    for notice in report.notices:
         lines += layout.lines("note: ", notice, "warning")
     return "\n".join(lines)
 
 
-def _refresh_summary(document: Document) -> str:
-    file, count = document["lockfile"], counted(len(document["models"]), "model")
-    if not document["changed"]:
+def _refresh_summary(report: RefreshReport) -> str:
+    file, count = report.lockfile, counted(len(report.models), "model")
+    if not report.changed:
         return f"{file} matches the manifests and live state; nothing to write"
-    if not document["merged"]:
-        return f"{file} {'was' if document['written'] else 'would be'} written: {count} changed"
-    merged = f"was merged; run git add {file}" if document["written"] else "would be merged"
+    if not report.merged:
+        return f"{file} {'was' if report.written else 'would be'} written: {count} changed"
+    merged = f"was merged; run git add {file}" if report.written else "would be merged"
     return f"{file} {merged}. {count} changed since the merge."
 
 
-def _refreshed(document: Document) -> Iterator[tuple[str, str, str, str]]:
+def _refreshed(report: RefreshReport) -> Iterator[tuple[str, str, str, str]]:
     """Yield indent, change, name and details for each model and generation."""
-    for model in document["models"]:
-        yield "  ", model["change"], model["name"], ", ".join(model.get("fields", []))
-        for generation in model.get("generations", []):
-            yield "      ", generation["change"], generation["key"], _refreshed_generation(generation)
+    for model in report.models:
+        yield "  ", model.change, model.name, ", ".join(model.fields)
+        for generation in model.generations:
+            yield "      ", generation.change, generation.key, _refreshed_generation(generation)
 
 
-def _refreshed_generation(generation: Document) -> str:
-    if generation["change"] == "removed":
+def _refreshed_generation(generation: RefreshedGeneration) -> str:
+    if generation.change == "removed":
         return "no longer recorded"
-    state = generation["state"]
-    state = f"{generation['before']} → {state}" if "before" in generation else state
-    return ": ".join(filter(None, [state, ", ".join(generation.get("fields", []))]))
+    states = " → ".join(filter(None, (generation.before, generation.state)))
+    return ": ".join(filter(None, [states, ", ".join(generation.fields)]))

@@ -12,9 +12,9 @@ from reconciler.domain.errors import Place, Problem
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document, number
+from reconciler.reports.documents.envelope import Document, number, target_summary
 from reconciler.reports.documents.plan import plan_document
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from support.render_values import (
@@ -233,22 +233,22 @@ def test_a_refusal_keeps_its_own_message() -> None:
 
 
 def test_resolve_tells_how_to_ask_each_model() -> None:
-    entries = [
-        ResolvedModel("words", "words-22222222", "tunedModels/words-22222222", "embedded"),
+    models = (
         ResolvedModel(
-            "number-generator",
-            KEY,
-            REMOTE,
-            "generativelanguage",
+            name="number-generator",
+            key=KEY,
+            remote=REMOTE,
+            provider="generativelanguage",
             location="europe-west4",
             endpoint="https://example.com",
             url=f"https://example.com/v1beta3/{REMOTE}:generateText",
             preamble="Next: ",
             sampling=Sampling(temperature=0.0, top_k=40),
         ),
-    ]
-    document = held_to("resolve", resolve_document(entries, TARGET, REAL, root="specs"))
-    assert [one["name"] for one in document["models"]] == ["number-generator", "words"]
+        ResolvedModel(name="words", key="words-22222222", remote="tunedModels/words-22222222", provider="embedded"),
+    )
+    report = ResolveReport(simulated=False, target=target_summary(TARGET, REAL, "specs"), models=models)
+    document = held_to("resolve", report)
     assert document["models"][0]["sampling"] == {"temperature": 0.0, "topK": 40}
     assert document["models"][1] == {
         "name": "words",

@@ -10,8 +10,14 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.change import ServingChange, serving_document
+from reconciler.reports.documents.change import (
+    RejectedGeneration,
+    ServingGeneration,
+    ServingReport,
+    next_actions,
+    rejected_generations,
+)
+from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
@@ -21,12 +27,10 @@ from support.render_values import (
     IN_SYNC,
     KEY,
     LOCKFILE,
-    REAL,
     REMOTE,
     SIMULATED,
     TARGET,
     actions,
-    generations,
     held_to,
     some,
     texts,
@@ -43,42 +47,45 @@ HELD = Action(
     message="the generation that satisfies this manifest was rolled back, and is not trained again",
 )
 MODEL = LockedModel("number-generator.yaml", serving=KEY, rejected=(OTHER.key, "gone"), generations=(OTHER, ACTIVE))
-ROLLED_BACK = ServingChange(
+ROLLED_BACK = ServingReport(
+    simulated=True,
+    target=target_summary(TARGET, SIMULATED, "specs"),
     name="number-generator",
-    model=MODEL,
-    remote=REMOTE,
-    lockfile=LOCKFILE,
+    changed=True,
     before=OTHER.key,
     reason="It answers in French.",
     published="specs/serving.json",
-    next=(HELD,),
+    serving=ServingGeneration(key=KEY, remote=REMOTE),
+    rejected=rejected_generations(MODEL),
+    lockfile=LOCKFILE,
+    next=next_actions([HELD], "number-generator"),
 )
 ALREADY = replace(
-    ROLLED_BACK, before="", changed=False, reason="", next=(replace(IN_SYNC, name="number-generator", key=KEY),)
+    ROLLED_BACK,
+    before="",
+    changed=False,
+    reason="",
+    next=next_actions([replace(IN_SYNC, name="number-generator", key=KEY)], "number-generator"),
 )
 
 everything = st.builds(
-    ServingChange,
+    ServingReport,
+    simulated=st.booleans(),
+    target=st.just(ROLLED_BACK.target),
     name=some,
-    model=st.builds(
-        LockedModel,
-        manifest=some,
-        serving=some,
-        rejected=st.lists(some, max_size=2, unique=True).map(tuple),
-        generations=st.lists(generations, max_size=2).map(tuple),
-    ),
-    remote=some,
-    lockfile=some,
-    before=texts,
     changed=st.booleans(),
+    before=texts,
     reason=texts,
     published=texts,
-    next=st.lists(actions, max_size=2).map(tuple),
+    serving=st.builds(ServingGeneration, key=some, remote=some),
+    rejected=st.lists(st.builds(RejectedGeneration, key=some, reason=texts), max_size=2).map(tuple),
+    lockfile=some,
+    next=st.lists(actions, max_size=2).map(lambda some: next_actions(some, "words")),
 )
 
 
 def test_the_document_holds_what_serves_what_is_rejected_and_what_comes_next() -> None:
-    document = held_to("serving", serving_document(ROLLED_BACK, TARGET, SIMULATED, root="specs"))
+    document = held_to("serving", ROLLED_BACK)
     assert {name: document[name] for name in document if name not in {"version", "target"}} == {
         "kind": "Serving",
         "simulated": True,
@@ -94,12 +101,8 @@ def test_the_document_holds_what_serves_what_is_rejected_and_what_comes_next() -
     }
 
 
-def test_the_schema_is_that_of_a_kind_that_is_known() -> None:
-    assert "Serving" in SCHEMA_KINDS
-
-
 def test_people_are_told_all_of_it() -> None:
-    assert render_text(serving_document(ROLLED_BACK, TARGET, SIMULATED)) == dedent(f"""\
+    assert render_text(ROLLED_BACK) == dedent(f"""\
         Target default: embedded service (simulated training), scope demo
         number-generator: {KEY} is now serving instead of {OTHER.key}
           remote      {REMOTE}
@@ -111,7 +114,7 @@ def test_people_are_told_all_of_it() -> None:
 
 
 def test_what_served_already_is_no_change() -> None:
-    lines = render_text(serving_document(ALREADY, TARGET, REAL)).splitlines()
+    lines = render_text(ALREADY).splitlines()
     assert lines[1] == f"number-generator: {KEY} is already serving; nothing was changed"
     assert lines[-1] == "  next apply  makes no change"
     assert not any(line.startswith(("  recorded", "  published")) for line in lines)
@@ -119,8 +122,8 @@ def test_what_served_already_is_no_change() -> None:
 
 def test_what_comes_next_is_told_in_words() -> None:
     def told(action: Action) -> str:
-        document = serving_document(replace(ROLLED_BACK, before="", next=(action,)), TARGET, REAL)
-        return render_text(document).splitlines()[-1].removeprefix("  next apply  ")
+        report = replace(ROLLED_BACK, before="", next=next_actions([action], "number-generator"))
+        return render_text(report).splitlines()[-1].removeprefix("  next apply  ")
 
     orphan = replace(
         IN_SYNC,
@@ -137,15 +140,16 @@ def test_what_comes_next_is_told_in_words() -> None:
 
 
 def test_long_reasons_are_folded_and_colour_adds_nothing_but_colour() -> None:
-    document = serving_document(ROLLED_BACK, TARGET, SIMULATED)
-    assert "              generation that satisfies this manifest was" in render_text(document, width=60).splitlines()
-    coloured = render_text(document, style=ansi)
+    assert (
+        "              generation that satisfies this manifest was" in render_text(ROLLED_BACK, width=60).splitlines()
+    )
+    coloured = render_text(ROLLED_BACK, style=ansi)
     assert "\x1b[2m  remote      \x1b[0m" in coloured
-    assert uncoloured(coloured) == render_text(document)
+    assert uncoloured(coloured) == render_text(ROLLED_BACK)
 
 
 @given(everything)
-def test_everything_obeys_the_schema_and_can_be_drawn(moved: ServingChange) -> None:
-    document = held_to("serving", serving_document(moved, TARGET, SIMULATED))
-    text = render_text(document, width=70)
+def test_everything_obeys_the_schema_and_can_be_drawn(report: ServingReport) -> None:
+    held_to("serving", report)
+    text = render_text(report, width=70)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []

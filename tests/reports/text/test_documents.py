@@ -16,9 +16,9 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
-from reconciler.reports.documents.change import ResolvedModel, resolve_document
+from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import Document, target_summary
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.text.change import resolve_text
@@ -272,14 +272,14 @@ def test_every_result_can_be_drawn(plan: Plan, status: ExitStatus) -> None:
 
 
 def test_resolve_prints_what_a_shell_wants() -> None:
-    entries = [
-        ResolvedModel("words", "words-22222222", "tunedModels/w", "embedded"),
-        ResolvedModel("number-generator", KEY, REMOTE, "embedded"),
-    ]
-    assert resolve_text(resolve_document(entries, TARGET, SIMULATED), Layout(), bare=False) == (
+    numbers = ResolvedModel(name="number-generator", key=KEY, remote=REMOTE, provider="embedded")
+    words = ResolvedModel(name="words", key="words-22222222", remote="tunedModels/w", provider="embedded")
+    target = target_summary(TARGET, SIMULATED, "")
+    report = ResolveReport(simulated=True, target=target, models=(numbers, words))
+    assert resolve_text(report, Layout(), bare=False) == (
         f"number-generator  {REMOTE}\nwords             tunedModels/w"
     )
-    assert resolve_text(resolve_document(entries[1:], TARGET, SIMULATED), Layout(), bare=True) == REMOTE
+    assert resolve_text(replace(report, models=(numbers,)), Layout(), bare=True) == REMOTE
 
 
 def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
