@@ -18,7 +18,7 @@ from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import FIELDS
-from reconciler.domain.plan import Reason
+from reconciler.domain.plan import Kind, Reason
 from reconciler.manifests.schema_validation import schema_text
 
 FOLDER = Path(__file__).parent
@@ -149,6 +149,10 @@ def _changes() -> str:
     return "\n".join(["| field | role | effect of a change |", "|---|---|---|", *rows, ""])
 
 
+def _action_kinds() -> str:
+    return "\n".join(["| action | meaning |", "|---|---|", *(f"| `{row}` | {row.meaning} |" for row in Kind), ""])
+
+
 def _reasons() -> str:
     rows = [f"| `{row}` | {', '.join(f'`{kind}`' for kind in row.kinds)} | {row.meaning} |" for row in Reason]
     return "\n".join(["| reason | action | meaning |", "|---|---|---|", *rows, ""])
@@ -171,6 +175,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "fields of TunedModel": lambda: _fields("TunedModel"),
     "fields of Target": lambda: _fields("Target"),
     "changes of TunedModel": _changes,
+    "action kinds": _action_kinds,
     "reasons": _reasons,
     "exit statuses": _exit_statuses,
 }

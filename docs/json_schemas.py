@@ -19,15 +19,19 @@ from reconciler.domain.document import Document
 from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.refresh import RefreshReport
+from reconciler.reports.documents.saved_plan import SavedPlan
 
 DOCUMENTS: tuple[type[Document], ...] = (
     ChangeReport,
     CheckReport,
     DoctorReport,
+    PlanReport,
     PromptReport,
     RefreshReport,
     ResolveReport,
+    SavedPlan,
     ServingReport,
     ValidationReport,
 )
@@ -70,6 +74,8 @@ def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
 def _value(schema: Schema) -> Schema:
     """Return the schema of a value without ``null`` and defaults, which stand for an omitted field."""
     schema = {name: value for name, value in schema.items() if name != "default"}
+    if schema.get("anyOf") == [{"type": "integer"}, {"type": "number"}]:
+        return {"type": "number"}
     if "enum" in schema and len(schema["enum"]) == 1:
         return {"const": schema["enum"][0]}
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]

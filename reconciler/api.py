@@ -16,14 +16,17 @@ from typing import Any
 from reconciler.commands import apply as apply_command
 from reconciler.commands import plan as plan_command
 from reconciler.commands._project import CommandInput, Project, open_project
-from reconciler.commands._saved_plan import SavedPlan, saved_document
+from reconciler.commands._saved_plan import PlanFile, saved_plan
 from reconciler.commands.resolve import resolve_serving
+from reconciler.domain.document import json_text
 from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, StalePlan
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Reason, Request
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
+from reconciler.reports.documents.plan import PlanReport
+from reconciler.reports.documents.saved_plan import SavedPlan
 
 __all__ = [
     "Action",
@@ -52,15 +55,19 @@ class ProjectPlan:
         project: The project, with its data sets as they were planned.
         actions: One or more actions for each manifest, those that change nothing included.
         changes: Whether an action changes something.
-        document: The Plan document, as ``reconcile plan --format json`` prints it.
+        report: The plan with its totals and notices; its fields are those of the JSON, in snake case.
     """
 
     project: Project
     actions: tuple[Action, ...]
     changes: bool
-    document: Mapping[str, Any] = field(repr=False)
-    saved: Mapping[str, Any] = field(repr=False)
+    report: PlanReport = field(repr=False)
+    saved: SavedPlan = field(repr=False)
     """The saved plan, as ``reconcile plan --out`` writes it."""
+
+    def to_json(self) -> str:
+        """Return the JSON that ``reconcile plan --format json`` prints."""
+        return json_text(self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +112,9 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
     _require_no_event_loop()
     request = plan_command.complete_request(Request(frozenset(retry), frozenset(replace)), project)
     project, _, planned = plan_command.observe_and_plan(project.reread_lock(), request, progress=False)
-    document = plan_command.document_of(project, planned)
-    saved = saved_document(request, project, document)
-    return ProjectPlan(project, planned.actions, planned.changes, document, saved)
+    report = plan_command.report_of(project, planned)
+    saved = saved_plan(request, project, report)
+    return ProjectPlan(project, planned.actions, planned.changes, report, saved)
 
 
 def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = None) -> Result:
@@ -128,9 +135,9 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
         plan.project.input,
         ApplyOptions(wait=wait, timeout=timeout),
         locked=False,
-        approve=lambda _document, _warnings: True,
-        progress=lambda _document: _no_progress(),
-        saved=SavedPlan("the plan", dict(plan.saved)),
+        approve=lambda _report, _warnings: True,
+        progress=lambda _report: _no_progress(),
+        saved=PlanFile("the plan", plan.saved),
     )
     return Result(result.exit_status, result.document)
 

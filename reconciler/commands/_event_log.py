@@ -17,8 +17,9 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
-from reconciler.reports.documents.envelope import AnyDocument, Document, as_dictionary
+from reconciler.reports.documents.envelope import AnyDocument, Document
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
+from reconciler.reports.documents.plan import PlanReport
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
 
@@ -40,8 +41,8 @@ class EventLog:
         """Write the first line."""
         self._write(events_header(command, self._clock()))
 
-    def planned(self, plan: Document) -> None:
-        """Write the line for a Plan document."""
+    def planned(self, plan: PlanReport) -> None:
+        """Write the line for a plan."""
         self._write(planned_line(plan, self._clock()))
 
     def __call__(self, event: Event) -> None:
@@ -52,7 +53,7 @@ class EventLog:
 
     def ended(self, result: AnyDocument) -> None:
         """Write the last line."""
-        self._write(summary_line(as_dictionary(result), self._clock()))
+        self._write(summary_line(result, self._clock()))
 
     def failed(self, error: BaseException) -> None:
         """Write the last line of a command that an error ends."""

@@ -19,7 +19,8 @@ from reconciler.domain.document import json_text
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.reports.documents.envelope import AnyDocument, Document
+from reconciler.reports.documents.envelope import AnyDocument
+from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
@@ -27,8 +28,8 @@ from reconciler.reports.writer import encode_report, report_renderer
 Color = Literal["auto", "always", "never"]
 Draw = Callable[[Style, int | None], str]
 """Returns text for a style and a width in columns, ``None`` for any width."""
-Progress = Callable[[Document], AbstractContextManager[EventSink]]
-"""Returns a context in which the events of a run are shown, for a Plan document."""
+Progress = Callable[[PlanReport], AbstractContextManager[EventSink]]
+"""Returns a context in which the events of a run are shown, for the report of a plan."""
 
 
 class Output(Struct, frozen=True):
@@ -157,10 +158,10 @@ def _write_report(report: str, document: AnyDocument) -> None:
         raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error
 
 
-def show_progress(environment: Environment, output: Output, document: Document) -> AbstractContextManager[EventSink]:
-    """Return a context in which events about the models of a Plan document are shown."""
-    names = {action["name"] for action in document["actions"]}
-    return progress(environment, output, names, simulated=bool(document["simulated"]))
+def show_progress(environment: Environment, output: Output, report: PlanReport) -> AbstractContextManager[EventSink]:
+    """Return a context in which events about the models of a plan are shown."""
+    names = {action.name for action in report.actions}
+    return progress(environment, output, names, simulated=report.simulated)
 
 
 def progress(

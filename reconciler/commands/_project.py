@@ -322,9 +322,14 @@ async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
 
 def add_model_details(document: Document, lock: Lock, scope: str, observation: Observation) -> Document:
     """Return the document with details of each recorded model."""
+    return {**document, "modelDetails": list(details_of(lock, scope, observation))}
+
+
+def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[Document, ...]:
+    """Return the details of each recorded model."""
     from reconciler.reports.documents.model_details import model_details
 
-    return {**document, "modelDetails": model_details(lock, live_models(lock, scope, observation))}
+    return tuple(model_details(lock, live_models(lock, scope, observation)))
 
 
 def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:

@@ -23,8 +23,8 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._rollout import publisher_of
-from reconciler.commands._saved_plan import SavedPlan, saved_plan
-from reconciler.commands.plan import complete_request, document_of
+from reconciler.commands._saved_plan import PlanFile, plan_file
+from reconciler.commands.plan import complete_request, report_of
 from reconciler.domain.errors import (
     AccessError,
     Declined,
@@ -41,6 +41,7 @@ from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, result_document
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.plan import notices_text
@@ -49,8 +50,8 @@ from reconciler.reports.writer import render_text
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
 
-Approve = Callable[[Document, tuple[Problem, ...]], bool]
-"""Takes a Plan document and the warnings about the input; returns whether to carry the plan out."""
+Approve = Callable[[PlanReport, tuple[Problem, ...]], bool]
+"""Takes the report of a plan and the warnings about the input; returns whether to carry the plan out."""
 
 
 def apply(
@@ -61,7 +62,7 @@ def apply(
     locked: bool,
     approve: Approve,
     progress: Progress,
-    saved: SavedPlan | None = None,
+    saved: PlanFile | None = None,
     prune: bool = False,
 ) -> CommandResult:
     """Make the live state match the desired state; ``locked`` forbids trainings.
@@ -90,7 +91,7 @@ def apply(
     return _ApplyRun(project, options, saved).run(approve, progress)
 
 
-def _saved_project(environment: Environment, command_input: CommandInput, saved: SavedPlan) -> Project:
+def _saved_project(environment: Environment, command_input: CommandInput, saved: PlanFile) -> Project:
     selected = saved.input(command_input)
     try:
         return open_project(environment, selected)
@@ -126,7 +127,7 @@ class Run:
 
 
 class _ApplyRun(Run):
-    def __init__(self, project: Project, options: ApplyOptions, saved: SavedPlan | None) -> None:
+    def __init__(self, project: Project, options: ApplyOptions, saved: PlanFile | None) -> None:
         super().__init__(project)
         self._saved = saved
         self._options = options
@@ -138,14 +139,14 @@ class _ApplyRun(Run):
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
                 applier = Applier(context, self._options)
                 planned = loop.run(applier.plan())
-                document = document_of(self._project, planned)
+                report = report_of(self._project, planned)
                 if self._saved:
-                    self._saved.check(self._project, document)
-                if not approve(document, self._project.workspace.problems):
+                    self._saved.check(self._project, report)
+                if not approve(report, self._project.workspace.problems):
                     raise Declined
                 self._project.store.check_writable()
                 self._redact_lockfile()
-                outcome = self._carry_out(loop, applier.apply(planned), progress(document))
+                outcome = self._carry_out(loop, applier.apply(planned), progress(report))
             finally:
                 loop.run(self._provider.aclose())
         document = self._document(outcome)
@@ -235,7 +236,7 @@ def command(
     options = ApplyOptions(request=request, writes=not train_only, wait=not no_wait, foreseen=yes, timeout=timeout)
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
-        saved = saved_plan(environment, command_input.paths)
+        saved = plan_file(environment, command_input.paths)
         if saved and (locked or train_only or prune or retrains):
             raise UsageError(
                 f"{saved.file} already decides what to do",
@@ -247,7 +248,7 @@ def command(
             options,
             locked=locked,
             approve=approver(output, log, "Apply this plan?", yes=yes or bool(saved)),
-            progress=lambda document: logged(show_progress(environment, output, document), log),
+            progress=lambda report: logged(show_progress(environment, output, report), log),
             saved=saved,
             prune=prune,
         )
@@ -258,13 +259,13 @@ def command(
 def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose: bool = False) -> Approve:
     """Return an approval that logs and prints the plan, and asks unless ``yes`` or without changes."""
 
-    def approve(document: Document, warnings: tuple[Problem, ...]) -> bool:
-        log.planned(document)
+    def approve(report: PlanReport, warnings: tuple[Problem, ...]) -> bool:
+        log.planned(report)
         output.warn(warnings)
-        if not document["changes"]:
-            output.say(lambda style, width: notices_text(document, Layout(width, style)))
+        if not report.changes:
+            output.say(lambda style, width: notices_text(report.notices, Layout(width, style)))
             return True
-        output.say(lambda style, width: render_text(document, width=width, verbose=verbose, style=style))
+        output.say(lambda style, width: render_text(report, width=width, verbose=verbose, style=style))
         return confirm(question, yes=yes)
 
     return approve

@@ -13,11 +13,11 @@ from reconciler.commands._project import (
     CommandInput,
     CommandResult,
     Project,
-    add_model_details,
+    details_of,
     open_project,
     pin_datasets,
 )
-from reconciler.commands._saved_plan import saved_document
+from reconciler.commands._saved_plan import saved_plan
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Plan, Request
@@ -26,8 +26,7 @@ from reconciler.planning.dataset_versions import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
 from reconciler.planning.selection import check_names
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.plan import plan_document, with_data_changes
+from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
 from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
@@ -63,16 +62,15 @@ def plan(
         planned = project.plan(observation, request)
     else:
         project, observation, planned = observe_and_plan(project, request, progress=command_input.model_details)
-    document = document_of(project, planned)
+    report = report_of(project, planned)
     if command_input.model_details:
-        document = add_model_details(document, project.lock, project.target.scope, observation)
+        report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
     if base is not None:
-        document = with_data_changes(document, _data_changes(project, base))
+        report = with_data_changes(report, _data_changes(project, base))
     if out:
-        saved = saved_document(request, project, document)
-        write_saved_plan(environment.cwd / out, out, saved)
+        write_saved_plan(environment.cwd / out, out, saved_plan(request, project, report))
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
-    return CommandResult(document, ExitStatus.ERROR if planned.failing else status, project.workspace.problems)
+    return CommandResult(report, ExitStatus.ERROR if planned.failing else status, project.workspace.problems)
 
 
 def _data_changes(project: Project, base: str) -> DatasetChanges:
@@ -92,14 +90,14 @@ def complete_request(request: Request, project: Project) -> Request:
     return Request(request.retry, request.replace, complete=project.complete)
 
 
-def document_of(project: Project, planned: Plan) -> Document:
-    """Return the Plan document, with notices about other targets and lost data sets."""
+def report_of(project: Project, planned: Plan) -> PlanReport:
+    """Return the report of a plan, with notices about other targets and lost data sets."""
     notices = (
         *planned.notices,
         *cross_target_notices(planned, project.target.provider, project.session.readable_locks()),
         *missing_dataset_notices(project.manifests),
     )
-    return plan_document(
+    return plan_report(
         replace(planned, notices=notices),
         project.target,
         project.capabilities,

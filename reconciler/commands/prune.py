@@ -26,8 +26,8 @@ from reconciler.engine.prune import Pruner
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
-from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.envelope import as_dictionary
+from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.result import prune_text
 from reconciler.reports.writer import render_text
@@ -83,13 +83,13 @@ class _PruneRun(Run):
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
                 pruner = Pruner(context, self._request, self._unprotect)
                 planned = loop.run(pruner.plan())
-                document = self._plan_document(planned)
+                report = self._plan_report(planned)
                 problems = self._project.workspace.problems
                 if approve is None:
-                    return CommandResult(document, ExitStatus.ERROR if planned.failing else ExitStatus.OK, problems)
-                if not approve(document, problems):
+                    return CommandResult(report, ExitStatus.ERROR if planned.failing else ExitStatus.OK, problems)
+                if not approve(report, problems):
                     raise Declined
-                outcome = self._carry_out(loop, pruner, planned, progress(document))
+                outcome = self._carry_out(loop, pruner, planned, progress(report))
             finally:
                 loop.run(self._provider.aclose())
         plan = replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices))
@@ -114,10 +114,10 @@ class _PruneRun(Run):
         left = approved_only(left, planned)
         return ApplyOutcome(left, refused=pruner.refused, unfinished=left.changes)
 
-    def _plan_document(self, planned: Plan) -> Document:
+    def _plan_report(self, planned: Plan) -> PlanReport:
         project = self._project
         notices = (*limit_notices(project.lock, project.target), *self._notices)
-        return plan_document(
+        return plan_report(
             replace(planned, notices=notices),
             project.target,
             project.capabilities,
@@ -192,11 +192,11 @@ def command(
             PruneOptions(older_than, frozenset(unprotect)),
             dry_run=dry_run,
             approve=approver(output, log, question, yes=yes, verbose=bool(output.verbose)),
-            progress=lambda document: logged(show_progress(environment, output, document), log),
+            progress=lambda report: logged(show_progress(environment, output, report), log),
         )
         if dry_run:
             log.planned(result.document)
-        log.ended(result.document | {"exitStatus": int(result.exit_status)})
+        log.ended(as_dictionary(result.document) | {"exitStatus": int(result.exit_status)})
     _print_result(output, result, dry_run=dry_run)
     return result.exit_status
 

@@ -9,7 +9,8 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import output_of
 from reconciler.environment import Environment
-from reconciler.reports.writer import KINDS, render_text, typed
+from reconciler.reports.documents.saved_plan import SavedPlan
+from reconciler.reports.writer import KINDS, render_text, type_of
 from reconciler.state.document_files import read_document
 
 
@@ -25,7 +26,9 @@ def command(environment: Environment, /, file: str, **values: Any) -> None:
     With --report, also writes reports. A saved plan is printed as a plan.
     """
     output = output_of(values)
-    document = typed(read_document(environment.cwd / file, file, KINDS))
+    document = read_document(environment.cwd / file, file, (*KINDS, "SavedPlan"), type_of)
+    if isinstance(document, SavedPlan):
+        document = document.plan
     output.result(
         document, lambda style, width: render_text(document, width=width, verbose=output.verbose > 0, style=style)
     )

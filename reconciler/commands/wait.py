@@ -15,7 +15,7 @@ from reconciler.commands.apply import apply, print_result
 from reconciler.domain.errors import Problem
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.plan import PlanReport
 
 
 @click.command("wait", epilog=_options.examples("wait --timeout 30m"))
@@ -28,8 +28,8 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "wait") as log:
 
-        def approve(document: Document, _warnings: tuple[Problem, ...]) -> bool:
-            log.planned(document)
+        def approve(report: PlanReport, _warnings: tuple[Problem, ...]) -> bool:
+            log.planned(report)
             return True
 
         result = apply(
@@ -38,7 +38,7 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
             ApplyOptions(creates=False, writes=False, timeout=timeout),
             locked=False,
             approve=approve,
-            progress=lambda document: logged(show_progress(environment, output, document), log),
+            progress=lambda report: logged(show_progress(environment, output, report), log),
         )
         log.ended(result.document)
     return print_result(output, result)

@@ -19,6 +19,11 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Position = Annotated[int, Meta(ge=1)]
 """A line or column, counted from 1."""
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""An RFC 3339 time as the service wrote it, empty if it is unknown."""
+Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", examples=["2026-01-31T12:34:56Z"])]
+"""A time in UTC, in whole seconds."""
+Scalar = str | int | float | bool
 Remote = Annotated[str, Meta(min_length=1, examples=["tunedModels/number-generator-3kq7w2ma"])]
 
 

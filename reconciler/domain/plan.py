@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange
+from reconciler.domain.document import Count, NonEmpty, Record, Scalar, Time
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import Dataset, Hyperparameters, Limits, Number, Source, Target
 
@@ -19,17 +20,30 @@ MARK_FIELD = "ownership mark"
 
 
 class Kind(StrEnum):
-    """What an action does."""
+    """What an action does.
 
-    CREATE = "create"
-    UPDATE = "update"
-    WAIT = "wait"
-    ADOPT = "adopt"
-    CHECK = "check"
-    PROMOTE = "promote"
-    DELETE = "delete"
-    HOLD = "hold"
-    NOOP = "noop"
+    This is the table of actions, in the order of execution: each row has the name and what it means. The schemas and
+    docs/design.md are generated from it.
+    """
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str = "") -> Self:
+        """Make a member that is the name, with its meaning."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    CREATE = "create", "start a training"
+    UPDATE = "update", "patch declared fields that differ"
+    WAIT = "wait", "wait for a training in progress"
+    ADOPT = "adopt", "record an existing managed generation"
+    CHECK = "check", "run the checks of the manifest on a ready generation, and record the results"
+    PROMOTE = "promote", "make a generation the serving one, and record it"
+    DELETE = "delete", "cancel a duplicate training, or with `--prune` delete generations that are no longer needed"
+    HOLD = "hold", "do nothing until someone resolves the stated reason"
+    NOOP = "noop", "nothing to do: in sync, or an orphan"
 
 
 class Reason(StrEnum):
@@ -123,55 +137,66 @@ EFFECTS = frozenset({Kind.CREATE, Kind.UPDATE, Kind.ADOPT, Kind.CHECK, Kind.PROM
 """Actions that change the service or the lockfile."""
 
 
-class TrainingEstimate(Struct, frozen=True):
-    """The size of a training. ``estimated`` means that the service chooses the epochs or the batch size.
+class TrainingEstimate(Record, frozen=True, kw_only=True):
+    """The amount of training that a create starts."""
 
-    ``seconds`` is known for services with a documented pace; ``steps`` is ``None`` if it cannot be computed.
-    """
-
-    examples: int
-    epochs: Number | None
-    batch: Number | None
-    steps: int | None
+    examples: Count
+    """Training examples."""
+    epochs: Number | None = None
+    """Passes over the data set; omitted if unknown."""
+    batch: Number | None = None
+    """Examples a step; omitted if unknown."""
+    steps: Count | None = None
+    """The training steps; omitted if unknown."""
     estimated: bool
-    seconds: float | None
+    """Whether the service chooses the epochs or the batch size; the numbers are its documented defaults."""
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    """The estimated duration in seconds, if the service reports its speed."""
 
 
-class FieldChange(Struct, frozen=True):
-    """A declared field that differs: ``live`` is the current value, ``declared`` the desired one."""
+class FieldChange(Record, frozen=True):
+    """One declared field that differs."""
 
-    field: str
-    live: object
-    declared: object
+    field: NonEmpty
+    """The name of the field."""
+    live: Scalar | None = None
+    """The current value; omitted if there is none."""
+    declared: Scalar | None = None
+    """The declared value."""
 
 
-class Deletion(Struct, frozen=True):
-    """The details of a generation that will be deleted.
+class Deletion(Record, frozen=True):
+    """Details of a generation to delete; omitted when a duplicate training is canceled."""
 
-    ``create_time`` is when it was created, and ``age`` the time since then. It was serving from ``served_from``, its
-    last promotion, until ``served_until``, the next promotion of another one; both are empty if it never was serving,
-    and the latter while it is (``serves``). ``examples``, ``size`` (in bytes) and ``checkpoints`` are 0 if unknown.
-    ``descendants`` are the remote names of generations tuned from it, which are deleted first.
-    """
-
-    create_time: str
-    age: timedelta | None = None
-    served_from: str = ""
-    served_until: str = ""
+    create_time: Time = ""
+    """When it was created."""
+    age_seconds: int | None = None
+    """The age in seconds."""
+    served_from: Time = ""
+    """When it was last promoted; omitted if no promotion is known."""
+    served_until: Time = ""
+    """When another generation was promoted after it."""
     serves: bool = False
-    examples: int = 0
-    size: int = 0
-    checkpoints: int = 0
-    descendants: frozenset[str] = frozenset()
+    """Whether it is the serving generation of an orphan, whose whole model is deleted."""
+    examples: Count = 0
+    """The number of training examples."""
+    size: Count = field(name="bytes", default=0)
+    """The size of the training data set in Cloud Storage, in bytes."""
+    checkpoints: Count = 0
+    """The number of checkpoints that are deleted with it."""
 
 
-class KeptGeneration(Struct, frozen=True):
-    """A generation that pruning keeps, and the reason."""
+class KeptGeneration(Record, frozen=True):
+    """A generation that is kept."""
 
-    name: str
-    key: str
-    remote: str
-    reason: str
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
+    remote: NonEmpty
+    """The remote name of the generation."""
+    reason: NonEmpty
+    """All reasons to keep it."""
 
 
 class Action(Struct, frozen=True):
@@ -182,7 +207,8 @@ class Action(Struct, frozen=True):
     ``hyperparameters`` (the declared ones) and ``training`` describe a create; ``changes`` are the fields that an
     update patches, or that require a new generation; ``access`` are the permissions that it sets. ``after`` is the key
     of the parent generation that must be serving before a create can begin, or empty. ``checks`` is the number of
-    checks to run. ``deletion`` describes a generation to delete.
+    checks to run. ``deletion`` describes a generation to delete, and ``descendants`` are the remote names of the
+    generations tuned from it, which are deleted first.
     """
 
     name: str
@@ -203,6 +229,7 @@ class Action(Struct, frozen=True):
     after: str = ""
     checks: int = 0
     deletion: Deletion | None = None
+    descendants: frozenset[str] = frozenset()
 
     @property
     def prunes(self) -> bool:

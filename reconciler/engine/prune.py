@@ -116,7 +116,7 @@ class Pruner:
         left = list(actions)
         while left:
             remotes = {action.remote for action in left}
-            ready = [action for action in left if not (_descendants(action) & remotes - {action.remote})]
+            ready = [action for action in left if not (action.descendants & remotes - {action.remote})]
             if not ready:
                 raise AssertionError("cyclic ancestry")
             await run_bounded(
@@ -137,7 +137,7 @@ class Pruner:
             self._recorder.emit(self.refused[action.name])
 
     def _require_no_descendant(self, action: Action) -> None:
-        kept = sorted(_descendants(action) & self._kept)
+        kept = sorted(action.descendants & self._kept)
         if kept:
             message = f"{action.key} is kept: {kept[0]} is tuned from it, and could not be deleted"
             raise ReconcileError(message, _RUN_AGAIN)
@@ -185,11 +185,7 @@ def _require_unchanged(action: Action, planned: RemoteModel, found: RemoteModel)
 def _with_all_descendants(actions: Sequence[Action]) -> list[Action]:
     """Return the actions whose descendants are all deleted too."""
     remotes = {action.remote for action in actions}
-    return [action for action in actions if _descendants(action) <= remotes]
-
-
-def _descendants(action: Action) -> frozenset[str]:
-    return action.deletion.descendants if action.deletion else frozenset()
+    return [action for action in actions if action.descendants <= remotes]
 
 
 def _id_of(generation: Action | KeptGeneration) -> GenerationId:

@@ -238,7 +238,8 @@ def _deletion_action(context: PruneContext, generation: LiveGeneration, descenda
         remote=generation.remote,
         attempt=generation.resolved.mark.attempt,
         message=message,
-        deletion=_deletion(context, generation, descendants),
+        deletion=_deletion(context, generation),
+        descendants=descendants,
     )
 
 
@@ -262,21 +263,20 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
     return Reason.SUPERSEDED, rule
 
 
-def _deletion(context: PruneContext, generation: LiveGeneration, descendants: frozenset[str]) -> Deletion:
+def _deletion(context: PruneContext, generation: LiveGeneration) -> Deletion:
     locked, created = generation.locked, parse_time(generation.live.create_time)
     block = context.block(generation.name)
     serves = locked is not None and block.serving == locked.key
     promote_time = locked.promote_time if locked else ""
     return Deletion(
         create_time=generation.live.create_time,
-        age=context.world.now - created if created else None,
+        age_seconds=round((context.world.now - created).total_seconds()) if created else None,
         served_from=promote_time,
         served_until="" if serves else _next_promotion(block, promote_time),
         serves=serves,
         examples=locked.dataset.examples if locked else 0,
         size=locked.dataset.size if locked else 0,
         checkpoints=len(generation.live.resources.checkpoints),
-        descendants=descendants,
     )
 
 

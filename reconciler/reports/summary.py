@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.plan import REQUESTED_HOLDS
+from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ValidationReport
 from reconciler.reports.documents.envelope import (
@@ -23,6 +23,7 @@ from reconciler.reports.documents.envelope import (
     notices_of,
     target_of,
 )
+from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
@@ -154,54 +155,56 @@ _GENERATION: Final = ("generation", "key")
 _REMOTE: Final = ("remote", "remote")
 
 
-def _plan(document: Document) -> ReportSummary:
-    root, explained = document["target"].get("root", ""), dict[str, str]()
-    rows = [_action(action, root, explained) for action in document["actions"]]
+def _plan(report: PlanReport) -> ReportSummary:
+    explained: dict[str, str] = {}
+    rows = [_action(action, report.target.root, explained) for action in report.actions]
     by_name = {row.name: row for row in rows}
-    rows += [_data_change(change, by_name.get(change["name"])) for change in document.get("dataChanges", ())]
+    rows += [_data_change(change, by_name.get(change.name)) for change in report.data_changes or ()]
     return _summary(
-        document,
-        plan_summary(document),
+        report,
+        plan_summary(report),
         rows,
-        failed=document["summary"]["failing"] > 0,
-        facts=destination_details(document["target"]),
-        remarks=unchanged_models(document),
+        failed=report.summary.failing > 0,
+        facts=destination_details(report.target),
+        remarks=unchanged_models(report.unmanaged, report.candidates),
     )
 
 
-def _action(action: Document, root: str, explained: dict[str, str]) -> SummaryRow:
-    kind, in_sync = str(action["action"]), action["reason"] == "InSync"
+def _action(action: PlannedAction, root: str, explained: dict[str, str]) -> SummaryRow:
+    in_sync = action.reason is Reason.IN_SYNC
     details = list(action_details(action, explained))
     reasons = "; ".join(text for label, text in details if label == "why")
-    generation = _labeled(action, _GENERATION) if kind != "hold" else ()
+    generation = (("generation", action.key),) if action.key and action.action is not Kind.HOLD else ()
     return SummaryRow(
-        action["name"],
-        {"noop": "in sync" if in_sync else "kept", "hold": "held"}.get(kind, kind),
+        action.name,
+        {Kind.NOOP: "in sync" if in_sync else "kept", Kind.HOLD: "held"}.get(action.action, action.action.value),
         _action_level(action),
-        "" if in_sync else ": ".join(filter(None, [action["reason"], reasons])),
+        "" if in_sync else ": ".join(filter(None, [action.reason, reasons])),
         details=(*generation, *(detail for detail in details if detail[0] != "why")),
-        **_position(action, root),
+        file=_shown_file(action.file, root),
+        line=action.line,
+        column=action.column,
     )
 
 
-def _action_level(action: Document) -> Level:
-    match action["action"]:
-        case "hold":
-            return "warning" if action["reason"] in REQUESTED_HOLDS else "failed"
-        case "noop":
-            return "quiet" if action["reason"] == "InSync" else "note"
+def _action_level(action: PlannedAction) -> Level:
+    match action.action:
+        case Kind.HOLD:
+            return "warning" if action.reason in REQUESTED_HOLDS else "failed"
+        case Kind.NOOP:
+            return "quiet" if action.reason is Reason.IN_SYNC else "note"
         case kind:
-            return "note" if kind == "wait" else "change"
+            return "note" if kind is Kind.WAIT else "change"
 
 
-def _data_change(change: Document, action: SummaryRow | None) -> SummaryRow:
+def _data_change(change: DataChange, action: SummaryRow | None) -> SummaryRow:
     """Return an row about a data set, with the place of the manifest from the row about its action."""
     row = SummaryRow(
-        change["name"],
+        change.name,
         "data",
-        "warning" if any(field in change for field in ("duplicates", "contradictions", "leaked")) else "change",
+        "warning" if change.duplicates or change.contradictions or change.leaked else "change",
         data_change_text(change),
-        details=tuple(("example", " ".join(sample_text(sample))) for sample in change.get("samples", ())),
+        details=tuple(("example", " ".join(sample_text(sample))) for sample in change.samples),
     )
     return replace(row, file=action.file, line=action.line, column=action.column) if action else row
 
@@ -215,7 +218,7 @@ def _drift(document: Document) -> ReportSummary:
         drift_summary(document),
         [_finding(similar) for similar in similar_findings(document["findings"])],
         failed=document["drifted"],
-        remarks=unchanged_models(document),
+        remarks=unchanged_models(document.get("unmanaged", 0), document.get("candidates", 0)),
     )
 
 

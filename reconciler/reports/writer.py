@@ -11,8 +11,6 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec import convert
-
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
 from reconciler.reports.documents.envelope import AnyDocument, kind_of
@@ -44,9 +42,11 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "Change": "change:ChangeReport",
         "Check": "check:CheckReport",
         "Doctor": "doctor:DoctorReport",
+        "Plan": "plan:PlanReport",
         "Prompt": "check:PromptReport",
         "Refresh": "refresh:RefreshReport",
         "Resolve": "change:ResolveReport",
+        "SavedPlan": "saved_plan:SavedPlan",
         "Serving": "change:ServingReport",
         "Validation": "doctor:ValidationReport",
     }
@@ -54,13 +54,10 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
 """The type in ``reports/documents`` of each kind."""
 
 
-def typed(document: dict[str, Any]) -> AnyDocument:
-    """Return a valid JSON document as the type of its kind, if that has one."""
-    name = _TYPES.get(document["kind"])
-    if name is None:
-        return document
-    report: Document = convert(document, _load("documents", name))
-    return report
+def type_of(kind: str) -> type[Document] | None:
+    """Return the type of a kind of document, if it has one."""
+    name = _TYPES.get(kind)
+    return _load("documents", name) if name else None
 
 
 def render_text(document: AnyDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from msgspec import ValidationError, convert
+
+from reconciler.domain.document import VERSION, Document, json_text
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.manifests.schema_validation import SCHEMA_KINDS, validator
+from reconciler.manifests.schema_validation import validator
 from reconciler.state.json_reader import check_version
 
-VERSION: Final = 1
-SAVED_PLAN: Final = "SavedPlan"
+TypeOf = Callable[[str], type[Document] | None]
+"""Returns the type of a kind of document, ``None`` if it has none yet."""
+_DocumentT = TypeVar("_DocumentT", bound=Document)
+_FIELD: Final = re.compile(r" - at `(.+)`$")
+"""The path at the end of the errors of msgspec."""
 _MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
 _MAX_BYTES: Final = 2**28
@@ -24,10 +30,10 @@ _WRITE_AGAIN: Final = "write it again with --report x.json"
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
 
 
-def read_document(path: Path, shown: str, kinds: Collection[str]) -> dict[str, Any]:
-    """Return the document of one of these kinds in a file, checked against its schema.
+def read_document(path: Path, shown: str, kinds: Collection[str], type_of: TypeOf) -> Document | dict[str, Any]:
+    """Return the document of one of these kinds in a file; without a type, it is checked against its schema.
 
-    Of a saved plan it is the plan. ``shown`` is the name of the file in messages.
+    ``shown`` is the name of the file in messages.
 
     Raises:
         ReconcileError: the file cannot be read, is truncated, or contains another document or a newer version.
@@ -35,15 +41,14 @@ def read_document(path: Path, shown: str, kinds: Collection[str]) -> dict[str, A
     document = _read_json(path, shown, _WRITE_AGAIN)
     kind = _kind_of(document, shown)
     check_version(document["version"], VERSION, shown)
-    if kind not in {*kinds, SAVED_PLAN} or kind not in SCHEMA_KINDS:
-        expected = ", ".join(sorted({*kinds, SAVED_PLAN}))
+    if kind not in kinds:
+        expected = ", ".join(sorted(kinds))
         raise ReconcileError(f"{shown}: invalid kind {kind}: expected one of {expected}", _NAME_DOCUMENT)
+    kind_type = type_of(kind)
+    if kind_type:
+        return _converted(document, kind_type, shown, _WRITE_AGAIN)
     _require_valid(document, kind, shown, _WRITE_AGAIN)
-    if kind != SAVED_PLAN:
-        return document
-    plan: dict[str, Any] = document["plan"]
-    _require_valid(plan, "Plan", shown, _WRITE_AGAIN)
-    return plan
+    return document
 
 
 def is_plan(path: Path) -> bool:
@@ -58,8 +63,8 @@ def is_plan(path: Path) -> bool:
     return start.lstrip().startswith(b"{") and _PLAN_KIND.search(start) is not None
 
 
-def read_saved_plan(path: Path, shown: str) -> dict[str, Any]:
-    """Return the document of a saved plan, checked against its schema; ``shown`` is its name in messages.
+def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _DocumentT:
+    """Return a saved plan as its type ``kind``; ``shown`` is its name in messages.
 
     Raises:
         UsageError: it is a report of a plan, which has too few details to apply.
@@ -71,9 +76,7 @@ def read_saved_plan(path: Path, shown: str) -> dict[str, Any]:
     version = document.get("version")
     if isinstance(version, int):
         check_version(version, VERSION, shown)
-    _require_valid(document, SAVED_PLAN, shown, _PLAN_AGAIN)
-    _require_valid(document["plan"], "Plan", shown, _PLAN_AGAIN)
-    return document
+    return _converted(document, kind, shown, _PLAN_AGAIN)
 
 
 def check_plan_output(path: Path, shown: str) -> None:
@@ -90,10 +93,10 @@ def check_plan_output(path: Path, shown: str) -> None:
         raise UsageError(f"--out {shown}: the existing file is not a plan", "name another file")
 
 
-def write_saved_plan(path: Path, shown: str, document: dict[str, Any]) -> None:
+def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
     """Write a saved plan; raises ReconcileError when writing fails."""
     try:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json_text(plan, ascii_only=True) + "\n", encoding="utf-8")
     except OSError as error:
         raise ReconcileError(f"--out {shown}: cannot be written: {error.strerror}", "name another file") from error
 
@@ -137,6 +140,15 @@ def _kind_of(document: dict[str, Any], shown: str) -> str:
     if not isinstance(document.get("kind"), str) or not isinstance(document.get("version"), int):
         raise ReconcileError(f"{shown}: not a document of reconcile", _NAME_DOCUMENT)
     return str(document["kind"])
+
+
+def _converted(document: dict[str, Any], kind: type[_DocumentT], shown: str, remedy: str) -> _DocumentT:
+    try:
+        return convert(document, kind)
+    except ValidationError as error:
+        place = _FIELD.search(str(error))
+        path, name = place[1] if place else "$", kind.__struct_config__.tag
+        raise ReconcileError(f"{shown}: {path}: does not match the schema of {name}", remedy) from error
 
 
 def _require_valid(document: Any, kind: str, shown: str, remedy: str) -> None:

@@ -97,7 +97,7 @@ def test_what_is_deleted_is_described() -> None:
     described = replace(before, observation=shown(one, *list(before.observation.models.values())[1:]))
     first = next(action for action in described.plan().actions if action.key == FIRST.key)
     assert first.deletion is not None
-    assert (first.deletion.create_time, first.deletion.age) == (at(0), timedelta(hours=1))
+    assert (first.deletion.create_time, first.deletion.age_seconds) == (at(0), 3600)
     assert (first.deletion.served_from, first.deletion.served_until) == (at(0), at(1))
     assert (first.deletion.examples, first.deletion.checkpoints, first.deletion.serves) == (20, 2, False)
 
@@ -298,7 +298,7 @@ def test_what_nobody_declares_goes_with_what_is_tuned_from_it_children_first() -
         "leaf": LockedModel("leaf.yaml", generations=(recorded(CHILD),)),
     }
     made = world(manifests=(), lock=Lock(models=models), observation=shown(live(FIRST), live(CHILD))).plan()
-    descendants = {one.key: one.deletion.descendants for one in made.actions if one.deletion}
+    descendants = {one.key: one.descendants for one in made.actions if one.deletion}
     assert descendants == {FIRST.key: {CHILD.remote}, CHILD.key: frozenset()}
 
 

@@ -25,8 +25,10 @@ def test_steps_are_unknown_while_epochs_or_batch_are(known: dict[str, int]) -> N
 
 def test_what_is_left_out_is_estimated_from_the_services_defaults() -> None:
     made = manifest(Made(hyperparameters={"epochCount": 3}, examples=15))
-    assert estimate_training(made, CAPABILITIES) == TrainingEstimate(15, 3, 16, 3, estimated=True, seconds=None)
-    unknown = TrainingEstimate(15, 3, None, None, estimated=True, seconds=None)
+    assert estimate_training(made, CAPABILITIES) == TrainingEstimate(
+        examples=15, epochs=3, batch=16, steps=3, estimated=True
+    )
+    unknown = TrainingEstimate(examples=15, epochs=3, estimated=True)
     assert estimate_training(made, replace(CAPABILITIES, defaults={})) == unknown
 
 

@@ -13,7 +13,7 @@ from reconciler.commands._github_actions import Defused
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.github_annotations import Annotation, annotated, commands, defused
 from reconciler.reports.text.escape import terminal_safe
 from support.github_runner import Command, commands_in
@@ -126,7 +126,7 @@ def test_a_plan_points_at_what_is_held_and_tells_its_notices() -> None:
     suspended = Action("paused", "p.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend")
     places = {"letters": Place("specs/words.yaml", 4, 9)}
     plan = Plan((CREATE, FAILED, suspended), ("words is shared with everyone",))
-    document = plan_document(plan, TARGET, SIMULATED, LOCKFILE, root="specs", places=places)
+    document = plan_report(plan, TARGET, SIMULATED, LOCKFILE, root="specs", places=places)
     found = commands_in("\n".join(commands(annotated(document, str))))
     assert [(one.name, one.properties.get("file"), one.properties.get("line")) for one in found] == [
         ("error", "specs/words.yaml", "4"),

@@ -17,7 +17,7 @@ from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import AnyDocument, Document, target_summary
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.junit import junit, xml_safe
 from support.render_values import CHECKS, CREATE, FAILED, IN_SYNC, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, plans
@@ -60,7 +60,7 @@ def endings(document: AnyDocument) -> dict[str, str]:
 
 def test_a_hold_of_a_plan_is_a_failure_unless_somebody_asked_for_it() -> None:
     suspended = Action("paused", "p.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend")
-    document = plan_document(Plan((CREATE, FAILED, IN_SYNC, suspended)), TARGET, SIMULATED, LOCKFILE, root="specs")
+    document = plan_report(Plan((CREATE, FAILED, IN_SYNC, suspended)), TARGET, SIMULATED, LOCKFILE, root="specs")
     assert endings(document) == {
         "letters": "failure",
         "number-generator": "passed",
@@ -76,7 +76,7 @@ def test_a_hold_of_a_plan_is_a_failure_unless_somebody_asked_for_it() -> None:
 
 def test_several_actions_of_a_model_are_one_case() -> None:
     more = [Action("words", "w.yaml", kind, Reason.READY, key="words-22222222") for kind in (Kind.ADOPT, Kind.PROMOTE)]
-    case = parsed(plan_document(Plan(tuple(more)), TARGET, SIMULATED, LOCKFILE)).find(".//testcase/system-out")
+    case = parsed(plan_report(Plan(tuple(more)), TARGET, SIMULATED, LOCKFILE)).find(".//testcase/system-out")
     assert case is not None
     assert re.findall(r"^(adopt|promote): Ready", str(case.text), re.MULTILINE) == ["adopt", "promote"]
 
@@ -156,7 +156,7 @@ def test_a_problem_of_the_input_is_a_case() -> None:
 
 @given(plans)
 def test_every_plan_is_well_formed(plan: Plan) -> None:
-    parsed(plan_document(plan, TARGET, SIMULATED, LOCKFILE))
+    parsed(plan_report(plan, TARGET, SIMULATED, LOCKFILE))
 
 
 @given(st.text())

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
-from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
 from reconciler.reports.text.escape import terminal_safe
@@ -181,7 +181,7 @@ def test_the_marker_that_workflows_look_for() -> None:
 def drawn_plan(*actions: Action, notices: tuple[str, ...] = ()) -> str:
     places = {CREATE.name: Place("specs/number-generator.yaml", 4, 9)}
     plan = Plan(actions, notices, unmanaged=2)
-    return markdown(plan_document(plan, TARGET, SIMULATED, LOCKFILE, root="specs", places=places))
+    return markdown(plan_report(plan, TARGET, SIMULATED, LOCKFILE, root="specs", places=places))
 
 
 def test_a_plan() -> None:
@@ -213,14 +213,14 @@ def test_a_plan() -> None:
 
 
 def test_where_data_goes_is_in_sight() -> None:
-    document = plan_document(Plan((IN_SYNC,)), TARGET, SIMULATED, LOCKFILE)
-    document["target"]["bucket"] = "gs://acme-data/`x`|y"
+    document = plan_report(Plan((IN_SYNC,)), TARGET, SIMULATED, LOCKFILE)
+    document = replace(document, target=replace(document.target, bucket="gs://acme-data/`x`|y"))
     assert "\n- data set bucket: `` gs://acme-data/`x` ``&#124;`y`\n" in markdown(document)
 
 
 @given(plans)
 def test_a_plan_with_any_text_is_what_it_says_and_no_more(plan: Plan) -> None:
-    sound(markdown(plan_document(plan, TARGET, SIMULATED, LOCKFILE)))
+    sound(markdown(plan_report(plan, TARGET, SIMULATED, LOCKFILE)))
 
 
 def sound(text: str) -> None:
@@ -252,12 +252,11 @@ def rows_of(tokens: list[Token]) -> Iterator[list[Token]]:
 
 @given(st.lists(st.tuples(names, hostile, hostile), min_size=1, max_size=4), hostile)
 def test_hostile_text_stays_text_wherever_it_stands(found: list[tuple[str, str, str]], target: str) -> None:
-    document = plan_document(
+    document = plan_report(
         Plan(tuple(hostile_action(*one) for one in found), (found[0][1],)), TARGET, SIMULATED, LOCKFILE
     )
-    for field in ("name", "label", "scope", "project", "root", "bucket", "endpoint"):
-        document["target"][field] = target or "x"
-    sound(markdown(document))
+    fields = dict.fromkeys(("name", "label", "scope", "project", "root", "bucket", "endpoint"), target or "x")
+    sound(markdown(replace(document, target=replace(document.target, **fields))))
 
 
 def hostile_action(name: str, one: str, other: str) -> Action:
@@ -297,8 +296,8 @@ MANY = [
 ]
 
 
-def many() -> Document:
-    return plan_document(Plan(tuple(MANY), ("one 🌈 is shared with everyone",)), TARGET, SIMULATED, LOCKFILE)
+def many() -> PlanReport:
+    return plan_report(Plan(tuple(MANY), ("one 🌈 is shared with everyone",)), TARGET, SIMULATED, LOCKFILE)
 
 
 def test_a_long_plan_is_cut_to_what_a_comment_holds_and_says_what_is_left_out() -> None:
@@ -327,7 +326,7 @@ def test_a_summary_counts_bytes() -> None:
 
 @given(plans, st.integers(3_000, 20_000))
 def test_no_plan_is_longer_than_the_limit(plan: Plan, size: int) -> None:
-    text = markdown(plan_document(plan, TARGET, SIMULATED, LOCKFILE), Limit(size, utf16_units, "it"))
+    text = markdown(plan_report(plan, TARGET, SIMULATED, LOCKFILE), Limit(size, utf16_units, "it"))
     assert utf16_units(text) <= size
     sound(text)
 
@@ -335,32 +334,27 @@ def test_no_plan_is_longer_than_the_limit(plan: Plan, size: int) -> None:
 def test_the_worst_text_at_the_greatest_length_keeps_to_the_limit() -> None:
     worst = "`|\U000e0001" * 2_000
     actions = tuple(hostile_action(f"model-{number}", worst, worst) for number in range(40))
-    document = plan_document(Plan(actions, (worst,) * 30), TARGET, SIMULATED, LOCKFILE)
-    for field in (
-        "name",
-        "label",
-        "scope",
-        "project",
-        "location",
-        "bucket",
-        "endpoint",
-        "lock",
-        "publish",
-        "kmsKeyName",
-    ):
-        document["target"][field] = worst
-    text = markdown(document)
+    document = plan_report(Plan(actions, (worst,) * 30), TARGET, SIMULATED, LOCKFILE)
+    names = ("name", "label", "scope", "project", "location", "bucket", "endpoint", "lock", "publish", "kms_key_name")
+    text = markdown(replace(document, target=replace(document.target, **dict.fromkeys(names, worst))))
     assert utf16_units(text) <= GITHUB
     sound(text)
     assert "Omitted, because a comment is full" in text
 
 
 def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:
-    document = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE, root="specs")
-    change = {"name": CREATE.name, "use": "training", "path": "next.csv", "added": 14, "removed": 2, "changed": 3}
-    document["dataChanges"] = [{**change, "leaked": 1, "samples": [{"change": "added", "input": "@a", "output": "|"}]}]
-    document["base"] = {"ref": "main", "commit": "0" * 40}
-    text = markdown(document)
+    document = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE, root="specs")
+    change = DataChange(
+        name=CREATE.name,
+        use="training",
+        path="next.csv",
+        added=14,
+        removed=2,
+        changed=3,
+        leaked=1,
+        samples=(DataSample(change="added", input="@a", output="|"),),
+    )
+    text = markdown(replace(document, base=DataBase("main", "0" * 40), data_changes=(change,)))
     sound(text)
     assert (
         "| ⚠️ data | `number-generator` | `next.csv`: `+14 −2 ~3` examples; 1 held-out input is in the training data |"  # noqa: RUF001 - our sign

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
+from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import UsageError
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.writer import REPORT_FORMATS, encode_report, report_renderer
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
-DOCUMENT = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
+DOCUMENT = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
 
 
 @pytest.mark.parametrize(
     ("name", "beginning"),
     [
-        ("x.json", '{\n  "version": 1,'),
+        ("x.json", '{\n  "kind": "Plan",\n  "version": 1,'),
         ("x.md", "<!-- reconcile:plan:default -->\n"),
         ("x.HTML", "<!doctype html>\n"),
         ("folder.md/x.xml", '<?xml version="1.0" encoding="UTF-8"?>\n'),
@@ -42,7 +44,7 @@ def test_any_other_name_is_refused_with_those_that_are_known(name: str) -> None:
 
 
 def test_half_of_a_surrogate_pair_survives_in_json() -> None:
-    document = {**DOCUMENT, "notices": ["\ud800 é"]}
+    document = replace(DOCUMENT, notices=("\ud800 é",))
     content = encode_report(report_renderer("x.json")(document))
-    assert json.loads(content) == document
+    assert json.loads(content) == builtins_of(document)
     assert "é".encode() in content

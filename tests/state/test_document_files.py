@@ -8,22 +8,25 @@ from typing import Any
 
 import pytest
 
+from reconciler.domain.document import Document, builtins_of, json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
+from reconciler.reports.writer import type_of
 from reconciler.state.document_files import read_document
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
-PLAN = plan_document(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
-TEXT = json.dumps(PLAN, indent=2)
+PLAN = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
+JSON = builtins_of(PLAN)
+TEXT = json_text(PLAN)
 NAME = "pass a file written by --report FILE.json, --format json or plan --out"
 AGAIN = "write it again with --report x.json"
 
 
-def read(folder: Path, content: str | bytes) -> dict[str, Any]:
+def read(folder: Path, content: str | bytes) -> Document | dict[str, Any]:
     file = folder / "plan.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_document(file, "plan.json", ("Plan", "Status"))
+    return read_document(file, "plan.json", ("Plan", "SavedPlan", "Status"), type_of)
 
 
 @pytest.mark.parametrize("content", [TEXT, "\ufeff" + TEXT, TEXT + "\n\n", TEXT.encode()])
@@ -50,7 +53,7 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | byt
             "plan.json: is a lockfile; run reconcile status to show its records",
         ),
         (
-            json.dumps({**PLAN, "version": 2}),
+            json.dumps({**JSON, "version": 2}),
             "plan.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
         ),
         (
@@ -58,15 +61,15 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | byt
             f"plan.json: invalid kind Target: expected one of Plan, SavedPlan, Status; {NAME}",
         ),
         (
-            json.dumps({**PLAN, "kind": "Status"}),
+            json.dumps({**JSON, "kind": "Status"}),
             f"plan.json: $: does not match the schema of Status; {AGAIN}",
         ),
         (
-            json.dumps({**PLAN, "unmanaged": -1}),
+            json.dumps({**JSON, "unmanaged": -1}),
             f"plan.json: $.unmanaged: does not match the schema of Plan; {AGAIN}",
         ),
         (
-            json.dumps({**PLAN, "unmanaged": float("nan")}),
+            json.dumps({**JSON, "unmanaged": float("nan")}),
             f"plan.json: $.unmanaged: does not match the schema of Plan; {AGAIN}",
         ),
     ],
@@ -81,5 +84,5 @@ def test_invalid_files_are_errors(tmp_path: Path, content: str | bytes, message:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as caught:
-        read_document(tmp_path / "x.json", "x.json", ("Plan",))
+        read_document(tmp_path / "x.json", "x.json", ("Plan",), type_of)
     assert str(caught.value) == f"x.json cannot be read: No such file or directory; {NAME}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
-from reconciler.domain.document import Record, builtins_of
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
@@ -18,10 +19,9 @@ from reconciler.reports.documents.check import CheckedModel, CheckReport, check_
 from reconciler.reports.documents.envelope import Document, envelope, target_summary
 from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.documents.model_details import model_details
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
-from reconciler.reports.writer import typed
 from support.render_values import (
     ACTIVE,
     CHECKS,
@@ -154,27 +154,27 @@ _PLAN: Final = Plan(
     unmanaged=2,
     candidates=1,
 )
-_BASE: Final = {"ref": "origin/main", "commit": "a" * 40}
-_DATA_CHANGES: Final[list[Document]] = [
-    {
-        "name": "number-generator",
-        "use": "training",
-        "path": "datasets/next-number.csv",
-        "added": 14,
-        "removed": 2,
-        "changed": 1,
-        "contradictions": 1,
-        "leaked": 1,
-        "samples": [
-            {"change": "added", "input": "thirty", "output": "thirty-one"},
-            {"change": "removed", "input": "1", "output": "one"},
-            {"change": "changed", "input": "9", "before": "ten", "after": "10"},
-            {"change": "contradiction", "input": "7", "outputs": ["8", "eight"]},
-            {"change": "leaked", "check": "unseen", "input": "41"},
-        ],
-    },
-    {"name": "words", "use": "check", "check": "unseen", "path": "held-out.csv", "note": "the old one is not in git"},
-]
+_BASE: Final = DataBase("origin/main", "a" * 40)
+_DATA_CHANGES: Final = (
+    DataChange(
+        name="number-generator",
+        use="training",
+        path="datasets/next-number.csv",
+        added=14,
+        removed=2,
+        changed=1,
+        contradictions=1,
+        leaked=1,
+        samples=(
+            DataSample(change="added", input="thirty", output="thirty-one"),
+            DataSample(change="removed", input="1", output="one"),
+            DataSample(change="changed", input="9", before="ten", after="10"),
+            DataSample(change="contradiction", input="7", outputs=("8", "eight")),
+            DataSample(change="leaked", check="unseen", input="41"),
+        ),
+    ),
+    DataChange(name="words", use="check", check="unseen", path="held-out.csv", note="the old one is not in git"),
+)
 _OUTCOMES: Final = (
     ModelOutcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
     ModelOutcome(
@@ -183,11 +183,11 @@ _OUTCOMES: Final = (
 )
 
 
-def plan_page(capabilities: Capabilities = SIMULATED) -> Document:
+def plan_page(capabilities: Capabilities = SIMULATED) -> PlanReport:
     """A Plan with model details and with what became of the data sets."""
     target = replace(TARGET, bucket="gs://acme-tuning-data", publish="serving.json")
-    document = plan_document(_PLAN, target, capabilities, LOCKFILE, root="specs")
-    return document | {"modelDetails": PORTRAITS, "base": _BASE, "dataChanges": _DATA_CHANGES}
+    report = plan_report(_PLAN, target, capabilities, LOCKFILE, root="specs")
+    return replace(report, model_details=tuple(PORTRAITS), base=_BASE, data_changes=_DATA_CHANGES)
 
 
 def result_page() -> Document:
@@ -332,13 +332,21 @@ def poisoned(part: Any, text: str, kept: frozenset[str] = CODES, *, named: bool 
 
     What is ``named`` by people has it before its names, too.
     """
-    if isinstance(part, Record):
-        return typed(poisoned(builtins_of(part), text, kept))
     if isinstance(part, dict):
         return {
             text + name if named else name: one if name in kept else poisoned(one, text, kept, named=name in _NAMED)
             for name, one in part.items()
         }
-    if isinstance(part, list):
-        return [poisoned(one, text, kept) for one in part]
-    return text + part if isinstance(part, str) else part
+    if isinstance(part, list | tuple):
+        return type(part)(poisoned(one, text, kept) for one in part)
+    if isinstance(part, Struct):
+        names = zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True)
+        return replace(
+            part,
+            **{
+                field: poisoned(getattr(part, field), text, kept, named=name in _NAMED)
+                for field, name in names
+                if name not in kept and getattr(part, field) != ""  # which the document leaves out
+            },
+        )
+    return text + part if isinstance(part, str) and not isinstance(part, Enum) else part

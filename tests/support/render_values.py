@@ -180,10 +180,16 @@ resources = st.builds(
 )
 _seconds = st.none() | st.floats(0, 1e9)
 trainings = st.builds(
-    TrainingEstimate, counts, epochs=numbers, batch=numbers, steps=counts, estimated=st.booleans(), seconds=_seconds
+    TrainingEstimate,
+    examples=counts,
+    epochs=numbers,
+    batch=numbers,
+    steps=counts,
+    estimated=st.booleans(),
+    seconds=_seconds,
 ) | st.builds(
     TrainingEstimate,
-    counts,
+    examples=counts,
     epochs=st.none() | numbers,
     batch=st.none() | numbers,
     steps=st.none(),

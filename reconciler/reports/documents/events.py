@@ -36,7 +36,8 @@ from reconciler.planning.events import (
     Updated,
 )
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.envelope import DOCUMENT_VERSION, Document, filled, number
+from reconciler.reports.documents.envelope import DOCUMENT_VERSION, AnyDocument, Document, as_dictionary, filled, number
+from reconciler.reports.documents.plan import PlanReport
 
 
 def events_header(command: str, now: datetime) -> Document:
@@ -50,8 +51,9 @@ def events_header(command: str, now: datetime) -> Document:
     }
 
 
-def planned_line(plan: Document, now: datetime) -> Document:
-    """Return the line with the actions of a Plan document that is about to be applied."""
+def planned_line(report: PlanReport, now: datetime) -> Document:
+    """Return the line with the actions of a plan that is about to be applied."""
+    plan = builtins_of(report)
     actions = [
         {field: action[field] for field in ("name", "action", "reason", "key", "remote") if field in action}
         for action in plan["actions"]
@@ -70,8 +72,9 @@ def event_line(event: Event, now: datetime) -> Document | None:
     return {**_line(word, now), **subject, **filled(further(event))}
 
 
-def summary_line(result: Document, now: datetime) -> Document:
+def summary_line(document: AnyDocument, now: datetime) -> Document:
     """Return the last line, from the document that the command ends with."""
+    result = as_dictionary(document)
     fields = {field: result[field] for field in _SUMMARY_FIELDS if field in result}
     return {**_line("summary", now), **fields}
 

@@ -10,7 +10,7 @@ from reconciler.domain.model import Capabilities, Dataset, Target
 from reconciler.planning.dataset_diff import ExampleChanges
 from reconciler.planning.history import Changes, HistoryEntry
 from reconciler.reports.documents.envelope import Document, envelope, filled, number
-from reconciler.reports.documents.plan import changed_document, example_document
+from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
 
 
 class History(Struct, frozen=True):
@@ -121,8 +121,12 @@ def _example_changes(changes: ExampleChanges) -> Document:
         "removed": changes.removed,
         "changed": changes.changed,
         "samples": {
-            "added": [example_document(example) for example in changes.some_added],
-            "removed": [example_document(example) for example in changes.some_removed],
-            "changed": [changed_document(example) for example in changes.some_changed],
+            "added": [_sample(example_sample("added", example)) for example in changes.some_added],
+            "removed": [_sample(example_sample("removed", example)) for example in changes.some_removed],
+            "changed": [_sample(changed_sample(example)) for example in changes.some_changed],
         },
     }
+
+
+def _sample(sample: DataSample) -> Document:
+    return {name: value for name, value in builtins_of(sample).items() if name != "change"}

@@ -1,23 +1,238 @@
-"""Build Plan documents, with the changes of data sets where they were compared."""
+"""Plan documents: the actions that a run would carry out, and changes of data sets where they were compared."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Any, Final, Literal
 
-from msgspec.structs import asdict
+from msgspec import Meta
+from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
-from reconciler.domain.document import builtins_of
-from reconciler.domain.model import Capabilities, Conversation, Source, Target, TrainingExample
-from reconciler.domain.plan import Action, Deletion, FieldChange, Kind, Plan, TrainingEstimate
-from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges
-from reconciler.reports.documents.envelope import Document, Places, envelope, filled, place_fields
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote
+from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
+from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
+from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges, Use
+from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
 
 
-def plan_document(
+class PlanTarget(TargetSummary, frozen=True, kw_only=True):
+    """The target of a plan, with where data and requests go: a pull request can change all of these."""
+
+    endpoint: Annotated[str, Meta(examples=["http://127.0.0.1:8080"])] = ""
+    """The declared service endpoint; omitted for the default."""
+    storage_endpoint: Annotated[str, Meta(examples=["http://127.0.0.1:8080"])] = ""
+    """The Cloud Storage endpoint; omitted for the default."""
+    bucket: Annotated[str, Meta(examples=["gs://acme-tuning-data"])] = ""
+    """The Cloud Storage location that data sets are uploaded to."""
+    lock: Annotated[str, Meta(examples=["gs://acme-tuning-data/production.lock.json"])] = ""
+    """The Cloud Storage location of the lockfile; omitted if it is beside the target file."""
+    service_account: Annotated[str, Meta(examples=["tuner@my-project-id.iam.gserviceaccount.com"])] = ""
+    """The service account that trainings run as; omitted for the default."""
+    kms_key_name: Annotated[
+        str, Meta(examples=["projects/my-project-id/locations/europe-west4/keyRings/tuning/cryptoKeys/models"])
+    ] = ""
+    """The Cloud KMS key that encrypts the trained models; omitted for a Google-managed key."""
+    publish: Annotated[str, Meta(examples=["gs://acme-tuning-data/serving.json"])] = ""
+    """The published pointer: a file or a Cloud Storage location."""
+
+
+class PlanSummary(Record, frozen=True):
+    """The number of actions of each kind, and the amount of training that they start."""
+
+    create: Count
+    """Actions of the kind create."""
+    update: Count
+    """Actions of the kind update."""
+    wait: Count
+    """Actions of the kind wait."""
+    adopt: Count
+    """Actions of the kind adopt."""
+    check: Count
+    """Actions of the kind check."""
+    promote: Count
+    """Actions of the kind promote."""
+    delete: Count
+    """Actions of the kind delete."""
+    hold: Count
+    """Actions of the kind hold."""
+    noop: Count
+    """Actions of the kind noop."""
+    failing: Count
+    """Held actions that make a run fail until someone resolves them."""
+    steps: Count
+    """The training steps of all creates, where they can be estimated."""
+    estimated: bool
+    """Whether some of the steps are estimates."""
+
+
+class ActionSummary(Record, frozen=True, kw_only=True):
+    """The kind, the reason and the generation of one action."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    action: Kind
+    """The action."""
+    reason: Reason
+    """The reason; a stable name."""
+    key: str = ""
+    """The key of the generation."""
+    remote: Remote = ""
+    """The remote name of the generation."""
+
+
+class PlannedAction(Record, frozen=True, kw_only=True):
+    """One action for one manifest."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    file: NonEmpty
+    """The path of the manifest relative to the root; `-` is standard input, `(no manifest)` if none is known."""
+    action: Kind
+    """The action."""
+    reason: Reason
+    """The reason; a stable name."""
+    key: str = ""
+    """The key of the generation."""
+    remote: Remote = ""
+    """The remote name of the generation."""
+    message: str = ""
+    """A sentence for the reader."""
+    attempt: Count
+    """The attempt, counted from 0."""
+    base_model: Annotated[str, Meta(examples=["models/text-bison-001"])] = ""
+    """The full name of the model that a create is tuned from."""
+    source: Source | None = None
+    """The parent of a create; omitted for a base model."""
+    after: str = ""
+    """The key of the parent generation that must be promoted before a create starts; omitted if there is none."""
+    dataset: str = ""
+    """The data set's path relative to the root, or its gs:// address; omitted for inline examples."""
+    data_generation: str = ""
+    """The generation of a data set in Cloud Storage."""
+    data_bytes: Count = 0
+    """The size of a data set in Cloud Storage."""
+    validation_dataset: str = ""
+    """The validation data set's path relative to the root, its gs:// address, or `inline`; omitted if there is none."""
+    hyperparameters: Annotated[Mapping[str, Number], Meta(examples=[{"epochCount": 3, "adapterSize": 4}])] = {}
+    """The declared hyperparameters of a create."""
+    training: TrainingEstimate | None = None
+    """The amount of training that a create starts."""
+    checks: Count = 0
+    """The number of checks that run now, or before the new generation is promoted."""
+    changes: tuple[FieldChange, ...] = ()
+    """The fields that an update patches, or that require a new generation; a permission is a field such as
+    `access.user:ada@example.com`, and its value is the role."""
+    deletion: Deletion | None = None
+    """Details of a generation to delete; omitted when a duplicate training is canceled."""
+    line: Position | None = None
+    """The line of the manifest's name, counted from 1; omitted for orphans."""
+    column: Position | None = None
+    """The column of the manifest's name, counted from 1."""
+
+    @property
+    def generation(self) -> str:
+        """The key of the generation, or else its remote name."""
+        return self.key or self.remote
+
+
+class DataBase(Record, frozen=True):
+    """The commit that the data sets were compared with (`plan --base REF`)."""
+
+    ref: Annotated[NonEmpty, Meta(examples=["origin/main"])]
+    """The branch, tag or commit as it was given."""
+    commit: Annotated[str, Meta(pattern="^([0-9a-f]{40,64})?$")] = ""
+    """The resolved commit; omitted if nothing could be compared, which a notice explains."""
+
+
+SampleChange = Literal["added", "removed", "changed", "duplicate", "contradiction", "leaked"]
+
+
+class DataSample(Record, frozen=True, kw_only=True):
+    """One example; its fields depend on `change`."""
+
+    change: SampleChange
+    """The change, or the fault."""
+    check: str = ""
+    """The check whose held-out input is in the training data."""
+    input: str | None = None
+    """The input without the preamble."""
+    output: str | None = None
+    """The output of an added, removed or repeated example."""
+    conversation: str | None = None
+    """An example in the format of Vertex AI, as JSON, in place of input and output."""
+    before: str | None = None
+    """The previous output of a changed example."""
+    after: str | None = None
+    """The new output of a changed example."""
+    outputs: tuple[str, ...] = ()
+    """The first contradicting outputs."""
+
+
+class DataChange(Record, frozen=True, kw_only=True):
+    """The changes of one data set of one manifest."""
+
+    name: NonEmpty
+    """The manifest's name."""
+    use: Use
+    """The use of the data set; `check` is a held-out data set."""
+    check: str = ""
+    """The name of the check of a held-out data set."""
+    path: str = ""
+    """The file relative to the root, or the address in Cloud Storage; omitted for inline examples."""
+    added: Count | None = None
+    """The number of added examples; omitted if the data sets could not be compared."""
+    removed: Count | None = None
+    """The number of removed examples."""
+    changed: Count | None = None
+    """The number of examples with the same input and a different output."""
+    duplicates: Count = 0
+    """The number of distinct examples that occur more than once, and more often than before."""
+    contradictions: Count = 0
+    """The number of inputs with several outputs of which one is new."""
+    leaked: Count = 0
+    """The number of held-out inputs that are now in the training data and were not before."""
+    samples: tuple[DataSample, ...] = ()
+    """The first examples of each kind, shortened; none if the target's `policy` hides examples."""
+    note: str = ""
+    """Why nothing could be compared, or a remark: the data set is new, was moved, or has a different order."""
+
+
+class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
+    """The actions that a run would carry out.
+
+    The output of `reconcile plan --format json` and `reconcile prune --dry-run --format json`.
+    """
+
+    target: PlanTarget
+    """The target of this document."""
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    changes: bool
+    """Whether applying the plan would change the service or the lockfile."""
+    summary: PlanSummary
+    """The number of actions of each kind, and the amount of training that they start."""
+    actions: tuple[PlannedAction, ...]
+    """Every action, by manifest and in the order of execution; a model that is in sync has a `noop`."""
+    notices: tuple[str, ...]
+    """Notices about the whole run."""
+    unmanaged: Count
+    """The number of unmanaged models at the service; they are never changed."""
+    candidates: Count
+    """The number of candidates: models of this scope that neither a manifest nor the lockfile knows."""
+    kept: tuple[KeptGeneration, ...] | None = None
+    """The generations that are kept; only in the plan of `reconcile prune`."""
+    model_details: tuple[Mapping[str, Any], ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
+    base: DataBase | None = None
+    """The commit that the data sets were compared with (`plan --base REF`)."""
+    data_changes: tuple[DataChange, ...] | None = None
+    """The data sets that differ from `base`; present only with `--base`."""
+
+
+def plan_report(
     plan: Plan,
     target: Target,
     capabilities: Capabilities,
@@ -26,119 +241,78 @@ def plan_document(
     root: str = "",
     places: Places = MappingProxyType({}),
     deletions_alone: bool = False,
-) -> Document:
-    """Return a Plan document (schema: plan); ``lockfile`` is its path as the user would write it.
+) -> PlanReport:
+    """Return the report of a plan; ``lockfile`` is its path as the user would write it.
 
-    With ``deletions_alone`` the document has the reason why each other generation is kept.
+    With ``deletions_alone`` it has the reason why each other generation is kept.
     """
-    whole = envelope("Plan", target, capabilities, root)
-    return {
-        **whole,
-        "target": {**whole["target"], **_destinations(target)},
-        "lockfile": lockfile,
-        "changes": plan.changes,
-        "summary": _summary(plan),
-        "actions": [_action(action) | place_fields(action.name, places) for action in plan.actions],
-        "notices": list(plan.notices),
-        "unmanaged": plan.unmanaged,
-        "candidates": plan.candidates,
-        **({"kept": [asdict(generation) for generation in plan.kept]} if deletions_alone else {}),
-    }
-
-
-def _destinations(target: Target) -> Document:
-    """Return where data and requests go and which service account is used: a pull request can change all of these."""
-    return filled(
-        {
-            "endpoint": target.endpoint,
-            "storageEndpoint": target.storage_endpoint,
-            "bucket": target.bucket,
-            "lock": target.lock,
-            "serviceAccount": target.settings.get("serviceAccount"),
-            "kmsKeyName": target.settings.get("kmsKeyName"),
-            "publish": target.publish,
-        }
+    return PlanReport(
+        simulated=capabilities.simulated,
+        target=_target(target, capabilities, root),
+        lockfile=lockfile,
+        changes=plan.changes,
+        summary=_summary(plan),
+        actions=tuple(_action(action, places) for action in plan.actions),
+        notices=plan.notices,
+        unmanaged=plan.unmanaged,
+        candidates=plan.candidates,
+        kept=plan.kept if deletions_alone else None,
     )
 
 
-def _summary(plan: Plan) -> Document:
+def _target(target: Target, capabilities: Capabilities, root: str) -> PlanTarget:
+    return PlanTarget(
+        **asdict(target_summary(target, capabilities, root)),
+        endpoint=target.endpoint,
+        storage_endpoint=target.storage_endpoint,
+        bucket=target.bucket,
+        lock=target.lock,
+        service_account=target.settings.get("serviceAccount", ""),
+        kms_key_name=target.settings.get("kmsKeyName", ""),
+        publish=target.publish,
+    )
+
+
+def _summary(plan: Plan) -> PlanSummary:
     counted = Counter(action.kind for action in plan.actions)
-    return {
+    return PlanSummary(
         **{kind.value: counted[kind] for kind in Kind},
-        "failing": len(plan.failing),
-        "steps": plan.steps,
-        "estimated": any(action.training.estimated for action in plan.of_kind(Kind.CREATE) if action.training),
-    }
-
-
-def _action(action: Action) -> Document:
-    return filled(
-        {
-            "name": action.name,
-            "file": action.file,
-            "action": action.kind.value,
-            "reason": action.reason.value,
-            "key": action.key,
-            "remote": action.remote,
-            "message": action.message,
-            "attempt": action.attempt,
-            "baseModel": action.source.base_model if action.source else None,
-            "source": _source(action.source) if action.source else None,
-            "after": action.after,
-            "dataset": action.dataset.path if action.dataset else None,
-            "dataGeneration": action.dataset.generation if action.dataset else None,
-            "dataBytes": action.dataset.size or None if action.dataset else None,
-            "validationDataset": action.validation,
-            "hyperparameters": dict(action.hyperparameters),
-            "training": _training(action.training) if action.training else None,
-            "checks": action.checks or None,
-            "changes": [*map(_change, action.changes), *map(_access_change, action.access)],
-            "deletion": _deletion(action.deletion) if action.deletion else None,
-        }
+        failing=len(plan.failing),
+        steps=plan.steps,
+        estimated=any(action.training.estimated for action in plan.of_kind(Kind.CREATE) if action.training),
     )
 
 
-def _deletion(deletion: Deletion) -> Document:
-    return filled(
-        {
-            "createTime": deletion.create_time,
-            "ageSeconds": round(deletion.age.total_seconds()) if deletion.age is not None else None,
-            "servedFrom": deletion.served_from,
-            "servedUntil": deletion.served_until,
-            "serves": deletion.serves or None,
-            "examples": deletion.examples or None,
-            "bytes": deletion.size or None,
-            "checkpoints": deletion.checkpoints or None,
-        }
+def _action(action: Action, places: Places) -> PlannedAction:
+    source, dataset, place = action.source or Source(), action.dataset, places.get(action.name)
+    return PlannedAction(
+        name=action.name,
+        file=action.file,
+        action=action.kind,
+        reason=action.reason,
+        key=action.key,
+        remote=action.remote,
+        message=action.message,
+        attempt=action.attempt,
+        base_model=source.base_model,
+        source=None if source.base_model or source == Source() else source.recorded,
+        after=action.after,
+        dataset=dataset.path if dataset else "",
+        data_generation=dataset.generation if dataset else "",
+        data_bytes=dataset.size if dataset else 0,
+        validation_dataset=action.validation,
+        hyperparameters=action.hyperparameters,
+        training=action.training,
+        checks=action.checks,
+        changes=(*action.changes, *map(_access_change, action.access)),
+        deletion=action.deletion,
+        line=place.line if place else None,
+        column=place.column if place else None,
     )
 
 
-def _training(training: TrainingEstimate) -> Document:
-    return filled(
-        {
-            "examples": training.examples,
-            "epochs": training.epochs,
-            "batch": training.batch,
-            "steps": training.steps,
-            "estimated": training.estimated,
-            "seconds": training.seconds,
-        }
-    )
-
-
-def _change(change: FieldChange) -> Document:
-    values = {"live": change.live, "declared": change.declared}
-    return {"field": change.field, **{side: value for side, value in values.items() if value is not None}}
-
-
-def _access_change(change: AccessChange) -> Document:
-    values = {"live": change.before.role if change.before else None, "declared": change.role}
-    return {"field": f"access.{change.grantee}", **{side: role for side, role in values.items() if role}}
-
-
-def _source(source: Source) -> Document:
-    """Return the parent of a child; a base model has a field of its own."""
-    return {name: value for name, value in builtins_of(source.recorded).items() if name != "baseModel"}
+def _access_change(change: AccessChange) -> FieldChange:
+    return FieldChange(f"access.{change.grantee}", change.before.role if change.before else None, change.role)
 
 
 _LONGEST: Final = 500
@@ -147,58 +321,58 @@ _MOST_OUTPUTS: Final = 5
 """Outputs of one contradiction that a document keeps."""
 
 
-def example_document(example: TrainingExample) -> Document:
-    """Return an example: ``input`` and ``output``, or ``conversation``."""
+def with_data_changes(report: PlanReport, found: DatasetChanges) -> PlanReport:
+    """Return the report with the changes of data sets; the reason for not comparing them is a notice."""
+    return replace(
+        report,
+        notices=(*report.notices, *filter(None, [found.note])),
+        base=DataBase(found.ref, found.commit),
+        data_changes=tuple(map(_data_change, found.changes)),
+    )
+
+
+def _data_change(change: DatasetChange) -> DataChange:
+    found = change.changes
+    return DataChange(
+        name=change.name,
+        use=change.use,
+        check=change.check,
+        path=change.path,
+        added=found.added if found else None,
+        removed=found.removed if found else None,
+        changed=found.changed if found else None,
+        duplicates=change.duplicates.count,
+        contradictions=change.contradictions.count,
+        leaked=change.leaks.count,
+        samples=tuple(_samples(change)),
+        note=change.note,
+    )
+
+
+def _samples(change: DatasetChange) -> Iterator[DataSample]:
+    if change.changes:
+        yield from (example_sample("added", example) for example in change.changes.some_added)
+        yield from (example_sample("removed", example) for example in change.changes.some_removed)
+        yield from map(changed_sample, change.changes.some_changed)
+    yield from (example_sample("duplicate", example) for example in change.duplicates.samples)
+    for contradiction in change.contradictions.samples:
+        outputs = tuple(map(cut, contradiction.outputs[:_MOST_OUTPUTS]))
+        yield DataSample(change="contradiction", input=cut(contradiction.input), outputs=outputs)
+    yield from (DataSample(change="leaked", check=leak.check, input=cut(leak.input)) for leak in change.leaks.samples)
+
+
+def example_sample(change: SampleChange, example: TrainingExample) -> DataSample:
+    """Return an example that was added or removed, or is a duplicate."""
     if isinstance(example, Conversation):
-        return {"conversation": cut(example.line)}
-    return {"input": cut(example.input), "output": cut(example.output)}
+        return DataSample(change=change, conversation=cut(example.line))
+    return DataSample(change=change, input=cut(example.input), output=cut(example.output))
 
 
-def changed_document(example: ChangedExample) -> Document:
-    """Return an example whose output changed: ``input``, ``before`` and ``after``."""
-    return {"input": cut(example.input), "before": cut(example.old), "after": cut(example.new)}
+def changed_sample(example: ChangedExample) -> DataSample:
+    """Return an example whose output changed."""
+    return DataSample(change="changed", input=cut(example.input), before=cut(example.old), after=cut(example.new))
 
 
 def cut(text: str) -> str:
     """Return the text, cut to the length that a document keeps."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def with_data_changes(document: Document, found: DatasetChanges) -> Document:
-    """Return a Plan document with the changes of data sets; the reason for not comparing them is a notice."""
-    return {
-        **document,
-        "notices": [*document["notices"], *filter(None, [found.note])],
-        "base": filled({"ref": found.ref, "commit": found.commit}),
-        "dataChanges": [_data_change(change) for change in found.changes],
-    }
-
-
-def _data_change(change: DatasetChange) -> Document:
-    found = change.changes
-    counts = {"added": found.added, "removed": found.removed, "changed": found.changed} if found else {}
-    named = filled({"name": change.name, "use": change.use, "check": change.check, "path": change.path})
-    further = filled(
-        {
-            "duplicates": change.duplicates.count or None,
-            "contradictions": change.contradictions.count or None,
-            "leaked": change.leaks.count or None,
-            "samples": list(_samples(change)),
-            "note": change.note,
-        }
-    )
-    return named | counts | further
-
-
-def _samples(change: DatasetChange) -> Iterator[Document]:
-    if change.changes:
-        yield from ({"change": "added", **example_document(example)} for example in change.changes.some_added)
-        yield from ({"change": "removed", **example_document(example)} for example in change.changes.some_removed)
-        yield from ({"change": "changed", **changed_document(example)} for example in change.changes.some_changed)
-    yield from ({"change": "duplicate", **example_document(example)} for example in change.duplicates.samples)
-    for contradiction in change.contradictions.samples:
-        outputs = [cut(output) for output in contradiction.outputs[:_MOST_OUTPUTS]]
-        yield {"change": "contradiction", "input": cut(contradiction.input), "outputs": outputs}
-    yield from (
-        {"change": "leaked", "check": example.check, "input": cut(example.input)} for example in change.leaks.samples
-    )

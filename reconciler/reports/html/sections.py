@@ -10,8 +10,10 @@ from msgspec import Struct, convert
 
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import UsageError
+from reconciler.domain.plan import Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
+from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
@@ -132,8 +134,12 @@ def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[Tally
 def _place_cell(subject: Document, root: str) -> Cell:
     if "file" not in subject:
         return Cell(code=True)
-    positions = [str(subject[field]) for field in ("line", "column") if field in subject]
-    return Cell(":".join([display_path(subject["file"], root), *positions]), code=True)
+    return _manifest_cell(subject["file"], subject.get("line"), subject.get("column"), root)
+
+
+def _manifest_cell(file: str, line: int | None, column: int | None, root: str) -> Cell:
+    positions = [str(position) for position in (line, column) if position is not None]
+    return Cell(":".join([display_path(file, root), *positions]), code=True)
 
 
 def _name_cell(name: str) -> Cell:
@@ -144,51 +150,49 @@ _IN_SYNC: Final = "in sync"
 _STEPS_AND_LOSS: Final = (Column("Steps", "number", right=True), Column("Final loss", "number", right=True))
 
 
-def _plan(document: Document) -> PageModel:
+def _plan(report: PlanReport) -> PageModel:
     explained: dict[str, str] = {}
-    root = document["target"].get("root", "")
-    rows = [_action_row(action, explained, root) for action in document["actions"]]
-    roles = {kind: role for kind, (_, role) in SYMBOLS.items() if kind != "noop"}
-    failing = document["summary"]["failing"]
+    rows = [_action_row(action, explained, report.target.root) for action in report.actions]
+    roles = {kind.value: role for kind, (_, role) in SYMBOLS.items() if kind is not Kind.NOOP}
     return PageModel(
         title="Plan",
-        role="error" if failing else ("update" if document["changes"] else "good"),
-        lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(document, Layout())])),
+        role="error" if report.summary.failing else ("update" if report.changes else "good"),
+        lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(report, Layout())])),
         heading="Actions",
         tallies=_tallies(rows, {**roles, "kept": "muted", _IN_SYNC: "muted"}),
         columns=(Column("Model"), Column("Action"), Column("Details", ""), Column("Manifest")),
         rows=tuple(sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
-        facts=tuple(destination_details(document["target"])),
-        remarks=tuple(unchanged_models(document)),
-        base=document["base"]["ref"] if "commit" in document.get("base", {}) else "",
-        data=tuple(_data_change(change) for change in document.get("dataChanges", ())),
+        facts=tuple(destination_details(report.target)),
+        remarks=tuple(unchanged_models(report.unmanaged, report.candidates)),
+        base=report.base.ref if report.base and report.base.commit else "",
+        data=tuple(map(_data_change, report.data_changes or ())),
     )
 
 
-def _data_change(change: Document) -> DataChangeRow:
+def _data_change(change: DataChange) -> DataChangeRow:
     return DataChangeRow(
-        model=change["name"],
-        path=change.get("path", "inline examples"),
-        use=f"held out for {change['check']}" if "check" in change else change["use"],
+        model=change.name,
+        path=change.path or "inline examples",
+        use=f"held out for {change.check}" if change.check else change.use,
         counts=data_change_counts(change),
         remarks=tuple(data_change_remarks(change)),
-        samples=tuple((sample["change"], sample_text(sample)[1]) for sample in change.get("samples", ())),
+        samples=tuple((sample.change, sample_text(sample)[1]) for sample in change.samples),
     )
 
 
-def _action_row(action: Document, explained: dict[str, str], root: str) -> TableRow:
-    sign, role = SYMBOLS[action["action"]]
-    unchanged = _IN_SYNC if action["reason"] == "InSync" else "kept"
-    state = unchanged if action["action"] == "noop" else action["action"]
+def _action_row(action: PlannedAction, explained: dict[str, str], root: str) -> TableRow:
+    sign, role = SYMBOLS[action.action]
+    unchanged = _IN_SYNC if action.reason is Reason.IN_SYNC else "kept"
+    state = unchanged if action.action is Kind.NOOP else action.action.value
     in_sync = state == _IN_SYNC
-    text = action.get("key", "") if in_sync else action_phrase(action)
+    text = action.key if in_sync else action_phrase(action)
     return TableRow(
         (state,),
         (
-            _name_cell(action["name"]),
-            Cell(state, role=role, sign=sign, notes=() if in_sync else (action["reason"],)),
+            _name_cell(action.name),
+            Cell(state, role=role, sign=sign, notes=() if in_sync else (action.reason.value,)),
             Cell(text, code=in_sync, details=tuple(action_details(action, explained))),
-            _place_cell(action, root),
+            _manifest_cell(action.file, action.line, action.column, root),
         ),
     )
 
@@ -312,7 +316,7 @@ def _drift(document: Document) -> PageModel:
         tallies=_tallies(rows, {finding["class"]: _finding_mark(finding)[1] for finding in findings}),
         columns=(Column("Class"), Column("Model"), Column("Details", ""), Column("Since (UTC)"), Column("Manifest")),
         rows=tuple(rows),
-        remarks=tuple(unchanged_models(document)),
+        remarks=tuple(unchanged_models(document.get("unmanaged", 0), document.get("candidates", 0))),
     )
 
 

@@ -32,7 +32,7 @@ def drift_text(document: Document, layout: Layout) -> str:
         for similar in similar_findings(findings):
             lines += _finding_lines(similar, explained, layout)
     if document["notices"]:
-        lines.append(notices_text(document, layout))
+        lines.append(notices_text(document["notices"], layout))
     return "\n".join([*lines, *_closing(document, layout)])
 
 
@@ -85,7 +85,7 @@ def difference(finding: Document) -> str:
 
 
 def _closing(document: Document, layout: Layout) -> Iterator[str]:
-    yield from layout.sentences("muted", *unchanged_models(document))
+    yield from layout.sentences("muted", *unchanged_models(document.get("unmanaged", 0), document.get("candidates", 0)))
     in_sync = document["summary"].get(_IN_SYNC, 0)
     if in_sync and document["drifted"]:
         yield f"{counted(in_sync, 'model is', 'models are')} in sync."

@@ -117,7 +117,7 @@ _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 
 
-def counted(amount: int, noun: str, plural: str = "") -> str:
+def counted(amount: float, noun: str, plural: str = "") -> str:
     """Return ``1 model`` or ``2 models``; pass ``plural`` where it is not the noun with an s."""
     return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
 

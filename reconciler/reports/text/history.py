@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from msgspec import convert
+
 from reconciler.domain.model import REMOTE_SCHEME
 from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.reports.documents.plan import DataSample
 from reconciler.reports.text.format import (
     Detail,
     Layout,
@@ -150,7 +153,7 @@ def _example_count(before: Document, after: Document) -> str:
 
 def _compared(data: Document) -> str:
     if "examples" in data:
-        return change_counts(data["examples"])
+        return change_counts(*(data["examples"][change] for change in ("added", "removed", "changed")))
     if any(data[side].get("path", "").startswith(REMOTE_SCHEME) for side in ("before", "after")):
         return "data in Cloud Storage is not compared"
     return f"examples not compared: {_UNAVAILABLE[tuple(data['missing'])]}"
@@ -159,4 +162,4 @@ def _compared(data: Document) -> str:
 def _samples(samples: Document) -> Iterator[str]:
     for change in ("added", "removed", "changed"):
         for example in samples.get(change, ()):
-            yield f"  {' '.join(sample_text({**example, 'change': change}))}"
+            yield f"  {' '.join(sample_text(convert({**example, 'change': change}, DataSample)))}"

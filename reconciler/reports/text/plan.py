@@ -1,14 +1,23 @@
-"""Draw a Plan document: manifest files, their models, the actions, and changes of data sets."""
+"""Draw a plan: manifest files, their models, the actions, and changes of data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from msgspec import convert
-
-from reconciler.reports.documents.envelope import Document, TargetSummary, display_path
+from reconciler.domain.model import Hyperparameters, Source
+from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate
+from reconciler.reports.documents.envelope import Document, TargetSummary, display_path, is_simulated, target_of
+from reconciler.reports.documents.plan import (
+    DataChange,
+    DataSample,
+    PlannedAction,
+    PlanReport,
+    PlanSummary,
+    PlanTarget,
+    SampleChange,
+)
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import (
     LABEL_WIDTH,
@@ -24,34 +33,34 @@ from reconciler.reports.text.format import (
     value,
 )
 
-SYMBOLS: Final[Mapping[str, tuple[str, Role]]] = {
-    "create": ("+", "create"),
-    "update": ("~", "update"),
-    "wait": ("…", "wait"),
-    "adopt": ("<", "promote"),
-    "check": ("?", "wait"),
-    "promote": (">", "promote"),
-    "delete": ("-", "delete"),
-    "hold": ("!", "hold"),
-    "noop": ("=", "muted"),
+SYMBOLS: Final[Mapping[Kind, tuple[str, Role]]] = {
+    Kind.CREATE: ("+", "create"),
+    Kind.UPDATE: ("~", "update"),
+    Kind.WAIT: ("…", "wait"),
+    Kind.ADOPT: ("<", "promote"),
+    Kind.CHECK: ("?", "wait"),
+    Kind.PROMOTE: (">", "promote"),
+    Kind.DELETE: ("-", "delete"),
+    Kind.HOLD: ("!", "hold"),
+    Kind.NOOP: ("=", "muted"),
 }
 _KEEPS_SERVING: Final = "the current generation keeps serving until this one is ready"
-_REASONS: Final[Mapping[str, str]] = {
-    "ContentChanged": f"the content changed; {_KEEPS_SERVING}",
-    "Missing": "the recorded generation no longer exists at the service",
-    "RetryRequested": "attempt {attempt}, requested with --retry",
-    "ReplaceRequested": f"attempt {{attempt}}, requested with --replace; {_KEEPS_SERVING}",
-    "ParentChanged": f"the parent changed; {_KEEPS_SERVING}",
-    "Ready": "the training completed",
+_REASONS: Final[Mapping[Reason, str]] = {
+    Reason.CONTENT_CHANGED: f"the content changed; {_KEEPS_SERVING}",
+    Reason.MISSING: "the recorded generation no longer exists at the service",
+    Reason.RETRY_REQUESTED: "attempt {attempt}, requested with --retry",
+    Reason.REPLACE_REQUESTED: f"attempt {{attempt}}, requested with --replace; {_KEEPS_SERVING}",
+    Reason.PARENT_CHANGED: f"the parent changed; {_KEEPS_SERVING}",
+    Reason.READY: "the training completed",
 }
 """Reasons of creations and promotions, where the action alone does not explain itself."""
 _DESTINATIONS: Final = {
     "endpoint": "service endpoint",
-    "storageEndpoint": "storage endpoint",
+    "storage_endpoint": "storage endpoint",
     "bucket": "data set bucket",
     "lock": "lockfile",
-    "serviceAccount": "service account",
-    "kmsKeyName": "encryption key",
+    "service_account": "service account",
+    "kms_key_name": "encryption key",
     "publish": "published pointer",
 }
 """Fields of a target that a reviewer must see in every plan, because they determine where data goes."""
@@ -62,8 +71,8 @@ _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 def target_line(document: Document, layout: Layout) -> str:
     """Return the line about the target of a document, in the color of a heading."""
-    target = {name: value for name, value in document["target"].items() if name in TargetSummary.__struct_fields__}
-    return report_heading(convert(target, TargetSummary), layout, simulated=document["simulated"])
+    target = target_of(document)
+    return report_heading(target, layout, simulated=is_simulated(document)) if target else ""
 
 
 def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) -> str:
@@ -74,279 +83,260 @@ def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) ->
     return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
 
 
-def plan_text(document: Document, layout: Layout) -> str:
-    """Return a Plan document as a tree; a verbose layout includes models that are in sync."""
-    shown = [action for action in document["actions"] if layout.verbose or action["reason"] != "InSync"]
-    destinations = destination_details(document["target"])
-    lines = [target_line(document, layout), *layout.details(destinations, indent=2, columns=LABEL_WIDTH + 4)]
+def plan_text(report: PlanReport, layout: Layout) -> str:
+    """Return a plan as a tree; a verbose layout includes models that are in sync."""
+    shown = [action for action in report.actions if layout.verbose or action.reason is not Reason.IN_SYNC]
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    lines += layout.details(destination_details(report.target), indent=2, columns=LABEL_WIDTH + 4)
     explained: dict[str, str] = {}
-    for file, actions in groupby(shown, key=lambda action: action["file"]):
-        lines.append(terminal_safe(display_path(file, document["target"].get("root", ""))))
+    for file, actions in groupby(shown, key=lambda action: action.file):
+        lines.append(terminal_safe(display_path(file, report.target.root)))
         for action in actions:
-            symbol, role = SYMBOLS[action["action"]]
-            lines += layout.lines(signed_head(symbol, action["name"]), action_phrase(action), role)
+            symbol, role = SYMBOLS[action.action]
+            lines += layout.lines(signed_head(symbol, action.name), action_phrase(action), role)
             lines += layout.details(action_details(action, explained))
-    lines += _data_changes(document, layout)
-    if document["notices"]:
-        lines.append(notices_text(document, layout))
-    kept = document.get("kept", ()) if layout.verbose else ()
-    lines += layout.sentences(
-        "muted", *(f"{model['key']} of {model['name']} is kept: {model['reason']}" for model in kept)
-    )
-    lines += layout.sentences("muted", *unchanged_models(document))
-    return "\n".join([*lines, *plan_totals(document, layout)])
+    lines += _data_changes(report, layout)
+    if report.notices:
+        lines.append(notices_text(report.notices, layout))
+    kept = report.kept if report.kept and layout.verbose else ()
+    lines += layout.sentences("muted", *(f"{model.key} of {model.name} is kept: {model.reason}" for model in kept))
+    lines += layout.sentences("muted", *unchanged_models(report.unmanaged, report.candidates))
+    return "\n".join([*lines, *plan_totals(report, layout)])
 
 
-def destination_details(target: Document) -> Iterator[Detail]:
+def destination_details(target: PlanTarget) -> Iterator[Detail]:
     """Yield label and text of where data and requests go, and which service account trainings use."""
-    shown = {field: target[field] for field in _DESTINATIONS if field in target}
-    if shown.get("storageEndpoint") == shown.get("endpoint"):
-        shown.pop("storageEndpoint", None)
-    return ((_DESTINATIONS[field], text) for field, text in shown.items())
+    for field, label in _DESTINATIONS.items():
+        text = getattr(target, field)
+        if text and not (field == "storage_endpoint" and text == target.endpoint):
+            yield label, text
 
 
-def action_phrase(action: Document) -> str:
+def action_phrase(action: PlannedAction) -> str:
     """Return an action and its generation in a few words: ``create numbers-3kq7w2ma``, ``held: Failed``."""
-    if action["action"] == "hold":
-        return f"held: {action['reason']}"
-    if action["action"] == "noop":
-        return "in sync" if action["reason"] == "InSync" else f"kept: {action['reason']}"
-    generation = action.get("key") or action.get("remote", "")
-    if "checks" in action and action["action"] == "check":
-        return f"check {generation}: {counted(action['checks'], 'check')}"
-    waiting = f"wait for {generation}: training in progress"
-    return waiting if action["reason"] == "Training" else f"{action['action']} {generation}"
+    match action.action:
+        case Kind.HOLD:
+            return f"held: {action.reason}"
+        case Kind.NOOP:
+            return "in sync" if action.reason is Reason.IN_SYNC else f"kept: {action.reason}"
+        case Kind.CHECK if action.checks:
+            return f"check {action.generation}: {counted(action.checks, 'check')}"
+        case _ if action.reason is Reason.TRAINING:
+            return f"wait for {action.generation}: training in progress"
+        case kind:
+            return f"{kind} {action.generation}"
 
 
-def action_details(action: Document, explained: dict[str, str]) -> Iterator[Detail]:
+def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator[Detail]:
     """Yield label and text of each detail of an action.
 
     ``explained`` maps messages to the first model with them: a later model refers to that one.
     """
-    reason = _REASONS.get(action["reason"], "") if action["action"] in {"create", "promote"} else ""
+    reason = _REASONS.get(action.reason, "") if action.action in {Kind.CREATE, Kind.PROMOTE} else ""
     if reason:
-        yield "why", reason.format(attempt=action["attempt"])
-    if "message" in action:
-        first = explained.setdefault(action["message"], action["name"])
-        yield "why", action["message"] if first == action["name"] else f"same as {first}"
-    if action["action"] == "hold" and "key" in action:
-        yield "generation", action["key"]
-    for number, change in enumerate(action.get("changes", ())):
-        line = f"{change['field']}: {value(change.get('live'))} → {value(change.get('declared'))}"
-        yield "" if number else "changes", line
-    if "training" in action:
-        yield from _training_details(action, action["training"])
-    if "deletion" in action:
-        yield from _deletion_details(action["deletion"])
+        yield "why", reason.format(attempt=action.attempt)
+    if action.message:
+        first = explained.setdefault(action.message, action.name)
+        yield "why", action.message if first == action.name else f"same as {first}"
+    if action.action is Kind.HOLD and action.key:
+        yield "generation", action.key
+    for number, change in enumerate(action.changes):
+        yield "" if number else "changes", f"{change.field}: {value(change.live)} → {value(change.declared)}"
+    if action.training:
+        yield from _training_details(action, action.training)
+    if action.deletion:
+        yield from _deletion_details(action.deletion)
 
 
-def _deletion_details(deletion: Document) -> Iterator[Detail]:
-    ago = f", {age(deletion['ageSeconds'])} ago" if "ageSeconds" in deletion else ""
-    yield "created", f"{minute(deletion['createTime'])}{ago}" if "createTime" in deletion else "at an unknown time"
+def _deletion_details(deletion: Deletion) -> Iterator[Detail]:
+    ago = "" if deletion.age_seconds is None else f", {age(deletion.age_seconds)} ago"
+    yield "created", f"{minute(deletion.create_time)}{ago}" if deletion.create_time else "at an unknown time"
     yield "served", _serving_time(deletion)
     yield "frees", _freed(deletion)
 
 
-def _serving_time(deletion: Document) -> str:
-    if "servedFrom" not in deletion:
-        return "since an unknown time, still serving" if "serves" in deletion else "no serving time is recorded"
-    begin = minute(deletion["servedFrom"])
-    if "serves" in deletion:
+def _serving_time(deletion: Deletion) -> str:
+    if not deletion.served_from:
+        return "since an unknown time, still serving" if deletion.serves else "no serving time is recorded"
+    begin = minute(deletion.served_from)
+    if deletion.serves:
         return f"since {begin}, still serving"
-    until = f" until {minute(deletion['servedUntil'])}" if "servedUntil" in deletion else ""
+    until = f" until {minute(deletion.served_until)}" if deletion.served_until else ""
     return f"from {begin}{until}"
 
 
-def _freed(deletion: Document) -> str:
-    data = [counted(deletion["examples"], "example")] if "examples" in deletion else []
-    data += [size(deletion["bytes"])] if "bytes" in deletion else []
+def _freed(deletion: Deletion) -> str:
+    data = [counted(deletion.examples, "example")] if deletion.examples else []
+    data += [size(deletion.size)] if deletion.size else []
     trained = f" that was trained on {', '.join(data)}" if data else ""
-    checkpoints = deletion.get("checkpoints")
+    checkpoints = deletion.checkpoints
     endpoints = f", and {counted(checkpoints, 'checkpoint')} with endpoints" if checkpoints else ""
     return f"the model{trained}{endpoints}"
 
 
-def _training_details(action: Document, training: Document) -> Iterator[Detail]:
-    if "baseModel" in action:
-        yield "base model", action["baseModel"]
-    if "source" in action:
-        yield "tuned from", _source(action)
-    yield "data set", _dataset(action, training["examples"])
-    if "validationDataset" in action:
-        yield "validation", action["validationDataset"]
-    if "checks" in action:
-        yield "checks", f"{counted(action['checks'], 'check')} before promotion"
-    yield "training", _training(training, action.get("hyperparameters", {}))
+def _training_details(action: PlannedAction, training: TrainingEstimate) -> Iterator[Detail]:
+    if action.base_model:
+        yield "base model", action.base_model
+    if action.source:
+        yield "tuned from", _source(action.source, action.after)
+    yield "data set", _dataset(action, training.examples)
+    if action.validation_dataset:
+        yield "validation", action.validation_dataset
+    if action.checks:
+        yield "checks", f"{counted(action.checks, 'check')} before promotion"
+    yield "training", _training(training, action.hyperparameters)
 
 
-def _source(action: Document) -> str:
-    source = action["source"]
-    if "tunedModel" not in source:
-        return str(source["remote"])
-    parent = f"{source['tunedModel']} (generation {source['generation']})"
-    return f"{parent}, after its promotion" if "after" in action else parent
+def _source(source: Source, after: str) -> str:
+    if not source.tuned_model:
+        return source.remote
+    parent = f"{source.tuned_model} (generation {source.key})"
+    return f"{parent}, after its promotion" if after else parent
 
 
-def _dataset(action: Document, examples: int) -> str:
-    parts = [action.get("dataset", "inline")]
+def _dataset(action: PlannedAction, examples: int) -> str:
+    parts = [action.dataset or "inline"]
     parts += [counted(examples, "example")] if examples else []
-    parts += [size(action["dataBytes"])] if "dataBytes" in action else []
-    parts += [f"generation {action['dataGeneration']}"] if "dataGeneration" in action else []
+    parts += [size(action.data_bytes)] if action.data_bytes else []
+    parts += [f"generation {action.data_generation}"] if action.data_generation else []
     return ", ".join(parts)
 
 
-def _training(training: Document, declared: Mapping[str, Any]) -> str:
-    if "steps" not in training:
+def _training(training: TrainingEstimate, declared: Hyperparameters) -> str:
+    epochs = "" if training.epochs is None else counted(training.epochs, "epoch")
+    if training.steps is None:
         further = "".join(f"{name} {amount}; " for name, amount in declared.items() if name != "epochCount")
-        epochs = f"{counted(training['epochs'], 'epoch')}; " if "epochs" in training else ""
-        return f"{epochs}{further}the service chooses the number of steps"
-    epochs = f"{counted(training['epochs'], 'epoch')} {_TIMES} batch {training['batch']}"
-    about = "about " if training["estimated"] else ""
-    time = f", about {duration(training['seconds'])}" if "seconds" in training else ""
-    chosen = " (the service chooses undeclared values)" if training["estimated"] else ""
-    return f"{epochs} = {about}{counted(training['steps'], 'step')}{time}{chosen}"
+        return f"{epochs}{'; ' if epochs else ''}{further}the service chooses the number of steps"
+    about = "about " if training.estimated else ""
+    time = "" if training.seconds is None else f", about {duration(training.seconds)}"
+    chosen = " (the service chooses undeclared values)" if training.estimated else ""
+    return f"{epochs} {_TIMES} batch {training.batch} = {about}{counted(training.steps, 'step')}{time}{chosen}"
 
 
-def notices_text(document: Document, layout: Layout) -> str:
-    """Return the notices of a document; empty without notices."""
-    lines = (line for notice in document["notices"] for line in layout.lines("Note: ", notice, "warning"))
-    return "\n".join(lines)
+def notices_text(notices: Iterable[str], layout: Layout) -> str:
+    """Return notices as text; empty without notices."""
+    return "\n".join(line for notice in notices for line in layout.lines("Note: ", notice, "warning"))
 
 
-def unchanged_models(document: Document) -> Iterator[str]:
+def unchanged_models(unmanaged: int, candidates: int = 0) -> Iterator[str]:
     """Yield a sentence each about unmanaged models and candidates, which a plan never changes."""
-    unmanaged, candidates = document.get("unmanaged", 0), document.get("candidates", 0)
     if unmanaged:
         yield f"{counted(unmanaged, 'unmanaged model is', 'unmanaged models are')} not changed."
     if candidates:
         yield f"{counted(candidates, 'candidate is', 'candidates are')} not declared here and not changed."
 
 
-def plan_totals(document: Document, layout: Layout) -> Iterator[str]:
+def plan_totals(report: PlanReport, layout: Layout) -> Iterator[str]:
     """Yield the last lines of a plan: how many models are in sync, and how many actions of each kind follow."""
-    if not has_actions(document):
-        yield from layout.sentences("good", plan_summary(document))
+    if not has_actions(report):
+        yield from layout.sentences("good", plan_summary(report))
         return
-    in_sync = _count_in_sync(document)
+    in_sync = _count_in_sync(report)
     if in_sync:
         yield f"{counted(in_sync, 'model is', 'models are')} in sync."
-    yield from layout.lines("Plan: ", plan_summary(document), "heading")
+    yield from layout.lines("Plan: ", plan_summary(report), "heading")
 
 
-def has_actions(document: Document) -> bool:
-    """Return whether a Plan document has actions apart from models that are in sync or no longer declared."""
-    return any(action["action"] != "noop" for action in document["actions"])
+def has_actions(report: PlanReport) -> bool:
+    """Return whether a plan has actions apart from models that are in sync or no longer declared."""
+    return any(action.action is not Kind.NOOP for action in report.actions)
 
 
-def plan_summary(document: Document) -> str:
-    """Return the totals of a Plan document in one line, such as ``1 to create, 0 to update, 0 to delete.``."""
-    kept = document.get("kept")
-    if has_actions(document):
-        return " ".join(_counts(document["summary"], _COUNTED_ALWAYS if kept is None else ("delete",)))
+def plan_summary(report: PlanReport) -> str:
+    """Return the totals of a plan in one line, such as ``1 to create, 0 to update, 0 to delete.``."""
+    kept = report.kept
+    if has_actions(report):
+        return " ".join(_counts(report.summary, _COUNTED_ALWAYS if kept is None else ("delete",)))
     if kept is not None:
         return f"Nothing to delete. {counted(len(kept), 'generation is', 'generations are')} kept."
-    in_sync = _count_in_sync(document)
+    in_sync = _count_in_sync(report)
     return f"No changes. {counted(in_sync, 'model matches its manifest', 'models match their manifests')}."
 
 
-def _count_in_sync(document: Document) -> int:
-    return sum(action["reason"] == "InSync" for action in document["actions"])
+def _count_in_sync(report: PlanReport) -> int:
+    return sum(action.reason is Reason.IN_SYNC for action in report.actions)
 
 
-def _counts(summary: Mapping[str, Any], always: tuple[str, ...]) -> Iterator[str]:
-    kinds = [*always, *(kind for kind in _COUNTED_ELSE if summary[kind])]
-    yield ", ".join(f"{summary[kind]} to {kind}" for kind in kinds) + "."
-    about = "About " if summary["estimated"] else ""
-    if summary["steps"]:
-        yield f"{about}{counted(summary['steps'], 'training step')}."
-    if summary["wait"]:
-        yield f"{counted(summary['wait'], 'training')} in progress."
-    if summary["hold"]:
-        yield f"{summary['hold']} held."
+def _counts(summary: PlanSummary, always: tuple[str, ...]) -> Iterator[str]:
+    kinds = [*always, *(kind for kind in _COUNTED_ELSE if getattr(summary, kind))]
+    yield ", ".join(f"{getattr(summary, kind)} to {kind}" for kind in kinds) + "."
+    about = "About " if summary.estimated else ""
+    if summary.steps:
+        yield f"{about}{counted(summary.steps, 'training step')}."
+    if summary.wait:
+        yield f"{counted(summary.wait, 'training')} in progress."
+    if summary.hold:
+        yield f"{summary.hold} held."
 
 
 _MINUS: Final = "\N{MINUS SIGN}"
-_FINDINGS: Final = (
-    ("duplicates", "new duplicate", ""),
-    (
-        "contradictions",
-        "new contradiction (same input, different output)",
-        "new contradictions (same input, different output)",
-    ),
-    ("leaked", "held-out input is in the training data", "held-out inputs are in the training data"),
-)
 
 
-def _example(example: Document) -> str:
-    if "conversation" in example:
-        return value(example["conversation"])
-    return f"{value(example['input'])}: {value(example['output'])}"
+def _example(sample: DataSample) -> str:
+    return value(sample.conversation) if sample.conversation is not None else f"{_input(sample)}{value(sample.output)}"
 
 
-_SIGNS: Final[Mapping[str, tuple[str, Role, Callable[[Document], str]]]] = {
+def _input(sample: DataSample) -> str:
+    return f"{value(sample.input)}: "
+
+
+_SIGNS: Final[Mapping[SampleChange, tuple[str, Role, Callable[[DataSample], str]]]] = {
     "added": ("+", "create", _example),
     "removed": (_MINUS, "delete", _example),
-    "changed": (
-        "~",
-        "update",
-        lambda example: f"{value(example['input'])}: {value(example['before'])} → {value(example['after'])}",
-    ),
+    "changed": ("~", "update", lambda sample: f"{_input(sample)}{value(sample.before)} → {value(sample.after)}"),
     "duplicate": ("=", "warning", _example),
-    "contradiction": (
-        "!",
-        "warning",
-        lambda example: f"{value(example['input'])}: {' or '.join(map(value, example['outputs']))}",
-    ),
-    "leaked": ("?", "warning", lambda example: f"{value(example['input'])} (check {example['check']})"),
+    "contradiction": ("!", "warning", lambda sample: f"{_input(sample)}{' or '.join(map(value, sample.outputs))}"),
+    "leaked": ("?", "warning", lambda sample: f"{value(sample.input)} (check {sample.check})"),
 }
 
 
-def sample_text(sample: Document) -> tuple[str, str]:
+def sample_text(sample: DataSample) -> tuple[str, str]:
     """Return the sign and the text of a sample of a data change."""
-    sign, _, text = _SIGNS[sample["change"]]
+    sign, _, text = _SIGNS[sample.change]
     return sign, text(sample)
 
 
-def change_counts(found: Document) -> str:
+def change_counts(added: int, removed: int, changed: int) -> str:
     """Return ``+14 −2 ~3`` for counts of added, removed and changed examples."""  # noqa: RUF002 - as printed
-    return f"+{found['added']} {_MINUS}{found['removed']} ~{found['changed']}"
+    return f"+{added} {_MINUS}{removed} ~{changed}"
 
 
-def data_change_counts(change: Document) -> str:
+def data_change_counts(change: DataChange) -> str:
     """Return the counts of a data change; empty where the data sets were not compared or are equal."""
-    counts = any(change.get(field) for field in ("added", "removed", "changed"))
-    return f"{change_counts(change)} examples" if counts else ""
+    counts = change.added or 0, change.removed or 0, change.changed or 0
+    return f"{change_counts(*counts)} examples" if any(counts) else ""
 
 
-def data_change_remarks(change: Document) -> Iterator[str]:
+def data_change_remarks(change: DataChange) -> Iterator[str]:
     """Yield what else is known of a data change: new duplicates, contradictions and leaks, and its note."""
-    for field, singular, plural in _FINDINGS:
-        if field in change:
-            yield counted(change[field], singular, plural)
-    if "note" in change:
-        yield change["note"]
+    if change.duplicates:
+        yield counted(change.duplicates, "new duplicate")
+    if change.contradictions:
+        meaning = "(same input, different output)"
+        yield counted(change.contradictions, f"new contradiction {meaning}", f"new contradictions {meaning}")
+    if change.leaked:
+        where = "in the training data"
+        yield counted(change.leaked, f"held-out input is {where}", f"held-out inputs are {where}")
+    if change.note:
+        yield change.note
 
 
-def data_change_text(change: Document) -> str:
+def data_change_text(change: DataChange) -> str:
     """Return a data change on one line: the data set and its use, the counts and the remarks."""
-    uses = {"training": "", "validation": " (validation)", "check": f" (check {change.get('check', '')})"}
+    uses = {"training": "", "validation": " (validation)", "check": f" (check {change.check})"}
     parts = "; ".join(filter(None, [data_change_counts(change), *data_change_remarks(change)]))
-    return f"{change.get('path', 'inline examples')}{uses[change['use']]}: {parts}"
+    return f"{change.path or 'inline examples'}{uses[change.use]}: {parts}"
 
 
-def _data_changes(document: Document, layout: Layout) -> Iterator[str]:
-    if "commit" not in document.get("base", {}):
+def _data_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
+    if not (report.base and report.base.commit):
         return
-    ref, changes = document["base"]["ref"], document["dataChanges"]
-    if not changes:
-        yield from layout.lines("Data sets: ", f"same as in {ref}", "heading")
+    if not report.data_changes:
+        yield from layout.lines("Data sets: ", f"same as in {report.base.ref}", "heading")
         return
-    yield from layout.lines("Data changes since ", f"{ref}:", "heading")
-    for change in changes:
-        yield from layout.lines(
-            f"    {terminal_safe(change['name']):<{LABEL_WIDTH}}  ", data_change_text(change), "muted"
-        )
-        for sample in change.get("samples", ()):
+    yield from layout.lines("Data changes since ", f"{report.base.ref}:", "heading")
+    for change in report.data_changes:
+        yield from layout.lines(f"    {terminal_safe(change.name):<{LABEL_WIDTH}}  ", data_change_text(change), "muted")
+        for sample in change.samples:
             sign, text = sample_text(sample)
-            head = f"{'':{LABEL_WIDTH + 6}}{sign} "
-            yield from layout.lines(head, text, _SIGNS[sample["change"]][1])
+            yield from layout.lines(f"{'':{LABEL_WIDTH + 6}}{sign} ", text, _SIGNS[sample.change][1])

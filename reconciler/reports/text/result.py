@@ -51,7 +51,7 @@ def result_text(document: Document, layout: Layout) -> str:
 def prune_text(document: Document, layout: Layout) -> str:
     """Return a Result document of prune: deleted models, and the notices."""
     lines = result_text(document, layout) if document["models"] else "Nothing was deleted."
-    return "\n".join(filter(None, [lines, notices_text(document, layout)]))
+    return "\n".join(filter(None, [lines, notices_text(document["notices"], layout)]))
 
 
 def _model_lines(model: Document, explained: dict[str, str], column: int, layout: Layout) -> Iterator[str]:

@@ -15,7 +15,7 @@ from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import Document, number, target_summary
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from support.render_values import (
     CREATE,
@@ -73,7 +73,8 @@ def model(document: Document) -> Document:
 
 
 def test_a_plan_tells_what_would_be_done_and_how_much() -> None:
-    document = plan_document(Plan((CREATE, IN_SYNC), unmanaged=5), TARGET, SIMULATED, LOCKFILE, root="specs")
+    report = plan_report(Plan((CREATE, IN_SYNC), unmanaged=5), TARGET, SIMULATED, LOCKFILE, root="specs")
+    document = held_to("plan", report)
     assert document["kind"] == "Plan"
     assert document["simulated"] is True
     assert document["target"] == {
@@ -104,7 +105,7 @@ def test_a_plan_tells_what_would_be_done_and_how_much() -> None:
 
 @given(plans, targets, capabilities, texts)
 def test_every_plan_obeys_its_schema(plan: Plan, target: Target, able: Capabilities, root: str) -> None:
-    held_to("plan", plan_document(plan, target, able, LOCKFILE, root=root))
+    held_to("plan", plan_report(plan, target, able, LOCKFILE, root=root))
 
 
 @given(plans, outcomes, counts, st.floats(0, 1e9), st.sampled_from(ExitStatus))
@@ -182,7 +183,7 @@ def test_an_outcome_stands_where_nothing_is_left_to_do() -> None:
 def test_plan_and_result_tell_where_each_manifest_stands() -> None:
     orphan = Action(name="old", file="old.yaml", kind=Kind.NOOP, reason=Reason.ORPHANED)
     places = {CREATE.name: Place("specs/number-generator.yaml", 4, 9)}
-    planned = held_to("plan", plan_document(Plan((CREATE, orphan)), TARGET, SIMULATED, LOCKFILE, places=places))
+    planned = held_to("plan", plan_report(Plan((CREATE, orphan)), TARGET, SIMULATED, LOCKFILE, places=places))
     told = [(one["file"], one.get("line"), one.get("column")) for one in planned["actions"]]
     assert told == [("number-generator.yaml", 4, 9), ("old.yaml", None, None)]
     done = result_document(

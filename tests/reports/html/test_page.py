@@ -21,7 +21,7 @@ from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
 from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.model_details import model_details
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, result_document
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.html.page import page
@@ -160,9 +160,8 @@ def test_a_plan_tells_what_became_of_data_sets() -> None:
 
 def test_a_plan_that_compared_no_data_says_nothing_of_it() -> None:
     document = plan_page()
-    assert "The data sets did not change." in page(document | {"dataChanges": []})
-    del document["base"], document["dataChanges"]
-    assert "Data changes" not in page(document)
+    assert "The data sets did not change." in page(replace(document, data_changes=()))
+    assert "Data changes" not in page(replace(document, base=None, data_changes=None))
 
 
 def test_a_check_tells_scores_and_what_could_not_be_checked() -> None:
@@ -234,7 +233,7 @@ def test_a_timeline_is_told_latest_first_and_what_has_no_time_last() -> None:
 
 
 def test_a_model_that_is_not_in_the_document_has_no_part_and_no_link() -> None:
-    root = parsed(page({**plan_page(), "modelDetails": []}))
+    root = parsed(page(replace(plan_page(), model_details=())))
     assert not root.all("article", "figure")
     assert not root.all("a")
 
@@ -394,14 +393,12 @@ def test_times_of_others_are_texts_like_any_other(name: str, text: str) -> None:
 
 
 def test_hostile_text_is_shown_as_it_is() -> None:
-    document = plan_page()
-    document["notices"] = [HOSTILE]
+    document = replace(plan_page(), notices=(HOSTILE,))
     assert HOSTILE in parsed(page(document)).one("ul", **{"class": "notices"}).text
 
 
 def test_what_hides_or_reorders_is_written_out_and_lines_stay_lines() -> None:
-    document = plan_page()
-    document["notices"] = ["one\x1b[31m\ntwo \u202eevil \ud800"]
+    document = replace(plan_page(), notices=("one\x1b[31m\ntwo \u202eevil \ud800",))
     shown = parsed(page(document)).one("ul", **{"class": "notices"}).text.strip()
     assert shown == "one\\x1b[31m\ntwo \\u202eevil \\ud800"
     page(document).encode("utf-8")
@@ -427,8 +424,8 @@ outcomes = st.builds(
 def test_every_plan_can_be_drawn(
     plan: Plan, target: Target, service: Capabilities, lock: Lock, live: list[RemoteModel]
 ) -> None:
-    document = plan_document(plan, target, service, "lock.json")
-    parsed(page(document | {"modelDetails": model_details(lock, {one.remote: one for one in live})}))
+    details = tuple(model_details(lock, {one.remote: one for one in live}))
+    parsed(page(replace(plan_report(plan, target, service, "lock.json"), model_details=details)))
 
 
 @given(locks, targets, capabilities, st.data())

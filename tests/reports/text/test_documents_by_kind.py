@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.domain.plan import Plan
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.writer import KINDS, render_text
 from support.render_values import CREATE, IN_SYNC, LOCKFILE, SIMULATED, TARGET
 
@@ -17,6 +17,6 @@ def test_every_kind_that_is_printed_has_a_text() -> None:
 
 
 def test_the_text_is_the_one_of_the_command() -> None:
-    document = plan_document(Plan((CREATE, IN_SYNC)), TARGET, SIMULATED, LOCKFILE)
+    document = plan_report(Plan((CREATE, IN_SYNC)), TARGET, SIMULATED, LOCKFILE)
     assert render_text(document, width=60) == render_text(document, width=60)
     assert render_text(document, verbose=True) == render_text(document, verbose=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from textwrap import dedent
 from typing import Any
 
@@ -15,7 +14,7 @@ from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
 from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
 from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcomes, result_document
 from reconciler.reports.text.format import Layout, age
 from reconciler.reports.text.progress import EventPhrases
@@ -25,7 +24,7 @@ from support.render_values import LOCKFILE, SIMULATED, TARGET, held_to
 
 RETIREMENT = Deletion(
     create_time="2026-01-01T09:12:00Z",
-    age=timedelta(days=40, hours=2),
+    age_seconds=(40 * 24 + 2) * 3600,
     served_from="2026-01-01T09:14:00Z",
     served_until="2026-01-20T16:02:00Z",
     examples=15,
@@ -43,8 +42,10 @@ DELETE = Action(
 KEPT = KeptGeneration("words", "words-33333333", "tunedModels/words-33333333", "it is serving; it matches the manifest")
 
 
-def planned(*actions: Action, kept: tuple[KeptGeneration, ...] = (KEPT,)) -> Document:
-    return held_to("plan", plan_document(Plan(actions, kept=kept), TARGET, SIMULATED, LOCKFILE, deletions_alone=True))
+def planned(*actions: Action, kept: tuple[KeptGeneration, ...] = (KEPT,)) -> PlanReport:
+    report = plan_report(Plan(actions, kept=kept), TARGET, SIMULATED, LOCKFILE, deletions_alone=True)
+    held_to("plan", report)
+    return report
 
 
 def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
@@ -70,7 +71,7 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
             {"served_from": "", "served_until": "", "serves": True},
             "served             since an unknown time, still serving",
         ),
-        ({"create_time": "", "age": None}, "created            at an unknown time"),
+        ({"create_time": "", "age_seconds": None}, "created            at an unknown time"),
         ({"examples": 0}, "frees              the model"),
         ({"examples": 0, "size": 12_000_000}, "frees              the model that was trained on 12 MB"),
         (

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
-from reconciler.reports.documents.plan import plan_document
+from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
@@ -33,7 +33,9 @@ HEAD = "Target default: embedded service (simulated training), scope demo\n"
 
 
 def drawn(*actions: Action, able: Capabilities = SIMULATED, root: str = "specs", width: int | None = None) -> str:
-    return render_text(held_to("plan", plan_document(Plan(actions), TARGET, able, LOCKFILE, root=root)), width=width)
+    report = plan_report(Plan(actions), TARGET, able, LOCKFILE, root=root)
+    held_to("plan", report)
+    return render_text(report, width=width)
 
 
 def body(*actions: Action, width: int | None = None) -> str:
@@ -135,7 +137,7 @@ def test_a_hold_is_folded_to_the_width_and_told_once() -> None:
 
 def test_models_in_sync_are_counted_or_listed() -> None:
     plan = Plan((CREATE, IN_SYNC))
-    document = plan_document(plan, TARGET, SIMULATED, LOCKFILE)
+    document = plan_report(plan, TARGET, SIMULATED, LOCKFILE)
     assert "1 model is in sync.\nPlan: 1 to create" in render_text(document)
     assert "words-abcdefgh" not in render_text(document)
     assert "words.yaml\n  = words                in sync\n" in render_text(document, verbose=True)
@@ -179,12 +181,12 @@ def test_what_was_started_before_is_waited_for_adopted_and_promoted() -> None:
     ("training", "said", "total"),
     [
         (
-            TrainingEstimate(15, 10, 16, 10, estimated=True, seconds=None),
+            TrainingEstimate(examples=15, epochs=10, batch=16, steps=10, estimated=True),
             "10 epochs \N{MULTIPLICATION SIGN} batch 16 = about 10 steps (the service chooses undeclared values)",
             "About 10 training steps.",
         ),
         (
-            TrainingEstimate(1, None, 4, None, estimated=True, seconds=None),
+            TrainingEstimate(examples=1, batch=4, estimated=True),
             "the service chooses the number of steps",
             "delete.",
         ),
@@ -198,7 +200,7 @@ def test_a_training_that_the_service_sizes(training: TrainingEstimate, said: str
 
 
 def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
-    unsized = TrainingEstimate(15, 3, None, None, estimated=True, seconds=None)
+    unsized = TrainingEstimate(examples=15, epochs=3, estimated=True)
     declared = {"epochCount": 3, "adapterSize": 4, "learningRateMultiplier": 0.5}
     text = drawn(replace(CREATE, training=unsized, hyperparameters=declared, validation="datasets/held-out.csv"))
     assert "      validation         datasets/held-out.csv\n" in text
@@ -207,7 +209,7 @@ def test_what_is_declared_is_shown_where_no_steps_can_be_told() -> None:
 
 
 def test_a_real_service_is_not_called_simulated() -> None:
-    document = plan_document(Plan((IN_SYNC,)), replace(TARGET, project="my-project"), REAL, LOCKFILE)
+    document = plan_report(Plan((IN_SYNC,)), replace(TARGET, project="my-project"), REAL, LOCKFILE)
     first = render_text(document).splitlines()[0]
     assert first == "Target default: Generative Language API v1beta3, project my-project, scope demo"
 
@@ -226,7 +228,8 @@ REACH = replace(
 
 
 def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
-    document = held_to("plan", plan_document(Plan((IN_SYNC,)), REACH, REAL, REACH.lock))
+    report = plan_report(Plan((IN_SYNC,)), REACH, REAL, REACH.lock)
+    document = held_to("plan", report)
     assert {field: document["target"][field] for field in document["target"].keys() - {"label", "scope", "name"}} == {
         "provider": "embedded",
         "endpoint": "http://127.0.0.1:8080",
@@ -236,7 +239,7 @@ def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
         "serviceAccount": "tuner@acme.iam.gserviceaccount.com",
         "kmsKeyName": "projects/acme/locations/here/keyRings/ring/cryptoKeys/key",
     }
-    assert render_text(document, width=80).splitlines()[1:] == [
+    assert render_text(report, width=80).splitlines()[1:] == [
         "  service endpoint       http://127.0.0.1:8080",
         "  storage endpoint       https://storage.example.com",
         "  data set bucket        gs://acme-data/tuning",
@@ -250,12 +253,12 @@ def test_where_data_goes_is_shown_even_when_nothing_is_to_be_done() -> None:
 
 def test_a_storage_that_is_the_service_is_not_told_twice() -> None:
     target = replace(REACH, storage_endpoint=REACH.endpoint)
-    assert "Cloud Storage at" not in render_text(plan_document(Plan(()), target, REAL, LOCKFILE))
+    assert "Cloud Storage at" not in render_text(plan_report(Plan(()), target, REAL, LOCKFILE))
 
 
 def test_notices_and_what_is_left_alone() -> None:
     notice = "reconcile.yaml changes limits.maxCreates from 20 to 2000"
-    document = plan_document(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)
+    document = plan_report(Plan((), (notice,), unmanaged=5, candidates=1), TARGET, SIMULATED, LOCKFILE)
     assert render_text(document, width=40) == lines(
         """
         Target default: embedded service
@@ -315,7 +318,7 @@ def test_hostile_text_does_nothing() -> None:
 
 
 def test_colour_adds_nothing_but_colour() -> None:
-    document = plan_document(Plan((CREATE, FAILED, IN_SYNC), ("note",)), TARGET, SIMULATED, LOCKFILE)
+    document = plan_report(Plan((CREATE, FAILED, IN_SYNC), ("note",)), TARGET, SIMULATED, LOCKFILE)
     coloured = render_text(document, width=60, style=ansi)
     assert "\x1b[32m  + number-generator" in coloured
     assert uncoloured(coloured).split() == render_text(document, width=60).split()
@@ -323,6 +326,6 @@ def test_colour_adds_nothing_but_colour() -> None:
 
 @given(plans, st.none() | st.integers(1, 200), st.booleans())
 def test_every_plan_can_be_drawn(plan: Plan, width: int | None, verbose: bool) -> None:  # noqa: FBT001 - drawn by name
-    text = render_text(plan_document(plan, TARGET, SIMULATED, LOCKFILE), width=width, verbose=verbose)
+    text = render_text(plan_report(plan, TARGET, SIMULATED, LOCKFILE), width=width, verbose=verbose)
     assert text.startswith("Target default: ")
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
