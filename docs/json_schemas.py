@@ -38,6 +38,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
 """The types whose schemas are derived."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
+_NESTED = ("items", "additionalProperties", "propertyNames")
 
 
 def schemas() -> Mapping[str, str]:
@@ -57,8 +58,8 @@ def document_schema(kind: type[Document]) -> Schema:
 def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
     """Return the schema of a type with the descriptions of its fields or values."""
     if issubclass(kind, Enum):
-        first, _, _ = (inspect.getdoc(kind) or "").partition("\n\n")  # the others are for contributors
-        return {"title": _title(kind.__name__), "description": _prose(first), **_values(kind)}
+        meaning = (inspect.getdoc(kind) or "").partition("\n\n")[0]
+        return {"title": _title(kind.__name__), "description": _prose(meaning), **_values(kind)}
     titles = {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or "")}
     descriptions = _field_descriptions(kind)
     names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
@@ -73,15 +74,16 @@ def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
 
 def _value(schema: Schema) -> Schema:
     """Return the schema of a value without ``null`` and defaults, which stand for an omitted field."""
-    schema = {name: value for name, value in schema.items() if name != "default"}
-    if schema.get("anyOf") == [{"type": "integer"}, {"type": "number"}]:
-        return {"type": "number"}
+    schema = {name: _value(part) if name in _NESTED and part else part for name, part in schema.items()}
+    schema.pop("default", None)
     if "enum" in schema and len(schema["enum"]) == 1:
         return {"const": schema["enum"][0]}
-    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
-    if "anyOf" in schema and len(choices) == 1:
-        return {**{name: value for name, value in schema.items() if name != "anyOf"}, **_value(choices[0])}
-    return schema
+    choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]
+    if {"type": "number"} in choices:
+        choices = [choice for choice in choices if choice != {"type": "integer"}]
+    if len(choices) == 1:
+        return {**schema, **_value(choices[0])}
+    return {**schema, "anyOf": choices} if choices else schema
 
 
 def _values(kind: type[Enum]) -> Schema:
@@ -148,7 +150,7 @@ def _file_name(kind: type[Document]) -> str:
 
 
 def _title(name: str) -> str:
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower().replace("dataset", "data set")
     return words[:1].upper() + words[1:]
 
 
