@@ -59,6 +59,11 @@ def test_what_is_known_already_is_not_told_again() -> None:
         assert told(lock_of(recorded(ONE, state=state, number=1)), live(ONE, state=state, number=1)) == []
 
 
+@pytest.mark.parametrize("state", ["CREATING", "ACTIVE", "FAILED", "CANCELLED"])
+def test_a_deleted_generation_stays_deleted(state: str) -> None:
+    assert told(lock_of(recorded(ONE, state="DELETED", number=1)), live(ONE, state=state, number=1)) == []
+
+
 def test_what_is_gone_is_told_once() -> None:
     gone = frozenset({job(1)})
     assert told(lock_of(recorded(ONE, number=1)), gone=gone) == [Disappeared("numbers", ONE.key)]
