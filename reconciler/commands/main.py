@@ -66,7 +66,6 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """The commands by section of ``--help``, each with the first sentence of its help; its module is imported when used."""
 _NAMES: Final = tuple(name for commands in _SECTIONS.values() for name in commands)
 
-
 _EXIT_STATUSES = "\b\n" + "\n".join(
     ["Exit status:", *(f"  {status.value:<5}{status.meaning.replace('`', '')}" for status in ExitStatus)]
 )

@@ -95,7 +95,6 @@ _GENERATIVE_LANGUAGE = (
     _method("DELETE", _PERMISSION, permissions.delete_permission, EMPTY),
 )
 
-
 _vertex = partial(Method, apis=(vertex.VERTEX_V1, vertex.VERTEX_V1BETA1))
 _JOBS, _MODELS, _ENDPOINTS = "/tuningJobs", "/models", "/endpoints"
 _JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOINTS}/{{endpoint}}"

@@ -226,7 +226,6 @@ def bucket_resource(document: JsonObject, request: Request) -> JsonObject:
 MAX_BYTES = 5 * 1024**3
 """The maximum object size; the real service accepts 5 TiB."""
 
-
 _CHUNK = 1024 * 1024
 
 
@@ -286,7 +285,6 @@ def chunks_of(file: IO[bytes], length: int) -> Iterator[bytes]:
 
 QUANTUM = 256 * 1024
 """Chunks of a resumable upload are multiples of this, and so is the stored part of an interrupted chunk."""
-
 
 _BATCH = 16 * QUANTUM
 

@@ -79,53 +79,21 @@ def enum(*values: str, output_only: bool = False) -> Field:
 
 
 STRING = Field("string")
-
-
 STRINGS = Field("string", repeated=True)
-
-
 OPTIONAL_STRING = Field("string", optional=True)
-
-
 OUTPUT_STRING = Field("string", output_only=True)
-
-
 INT = Field("int32")
-
-
 INT64 = Field("int64")
-
-
 OPTIONAL_INT = Field("int32", optional=True)
-
-
 FLOAT = Field("float")
-
-
 OPTIONAL_FLOAT = Field("float", optional=True)
-
-
 DOUBLE = Field("double")
-
-
 BOOL = Field("bool")
-
-
 MAP = Field("map")
-
-
 TIMESTAMP = Field("timestamp")
-
-
 OUTPUT_TIMESTAMP = Field("timestamp", output_only=True)
-
-
 EMPTY = message("Empty")
-
-
 STATUS = message("Status", code=INT, message=STRING)
-
-
 _PREFIX = "Invalid JSON payload received. "
 _ZERO = ("int64", "0")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")

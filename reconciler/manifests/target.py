@@ -118,7 +118,6 @@ _LIMITS = {
     "requestsPerMinute": "requests_per_minute",
 }
 
-
 _TEXTS = {
     "project": "project",
     "location": "location",

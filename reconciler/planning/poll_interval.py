@@ -5,17 +5,9 @@ from __future__ import annotations
 from reconciler.domain.model import Capabilities
 
 POLLS_PER_TRAINING = 20
-
-
 SLOWEST_SECONDS = 30.0
-
-
 FASTEST_SECONDS = 2.0
-
-
 FASTEST_SIMULATED_SECONDS = 0.1
-
-
 SLOWEST_SIMULATED_SECONDS = 1.0
 """Polling the embedded service costs no network, so the display is smooth."""
 

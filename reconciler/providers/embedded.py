@@ -17,8 +17,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Target
 from reconciler.emulator.training import TrainingPace
 from reconciler.paths import find_file, repository_of, require_inside
-from reconciler.providers.generativelanguage.capabilities import VERSIONS
-from reconciler.providers.generativelanguage.spec import check_base_models
+from reconciler.providers.generativelanguage.spec import VERSIONS, check_base_models
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, FieldFinding, ProviderContext, ProviderSpec
 
 if TYPE_CHECKING:
@@ -149,7 +148,6 @@ DOCTOR_CHECKS = (
     DoctorCheck("list", _check_list, ("service",)),
     DoctorCheck("baseModels", _check_base_models, ("list",)),
 )
-
 
 _NOT_IN_STORAGE = "Cloud Storage is not used"
 

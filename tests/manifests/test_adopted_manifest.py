@@ -12,7 +12,7 @@ from reconciler.domain.errors import InvalidInput, ReconcileError
 from reconciler.domain.model import Hyperparameters, RemoteModel, Sampling, Source, State
 from reconciler.manifests.adopted_manifest import manifest_text, write_manifest
 from reconciler.manifests.yaml_parser import parse
-from reconciler.providers.generativelanguage.capabilities import VERSIONS
+from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex.capabilities import VERTEX
 
 GL = VERSIONS["v1beta"]

@@ -18,6 +18,7 @@ from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import CreateRequest, Handle, RemoteModel, Sampling, Source, State
 from reconciler.domain.ports import Created, Provider
 from reconciler.providers.generativelanguage import provider as generativelanguage
+from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex import provider as vertex_ai
 from support.emulator_process import Process, running
 from support.provider_contract import TARGET
@@ -54,7 +55,7 @@ def run(service: Process, version: str, act: Callable[[Provider], Awaitable[T]])
             here = replace(TARGET, endpoint=service.url, storage_endpoint=service.url)
             async with vertex_ai.connect(here, settings_of(time)) as provider:
                 return await act(provider)
-        async with generativelanguage.connect(service.url, version, settings_of(time)) as provider:
+        async with generativelanguage.connect(service.url, version, settings_of(time), VERSIONS[version]) as provider:
             return await act(provider)
 
     return asyncio.run(work())

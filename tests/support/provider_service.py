@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.model import Capabilities
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
+from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.http import Client, ClientSettings
 
@@ -141,4 +142,5 @@ def settings_of(time: Time, transport: httpx.AsyncBaseTransport | None = None) -
 def provider_of(
     app: ASGIApp, time: Time, version: str = "v1beta3", capabilities: Capabilities | None = None
 ) -> GenerativeLanguage:
-    return connect(ENDPOINT, version, settings_of(time, httpx.ASGITransport(app)), capabilities)
+    settings = settings_of(time, httpx.ASGITransport(app))
+    return connect(ENDPOINT, version, settings, capabilities or VERSIONS[version])

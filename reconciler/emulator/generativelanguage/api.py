@@ -164,8 +164,6 @@ def content(index: Field) -> Message:
 
 
 CONTENT = content(OPTIONAL_INT)
-
-
 MUTABLE = frozenset({"displayName", "description", "temperature", "topP", "topK"})
 """The fields of a TunedModel that a patch can change, in every API version."""
 

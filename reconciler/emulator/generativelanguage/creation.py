@@ -27,8 +27,6 @@ from reconciler.emulator.training import SimulatedTraining, timestamp, total_ste
 MAX_ID = 40
 ID_PATTERN = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
 MAX_STEPS = 2**31 - 1
-
-
 _DEFAULT_NAME = "tuned-model"
 _MODEL_NAME = re.compile(r"models/[^/]+")
 _TUNED_MODEL_NAME = re.compile(r"tunedModels/[^/]+")

@@ -27,26 +27,14 @@ from reconciler.emulator.store import StoredModel
 from reconciler.emulator.training import SimulatedTraining, timestamp
 
 MAX_DISPLAY_NAME = 40
-
-
 MAX_INPUT = 40_000
-
-
 MAX_OUTPUT = 5_000
-
-
 MAX_DATASET_BYTES = 4 * 1024 * 1024
 """Inputs and outputs in UTF-8; the guides state 4 MB without a definition."""
 
-
 _SHARE: Rule = (lambda value: 0 <= value <= 1, "must be between 0 and 1")
-
-
 _COUNT: Rule = (lambda value: value >= 1, "must be at least 1")
-
-
 _POSITIVE: Rule = (lambda value: value > 0, "must be greater than 0")
-
 
 _MODEL_RULES: Mapping[str, Rule] = {
     "displayName": (lambda value: len(value) <= MAX_DISPLAY_NAME, f"must have at most {MAX_DISPLAY_NAME} characters"),
@@ -55,14 +43,12 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "topK": _COUNT,
 }
 
-
 _HYPERPARAMETER_RULES: Mapping[str, Rule] = {
     "epochCount": _COUNT,
     "batchSize": _COUNT,
     "learningRate": _POSITIVE,
     "learningRateMultiplier": _POSITIVE,
 }
-
 
 _EXAMPLE_LIMITS = {"textInput": MAX_INPUT, "output": MAX_OUTPUT}
 

@@ -25,7 +25,6 @@ from reconciler.domain.model import (
 from reconciler.domain.ports import Created, Exists
 from reconciler.providers.generativelanguage import wire
 from reconciler.providers.generativelanguage.base_models import BaseModels
-from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.permissions import PermissionClient
 from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json, list_models
 from reconciler.providers.google.inference import send_prompt
@@ -37,15 +36,9 @@ _PAGE_SIZE = "1000"  # the documented maximum; a server may return fewer
 _REREADS = 3
 
 
-def connect(
-    endpoint: str, version: str, settings: ClientSettings, capabilities: Capabilities | None = None
-) -> GenerativeLanguage:
-    """Return a provider for an API version, a key of VERSIONS; use it as an async context manager.
-
-    ``capabilities`` replace those of the version, as for a service that simulates training.
-    """
-    client = Client(endpoint, wire.SERVICE, settings)
-    return GenerativeLanguage(client, version, capabilities or VERSIONS[version])
+def connect(endpoint: str, version: str, settings: ClientSettings, capabilities: Capabilities) -> GenerativeLanguage:
+    """Return a provider for an API version, such as ``v1beta``; use it as an async context manager."""
+    return GenerativeLanguage(Client(endpoint, wire.SERVICE, settings), version, capabilities)
 
 
 class GenerativeLanguage(AsyncClosing):

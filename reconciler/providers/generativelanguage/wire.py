@@ -104,7 +104,6 @@ Vertex AI in the manifests (spec.vertex.baseModel: gemini-2.5-flash), and run `r
       bucket: gs://BUCKET     # of that project, for the data sets"""
 """The error for a service without base models that can be tuned; the first line is the problem."""
 
-
 Json = dict[str, Any]
 
 COLLECTION = "tunedModels/"

@@ -105,7 +105,6 @@ DELETE_REMEDIES = MappingProxyType(
     }
 )
 
-
 Json = dict[str, Any]
 
 _LOCATION = r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"

@@ -14,8 +14,8 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, Handle, RemoteModel, Resources, Sampling, Snapshot, Source, State, Update
 from reconciler.domain.ports import Created, Exists, Provider
-from reconciler.providers.generativelanguage.capabilities import VERSIONS
 from reconciler.providers.generativelanguage.provider import GenerativeLanguage, connect
+from reconciler.providers.generativelanguage.spec import VERSIONS
 from support.provider_samples import EXAMPLES, generation, judge
 from support.provider_service import ENDPOINT, Script, Time, error, provider_of, script, settings_of
 
@@ -267,7 +267,7 @@ def test_a_create_that_was_never_sent_is_no_doubt() -> None:
             return await super().handle_async_request(request)
 
     app, time = script(STARTED), Time()
-    provider = connect(ENDPOINT, "v1beta3", settings_of(time, Refusing(app)))
+    provider = connect(ENDPOINT, "v1beta3", settings_of(time, Refusing(app)), VERSIONS["v1beta3"])
     assert isinstance(asyncio.run(provider.create(WANTED, EXAMPLES)), Created)
     assert app.lines == [POST]
 
