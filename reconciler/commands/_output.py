@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 from msgspec import Struct
@@ -18,17 +17,19 @@ from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import json_text
 from reconciler.domain.errors import Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
-from reconciler.planning.events import EventSink
 from reconciler.reports.documents.envelope import AnyDocument
-from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
 
+if TYPE_CHECKING:
+    from reconciler.planning.events import EventSink
+    from reconciler.reports.documents.plan import PlanReport
+
 Color = Literal["auto", "always", "never"]
 Draw = Callable[[Style, int | None], str]
 """Returns text for a style and a width in columns, ``None`` for any width."""
-Progress = Callable[[PlanReport], AbstractContextManager[EventSink]]
+Progress = Callable[["PlanReport"], "AbstractContextManager[EventSink]"]
 """Returns a context in which the events of a run are shown, for the report of a plan."""
 
 
@@ -109,7 +110,11 @@ def _is_unicode(stream: TextIO) -> bool:
 
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of a terminal; ``None`` for pipes and files, whose lines stay whole."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil  # only needed for terminals
+
+    return shutil.get_terminal_size().columns
 
 
 def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | None = None) -> tuple[str, ...]:

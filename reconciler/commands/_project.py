@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.commands._session import Session
+from reconciler.commands._session import Session, display_root
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
-from reconciler.domain.plan import Request
 from reconciler.domain.ports import LockStore, Objects
 from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
-from reconciler.manifests.workspace import Workspace, load
-from reconciler.planning.dataset_versions import remote_paths, with_dataset_versions
+from reconciler.manifests.discovery import (
+    STDIN,
+    absolute,
+    discover,
+    expand_lists,
+    manifest_name,
+    read,
+    target_file_name,
+)
+from reconciler.manifests.messages import redact_problems
+from reconciler.manifests.target import read_root
+from reconciler.manifests.yaml_parser import parse
+from reconciler.paths import repository_of
 from reconciler.planning.selection import Selection
-from reconciler.planning.world import Observation, World
 from reconciler.providers.registry import capabilities_of
 from reconciler.reports.documents.envelope import Document, TargetSummary, target_summary
 from reconciler.reports.text.format import counted
@@ -30,11 +38,13 @@ from reconciler.state.lockfile import loads
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
     from reconciler.domain.model import RemoteModel
-    from reconciler.domain.plan import Plan
+    from reconciler.domain.plan import Plan, Request
     from reconciler.domain.ports import Provider
     from reconciler.engine.context import Publish, RunContext
     from reconciler.engine.recorder import Recorder
+    from reconciler.manifests.workspace import Workspace
     from reconciler.planning.events import EventSink
+    from reconciler.planning.world import Observation, World
     from reconciler.providers.spec import ConnectedProvider
 
 
@@ -62,14 +72,12 @@ class CommandResult(Struct, frozen=True):
     warnings: tuple[Problem, ...] = ()
 
 
-class Project(Struct, frozen=True):
-    """Valid manifests, a target and its lockfile.
+class RecordedProject(Struct, frozen=True, kw_only=True):
+    """A target and its lockfile; no manifest is read.
 
     Attributes:
-        input: The options that selected the manifests.
+        input: The options that selected the project.
         session: Reaches the target's service, storage and lockfile.
-        manifests: The selected manifests. A data set in Cloud Storage is the recorded one until :func:`pin_datasets`.
-        complete: Whether the manifests are all manifests of the root.
         store: Reads and writes the lockfile.
         lockfile: The lockfile's path or address, as messages show it.
         lock: The recorded state.
@@ -77,16 +85,9 @@ class Project(Struct, frozen=True):
 
     input: CommandInput
     session: Session
-    manifests: tuple[Manifest, ...]
-    complete: bool
     store: LockStore
     lockfile: str
     lock: Lock
-
-    @property
-    def workspace(self) -> Workspace:
-        """Everything read from the files, the manifests that are not selected included."""
-        return self.session.workspace
 
     @property
     def target(self) -> Target:
@@ -101,7 +102,7 @@ class Project(Struct, frozen=True):
     @property
     def root(self) -> str:
         """The root as messages show it, empty for the working directory."""
-        return display_root(self.workspace.root, self.session.environment.cwd)
+        return display_root(self.session.root, self.session.environment.cwd)
 
     @property
     def target_summary(self) -> TargetSummary:
@@ -109,60 +110,9 @@ class Project(Struct, frozen=True):
         return target_summary(self.target, self.capabilities, self.root)
 
     @property
-    def places(self) -> dict[str, Place]:
-        """Where each selected manifest is, by name."""
-        return {manifest.name: manifest.place for manifest in self.manifests}
-
-    def manifest(self, name: str) -> Manifest | None:
-        """Return the selected manifest of that name."""
-        return next((manifest for manifest in self.manifests if manifest.name == name), None)
-
-    def reread_lock(self) -> Project:
-        """Return the project with its lockfile as it is now.
-
-        Raises:
-            ReconcileError: when the lockfile cannot be read, or belongs to another target.
-        """
-        return replace(self, lock=read_lock(self.store, self.target, self.lockfile))
-
-    def recorder(self, sinks: Sequence[EventSink] = ()) -> Recorder:
-        """Return a recorder of events for this lockfile; ``sinks`` receive each event as well."""
-        from reconciler.engine.recorder import Recorder
-
-        return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
-
-    def run_context(self, provider: Provider, recorder: Recorder, publish: Publish) -> RunContext:
-        """Return the context in which a plan for the selected manifests is carried out."""
-        from reconciler.engine.context import RunContext
-
-        return RunContext(
-            provider=provider,
-            manifests=self.manifests,
-            target=self.target,
-            recorder=recorder,
-            examples=self.workspace,
-            clock=self.session.environment.clock,
-            sleeper=self.session.environment.sleeper,
-            publish=publish,
-        )
-
-    def world(self, observation: Observation | None = None, request: Request | None = None) -> World:
-        """Return the inputs of a plan; by default for the recorded state, without further trainings."""
-        return World(
-            manifests=self.manifests,
-            lock=self.lock,
-            target=self.target,
-            capabilities=self.capabilities,
-            now=self.session.environment.clock(),
-            observation=observation or Observation(),
-            request=request or Request(complete=self.complete),
-        )
-
-    def plan(self, observation: Observation | None = None, request: Request | None = None) -> Plan:
-        """Return the plan for an observation; by default for the recorded state, without further trainings."""
-        from reconciler.planning.planner import plan
-
-        return plan(self.world(observation, request))
+    def names(self) -> set[str]:
+        """The recorded names."""
+        return set(self.lock.models)
 
     def find_model(self, name: str) -> LockedModel | None:
         """Return what is recorded under a manifest's name, or ``None`` if the manifest was never applied.
@@ -171,7 +121,7 @@ class Project(Struct, frozen=True):
             ReconcileError: when no manifest and no record has the name.
         """
         model = self.lock.models.get(name)
-        if model is None and name not in self._known_names():
+        if model is None and name not in self.names:
             raise self.unknown_name(name)
         return model
 
@@ -215,18 +165,93 @@ class Project(Struct, frozen=True):
 
     def unknown_name(self, name: str) -> ReconcileError:
         """Return the error for a name that is neither declared nor recorded."""
-        names = sorted(self._known_names())
+        names = sorted(self.names)
         remedy = suggest(name, names, otherwise=f"known names: {join_names(names)}")
         return ReconcileError(f"{name} not found: no manifest and no model in {self.lockfile} has this name", remedy)
 
-    def _known_names(self) -> set[str]:
-        return {manifest.name for manifest in self.manifests} | self.lock.models.keys()
-
     def _no_serving_generation(self, name: str) -> ReconcileError:
-        if name not in self._known_names():
+        if name not in self.names:
             return self.unknown_name(name)
         cause, remedy = _missing_promotion(name, self.lock.models.get(name))
         return ReconcileError(f"{name} has no serving generation: {cause}", remedy)
+
+
+class Project(RecordedProject, frozen=True, kw_only=True):
+    """Valid manifests, a target and its lockfile.
+
+    Attributes:
+        workspace: Everything read from the files, the manifests that are not selected included.
+        manifests: The selected manifests. A data set in Cloud Storage is the recorded one until :func:`pin_datasets`.
+        complete: Whether the manifests are all manifests of the root.
+    """
+
+    workspace: Workspace
+    manifests: tuple[Manifest, ...]
+    complete: bool
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where each selected manifest is, by name."""
+        return {manifest.name: manifest.place for manifest in self.manifests}
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return the selected manifest of that name."""
+        return next((manifest for manifest in self.manifests if manifest.name == name), None)
+
+    def reread_lock(self) -> Project:
+        """Return the project with its lockfile as it is now.
+
+        Raises:
+            ReconcileError: when the lockfile cannot be read, or belongs to another target.
+        """
+        return replace(self, lock=read_lock(self.store, self.target, self.lockfile))
+
+    def recorder(self, sinks: Sequence[EventSink] = ()) -> Recorder:
+        """Return a recorder of events for this lockfile; ``sinks`` receive each event as well."""
+        from reconciler.engine.recorder import Recorder
+
+        return Recorder(self.lock, self.store, self.session.environment.clock, sinks)
+
+    def run_context(self, provider: Provider, recorder: Recorder, publish: Publish) -> RunContext:
+        """Return the context in which a plan for the selected manifests is carried out."""
+        from reconciler.engine.context import RunContext
+
+        return RunContext(
+            provider=provider,
+            manifests=self.manifests,
+            target=self.target,
+            recorder=recorder,
+            examples=self.workspace,
+            clock=self.session.environment.clock,
+            sleeper=self.session.environment.sleeper,
+            publish=publish,
+        )
+
+    def world(self, observation: Observation | None = None, request: Request | None = None) -> World:
+        """Return the inputs of a plan; by default for the recorded state, without further trainings."""
+        from reconciler.domain.plan import Request
+        from reconciler.planning.world import Observation, World
+
+        return World(
+            manifests=self.manifests,
+            lock=self.lock,
+            target=self.target,
+            capabilities=self.capabilities,
+            now=self.session.environment.clock(),
+            observation=observation or Observation(),
+            request=request or Request(complete=self.complete),
+        )
+
+    def plan(self, observation: Observation | None = None, request: Request | None = None) -> Plan:
+        """Return the plan for an observation; by default for the recorded state, without further trainings."""
+        from reconciler.planning.planner import plan
+
+        return plan(self.world(observation, request))
+
+    @property
+    def names(self) -> set[str]:
+        """The declared and the recorded names."""
+        return {manifest.name for manifest in self.manifests} | self.lock.models.keys()
 
 
 def _missing_promotion(name: str, model: LockedModel | None) -> tuple[str, str]:
@@ -248,6 +273,8 @@ def read_workspace(environment: Environment, command_input: CommandInput) -> Wor
     Raises:
         UsageError: when there is no target.
     """
+    from reconciler.manifests.workspace import load
+
     return load(
         command_input.paths,
         target=command_input.target,
@@ -268,6 +295,70 @@ def open_project(environment: Environment, command_input: CommandInput, *, stric
         ReconcileError: when the lockfile cannot be read, or belongs to another target.
     """
     return load_project(environment, read_workspace(environment, command_input), command_input, strict=strict)
+
+
+def open_recorded(environment: Environment, command_input: CommandInput) -> RecordedProject:
+    """Read target and lockfile, but no manifest.
+
+    Raises:
+        InvalidInput: with every problem of the target.
+        UsageError: when a path does not exist, or there is no target.
+        ReconcileError: when a file cannot be read, or the lockfile belongs to another target.
+    """
+    try:
+        root = read_root(command_input.paths, command_input.target, environment.cwd, environment.environ)
+    except OSError as error:
+        raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
+    if root.target is None:
+        raise InvalidInput(tuple(sorted(set(redact_problems(root.problems)))))
+    session = Session(environment, root.target, root.folder, root.lockfile, command_input.allow_endpoints)
+    store = session.lock_store()
+    return RecordedProject(
+        input=command_input,
+        session=session,
+        store=store,
+        lockfile=session.shown_lockfile,
+        lock=read_lock(store, root.target, session.shown_lockfile),
+    )
+
+
+def select_recorded(project: RecordedProject) -> RecordedProject:
+    """Return the project with the recorded models that have the selected labels and a manifest at the given paths.
+
+    The labels are the recorded ones. Manifests are read only if the paths do not include the root.
+
+    Raises:
+        InvalidInput: when the files at the paths have errors and no manifest.
+        UsageError: when no model is selected.
+    """
+    names, labels = _declared_names(project), project.input.selection
+    models = {
+        name: model
+        for name, model in project.lock.models.items()
+        if (names is None or name in names) and labels.matches(name, model.labels)
+    }
+    if project.lock.models and not models:
+        remedy = "check the paths and --label; reconcile apply records the labels of manifests"
+        raise UsageError(f"no models match in {project.lockfile}", remedy)
+    return replace(project, lock=replace(project.lock, models=models))
+
+
+def _declared_names(project: RecordedProject) -> frozenset[str] | None:
+    """Return the names of the manifests at the given paths, ``None`` for all manifests of the root."""
+    environment, paths = project.session.environment, project.input.paths
+    if not paths or any(absolute(path, environment.cwd) == project.session.root for path in paths):
+        return None
+    repository = repository_of(project.session.root)
+    files = discover(paths, environment.cwd, target_file_name(project.target.name))
+    parsed = [read(file.path, file.shown, repository) for file in files]
+    if STDIN in paths:
+        parsed.append(parse(environment.stdin.read(), STDIN))
+    documents = (document for part in parsed for document in expand_lists(part.documents))
+    names = frozenset(filter(None, map(manifest_name, documents)))
+    problems = tuple(problem for part in parsed for problem in part.problems)
+    if problems and not names:
+        raise InvalidInput(problems)
+    return names
 
 
 def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
@@ -293,13 +384,17 @@ def load_project(
     """Return the project of a workspace; ``read`` reads its lockfile. Raises as :func:`open_project` does."""
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
-    session = Session(environment, workspace, command_input.allow_endpoints)
+    from reconciler.planning.dataset_versions import with_dataset_versions
+
+    target, lockfile = workspace.target, workspace.lockfile
+    session = Session(environment, target, workspace.root, lockfile, command_input.allow_endpoints)
     store = session.lock_store()
-    shown = workspace.target.lock or display_path(workspace.lockfile, environment.cwd)
-    lock = read(store, workspace.target, shown)
+    shown = session.shown_lockfile
+    lock = read(store, target, shown)
     return Project(
         input=command_input,
         session=session,
+        workspace=workspace,
         manifests=with_dataset_versions(command_input.selection.select(workspace.manifests), {}, lock),
         complete=workspace.complete and command_input.selection.selects_all,
         store=store,
@@ -310,6 +405,8 @@ def load_project(
 
 async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
     """Return the project with its data sets in Cloud Storage as they are now; without any, send no request."""
+    from reconciler.planning.dataset_versions import remote_paths, with_dataset_versions
+
     if not remote_paths(project.manifests):
         return project
     if not isinstance(service, Objects):
@@ -342,14 +439,3 @@ def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, R
         for generation in model.generations
     )
     return {model.remote: model for model in models if model}
-
-
-def display_root(root: Path, cwd: Path) -> str:
-    """Return a root as the user would write it, empty for the working directory."""
-    path = display_path(root, cwd)
-    return "" if path == "." else path
-
-
-def display_path(path: Path, cwd: Path) -> str:
-    """Return a path as the user would write it."""
-    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from reconciler.commands._project import CommandInput, CommandResult, Project, display_path, open_project
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._session import display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
 from reconciler.domain.document import json_text
 from reconciler.domain.errors import InterruptedRun, InvalidInput, LockConflict, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling, State
+from reconciler.domain.model import REMOTE_SCHEME, Manifest, State
 from reconciler.domain.plan import Action, Reason
 from reconciler.engine.observe import observe_generation
 from reconciler.manifests.discovery import absolute
@@ -35,7 +36,6 @@ from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.writer import render_text
 from reconciler.state.lock_store import LockFile
 from reconciler.state.published_pointer import (
-    PublishedModel,
     newly_published,
     read_pointer,
     require_unchanged,
@@ -59,23 +59,20 @@ _MAX_CONFLICTS = 5
 class Publisher:
     """Writes the pointer of a target: the serving generation of each model, and how to send prompts to it.
 
-    It never overwrites changes that this project did not make. For a model whose manifest was not read, it keeps the
-    published sampling while the same generation is serving.
+    It never overwrites changes that this project did not make.
     """
 
     def __init__(
         self,
         target: Target,
         capabilities: Capabilities,
-        manifests: Iterable[Manifest],
         store: LockStore | None,
         shown: str,
     ) -> None:
-        """Take all manifests that were read, the store of the pointer, if any, and its name in messages."""
+        """Take the store of the pointer, if the target has one, and its name in messages."""
         self.shown = shown
         self._target = target
         self._capabilities = capabilities
-        self._sampling = {manifest.name: manifest.sampling for manifest in manifests}
         self._store = store
 
     def check(self, lock: Lock) -> None:
@@ -109,11 +106,10 @@ class Publisher:
         current, serving_now = store.read(), serving_keys(lock)
         if current is None and not serving_now:
             return None
-        published = {} if current is None else read_pointer(current, self._target, self.shown)
         if current is not None:
-            require_unchanged(published, lock, self.shown)
+            require_unchanged(read_pointer(current, self._target, self.shown), lock, self.shown)
         models = tuple(
-            resolved(self._target, name, serving, self._sampling_of(name, key, published))
+            resolved(self._target, name, lock.models[name], serving)
             for name, key in serving_now.items()
             if (serving := lock.models[name].generation(key))
         )
@@ -121,16 +117,11 @@ class Publisher:
         report = ResolveReport(simulated=self._capabilities.simulated, target=target, models=models)
         return json_text(report) + "\n"
 
-    def _sampling_of(self, name: str, key: str, published: Mapping[str, PublishedModel]) -> Sampling:
-        former = published.get(name)
-        kept = former.sampling if former and former.key == key else Sampling()
-        return self._sampling.get(name, kept)
-
 
 def publisher_of(project: Project) -> Publisher:
     """Return the publisher of a project's target; it does nothing if the target has no ``publish``."""
     store, shown = _pointer_store(project)
-    return Publisher(project.target, project.capabilities, project.workspace.manifests, store, shown)
+    return Publisher(project.target, project.capabilities, store, shown)
 
 
 def _pointer_store(project: Project) -> tuple[LockStore | None, str]:

@@ -22,7 +22,6 @@ from reconciler.state.lockfile import loads
 if TYPE_CHECKING:
     from reconciler.commands._event_loop import EventLoop
     from reconciler.domain.ports import LockStore
-    from reconciler.manifests.workspace import Workspace
     from reconciler.providers.google.storage import Storage
     from reconciler.providers.spec import ConnectedProvider
 
@@ -37,21 +36,24 @@ _DELETES_NOTHING = "nothing is deleted, because the models that it relies on are
 class Session(Struct, frozen=True):
     """One target, and how a command reaches it.
 
-    ``allow_endpoints`` are hosts that credentials may be sent to, besides ``*.googleapis.com`` and this machine.
+    ``root`` is the directory of the target file, ``lockfile`` the file beside it. ``allow_endpoints`` are hosts that
+    credentials may be sent to, besides ``*.googleapis.com`` and this machine.
     """
 
     environment: Environment
-    workspace: Workspace
-    allow_endpoints: frozenset[str]
+    target: Target
+    root: Path
+    lockfile: Path
+    allow_endpoints: frozenset[str] = frozenset()
 
     @property
-    def target(self) -> Target:
-        """The target that the command works on."""
-        return self.workspace.target
+    def shown_lockfile(self) -> str:
+        """The lockfile's path or address, as messages show it."""
+        return self.target.lock or display_path(self.lockfile, self.environment.cwd)
 
     def connect(self) -> ConnectedProvider:
         """Return a client of the target's service, an async context manager."""
-        return registry.connect(self.environment, self.target, self.workspace.root, self.allow_endpoints)
+        return registry.connect(self.environment, self.target, self.root, self.allow_endpoints)
 
     def connect_storage(self) -> Storage:
         """Return a client of Cloud Storage, an async context manager."""
@@ -78,7 +80,7 @@ class Session(Struct, frozen=True):
     def lock_store(self) -> LockStore:
         """Return the store of the target's lockfile: beside the target file, or in a bucket."""
         address = self.target.lock
-        store = self.object_store(address, "the lockfile") if address else LockFile(self.workspace.lockfile)
+        store = self.object_store(address, "the lockfile") if address else LockFile(self.lockfile)
         return store if self.target.show_examples else RedactedLockStore(store)
 
     def object_store(self, address: str, label: str) -> LockStore:
@@ -125,13 +127,13 @@ class Session(Struct, frozen=True):
         return tuple(_require_lock(store) for store in (*map(LockFile, self._sibling_lockfiles()), *stores))
 
     def _sibling_lockfiles(self) -> list[Path]:
-        own = self.workspace.lockfile
+        own = self.lockfile
         return [path for path in sorted(own.parent.glob("reconcile*.lock.json")) if path != own]
 
     def _other_targets(self) -> Iterator[Target]:
-        root = self.workspace.root
+        root = self.root
         for file in target_files(root):
-            if file.with_suffix(".lock.json") == self.workspace.lockfile:
+            if file.with_suffix(".lock.json") == self.lockfile:
                 continue
             result = read_target(Root(root, file), file.name, self.environment.environ)
             if result.target is None:
@@ -146,3 +148,14 @@ def _require_lock(store: LockStore) -> Lock:
     except ReconcileError as error:
         error.remedy = f"{error.remedy}; {_DELETES_NOTHING}"
         raise
+
+
+def display_root(root: Path, cwd: Path) -> str:
+    """Return a root as the user would write it, empty for the working directory."""
+    path = display_path(root, cwd)
+    return "" if path == "." else path
+
+
+def display_path(path: Path, cwd: Path) -> str:
+    """Return a path as the user would write it."""
+    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)

@@ -10,7 +10,8 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, Project, display_path, open_project
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._session import display_path
 from reconciler.commands.forget import print_change
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN

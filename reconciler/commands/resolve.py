@@ -8,10 +8,10 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._project import CommandInput, CommandResult, RecordedProject, open_project, open_recorded
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import Resources, Sampling, State, Target
+from reconciler.domain.lock import LockedGeneration, LockedModel
+from reconciler.domain.model import Resources, State, Target
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name, endpoint_of, url_of
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
@@ -25,14 +25,16 @@ def resolve(environment: Environment, command_input: CommandInput, name: str | N
     Raises:
         ReconcileError: when ``name`` has no serving generation, or it is not ready.
     """
-    project = open_project(environment, command_input, strict=False)
+    project = open_recorded(environment, command_input)
+    if name and name not in project.names:
+        project = open_project(environment, command_input, strict=False)  # whose message has the declared names
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving)
     models = tuple(resolve_serving(project, name) for name in names)
     report = ResolveReport(simulated=project.capabilities.simulated, target=project.target_summary, models=models)
     return CommandResult(report)
 
 
-def resolve_serving(project: Project, name: str) -> ResolvedModel:
+def resolve_serving(project: RecordedProject, name: str) -> ResolvedModel:
     """Return the serving generation of a manifest; raise ReconcileError if there is none, or it is not ready."""
     serving = project.serving_generation(name)
     if serving.state is not State.ACTIVE:
@@ -40,12 +42,11 @@ def resolve_serving(project: Project, name: str) -> ResolvedModel:
             f"the serving generation of {name} is not ready: {serving.key} was recorded as {serving.state}",
             "run reconcile apply",
         )
-    manifest = project.manifest(name)
-    return resolved(project.target, name, serving, manifest.sampling if manifest else Sampling())
+    return resolved(project.target, name, project.lock.models[name], serving)
 
 
-def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sampling) -> ResolvedModel:
-    """Return how applications call the serving generation of a manifest that declares this sampling."""
+def resolved(target: Target, name: str, model: LockedModel, serving: LockedGeneration) -> ResolvedModel:
+    """Return how applications call the serving generation of a recorded model."""
     remote = callable_name(serving.remote, serving.resources)
     return ResolvedModel(
         name=name,
@@ -57,7 +58,7 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
         url=url_of(target, remote),
         preamble=serving.preamble,
         resources=None if serving.resources == Resources() else serving.resources,
-        sampling=None if sampling == Sampling() else sampling,
+        sampling=model.sampling,
     )
 
 
@@ -71,7 +72,7 @@ def resolved(target: Target, name: str, serving: LockedGeneration, sampling: Sam
 def command(environment: Environment, /, name: str | None, **values: Any) -> int:
     """Print the remote name of a serving generation. Offline.
 
-    Without NAME, prints those of all models in the lockfile.
+    Reads the lockfile and no manifest. Without NAME, prints the remote names of all models in the lockfile.
     """
     output = output_of(values)
     result = resolve(environment, input_of(values), name)

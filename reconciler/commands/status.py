@@ -12,23 +12,23 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import (
     CommandInput,
     CommandResult,
-    Project,
+    RecordedProject,
     add_model_details,
     live_models,
-    open_project,
+    open_recorded,
+    select_recorded,
 )
 from reconciler.domain.access import effective_access
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.environment import Environment
-from reconciler.planning.events import Disappeared, record
-from reconciler.planning.generations import find_vanished
 from reconciler.planning.world import Observation
 from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_document
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.access import Permission
+    from reconciler.domain.lock import Lock
     from reconciler.domain.ports import Provider
     from reconciler.providers.spec import ConnectedProvider
 
@@ -43,12 +43,11 @@ def status(
     Raises:
         UsageError: for an address, when models of this provider have no permissions of their own.
     """
-    project = open_project(environment, command_input, strict=False)
+    project = select_recorded(open_recorded(environment, command_input))
     if access:
         _require_permissions(project)
     observation, reach = _query(project, live=live, access=access) if live or access else (Observation(), None)
-    vanished = (Disappeared(name, generation.key) for name, generation in find_vanished(project.lock, observation))
-    lock = reduce(record, vanished, project.lock)
+    lock = _record_vanished(project.lock, observation) if live else project.lock
     scope = project.target.scope
     document = status_document(
         lock,
@@ -64,7 +63,16 @@ def status(
     return CommandResult(document)
 
 
-def _require_permissions(project: Project) -> None:
+def _record_vanished(lock: Lock, observation: Observation) -> Lock:
+    """Return the lock with the generations as missing that are gone."""
+    from reconciler.planning.events import Disappeared, record
+    from reconciler.planning.generations import find_vanished
+
+    vanished = (Disappeared(name, generation.key) for name, generation in find_vanished(lock, observation))
+    return reduce(record, vanished, lock)
+
+
+def _require_permissions(project: RecordedProject) -> None:
     if "access" not in project.capabilities.features:
         raise UsageError(
             f"--access is not supported: in {project.capabilities.label}, IAM grants access to all models of a project",
@@ -72,7 +80,7 @@ def _require_permissions(project: Project) -> None:
         )
 
 
-def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observation, AccessReport | None]:
+def _query(project: RecordedProject, *, live: bool, access: str | None) -> tuple[Observation, AccessReport | None]:
     from reconciler.engine.observe import observe
 
     async def work(service: ConnectedProvider) -> tuple[Observation, AccessReport | None]:
@@ -85,7 +93,7 @@ def _query(project: Project, *, live: bool, access: str | None) -> tuple[Observa
     return project.session.query(work)
 
 
-async def reach(provider: Provider, project: Project, address: str) -> AccessReport:
+async def reach(provider: Provider, project: RecordedProject, address: str) -> AccessReport:
     """Return the access of an address to every generation recorded as ready, and which of them are gone.
 
     Raises:

@@ -19,6 +19,7 @@ from reconciler.domain.model import (
     Mark,
     RemoteModel,
     Resources,
+    Sampling,
     Source,
     State,
     Target,
@@ -104,7 +105,8 @@ def format_time(moment: datetime) -> str:
 class LockedModel(Struct, frozen=True):
     """The records of one manifest; generations newest first.
 
-    ``rejected`` are the keys that must not be promoted. ``published`` is the key in the published pointer.
+    ``rejected`` are the keys that must not be promoted. ``published`` is the key in the published pointer. ``labels``
+    and ``sampling`` are those of the manifest; ``sampling`` is ``None`` if it declares none.
     """
 
     manifest: str
@@ -112,6 +114,8 @@ class LockedModel(Struct, frozen=True):
     rejected: tuple[str, ...] = ()
     protect: bool = False
     published: str | None = None
+    labels: Mapping[str, str] = {}
+    sampling: Sampling | None = None
     generations: tuple[LockedGeneration, ...] = ()
 
     def generation(self, key: str | None) -> LockedGeneration | None:

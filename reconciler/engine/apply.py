@@ -20,7 +20,7 @@ from reconciler.engine.context import RunContext, publish_nothing
 from reconciler.engine.execute import Executor
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
-from reconciler.planning.events import Cancelled, Declared, Failed, Published, Refused, Renamed, Targeted
+from reconciler.planning.events import Cancelled, Failed, Published, Refused, Renamed, Targeted, declared
 from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.lock_events import find_moved, observed_events
 from reconciler.planning.planner import plan
@@ -274,7 +274,7 @@ class Applier:
             if isinstance(event, Renamed) and not self._target.publish:
                 self._recorder.emit(Published(event.former, None))  # no pointer has the old name
         for manifest in self._manifests.values():
-            self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
+            self._recorder.emit(declared(manifest))
 
     def _record_observation(self) -> None:
         """Record what changed at the recorded generations, and collect failed trainings that are still declared."""

@@ -22,7 +22,6 @@ from reconciler.engine.observe import run_bounded
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
     Adopted,
-    Declared,
     Deleted,
     Dropped,
     Intended,
@@ -31,6 +30,7 @@ from reconciler.planning.events import (
     Started,
     Updated,
     Withdrawn,
+    declared,
 )
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
 from reconciler.planning.world import Observation
@@ -199,7 +199,7 @@ class Executor:
     def _record(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
         """Record the event and the declared fields, which a new record of a manifest lacks."""
         self._recorder.emit(event)
-        self._recorder.emit(Declared(manifest.name, manifest.file, manifest.lifecycle.protect))
+        self._recorder.emit(declared(manifest))
 
     async def _update(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
         model = live.models[action.remote]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,19 +13,34 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import Place, Problem, ReconcileError
+from reconciler.domain.errors import Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import shorten
-from reconciler.manifests.discovery import EMBEDDED, TARGET, Root, header_problems, read, target_files, target_name
+from reconciler.manifests.discovery import (
+    DEFAULT,
+    EMBEDDED,
+    STDIN,
+    TARGET,
+    Root,
+    absolute,
+    find_root,
+    header_problems,
+    read,
+    require_existing,
+    target_file_name,
+    target_files,
+    target_name,
+)
 from reconciler.manifests.messages import invalid
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
 from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
-from reconciler.paths import find_writable, repository_of
+from reconciler.paths import find_writable, repository_of, require_inside
 from reconciler.providers.registry import provider_spec
 from reconciler.providers.spec import ProviderSpec
 
+_SPECS = "specs"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
@@ -126,6 +141,70 @@ _TEXTS = {
     "bucket": "bucket",
     "lock": "lock",
 }
+
+
+class ProjectRoot(Struct, frozen=True):
+    """The root of the paths of a command, with its target and lockfile; no manifests are read for it.
+
+    ``target`` is ``None`` if its file has errors. ``problems`` are those of the target and of paths in other roots;
+    ``paths`` are the paths in this root.
+    """
+
+    folder: Path
+    file: Path | None
+    repository: Path
+    lockfile: Path
+    target: Target | None
+    paths: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_root(paths: Sequence[str], target: str | None, cwd: Path, environ: Mapping[str, str]) -> ProjectRoot:
+    """Read the root of these paths; the default is ``specs`` if it exists, else the working directory.
+
+    Raises:
+        UsageError: if a path or the target does not exist.
+        ReconcileError: if the lockfile is a link out of the repository.
+    """
+    given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
+    require_existing(given, cwd)
+    name = target or DEFAULT
+    root = find_root(given[0], name, cwd)
+    repository = repository_of(root.folder)
+    lockfile = (root.folder / target_file_name(name)).with_suffix(".lock.json")
+    require_inside(lockfile, repository)
+    found = read_target(root, _shown(root.file, given[0], cwd), environ)
+    inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, cwd))
+    others = [_other_root(path, given[0], root) for path in given if path not in inside]
+    return ProjectRoot(
+        folder=root.folder,
+        file=root.file,
+        repository=repository,
+        lockfile=lockfile,
+        target=found.target,
+        paths=inside,
+        problems=(*found.problems, *others),
+    )
+
+
+def _shown(file: Path | None, given: str, cwd: Path) -> str:
+    if file is None:
+        return ""
+    return str(file) if Path(given).is_absolute() else os.path.relpath(file, cwd)
+
+
+def _other_root(path: str, first: str, root: Root) -> Problem:
+    message = f"not in the root of {first}, {root.folder}"
+    return Problem(Place(path), "", message, "run the command once for each root")
+
+
+def _belongs(path: str, root: Root, name: str, cwd: Path) -> bool:
+    if root.file is None:
+        return path == STDIN or absolute(path, cwd).is_relative_to(root.folder)
+    try:
+        return find_root(path, name, cwd) == root
+    except UsageError:
+        return False
 
 
 class ReadTarget(Struct, frozen=True):

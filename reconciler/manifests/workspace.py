@@ -18,26 +18,20 @@ from reconciler.manifests.discovery import (
     STDIN,
     TUNED_MODEL,
     ManifestFile,
-    Root,
     absolute,
     covers_root,
     discover,
     expand_lists,
-    find_root,
     header_problems,
     is_other_group,
     other_group_problem,
     read,
-    require_existing,
     target_file_name,
 )
 from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
 from reconciler.manifests.messages import redact_problems
-from reconciler.manifests.target import read_target
+from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, parse
-from reconciler.paths import repository_of, require_inside
-
-_SPECS = "specs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,62 +101,54 @@ def load(
         InvalidInput: with all problems if the target is invalid.
         ReconcileError: if a directory cannot be read, or the lockfile is a link out of the repository.
     """
-    given = tuple(paths) or (_SPECS if (cwd / _SPECS).is_dir() else ".",)
     try:
-        return _load(given, target or DEFAULT, cwd, stdin, environ, capabilities, is_selected)
+        root = read_root(paths, target, cwd, environ)
+        return _load(root, target or DEFAULT, cwd, stdin, capabilities, is_selected)
     except OSError as error:
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
 
 def _load(
-    given: Sequence[str],
+    root: ProjectRoot,
     target: str,
     cwd: Path,
     stdin: TextIO | BinaryIO | None,
-    environ: Mapping[str, str],
     capabilities: Callable[[Target], Capabilities],
     is_selected: IsSelected,
 ) -> Workspace:
-    require_existing(given, cwd)
-    root = find_root(given[0], target, cwd)
-    repository = repository_of(root.folder)
-    lock = (root.folder / target_file_name(target)).with_suffix(".lock.json")
-    require_inside(lock, repository)
-    found = read_target(root, _shown(root.file, given[0], cwd), environ)
-    service = capabilities(found.target) if found.target else None
-    public_access = found.target is None or found.target.public_access
-    reader = ManifestReader(LoadContext(root.folder, repository, service, public_access), is_selected)
-    inside = [path for path in given if path == given[0] or _belongs(path, root, target, cwd)]
-    reader.problems += [*found.problems, *(_other_root(path, given[0], root) for path in given if path not in inside)]
-    files = discover(inside, cwd, target_file_name(target))
+    service = capabilities(root.target) if root.target else None
+    public_access = root.target is None or root.target.public_access
+    reader = ManifestReader(LoadContext(root.folder, root.repository, service, public_access), is_selected)
+    reader.problems += root.problems
+    files = discover(root.paths, cwd, target_file_name(target))
     for file in files:
-        _add(reader, read(file.path, file.shown, repository), _origin(file, root), named=file.named)
-    if STDIN in inside:
+        _add(reader, read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)
+    if STDIN in root.paths:
         _add(reader, parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
-    complete = _is_complete(inside, files, root, target, cwd)
+    complete = _is_complete(files, root, target, cwd)
     reader.finish(complete=complete)
     problems = tuple(sorted(set(reader.problems)))
-    if found.target is None or not found.target.show_examples:
+    if root.target is None or not root.target.show_examples:
         problems = tuple(sorted(set(redact_problems(problems))))
-    if found.target is None:
+    if root.target is None:
         raise InvalidInput(problems)
     return Workspace(
         root=root.folder,
-        target=found.target,
+        target=root.target,
         manifests=tuple(sorted(reader.manifests, key=lambda manifest: manifest.name)),
         problems=problems,
         complete=complete,
-        lockfile=lock,
-        files=len(files) + (STDIN in inside),
+        lockfile=root.lockfile,
+        files=len(files) + (STDIN in root.paths),
         _sources=reader.sources,
     )
 
 
-def _is_complete(given: Sequence[str], files: Sequence[ManifestFile], root: Root, target: str, cwd: Path) -> bool:
+def _is_complete(files: Sequence[ManifestFile], root: ProjectRoot, target: str, cwd: Path) -> bool:
     """Return whether the paths include the root, or directories that contain all of its manifests."""
-    if STDIN in given:
+    if STDIN in root.paths:
         return False
-    directories = [absolute(path, cwd) for path in given if (cwd / path).is_dir()]
+    directories = [absolute(path, cwd) for path in root.paths if (cwd / path).is_dir()]
     if root.folder in directories:
         return True
     return bool(directories) and covers_root(files, root.folder, target_file_name(target), API_GROUP)
@@ -183,28 +169,8 @@ def _add(reader: ManifestReader, parsed: Parsed, origin: Origin, *, named: bool)
             reader.add(document, origin)
 
 
-def _other_root(path: str, first: str, root: Root) -> Problem:
-    message = f"not in the root of {first}, {root.folder}"
-    return Problem(Place(path), "", message, "run the command once for each root")
-
-
-def _belongs(path: str, root: Root, name: str, cwd: Path) -> bool:
-    if root.file is None:
-        return path == STDIN or absolute(path, cwd).is_relative_to(root.folder)
-    try:
-        return find_root(path, name, cwd) == root
-    except UsageError:
-        return False
-
-
-def _origin(file: ManifestFile, root: Root) -> Origin:
+def _origin(file: ManifestFile, root: ProjectRoot) -> Origin:
     return Origin(Path(os.path.relpath(file.path, root.folder)).as_posix(), file.path.parent)
-
-
-def _shown(file: Path | None, given: str, cwd: Path) -> str:
-    if file is None:
-        return ""
-    return str(file) if Path(given).is_absolute() else os.path.relpath(file, cwd)
 
 
 def _read_stdin(stdin: TextIO | BinaryIO | None) -> bytes:

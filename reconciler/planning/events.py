@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import Dataset, RemoteModel, Resources, State
+from reconciler.domain.model import Dataset, Manifest, RemoteModel, Resources, Sampling, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
@@ -52,10 +52,18 @@ class Targeted(Struct, frozen=True):
 
 
 class Declared(_ModelEvent, frozen=True):
-    """A manifest was read; its path and protection are recorded, so that they outlive it."""
+    """A manifest was read; these fields are recorded for commands that do not read it, and outlive it."""
 
     manifest: str
     protect: bool
+    labels: Mapping[str, str] = {}
+    sampling: Sampling | None = None
+
+
+def declared(manifest: Manifest) -> Declared:
+    """Return the event for a manifest that was read."""
+    sampling = None if manifest.sampling == Sampling() else manifest.sampling
+    return Declared(manifest.name, manifest.file, manifest.lifecycle.protect, manifest.labels, sampling)
 
 
 class Intended(_NewGeneration, frozen=True):
@@ -284,8 +292,8 @@ def _add(model: LockedModel, event: _NewGeneration) -> LockedModel:
 
 def _change(model: LockedModel, event: Event) -> LockedModel:
     match event:
-        case Declared(_, manifest, protect):
-            return replace(model, manifest=manifest, protect=protect)
+        case Declared(_, manifest, protect, labels, sampling):
+            return replace(model, manifest=manifest, protect=protect, labels=labels, sampling=sampling)
         case Forgotten() | Unprotected() | Unserved() | Deleted() | Ended():
             return _delete(model, event)
         case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.planning.redaction import redact_lock
 from reconciler.state.lockfile import dumps, loads
 
 if TYPE_CHECKING:
@@ -79,6 +77,8 @@ def _require_regular(path: Path) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    import tempfile  # slow, and only needed to write
+
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _NEW_FILE_MODE
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -125,5 +125,7 @@ class RedactedLockStore:
             lock = loads(text or "", str(self.path))
         except ReconcileError:
             return text
+        from reconciler.planning.redaction import redact_lock
+
         redacted = redact_lock(lock)
         return text if redacted is lock else dumps(redacted)

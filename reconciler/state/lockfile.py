@@ -11,7 +11,7 @@ from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Source, State
+from reconciler.domain.model import REMOTE_SCHEME, Checkpoint, Dataset, Failure, Resources, Sampling, Source, State
 from reconciler.state.conflict_markers import has_conflict_markers
 from reconciler.state.json_reader import DecodeError, JsonReader, check_version
 
@@ -47,6 +47,8 @@ def _model_json(model: LockedModel) -> dict[str, Any]:
             "rejected": list(model.rejected),
             "protect": model.protect or None,
             "published": model.published,
+            "labels": dict(model.labels),
+            "sampling": builtins_of(model.sampling) if model.sampling else None,
             "generations": [_generation_json(generation) for generation in model.generations],
         }
     )
@@ -167,14 +169,23 @@ def _target_of(reader: JsonReader) -> LockedTarget:
 
 
 def _model_of(reader: JsonReader) -> LockedModel:
+    labels = reader.child("labels")
     return LockedModel(
         manifest=reader.require("manifest", str),
         serving=reader.get("serving", str),
         rejected=reader.strings("rejected"),
         protect=reader.get("protect", bool) or False,
         published=reader.get("published", str),
+        labels={name: labels.require(name, str) for name in labels.fields},
+        sampling=_sampling_of(reader.child("sampling")),
         generations=tuple(_generation_of(child) for child in reader.children("generations")),
     )
+
+
+def _sampling_of(reader: JsonReader) -> Sampling | None:
+    if not reader.fields:
+        return None
+    return Sampling(reader.get("temperature", float), reader.get("topP", float), reader.get("topK", int))
 
 
 def _generation_of(reader: JsonReader) -> LockedGeneration:

@@ -15,12 +15,12 @@ from reconciler.planning.events import (
     Adopted,
     Cancelled,
     Completed,
-    Declared,
     Event,
     Failed,
     Published,
     Renamed,
     Targeted,
+    declared,
     record,
     update_observed,
 )
@@ -64,11 +64,7 @@ def _manifest_events(world: World) -> Iterator[Event]:
         yield event
         if isinstance(event, Renamed) and not world.target.publish:
             yield Published(event.former, None)  # no pointer has the old name
-    yield from map(_declaration, world.manifests)
-
-
-def _declaration(manifest: Manifest) -> Declared:
-    return Declared(manifest.name, manifest.file, manifest.lifecycle.protect)
+    yield from map(declared, world.manifests)
 
 
 def _completed_records(world: World) -> Iterator[Event]:
@@ -89,7 +85,7 @@ def _adoptions(world: World) -> Iterator[Event]:
         generation = _adopted(known, manifest, parents)
         if generation and (satisfies(known, manifest) or _has_no_record(world.lock, manifest.name)):
             yield Adopted(manifest.name, manifest.file, generation)
-            yield _declaration(manifest)
+            yield declared(manifest)
 
 
 def _has_no_record(lock: Lock, name: str) -> bool:
@@ -165,8 +161,8 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     skipped = [known.key for _, known in _unrecorded(world)]
     if skipped:
         yield f"{_names(skipped)}: has the mark of this scope, but is not recorded: it can belong to another branch"
-    declared = {name for manifest in world.manifests for name in manifest.names} | after.models.keys()
-    unknown = [name for name in marked_models(world) if name not in declared]
+    known = {name for manifest in world.manifests for name in manifest.names} | after.models.keys()
+    unknown = [name for name in marked_models(world) if name not in known]
     if unknown:
         yield f"{_names(unknown)}: models with the mark of this scope, but neither a manifest nor a record"
 

@@ -18,12 +18,11 @@ from msgspec.structs import replace
 from reconciler.commands._rollout import Publisher
 from reconciler.domain.errors import LockConflict, ReconcileError, ServiceError
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import Capabilities, Manifest, Resources, State, Target
+from reconciler.domain.model import Capabilities, Resources, Sampling, State, Target
 from reconciler.emulator.app import create_app
 from reconciler.planning.events import Published, record
 from reconciler.providers.google.bucket_lockfile import BucketLockfile
 from reconciler.state.lock_store import LockFile
-from support.core_cases import Made, manifest
 from support.core_strategies import generation
 from support.provider_service import Time, error, script
 from support.provider_storage import storage_of
@@ -41,23 +40,19 @@ K1, K2, K3 = "words-11111111", "words-22222222", "words-33333333"
 NUMBERS = "numbers-11111111"
 
 
-def served(key: str | None, published: str | None = None, **fields: Any) -> LockedModel:
+def served(
+    key: str | None, published: str | None = None, sampling: Sampling | None = None, **fields: Any
+) -> LockedModel:
     generations = (generation(key, **fields),) if key else ()
-    return LockedModel("words.yaml", serving=key, published=published, generations=generations)
+    return LockedModel("words.yaml", serving=key, published=published, sampling=sampling, generations=generations)
 
 
 def lock(**models: LockedModel) -> Lock:
     return Lock(models=models)
 
 
-def publisher(
-    store: LockStore | None, *manifests: Manifest, target: Target = TARGET, shown: str = "serving.json"
-) -> Publisher:
-    return Publisher(target, SERVICE, manifests, store, shown)
-
-
-def sampled(name: str, **sampling: float) -> Manifest:
-    return manifest(Made(name), sampling=sampling)
+def publisher(store: LockStore | None, *, target: Target = TARGET, shown: str = "serving.json") -> Publisher:
+    return Publisher(target, SERVICE, store, shown)
 
 
 def with_published(lock: Lock, events: tuple[Published, ...]) -> Lock:
@@ -87,8 +82,8 @@ def keys(file: Path) -> dict[str, str]:
 
 
 def test_the_pointer_is_the_document_that_resolve_prints(file: Path) -> None:
-    locked = lock(words=served(K1, preamble="Be brief. "), numbers=served(NUMBERS))
-    events = publisher(LockFile(file), sampled("words", temperature=0.5)).publish(locked)
+    locked = lock(words=served(K1, sampling=Sampling(0.5), preamble="Be brief. "), numbers=served(NUMBERS))
+    events = publisher(LockFile(file)).publish(locked)
     assert events == (Published("numbers", NUMBERS), Published("words", K1))
     whole = held_to("resolve", document(file))
     assert whole["target"] == {
@@ -154,20 +149,10 @@ def test_a_model_that_is_no_longer_serving_is_omitted(file: Path) -> None:
 
 
 def test_how_a_model_is_sampled_is_written_without_its_being_news(file: Path) -> None:
-    locked = lock(words=served(K1, K1))
-    publisher(LockFile(file), sampled("words", temperature=0.5)).publish(locked)
-    assert publisher(LockFile(file), sampled("words", temperature=0.7)).publish(locked) == ()
+    pointer = publisher(LockFile(file))
+    pointer.publish(lock(words=served(K1, K1, Sampling(0.5))))
+    assert pointer.publish(lock(words=served(K1, K1, Sampling(0.7)))) == ()
     assert document(file)["models"][0]["sampling"] == {"temperature": 0.7}
-
-
-def test_of_a_manifest_that_was_not_read_the_sampling_stays_as_long_as_the_generation_does(file: Path) -> None:
-    locked = lock(words=served(K1, K1), numbers=served(NUMBERS, NUMBERS))
-    publisher(LockFile(file), sampled("words", temperature=0.5, top_k=3)).publish(locked)
-    others = publisher(LockFile(file), sampled("numbers"))
-    others.publish(locked)
-    assert document(file)["models"][1]["sampling"] == {"temperature": 0.5, "topK": 3}
-    others.publish(lock(words=served(K2, K1), numbers=served(NUMBERS, NUMBERS)))
-    assert "sampling" not in document(file)["models"][1]
 
 
 def test_a_run_that_died_before_it_recorded_what_it_published_is_caught_up_with(file: Path) -> None:
@@ -309,14 +294,13 @@ def test_repeated_conflicts_are_an_error() -> None:
 
 
 def test_a_file_that_many_write_is_always_whole(file: Path) -> None:
-    locked = lock(words=served(K1, K1), numbers=served(NUMBERS, NUMBERS))
-    writers = [publisher(LockFile(file), sampled("words", temperature=number / 10)) for number in range(8)]
+    def work(number: int) -> list[tuple[Published, ...]]:
+        words = served(K1, K1, Sampling(number / 10))
+        return [publisher(LockFile(file)).publish(lock(words=words, numbers=numbers)) for _ in range(20)]
 
-    def work(one: Publisher) -> list[tuple[Published, ...]]:
-        return [one.publish(locked) for _ in range(20)]
-
+    numbers = served(NUMBERS, NUMBERS)
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(work, writers))
+        results = list(pool.map(work, range(8)))
     assert results == [[()] * 20] * 8
     assert keys(file) == {"words": K1, "numbers": NUMBERS}
     assert [entry.name for entry in file.parent.iterdir()] == ["serving.json"]

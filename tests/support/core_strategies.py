@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.identity import Content, canonical_number
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import Checkpoint, Dataset, Example, Failure, Mark, Number, Resources, Source, State
+from reconciler.domain.model import (
+    Checkpoint,
+    Dataset,
+    Example,
+    Failure,
+    Mark,
+    Number,
+    Resources,
+    Sampling,
+    Source,
+    State,
+)
 
 DIGEST = "sha256:" + "0" * 64
 FLOAT32_MAX = 3.4028234e38
@@ -170,6 +181,9 @@ def locked_models() -> st.SearchStrategy[LockedModel]:
         rejected=st.lists(names(), unique=True, max_size=2).map(tuple),
         protect=st.booleans(),
         published=st.none() | names(),
+        labels=st.dictionaries(texts(min_size=1), texts(), max_size=2),
+        sampling=st.none()
+        | st.builds(Sampling, st.just(0.5), st.none() | st.just(1e-05), st.none() | st.integers(1, 40)),
         generations=st.lists(generations(), max_size=2, unique_by=lambda one: one.key).map(tuple),
     )
 

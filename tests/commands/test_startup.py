@@ -1,0 +1,175 @@
+"""What a command imports and which files it opens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from support.cli_world import Cli
+
+_TRACED = """
+import json, os, sys
+
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+
+from reconciler.commands.main import main
+
+status = main(sys.argv[1:])
+files = sorted({os.path.relpath(path) for path in opened if isinstance(path, str) and path.startswith(os.getcwd())})
+print(json.dumps({"status": int(status), "modules": sorted(sys.modules), "files": files}), file=sys.stderr)
+"""
+"""Runs a command and prints its modules and the files of the project that it opened, as the last line of stderr."""
+
+HTTP = {"httpx", "asyncio", "ssl", "starlette", "uvicorn", "google.auth"}
+DRAWING = {"rich", "jinja2"}
+PLUGINS = {"importlib.metadata"}
+MANIFESTS = {"reconciler.manifests.workspace", "reconciler.manifests.manifest", "csv", "jsonschema"}
+YAML = {"yaml"}
+
+
+class Trace(Struct, frozen=True):
+    """How a command ended, what it imported, and which files of the project it opened."""
+
+    status: int
+    out: str
+    err: str
+    modules: frozenset[str]
+    files: frozenset[str]
+
+
+def trace(reconcile: Cli, *arguments: str) -> Trace:
+    process = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", _TRACED, *arguments],
+        cwd=reconcile.folder.resolve(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    *err, last = process.stderr.splitlines()
+    traced: dict[str, Any] = json.loads(last)
+    modules, files = frozenset(traced["modules"]), frozenset(traced["files"])
+    return Trace(traced["status"], process.stdout, "\n".join(err), modules, files)
+
+
+@pytest.fixture
+def applied(reconcile: Cli) -> Cli:
+    """A project with two ready models."""
+    reconcile.manifest("adder", metadata=", labels: {team: sums}", more="  sampling: {temperature: 0.5, topK: 3}\n")
+    reconcile.manifest("words", metadata=", labels: {team: texts}")
+    assert reconcile("apply", "--yes").status == 0
+    return reconcile
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["--version"], HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
+        (["--help"], HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
+        (["schema", "Target"], HTTP | DRAWING | PLUGINS | {"reconciler.manifests.manifest", "jsonschema"}),
+        (["validate"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+        (["validate", "--locked"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+        (["resolve"], HTTP | DRAWING | PLUGINS | MANIFESTS),
+        (["resolve", "adder"], HTTP | DRAWING | PLUGINS | MANIFESTS),
+        (["resolve", "adder", "--format", "json"], HTTP | DRAWING | PLUGINS | MANIFESTS),
+        (["status"], HTTP | DRAWING | PLUGINS | MANIFESTS),
+        (["status", "--report", "status.md"], HTTP | DRAWING | PLUGINS | MANIFESTS),
+        (["history", "adder"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+        (["graph"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+        (["plan", "--offline"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
+        (["plan"], PLUGINS | {"jinja2", "jsonschema", "uvicorn", "google.auth"}),
+    ],
+    ids=" ".join,
+)
+def test_a_command_imports_what_it_needs(applied: Cli, arguments: list[str], unneeded: set[str]) -> None:
+    traced = trace(applied, *arguments)
+    assert traced.status == 0, traced.err
+    assert traced.modules & unneeded == set()
+
+
+@pytest.mark.parametrize("arguments", [["resolve"], ["resolve", "adder"], ["status"], ["status", "-l", "team=sums"]])
+def test_these_commands_open_the_target_and_the_lockfile_only(applied: Cli, arguments: list[str]) -> None:
+    traced = trace(applied, *arguments)
+    assert traced.status == 0, traced.err
+    assert traced.files == {"specs/reconcile.yaml", "specs/reconcile.lock.json"}
+
+
+def test_files_on_the_command_line_are_the_only_manifests_that_status_opens(applied: Cli) -> None:
+    traced = trace(applied, "status", "specs/adder.yaml")
+    assert traced.files == {"specs/reconcile.yaml", "specs/reconcile.lock.json", "specs/adder.yaml"}
+    assert "adder" in traced.out
+    assert "words" not in traced.out
+
+
+def test_the_lockfile_answers_with_what_was_last_applied(applied: Cli) -> None:
+    before = applied("resolve", "adder", "--format", "json").document["models"]
+    assert before[0]["sampling"] == {"temperature": 0.5, "topK": 3}
+    applied.manifest("adder", more="  sampling: {temperature: 0.7}\n")
+    assert applied("resolve", "adder", "--format", "json").document["models"] == before
+    applied("apply", "--yes")
+    assert applied("resolve", "adder", "--format", "json").document["models"][0]["sampling"] == {"temperature": 0.7}
+    applied.manifest("adder")
+    applied("apply", "--yes")
+    assert "sampling" not in applied("resolve", "adder", "--format", "json").document["models"][0]
+    assert "labels" not in applied.lock["adder"]
+
+
+def test_neither_a_broken_nor_a_removed_manifest_hides_a_serving_generation(applied: Cli) -> None:
+    names = applied("resolve").out
+    (applied.specs / "adder.yaml").unlink()
+    (applied.specs / "words.yaml").write_text("kind: [")
+    assert applied("resolve").out == names
+    assert applied("resolve", "adder").status == 0
+    assert {model["name"] for model in applied("status", "--format", "json").document["models"]} == {"adder", "words"}
+
+
+def test_an_unknown_name_is_compared_with_the_manifests_too(applied: Cli) -> None:
+    applied.manifest("later")
+    assert (
+        "later has no serving generation: it was never applied; run reconcile apply" in applied("resolve", "later").err
+    )
+    assert "has this name; did you mean later?" in applied("resolve", "latr").err
+
+
+def test_status_selects_by_the_recorded_labels(applied: Cli) -> None:
+    applied.manifest("words")  # this label is not applied
+    (model,) = applied("status", "-l", "team=texts", "--format", "json").document["models"]
+    assert model["name"] == "words"
+    refused = applied("status", "-l", "team=none")
+    assert refused.status == 64
+    assert (
+        "no models match in specs/reconcile.lock.json; check the paths and --label; reconcile apply records the labels"
+        in refused.err
+    )
+
+
+def test_status_refuses_a_path_without_a_manifest(applied: Cli) -> None:
+    (applied.specs / "empty").mkdir()
+    assert "no models match" in applied("status", "specs/empty").err
+    (applied.specs / "empty" / "broken.yaml").write_text("kind: [")
+    refused = applied("status", "specs/empty")
+    assert refused.status == 1
+    assert "specs/empty/broken.yaml" in refused.err
+
+
+def test_status_reads_a_manifest_from_standard_input(applied: Cli) -> None:
+    manifest = (applied.specs / "words.yaml").read_bytes()
+    shown = applied("status", "-", "--target", "embedded", stdin=manifest)
+    assert shown.status == 0, shown.err
+
+
+def test_a_plugin_is_looked_up_for_a_provider_that_is_not_built_in(reconcile: Cli) -> None:
+    target = reconcile.specs / "reconcile.yaml"
+    target.write_text(target.read_text().replace("provider: embedded", "provider: elsewhere"))
+    assert 'provider "elsewhere" is not installed' in reconcile("validate").out
+    assert trace(reconcile, "resolve").modules >= PLUGINS
+
+
+def test_the_files_of_a_project_are_seen(applied: Cli) -> None:
+    assert {"specs/adder.yaml", "specs/adder.csv"} <= trace(applied, "validate").files
