@@ -20,7 +20,7 @@ from reconciler.domain.model import Handle, Manifest, RemoteModel
 from reconciler.domain.plan import Action
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
-from reconciler.planning.adopt import adopted_generation, require_adoptable, require_match
+from reconciler.planning.adopt import first_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.lock_events import has_content
 from reconciler.planning.world import Observation
@@ -132,7 +132,7 @@ def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest:
         )
     scope = project.target.scope
     require_adoptable(live, scope, project.lock, list(project.session.readable_locks()))
-    generation = adopted_generation(name, scope, live)
+    generation = first_generation(name, scope, live)
     if manifest:
         require_match(generation, manifest, scope)
     return generation

@@ -19,6 +19,7 @@ from reconciler.domain.ports import Created, Exists
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.context import RunContext
 from reconciler.engine.observe import run_bounded
+from reconciler.planning.adopt import adopted_generation, requested_generation
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
     Adopted,
@@ -34,7 +35,6 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
 from reconciler.planning.world import Observation
-from reconciler.state.generation_record import adopted_generation, requested_generation
 
 _REFUSAL_CODES = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}

@@ -1,26 +1,57 @@
-"""The rules of ``adopt``: which models it accepts, and what it records."""
+"""Records of generations from their manifest, mark and live model, and which models ``adopt`` accepts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
+from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Source, State
 from reconciler.planning.events import update_observed
 from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.training_time import total_steps
 from reconciler.planning.world import Observation
 
 
-def adopted_generation(name: str, scope: str, live: RemoteModel) -> LockedGeneration:
-    """Return an unmanaged model as the first generation of a manifest.
+def requested_generation(manifest: Manifest, mark: Mark, *, remote: str, state: State) -> LockedGeneration:
+    """Return the record of a training that is about to be requested, or was."""
+    return LockedGeneration(
+        key=key_of(mark),
+        remote=remote,
+        spec=mark.spec,
+        attempt=mark.attempt,
+        origin="created",
+        state=state,
+        source=replace(manifest.source, remote="") if manifest.source.tuned_model else manifest.source,
+        dataset=replace(manifest.dataset, error=""),
+        declared=manifest.hyperparameters,
+        preamble=manifest.preamble,
+    )
 
-    Its content is that of the manifest that ``adopt`` writes: the live source, no hyperparameters and unknown data.
+
+def adopted_generation(manifest: Manifest, mark: Mark, live: RemoteModel) -> LockedGeneration:
+    """Return the record of a live model with this mark that matches its manifest."""
+    requested = requested_generation(manifest, mark, remote=live.remote, state=live.state)
+    dataset = Dataset("", mark.data, 0) if manifest.dataset.is_unknown else requested.dataset
+    adopted = replace(
+        requested,
+        origin="adopted",
+        dataset=dataset,
+        claimed=mark.data != dataset.digest,
+        total_steps=total_steps(manifest.dataset.examples, live.hyperparameters),
+    )
+    return update_observed(adopted, live)
+
+
+def outdated_generation(mark: Mark, source: Source, live: RemoteModel) -> LockedGeneration:
+    """Return the record of a live model with this mark that no manifest matches.
+
+    The path of its data set, the declared hyperparameters and the preamble are unknown.
     """
-    source = live.source or Source()
-    mark = Content(scope, name, source, {}, UNKNOWN_DATA).mark()
-    generation = LockedGeneration(
+    found = LockedGeneration(
         key=key_of(mark),
         remote=live.remote,
         spec=mark.spec,
@@ -28,9 +59,19 @@ def adopted_generation(name: str, scope: str, live: RemoteModel) -> LockedGenera
         origin="adopted",
         state=live.state,
         source=source,
-        dataset=Dataset("", UNKNOWN_DATA, 0),
+        dataset=Dataset("", mark.data, 0),
+        total_steps=live.total_steps,
     )
-    return update_observed(generation, live)
+    return update_observed(found, live)
+
+
+def first_generation(name: str, scope: str, live: RemoteModel) -> LockedGeneration:
+    """Return an unmanaged model as the first generation of a manifest.
+
+    Its content is that of the manifest that ``adopt`` writes: the live source, no hyperparameters and unknown data.
+    """
+    source = live.source or Source()
+    return outdated_generation(Content(scope, name, source, {}, UNKNOWN_DATA).mark(), source, live)
 
 
 def require_adoptable(live: RemoteModel, scope: str, lock: Lock, other_locks: Iterable[Lock] = ()) -> None:

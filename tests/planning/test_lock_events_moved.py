@@ -13,7 +13,7 @@ from reconciler.domain.identity import key_of, same_data
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Kind, Reason
-from reconciler.planning.adopt import adopted_generation
+from reconciler.planning.adopt import first_generation
 from reconciler.planning.events import (
     Cancelled,
     Claimed,
@@ -57,7 +57,7 @@ def block(*generations: LockedGeneration, **fields: Any) -> LockedModel:
 
 
 def taken() -> LockedGeneration:
-    return adopted_generation("numbers", SCOPE, THEIRS)
+    return first_generation("numbers", SCOPE, THEIRS)
 
 
 def test_the_digest_of_unknown_data_is_no_data_sets() -> None:
