@@ -17,8 +17,13 @@ def repository_of(root: Path) -> Path:
 
     A root that is reached through a symbolic link belongs to the repository that contains the link.
     """
-    start = root.absolute()
-    return next((parent for parent in (start, *start.parents) if (parent / ".git").exists()), start).resolve()
+    return (git_repository_of(root) or root.absolute()).resolve()
+
+
+def git_repository_of(folder: Path) -> Path | None:
+    """Return the nearest directory at or above a folder that contains ``.git``; ``None`` outside of git."""
+    start = folder.absolute()
+    return next((parent for parent in (start, *start.parents) if (parent / ".git").exists()), None)
 
 
 def find_file(relative: str, directory: Path, repository: Path) -> Path:

@@ -16,6 +16,7 @@ from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
+from reconciler.files import open_log, write_errors
 from reconciler.planning.events import Event, EventSink
 from reconciler.reports.documents.envelope import AnyDocument, Document
 from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
@@ -129,14 +130,10 @@ def _open(file: str, cwd: Path) -> IO[str]:
             "--events - is not supported: standard output has the result", "name a file, or a pipe such as /dev/fd/3"
         )
     path = cwd / file
-    try:
-        if path.is_file() and not _is_event_log(path):
+    with write_errors(f"--events {file}", UsageError):
+        if path.is_file() and not path.is_symlink() and not _is_event_log(path):
             raise UsageError(f"--events {file} would overwrite a file that is not an event log", "name another file")
-        return path.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UsageError(
-            f"--events {file} cannot be written: {error.strerror}", "name a file in an existing, writable directory"
-        ) from error
+        return open_log(path, "w")
 
 
 def _is_event_log(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from msgspec import Struct
 
+from reconciler.files import open_log
 from reconciler.reports.text.escape import encodable
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Runner(Struct):
             text = ("\n" if used else "") + markdown(document, limit)
             if SUMMARY.measure(text) + used > SUMMARY.size:
                 return "the summary of this step is full; the result of this command is not in it"
-            with path.open("a", encoding="utf-8", newline="\n") as file:
+            with open_log(path, "a") as file:
                 file.write(text)
         except OSError as error:
             return f"the summary of this step cannot be written: {error.strerror}"

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import json_text
-from reconciler.domain.errors import Problem, ReconcileError, UsageError
+from reconciler.domain.errors import Problem, UsageError
 from reconciler.environment import Environment
+from reconciler.files import check_writable, write_errors, write_file
 from reconciler.reports.documents.envelope import AnyDocument
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
@@ -130,8 +131,8 @@ def check_reports(reports: Iterable[str], beside: Mapping[str, str | None] | Non
     for report in reports:
         report_renderer(report)
         path = Path(report)
-        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(f"--report {report} cannot be written", "name a file in an existing, writable directory")
+        with write_errors(f"--report {report}", UsageError):
+            check_writable(path)
         if path.suffix.lower() == ".json" and path.is_file() and not _holds_report(path):
             raise UsageError(f"--report {report} would overwrite a file that is not a report", "name another file")
         place = path.resolve()
@@ -157,10 +158,8 @@ def _holds_report(path: Path) -> bool:
 
 def _write_report(report: str, document: AnyDocument) -> None:
     content = encode_report(report_renderer(report)(document))
-    try:
-        Path(report).write_bytes(content)
-    except OSError as error:
-        raise ReconcileError(f"--report {report} cannot be written: {error.strerror}", "name another file") from error
+    with write_errors(f"--report {report}"):
+        write_file(Path(report), content)
 
 
 def show_progress(environment: Environment, output: Output, report: PlanReport) -> AbstractContextManager[EventSink]:

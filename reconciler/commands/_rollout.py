@@ -130,8 +130,9 @@ def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
         return None, ""
     if address.startswith(REMOTE_SCHEME):
         return project.session.object_store(address, "the published pointer"), address
-    path = find_writable(address, root, repository_of(root))
-    return LockFile(path), display_path(absolute(address, root), project.session.environment.cwd)
+    find_writable(address, root, repository_of(root))
+    path = absolute(address, root)
+    return LockFile(path), display_path(path, project.session.environment.cwd)
 
 
 Choose = Callable[[Lock, str, Manifest | None], tuple[LockedGeneration, tuple[Event, ...]]]

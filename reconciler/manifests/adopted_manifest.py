@@ -14,6 +14,7 @@ import yaml
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import API_VERSION, Capabilities, Number, RemoteModel
+from reconciler.files import create_file, write_errors
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
 from reconciler.manifests.provider_fields import incapabilities
 from reconciler.manifests.schema_validation import explain
@@ -154,9 +155,5 @@ def _path_problems(path: Path, root: Path, target_file: str) -> Iterator[tuple[s
 
 def write_manifest(path: Path, text: str) -> None:
     """Write a new manifest; raises ReconcileError if the file exists or cannot be written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        message = f"cannot write {path}: {error.strerror}"
-        raise ReconcileError(message, "check the permissions of its directory") from error
+    with write_errors(path):
+        create_file(path, text.encode())

@@ -15,6 +15,7 @@ from msgspec import Struct
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION
+from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.datasets.file_formats import field_names, require_format
 from reconciler.manifests.datasets.records import Fault, Fields
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
@@ -156,16 +157,13 @@ def _write_new(directory: Path, files: Mapping[str, bytes]) -> None:
     for name in files:
         require_inside(directory / name, repository_of(directory))
     for name in files:
-        if (directory / name).exists():
+        if os.path.lexists(directory / name):
             message = f"{directory / name} already exists, so nothing was written"
             raise ReconcileError(message, "keep using it, or move it away first")
-    try:
-        for name, content in files.items():
+    for name, content in files.items():
+        with write_errors(directory / name):
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            with (directory / name).open("xb") as file:
-                file.write(content)
-    except OSError as error:
-        raise _not_written(directory, error) from error
+            create_file(directory / name, content)
 
 
 def _ignore_world(directory: Path) -> bool:
@@ -173,19 +171,15 @@ def _ignore_world(directory: Path) -> bool:
     file = directory / ".gitignore"
     try:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
-        if _IGNORED in text.splitlines():
-            return False
-        gap = "" if text.endswith("\n") or not text else "\n"
-        with file.open("a", encoding="utf-8") as end:
-            end.write(f"{gap}{_IGNORED}\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise _not_written(directory, error) from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ReconcileError(f"{file} cannot be read: {reason}", f"add {_IGNORED} to it") from error
+    if _IGNORED in text.splitlines():
+        return False
+    gap = "" if text.endswith("\n") or not text else "\n"
+    with write_errors(file):
+        write_file(file, f"{text}{gap}{_IGNORED}\n".encode())
     return True
-
-
-def _not_written(directory: Path, error: Exception) -> ReconcileError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return ReconcileError(f"cannot write files in {directory}: {reason}", "check the permissions of the directory")
 
 
 _TARGET = """\

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,6 +12,7 @@ from msgspec import ValidationError, convert
 
 from reconciler.domain.document import VERSION, Document, json_text
 from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.files import check_writable, write_errors, write_file
 from reconciler.manifests.schema_validation import validator
 from reconciler.state.json_reader import check_version
 
@@ -85,8 +85,8 @@ def check_plan_output(path: Path, shown: str) -> None:
     Raises:
         UsageError: the path is not writable, or is a manifest or another file.
     """
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--out {shown}: cannot be written", "name a file in an existing, writable directory")
+    with write_errors(f"--out {shown}", UsageError):
+        check_writable(path)
     if path.suffix in _MANIFEST_SUFFIXES:
         raise UsageError(f"--out {shown}: {path.suffix} is the extension of manifests", "name a file with .json")
     if path.is_file() and path.stat().st_size and not is_plan(path):
@@ -95,10 +95,8 @@ def check_plan_output(path: Path, shown: str) -> None:
 
 def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
     """Write a saved plan; raises ReconcileError when writing fails."""
-    try:
-        path.write_text(json_text(plan, ascii_only=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ReconcileError(f"--out {shown}: cannot be written: {error.strerror}", "name another file") from error
+    with write_errors(f"--out {shown}"):
+        write_file(path, f"{json_text(plan, ascii_only=True)}\n".encode())
 
 
 def _read_json(path: Path, shown: str, remedy: str) -> dict[str, Any]:

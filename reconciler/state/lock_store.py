@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
 from reconciler.state.lockfile import dumps, loads
 
 if TYPE_CHECKING:
@@ -19,49 +18,45 @@ if TYPE_CHECKING:
     from reconciler.domain.ports import LockStore
 
 
-_NEW_FILE_MODE = 0o644
-
-
 class LockFile:
-    """A lockfile on disk; a symbolic link is followed."""
+    """A lockfile on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> str | None:
         """Return the text, or ``None`` when the file does not exist; raises ReconcileError when it cannot be read."""
-        with _os_errors(self.path, "read"):
-            try:
-                _require_regular(self.path)
-                return self.path.read_bytes().decode()
-            except FileNotFoundError:
-                return None
-            except UnicodeDecodeError as error:
-                raise ReconcileError(
-                    f"{self.path} is not UTF-8 text",
-                    "restore it from version control, or delete it and run reconcile refresh",
-                ) from error
+        try:
+            _require_regular(self.path)
+            return self.path.read_bytes().decode()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ReconcileError(
+                f"{self.path} cannot be read: {error.strerror}", "check the permissions of the file and its folder"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ReconcileError(
+                f"{self.path} is not UTF-8 text",
+                "restore it from version control, or delete it and run reconcile refresh",
+            ) from error
 
     def write(self, text: str) -> bool:
         """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""
-        with _os_errors(self.path, "written"):
-            real = Path(os.path.realpath(self.path))
-            _require_regular(real)
+        with write_errors(self.path):
+            _require_regular(self.path)
             data = text.encode()
-            if real.exists() and real.read_bytes() == data:
+            if self.path.exists() and self.path.read_bytes() == data:
+                remove_leftovers(self.path)
                 return False
-            _replace(real, data)
+            write_file(self.path, data)
             return True
 
     def check_writable(self) -> None:
         """Raise the ReconcileError that :meth:`write` would raise for missing folders and permissions."""
-        with _os_errors(self.path, "written"):
-            real = Path(os.path.realpath(self.path))
-            _require_regular(real)
-            if not stat.S_ISDIR(real.parent.stat().st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if not os.access(real.parent, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with write_errors(self.path):
+            _require_regular(self.path)
+            check_writable(self.path)
 
     def lease(self) -> AbstractContextManager[None]:
         """Return a context manager that does nothing: a file belongs to one checkout."""
@@ -74,34 +69,6 @@ def _require_regular(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a regular file")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    import tempfile  # slow, and only needed to write
-
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _NEW_FILE_MODE
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-@contextmanager
-def _os_errors(path: Path, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = "check the permissions of the file and its folder, and the free disk space"
-        raise ReconcileError(f"{path} cannot be {verb}: {error.strerror}", remedy) from error
 
 
 class RedactedLockStore:

@@ -472,7 +472,7 @@ def test_an_unwritable_report_is_an_error_before_the_training(reconcile: Cli) ->
     answer = reconcile("apply", "--yes", "--report", str(reconcile.folder / "nowhere" / "x.json"))
 
     assert answer.status == 64
-    assert "cannot be written; name a file in an existing, writable directory" in answer.err
+    assert "cannot be written: No such file or directory; name a file in an existing, writable directory" in answer.err
     assert not reconcile.lock_file.exists()
 
 

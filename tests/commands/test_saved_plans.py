@@ -345,9 +345,9 @@ def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:
     [
         (
             ["nowhere/plan.json"],
-            "--out nowhere/plan.json: cannot be written; name a file in an existing, writable directory",
+            "--out nowhere/plan.json cannot be written: No such file or directory; name a file in an existing",
         ),
-        (["specs"], "--out specs: cannot be written; name a file in an existing, writable"),
+        (["specs"], "--out specs cannot be written: Is a directory; name a file in an existing, writable"),
         (["plan.yaml"], "--out plan.yaml: .yaml is the extension of manifests; name a file with .json"),
         (["specs/adder.csv"], "--out specs/adder.csv: the existing file is not a plan; name another file"),
         (["plan.json", "--offline"], "--out needs a plan from the live state, which --offline does not read; remove"),

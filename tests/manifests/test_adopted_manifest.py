@@ -100,5 +100,6 @@ def test_a_manifest_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as raised:
         write_manifest(tmp_path / "none" / "adder.yaml", "")
     assert str(raised.value) == (
-        f"cannot write {tmp_path}/none/adder.yaml: No such file or directory; check the permissions of its directory"
+        f"{tmp_path}/none/adder.yaml cannot be written: No such file or directory; "
+        "name a file in an existing, writable directory"
     )

@@ -175,11 +175,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as caught:
         init(tmp_path, data=None, name=None)
     assert str(caught.value) == (
-        f"cannot write files in {tmp_path}: File exists; check the permissions of the directory"
+        f"{tmp_path}/specs/reconcile.yaml cannot be written: File exists; move the file away, or name another file"
     )
 
 
 def test_a_gitignore_that_is_no_text(tmp_path: Path) -> None:
     write(tmp_path, {".gitignore": b"\xff"})
-    with pytest.raises(ReconcileError, match=r"cannot write files in .*: 'utf-8' codec can't decode"):
+    with pytest.raises(ReconcileError, match=r"\.gitignore cannot be read: it is not UTF-8 text; add \.reconcile"):
         init(tmp_path, data=None, name=None)

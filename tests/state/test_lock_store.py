@@ -14,7 +14,10 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.state.lock_store import LockFile
 
-_REMEDY = "check the permissions of the file and its folder, and the free disk space"
+_PERMISSIONS = "check the permissions of the file and its folder"
+_FOLDER = "name a file in an existing, writable directory"
+_GENERAL = f"{_PERMISSIONS}, and the free disk space"
+_LINK = "remove the link, or name another file"
 
 
 def test_a_written_text_is_read_again(tmp_path: Path) -> None:
@@ -45,20 +48,21 @@ def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(lock.path.stat().st_mode) == 0o640
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("b")
     lock = LockFile(tmp_path / "lock.json")
-    lock.path.symlink_to("real/lock.json")
-    lock.write("a")
-    assert lock.path.is_symlink()
-    assert (tmp_path / "real/lock.json").read_text() == "a"
+    lock.path.symlink_to("real.json")
+    with pytest.raises(ReconcileError) as caught:
+        lock.write("a")
+    assert str(caught.value) == f"{lock.path} cannot be written: it is a symbolic link; {_LINK}"
+    assert (tmp_path / "real.json").read_text() == "b"
 
 
 def test_a_folder_is_not_a_lockfile(tmp_path: Path) -> None:
     lock = LockFile(tmp_path)
     with pytest.raises(ReconcileError) as caught:
         lock.read()
-    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory; {_REMEDY}"
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory; {_PERMISSIONS}"
     with pytest.raises(ReconcileError, match="cannot be written: Is a directory"):
         lock.write("a")
 
@@ -67,7 +71,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "nowhere" / "lock.json")
     with pytest.raises(ReconcileError) as caught:
         lock.write("a")
-    assert str(caught.value) == f"{lock.path} cannot be written: No such file or directory; {_REMEDY}"
+    assert str(caught.value) == f"{lock.path} cannot be written: No such file or directory; {_FOLDER}"
 
 
 def test_a_read_only_folder(tmp_path: Path) -> None:
@@ -92,7 +96,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
         [sys.executable, "-c", script, str(lock.path)], capture_output=True, text=True, check=False
     )
-    assert done.stderr.endswith(f"ReconcileError: {lock.path} cannot be written: File too large; {_REMEDY}\n")
+    assert done.stderr.endswith(
+        f"ReconcileError: {lock.path} cannot be written: File too large; free disk space, then run the command again\n"
+    )
     assert lock.read() == "a"
     assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
 
@@ -123,23 +129,23 @@ def error_of(action: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reason", "remedy"),
     [
-        ("folder", "Is a directory"),
-        ("file/lock.json", "Not a directory"),
-        ("file/deeper/lock.json", "Not a directory"),
-        ("nowhere/lock.json", "No such file or directory"),
-        ("link", "No such file or directory"),
-        ("pipe", "Not a regular file"),
+        ("folder", "Is a directory", _FOLDER),
+        ("file/lock.json", "Not a directory", _FOLDER),
+        ("file/deeper/lock.json", "Not a directory", _FOLDER),
+        ("nowhere/lock.json", "No such file or directory", _FOLDER),
+        ("link", "it is a symbolic link", _LINK),
+        ("pipe", "Not a regular file", _GENERAL),
     ],
 )
-def test_check_writable_raises_the_error_of_write(tmp_path: Path, name: str, reason: str) -> None:
+def test_check_writable_raises_the_error_of_write(tmp_path: Path, name: str, reason: str, remedy: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere/lock.json")
     os.mkfifo(tmp_path / "pipe")
     lock = LockFile(tmp_path / name)
-    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {_REMEDY}"
+    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: {reason}; {remedy}"
     assert error_of(lambda: lock.write("a")) == error_of(lock.check_writable)
 
 
@@ -148,10 +154,10 @@ def test_check_writable_reports_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     if os.access(tmp_path, os.W_OK):
         pytest.skip("this user can write everywhere")
-    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_REMEDY}"
+    assert error_of(lock.check_writable) == f"{lock.path} cannot be written: Permission denied; {_PERMISSIONS}"
 
 
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     os.mkfifo(lock.path)
-    assert error_of(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_REMEDY}"
+    assert error_of(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_PERMISSIONS}"
