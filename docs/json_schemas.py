@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.inspect import EnumType, StructType, type_info
@@ -19,8 +19,10 @@ from reconciler.domain.document import Document
 from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.refresh import RefreshReport
+from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -31,6 +33,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     PromptReport,
     RefreshReport,
     ResolveReport,
+    ResultReport,
     SavedPlan,
     ServingReport,
     ValidationReport,
@@ -38,12 +41,33 @@ DOCUMENTS: tuple[type[Document], ...] = (
 """The types whose schemas are derived."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
+_TAGGED = {"kind": "this document", "event": "event"}
+"""What the tag of a struct is the kind of, by the name of its field."""
+_EVENTS = (
+    "One line of the file that `--events FILE` writes: JSON Lines with a header first. New events and fields may "
+    "appear in the same version; ignore those that you do not know."
+)
 _NESTED = ("items", "additionalProperties", "propertyNames")
 
 
 def schemas() -> Mapping[str, str]:
     """Return the text of each schema by the name of its file, such as ``doctor.schema.json``."""
-    return {f"{_file_name(kind)}.schema.json": _text(document_schema(kind)) for kind in DOCUMENTS}
+    documents = {f"{_file_name(kind)}.schema.json": document_schema(kind) for kind in DOCUMENTS}
+    return {name: _text(schema) for name, schema in {**documents, "events.schema.json": events_schema()}.items()}
+
+
+def events_schema() -> Schema:
+    """Return the schema of one line of an event log: the header, or an event."""
+    kinds = (EventsHeader, *get_args(AnyLine))
+    references, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    types = {used.__name__: used for kind in kinds for used in _named_types(kind)}
+    return {
+        "$schema": DIALECT,
+        "title": "Events",
+        "description": _EVENTS,
+        "oneOf": list(references),
+        "$defs": {name: _described(schema, types[name]) for name, schema in definitions.items()},
+    }
 
 
 def document_schema(kind: type[Document]) -> Schema:
@@ -66,7 +90,7 @@ def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
     properties = {}
     for name, value in schema["properties"].items():
         tag = name == kind.__struct_config__.tag_field
-        description = "The kind of this document." if tag else descriptions[names[name]]
+        description = f"The kind of {_TAGGED[name]}." if tag else descriptions[names[name]]
         properties[name] = {"title": _title(name), "description": description, **_value(value)}
     required = [name for name in properties if name in {*schema.get("required", ()), "version"}]
     return {**titles, "type": "object", "additionalProperties": False, "required": required, "properties": properties}
@@ -93,7 +117,7 @@ def _values(kind: type[Enum]) -> Schema:
     return {"enum": [member.value for member in kind]}
 
 
-def _named_types(kind: type[Document]) -> Iterator[type[msgspec.Struct | Enum]]:
+def _named_types(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct | Enum]]:
     """Yield the structs and enumerations that a document consists of, each once."""
     seen: set[type] = set()
     pending = [type_info(kind)]

@@ -6,12 +6,11 @@ call them from a thread in which no event loop is running.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from reconciler.commands import apply as apply_command
 from reconciler.commands import plan as plan_command
@@ -26,6 +25,7 @@ from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
 from reconciler.reports.documents.plan import PlanReport
+from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
 
 __all__ = [
@@ -76,11 +76,15 @@ class Result:
 
     Attributes:
         exit_status: The status with which ``reconcile apply`` would exit; ``ExitStatus.OK`` means success.
-        document: The Result document, as ``reconcile apply --format json`` prints it.
+        report: The outcome of each model, and the totals; its fields are those of the JSON, in snake case.
     """
 
     exit_status: ExitStatus
-    document: Mapping[str, Any] = field(repr=False)
+    report: ResultReport = field(repr=False)
+
+    def to_json(self) -> str:
+        """Return the JSON that ``reconcile apply --format json`` prints."""
+        return json_text(self.report)
 
     @property
     def succeeded(self) -> bool:

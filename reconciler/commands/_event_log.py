@@ -12,14 +12,24 @@ from typing import IO, Any
 import click
 
 from reconciler.commands._output import Output
+from reconciler.commands._project import CommandResult
+from reconciler.domain.document import builtins_of
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.files import open_log, write_errors
 from reconciler.planning.events import Event, EventSink
-from reconciler.reports.documents.envelope import AnyDocument, Document
-from reconciler.reports.documents.events import broken_off_line, event_line, events_header, planned_line, summary_line
+from reconciler.reports.documents.events import (
+    CheckingLine,
+    EventLine,
+    EventsHeader,
+    broken_off_line,
+    event_line,
+    events_header,
+    planned_line,
+    summary_line,
+)
 from reconciler.reports.documents.plan import PlanReport
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
@@ -52,30 +62,28 @@ class EventLog:
         if line and self._is_progress(line):
             self._write(line)
 
-    def ended(self, result: AnyDocument) -> None:
+    def ended(self, result: CommandResult) -> None:
         """Write the last line."""
-        self._write(summary_line(result, self._clock()))
+        self._write(summary_line(result.document, result.exit_status, self._clock()))
 
     def failed(self, error: BaseException) -> None:
         """Write the last line of a command that an error ends."""
         status, message = _status_and_message(error)
         self._write(broken_off_line(message, status, self._clock()))
 
-    def _is_progress(self, line: Document) -> bool:
+    def _is_progress(self, line: EventLine) -> bool:
         """Return whether to write a line: for checks with many prompts, once for each percent."""
-        if line["event"] != "checking":
+        if not isinstance(line, CheckingLine):
             return True
-        checks = line["checks"]
-        percent: int = 100 * checks["answered"] // max(1, checks["prompts"])
-        key: str = line["key"]
-        before, self._percents[key] = self._percents.get(key), percent
+        percent = 100 * line.checks.answered // max(1, line.checks.prompts)
+        before, self._percents[line.key] = self._percents.get(line.key), percent
         return before is None or percent != before
 
-    def _write(self, line: Document) -> None:
+    def _write(self, line: EventsHeader | EventLine) -> None:
         if self._broken:
             return
         try:
-            self._stream.write(json.dumps(line) + "\n")
+            self._stream.write(json.dumps(builtins_of(line)) + "\n")
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._broken = True

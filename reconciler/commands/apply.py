@@ -18,7 +18,7 @@ from reconciler.commands._project import (
     CommandInput,
     CommandResult,
     Project,
-    add_model_details,
+    details_of,
     open_project,
     pin_datasets,
 )
@@ -40,9 +40,8 @@ from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
-from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.plan import PlanReport
-from reconciler.reports.documents.result import Outcomes, result_document
+from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.plan import notices_text
 from reconciler.reports.writer import render_text
@@ -113,8 +112,8 @@ class Run:
         self._publisher = publisher_of(project)
         self._provider = project.session.connect()
 
-    def _result_document(self, outcome: ApplyOutcome, **more: Any) -> Document:
-        return result_document(
+    def _result_report(self, outcome: ApplyOutcome, **more: Any) -> ResultReport:
+        return result_report(
             target=self._project.target,
             capabilities=self._project.capabilities,
             requests=self._provider.requests,
@@ -149,11 +148,11 @@ class _ApplyRun(Run):
                 outcome = self._carry_out(loop, applier.apply(planned), progress(report))
             finally:
                 loop.run(self._provider.aclose())
-        document = self._document(outcome)
+        result = self._result(outcome)
         if self._options.curves:
             scope = self._project.target.scope
-            document = add_model_details(document, self._recorder.lock, scope, applier.observation)
-        return CommandResult(document, outcome.exit_status)
+            result = replace(result, model_details=details_of(self._recorder.lock, scope, applier.observation))
+        return CommandResult(result, outcome.exit_status)
 
     def _redact_lockfile(self) -> None:
         """Remove examples that an earlier policy allowed in the lockfile, even if nothing else changes."""
@@ -176,10 +175,10 @@ class _ApplyRun(Run):
                 error.remedy = f"{error.remedy}; the trainings continue: run reconcile wait to wait for them"
             raise
 
-    def _document(self, outcome: ApplyOutcome) -> Document:
+    def _result(self, outcome: ApplyOutcome) -> ResultReport:
         """Return the result; it has no trainings of manifests that are not selected, even if they ended meanwhile."""
         names = {manifest.name for manifest in self._project.manifests}
-        return self._result_document(
+        return self._result_report(
             outcome,
             plan=outcome.plan,
             outcomes=[model for model in self._outcomes.all() if model.name in names or model.deleted],
@@ -252,7 +251,7 @@ def command(
             saved=saved,
             prune=prune,
         )
-        log.ended(result.document)
+        log.ended(result)
     return print_result(output, result)
 
 

@@ -164,7 +164,7 @@ def command(environment: Environment, /, name: str | None, *, generation: str | 
             key=generation,
             progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )
-        log.ended(result.document)
+        log.ended(result)
     output.warn(result.warnings)
     output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

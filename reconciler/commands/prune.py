@@ -26,7 +26,6 @@ from reconciler.engine.prune import Pruner
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
-from reconciler.reports.documents.envelope import as_dictionary
 from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.result import prune_text
@@ -93,7 +92,7 @@ class _PruneRun(Run):
             finally:
                 loop.run(self._provider.aclose())
         plan = replace(outcome.plan, notices=(*self._notices, *outcome.plan.notices))
-        document = self._result_document(outcome, plan=plan, outcomes=self._outcomes.all())
+        document = self._result_report(outcome, plan=plan, outcomes=self._outcomes.all())
         return CommandResult(document, outcome.exit_status)
 
     def _carry_out(
@@ -196,7 +195,7 @@ def command(
         )
         if dry_run:
             log.planned(result.document)
-        log.ended(as_dictionary(result.document) | {"exitStatus": int(result.exit_status)})
+        log.ended(result)
     _print_result(output, result, dry_run=dry_run)
     return result.exit_status
 

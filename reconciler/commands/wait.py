@@ -40,5 +40,5 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
             approve=approve,
             progress=lambda report: logged(show_progress(environment, output, report), log),
         )
-        log.ended(result.document)
+        log.ended(result)
     return print_result(output, result)

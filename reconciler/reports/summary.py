@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
@@ -24,6 +24,7 @@ from reconciler.reports.documents.envelope import (
     target_of,
 )
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
+from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
@@ -236,54 +237,56 @@ def _finding(similar: list[Document]) -> SummaryRow:
     )
 
 
-_OUTCOME_LEVELS: Final[Mapping[str, Level]] = {
-    "ready": "change",
-    "checked": "change",
-    "updated": "change",
-    "deleted": "change",
-    "training": "note",
-    "failed": "failed",
-    "held": "failed",
-    "refused": "failed",
-    "pending": "warning",
-    "inSync": "quiet",
-    "orphaned": "note",
+_OUTCOME_LEVELS: Final[Mapping[Outcome, Level]] = {
+    Outcome.READY: "change",
+    Outcome.CHECKED: "change",
+    Outcome.UPDATED: "change",
+    Outcome.DELETED: "change",
+    Outcome.TRAINING: "note",
+    Outcome.FAILED: "failed",
+    Outcome.HELD: "failed",
+    Outcome.REFUSED: "failed",
+    Outcome.PENDING: "warning",
+    Outcome.IN_SYNC: "quiet",
+    Outcome.ORPHANED: "note",
 }
 
 
-def _result(document: Document) -> ReportSummary:
-    root, explained = document["target"].get("root", ""), dict[str, str]()
-    unpublished = [f"Not published: {document['unpublished']}"] if "unpublished" in document else []
+def _result(report: ResultReport) -> ReportSummary:
+    explained: dict[str, str] = {}
     return _summary(
-        document,
-        result_summary(document),
-        [_outcome(model, root, explained) for model in document["models"]],
-        failed=document["exitStatus"] not in {0, 4},
-        warnings=unpublished,
-        remarks=next_steps(document),
+        report,
+        result_summary(report),
+        [_outcome(model, report.target.root, explained) for model in report.models],
+        failed=report.exit_status not in {ExitStatus.OK, ExitStatus.STILL_TRAINING},
+        warnings=[f"Not published: {report.unpublished}"] if report.unpublished else [],
+        remarks=next_steps(report),
     )
 
 
-def _outcome(model: Document, root: str, explained: dict[str, str]) -> SummaryRow:
-    state = model["state"]
-    harmless = state == "held" and model.get("reason") in REQUESTED_HOLDS
-    details = outcome_details(model, explained)
-    trained = steps_and_loss(model.get("steps"), model.get("finalLoss"))
-    training = (("training", trained),) if trained else ()
+def _outcome(model: ModelOutcome, root: str, explained: dict[str, str]) -> SummaryRow:
+    harmless = model.state is Outcome.HELD and model.reason in REQUESTED_HOLDS
+    facts = {
+        "generation": model.key,
+        "remote": model.remote,
+        "training": steps_and_loss(model.steps, model.final_loss),
+    }
+    why = ": ".join(filter(None, [model.reason or "", outcome_details(model, explained)]))
     return SummaryRow(
-        model["name"],
-        OUTCOMES[state][0],
-        "warning" if harmless else _OUTCOME_LEVELS[state],
-        "" if state == "inSync" else ": ".join(filter(None, [model.get("reason", ""), details])),
-        details=(*_labeled(model, _GENERATION, _REMOTE), *training, *_checks(model)),
-        **_position(model, root),
+        model.name,
+        OUTCOMES[model.state][0],
+        "warning" if harmless else _OUTCOME_LEVELS[model.state],
+        "" if model.state is Outcome.IN_SYNC else why,
+        details=(*((label, text) for label, text in facts.items() if text), *_checks(model.checks)),
+        file=_shown_file(model.file, root),
+        line=model.line,
+        column=model.column,
     )
 
 
-def _checks(model: Document) -> Iterator[Detail]:
-    if "checks" not in model:
+def _checks(checks: CheckResults | None) -> Iterator[Detail]:
+    if checks is None:
         return
-    checks = convert(model["checks"], CheckResults)
     yield "checks", passed_text(checks)
     for result in checks.results:
         if result.interval or not result.passed:

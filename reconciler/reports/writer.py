@@ -46,6 +46,7 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "Prompt": "check:PromptReport",
         "Refresh": "refresh:RefreshReport",
         "Resolve": "change:ResolveReport",
+        "Result": "result:ResultReport",
         "SavedPlan": "saved_plan:SavedPlan",
         "Serving": "change:ServingReport",
         "Validation": "doctor:ValidationReport",

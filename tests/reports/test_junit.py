@@ -18,7 +18,7 @@ from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import AnyDocument, Document, target_summary
 from reconciler.reports.documents.plan import plan_report
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.junit import junit, xml_safe
 from support.render_values import CHECKS, CREATE, FAILED, IN_SYNC, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, plans
 
@@ -82,13 +82,13 @@ def test_several_actions_of_a_model_are_one_case() -> None:
 
 
 def test_a_result() -> None:
-    document = result_document(
+    document = result_report(
         plan=Plan((FAILED, CREATE)),
         target=TARGET,
         capabilities=SIMULATED,
         outcomes=[
-            ModelOutcome("letters", "failed", FAILED.key, message="out of quota"),
-            ModelOutcome("new", "ready", KEY, REMOTE),
+            ModelOutcome("letters", Outcome.FAILED, key=FAILED.key, message="out of quota"),
+            ModelOutcome("new", Outcome.READY, key=KEY, remote=REMOTE),
         ],
         requests=3,
         seconds=2,

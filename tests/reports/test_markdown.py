@@ -18,7 +18,7 @@ from reconciler.domain.errors import Place, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
 from reconciler.reports.text.escape import terminal_safe
 from support.render_values import CREATE, FAILED, IN_SYNC, LOCKFILE, SIMULATED, TARGET, names, plans, texts
@@ -272,11 +272,11 @@ def hostile_action(name: str, one: str, other: str) -> Action:
 
 
 def test_a_result_shows_what_was_wrong_and_where() -> None:
-    document = result_document(
+    document = result_report(
         plan=Plan((FAILED,)),
         target=TARGET,
         capabilities=SIMULATED,
-        outcomes=[ModelOutcome("letters", "failed", FAILED.key, message="out of quota")],
+        outcomes=[ModelOutcome("letters", Outcome.FAILED, key=FAILED.key, message="out of quota")],
         requests=3,
         seconds=2,
         exit_status=ExitStatus.ERROR,

@@ -20,7 +20,7 @@ from reconciler.reports.documents.envelope import Document, envelope, target_sum
 from reconciler.reports.documents.history import History, history_document
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import status_document
 from support.render_values import (
     ACTIVE,
@@ -176,9 +176,9 @@ _DATA_CHANGES: Final = (
     DataChange(name="words", use="check", check="unseen", path="held-out.csv", note="the old one is not in git"),
 )
 _OUTCOMES: Final = (
-    ModelOutcome("number-generator", "ready", KEY, REMOTE, 40, 3.1, checks=CHECKS),
+    ModelOutcome("number-generator", Outcome.READY, key=KEY, remote=REMOTE, steps=40, final_loss=3.1, checks=CHECKS),
     ModelOutcome(
-        "letters", "failed", "letters-22222222", message="the service ran out of quota\nask for more, or wait"
+        "letters", Outcome.FAILED, key="letters-22222222", message="the service ran out of quota\nask for more, or wait"
     ),
 )
 
@@ -190,9 +190,9 @@ def plan_page(capabilities: Capabilities = SIMULATED) -> PlanReport:
     return replace(report, model_details=tuple(PORTRAITS), base=_BASE, data_changes=_DATA_CHANGES)
 
 
-def result_page() -> Document:
+def result_page() -> ResultReport:
     """A Result with model details and a whole report of checks."""
-    document = result_document(
+    report = result_report(
         plan=replace(_PLAN, actions=(FAILED, _WAIT, *_MORE)),
         target=TARGET,
         capabilities=SIMULATED,
@@ -203,7 +203,7 @@ def result_page() -> Document:
         unpublished="gs://acme-tuning-data/serving.json cannot be written",
         root="specs",
     )
-    return document | {"modelDetails": PORTRAITS}
+    return replace(report, model_details=tuple(PORTRAITS))
 
 
 def status_page() -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, convert
 
@@ -123,8 +123,12 @@ def filled(document: Mapping[str, Any]) -> Document:
     return {key: value for key, value in document.items() if value is not None and value not in ("", [], {})}
 
 
-def number(value: float | None) -> float | str | None:
-    """Return the value as JSON can hold it: infinite and undefined values under their proto3 names."""
+Loss = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A loss as JSON can hold it: infinite and undefined values under their proto3 names."""
+
+
+def number(value: float | None) -> Loss | None:
+    """Return a loss as JSON can hold it."""
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

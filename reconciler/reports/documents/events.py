@@ -1,185 +1,421 @@
-"""Build the lines of an event stream: a document for each event (schema: events)."""
+"""The lines of an event log: a header, then a line for each event of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from reconciler.domain.document import builtins_of
+from msgspec import Meta
+
+from reconciler.domain.checks import CheckResults
+from reconciler.domain.document import Count, Document, Moment, NonEmpty, Record, Remote
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import format_time
-from reconciler.domain.model import RemoteModel
+from reconciler.domain.model import State
+from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.version import __version__
-from reconciler.planning.events import (
-    Adopted,
-    Cancelled,
-    Checked,
-    Checking,
-    Claimed,
-    Completed,
-    Deleted,
-    Disappeared,
-    Dropped,
-    Event,
-    Failed,
-    Forgotten,
-    Progressed,
-    Promoted,
-    Published,
-    Refused,
-    Rejected,
-    Renamed,
-    Restored,
-    Started,
-    Unserved,
-    Updated,
-)
+from reconciler.planning import events
+from reconciler.planning.events import Event
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.envelope import DOCUMENT_VERSION, AnyDocument, Document, as_dictionary, filled, number
-from reconciler.reports.documents.plan import PlanReport
+from reconciler.reports.documents.envelope import Loss, number
+from reconciler.reports.documents.plan import PlanReport, PlanSummary, PlanTarget
+from reconciler.reports.documents.result import Outcome, ResultReport
 
 
-def events_header(command: str, now: datetime) -> Document:
+class EventsHeader(Document, frozen=True, kw_only=True, tag="Events"):
+    """The first line."""
+
+    time: Moment
+    """The time in UTC, in whole seconds."""
+    command: Annotated[NonEmpty, Meta(examples=["apply"])]
+    """The command that writes the events."""
+    reconciler: NonEmpty
+    """The version of reconcile."""
+
+
+class EventLine(Record, frozen=True, kw_only=True, tag_field="event"):
+    """One event; the tag of a subclass is its word."""
+
+    time: Moment
+    """The time in UTC, in whole seconds."""
+
+
+class ActionSummary(Record, frozen=True, kw_only=True):
+    """One action of the plan."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    action: Kind
+    """The action."""
+    reason: Reason
+    """The reason; a stable name."""
+    key: str = ""
+    """The key of the generation."""
+    remote: Remote = ""
+    """The remote name of the generation."""
+
+
+class PlannedLine(EventLine, frozen=True, kw_only=True, tag="planned"):
+    """The plan, which is not yet approved."""
+
+    simulated: bool
+    """Whether the service simulates training; no real model is created."""
+    target: PlanTarget
+    """The target of this document."""
+    changes: bool
+    """Whether applying the plan would change the service or the lockfile."""
+    summary: PlanSummary
+    """The number of actions of each kind, and the amount of training that they start."""
+    actions: tuple[ActionSummary, ...]
+    """Every action, in the order of the plan; `plan --format json` has the details."""
+
+
+class ModelLine(EventLine, frozen=True, kw_only=True):
+    """An event about one manifest."""
+
+    name: NonEmpty
+    """The manifest's name."""
+
+
+class GenerationLine(ModelLine, frozen=True, kw_only=True):
+    """An event about one generation."""
+
+    key: NonEmpty
+    """The generation's key."""
+
+
+class RemoteLine(GenerationLine, frozen=True, kw_only=True):
+    """An event about one remote model."""
+
+    remote: str = ""
+    """The remote name of the model."""
+
+
+class StartedLine(RemoteLine, frozen=True, kw_only=True, tag="started"):
+    """A training started."""
+
+    state: State
+    """The state of the generation."""
+    total_steps: Count | None = None
+    """The total number of training steps."""
+
+
+class AdoptedLine(StartedLine, frozen=True, kw_only=True, tag="adopted"):
+    """An existing managed generation was found."""
+
+
+class ProgressLine(RemoteLine, frozen=True, kw_only=True, tag="progress"):
+    """The progress of a training."""
+
+    phase: str = ""
+    """The state in the service's spelling."""
+    completed_steps: Count | None = None
+    """The completed steps, if the service reports them."""
+    total_steps: Count | None = None
+    """The total number of training steps."""
+    percent: Annotated[float, Meta(ge=0)] | None = None
+    """The completed share of the steps."""
+    epoch: Count | None = None
+    """The epoch of the last loss."""
+    loss: Loss | None = None
+    """The last mean loss; a value that is not finite has its proto3 JSON name."""
+
+
+class CompletedLine(RemoteLine, frozen=True, kw_only=True, tag="completed"):
+    """A training completed."""
+
+    total_steps: Count | None = None
+    """The total number of training steps."""
+    final_loss: Loss | None = None
+    """The last mean loss; a value that is not finite has its proto3 JSON name."""
+    code: int | None = None
+    """The google.rpc code of the failure."""
+    message: str = ""
+    """The service's message about the failure."""
+
+
+class FailedLine(CompletedLine, frozen=True, kw_only=True, tag="failed"):
+    """A training failed."""
+
+
+class CanceledLine(CompletedLine, frozen=True, kw_only=True, tag="cancelled"):
+    """A training was canceled."""
+
+
+class DroppedLine(RemoteLine, frozen=True, kw_only=True, tag="dropped"):
+    """A training was canceled as a duplicate of another one."""
+
+
+class PromotedLine(RemoteLine, frozen=True, kw_only=True, tag="promoted"):
+    """A generation became the serving one."""
+
+
+class DeletedLine(RemoteLine, frozen=True, kw_only=True, tag="deleted"):
+    """A generation was deleted."""
+
+
+class UpdatedLine(GenerationLine, frozen=True, kw_only=True, tag="updated"):
+    """Fields or permissions of a model changed."""
+
+    fields: tuple[str, ...]
+    """The names of what changed."""
+
+
+class CheckProgress(Record, frozen=True, kw_only=True):
+    """The progress of checks."""
+
+    declared: Count
+    """The number of checks."""
+    prompts: Count
+    """The number of prompts."""
+    answered: Count
+    """The number of answered prompts."""
+
+
+class CheckingLine(GenerationLine, frozen=True, kw_only=True, tag="checking"):
+    """The progress of checks: written at the start and after each further percent of answers."""
+
+    checks: CheckProgress
+    """The progress."""
+
+
+class CheckedLine(GenerationLine, frozen=True, kw_only=True, tag="check"):
+    """The checks of a generation ran."""
+
+    report: CheckResults
+    """The results of the checks that ran."""
+
+
+class RejectedLine(GenerationLine, frozen=True, kw_only=True, tag="rejected"):
+    """A generation was rejected."""
+
+    message: str = ""
+    """The reason for the rejection."""
+
+
+class RestoredLine(GenerationLine, frozen=True, kw_only=True, tag="restored"):
+    """A generation is no longer rejected."""
+
+
+class UnservedLine(GenerationLine, frozen=True, kw_only=True, tag="unserved"):
+    """A generation is no longer serving."""
+
+
+class GoneLine(GenerationLine, frozen=True, kw_only=True, tag="gone"):
+    """A generation disappeared from the service."""
+
+
+class ClaimedLine(GenerationLine, frozen=True, kw_only=True, tag="claimed"):
+    """A data set was recorded as the training data of an adopted model."""
+
+
+class PublishedLine(ModelLine, frozen=True, kw_only=True, tag="published"):
+    """The published pointer was written."""
+
+    key: str | None = None
+    """The generation that it names for the manifest; omitted if there is none."""
+
+
+class RenamedLine(ModelLine, frozen=True, kw_only=True, tag="renamed"):
+    """A manifest was renamed."""
+
+    former: NonEmpty
+    """The previous name."""
+
+
+class ForgottenLine(ModelLine, frozen=True, kw_only=True, tag="forgotten"):
+    """A model is no longer managed."""
+
+
+class RefusedLine(ModelLine, frozen=True, kw_only=True, tag="refused"):
+    """An action failed; the others continue."""
+
+    message: str
+    """The message and its remedy."""
+    reason: Reason | None = None
+    """The reason, if the action is held."""
+
+
+class SummaryLine(EventLine, frozen=True, kw_only=True, tag="summary"):
+    """The last line; missing if the process was killed."""
+
+    exit_status: ExitStatus
+    """The exit status of the process."""
+    requests: Count | None = None
+    """The number of requests that were sent to the service."""
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    """The duration in seconds."""
+    summary: Mapping[Outcome, Count] = {}
+    """The number of models with each outcome."""
+    message: str = ""
+    """The reason why the command stopped."""
+
+
+AnyLine = (
+    PlannedLine
+    | StartedLine
+    | AdoptedLine
+    | ProgressLine
+    | CompletedLine
+    | FailedLine
+    | CanceledLine
+    | DroppedLine
+    | PromotedLine
+    | DeletedLine
+    | UpdatedLine
+    | CheckingLine
+    | CheckedLine
+    | RejectedLine
+    | RestoredLine
+    | UnservedLine
+    | GoneLine
+    | ClaimedLine
+    | PublishedLine
+    | RenamedLine
+    | ForgottenLine
+    | RefusedLine
+    | SummaryLine
+)
+"""A line after the header: ``msgspec.json.decode(line, type=AnyLine)`` reads it."""
+
+
+def events_header(command: str, now: datetime) -> EventsHeader:
     """Return the first line: the version of the stream, and the command."""
-    return {
-        "version": DOCUMENT_VERSION,
-        "kind": "Events",
-        "time": format_time(now),
-        "command": command,
-        "reconciler": __version__,
-    }
+    return EventsHeader(time=format_time(now), command=command, reconciler=__version__)
 
 
-def planned_line(report: PlanReport, now: datetime) -> Document:
+def planned_line(report: PlanReport, now: datetime) -> PlannedLine:
     """Return the line with the actions of a plan that is about to be applied."""
-    plan = builtins_of(report)
-    actions = [
-        {field: action[field] for field in ("name", "action", "reason", "key", "remote") if field in action}
-        for action in plan["actions"]
-    ]
-    shared = {field: plan[field] for field in ("simulated", "target", "changes", "summary")}
-    return {**_line("planned", now), **shared, "actions": actions}
+    return PlannedLine(
+        time=format_time(now),
+        simulated=report.simulated,
+        target=report.target,
+        changes=report.changes,
+        summary=report.summary,
+        actions=tuple(
+            ActionSummary(
+                name=action.name, action=action.action, reason=action.reason, key=action.key, remote=action.remote
+            )
+            for action in report.actions
+        ),
+    )
 
 
-def event_line(event: Event, now: datetime) -> Document | None:
-    """Return the line about an event; ``None`` for events that only the lockfile records."""
-    row = EVENT_LINES.get(type(event))
-    if row is None:
-        return None
-    word, further = row
-    subject = {field: getattr(event, field) for field in ("name", "key") if getattr(event, field, None) is not None}
-    return {**_line(word, now), **subject, **filled(further(event))}
-
-
-def summary_line(document: AnyDocument, now: datetime) -> Document:
+def summary_line(document: Document, status: ExitStatus, now: datetime) -> SummaryLine:
     """Return the last line, from the document that the command ends with."""
-    result = as_dictionary(document)
-    fields = {field: result[field] for field in _SUMMARY_FIELDS if field in result}
-    return {**_line("summary", now), **fields}
+    if not isinstance(document, ResultReport):
+        return SummaryLine(time=format_time(now), exit_status=status)
+    return SummaryLine(
+        time=format_time(now),
+        exit_status=status,
+        requests=document.requests,
+        seconds=document.seconds,
+        summary=document.summary,
+    )
 
 
-_SUMMARY_FIELDS: Final[tuple[str, ...]] = ("exitStatus", "requests", "seconds", "summary")
-
-
-def broken_off_line(message: str, status: ExitStatus, now: datetime) -> Document:
+def broken_off_line(message: str, status: ExitStatus, now: datetime) -> SummaryLine:
     """Return the last line of a command that ended with an error."""
-    return {**_line("summary", now), "exitStatus": int(status), "message": message}
+    return SummaryLine(time=format_time(now), exit_status=status, message=message)
 
 
-def _line(word: str, now: datetime) -> Document:
-    return {"time": format_time(now), "event": word}
+def event_line(event: Event, now: datetime) -> ModelLine | None:
+    """Return the line about an event; ``None`` for events that only the lockfile records."""
+    time = format_time(now)
+    line = _SAME_FIELDS.get(type(event))
+    if line:
+        fields = {field: getattr(event, field) for field in line.__struct_fields__ if field != "time"}
+        return line(time=time, **fields)
+    build = _BUILDERS.get(type(event))
+    return build(event, time) if build else None
 
 
-def _nothing(_event: Event) -> Document:
-    return {}
+def _started(event: events.Started | events.Adopted, time: str) -> StartedLine:
+    line, generation = AdoptedLine if isinstance(event, events.Adopted) else StartedLine, event.generation
+    return line(
+        time=time,
+        name=event.name,
+        key=generation.key,
+        remote=generation.remote,
+        state=generation.state,
+        total_steps=generation.total_steps,
+    )
 
 
-def _generation(event: Started | Adopted) -> Document:
-    generation = event.generation
-    return {
-        "key": generation.key,
-        "remote": generation.remote,
-        "state": generation.state.value,
-        "totalSteps": generation.total_steps,
-    }
-
-
-def _progress(event: Progressed) -> Document:
+def _progress(event: events.Progressed, time: str) -> ProgressLine:
     model, total = event.model, event.total_steps
     done = completed_steps(model) if reports_progress(model) else None
     last = model.snapshots[-1] if model.snapshots else None
-    return {
-        "remote": model.remote,
-        "phase": model.phase,
-        "completedSteps": done,
-        "totalSteps": total,
-        "percent": round(100 * done / total, 1) if done is not None and total else None,
-        "epoch": last.epoch if last else None,
-        "loss": number(last.loss) if last else None,
-    }
+    return ProgressLine(
+        time=time,
+        name=event.name,
+        key=event.key,
+        remote=model.remote,
+        phase=model.phase,
+        completed_steps=done,
+        total_steps=total,
+        percent=round(100 * done / total, 1) if done is not None and total else None,
+        epoch=last.epoch if last else None,
+        loss=number(last.loss) if last else None,
+    )
 
 
-def _ended(event: Completed | Failed | Cancelled) -> Document:
-    model: RemoteModel = event.model
-    return {
-        "remote": model.remote,
-        "totalSteps": model.total_steps,
-        "finalLoss": number(model.snapshots[-1].loss) if model.snapshots else None,
-        "code": model.failure.code if model.failure else None,
-        "message": model.failure.message if model.failure else None,
-    }
-
-
-def _remote(event: Dropped | Promoted | Deleted) -> Document:
-    return {"remote": event.remote}
-
-
-def _updated(event: Updated) -> Document:
-    return {"fields": list(event.fields)}
-
-
-def _checking(event: Checking) -> Document:
-    return {"checks": {"declared": event.checks, "prompts": event.total, "answered": event.done}}
-
-
-def _checked(event: Checked) -> Document:
-    return {"report": builtins_of(event.report)}
-
-
-def _rejected(event: Rejected) -> Document:
-    return {"message": event.reason}
-
-
-def _renamed(event: Renamed) -> Document:
-    return {"former": event.former}
-
-
-def _refused(event: Refused) -> Document:
-    return {"message": str(event.error), "reason": event.reason.value if event.reason else None}
-
-
-EVENT_LINES: Final[Mapping[type[Event], tuple[str, Callable[[Any], Document]]]] = {
-    Started: ("started", _generation),
-    Adopted: ("adopted", _generation),
-    Progressed: ("progress", _progress),
-    Completed: ("completed", _ended),
-    Failed: ("failed", _ended),
-    Cancelled: ("cancelled", _ended),
-    Dropped: ("dropped", _remote),
-    Disappeared: ("gone", _nothing),
-    Updated: ("updated", _updated),
-    Checking: ("checking", _checking),
-    Checked: ("check", _checked),
-    Promoted: ("promoted", _remote),
-    Rejected: ("rejected", _rejected),
-    Restored: ("restored", _nothing),
-    Published: ("published", _nothing),
-    Renamed: ("renamed", _renamed),
-    Claimed: ("claimed", _nothing),
-    Forgotten: ("forgotten", _nothing),
-    Unserved: ("unserved", _nothing),
-    Deleted: ("deleted", _remote),
-    Refused: ("refused", _refused),
+_ENDS: Final[Mapping[type[Event], type[CompletedLine]]] = {
+    events.Completed: CompletedLine,
+    events.Failed: FailedLine,
+    events.Cancelled: CanceledLine,
 }
-"""The word of each event in the stream, and the fields besides name and key."""
+
+
+def _ended(event: events.Completed | events.Failed | events.Cancelled, time: str) -> CompletedLine:
+    model, failure = event.model, event.model.failure
+    return _ENDS[type(event)](
+        time=time,
+        name=event.name,
+        key=event.key,
+        remote=model.remote,
+        total_steps=model.total_steps,
+        final_loss=number(model.snapshots[-1].loss) if model.snapshots else None,
+        code=failure.code if failure else None,
+        message=failure.message if failure else "",
+    )
+
+
+def _checking(event: events.Checking, time: str) -> CheckingLine:
+    progress = CheckProgress(declared=event.checks, prompts=event.total, answered=event.done)
+    return CheckingLine(time=time, name=event.name, key=event.key, checks=progress)
+
+
+def _rejected(event: events.Rejected, time: str) -> RejectedLine:
+    return RejectedLine(time=time, name=event.name, key=event.key, message=event.reason)
+
+
+def _refused(event: events.Refused, time: str) -> RefusedLine:
+    return RefusedLine(time=time, name=event.name, message=str(event.error), reason=event.reason)
+
+
+_SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
+    events.Dropped: DroppedLine,
+    events.Disappeared: GoneLine,
+    events.Updated: UpdatedLine,
+    events.Checked: CheckedLine,
+    events.Promoted: PromotedLine,
+    events.Restored: RestoredLine,
+    events.Published: PublishedLine,
+    events.Renamed: RenamedLine,
+    events.Claimed: ClaimedLine,
+    events.Forgotten: ForgottenLine,
+    events.Unserved: UnservedLine,
+    events.Deleted: DeletedLine,
+}
+"""Events that have every field of their line under the same name."""
+_BUILDERS: Final[Mapping[type[Event], Callable[[Any, str], ModelLine]]] = {
+    events.Started: _started,
+    events.Adopted: _started,
+    events.Progressed: _progress,
+    **dict.fromkeys(_ENDS, _ended),
+    events.Checking: _checking,
+    events.Rejected: _rejected,
+    events.Refused: _refused,
+}

@@ -1,49 +1,112 @@
-"""Build Result documents: the outcome of a run for each model, folded from its events."""
+"""Result documents: the outcome of a run for each model, folded from its events."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Self
 
-from msgspec import Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
-from reconciler.domain.document import builtins_of
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
-from reconciler.reports.documents.envelope import Document, Places, envelope, filled, number, place_fields
-
-OutcomeState = Literal[
-    "ready", "checked", "updated", "deleted", "training", "failed", "held", "refused", "pending", "inSync", "orphaned"
-]
+from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
 
 
-class ModelOutcome(Struct, frozen=True):
-    """The outcome of a run for one manifest.
+class Outcome(StrEnum):
+    """The outcome of a run for one model.
 
-    ``steps`` are those of the whole training, ``final_loss`` is its last mean loss. ``message`` is the reason of a
-    failure or refusal, or the updated fields. ``checks`` are those that were run, ``deleted`` the keys of deleted
-    generations.
+    This is the table of outcomes, in the order in which they are counted: each row has the name and what it means.
     """
 
-    name: str
-    state: OutcomeState
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str = "") -> Self:
+        """Make a member that is the name, with its meaning."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    READY = "ready", "it is ready and serving"
+    CHECKED = "checked", "its checks ran, and it was not promoted in this run"
+    UPDATED = "updated", "it was patched in place"
+    DELETED = "deleted", "generations of it were deleted, and nothing else happened"
+    TRAINING = "training", "it is still training"
+    FAILED = "failed", "its training failed"
+    HELD = "held", "it is held"
+    REFUSED = "refused", "an action failed"
+    PENDING = "pending", "it has pending actions"
+    IN_SYNC = "inSync", "it is in sync"
+    ORPHANED = "orphaned", "no manifest declares it: it is an orphan"
+
+
+class ModelOutcome(Record, frozen=True):
+    """The outcome of one manifest."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    state: Outcome
+    """The outcome."""
+    reason: Reason | None = None
+    """The reason why it is held; a stable name."""
     key: str = ""
-    remote: str = ""
-    steps: int | None = None
-    final_loss: float | None = None
+    """The key of the generation."""
+    remote: Remote = ""
+    """The remote name of the generation."""
+    steps: Count | None = None
+    """The total number of training steps."""
+    final_loss: Loss | None = None
+    """The mean loss of the last step."""
     message: str = ""
+    """A sentence for the reader."""
     checks: CheckResults | None = None
-    deleted: tuple[str, ...] = ()
+    """The results of the checks that ran."""
+    deleted: tuple[NonEmpty, ...] = ()
+    """The keys of the generations that were deleted."""
+    file: str = ""
+    """The manifest's path relative to the root; `-` is standard input."""
+    line: Position | None = None
+    """The line of the manifest's name, counted from 1; omitted for orphans."""
+    column: Position | None = None
+    """The column of the manifest's name, counted from 1."""
 
 
-def result_document(
+class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
+    """The result of a run.
+
+    The output of `reconcile apply --format json`, `reconcile wait --format json` and `reconcile prune --format json`.
+    """
+
+    exit_status: ExitStatus
+    """The exit status of the process."""
+    requests: Count
+    """The number of requests that were sent to the service."""
+    seconds: Annotated[float, Meta(ge=0)]
+    """The duration of the run in seconds."""
+    summary: Mapping[Outcome, Count]
+    """The number of models with each outcome; outcomes without models are omitted."""
+    models: tuple[ModelOutcome, ...]
+    """The outcome of every manifest, by name."""
+    notices: tuple[str, ...]
+    """Notices about the whole run."""
+    unmanaged: Count
+    """The number of unmanaged models at the service; they are never changed."""
+    unpublished: str = ""
+    """Why the pointer could not be published; omitted if it was, or if the target publishes nothing."""
+    model_details: tuple[Mapping[str, Any], ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
+
+
+def result_report(
     *,
     plan: Plan,
     target: Target,
@@ -55,28 +118,34 @@ def result_document(
     unpublished: str = "",
     root: str = "",
     places: Places = MappingProxyType({}),
-) -> Document:
-    """Return a Result document: what a run of apply or wait did (schema: result).
+) -> ResultReport:
+    """Return the report of what a run of apply, wait or prune did.
 
     ``plan`` is the remaining plan. It has the state of manifests without an outcome and the remaining actions of
     others. ``unpublished`` is the reason why the pointer was not written. ``requests`` were sent to the service in
     ``seconds``.
     """
-    models = {model["name"]: model for model in map(_left, plan.actions)}
+    models = {action.name: _remaining(action) for action in plan.actions}
     for outcome in outcomes:
-        models[outcome.name] = _merged(_outcome(outcome), models.get(outcome.name))
-    files = {action.name: {"file": action.file} | place_fields(action.name, places) for action in plan.actions}
-    return {
-        **envelope("Result", target, capabilities, root),
-        "exitStatus": int(exit_status),
-        "requests": requests,
-        "seconds": round(seconds, 3),
-        "summary": dict(sorted(Counter(model["state"] for model in models.values()).items())),
-        "models": [models[name] | files.get(name, {}) for name in sorted(models)],
-        "notices": list(plan.notices),
-        "unmanaged": plan.unmanaged,
-        **filled({"unpublished": unpublished}),
-    }
+        models[outcome.name] = _merged(outcome, models.get(outcome.name))
+    files = {action.name: action.file for action in plan.actions}
+    return ResultReport(
+        simulated=capabilities.simulated,
+        target=target_summary(target, capabilities, root),
+        exit_status=exit_status,
+        requests=requests,
+        seconds=round(seconds, 3),
+        summary=dict(sorted(Counter(model.state for model in models.values()).items())),
+        models=tuple(_placed(models[name], files.get(name, ""), places) for name in sorted(models)),
+        notices=plan.notices,
+        unmanaged=plan.unmanaged,
+        unpublished=unpublished,
+    )
+
+
+def _placed(model: ModelOutcome, file: str, places: Places) -> ModelOutcome:
+    place = places.get(model.name) if file else None
+    return replace(model, file=file, line=place.line if place else None, column=place.column if place else None)
 
 
 _REMAINING_WORK: Final[Mapping[Kind, str]] = {
@@ -85,21 +154,25 @@ _REMAINING_WORK: Final[Mapping[Kind, str]] = {
     Kind.CHECK: "the checks were not run; run reconcile apply",
     Kind.PROMOTE: "ready but not serving; run reconcile apply",
 }
-_LEFT: Final[Mapping[Kind, OutcomeState]] = {Kind.HOLD: "held", Kind.WAIT: "training", Kind.NOOP: "inSync"}
-_SETTLED: Final = frozenset({"inSync", "orphaned"})
+_STATES: Final[Mapping[Kind, Outcome]] = {
+    Kind.HOLD: Outcome.HELD,
+    Kind.WAIT: Outcome.TRAINING,
+    Kind.NOOP: Outcome.IN_SYNC,
+}
+SETTLED: Final = frozenset({Outcome.IN_SYNC, Outcome.ORPHANED})
+"""Outcomes of models that the run did not have to change."""
 
 
-def _left(action: Action) -> Document:
-    state = "orphaned" if action.reason is Reason.ORPHANED else _LEFT.get(action.kind, "pending")
-    return filled(
-        {
-            "name": action.name,
-            "state": state,
-            "reason": action.reason.value if action.kind is Kind.HOLD else "",
-            "key": action.key,
-            "remote": action.remote,
-            "message": action.message or _remaining_work(action),
-        }
+def _remaining(action: Action) -> ModelOutcome:
+    """Return the outcome of a model whose remaining action is this one."""
+    orphaned = action.reason is Reason.ORPHANED
+    return ModelOutcome(
+        name=action.name,
+        state=Outcome.ORPHANED if orphaned else _STATES.get(action.kind, Outcome.PENDING),
+        reason=action.reason if action.kind is Kind.HOLD else None,
+        key=action.key,
+        remote=action.remote,
+        message=action.message or _remaining_work(action),
     )
 
 
@@ -110,29 +183,17 @@ def _remaining_work(action: Action) -> str:
     return _REMAINING_WORK.get(action.kind, "")
 
 
-def _merged(outcome: Document, left: Document | None) -> Document:
+def _merged(outcome: ModelOutcome, remaining: ModelOutcome | None) -> ModelOutcome:
     """Return the outcome, or what remains for the model."""
-    if left is None or left["state"] in _SETTLED or outcome["state"] == "refused":
+    if remaining is None or remaining.state in SETTLED or outcome.state is Outcome.REFUSED:
         return outcome
-    if outcome["state"] == "failed":
-        return {**outcome, **{name: left[name] for name in ("reason", "message") if name in left}}
-    return {**outcome, **left} if left.get("key") == outcome.get("key") else left
-
-
-def _outcome(outcome: ModelOutcome) -> Document:
-    return filled(
-        {
-            "name": outcome.name,
-            "state": outcome.state,
-            "key": outcome.key,
-            "remote": outcome.remote,
-            "steps": outcome.steps,
-            "finalLoss": number(outcome.final_loss),
-            "message": outcome.message,
-            "checks": builtins_of(outcome.checks) if outcome.checks else None,
-            "deleted": list(outcome.deleted),
-        }
-    )
+    reason, message = remaining.reason or outcome.reason, remaining.message or outcome.message
+    if outcome.state is Outcome.FAILED:
+        return replace(outcome, reason=reason, message=message)
+    if remaining.key != outcome.key:
+        return remaining
+    remote = remaining.remote or outcome.remote
+    return replace(outcome, state=remaining.state, reason=reason, remote=remote, message=message)
 
 
 class Outcomes:
@@ -146,9 +207,9 @@ class Outcomes:
         """Note an event that determines an outcome; a failure or refusal is not overwritten."""
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
-        if outcome and before and outcome.state == "deleted":
+        if outcome and before and outcome.state is Outcome.DELETED:
             self._by_name[outcome.name] = _with_deleted(before, outcome)
-        elif outcome and not (before and before.state in {"failed", "refused"}):
+        elif outcome and not (before and before.state in {Outcome.FAILED, Outcome.REFUSED}):
             self._by_name[outcome.name] = _with_checks(outcome, before)
 
     def all(self) -> tuple[ModelOutcome, ...]:
@@ -158,11 +219,11 @@ class Outcomes:
     def _outcome(self, event: Event) -> ModelOutcome | None:
         match event:
             case Completed(name, key, _) | Promoted(name, key, _):
-                return self._about(name, key, ModelOutcome(name, "ready"))
+                return self._about(name, key, ModelOutcome(name, Outcome.READY))
             case Updated(name, key, fields):
-                return self._about(name, key, ModelOutcome(name, "updated", message=", ".join(fields)))
+                return self._about(name, key, ModelOutcome(name, Outcome.UPDATED, message=", ".join(fields)))
             case Checked(name, key, report):
-                return replace(self._about(name, key, ModelOutcome(name, "checked")), checks=report)
+                return replace(self._about(name, key, ModelOutcome(name, Outcome.CHECKED)), checks=report)
             case _:
                 return self._end(event)
 
@@ -170,11 +231,11 @@ class Outcomes:
         """Return the outcome of a failure or deletion."""
         match event:
             case Failed(name, key, _) | Cancelled(name, key, _):
-                return self._about(name, key, ModelOutcome(name, "failed", message=_why(event)))
+                return self._about(name, key, ModelOutcome(name, Outcome.FAILED, message=_why(event)))
             case Deleted(name, key, _):
-                return ModelOutcome(name, "deleted", deleted=(key,))
+                return ModelOutcome(name, Outcome.DELETED, deleted=(key,))
             case Refused(name, error, _):
-                return ModelOutcome(name, "refused", message=str(error))
+                return ModelOutcome(name, Outcome.REFUSED, message=str(error))
             case _:
                 return None
 
@@ -188,7 +249,7 @@ class Outcomes:
             key=key,
             remote=generation.remote,
             steps=generation.total_steps,
-            final_loss=generation.final_loss,
+            final_loss=number(generation.final_loss),
         )
 
 

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct, convert
+from msgspec import Struct
 
-from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
+from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
@@ -30,7 +31,7 @@ from reconciler.reports.text.plan import (
     sample_text,
     unchanged_models,
 )
-from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details, result_summary
+from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
 from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, shown_generation, status_details
 
 
@@ -138,6 +139,8 @@ def _place_cell(subject: Document, root: str) -> Cell:
 
 
 def _manifest_cell(file: str, line: int | None, column: int | None, root: str) -> Cell:
+    if not file:
+        return Cell(code=True)
     positions = [str(position) for position in (line, column) if position is not None]
     return Cell(":".join([display_path(file, root), *positions]), code=True)
 
@@ -197,16 +200,16 @@ def _action_row(action: PlannedAction, explained: dict[str, str], root: str) -> 
     )
 
 
-def _result(document: Document) -> PageModel:
+def _result(report: ResultReport) -> PageModel:
     explained: dict[str, str] = {}
-    root = document["target"].get("root", "")
-    rows = [_outcome_row(model, explained, root) for model in document["models"]]
-    settled = {OUTCOMES[state][0] for state in ("inSync", "orphaned")}
-    unpublished = (f"Not published: {document['unpublished']}",) if "unpublished" in document else ()
+    rows = [_outcome_row(model, explained, report.target.root) for model in report.models]
+    settled = {OUTCOMES[state][0] for state in SETTLED}
+    unpublished = (f"Not published: {report.unpublished}",) if report.unpublished else ()
+    roles: Mapping[ExitStatus, Role] = {ExitStatus.OK: "good", ExitStatus.STILL_TRAINING: "wait"}
     return PageModel(
         title="Result",
-        role="error" if document["exitStatus"] not in {0, 4} else ("wait" if document["exitStatus"] else "good"),
-        lines=(_result_totals(document), *next_steps(document), *unpublished),
+        role=roles.get(report.exit_status, "error"),
+        lines=(_result_totals(report), *next_steps(report), *unpublished),
         heading="Outcomes",
         tallies=_tallies(rows, dict(OUTCOMES.values())),
         columns=(Column("Model"), Column("Outcome"), Column("Details", ""), *_STEPS_AND_LOSS, Column("Manifest")),
@@ -214,32 +217,31 @@ def _result(document: Document) -> PageModel:
     )
 
 
-def _result_totals(document: Document) -> str:
+def _result_totals(report: ResultReport) -> str:
     """Return the totals; the page says elsewhere that training is simulated."""
-    return result_summary(document).removeprefix("Models: ").removesuffix(" Training is simulated.")
+    return result_summary(report).removeprefix("Models: ").removesuffix(" Training is simulated.")
 
 
-def _outcome_row(model: Document, explained: dict[str, str], root: str) -> TableRow:
-    word, role = OUTCOMES[model["state"]]
+def _outcome_row(model: ModelOutcome, explained: dict[str, str], root: str) -> TableRow:
+    word, role = OUTCOMES[model.state]
     return TableRow(
         (word,),
         (
-            _name_cell(model["name"]),
-            Cell(word, role=role, notes=(model["reason"],) if "reason" in model else ()),
+            _name_cell(model.name),
+            Cell(word, role=role, notes=(model.reason.value,) if model.reason else ()),
             _outcome_cell(model, explained),
-            _steps_cell(model.get("steps")),
-            _loss_cell(model.get("finalLoss")),
-            _place_cell(model, root),
+            _steps_cell(model.steps),
+            _loss_cell(model.final_loss),
+            _manifest_cell(model.file, model.line, model.column, root),
         ),
     )
 
 
-def _outcome_cell(model: Document, explained: dict[str, str]) -> Cell:
+def _outcome_cell(model: ModelOutcome, explained: dict[str, str]) -> Cell:
     """Return the details of an outcome, without the training, which has columns of its own."""
-    if model["state"] not in {"ready", "checked"}:
+    if model.state not in TRAINED:
         return Cell(outcome_details(model, explained))
-    checks = (passed_text(convert(model["checks"], CheckResults)),) if "checks" in model else ()
-    return Cell(model.get("remote") or model.get("key", ""), code=True, notes=checks)
+    return Cell(model.remote or model.key, code=True, notes=(passed_text(model.checks),) if model.checks else ())
 
 
 def _steps_cell(steps: int | None) -> Cell:

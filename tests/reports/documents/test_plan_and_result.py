@@ -16,7 +16,7 @@ from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import Document, number, target_summary
 from reconciler.reports.documents.plan import plan_report
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from support.render_values import (
     CREATE,
     FAILED,
@@ -42,11 +42,11 @@ outcomes = st.lists(
     st.builds(
         ModelOutcome,
         name=names,
-        state=st.sampled_from(["ready", "updated", "training", "failed", "held", "refused", "inSync"]),
+        state=st.sampled_from(Outcome),
         key=texts,
         remote=texts,
         steps=st.none() | counts,
-        final_loss=st.none() | losses,
+        final_loss=st.none() | losses.map(number),
         message=texts,
     ),
     max_size=4,
@@ -54,7 +54,7 @@ outcomes = st.lists(
 
 
 def result(plan: Plan, *outcomes: ModelOutcome) -> Document:
-    document = result_document(
+    document = result_report(
         plan=plan,
         target=TARGET,
         capabilities=SIMULATED,
@@ -112,7 +112,7 @@ def test_every_plan_obeys_its_schema(plan: Plan, target: Target, able: Capabilit
 def test_every_result_obeys_its_schema(
     plan: Plan, done: list[ModelOutcome], requests: int, seconds: float, status: ExitStatus
 ) -> None:
-    document = result_document(
+    report = result_report(
         plan=plan,
         target=TARGET,
         capabilities=REAL,
@@ -121,7 +121,7 @@ def test_every_result_obeys_its_schema(
         seconds=seconds,
         exit_status=status,
     )
-    held_to("result", document)
+    document = held_to("result", report)
     told = {one.name for one in plan.actions} | {one.name for one in done}
     assert {one["name"] for one in document["models"]} == told
     assert sum(document["summary"].values()) == len(document["models"])
@@ -168,7 +168,10 @@ def test_a_result_tells_of_every_model_even_without_an_outcome() -> None:
 
 def test_an_outcome_stands_where_nothing_is_left_to_do() -> None:
     synced = Action(name="number-generator", file="n.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key=KEY)
-    document = result(Plan((synced,)), ModelOutcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8))
+    document = result(
+        Plan((synced,)),
+        ModelOutcome("number-generator", Outcome.READY, key=KEY, remote=REMOTE, steps=23, final_loss=3.8),
+    )
     assert model(document) == {
         "name": "number-generator",
         "file": "n.yaml",
@@ -186,11 +189,11 @@ def test_plan_and_result_tell_where_each_manifest_stands() -> None:
     planned = held_to("plan", plan_report(Plan((CREATE, orphan)), TARGET, SIMULATED, LOCKFILE, places=places))
     told = [(one["file"], one.get("line"), one.get("column")) for one in planned["actions"]]
     assert told == [("number-generator.yaml", 4, 9), ("old.yaml", None, None)]
-    done = result_document(
+    done = result_report(
         plan=Plan((CREATE, orphan)),
         target=TARGET,
         capabilities=SIMULATED,
-        outcomes=[ModelOutcome(CREATE.name, "refused")],
+        outcomes=[ModelOutcome(CREATE.name, Outcome.REFUSED)],
         requests=1,
         seconds=1,
         exit_status=ExitStatus.ERROR,
@@ -203,7 +206,9 @@ def test_plan_and_result_tell_where_each_manifest_stands() -> None:
 def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
     message = "the manifest has checks"
     hold = Action("words", "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key="words-22222222", message=message)
-    document = result(Plan((hold,)), ModelOutcome("words", "ready", "words-22222222", "tunedModels/w", steps=7))
+    document = result(
+        Plan((hold,)), ModelOutcome("words", Outcome.READY, key="words-22222222", remote="tunedModels/w", steps=7)
+    )
     assert model(document)["state"] == "held"
     assert model(document)["reason"] == "ChecksNotRun"
     assert model(document)["steps"] == 7
@@ -211,7 +216,9 @@ def test_a_model_that_trained_and_may_not_serve_is_held() -> None:
 
 def test_what_was_updated_while_its_successor_trains_is_training() -> None:
     waiting = Action("words", "w.yaml", Kind.WAIT, Reason.TRAINING, key="words-33333333")
-    document = result(Plan((waiting,)), ModelOutcome("words", "updated", "words-22222222", message="displayName"))
+    document = result(
+        Plan((waiting,)), ModelOutcome("words", Outcome.UPDATED, key="words-22222222", message="displayName")
+    )
     assert model(document) == {
         "name": "words",
         "file": "w.yaml",
@@ -221,14 +228,16 @@ def test_what_was_updated_while_its_successor_trains_is_training() -> None:
 
 
 def test_a_failure_is_told_with_its_remedy() -> None:
-    document = result(Plan((FAILED,)), ModelOutcome("letters", "failed", FAILED.key, message="out of quota"))
+    document = result(Plan((FAILED,)), ModelOutcome("letters", Outcome.FAILED, key=FAILED.key, message="out of quota"))
     assert model(document)["state"] == "failed"
     assert model(document)["reason"] == "Failed"
     assert model(document)["message"].endswith("train it again with --retry letters")
 
 
 def test_a_refusal_keeps_its_own_message() -> None:
-    document = result(Plan((CREATE,)), ModelOutcome("number-generator", "refused", message="no quota; ask for more"))
+    document = result(
+        Plan((CREATE,)), ModelOutcome("number-generator", Outcome.REFUSED, message="no quota; ask for more")
+    )
     assert model(document)["state"] == "refused"
     assert model(document)["message"] == "no quota; ask for more"
 

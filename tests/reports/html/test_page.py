@@ -19,10 +19,10 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.envelope import Document, number
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import plan_report
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.html.page import page
 from support.html_tree import Element, parsed
@@ -409,14 +409,14 @@ def test_what_hides_or_reorders_is_written_out_and_lines_stay_lines() -> None:
 
 outcomes = st.builds(
     ModelOutcome,
-    names,
-    st.sampled_from(["ready", "checked", "updated", "failed", "refused"]),
-    texts,
-    texts,
-    st.none() | counts,
-    st.none() | losses,
-    texts,
-    st.none() | st.just(CHECKS),
+    name=names,
+    state=st.sampled_from([Outcome.READY, Outcome.CHECKED, Outcome.UPDATED, Outcome.FAILED, Outcome.REFUSED]),
+    key=texts,
+    remote=texts,
+    steps=st.none() | counts,
+    final_loss=st.none() | losses.map(number),
+    message=texts,
+    checks=st.none() | st.just(CHECKS),
 )
 
 
@@ -439,7 +439,7 @@ def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabili
 
 @given(plans, st.lists(outcomes, max_size=4), st.sampled_from(ExitStatus))
 def test_every_result_can_be_drawn(plan: Plan, became: list[ModelOutcome], status: ExitStatus) -> None:
-    document = result_document(
+    document = result_report(
         plan=plan,
         target=TARGET,
         capabilities=REAL,

@@ -18,8 +18,8 @@ from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document, target_summary
-from reconciler.reports.documents.result import ModelOutcome, result_document
+from reconciler.reports.documents.envelope import target_summary
+from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import status_document
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.escape import terminal_safe
@@ -167,8 +167,8 @@ def result(
     *outcomes: ModelOutcome,
     able: Capabilities = SIMULATED,
     status: ExitStatus = ExitStatus.OK,
-) -> Document:
-    return result_document(
+) -> ResultReport:
+    return result_report(
         plan=plan,
         target=TARGET,
         capabilities=able,
@@ -179,7 +179,7 @@ def result(
     )
 
 
-READY = ModelOutcome("number-generator", "ready", KEY, REMOTE, steps=23, final_loss=3.8)
+READY = ModelOutcome("number-generator", Outcome.READY, key=KEY, remote=REMOTE, steps=23, final_loss=3.8)
 
 
 def test_nothing_to_do_is_one_line() -> None:
@@ -216,10 +216,10 @@ def test_a_message_of_several_lines_is_told_once_and_indented() -> None:
 def test_every_other_end_is_told_with_its_reason() -> None:
     wait = Action("slow", "s.yaml", Kind.WAIT, Reason.TRAINING, key="slow-22222222")
     suspended = Action("idle", "i.yaml", Kind.HOLD, Reason.SUSPENDED, message="spec.lifecycle.suspend is set")
-    refused = ModelOutcome("taken", "refused", message="the service said no; ask it")
-    updated = ModelOutcome("words", "updated", message="displayName, description")
+    refused = ModelOutcome("taken", Outcome.REFUSED, message="the service said no; ask it")
+    updated = ModelOutcome("words", Outcome.UPDATED, message="displayName, description")
     unstarted = Action("new", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="new-22222222")
-    failed = ModelOutcome("letters", "failed", message="out of quota")
+    failed = ModelOutcome("letters", Outcome.FAILED, message="out of quota")
     plan = Plan((wait, suspended, FAILED, unstarted))
     text = render_text(result(plan, refused, updated, failed, status=ExitStatus.STILL_TRAINING))
     assert text == lines(
@@ -237,7 +237,7 @@ def test_every_other_end_is_told_with_its_reason() -> None:
 
 
 def test_a_child_whose_parent_was_refused_sends_to_its_parent() -> None:
-    refused = ModelOutcome("parent", "refused", message="the service said no; ask it")
+    refused = ModelOutcome("parent", Outcome.REFUSED, message="the service said no; ask it")
     child = Action("child", "n.yaml", Kind.CREATE, Reason.NOT_FOUND, key="child-22222222", after="parent-33333333")
     assert render_text(result(Plan((child,)), refused)).splitlines()[0] == (
         "child   not applied: tuned from parent-33333333, which is not serving yet; fix its parent, then run"
@@ -312,9 +312,14 @@ def test_a_status_fits_the_terminal(found: list[str], width: int) -> None:
 def test_a_result_fits_the_terminal(name: str, width: int) -> None:
     held = Action(name, "w.yaml", Kind.HOLD, Reason.CHECKS_NOT_RUN, key=f"{name}-22222222", message="words " * 40)
     ready = ModelOutcome(
-        f"{name}2", "ready", f"{name}2-22222222", f"tunedModels/{name}2-22222222", steps=7, final_loss=1
+        f"{name}2",
+        Outcome.READY,
+        key=f"{name}2-22222222",
+        remote=f"tunedModels/{name}2-22222222",
+        steps=7,
+        final_loss=1,
     )
-    document = result_document(
+    document = result_report(
         plan=Plan((held,)),
         target=TARGET,
         capabilities=SIMULATED,

@@ -13,9 +13,8 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
 from reconciler.planning.events import Deleted, Promoted, Refused, Unserved
-from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.plan import PlanReport, plan_report
-from reconciler.reports.documents.result import ModelOutcome, Outcomes, result_document
+from reconciler.reports.documents.result import ModelOutcome, Outcome, Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, age
 from reconciler.reports.text.progress import EventPhrases
 from reconciler.reports.text.result import prune_text
@@ -106,8 +105,8 @@ def test_ages_are_told_in_days_from_two_on() -> None:
     assert [age(hours * 3600) for hours in (1, 47, 48, 24 * 400)] == ["60 min", "47 h", "2 d", "400 d"]
 
 
-def ended(*outcomes: ModelOutcome, notices: tuple[str, ...] = (), status: ExitStatus = ExitStatus.OK) -> Document:
-    document = result_document(
+def ended(*outcomes: ModelOutcome, notices: tuple[str, ...] = (), status: ExitStatus = ExitStatus.OK) -> ResultReport:
+    report = result_report(
         plan=Plan((), notices),
         target=TARGET,
         capabilities=SIMULATED,
@@ -116,13 +115,14 @@ def ended(*outcomes: ModelOutcome, notices: tuple[str, ...] = (), status: ExitSt
         seconds=0.2,
         exit_status=status,
     )
-    return held_to("result", document)
+    held_to("result", report)
+    return report
 
 
 def test_what_was_deleted_is_told_by_model() -> None:
     document = ended(
-        ModelOutcome("words", "deleted", deleted=("words-22222222", "words-33333333")),
-        ModelOutcome("numbers", "refused", message="It is in use", deleted=("numbers-22222222",)),
+        ModelOutcome("words", Outcome.DELETED, deleted=("words-22222222", "words-33333333")),
+        ModelOutcome("numbers", Outcome.REFUSED, message="It is in use", deleted=("numbers-22222222",)),
         notices=("words-44444444 stays: it serves",),
         status=ExitStatus.ERROR,
     )
