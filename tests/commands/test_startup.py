@@ -83,7 +83,7 @@ def applied(reconcile: Cli) -> Cli:
         (["history", "adder"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
         (["graph"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
         (["plan", "--offline"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
-        (["plan"], PLUGINS | {"jinja2", "jsonschema", "uvicorn", "google.auth"}),
+        (["plan"], PLUGINS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"}),
     ],
     ids=" ".join,
 )
@@ -91,6 +91,18 @@ def test_a_command_imports_what_it_needs(applied: Cli, arguments: list[str], unn
     traced = trace(applied, *arguments)
     assert traced.status == 0, traced.err
     assert traced.modules & unneeded == set()
+
+
+@pytest.mark.parametrize("provider", ["generativelanguage", "vertex"])
+@pytest.mark.parametrize("command", ["validate", "resolve", "status", "plan --offline"])
+def test_without_a_connection_no_provider_imports_its_client(reconcile: Cli, provider: str, command: str) -> None:
+    target = reconcile.specs / "reconcile.yaml"
+    vertex = "  project: my-project\n  location: europe-west4\n  bucket: gs://my-bucket\n"
+    text = target.read_text().replace("provider: embedded", f"provider: {provider}")
+    target.write_text(text + vertex if provider == "vertex" else text)
+    traced = trace(reconcile, *command.split())
+    assert traced.status == 0, traced.err
+    assert traced.modules & (HTTP | DRAWING | PLUGINS | {"jsonschema"}) == set()
 
 
 @pytest.mark.parametrize("arguments", [["resolve"], ["resolve", "adder"], ["status"], ["status", "-l", "team=sums"]])
