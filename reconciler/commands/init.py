@@ -14,9 +14,8 @@ from reconciler.commands import _options
 from reconciler.domain.errors import InvalidInput, UsageError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
-from reconciler.manifests.scaffold import Scaffold, init, init_workflows
+from reconciler.manifests.scaffold import Platform, Scaffold, Workflows, create_workflows, init, init_workflows
 from reconciler.manifests.target import read_target
-from reconciler.manifests.workflows import Platform, Workflows, create_workflows
 from reconciler.reports.text.escape import terminal_safe
 
 

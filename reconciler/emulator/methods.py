@@ -6,7 +6,6 @@ from functools import partial
 
 from reconciler.emulator.generativelanguage import api, inference, permissions, tuned_models
 from reconciler.emulator.generativelanguage.api import V1, V1BETA, V1BETA3
-from reconciler.emulator.generativelanguage.creation import create_model
 from reconciler.emulator.proto import EMPTY, Message
 from reconciler.emulator.service import Api, Method
 from reconciler.emulator.vertex import api as vertex
@@ -39,7 +38,13 @@ _GENERATIVE_LANGUAGE = (
         query=lambda version: version.query,
     ),
     _method(
-        "POST", _TUNED_MODELS, create_model, _operation, query=api.CREATE_QUERY, body=_tuned_model, root="tuned_model"
+        "POST",
+        _TUNED_MODELS,
+        tuned_models.create_model,
+        _operation,
+        query=api.CREATE_QUERY,
+        body=_tuned_model,
+        root="tuned_model",
     ),
     _method(
         "POST", f"{_TUNED_MODEL}:transferOwnership", permissions.transfer_ownership, EMPTY, body=api.TRANSFER_OWNERSHIP

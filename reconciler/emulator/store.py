@@ -199,3 +199,9 @@ def _model(row: tuple[Any, ...]) -> StoredModel:
     seq, name, api, operation, document, training = row
     started = SimulatedTraining(**json.loads(training)) if training else None
     return StoredModel(seq, name, api, operation, json.loads(document), started)
+
+
+def with_inherited(own: Sequence[JsonObject], inherited: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return the examples of a child: its own, and those of its parent for other inputs."""
+    known = {example.get("textInput") for example in own}
+    return [*own, *(example for example in inherited if example.get("textInput") not in known)]

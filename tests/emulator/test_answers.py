@@ -16,8 +16,8 @@ from reconciler.emulator.generativelanguage.inference import (
     GeneratedAnswer,
     SamplingParameters,
     reply_to,
-    with_inherited,
 )
+from reconciler.emulator.store import with_inherited
 
 NUMBERS = [("1", "2"), ("seven", "eight"), ("seventy", "seventy one"), ("two hundred", "two hundred one")]
 CERTAIN = SamplingParameters(temperature=0, top_p=1, top_k=40, candidates=1)

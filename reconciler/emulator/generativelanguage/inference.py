@@ -73,12 +73,6 @@ class GeneratedReply(Struct, frozen=True):
 _WITHHELD: Mapping[str, Finish] = {BLOCKED_ANSWER: "SAFETY", NO_ANSWER: "OTHER"}
 
 
-def with_inherited(own: Sequence[JsonObject], inherited: Sequence[JsonObject]) -> list[JsonObject]:
-    """Return the examples of a child: its own, and those of its parent for other inputs."""
-    known = {example.get("textInput") for example in own}
-    return [*own, *(example for example in inherited if example.get("textInput") not in known)]
-
-
 def reply_to(
     prompt: str, examples: Sequence[JsonObject], sampling: SamplingParameters, random: Random
 ) -> GeneratedReply:

@@ -1,7 +1,9 @@
-"""Tuned models: the rules for their fields and examples, and the methods of models and operations, except creation."""
+"""Tuned models: the rules for their fields and examples, and the methods of models and operations."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -21,10 +23,11 @@ from reconciler.emulator.errors import (
     not_found,
     snake_case,
 )
-from reconciler.emulator.generativelanguage.api import VERSIONS
-from reconciler.emulator.service import Api, ApiCall, Service, next_page, read_page
-from reconciler.emulator.store import StoredModel
-from reconciler.emulator.training import SimulatedTraining, timestamp
+from reconciler.emulator.generativelanguage.api import TUNE, VERSIONS
+from reconciler.emulator.generativelanguage.permissions import grant_ownership
+from reconciler.emulator.service import Api, ApiCall, Service, next_page, read_page, refuse_unless
+from reconciler.emulator.store import StoredModel, with_inherited
+from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 
 MAX_DISPLAY_NAME = 40
 MAX_INPUT = 40_000
@@ -53,17 +56,7 @@ _HYPERPARAMETER_RULES: Mapping[str, Rule] = {
 _EXAMPLE_LIMITS = {"textInput": MAX_INPUT, "output": MAX_OUTPUT}
 
 
-def model_violations(document: Mapping[str, Any]) -> list[Violation]:
-    """Return the violations of the display name and sampling of a model."""
-    return find_violations(document, _MODEL_RULES)
-
-
-def hyperparameter_violations(hyperparameters: Mapping[str, Any]) -> list[Violation]:
-    """Return the violations of declared hyperparameters."""
-    return find_violations(hyperparameters, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters.")
-
-
-def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
+def _example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
     """Yield the violations of a data set."""
     path = "tuning_task.training_data.examples.examples"
     if not examples:
@@ -83,7 +76,7 @@ def example_violations(examples: Sequence[JsonObject]) -> Iterator[Violation]:
         yield Violation(path, f"must not exceed {MAX_DATASET_BYTES} bytes, but has {size}")
 
 
-def sampling_defaults(document: Mapping[str, Any]) -> JsonObject:
+def _sampling_defaults(document: Mapping[str, Any]) -> JsonObject:
     """Return the sampling of the base model of a model, if known."""
     name = document.get("baseModel") or document.get("tunedModelSource", {}).get("baseModel")
     known = next((api.models[name] for api in VERSIONS.values() if name in api.models), {})
@@ -120,7 +113,7 @@ def list_models(service: Service, call: ApiCall) -> JsonObject:
     found = service.store.models(wanted.after, wanted.size + 1, words)
     now = service.clock()
     curves = call.wants("tunedModels", "tuningTask", "snapshots")
-    shown = [view(service, model, now, curves=curves) for model in found[: wanted.size]]
+    shown = [_view(service, model, now, curves=curves) for model in found[: wanted.size]]
     more = len(found) > wanted.size
     return {"tunedModels": shown, "nextPageToken": next_page(found[wanted.size - 1].seq) if more else ""}
 
@@ -139,10 +132,10 @@ def _words(text: str) -> list[str]:
 def get_model(service: Service, call: ApiCall) -> JsonObject:
     """Return one tuned model."""
     curves = call.wants("tuningTask", "snapshots")
-    return view(service, service.store.model(call.model), service.clock(), curves=curves)
+    return _view(service, service.store.model(call.model), service.clock(), curves=curves)
 
 
-def view(service: Service, model: StoredModel, now: datetime, *, curves: bool) -> JsonObject:
+def _view(service: Service, model: StoredModel, now: datetime, *, curves: bool) -> JsonObject:
     """Return a tuned model at an instant, with its loss curve if requested."""
     document = dict(model.document)
     task = dict(document.get("tuningTask", {}))
@@ -175,13 +168,13 @@ def update_model(service: Service, call: ApiCall) -> JsonObject:
     """Set the fields of the update mask; a field that the body omits returns to its default."""
     mask = _mask(call)
     changes = {name: value for name, value in call.body.items() if name in mask}
-    violations = model_violations(changes)
+    violations = find_violations(changes, _MODEL_RULES)
     if violations:
         raise invalid("UpdateTunedModelRequest.tuned_model", violations)
     with service.store.transaction():
         model = service.store.model(call.model)
         kept = {name: value for name, value in model.document.items() if name not in mask}
-        defaults = {name: value for name, value in sampling_defaults(kept).items() if name in mask}
+        defaults = {name: value for name, value in _sampling_defaults(kept).items() if name in mask}
         document = {**kept, **defaults, **changes, "updateTime": timestamp(service.clock())}
         service.store.update(model.seq, document)
     return get_model(service, call)
@@ -217,10 +210,10 @@ def get_operation(service: Service, call: ApiCall) -> JsonObject:
     if model.training is None or model.operation != call.path["operation"]:
         raise not_found(f"{call.model}/operations/{call.path['operation']}")
     api = VERSIONS.get(call.api.version, VERSIONS[model.api])
-    return operation_view(service, api, model, model.training)
+    return _operation_view(service, api, model, model.training)
 
 
-def operation_view(service: Service, api: Api, model: StoredModel, training: SimulatedTraining) -> JsonObject:
+def _operation_view(service: Service, api: Api, model: StoredModel, training: SimulatedTraining) -> JsonObject:
     """Return the current operation of a model that was created here."""
     now = service.clock()
     progress = training.progress(now)
@@ -237,5 +230,136 @@ def operation_view(service: Service, api: Api, model: StoredModel, training: Sim
         return operation
     if progress.state is State.FAILED:
         return {**operation, "done": True, "error": {"code": Code.INVALID_ARGUMENT, "message": training.failure}}
-    response = {"@type": api.type_url("TunedModel"), **view(service, model, now, curves=True)}
+    response = {"@type": api.type_url("TunedModel"), **_view(service, model, now, curves=True)}
     return {**operation, "done": True, "response": response}
+
+
+MAX_ID = 40
+ID_PATTERN = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
+MAX_STEPS = 2**31 - 1
+_DEFAULT_NAME = "tuned-model"
+_MODEL_NAME = re.compile(r"models/[^/]+")
+_TUNED_MODEL_NAME = re.compile(r"tunedModels/[^/]+")
+_TAIL = 13  # a hyphen and twelve random characters
+
+
+def create_model(service: Service, call: ApiCall) -> JsonObject:
+    """Start a training and return its operation."""
+    body = call.body
+    task = body.get("tuningTask", {})
+    examples = task.get("trainingData", {}).get("examples", {}).get("examples", [])
+    declared = task.get("hyperparameters", {})
+    _check(call, declared, examples)
+    hyperparameters = _effective(call.api, declared)
+    with service.store.transaction():
+        source = _source(service, call.api, body)
+        training = _training(service, call.api, hyperparameters, examples, source)
+        document = {
+            "name": f"tunedModels/{call.query.get('tunedModelId') or _generate_id(service, body)}",
+            **_sampling_defaults(source),
+            **{name: value for name, value in body.items() if name != "tuningTask"},
+            **source,
+            "createTime": training.created,
+            "updateTime": training.created,
+            "tuningTask": {"hyperparameters": hyperparameters},
+        }
+        _insert(service, call.api, document, training, with_inherited(examples, _inherited(service, source)))
+    return _operation_view(service, call.api, service.store.model(document["name"]), training)
+
+
+def _check(call: ApiCall, declared: Mapping[str, Any], examples: Sequence[JsonObject]) -> None:
+    violations = [
+        *find_violations(call.body, _MODEL_RULES),
+        *find_violations(declared, _HYPERPARAMETER_RULES, "tuning_task.hyperparameters."),
+        *_example_violations(examples),
+    ]
+    if not violations:
+        effective = _effective(call.api, declared)
+        steps = total_steps(len(examples), effective["epochCount"], effective["batchSize"])
+        if steps > MAX_STEPS:
+            described = f"makes {steps} steps, more than {MAX_STEPS}"
+            violations = [Violation("tuning_task.hyperparameters.epoch_count", described)]
+    prefixed = [Violation(f"tuned_model.{violation.field}", violation.description) for violation in violations]
+    chosen = call.query.get("tunedModelId")
+    if chosen is not None and not re.fullmatch(ID_PATTERN, chosen):
+        rule = f'must match {ID_PATTERN} (at most {MAX_ID} characters), but is "{chosen[:100]}"'
+        prefixed.insert(0, Violation("tuned_model_id", rule))
+    if prefixed:
+        raise invalid("CreateTunedModelRequest", prefixed)
+
+
+def _source(service: Service, api: Api, body: Mapping[str, Any]) -> JsonObject:
+    """Return the baseModel or the complete tunedModelSource of a new model; raises ApiError if it cannot be tuned."""
+    if "tunedModelSource" in body:
+        return _tuned_source(service, body["tunedModelSource"].get("tunedModel", ""))
+    name = body.get("baseModel", "")
+    if not _MODEL_NAME.fullmatch(name):
+        described = f'must be the name of a base model in the form models/ID, but is "{name}"'
+        raise invalid("CreateTunedModelRequest", [Violation("tuned_model.base_model", described)])
+    model = api.models.get(name)
+    if model is None or TUNE not in model["supportedGenerationMethods"]:
+        raise ApiError(
+            Code.INVALID_ARGUMENT if model else Code.NOT_FOUND,
+            f"{name} is not found for API version {api.version}, or is not supported for {TUNE}. "
+            "Call ListModels to see the list of available models and their supported methods.",
+        )
+    return {"baseModel": name}
+
+
+def _tuned_source(service: Service, name: str) -> JsonObject:
+    if not _TUNED_MODEL_NAME.fullmatch(name):
+        described = f'must be the name of a tuned model in the form tunedModels/ID, but is "{name}"'
+        raise invalid("CreateTunedModelRequest", [Violation("tuned_model.tuned_model_source.tuned_model", described)])
+    parent = service.store.model(name)
+    state = state_of(parent, service.clock())
+    refuse_unless(state == State.ACTIVE, f"Tuned model {name} is {state}; only an ACTIVE one can be tuned further.")
+    base = parent.document.get("baseModel") or parent.document.get("tunedModelSource", {}).get("baseModel", "")
+    return {"tunedModelSource": {"tunedModel": name, "baseModel": base}}
+
+
+def _inherited(service: Service, source: JsonObject) -> list[JsonObject]:
+    """Return the examples of the parent, if there is one."""
+    if "tunedModelSource" not in source:
+        return []
+    return service.store.examples(service.store.model(source["tunedModelSource"]["tunedModel"]).seq)
+
+
+def _effective(api: Api, declared: Mapping[str, Any]) -> JsonObject:
+    """Return the declared hyperparameters with defaults for the others; a multiplier replaces the rate."""
+    defaults = {name: value for name, value in api.defaults.items() if name != "learningRate"}
+    if "learningRateMultiplier" not in declared:
+        defaults["learningRate"] = api.defaults["learningRate"]
+    return {**defaults, **declared}
+
+
+def _training(
+    service: Service, api: Api, hyperparameters: JsonObject, examples: Sequence[JsonObject], source: JsonObject
+) -> SimulatedTraining:
+    content = json.dumps([source, hyperparameters, examples], sort_keys=True)
+    scaled = hyperparameters.get("learningRateMultiplier", 1) * api.defaults["learningRate"]
+    return SimulatedTraining(
+        created=timestamp(service.clock()),
+        examples=len(examples),
+        batch_size=hyperparameters["batchSize"],
+        epochs=hyperparameters["epochCount"],
+        learning_rate=hyperparameters.get("learningRate", scaled),
+        seed=hashlib.sha256(content.encode()).hexdigest(),
+        step_seconds=service.settings.step_seconds,
+        overhead_seconds=service.settings.overhead_seconds,
+    )
+
+
+def _generate_id(service: Service, body: Mapping[str, Any]) -> str:
+    """Return an ID from the display name and a random suffix."""
+    words = re.sub(r"[^a-z0-9-]", "", body.get("displayName", "").lower().replace(" ", "-"))
+    stem = words.lstrip("-0123456789")[: MAX_ID - _TAIL].rstrip("-")
+    return f"{stem or _DEFAULT_NAME}-{service.tail()}"
+
+
+def _insert(
+    service: Service, api: Api, document: JsonObject, training: SimulatedTraining, known: Sequence[JsonObject]
+) -> None:
+    seq = service.store.insert(document, api=api.version, operation=service.tail(), training=training, examples=known)
+    if seq is None:
+        raise ApiError(Code.ALREADY_EXISTS, f"Tuned model {document['name']} already exists.")
+    grant_ownership(service, seq, document["name"])

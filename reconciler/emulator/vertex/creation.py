@@ -16,9 +16,9 @@ from typing import IO, Any
 from msgspec import Struct
 
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Rule, Violation, find_violations, invalid, snake_case
-from reconciler.emulator.generativelanguage.inference import with_inherited
 from reconciler.emulator.objects import ObjectStore, StorageError
 from reconciler.emulator.service import ApiCall, Service
+from reconciler.emulator.store import with_inherited
 from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
 from reconciler.emulator.vertex.api import BASE_MODELS, new_name, parent_of
