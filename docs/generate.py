@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from json_schemas import schemas
+from json_schemas import schema_file, schemas
 
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.model import FIELDS
+from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
-from reconciler.manifests.schema_validation import schema_text
+from reconciler.manifests.schema_validation import schema_text, with_providers
+from reconciler.providers.registry import BUILT_IN, provider_spec
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -34,13 +35,23 @@ def pages() -> dict[Path, str]:
     """Return each page and schema that has a generated part, with the text that it should have."""
     files = (ROOT / "README.md", *sorted(FOLDER.glob("*.md")), *sorted(ROOT.glob("schemas/*.json")))
     texts = {file: file.read_text(encoding="utf-8") for file in files}
-    derived = {ROOT / "schemas" / name: text for name, text in schemas().items()}
+    derived = {ROOT / "schemas" / name: text for name, text in {**schemas(), **_input_schemas()}.items()}
     return derived | {
         file: _CHOICE.sub(_listed, _PART.sub(_filled, text))
         for file, text in texts.items()
         if file not in derived
         if _PART.search(text) or any(choice["title"] in _TABLES for choice in _CHOICE.finditer(text))
     }
+
+
+def _input_schemas() -> dict[str, str]:
+    """Return the schemas of what people write, with the parts that follow from tables."""
+    target, manifest = json.loads(schema_text("Target")), json.loads(schema_text("TunedModel"))
+    target["properties"]["spec"]["properties"]["provider"]["enum"] = []
+    with_providers(target, map(provider_spec, sorted(BUILT_IN)))
+    names = (name for declared in MUTABLE_FIELDS for name in (declared.group, declared.name))
+    manifest["properties"]["spec"]["properties"]["ignoreDrift"]["items"]["enum"] = list(dict.fromkeys(names))
+    return {"target.schema.json": schema_file(target), "tuned-model.schema.json": schema_file(manifest)}
 
 
 def _listed(choice: re.Match[str]) -> str:

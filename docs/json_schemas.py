@@ -39,6 +39,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ValidationReport,
 )
 """The types whose schemas are derived."""
+MAX_LINE = 120
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 _TAGGED = {"kind": "this document", "event": "event"}
@@ -53,7 +54,7 @@ _NESTED = ("items", "additionalProperties", "propertyNames")
 def schemas() -> Mapping[str, str]:
     """Return the text of each schema by the name of its file, such as ``doctor.schema.json``."""
     documents = {f"{_file_name(kind)}.schema.json": document_schema(kind) for kind in DOCUMENTS}
-    return {name: _text(schema) for name, schema in {**documents, "events.schema.json": events_schema()}.items()}
+    return {name: schema_file(schema) for name, schema in {**documents, "events.schema.json": events_schema()}.items()}
 
 
 def events_schema() -> Schema:
@@ -182,5 +183,28 @@ def _prose(text: str) -> str:
     return " ".join(text.split())
 
 
-def _text(schema: Schema) -> str:
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+def schema_file(schema: Schema) -> str:
+    """Return the text of the file of a schema: JSON with an indent of two spaces, and short values on one line."""
+    return "".join(_written(schema, "")) + "\n"
+
+
+def _written(value: Any, indent: str, head: str = "") -> Iterator[str]:
+    """Yield the parts of the JSON of a value; ``head`` is the name before it."""
+    line = f"{head}{json.dumps(value, ensure_ascii=False)}"
+    if not isinstance(value, dict | list) or (_is_flat(value) and len(indent) + len(line) <= MAX_LINE):
+        yield line
+        return
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    nested = value.items() if isinstance(value, dict) else ((None, part) for part in value)
+    yield f"{head}{opening}"
+    for position, (name, part) in enumerate(nested):
+        yield f"{',' if position else ''}\n{indent}  "
+        yield from _written(part, f"{indent}  ", f"{json.dumps(name)}: " if name is not None else "")
+    yield f"\n{indent}{closing}"
+
+
+def _is_flat(value: Any) -> bool:
+    """Return whether a value describes no field, as lists of names and examples do."""
+    if isinstance(value, dict):
+        return "title" not in value and all(map(_is_flat, value.values()))
+    return not isinstance(value, list) or all(map(_is_flat, value))

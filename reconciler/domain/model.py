@@ -462,7 +462,7 @@ class Capabilities(Struct, frozen=True):
     label: str
     hyperparameters: frozenset[str]
     caller_chosen_ids: bool = True
-    mutable: frozenset[str] = frozenset(declared.group for declared in MUTABLE_FIELDS)
+    mutable: frozenset[str] = frozenset()
     block: str = ""
     simulated: bool = False
     defaults: Hyperparameters = {}

@@ -6,6 +6,8 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import canonical_number
-from reconciler.domain.model import API_VERSION, Capabilities, Number, RemoteModel
+from reconciler.domain.model import API_VERSION, MUTABLE_FIELDS, Capabilities, Number, RemoteModel
 from reconciler.files import create_file, write_errors
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
 from reconciler.manifests.provider_fields import incapabilities
@@ -59,19 +61,13 @@ def _spec(model: RemoteModel) -> Iterator[tuple[str, Any]]:
         yield "baseModel", source.base_model
     elif source:
         yield "source", {"remote": source.remote}
-    if model.display_name:
-        yield "displayName", model.display_name
-    if model.description:
-        yield "description", model.description
+    live = {field.name: field.value(model) for field in MUTABLE_FIELDS}
+    declared = {name: value for name, value in live.items() if value not in {"", None}}
+    yield from ((name, value) for name, value in declared.items() if "." not in name)
     yield "dataset", {"unknown": True}
-    sampling = {
-        "temperature": model.sampling.temperature,
-        "topP": model.sampling.top_p,
-        "topK": model.sampling.top_k,
-    }
-    declared = {name: canonical_number(value) for name, value in sampling.items() if value is not None}
-    if declared:
-        yield "sampling", declared
+    nested = [(*name.split("."), value) for name, value in declared.items() if "." in name]
+    for group, fields in groupby(nested, key=itemgetter(0)):
+        yield group, {name: canonical_number(value) for _, name, value in fields}
 
 
 def _reported(model: RemoteModel, capabilities: Capabilities) -> str:

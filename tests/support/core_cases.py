@@ -63,7 +63,12 @@ SCOPE, NAME, BASE_MODEL = "demo", "numbers", "models/text-bison-001"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SERVER_DEFAULTS: dict[str, Number] = {"epochCount": 10, "batchSize": 16, "learningRate": 0.0002}
 DECLARED: dict[str, Number] = {"epochCount": 3, "batchSize": 2}
-CAPABILITIES = Capabilities("a service", frozenset(SERVER_DEFAULTS), defaults=SERVER_DEFAULTS)
+CAPABILITIES = Capabilities(
+    "a service",
+    frozenset(SERVER_DEFAULTS),
+    mutable=frozenset({"displayName", "description", "sampling"}),
+    defaults=SERVER_DEFAULTS,
+)
 WITHOUT_IDS = replace(CAPABILITIES, caller_chosen_ids=False, mutable=frozenset())
 OBJECT, CHECKSUM = "gs://acme/data.jsonl", "AAAAAA=="
 

@@ -35,7 +35,6 @@ CAPABILITIES = Capabilities(
     label="fake service",
     hyperparameters=frozenset({"epochCount", "learningRateMultiplier"}),
     caller_chosen_ids=False,
-    mutable=frozenset(),
     defaults={"epochCount": 5},
     features=frozenset({"cloudStorage", "conversations", "lineage"}),
     prompts_to_endpoint=True,

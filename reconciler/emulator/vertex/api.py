@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from reconciler.domain.regions import TUNING_REGIONS
 from reconciler.emulator.errors import ApiError, Code
 from reconciler.emulator.generativelanguage.api import content, generate_content
 from reconciler.emulator.proto import (
@@ -194,19 +195,6 @@ BASE_MODELS = (
     "gemini-2.5-pro",
 )
 
-REGIONS = frozenset(
-    {
-        *("africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3"),
-        *("asia-south1", "asia-southeast1", "asia-southeast2", "australia-southeast1", "australia-southeast2"),
-        *("europe-central2", "europe-north1", "europe-southwest1", "europe-west1", "europe-west2"),
-        *("europe-west3", "europe-west4", "europe-west6", "europe-west8", "europe-west9", "europe-west12"),
-        *("me-central1", "me-central2", "me-west1", "northamerica-northeast1", "northamerica-northeast2"),
-        *("southamerica-east1", "southamerica-west1", "us-central1", "us-east1", "us-east4", "us-east5"),
-        *("us-south1", "us-west1", "us-west2", "us-west3", "us-west4"),
-    }
-)
-"""The regions of Vertex AI (https://cloud.google.com/vertex-ai/docs/general/locations); here all of them tune."""
-
 VERTEX_V1 = Api(
     version="v1",
     tuned_model=TUNING_JOB,
@@ -222,7 +210,7 @@ VERTEX_V1BETA1 = replace(VERTEX_V1, version="v1beta1")
 def parent_of(call: ApiCall) -> str:
     """Return the project and location of a call; raises ApiError for an unsupported location."""
     location = call.path["location"]
-    if location not in REGIONS:
+    if location not in TUNING_REGIONS:
         raise ApiError(
             Code.INVALID_ARGUMENT,
             f"Unsupported region for tuning: {location}. Choose a region of Vertex AI, such as us-central1.",

@@ -26,6 +26,7 @@ _EXAMPLE = "tunedModels/number-generator-3kq7w2ma"
 _PALM = Capabilities(
     label="Generative Language API v1beta3",
     hyperparameters=frozenset({"epochCount", "batchSize", "learningRate"}),
+    mutable=frozenset({"displayName", "description", "sampling"}),
     defaults=MappingProxyType({"epochCount": 10, "batchSize": 16}),
     max_input_characters=40_000,
     max_output_characters=5_000,

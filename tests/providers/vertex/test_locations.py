@@ -8,7 +8,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.vertex.capabilities import TUNING_REGIONS, is_near
+from reconciler.domain.regions import TUNING_REGIONS
+from reconciler.providers.vertex.capabilities import is_near
 from support.provider_service import error, script
 from support.provider_storage import NO_BUCKET, with_storage
 
