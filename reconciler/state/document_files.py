@@ -143,7 +143,7 @@ def _kind_of(document: dict[str, Any], shown: str) -> str:
 def _converted(document: dict[str, Any], kind: type[_DocumentT], shown: str, remedy: str) -> _DocumentT:
     try:
         return convert(document, kind)
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half of a surrogate pair
         place = _FIELD.search(str(error))
         path, name = place[1] if place else "$", kind.__struct_config__.tag
         raise ReconcileError(f"{shown}: {path}: does not match the schema of {name}", remedy) from error

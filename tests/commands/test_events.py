@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from reconciler.domain.document import builtins_of
+from reconciler.reports.documents.events import AnyLine, EventsHeader
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to, schema
 
@@ -19,8 +22,11 @@ WRONG = CHECKS.replace('equals: "8"', 'equals: "9"')
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log, each of which its schema was held to."""
-    return [held_to("events", json.loads(line)) for line in file.read_text().splitlines()]
+    """The lines of a log, each of which its schema and its type were held to."""
+    header, *rest = file.read_text().splitlines()
+    typed = [msgspec.json.decode(header, type=EventsHeader), *(msgspec.json.decode(one, type=AnyLine) for one in rest)]
+    assert [builtins_of(line) for line in typed] == [json.loads(line) for line in (header, *rest)]
+    return [held_to("events", line) for line in typed]
 
 
 def words(file: Path) -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from reconciler.domain.document import Document, builtins_of, json_text
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.plan import plan_report
+from reconciler.reports.documents.plan import PlanReport, plan_report
+from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.reports.writer import type_of
-from reconciler.state.document_files import read_document
+from reconciler.state.document_files import read_document, read_saved_plan
 from support.render_values import CREATE, LOCKFILE, SIMULATED, TARGET
 
 PLAN = plan_report(Plan((CREATE,)), TARGET, SIMULATED, LOCKFILE)
@@ -86,3 +90,28 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as caught:
         read_document(tmp_path / "x.json", "x.json", ("Plan",), type_of)
     assert str(caught.value) == f"x.json cannot be read: No such file or directory; {NAME}"
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A plan with some of its bytes replaced by others."""
+    content = TEXT.encode()
+    start = draw(st.integers(0, len(content)))
+    return content[:start] + draw(st.binary(max_size=8)) + content[start + draw(st.integers(0, 8)) :]
+
+
+@given(content=st.binary(max_size=200) | damaged())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_document_or_one_error(tmp_path: Path, content: bytes) -> None:
+    with suppress(ReconcileError):
+        assert isinstance(read(tmp_path, content), PlanReport)
+    with suppress(ReconcileError):
+        read_saved_plan(tmp_path / "plan.json", "plan.json", SavedPlan)
+
+
+@pytest.mark.parametrize("field", ["name", "reason", "\ud800"])
+def test_half_of_a_surrogate_pair_is_text_or_one_error(tmp_path: Path, field: str) -> None:
+    action = {"name": "a", "file": "a.yaml", "action": "noop", "reason": "InSync", "attempt": 0}
+    text = json.dumps({**JSON, "actions": [{**action, field: "\ud800"}]})
+    with suppress(ReconcileError):
+        read(tmp_path, text)

@@ -68,21 +68,6 @@ class PlanSummary(Record, frozen=True):
     """Whether some of the steps are estimates."""
 
 
-class ActionSummary(Record, frozen=True, kw_only=True):
-    """The kind, the reason and the generation of one action."""
-
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    action: Kind
-    """The action."""
-    reason: Reason
-    """The reason; a stable name."""
-    key: str = ""
-    """The key of the generation."""
-    remote: Remote = ""
-    """The remote name of the generation."""
-
-
 class PlannedAction(Record, frozen=True, kw_only=True):
     """One action for one manifest."""
 
