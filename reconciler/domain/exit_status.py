@@ -24,7 +24,7 @@ class ExitStatus(IntEnum):
 
     OK = 0, "done, or nothing to do"
     ERROR = 1, "an error, or an action is held until you resolve it"
-    CHANGES = 2, "`plan --detailed-exitcode` found changes, or `drift` found drift"
+    CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
     ACCESS = 3, "not authenticated, or not allowed"
     STILL_TRAINING = 4, "still training when the timeout was reached; run again to resume"
     USAGE = 64, "usage error"
