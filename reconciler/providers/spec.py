@@ -104,18 +104,6 @@ FieldFinding = tuple[tuple[str, ...], str, str]
 """The path of a field from the top of the document, what is wrong with it, and what to do."""
 
 
-def _no_endpoint(_target: Target) -> str:
-    return ""
-
-
-def _no_url(_target: Target, _remote: str) -> str:
-    return ""
-
-
-def _no_findings(_spec: Mapping[str, Any], _directory: Path) -> Iterable[FieldFinding]:
-    return ()
-
-
 class ProviderSpec(Struct, frozen=True, eq=False):
     """A provider: what a target may declare for it, what its service can do, and how to connect.
 
@@ -142,8 +130,8 @@ class ProviderSpec(Struct, frozen=True, eq=False):
     settings: Mapping[str, Any] | None = None
     required_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     unused_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    check_target: Callable[[Mapping[str, Any], Path], Iterable[FieldFinding]] = _no_findings
-    endpoint: Callable[[Target], str] = _no_endpoint
-    url: Callable[[Target, str], str] = _no_url
+    check_target: Callable[[Mapping[str, Any], Path], Iterable[FieldFinding]] = lambda _spec, _directory: ()
+    endpoint: Callable[[Target], str] = lambda _target: ""
+    url: Callable[[Target, str], str] = lambda _target, _remote: ""
     token_hosts: tuple[str, ...] = ()
     doctor_checks: Callable[[], Iterable[DoctorCheck]] = tuple
