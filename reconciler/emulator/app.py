@@ -26,9 +26,8 @@ from reconciler.emulator.generativelanguage.api import V1BETA
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.methods import METHODS
 from reconciler.emulator.objects import ObjectStore
-from reconciler.emulator.partial import parse_fields, select
 from reconciler.emulator.proto import decode, decode_query, encode, read_json
-from reconciler.emulator.service import Api, ApiCall, Method, Service, message_of
+from reconciler.emulator.service import Api, ApiCall, Method, Service, message_of, parse_fields, select
 from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace

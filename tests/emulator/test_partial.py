@@ -6,8 +6,8 @@ import pytest
 
 from reconciler.emulator import proto
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.partial import includes, parse_fields, select
 from reconciler.emulator.proto import message
+from reconciler.emulator.service import includes, parse_fields, select
 
 LEAF = message("Leaf", x=proto.STRING, longName=proto.STRING)
 TREE = message(
