@@ -19,16 +19,23 @@ from reconciler.domain.document import Document
 from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
+from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.events import AnyLine, EventsHeader
+from reconciler.reports.documents.graph import GraphReport
+from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.refresh import RefreshReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
+from reconciler.reports.documents.status import StatusReport
 
 DOCUMENTS: tuple[type[Document], ...] = (
     ChangeReport,
     CheckReport,
     DoctorReport,
+    DriftReport,
+    GraphReport,
+    HistoryReport,
     PlanReport,
     PromptReport,
     RefreshReport,
@@ -36,6 +43,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ResultReport,
     SavedPlan,
     ServingReport,
+    StatusReport,
     ValidationReport,
 )
 """The types whose schemas are derived."""

@@ -155,7 +155,7 @@ def test_the_page_about_drift_has_every_class() -> None:
 
 def test_the_drift_schema_has_every_class() -> None:
     schema = json.loads((ROOT / "schemas" / "drift.schema.json").read_text(encoding="utf-8"))
-    described = [(one["const"], one["description"]) for one in schema["$defs"]["driftClass"]["oneOf"]]
+    described = [(one["const"], one["description"]) for one in schema["$defs"]["DriftClass"]["oneOf"]]
     assert described == [(str(kind), kind.meaning) for kind in DriftClass]
 
 

@@ -31,7 +31,7 @@ from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of
-from reconciler.reports.documents.envelope import Document, TargetSummary, target_summary
+from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted
 from reconciler.state.lockfile import loads
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from reconciler.planning.events import EventSink
     from reconciler.planning.world import Observation, World
     from reconciler.providers.spec import ConnectedProvider
+    from reconciler.reports.documents.model_details import ModelDetails
 
 
 ReadLock = Callable[[LockStore, Target, str], Lock]
@@ -417,16 +418,11 @@ async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
     return replace(project, manifests=with_dataset_versions(project.manifests, datasets, project.lock))
 
 
-def add_model_details(document: Document, lock: Lock, scope: str, observation: Observation) -> Document:
-    """Return the document with details of each recorded model."""
-    return {**document, "modelDetails": list(details_of(lock, scope, observation))}
-
-
-def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[Document, ...]:
-    """Return the details of each recorded model."""
+def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[ModelDetails, ...]:
+    """Return the details of each recorded model for a report."""
     from reconciler.reports.documents.model_details import model_details
 
-    return tuple(model_details(lock, live_models(lock, scope, observation)))
+    return model_details(lock, live_models(lock, scope, observation))
 
 
 def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:

@@ -15,13 +15,12 @@ from reconciler.commands._project import (
     CommandInput,
     CommandResult,
     Project,
-    add_model_details,
+    details_of,
     open_project,
     pin_datasets,
 )
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
@@ -30,7 +29,7 @@ from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.drift import drift_document
+from reconciler.reports.documents.drift import drift_report
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
@@ -84,19 +83,19 @@ def find_drift(environment: Environment, command_input: CommandInput, options: D
         raise ReconcileError(describe_suspicion(project.lock, observation))
     findings = drift(project.world(observation), where=_command_arguments(command_input))
     unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
-    document = drift_document(
+    report = drift_report(
         with_severities(_reported(findings, options.unmanaged), options.fail_on),
         project.target,
         project.capabilities,
         project.lockfile,
         unmanaged=None if options.unmanaged == "none" else unmanaged,
+        places=project.places,
         notices=_notices(project),
         exit_zero=options.exit_zero,
         root=project.root,
+        model_details=details_of(project.lock, project.target.scope, observation) if progress else (),
     )
-    if command_input.model_details:
-        document = add_model_details(document, project.lock, project.target.scope, observation)
-    return CommandResult(document, ExitStatus(document["exitStatus"]), project.workspace.problems)
+    return CommandResult(report, report.exit_status, project.workspace.problems)
 
 
 def _observe(project: Project, *, progress: bool, unmanaged: bool) -> tuple[Project, Observation]:

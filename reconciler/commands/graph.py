@@ -11,7 +11,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.plan import Kind
 from reconciler.environment import Environment
-from reconciler.reports.documents.graph import GraphInput, graph_document
+from reconciler.reports.documents.graph import GraphInput, graph_report
 from reconciler.reports.text.graph import graph_mermaid
 from reconciler.reports.writer import render_text
 
@@ -25,7 +25,7 @@ def graph(environment: Environment, command_input: CommandInput) -> CommandResul
     project = open_project(environment, command_input)
     holds = {action.name: action for action in project.plan().of_kind(Kind.HOLD)}
     lineage = GraphInput(project.manifests, project.lock, project.lockfile, holds)
-    return CommandResult(graph_document(lineage, project.target, project.capabilities, root=project.root))
+    return CommandResult(graph_report(lineage, project.target, project.capabilities, root=project.root))
 
 
 @click.command("graph")
@@ -45,6 +45,6 @@ def command(environment: Environment, /, **values: Any) -> int:
     mermaid = values["format"] == "mermaid"
     output = output_of(values)
     result = graph(environment, input_of(values))
-    document = result.document
-    output.result(document, lambda style, _: graph_mermaid(document) if mermaid else render_text(document, style=style))
+    report = result.document
+    output.result(report, lambda style, _: graph_mermaid(report) if mermaid else render_text(report, style=style))
     return result.exit_status

@@ -14,7 +14,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
-from reconciler.reports.documents.history import History, history_document
+from reconciler.reports.documents.history import history_report
 from reconciler.reports.writer import render_text
 
 
@@ -36,14 +36,16 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
         generations = list_history(model, examples)
         if not project.target.show_examples:
             generations = tuple(map(redact_history, generations))
-        document = history_document(
-            History(name, declared or model.manifest, generations),
+        report = history_report(
+            name,
+            declared or model.manifest,
+            generations,
             project.target,
             project.capabilities,
             project.lockfile,
             root=project.root,
         )
-    return CommandResult(document)
+    return CommandResult(report)
 
 
 @click.command("history")

@@ -13,7 +13,7 @@ from reconciler.commands._project import (
     CommandInput,
     CommandResult,
     RecordedProject,
-    add_model_details,
+    details_of,
     live_models,
     open_recorded,
     select_recorded,
@@ -23,7 +23,7 @@ from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.environment import Environment
 from reconciler.planning.world import Observation
-from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_document
+from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_report
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def status(
     observation, reach = _query(project, live=live, access=access) if live or access else (Observation(), None)
     lock = _record_vanished(project.lock, observation) if live else project.lock
     scope = project.target.scope
-    document = status_document(
+    report = status_report(
         lock,
         project.target,
         project.capabilities,
@@ -57,10 +57,9 @@ def status(
         live=live_models(project.lock, scope, observation) if live else None,
         reach=reach,
         root=project.root,
+        model_details=details_of(lock, scope, observation) if command_input.model_details else (),
     )
-    if command_input.model_details:
-        document = add_model_details(document, lock, scope, observation)
-    return CommandResult(document)
+    return CommandResult(report)
 
 
 def _record_vanished(lock: Lock, observation: Observation) -> Lock:
@@ -103,7 +102,7 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
     from reconciler.engine.observe import run_bounded
 
     shared = [
-        SharedGeneration(name, generation.key, generation.remote, serving=model.serving == generation.key)
+        SharedGeneration(name, generation.key, generation.remote, model.serving == generation.key)
         for name, model in sorted(project.lock.models.items())
         for generation in model.generations
         if generation.state is State.ACTIVE

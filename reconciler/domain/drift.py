@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta
 
-from reconciler.domain.errors import Place
+from reconciler.domain.document import NonEmpty, Position, Record
 
 Severity = Literal["drift", "note"]
 """Whether a finding makes ``reconcile drift`` exit with 2, or with 0."""
@@ -147,28 +148,38 @@ class DriftClass(StrEnum):
     )
 
 
-class Finding(Struct, frozen=True):
-    """One fact about one model.
+class Finding(Record, frozen=True, kw_only=True):
+    """One finding about one model."""
 
-    ``file`` is the manifest's path relative to the root and ``place`` the position of its name; both are empty without
-    a manifest. ``field`` is the field that differs, ``declared`` its desired or recorded value and ``live`` its live
-    value. ``since`` is an RFC 3339 time, empty if unknown. ``message`` is a sentence without a final stop, ``remedy`` a
-    command or another imperative.
-    """
-
-    kind: DriftClass
-    message: str
+    kind: DriftClass = msgspec.field(name="class")
+    """The drift class."""
     severity: Severity
+    """`drift` makes the command exit with 2; `note` does not."""
     name: str = ""
+    """The manifest's metadata.name; omitted for unmanaged models."""
     file: str = ""
-    place: Place | None = None
+    """The path of the manifest; `-` is standard input."""
+    line: Position | None = None
+    """The line of the manifest's name, counted from 1; omitted for orphans."""
+    column: Position | None = None
+    """The column of the manifest's name, counted from 1."""
     key: str = ""
-    remote: str = ""
-    field: str = ""
-    declared: object = None
-    live: object = None
-    since: str = ""
-    remedy: str = ""
+    """The key of the generation."""
+    remote: Annotated[str, Meta(examples=["tunedModels/number-generator-3kq7w2ma"])] = ""
+    """The remote name of the model."""
+    field: Annotated[str, Meta(examples=["displayName"])] = ""
+    """The field that differs; a permission is a field such as `access.user:ada@example.com`, and its value is the
+    role."""
+    declared: str | int | float | bool | None = None
+    """The declared or recorded value; omitted if there is none."""
+    live: str | int | float | bool | None = None
+    """The live value; omitted if there is none."""
+    since: Annotated[str, Meta(examples=["2026-01-01T12:00:00Z"])] = ""
+    """When it began, if known; RFC 3339."""
+    message: NonEmpty
+    """A sentence for the reader."""
+    remedy: Annotated[str, Meta(examples=["reconcile apply"])] = ""
+    """The remedy: a command where there is one."""
 
     def sort_key(self) -> tuple[bool, str, str, int, str, str, str]:
         """Return the sort key: manifest, then class; findings without a manifest come last."""

@@ -87,7 +87,7 @@ class _Case(Struct, frozen=True):
         manifest = self.context.manifest
         about = {"key": generation.key, "remote": generation.remote} if generation else {}
         fields = {"severity": kind.severity, **about, **fields}
-        return Finding(kind, message, name=manifest.name, file=manifest.file, place=manifest.place, **fields)
+        return Finding(kind=kind, message=message, name=manifest.name, file=manifest.file, **fields)
 
     def apply(self, *options: str) -> str:
         """Return the remedy that applies the manifest, after resuming it where it is suspended."""
@@ -428,9 +428,10 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
         )
         serving = model.generation(model.serving)
         forget = command("forget", action.name)
+        still = f"{alive or 'none'} of its generations still exist{'' if alive > 1 else 's'}"
         yield Finding(
-            DriftClass.ORPHANED,
-            f"no manifest declares it; {alive or 'none'} of its generations still exist{'' if alive > 1 else 's'}",
+            kind=DriftClass.ORPHANED,
+            message=f"no manifest declares it; {still}",
             severity=DriftClass.ORPHANED.severity,
             name=action.name,
             file=action.file,
@@ -448,8 +449,8 @@ def _undeclared_candidates(world: World) -> Iterator[Finding]:
         for live in models if name not in declared else ():
             if live.remote not in recorded:
                 yield Finding(
-                    DriftClass.CANDIDATE,
-                    _candidate_message(live),
+                    kind=DriftClass.CANDIDATE,
+                    message=_candidate_message(live),
                     severity=DriftClass.CANDIDATE.severity,
                     name=name,
                     key=live.chosen_id or "",
@@ -461,8 +462,8 @@ def _undeclared_candidates(world: World) -> Iterator[Finding]:
 def _unmanaged(live: RemoteModel) -> Finding:
     base_model = live.source.base_model or live.source.remote if live.source else ""
     return Finding(
-        DriftClass.UNMANAGED,
-        f"{live.display_name or live.remote} is not managed by this project",
+        kind=DriftClass.UNMANAGED,
+        message=f"{live.display_name or live.remote} is not managed by this project",
         severity=DriftClass.UNMANAGED.severity,
         remote=live.remote,
         field="baseModel" if base_model else "",

@@ -9,11 +9,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
+from reconciler.domain.drift import Finding
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.model import State
 from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ValidationReport
+from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import (
     AnyDocument,
     Document,
@@ -23,8 +26,10 @@ from reconciler.reports.documents.envelope import (
     notices_of,
     target_of,
 )
+from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
+from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
@@ -44,7 +49,7 @@ from reconciler.reports.text.status import (
     missing_access,
     origin_of,
     passed_ratio,
-    shown_generation,
+    recorded_state,
     status_details,
 )
 
@@ -213,28 +218,35 @@ def _data_change(change: DataChange, action: SummaryRow | None) -> SummaryRow:
 _FINDING_LEVELS: Final[Mapping[str, Level]] = {"drift": "failed", "note": "note"}
 
 
-def _drift(document: Document) -> ReportSummary:
+def _drift(report: DriftReport) -> ReportSummary:
     return _summary(
-        document,
-        drift_summary(document),
-        [_finding(similar) for similar in similar_findings(document["findings"])],
-        failed=document["drifted"],
-        remarks=unchanged_models(document.get("unmanaged", 0), document.get("candidates", 0)),
+        report,
+        drift_summary(report),
+        [_finding(similar) for similar in similar_findings(report.findings)],
+        failed=report.drifted,
+        remarks=unchanged_models(report.unmanaged or 0),
     )
 
 
-def _finding(similar: list[Document]) -> SummaryRow:
+def _finding(similar: list[Finding]) -> SummaryRow:
     finding = similar[0]
-    differences = ((finding["field"], difference(finding)) for finding in similar if "field" in finding)
-    since = (("since", minute(finding["since"])),) if "since" in finding else ()
+    differences = ((finding.field, difference(finding)) for finding in similar if finding.field)
+    facts = {"generation": finding.key, "remote": finding.remote, "since": minute(finding.since)}
     return SummaryRow(
-        finding.get("name") or finding.get("remote", ""),
-        finding["class"],
+        finding.name or finding.remote,
+        finding.kind,
         _FINDING_LEVELS.get(finding_weight(finding), "quiet"),
-        f"{finding['message']}; {finding['remedy']}" if "remedy" in finding else str(finding["message"]),
-        details=(*differences, *_labeled(finding, _GENERATION, _REMOTE), *since),
-        **_position(finding, ""),
+        f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message,
+        details=(*differences, *_filled(facts)),
+        file=_shown_file(finding.file, ""),
+        line=finding.line,
+        column=finding.column,
     )
+
+
+def _filled(facts: Mapping[str, str]) -> tuple[Detail, ...]:
+    """Return label and text of each fact that is known."""
+    return tuple((label, text) for label, text in facts.items() if text)
 
 
 _OUTCOME_LEVELS: Final[Mapping[Outcome, Level]] = {
@@ -298,44 +310,49 @@ def _checks(checks: CheckResults | None) -> Iterator[Detail]:
 _STATUS_LEVELS: Final[Mapping[str, Level]] = {"error": "failed", "hold": "warning", "wait": "note"}
 
 
-def _status(document: Document) -> ReportSummary:
-    root = document["target"].get("root", "")
-    rows = [_model(model, root) for model in document["models"]]
-    serving = sum("serving" in model for model in document["models"])
-    summary = f"{counted(len(rows), 'model is', 'models are')} recorded, {serving} of them serving."
-    failed = any(row.level == "failed" for row in rows)
-    remarks = [*origin_of(document), *_access(document.get("access", {}))]
-    return _summary(document, summary, rows, failed=failed, remarks=remarks)
+def _status(report: StatusReport) -> ReportSummary:
+    rows = [_model(model, report.target.root) for model in report.models]
+    serving = sum(model.serving is not None for model in report.models)
+    return _summary(
+        report,
+        f"{counted(len(rows), 'model is', 'models are')} recorded, {serving} of them serving.",
+        rows,
+        failed=any(row.level == "failed" for row in rows),
+        remarks=[*origin_of(report), *(_access(report.access) if report.access else ())],
+    )
 
 
-def _access(access: Document) -> Iterator[str]:
-    if access:
-        yield f"{access_summary(access)}."
-    for preposition, permissions in (("as", access.get("models", ())), ("possibly as", access.get("perhaps", ()))):
+def _access(access: AccessSummary) -> Iterator[str]:
+    yield f"{access_summary(access)}."
+    for preposition, permissions in (("as", access.models), ("possibly as", access.perhaps)):
         for permission in permissions:
-            role = f"{preposition} {permission['role']}, through {permission['through']}"
-            yield f"{access['address']} has access to {permission['key']} {role}"
-    yield from map(missing_access, access.get("gone", ()))
+            role = f"{preposition} {permission.role}, through {permission.through}"
+            yield f"{access.address} has access to {permission.key} {role}"
+    yield from map(missing_access, access.gone)
 
 
-def _model(model: Document, root: str) -> SummaryRow:
-    shown, unfinished = shown_generation(model), list(status_details(model))
+def _model(model: ModelStatus, root: str) -> SummaryRow:
+    shown, unfinished = model.shown, list(status_details(model))
     levels = [_STATUS_LEVELS[role] for role, _, _ in unfinished]
-    facts = {
-        "generation": shown.get("key", ""),
-        "remote": shown.get("remote", ""),
-        "state": shown.get("state", ""),
-        "training": steps_and_loss(shown.get("totalSteps"), shown.get("finalLoss")),
-        "checks": f"{passed_ratio(shown['checks'])} passed" if "checks" in shown else "",
-        "since": minute(shown.get("completeTime") or shown.get("createTime", "")),
-    }
+    facts = (
+        {}
+        if shown is None
+        else {
+            "generation": shown.key,
+            "remote": shown.remote,
+            "state": shown.state,
+            "training": steps_and_loss(shown.total_steps, shown.final_loss),
+            "checks": f"{passed_ratio(shown.checks)} passed" if shown.checks else "",
+            "since": minute(shown.complete_time or shown.create_time),
+        }
+    )
     return SummaryRow(
-        model["name"],
-        "serving" if "serving" in model else "not serving",
-        min(levels, key=LEVELS.index, default="good" if "serving" in model else "note"),
-        "\n".join(f"{word}: {text}" for _, word, text in unfinished) or facts["generation"],
-        details=tuple((label, text) for label, text in facts.items() if text),
-        file=_shown_file(model["manifest"], root),
+        model.name,
+        "serving" if model.serving else "not serving",
+        min(levels, key=LEVELS.index, default="good" if model.serving else "note"),
+        "\n".join(f"{word}: {text}" for _, word, text in unfinished) or (shown.key if shown else ""),
+        details=_filled(facts),
+        file=_shown_file(model.manifest, root),
     )
 
 
@@ -373,23 +390,23 @@ def _check_rows(model: CheckedModel) -> Iterator[SummaryRow]:
 _STANDINGS: Final[Mapping[str, Level]] = {"serving": "good", "rejected": "warning", "held": "failed"}
 
 
-def _history(document: Document) -> ReportSummary:
-    file = _shown_file(document["manifest"], document["target"].get("root", ""))
+def _history(report: HistoryReport) -> ReportSummary:
+    file = _shown_file(report.manifest, report.target.root)
     rows = [
         SummaryRow(
-            generation["key"],
-            generation.get("role", "superseded"),
+            generation.key,
+            generation.role or "superseded",
             "failed"
-            if generation["state"] in {"FAILED", "CANCELLED"}
-            else _STANDINGS.get(generation.get("role", ""), "note"),
+            if generation.state in {State.FAILED, State.CANCELLED}
+            else _STANDINGS.get(generation.role, "note"),
             generation_state(generation),
             details=tuple(generation_details(generation)),
             file=file,
         )
-        for generation in document["generations"]
+        for generation in report.generations
     ]
-    summary = f"{document['name']}: {counted(len(rows), 'generation')}, newest first."
-    return _summary(document, summary, rows, failed=False, remarks=origin_of(document))
+    summary = f"{report.name}: {counted(len(rows), 'generation')}, newest first."
+    return _summary(report, summary, rows, failed=False, remarks=[recorded_state(report.lockfile)])
 
 
 def _validation(report: ValidationReport) -> ReportSummary:

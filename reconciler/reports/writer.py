@@ -42,6 +42,9 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "Change": "change:ChangeReport",
         "Check": "check:CheckReport",
         "Doctor": "doctor:DoctorReport",
+        "Drift": "drift:DriftReport",
+        "Graph": "graph:GraphReport",
+        "History": "history:HistoryReport",
         "Plan": "plan:PlanReport",
         "Prompt": "check:PromptReport",
         "Refresh": "refresh:RefreshReport",
@@ -49,6 +52,7 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "Result": "result:ResultReport",
         "SavedPlan": "saved_plan:SavedPlan",
         "Serving": "change:ServingReport",
+        "Status": "status:StatusReport",
         "Validation": "doctor:ValidationReport",
     }
 )

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from msgspec import convert
 from starlette.responses import JSONResponse
 
 from reconciler.emulator.app import create_app
+from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.writer import REPORT_FORMATS
 from support.cli_world import EXAMPLES, Cli
 from support.render_values import held_to
@@ -69,7 +71,7 @@ def drift(reconcile: Cli, target: str, *options: str, status: int = 2) -> tuple[
         assert one["class"] == "InSync" or f" {one['class']}" in text.out
         assert one["class"] == "InSync" or one.get("remedy", "") in text.out
     for suffix, face in REPORT_FORMATS.items():
-        drawn = face(document)
+        drawn = face(convert(document, DriftReport))
         assert [kind for kind in kinds if kind not in drawn] == [], suffix
     return document, text.out
 

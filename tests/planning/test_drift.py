@@ -59,10 +59,10 @@ def test_fail_on_sets_the_severities() -> None:
 
 def test_findings_without_a_manifest_are_last() -> None:
     findings = [
-        Finding(DriftClass.UNMANAGED, "m", "note", remote="tunedModels/a"),
-        Finding(DriftClass.MODIFIED, "m", "drift", name="b", file="b.yaml", field="displayName"),
-        Finding(DriftClass.MISSING, "m", "drift", name="b", file="b.yaml"),
-        Finding(DriftClass.ORPHANED, "m", "drift", name="a", file="a.yaml"),
+        Finding(kind=DriftClass.UNMANAGED, message="m", severity="note", remote="tunedModels/a"),
+        Finding(kind=DriftClass.MODIFIED, message="m", severity="drift", name="b", file="b.yaml", field="displayName"),
+        Finding(kind=DriftClass.MISSING, message="m", severity="drift", name="b", file="b.yaml"),
+        Finding(kind=DriftClass.ORPHANED, message="m", severity="drift", name="a", file="a.yaml"),
     ]
     ordered = sorted(findings, key=Finding.sort_key)
     assert [finding.kind for finding in ordered] == [

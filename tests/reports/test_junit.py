@@ -10,13 +10,16 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 
+from reconciler.domain.drift import Finding
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import AnyDocument, Document, target_summary
+from reconciler.reports.documents.drift import DriftReport, drift_report
+from reconciler.reports.documents.envelope import AnyDocument, target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.junit import junit, xml_safe
@@ -114,20 +117,10 @@ def test_each_check_is_a_case() -> None:
     assert "wrong: 8 → 10: expected 9" in str(small.findtext("failure"))
 
 
-def drift(*findings: dict[str, Any]) -> Document:
+def drift(*findings: dict[str, Any]) -> DriftReport:
     common = {"severity": "drift", "file": "specs/w.yaml", "name": "words", "message": "it changed"}
-    return {
-        "version": 1,
-        "kind": "Drift",
-        "simulated": False,
-        "target": {"name": "default", "provider": "embedded", "label": "x", "scope": "demo"},
-        "lockfile": LOCKFILE,
-        "exitStatus": 2,
-        "drifted": True,
-        "summary": {},
-        "findings": [{**common, **one} for one in findings],
-        "notices": [],
-    }
+    placed = convert([{**common, **one} for one in findings], tuple[Finding, ...])
+    return drift_report(placed, TARGET, SIMULATED, LOCKFILE, unmanaged=None)
 
 
 def test_drift_is_one_case_a_manifest() -> None:

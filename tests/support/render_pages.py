@@ -10,18 +10,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
+from reconciler.domain.drift import DriftClass, Finding
+from reconciler.domain.errors import Place
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.history import list_history
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
-from reconciler.reports.documents.envelope import Document, envelope, target_summary
-from reconciler.reports.documents.history import History, history_document
+from reconciler.reports.documents.drift import DriftReport, drift_report
+from reconciler.reports.documents.envelope import target_summary
+from reconciler.reports.documents.history import HistoryReport, history_report
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
-from reconciler.reports.documents.status import status_document
+from reconciler.reports.documents.status import StatusReport, status_report
 from support.render_values import (
     ACTIVE,
     CHECKS,
@@ -187,7 +190,7 @@ def plan_page(capabilities: Capabilities = SIMULATED) -> PlanReport:
     """A Plan with model details and with what became of the data sets."""
     target = replace(TARGET, bucket="gs://acme-tuning-data", publish="serving.json")
     report = plan_report(_PLAN, target, capabilities, LOCKFILE, root="specs")
-    return replace(report, model_details=tuple(PORTRAITS), base=_BASE, data_changes=_DATA_CHANGES)
+    return replace(report, model_details=PORTRAITS, base=_BASE, data_changes=_DATA_CHANGES)
 
 
 def result_page() -> ResultReport:
@@ -203,71 +206,62 @@ def result_page() -> ResultReport:
         unpublished="gs://acme-tuning-data/serving.json cannot be written",
         root="specs",
     )
-    return replace(report, model_details=tuple(PORTRAITS))
+    return replace(report, model_details=PORTRAITS)
 
 
-def status_page() -> Document:
+def status_page() -> StatusReport:
     """A Status of the service with model details."""
-    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, live=LIVE, root="specs")
-    return document | {"modelDetails": PORTRAITS}
+    return status_report(LOCK, TARGET, SIMULATED, LOCKFILE, live=LIVE, root="specs", model_details=PORTRAITS)
 
 
-def recorded_page() -> Document:
+def recorded_page() -> StatusReport:
     """A Status of the lockfile alone."""
-    return status_document(LOCK, TARGET, SIMULATED, LOCKFILE, root="specs")
+    return status_report(LOCK, TARGET, SIMULATED, LOCKFILE, root="specs")
 
 
-def drift_page() -> Document:
+def drift_page() -> DriftReport:
     """A Drift with model details."""
-    place = {"file": "specs/words.yaml", "line": 4, "column": 3}
-    findings = [
-        {
-            **place,
-            "class": "Modified",
-            "severity": "drift",
-            "name": "words",
-            "key": "words-abcdefgh",
-            "remote": "tunedModels/words-abcdefgh",
-            "field": "description",
-            "declared": "Says the next word.",
-            "live": "changed by hand",
-            "since": "2026-11-23T10:00:00Z",
-            "message": "the description is not the declared one",
-            "remedy": "run reconcile apply, or declare what is there",
-        },
-        {
-            **place,
-            "class": "Failed",
-            "severity": "drift",
-            "name": "letters",
-            "message": "the training failed: out of quota",
-            "remedy": "train it again with --retry letters",
-        },
-        {
-            "class": "InProgress",
-            "severity": "note",
-            "name": "rhymes",
-            "key": "rhymes-abcdefgh",
-            "message": "training in progress",
-        },
-        {
-            "class": "Unmanaged",
-            "severity": "note",
-            "remote": "tunedModels/by-hand",
-            "message": "nobody here manages it",
-        },
-    ]
-    return {
-        **envelope("Drift", TARGET, SIMULATED, "specs"),
-        "lockfile": LOCKFILE,
-        "exitStatus": 2,
-        "drifted": True,
-        "summary": {"Failed": 1, "InProgress": 1, "Modified": 1, "Unmanaged": 1},
-        "findings": findings,
-        "notices": [],
-        "unmanaged": 1,
-        "modelDetails": PORTRAITS,
-    }
+    findings = (
+        Finding(
+            kind=DriftClass.MODIFIED,
+            severity="drift",
+            name="words",
+            file="words.yaml",
+            key="words-abcdefgh",
+            remote="tunedModels/words-abcdefgh",
+            field="description",
+            declared="Says the next word.",
+            live="changed by hand",
+            since="2026-11-23T10:00:00Z",
+            message="the description is not the declared one",
+            remedy="run reconcile apply, or declare what is there",
+        ),
+        Finding(
+            kind=DriftClass.FAILED,
+            severity="drift",
+            name="letters",
+            file="words.yaml",
+            message="the training failed: out of quota",
+            remedy="train it again with --retry letters",
+        ),
+        Finding(
+            kind=DriftClass.IN_PROGRESS,
+            severity="note",
+            name="rhymes",
+            key="rhymes-abcdefgh",
+            message="training in progress",
+        ),
+        Finding(
+            kind=DriftClass.UNMANAGED,
+            severity="note",
+            remote="tunedModels/by-hand",
+            message="nobody here manages it",
+        ),
+    )
+    places = dict.fromkeys(("words", "letters"), Place("specs/words.yaml", 4, 3))
+    return drift_report(
+        findings, TARGET, SIMULATED, LOCKFILE, unmanaged=1, places=places, root="specs", model_details=PORTRAITS
+    )
 
 
 def check_page() -> CheckReport:
@@ -285,11 +279,12 @@ def check_page() -> CheckReport:
     return check_report(checked, ["letters"], target_summary(TARGET, REAL, "specs"), simulated=False)
 
 
-def history_page() -> Document:
+def history_page() -> HistoryReport:
     """A History of three generations."""
     entries = list_history(LOCK.models["number-generator"], {})
-    history = History("number-generator", "number-generator.yaml", entries)
-    return history_document(history, TARGET, SIMULATED, LOCKFILE, root="specs")
+    return history_report(
+        "number-generator", "number-generator.yaml", entries, TARGET, SIMULATED, LOCKFILE, root="specs"
+    )
 
 
 PAGES: Final = {
@@ -319,6 +314,7 @@ CODES: Final = frozenset(
         "use",
         "change",
         "commit",
+        "missing",
     }
 )
 """Names of fields that hold one of a few words of ours, or a digest."""

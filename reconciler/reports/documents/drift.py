@@ -1,68 +1,82 @@
-"""Build Drift documents: how desired, live and recorded state differ."""
+"""Drift reports: how desired, live and recorded state differ."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+from msgspec.structs import replace
+
+from reconciler.domain.document import Count, NonEmpty, Position
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.envelope import Document, display_path, envelope, filled
+from reconciler.reports.documents.envelope import Places, TargetReport, display_path, target_summary
+from reconciler.reports.documents.model_details import ModelDetails
 
 
-def drift_document(
+class DriftReport(TargetReport, frozen=True, kw_only=True, tag="Drift"):
+    """The differences between desired, live and recorded state: the output of `reconcile drift --format json`."""
+
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    exit_status: ExitStatus
+    """The exit status of the command: 2 when there is drift, otherwise 0."""
+    drifted: bool
+    """Whether anything counts as drift."""
+    summary: Mapping[DriftClass, Position]
+    """The number of findings of each class; classes without findings are omitted. Unmanaged models are counted in
+    `unmanaged` only, unless `--unmanaged` lists them."""
+    findings: tuple[Finding, ...]
+    """Every finding, by manifest and then by class; every manifest has at least one."""
+    notices: tuple[str, ...]
+    """Notices about the whole run."""
+    unmanaged: Count | None = None
+    """The number of unmanaged models at the service; they are never changed. Omitted unless requested."""
+    model_details: tuple[ModelDetails, ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
+
+
+def drift_report(
     findings: Sequence[Finding],
     target: Target,
     capabilities: Capabilities,
     lockfile: str,
     *,
     unmanaged: int | None,
+    places: Places = MappingProxyType({}),
     notices: Sequence[str] = (),
     exit_zero: bool = False,
     root: str = "",
-) -> Document:
-    """Return a Drift document (schema: drift).
+    model_details: tuple[ModelDetails, ...] = (),
+) -> DriftReport:
+    """Return the report of all findings, with the places of their manifests.
 
     ``unmanaged`` is the number of unmanaged models, ``None`` if they were not counted. ``exit_zero`` means that drift
     does not change the exit status.
     """
     drifted = any(finding.severity == "drift" for finding in findings)
-    status = ExitStatus.CHANGES if drifted and not exit_zero else ExitStatus.OK
     counts = Counter(finding.kind for finding in findings)
-    return {
-        **envelope("Drift", target, capabilities, root),
-        "lockfile": lockfile,
-        "exitStatus": int(status),
-        "drifted": drifted,
-        "summary": {str(kind): counts[kind] for kind in DriftClass if counts[kind]},
-        "findings": [_finding(finding, root) for finding in findings],
-        "notices": list(notices),
-        **({} if unmanaged is None else {"unmanaged": unmanaged}),
-    }
+    return DriftReport(
+        simulated=capabilities.simulated,
+        target=target_summary(target, capabilities, root),
+        lockfile=lockfile,
+        exit_status=ExitStatus.CHANGES if drifted and not exit_zero else ExitStatus.OK,
+        drifted=drifted,
+        summary={kind: counts[kind] for kind in DriftClass if counts[kind]},
+        findings=tuple(_placed(finding, places, root) for finding in findings),
+        notices=tuple(notices),
+        unmanaged=unmanaged,
+        model_details=model_details,
+    )
 
 
-def _finding(finding: Finding, root: str) -> Document:
-    place = finding.place
-    values = {
-        name: value for name, value in (("declared", finding.declared), ("live", finding.live)) if value is not None
-    }
-    return {
-        "class": str(finding.kind),
-        "severity": finding.severity,
-        **filled(
-            {
-                "name": finding.name,
-                "file": place.file if place else display_path(finding.file, root) if finding.file else "",
-                "line": place.line if place else None,
-                "column": place.column if place else None,
-                "key": finding.key,
-                "remote": finding.remote,
-                "field": finding.field,
-            }
-        ),
-        **values,
-        **filled({"since": finding.since}),
-        "message": finding.message,
-        **filled({"remedy": finding.remedy}),
-    }
+def _placed(finding: Finding, places: Places, root: str) -> Finding:
+    """Return a finding with the path of its manifest as the user would write it, and the position of its name."""
+    if not finding.file:
+        return finding
+    place = places.get(finding.name)
+    if place is None:
+        return replace(finding, file=display_path(finding.file, root))
+    return replace(finding, file=place.file, line=place.line, column=place.column)

@@ -1,20 +1,80 @@
-"""Build Graph documents: models and what they are tuned from."""
+"""Graph reports: models and what they are tuned from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from reconciler.domain.document import NonEmpty, Record
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.domain.model import Capabilities, Manifest, Source, Target
-from reconciler.domain.plan import Action
-from reconciler.reports.documents.envelope import Document, envelope, filled
+from reconciler.domain.model import Capabilities, Manifest, Source, State, Target
+from reconciler.domain.plan import Action, Reason
+from reconciler.reports.documents.envelope import TargetReport, target_summary
 
 NodeKind = Literal["baseModel", "remote", "model"]
 _KINDS: Final[tuple[NodeKind, ...]] = ("baseModel", "remote", "model")
 """In the order in which roots are shown."""
+NodeId = Annotated[str, Meta(pattern="^n[1-9][0-9]*$")]
+
+
+class LineageGeneration(Record, frozen=True, kw_only=True):
+    """A generation and the generation of the parent that it was tuned from."""
+
+    key: NonEmpty
+    """The key."""
+    state: State
+    """The recorded state."""
+    parent: str = msgspec.field(name="from", default="")
+    """The key of the parent generation."""
+    outdated: bool = False
+    """Whether its parent generation is not the serving one; omitted if it is."""
+
+
+class NodeHold(Record, frozen=True):
+    """Why a model is held."""
+
+    reason: Reason
+    """The reason of the hold, as in plans."""
+    message: str
+    """The reason as a sentence, and the remedy."""
+
+
+class GraphNode(Record, frozen=True, kw_only=True):
+    """One model."""
+
+    id: NodeId
+    """The ID of the node in this document."""
+    kind: NodeKind
+    """A base model, an unmanaged tuned model, or the model of a manifest."""
+    name: NonEmpty
+    """The base model, the remote name, or the manifest's metadata.name."""
+    parent: NodeId | None = None
+    """The ID of the parent; omitted for roots."""
+    declared: bool | None = None
+    """Whether a manifest declares the model; only for models."""
+    file: str = ""
+    """The path of the manifest relative to the root, even if the file no longer exists; `-` is standard input."""
+    serving: LineageGeneration | None = None
+    """The serving generation; omitted if there is none."""
+    newest: LineageGeneration | None = None
+    """The newest generation, if it is not the serving one."""
+    rejected: tuple[NonEmpty, ...] = ()
+    """The keys of the rejected generations."""
+    held: NodeHold | None = None
+    """Why the model is held, according to an offline plan."""
+
+
+class GraphReport(TargetReport, frozen=True, kw_only=True, tag="Graph"):
+    """The lineage of models and their states: the output of `reconcile graph --format json`."""
+
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    nodes: tuple[GraphNode, ...]
+    """Base models, unmanaged parents and the models that are tuned from them; parents come before their children."""
 
 
 class GraphInput(Struct, frozen=True):
@@ -26,7 +86,7 @@ class GraphInput(Struct, frozen=True):
     holds: Mapping[str, Action] = {}
 
 
-class _GraphNode(Struct, frozen=True, order=True):
+class _LineageNode(Struct, frozen=True, order=True):
     rank: int
     name: str
 
@@ -35,25 +95,29 @@ class _GraphNode(Struct, frozen=True, order=True):
         return _KINDS[self.rank]
 
 
-def graph_document(graph: GraphInput, target: Target, capabilities: Capabilities, *, root: str = "") -> Document:
-    """Return a Graph document: every model after its parent (schema: graph).
+def graph_report(graph: GraphInput, target: Target, capabilities: Capabilities, *, root: str = "") -> GraphReport:
+    """Return the report of every model after its parent.
 
     A recorded model that is not declared has the parent of its last generation.
     """
     declared = {manifest.name: manifest for manifest in graph.manifests}
     parents = _parents(declared, graph.lock)
-    ids: dict[_GraphNode, str] = {}
+    ids: dict[_LineageNode, str] = {}
     nodes = []
-    for node in _parents_first(parents):
-        ids[node] = f"n{len(ids) + 1}"
-        parent = parents.get(node)
-        fields = _model_fields(node, declared.get(node.name), graph) if node.kind == "model" else {}
-        origin = {"parent": ids[parent]} if parent else {}
-        nodes.append({"id": ids[node], "kind": node.kind, "name": node.name, **origin, **fields})
-    return {**envelope("Graph", target, capabilities, root), "lockfile": graph.lockfile, "nodes": nodes}
+    for model in _parents_first(parents):
+        ids[model] = f"n{len(ids) + 1}"
+        parent = parents.get(model)
+        node = GraphNode(id=ids[model], kind=model.kind, name=model.name, parent=ids[parent] if parent else None)
+        nodes.append(_described(node, declared.get(node.name), graph) if node.kind == "model" else node)
+    return GraphReport(
+        simulated=capabilities.simulated,
+        target=target_summary(target, capabilities, root),
+        lockfile=graph.lockfile,
+        nodes=tuple(nodes),
+    )
 
 
-def _parents(declared: Mapping[str, Manifest], lock: Lock) -> dict[_GraphNode, _GraphNode | None]:
+def _parents(declared: Mapping[str, Manifest], lock: Lock) -> dict[_LineageNode, _LineageNode | None]:
     """Return the parent of each model; ``None`` if it is unknown."""
     recorded = {name: shown.source for name, model in lock.models.items() if (shown := _shown_generation(model))}
     sources = {**recorded, **{name: manifest.source for name, manifest in declared.items()}}
@@ -70,20 +134,20 @@ def _shown_generation(model: LockedModel) -> LockedGeneration | None:
     return model.generation(model.serving) or next(iter(model.generations), None)
 
 
-def _origin(source: Source) -> _GraphNode | None:
+def _origin(source: Source) -> _LineageNode | None:
     if source.tuned_model:
         return _model(source.tuned_model)
     if source.base_model:
-        return _GraphNode(_KINDS.index("baseModel"), source.base_model)
-    return _GraphNode(_KINDS.index("remote"), source.remote) if source.remote else None
+        return _LineageNode(_KINDS.index("baseModel"), source.base_model)
+    return _LineageNode(_KINDS.index("remote"), source.remote) if source.remote else None
 
 
-def _model(name: str) -> _GraphNode:
-    return _GraphNode(_KINDS.index("model"), name)
+def _model(name: str) -> _LineageNode:
+    return _LineageNode(_KINDS.index("model"), name)
 
 
-def _ancestors(node: _GraphNode, parents: Mapping[_GraphNode, _GraphNode | None]) -> set[_GraphNode]:
-    found: set[_GraphNode] = set()
+def _ancestors(node: _LineageNode, parents: Mapping[_LineageNode, _LineageNode | None]) -> set[_LineageNode]:
+    found: set[_LineageNode] = set()
     ancestor = parents.get(node)
     while ancestor and ancestor not in found:
         found.add(ancestor)
@@ -91,9 +155,9 @@ def _ancestors(node: _GraphNode, parents: Mapping[_GraphNode, _GraphNode | None]
     return found
 
 
-def _parents_first(parents: Mapping[_GraphNode, _GraphNode | None]) -> Iterator[_GraphNode]:
+def _parents_first(parents: Mapping[_LineageNode, _LineageNode | None]) -> Iterator[_LineageNode]:
     """Yield every node before its children, siblings in order."""
-    children: dict[_GraphNode | None, set[_GraphNode]] = {}
+    children: dict[_LineageNode | None, set[_LineageNode]] = {}
     for node, parent in parents.items():
         children.setdefault(parent, set()).add(node)
         if parent and parent not in parents:
@@ -105,37 +169,27 @@ def _parents_first(parents: Mapping[_GraphNode, _GraphNode | None]) -> Iterator[
         left += sorted(children.get(node, ()), reverse=True)
 
 
-def _model_fields(node: _GraphNode, manifest: Manifest | None, graph: GraphInput) -> Document:
-    """Return the fields of a model of this project."""
-    model = graph.lock.models.get(node.name)
-    hold = graph.holds.get(node.name)
-    return filled(
-        {
-            "declared": manifest is not None,
-            "file": manifest.file if manifest else model.manifest if model else "",
-            **(_recorded(model, graph.lock) if model else {}),
-            "held": {"reason": hold.reason.value, "message": hold.message} if hold else None,
-        }
+def _described(node: GraphNode, manifest: Manifest | None, graph: GraphInput) -> GraphNode:
+    """Return the node of a model of this project with its manifest, its generations and its hold."""
+    model, hold = graph.lock.models.get(node.name), graph.holds.get(node.name)
+    serving = model.generation(model.serving) if model else None
+    newest = next(iter(model.generations), None) if model else None
+    return replace(
+        node,
+        declared=manifest is not None,
+        file=manifest.file if manifest else model.manifest if model else "",
+        serving=_generation(serving, graph.lock) if serving else None,
+        newest=_generation(newest, graph.lock) if newest and newest is not serving else None,
+        rejected=model.rejected if model else (),
+        held=NodeHold(hold.reason, hold.message) if hold else None,
     )
 
 
-def _recorded(model: LockedModel, lock: Lock) -> Document:
-    serving = model.generation(model.serving)
-    newest = next(iter(model.generations), None)
-    return {
-        "serving": _generation(serving, lock) if serving else None,
-        "newest": _generation(newest, lock) if newest and newest is not serving else None,
-        "rejected": list(model.rejected),
-    }
-
-
-def _generation(generation: LockedGeneration, lock: Lock) -> Document:
+def _generation(generation: LockedGeneration, lock: Lock) -> LineageGeneration:
     parent = lock.models.get(generation.source.tuned_model)
-    return filled(
-        {
-            "key": generation.key,
-            "state": generation.state.value,
-            "from": generation.source.key,
-            "outdated": True if generation.source.key and parent and parent.serving != generation.source.key else None,
-        }
+    return LineageGeneration(
+        key=generation.key,
+        state=generation.state,
+        parent=generation.source.key,
+        outdated=bool(generation.source.key and parent and parent.serving != generation.source.key),
     )

@@ -1,132 +1,209 @@
-"""Build History documents: the generations of a manifest and what changed between them."""
+"""History reports: the generations of a manifest and what changed between them."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
-from reconciler.domain.document import builtins_of
+from reconciler.domain.document import Count, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration
-from reconciler.domain.model import Capabilities, Dataset, Target
+from reconciler.domain.model import Capabilities, Number, Source, Target
 from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import Changes, HistoryEntry
-from reconciler.reports.documents.envelope import Document, envelope, filled, number
+from reconciler.planning.history import Changes, GenerationRole, HistoryEntry
+from reconciler.reports.documents.envelope import TargetReport, number, target_summary
+from reconciler.reports.documents.model_details import GenerationSummary, TrainingData, training_data
 from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
+from reconciler.reports.documents.status import Origin
+
+Side = Literal["before", "after"]
 
 
-class History(Struct, frozen=True):
-    """The generations of the manifest ``name``, newest first; ``manifest`` is its file relative to the root."""
+class SourceChange(Record, frozen=True):
+    """Two parents or base models."""
+
+    before: Source
+    """The parent or base model of the previous generation."""
+    after: Source
+    """The parent or base model of this generation."""
+
+
+class HyperparameterChange(Record, frozen=True):
+    """One hyperparameter that differs."""
 
     name: str
+    """The API field name."""
+    before: Number | None = None
+    """The value of the previous generation; omitted if unknown."""
+    after: Number | None = None
+    """The value of this generation; omitted if unknown."""
+
+
+class ExampleDifferences(Record, frozen=True):
+    """The differences between the examples of two data sets; if all numbers are 0, only the order differs."""
+
+    added: Count
+    """The number of added examples."""
+    removed: Count
+    """The number of removed examples."""
+    changed: Count
+    """The number of examples with the same input and a different output."""
+    samples: tuple[DataSample, ...]
+    """The first examples of each kind, shortened; none if the target's `policy` hides examples."""
+
+
+class TrainingDataChange(Record, frozen=True):
+    """Two data sets."""
+
+    before: TrainingData
+    """The data set of the previous generation."""
+    after: TrainingData
+    """The data set of this generation."""
+    examples: ExampleDifferences | None = None
+    """The differences between the examples; omitted if a data set is unavailable."""
+    missing: tuple[Side, ...] = ()
+    """Which data set is neither in the files nor in the git history."""
+
+
+class PreambleChange(Record, frozen=True):
+    """Two preambles."""
+
+    before: str
+    """The preamble of the previous generation."""
+    after: str
+    """The preamble of this generation."""
+
+
+class GenerationChanges(Record, frozen=True, kw_only=True):
+    """The changes since the previous generation."""
+
+    since: NonEmpty
+    """The key of the previous generation."""
+    source: SourceChange | None = None
+    """The parents or base models, if they differ."""
+    hyperparameters: tuple[HyperparameterChange, ...] = ()
+    """The hyperparameters that differ: the effective values, or the declared ones if the service reports none."""
+    dataset: TrainingDataChange | None = None
+    """The data sets, if their content or preamble differs."""
+    preamble: PreambleChange | None = None
+    """The preambles, if they differ."""
+
+
+class HistoryGeneration(GenerationSummary, frozen=True, kw_only=True):
+    """One recorded generation of the manifest."""
+
+    role: GenerationRole = ""
+    """The role of the generation: `held` means that its checks failed and no later generation is serving; omitted for
+    other generations that are not serving."""
+    origin: Origin
+    """How it was added to the lockfile."""
+    attempt: Count
+    """The attempt, counted from 0."""
+    source: Source
+    """The base model or parent that it was tuned from."""
+    hyperparameters: Mapping[str, Number] = {}
+    """The effective hyperparameters by API field name, or the declared ones if the service reports none."""
+    dataset: TrainingData
+    """The training data."""
+    preamble: str = ""
+    """The text before every training input and every prompt."""
+    changes: GenerationChanges | None = None
+    """The changes since the previous generation; omitted for the oldest."""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether it is rejected: it was rolled back and is not promoted again."""
+        return self.role == "rejected"
+
+
+class HistoryReport(TargetReport, frozen=True, kw_only=True, tag="History"):
+    """The recorded generations of one manifest and what changed: the output of `reconcile history --format json`."""
+
+    lockfile: str
+    """The path of the lockfile."""
+    name: NonEmpty
+    """The manifest's name."""
     manifest: str
-    entries: tuple[HistoryEntry, ...]
+    """The manifest's file relative to the root."""
+    generations: tuple[HistoryGeneration, ...]
+    """The recorded generations, newest first."""
 
 
-def history_document(
-    history: History, target: Target, capabilities: Capabilities, lockfile: str, *, root: str = ""
-) -> Document:
-    """Return a History document (schema: history); ``lockfile`` is its path as the user would write it."""
-    return {
-        **envelope("History", target, capabilities, root),
-        "lockfile": lockfile,
-        "name": history.name,
-        "manifest": history.manifest,
-        "generations": [_entry(recorded) for recorded in history.entries],
-    }
+def history_report(
+    name: str,
+    manifest: str,
+    entries: Sequence[HistoryEntry],
+    target: Target,
+    capabilities: Capabilities,
+    lockfile: str,
+    *,
+    root: str = "",
+) -> HistoryReport:
+    """Return the report of the generations of a manifest, newest first.
+
+    ``manifest`` is its file relative to the root, ``lockfile`` the path of the lockfile as the user would write it.
+    """
+    return HistoryReport(
+        simulated=capabilities.simulated,
+        target=target_summary(target, capabilities, root),
+        lockfile=lockfile,
+        name=name,
+        manifest=manifest,
+        generations=tuple(map(_generation, entries)),
+    )
 
 
-def _entry(recorded: HistoryEntry) -> Document:
+def _generation(recorded: HistoryEntry) -> HistoryGeneration:
     generation = recorded.generation
-    shown = filled(
-        {
-            "key": generation.key,
-            "remote": generation.remote,
-            "state": generation.state.value,
-            "role": recorded.role,
-            "rejection": generation.rejection,
-            "origin": generation.origin,
-            "createTime": generation.create_time,
-            "completeTime": generation.complete_time,
-            "promoteTime": generation.promote_time,
-            "totalSteps": generation.total_steps,
-            "finalLoss": number(generation.final_loss),
-            "error": {"code": generation.failure.code, "message": generation.failure.message}
-            if generation.failure
-            else None,
-            "source": builtins_of(generation.source.recorded),
-            "hyperparameters": _hyperparameters(generation),
-            "dataset": _dataset(generation.dataset),
-            "preamble": generation.preamble,
-            "checks": builtins_of(generation.checks) if generation.checks else None,
-        }
-    )
-    return {
-        **shown,
-        "attempt": generation.attempt,
-        **({"changes": _changes(generation, recorded.changes)} if recorded.changes else {}),
-    }
-
-
-def _hyperparameters(generation: LockedGeneration) -> Document:
-    """Return the effective hyperparameters, and declared ones that the service does not report."""
-    return {**generation.declared, **generation.effective}
-
-
-def _dataset(dataset: Dataset) -> Document:
-    return filled(
-        {
-            "path": dataset.path,
-            "digest": dataset.digest,
-            "examples": dataset.examples or None,
-            "generation": dataset.generation,
-        }
+    return HistoryGeneration(
+        key=generation.key,
+        remote=generation.remote,
+        state=generation.state,
+        create_time=generation.create_time,
+        complete_time=generation.complete_time,
+        promote_time=generation.promote_time,
+        rejection=generation.rejection,
+        total_steps=generation.total_steps,
+        final_loss=number(generation.final_loss),
+        error=generation.failure,
+        checks=generation.checks,
+        role=recorded.role,
+        origin=cast("Origin", generation.origin),
+        attempt=generation.attempt,
+        source=generation.source.recorded,
+        hyperparameters={**generation.declared, **generation.effective},
+        dataset=training_data(generation.dataset),
+        preamble=generation.preamble,
+        changes=_changes(generation, recorded.changes) if recorded.changes else None,
     )
 
 
-def _changes(generation: LockedGeneration, changes: Changes) -> Document:
+def _changes(generation: LockedGeneration, changes: Changes) -> GenerationChanges:
     since = changes.since
-    return filled(
-        {
-            "since": since.key,
-            "source": _both(builtins_of(since.source.recorded), builtins_of(generation.source.recorded))
-            if changes.source
-            else None,
-            "hyperparameters": [
-                filled({"name": change.name, "before": change.before, "after": change.after})
-                for change in changes.hyperparameters
-            ],
-            "dataset": _data_changes(since.dataset, generation.dataset, changes) if changes.dataset else None,
-            "preamble": _both(since.preamble, generation.preamble) if changes.preamble else None,
-        }
+    return GenerationChanges(
+        since=since.key,
+        source=SourceChange(since.source.recorded, generation.source.recorded) if changes.source else None,
+        hyperparameters=tuple(
+            HyperparameterChange(change.name, change.before, change.after) for change in changes.hyperparameters
+        ),
+        dataset=_data_change(since, generation, changes) if changes.dataset else None,
+        preamble=PreambleChange(since.preamble, generation.preamble) if changes.preamble else None,
     )
 
 
-def _both(before: object, after: object) -> Document:
-    return {"before": before, "after": after}
-
-
-def _data_changes(before: Dataset, after: Dataset, changes: Changes) -> Document:
-    there = dict(zip(("before", "after"), changes.available, strict=True))
-    return filled(
-        {
-            **_both(_dataset(before), _dataset(after)),
-            "examples": _example_changes(changes.examples) if changes.examples else None,
-            "missing": [side for side, available in there.items() if not available],
-        }
+def _data_change(since: LockedGeneration, generation: LockedGeneration, changes: Changes) -> TrainingDataChange:
+    sides: tuple[Side, Side] = ("before", "after")
+    return TrainingDataChange(
+        training_data(since.dataset),
+        training_data(generation.dataset),
+        examples=_differences(changes.examples) if changes.examples else None,
+        missing=tuple(side for side, available in zip(sides, changes.available, strict=True) if not available),
     )
 
 
-def _example_changes(changes: ExampleChanges) -> Document:
-    return {
-        "added": changes.added,
-        "removed": changes.removed,
-        "changed": changes.changed,
-        "samples": {
-            "added": [_sample(example_sample("added", example)) for example in changes.some_added],
-            "removed": [_sample(example_sample("removed", example)) for example in changes.some_removed],
-            "changed": [_sample(changed_sample(example)) for example in changes.some_changed],
-        },
-    }
-
-
-def _sample(sample: DataSample) -> Document:
-    return {name: value for name, value in builtins_of(sample).items() if name != "change"}
+def _differences(changes: ExampleChanges) -> ExampleDifferences:
+    samples = (
+        *(example_sample("added", example) for example in changes.some_added),
+        *(example_sample("removed", example) for example in changes.some_removed),
+        *map(changed_sample, changes.some_changed),
+    )
+    return ExampleDifferences(changes.added, changes.removed, changes.changed, samples)

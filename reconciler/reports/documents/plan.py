@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 from msgspec.structs import asdict, replace
@@ -16,6 +16,7 @@ from reconciler.domain.model import Capabilities, Conversation, Number, Source, 
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
+from reconciler.reports.documents.model_details import ModelDetails
 
 
 class PlanTarget(TargetSummary, frozen=True, kw_only=True):
@@ -209,7 +210,7 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
     """The number of candidates: models of this scope that neither a manifest nor the lockfile knows."""
     kept: tuple[KeptGeneration, ...] | None = None
     """The generations that are kept; only in the plan of `reconcile prune`."""
-    model_details: tuple[Mapping[str, Any], ...] = ()
+    model_details: tuple[ModelDetails, ...] = ()
     """Every recorded model with its generations; present when a report was requested."""
     base: DataBase | None = None
     """The commit that the data sets were compared with (`plan --base REF`)."""

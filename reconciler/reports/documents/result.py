@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from msgspec import Meta
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
+from reconciler.reports.documents.model_details import ModelDetails
 
 
 class Outcome(StrEnum):
@@ -102,7 +103,7 @@ class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
     """The number of unmanaged models at the service; they are never changed."""
     unpublished: str = ""
     """Why the pointer could not be published; omitted if it was, or if the target publishes nothing."""
-    model_details: tuple[Mapping[str, Any], ...] = ()
+    model_details: tuple[ModelDetails, ...] = ()
     """Every recorded model with its generations; present when a report was requested."""
 
 

@@ -1,26 +1,137 @@
-"""Build Status documents, with the access of an address where it was requested."""
+"""Status reports: the recorded and live state of every model, and the access of an address where it was requested."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from reconciler.domain.access import EffectiveAccess, Permission
-from reconciler.domain.document import builtins_of
+from reconciler.domain.access import EffectiveAccess, Permission, Role
+from reconciler.domain.document import Count, NonEmpty, Record, Remote
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.planning.training_time import completed_steps, reports_progress
-from reconciler.reports.documents.envelope import Document, envelope, filled, number
+from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
+from reconciler.reports.documents.model_details import LiveGeneration, ModelDetails, live_generation
+
+Origin = Literal["created", "adopted"]
+_GRANTEES = ["user:ada@example.com", "group:nlp@example.com", "everyone", "project:123"]
 
 
-class SharedGeneration(Struct, frozen=True):
+class SharedGeneration(Record, frozen=True):
     """A generation whose permissions were read."""
 
-    name: str
-    key: str
-    remote: str
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
+    remote: Remote
+    """The remote name of the generation."""
     serving: bool
+    """Whether it is the serving generation."""
+
+
+class AccessibleGeneration(SharedGeneration, frozen=True):
+    """A generation, and a permission of the address."""
+
+    role: Role
+    """What the permission allows."""
+    through: Annotated[NonEmpty, Meta(examples=_GRANTEES)]
+    """The grantee of the permission."""
+
+
+class AccessSummary(Record, frozen=True):
+    """The access of one address."""
+
+    address: NonEmpty
+    """The email address."""
+    asked: Count
+    """The number of ready generations whose permissions the service returned."""
+    models: tuple[AccessibleGeneration, ...]
+    """What the address can access, each with its strongest permission."""
+    perhaps: tuple[AccessibleGeneration, ...]
+    """Further access if the address belongs to that group or project."""
+    gone: tuple[SharedGeneration, ...]
+    """Recorded generations that no longer exist at the service."""
+
+
+class TrainingProgress(Record, frozen=True, kw_only=True):
+    """The progress of a training."""
+
+    completed_steps: Count
+    """The completed steps."""
+    total_steps: Count | None = None
+    """The total number of training steps."""
+    percent: Annotated[float, Meta(ge=0)] | None = None
+    """The completed share."""
+    epoch: Count | None = None
+    """The epoch of the last snapshot."""
+    loss: Loss | None = None
+    """The mean loss of the last snapshot."""
+
+
+class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
+    """One generation of the manifest."""
+
+    attempt: Count
+    """The attempt, counted from 0."""
+    origin: Origin
+    """How it was added to the lockfile."""
+    phase: Annotated[str, Meta(examples=["QUEUED"])] = ""
+    """The state in the service's spelling, if it is more specific."""
+    resources: Resources | None = None
+    """The resources of the training."""
+    progress: TrainingProgress | None = None
+    """The progress of the training; only while it runs and if the service was queried."""
+
+
+class ServingKey(Record, frozen=True):
+    """The serving generation."""
+
+    key: NonEmpty
+    """The key of the generation."""
+    remote: Remote
+    """The remote name of the generation."""
+
+
+class ModelStatus(Record, frozen=True, kw_only=True):
+    """One recorded model."""
+
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    manifest: NonEmpty
+    """The manifest's path relative to the root; `-` is standard input."""
+    serving: ServingKey | None = None
+    """The serving generation; omitted if there is none."""
+    protect: bool
+    """Whether it is protected from deletion."""
+    in_progress: bool
+    """Whether a generation is training."""
+    generations: tuple[GenerationStatus, ...]
+    """Its generations, newest first."""
+
+    @property
+    def shown(self) -> GenerationStatus | None:
+        """The generation that represents the model: the serving one, or the newest if none is serving."""
+        serving = self.serving.key if self.serving else ""
+        matching = (generation for generation in self.generations if generation.key == serving)
+        return next(matching, self.generations[0] if self.generations else None)
+
+
+class StatusReport(TargetReport, frozen=True, kw_only=True, tag="Status"):
+    """The recorded and live state of every model: the output of `reconcile status --format json`."""
+
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    observed: bool
+    """Whether the service was queried; otherwise the document contains recorded state only."""
+    models: tuple[ModelStatus, ...]
+    """Every recorded model, by name."""
+    access: AccessSummary | None = None
+    """The access of one address; only with `--access`."""
+    model_details: tuple[ModelDetails, ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
 
 
 class AccessReport(Struct, frozen=True):
@@ -30,27 +141,23 @@ class AccessReport(Struct, frozen=True):
     found: tuple[tuple[SharedGeneration, EffectiveAccess | None], ...]
 
 
-def access_document(reach: AccessReport) -> Document:
-    """Return the part ``access`` of a Status document."""
+def access_summary(reach: AccessReport) -> AccessSummary:
+    """Return the part ``access`` of a Status report."""
     there = [(shared, reached) for shared, reached in reach.found if reached]
-    return {
-        "address": reach.address,
-        "asked": len(there),
-        "models": [_entry(shared, reached.certain) for shared, reached in there if reached.certain],
-        "perhaps": [_entry(shared, permission) for shared, reached in there for permission in reached.perhaps],
-        "gone": [_shared(shared) for shared, reached in reach.found if reached is None],
-    }
+    return AccessSummary(
+        address=reach.address,
+        asked=len(there),
+        models=tuple(_accessible(shared, reached.certain) for shared, reached in there if reached.certain),
+        perhaps=tuple(_accessible(shared, held) for shared, reached in there for held in reached.perhaps),
+        gone=tuple(shared for shared, reached in reach.found if reached is None),
+    )
 
 
-def _entry(shared: SharedGeneration, permission: Permission) -> Document:
-    return {**_shared(shared), "role": permission.role, "through": str(permission.grantee)}
+def _accessible(shared: SharedGeneration, held: Permission) -> AccessibleGeneration:
+    return AccessibleGeneration(shared.name, shared.key, shared.remote, shared.serving, held.role, str(held.grantee))
 
 
-def _shared(shared: SharedGeneration) -> Document:
-    return {"name": shared.name, "key": shared.key, "remote": shared.remote, "serving": shared.serving}
-
-
-def status_document(
+def status_report(
     lock: Lock,
     target: Target,
     capabilities: Capabilities,
@@ -59,75 +166,61 @@ def status_document(
     live: Mapping[str, RemoteModel] | None = None,
     reach: AccessReport | None = None,
     root: str = "",
-) -> Document:
-    """Return a Status document with every recorded model (schema: status).
+    model_details: tuple[ModelDetails, ...] = (),
+) -> StatusReport:
+    """Return the report of every recorded model.
 
     ``live`` has the live state by remote name and overrides the record; without it ``observed`` is false. ``reach`` is
     the access of an address, if it was requested.
     """
-    return {
-        **envelope("Status", target, capabilities, root),
-        "lockfile": lockfile,
-        "observed": live is not None,
-        "models": [_model(name, model, live or {}) for name, model in sorted(lock.models.items())],
-        **({"access": access_document(reach)} if reach else {}),
-    }
-
-
-def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> Document:
-    generations = [_generation(generation, live.get(generation.remote), model) for generation in model.generations]
-    serving = model.generation(model.serving)
-    return {
-        "name": name,
-        "manifest": model.manifest,
-        **({"serving": {"key": serving.key, "remote": serving.remote}} if serving else {}),
-        "protect": model.protect,
-        "inProgress": any(generation["state"] == State.CREATING for generation in generations),
-        "generations": generations,
-    }
-
-
-def _generation(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> Document:
-    state = live.state if live else generation.state
-    failure = (live.failure if live else None) or generation.failure
-    ended_well = state is State.ACTIVE
-    loss = live.snapshots[-1].loss if live and live.snapshots and ended_well else generation.final_loss
-    return filled(
-        {
-            "key": generation.key,
-            "remote": generation.remote,
-            "state": state.value,
-            "attempt": generation.attempt,
-            "origin": generation.origin,
-            "totalSteps": generation.total_steps or (live.total_steps if live else None),
-            "finalLoss": number(loss),
-            "createTime": generation.create_time or (live.create_time if live else ""),
-            "completeTime": generation.complete_time or (live.complete_time if live else ""),
-            "error": {"code": failure.code, "message": failure.message} if failure else None,
-            "promoteTime": generation.promote_time,
-            "checks": builtins_of(generation.checks) if generation.checks else None,
-            "rejected": generation.key in model.rejected or None,
-            "rejection": generation.rejection,
-            "phase": live.phase if live else "",
-            "resources": builtins_of(
-                live.resources if live and live.resources != Resources() else generation.resources
-            ),
-            "progress": _progress(generation, live)
-            if live and state is State.CREATING and reports_progress(live)
-            else None,
-        }
+    return StatusReport(
+        simulated=capabilities.simulated,
+        target=target_summary(target, capabilities, root),
+        lockfile=lockfile,
+        observed=live is not None,
+        models=tuple(_model(name, model, live or {}) for name, model in sorted(lock.models.items())),
+        access=access_summary(reach) if reach else None,
+        model_details=model_details,
     )
 
 
-def _progress(generation: LockedGeneration, live: RemoteModel) -> Document:
+def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> ModelStatus:
+    generations = tuple(_generation(known, live.get(known.remote), model) for known in model.generations)
+    serving = model.generation(model.serving)
+    return ModelStatus(
+        name=name,
+        manifest=model.manifest,
+        serving=ServingKey(serving.key, serving.remote) if serving else None,
+        protect=model.protect,
+        in_progress=any(generation.state is State.CREATING for generation in generations),
+        generations=generations,
+    )
+
+
+def _generation(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> GenerationStatus:
+    resources = live.resources if live and live.resources != Resources() else generation.resources
+    return live_generation(
+        GenerationStatus,
+        generation,
+        live,
+        model,
+        attempt=generation.attempt,
+        origin=generation.origin,
+        phase=live.phase if live else "",
+        resources=None if resources == Resources() else resources,
+        progress=_progress(generation, live) if live else None,
+    )
+
+
+def _progress(generation: LockedGeneration, live: RemoteModel) -> TrainingProgress | None:
+    if live.state is not State.CREATING or not reports_progress(live):
+        return None
     done, total = completed_steps(live), live.total_steps or generation.total_steps
     last = live.snapshots[-1] if live.snapshots else None
-    return filled(
-        {
-            "completedSteps": done,
-            "totalSteps": total,
-            "percent": round(100 * done / total, 1) if total else None,
-            "epoch": last.epoch if last else None,
-            "loss": number(last.loss) if last else None,
-        }
+    return TrainingProgress(
+        completed_steps=done,
+        total_steps=total,
+        percent=round(100 * done / total, 1) if total else None,
+        epoch=last.epoch if last else None,
+        loss=number(last.loss) if last else None,
     )

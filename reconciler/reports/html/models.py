@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Final
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import parse_time
-from reconciler.reports.documents.envelope import Document, display_path
+from reconciler.domain.model import Hyperparameters, Number, Source, State
+from reconciler.reports.documents.check import CheckReport
+from reconciler.reports.documents.envelope import AnyDocument, display_path, kind_of, target_of
+from reconciler.reports.documents.history import GenerationChanges, HistoryGeneration, HistoryReport
+from reconciler.reports.documents.model_details import (
+    GenerationDetails,
+    HyperparameterValues,
+    ModelDetails,
+    TrainingData,
+)
+from reconciler.reports.documents.result import ResultReport
+from reconciler.reports.documents.status import GenerationStatus, StatusReport
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import score_details
 from reconciler.reports.text.format import Role, counted, elapsed, loss, value
 
-_STATES: Final[Mapping[str, tuple[str, Role]]] = {
-    "INTENDED": ("intended", "wait"),
-    "CREATING": ("training", "wait"),
-    "ACTIVE": ("ready", "muted"),
-    "FAILED": ("failed", "error"),
-    "CANCELLED": ("cancelled", "error"),
-    "MISSING": ("missing", "error"),
-    "DELETED": ("deleted", "muted"),
+_STATES: Final[Mapping[State, tuple[str, Role]]] = {
+    State.INTENDED: ("intended", "wait"),
+    State.CREATING: ("training", "wait"),
+    State.ACTIVE: ("ready", "muted"),
+    State.FAILED: ("failed", "error"),
+    State.CANCELLED: ("cancelled", "error"),
+    State.MISSING: ("missing", "error"),
+    State.DELETED: ("deleted", "muted"),
 }
-_ENDS: Final[Mapping[str, tuple[str, Role]]] = {"FAILED": ("failed", "error"), "CANCELLED": ("cancelled", "error")}
+_ENDS: Final = {state: _STATES[state] for state in (State.FAILED, State.CANCELLED)}
 """Word and role of trainings that did not complete."""
-_SIDES: Final = ("before", "after")
 
 
 class InputChange(Struct, frozen=True):
@@ -119,18 +129,18 @@ class ModelSection(Struct, frozen=True):
     timeline: tuple[TimelineEvent, ...]
 
 
-def model_sections(document: Document) -> tuple[ModelSection, ...]:
+def model_sections(document: AnyDocument) -> tuple[ModelSection, ...]:
     """Return a section for each model with more than one line of content."""
     reports = _reports(document)
-    root = document["target"].get("root", "")
-    found = {model["name"]: model for model in _model_details(document)}
+    models = {model.name: model for model in _models(document)}
     for name in reports:
-        found.setdefault(name, {"name": name, "generations": []})
-    models = (
-        _model(f"model-{position}", found[name], reports.get(name, {}), root)
-        for position, name in enumerate(sorted(found), start=1)
+        models.setdefault(name, _Model(name))
+    target = target_of(document)
+    sections = (
+        _section(f"model-{position}", models[name], reports.get(name, {}), target.root if target else "")
+        for position, name in enumerate(sorted(models), start=1)
     )
-    return tuple(models) if document["kind"] != "Check" else tuple(_without_scores(models))
+    return tuple(sections) if kind_of(document) != "Check" else tuple(_without_scores(sections))
 
 
 def _without_scores(models: Iterable[ModelSection]) -> Iterator[ModelSection]:
@@ -138,184 +148,186 @@ def _without_scores(models: Iterable[ModelSection]) -> Iterator[ModelSection]:
     return (replace(model, scores=None) for model in models if model.misses)
 
 
-def _model_details(document: Document) -> list[Document]:
-    """Return the model details of a document; a Status or History document has most of them itself."""
-    if "modelDetails" in document:
-        details: list[Document] = document["modelDetails"]
-        return details
-    if document["kind"] == "Status":
-        return [{**model, "serving": model.get("serving", {}).get("key", "")} for model in document["models"]]
-    return [_from_history(document)] if document["kind"] == "History" else []
+_Generation = GenerationDetails | GenerationStatus | HistoryGeneration
 
 
-def _from_history(document: Document) -> Document:
-    generations = [_from_history_generation(generation) for generation in document["generations"]]
-    serving = next((generation["key"] for generation in generations if generation.get("role") == "serving"), "")
-    return {
-        "name": document["name"],
-        "manifest": document["manifest"],
-        "serving": serving,
-        "generations": generations,
-    }
+class _Model(Struct, frozen=True):
+    """What a document has of a model; ``serving`` is the key of its serving generation."""
+
+    name: str
+    manifest: str = ""
+    serving: str = ""
+    generations: tuple[_Generation, ...] = ()
 
 
-def _from_history_generation(generation: Document) -> Document:
-    rejected = {"rejected": True} if generation.get("role") == "rejected" else {}
-    return {**generation, "hyperparameters": {"effective": generation.get("hyperparameters", {})}, **rejected}
+def _models(document: AnyDocument) -> Iterator[_Model]:
+    """Yield the models of a document; a Status or History report without model details has most of them itself."""
+    details: tuple[ModelDetails, ...] = getattr(document, "model_details", ())
+    for model in details:
+        yield _Model(model.name, model.manifest, model.serving, model.generations)
+    if isinstance(document, StatusReport) and not details:
+        for status in document.models:
+            serving = status.serving.key if status.serving else ""
+            yield _Model(status.name, status.manifest, serving, status.generations)
+    if isinstance(document, HistoryReport):
+        serving = next((known.key for known in document.generations if known.role == "serving"), "")
+        yield _Model(document.name, document.manifest, serving, document.generations)
 
 
-def _reports(document: Document) -> dict[str, dict[str, CheckResults]]:
+def _reports(document: AnyDocument) -> dict[str, dict[str, CheckResults]]:
     """Return complete check reports by model and generation."""
     found: dict[str, dict[str, CheckResults]] = {}
-    for model in document["models"] if document["kind"] in {"Result", "Check"} else ():
-        if "checks" in model:
-            found.setdefault(model["name"], {})[model.get("key", "")] = convert(model["checks"], CheckResults)
+    for model in document.models if isinstance(document, CheckReport | ResultReport) else ():
+        if model.checks:
+            found.setdefault(model.name, {})[model.key] = model.checks
     return found
 
 
-def _model(anchor: str, details: Document, reports: Mapping[str, CheckResults], root: str) -> ModelSection:
-    generations: list[Document] = details["generations"]
-    serving = details.get("serving") or ""
-    drawing = chart([Losses(generation["key"], _points(generation)) for generation in generations])
+def _section(anchor: str, model: _Model, reports: Mapping[str, CheckResults], root: str) -> ModelSection:
+    curves = [(known.key, known.curve if isinstance(known, GenerationDetails) else ()) for known in model.generations]
+    drawing = chart([Losses(key, curve) for key, curve in curves])
     return ModelSection(
         anchor=anchor,
-        name=details["name"],
-        manifest=display_path(details["manifest"], root) if "manifest" in details else "",
-        serving=serving,
+        name=model.name,
+        manifest=display_path(model.manifest, root) if model.manifest else "",
+        serving=model.serving,
         chart=drawing,
-        generations=tuple(_generations(generations, serving, drawing, reports)),
-        scores=_scores(generations, reports),
-        misses=tuple(_misses(generations, reports)),
-        timeline=_timeline(generations),
+        generations=tuple(_generations(model, drawing, reports)),
+        scores=_scores(model.generations, reports),
+        misses=tuple(_misses(model.generations, reports)),
+        timeline=_timeline(model.generations),
     )
 
 
-def _points(generation: Document) -> tuple[tuple[float, float], ...]:
-    return tuple((step, height) for step, height in generation.get("curve", ()))
-
-
-def _generations(
-    generations: list[Document], serving: str, drawing: Chart | None, reports: Mapping[str, CheckResults]
-) -> Iterator[GenerationRow]:
+def _generations(model: _Model, drawing: Chart | None, reports: Mapping[str, CheckResults]) -> Iterator[GenerationRow]:
     drawn = {line.key for line in drawing.lines} if drawing else frozenset[str]()
-    keys = [generation["key"] for generation in generations]
-    newest_serving = keys.index(serving) if serving in keys else len(keys)
-    for rank, (generation, before) in enumerate(zip_longest(generations, generations[1:])):
-        state, role = _state(generation, serving, superseded=rank > newest_serving)
-        report, recorded = reports.get(generation["key"]), generation.get("checks")
-        checks = report or (convert(recorded, RecordedChecks) if recorded else None)
+    keys = [generation.key for generation in model.generations]
+    newest_serving = keys.index(model.serving) if model.serving in keys else len(keys)
+    for rank, (generation, before) in enumerate(zip_longest(model.generations, model.generations[1:])):
+        state, role = _state(generation, model.serving, superseded=rank > newest_serving)
+        checks = reports.get(generation.key) or generation.checks
+        inputs = None if isinstance(generation, GenerationStatus) else generation
         yield GenerationRow(
-            key=generation["key"],
+            key=generation.key,
             rank=rank,
-            drawn=generation["key"] in drawn,
+            drawn=generation.key in drawn,
             state=state,
             role=role,
-            steps=str(generation.get("totalSteps", "")),
-            loss=loss(generation["finalLoss"]) if "finalLoss" in generation else "",
+            steps="" if generation.total_steps is None else str(generation.total_steps),
+            loss="" if generation.final_loss is None else loss(generation.final_loss),
             checks=f"{checks.passed} of {checks.passed + checks.failed}" if checks else "",
             passed=not checks.failed if checks else None,
-            source=_source(generation.get("source", {})),
-            dataset=_dataset(generation.get("dataset", {})),
+            source=_source(inputs.source) if inputs else "",
+            dataset=_dataset(inputs.dataset) if inputs else "",
             hyperparameters=", ".join(
                 f"{name} {value(amount)}" for name, amount in sorted(_hyperparameters(generation).items())
             ),
-            reason=generation.get("rejection") or generation.get("error", {}).get("message", ""),
-            since=before["key"] if before else "",
+            reason=generation.rejection or (generation.error.message if generation.error else ""),
+            since=before.key if before else "",
             changes=tuple(_changes(before, generation)) if before else (),
-            compared=bool(before and "dataset" in before and "dataset" in generation),
+            compared=before is not None and inputs is not None,
         )
 
 
-def _state(generation: Document, serving: str, *, superseded: bool) -> tuple[str, Role]:
-    if generation["key"] == serving:
+def _state(generation: _Generation, serving: str, *, superseded: bool) -> tuple[str, Role]:
+    if generation.key == serving:
         return "serving", "good"
-    if "rejected" in generation:
+    if generation.rejected:
         return "rejected", "error"
-    if generation["state"] != "ACTIVE":
-        return _STATES[generation["state"]]
+    if generation.state is not State.ACTIVE:
+        return _STATES[generation.state]
     if superseded:
         return "superseded", "muted"
-    return ("held: checks failed", "hold") if generation.get("checks", {}).get("failed") else _STATES["ACTIVE"]
+    held = generation.checks and generation.checks.failed
+    return ("held: checks failed", "hold") if held else _STATES[State.ACTIVE]
 
 
-def _source(source: Document) -> str:
-    if "tunedModel" in source:
-        return f"{source['tunedModel']} (generation {source.get('generation', 'unknown')})"
-    return str(source.get("baseModel") or source.get("generation") or source.get("remote", ""))
+def _source(source: Source) -> str:
+    if source.tuned_model:
+        return f"{source.tuned_model} (generation {source.key or 'unknown'})"
+    return source.base_model or source.key or source.remote
 
 
-def _dataset(dataset: Document) -> str:
-    return ", ".join([dataset.get("path", "inline"), *_examples(dataset)]) if dataset else ""
+def _dataset(dataset: TrainingData) -> str:
+    return ", ".join([dataset.path or "inline", *_examples(dataset)])
 
 
-def _examples(dataset: Document) -> list[str]:
-    return [counted(dataset["examples"], "example")] if "examples" in dataset else []
+def _examples(dataset: TrainingData) -> list[str]:
+    return [counted(dataset.examples, "example")] if dataset.examples else []
 
 
-def _hyperparameters(generation: Document) -> dict[str, Any]:
+def _hyperparameters(generation: _Generation) -> Hyperparameters:
     """Return the effective hyperparameters, and declared ones that the service does not report."""
-    recorded = generation.get("hyperparameters", {})
-    return {**recorded.get("declared", {}), **recorded.get("effective", {})}
+    match generation:
+        case HistoryGeneration():
+            return generation.hyperparameters
+        case GenerationDetails(hyperparameters=HyperparameterValues(declared=declared, effective=effective)):
+            return {**declared, **effective}
+        case _:
+            return {}
 
 
-def _changes(older: Document, newer: Document) -> Iterator[InputChange]:
-    if "changes" in newer:
-        yield from _compared_changes(newer["changes"])
-        return
-    if "source" in older and "source" in newer and older["source"] != newer["source"]:
-        yield InputChange("tuned from", _source(older["source"]), _source(newer["source"]))
-    yield from _hyperparameter_changes(older, newer)
-    if "dataset" in older and "dataset" in newer and older["dataset"]["digest"] != newer["dataset"]["digest"]:
-        yield _data_change(older["dataset"], newer["dataset"])
+def _changes(older: _Generation, newer: _Generation) -> Iterator[InputChange]:
+    if isinstance(newer, HistoryGeneration) and newer.changes:
+        yield from _compared_changes(newer.changes)
+    if isinstance(older, GenerationDetails) and isinstance(newer, GenerationDetails):
+        if older.source != newer.source:
+            yield InputChange("tuned from", _source(older.source), _source(newer.source))
+        yield from _hyperparameter_changes(older, newer)
+        if older.dataset.digest != newer.dataset.digest:
+            yield _data_change(older.dataset, newer.dataset)
 
 
-def _data_change(older: Document, newer: Document) -> InputChange:
+def _data_change(older: TrainingData, newer: TrainingData) -> InputChange:
     """Return the difference of two data sets, with the path only if it changed."""
-    moved = older.get("path") != newer.get("path")
+    moved = older.path != newer.path
     return InputChange("data set", *(_digest_text(dataset, moved=moved) for dataset in (older, newer)))
 
 
-def _digest_text(dataset: Document, *, moved: bool) -> str:
-    path = [dataset.get("path", "inline")] if moved else []
-    return ", ".join([*path, *_examples(dataset), value(dataset["digest"])])
+def _digest_text(dataset: TrainingData, *, moved: bool) -> str:
+    path = [dataset.path or "inline"] if moved else []
+    return ", ".join([*path, *_examples(dataset), value(dataset.digest)])
 
 
-def _compared_changes(changes: Document) -> Iterator[InputChange]:
-    """Yield the changes that a History document has, with the number of changed examples."""
-    if "source" in changes:
-        yield InputChange("tuned from", *(_source(changes["source"][side]) for side in _SIDES))
-    for change in changes.get("hyperparameters", ()):
-        yield InputChange(change["name"], *(value(change[side]) if side in change else "" for side in _SIDES))
-    if "dataset" in changes:
-        yield _data_change(*(changes["dataset"][side] for side in _SIDES))
-        counts = changes["dataset"].get("examples", {})
-        for change in ("added", "removed", "changed"):
-            if counts.get(change):
-                yield InputChange(f"examples {change}", "", str(counts[change]))
-    if "preamble" in changes:
-        yield InputChange("preamble", *(changes["preamble"][side] for side in _SIDES))
+def _compared_changes(changes: GenerationChanges) -> Iterator[InputChange]:
+    """Yield the changes that a History report has, with the number of changed examples."""
+    if changes.source:
+        yield InputChange("tuned from", _source(changes.source.before), _source(changes.source.after))
+    for change in changes.hyperparameters:
+        yield InputChange(change.name, _amount(change.before), _amount(change.after))
+    if changes.dataset:
+        yield _data_change(changes.dataset.before, changes.dataset.after)
+    if changes.dataset and (found := changes.dataset.examples):
+        for change_kind, count in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
+            if count:
+                yield InputChange(f"examples {change_kind}", "", str(count))
+    if changes.preamble:
+        yield InputChange("preamble", changes.preamble.before, changes.preamble.after)
 
 
-def _hyperparameter_changes(older: Document, newer: Document) -> Iterator[InputChange]:
+def _amount(number: Number | None) -> str:
+    return "" if number is None else value(number)
+
+
+def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) -> Iterator[InputChange]:
     """Yield changes as ``planning.history`` finds them: a value that only the service reports is not compared."""
-    sides = [generation.get("hyperparameters", {}) for generation in (older, newer)]
-    declared = {name for side in sides for name in side.get("declared", {})}
-    effective = set(sides[0].get("effective", {})) & set(sides[1].get("effective", {}))
+    sides = [generation.hyperparameters or HyperparameterValues() for generation in (older, newer)]
+    declared = {name for side in sides for name in side.declared}
     old, new = _hyperparameters(older), _hyperparameters(newer)
-    for name in sorted(declared | effective):
+    for name in sorted(declared | (set(sides[0].effective) & set(sides[1].effective))):
         before, after = old.get(name), new.get(name)
         if before is None or after is None or not same_number(before, after):
-            yield InputChange(name, *("" if amount is None else value(amount) for amount in (before, after)))
+            yield InputChange(name, _amount(before), _amount(after))
 
 
-def _scores(generations: Iterable[Document], reports: Mapping[str, CheckResults]) -> ScoreTable | None:
+def _scores(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> ScoreTable | None:
     by_key: dict[str, dict[str, CheckScore]] = {}
     for key, report in reports.items():
         by_key[key] = {result.name: score_of(result) for result in report.results}
     for generation in generations:
-        if "checks" in generation and generation["key"] not in by_key:
-            by_key[generation["key"]] = _recorded(generation["checks"])
-    order = [generation["key"] for generation in generations]
+        if generation.checks and generation.key not in by_key:
+            by_key[generation.key] = _recorded(generation.checks)
+    order = [generation.key for generation in generations]
     shown = {key: scores for key, scores in by_key.items() if scores}
     keys = sorted(shown, key=lambda key: order.index(key) if key in order else -1)
     names = list(dict.fromkeys(name for key in keys for name in shown[key]))
@@ -325,61 +337,54 @@ def _scores(generations: Iterable[Document], reports: Mapping[str, CheckResults]
 
 def score_of(result: CheckResult) -> CheckScore:
     """Return the result of a check of this run."""
-    return CheckScore(
-        share=result.score,
-        passed=result.passed,
-        minimum=result.minimum,
-        interval=result.interval,
-        text="; ".join(score_details(result)),
-    )
+    text = "; ".join(score_details(result))
+    return CheckScore(result.score, result.passed, result.minimum, result.interval, text)
 
 
-def _recorded(checks: Document) -> dict[str, CheckScore]:
+def _recorded(checks: RecordedChecks) -> dict[str, CheckScore]:
     """Return the results that the lockfile keeps: shares of evaluations and failed checks."""
-    failed = {failure["check"] for failure in checks.get("failures", ())}
-    shares = checks.get("scores", {})
-    names = [*shares, *sorted(failed - shares.keys())]
-    return {name: CheckScore(shares.get(name), _verdict(name, failed, checks)) for name in names}
+    failed = {miss.check for miss in checks.misses}
+    names = [*checks.scores, *sorted(failed - checks.scores.keys())]
+    return {name: CheckScore(checks.scores.get(name), _verdict(name, failed, checks)) for name in names}
 
 
-def _verdict(name: str, failed: set[str], checks: Document) -> bool | None:
+def _verdict(name: str, failed: set[str], checks: RecordedChecks) -> bool | None:
     if name in failed:
         return False
-    return True if len(failed) == checks["failed"] else None
+    return True if len(failed) == checks.failed else None
 
 
-def _misses(generations: Iterable[Document], reports: Mapping[str, CheckResults]) -> Iterator[WrongAnswer]:
+def _misses(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> Iterator[WrongAnswer]:
     for key, report in reports.items():
         for result in report.results:
             for miss in result.misses:
                 yield WrongAnswer(result.name, key, miss.prompt, miss.answer, miss.reason)
     for generation in generations:
-        for miss in generation.get("checks", {}).get("failures", ()) if generation["key"] not in reports else ():
-            yield WrongAnswer(miss["check"], generation["key"], miss["prompt"], miss["answer"], "")
+        if generation.checks and generation.key not in reports:
+            for recorded in generation.checks.misses:
+                yield WrongAnswer(recorded.check, generation.key, recorded.prompt, recorded.answer, "")
 
 
-def _timeline(generations: Iterable[Document]) -> tuple[TimelineEvent, ...]:
+def _timeline(generations: Iterable[_Generation]) -> tuple[TimelineEvent, ...]:
     """Return the events, latest first; events without a time are last."""
     everything = [event for generation in generations for event in _events(generation)]
     return tuple(sorted(everything, key=lambda event: _seconds(event.time), reverse=True))
 
 
-def _events(generation: Document) -> Iterator[TimelineEvent]:
-    key = generation["key"]
-    if "rejected" in generation:
-        yield TimelineEvent("", "rejected", "error", key, generation.get("rejection", ""))
-    if "promoteTime" in generation:
-        yield TimelineEvent(generation["promoteTime"], "promoted", "promote", key)
-    if "completeTime" in generation:
-        took = _seconds(generation["completeTime"]) - _seconds(generation.get("createTime", ""))
+def _events(generation: _Generation) -> Iterator[TimelineEvent]:
+    key, created, completed = generation.key, generation.create_time, generation.complete_time
+    if generation.rejected:
+        yield TimelineEvent("", "rejected", "error", key, generation.rejection)
+    if generation.promote_time:
+        yield TimelineEvent(generation.promote_time, "promoted", "promote", key)
+    if completed:
+        took = _seconds(completed) - _seconds(created)
         note = f"after {elapsed(took)}" if 0 <= took < float("inf") else ""
-        yield TimelineEvent(
-            generation["completeTime"], *_ENDS.get(generation["state"], ("completed", "good")), key, note
-        )
-    elif generation["state"] in _ENDS:
-        yield TimelineEvent("", *_ENDS[generation["state"]], key)
-    if "createTime" in generation:
-        yield TimelineEvent(generation["createTime"], "created", "create", key)
+        yield TimelineEvent(completed, *_ENDS.get(generation.state, ("completed", "good")), key, note)
+    elif generation.state in _ENDS:
+        yield TimelineEvent("", *_ENDS[generation.state], key)
+    if created:
+        yield TimelineEvent(created, "created", "create", key)
 
 
 def _seconds(time: str) -> float:

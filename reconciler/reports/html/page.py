@@ -17,13 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from reconciler.domain.document import VERSION
 from reconciler.reports.documents.envelope import (
     AnyDocument,
-    Document,
-    as_dictionary,
     is_simulated,
     kind_of,
     notices_of,
     target_of,
 )
+from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.sections import PageModel, page_model
@@ -46,7 +45,7 @@ def page(document: AnyDocument) -> str:
 
     Raises:     UsageError: for a document of another kind.
     """
-    overview, models = page_model(document), model_sections(as_dictionary(document))
+    overview, models = page_model(document), model_sections(document)
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -78,14 +77,14 @@ def _facts(document: AnyDocument, overview: PageModel) -> tuple[Detail, ...]:
         "scope": target.scope,
         "project": target.project,
         "location": target.location,
-        "lockfile": _local_lockfile(as_dictionary(document)),
+        "lockfile": _local_lockfile(document),
     }
     return (*((label, text) for label, text in facts.items() if text), *overview.facts)
 
 
-def _local_lockfile(document: Document) -> str:
+def _local_lockfile(document: AnyDocument) -> str:
     """Return the path of the lockfile; empty if it is in a bucket, which the destinations show."""
-    return "" if "lock" in document["target"] else str(document.get("lockfile", ""))
+    return "" if isinstance(document, PlanReport) and document.target.lock else getattr(document, "lockfile", "")
 
 
 def _policy(style: str, script: str) -> str:

@@ -8,13 +8,17 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from reconciler.domain.drift import Finding
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
+from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
+from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
+from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
@@ -32,7 +36,7 @@ from reconciler.reports.text.plan import (
     unchanged_models,
 )
 from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
-from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, shown_generation, status_details
+from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, recorded_state, status_details
 
 
 class Column(Struct, frozen=True):
@@ -265,13 +269,13 @@ _STATUS_ROLES: Final[Mapping[str, Role]] = {
 }
 
 
-def _status(document: Document) -> PageModel:
-    rows = [_status_row(model) for model in document["models"]]
+def _status(report: StatusReport) -> PageModel:
+    rows = [_status_row(model) for model in report.models]
     models = f"{counted(len(rows), 'model is', 'models are')} recorded." if rows else "No models are recorded."
     return PageModel(
         title="Status",
         role="good",
-        lines=(models, *origin_of(document)),
+        lines=(models, *origin_of(report)),
         heading="Models",
         tallies=_tallies(rows, _STATUS_ROLES),
         columns=(
@@ -283,74 +287,76 @@ def _status(document: Document) -> PageModel:
             Column("Since (UTC)"),
         ),
         rows=tuple(rows),
-        remarks=tuple(access_lines(document["access"], Layout())) if "access" in document else (),
+        remarks=tuple(access_lines(report.access, Layout())) if report.access else (),
     )
 
 
-def _status_row(model: Document) -> TableRow:
-    shown = shown_generation(model)
+def _status_row(model: ModelStatus) -> TableRow:
+    shown = model.shown
     details = tuple((word, text) for _, word, text in status_details(model))
-    states = ["serving" if "serving" in model else "not serving", *(word for word, _ in details)]
-    since = shown.get("completeTime") or shown.get("createTime", "")
+    states = ["serving" if model.serving else "not serving", *(word for word, _ in details)]
+    since = (shown.complete_time or shown.create_time) if shown else ""
     return TableRow(
         tuple(dict.fromkeys(states)),
         (
-            _name_cell(model["name"]),
+            _name_cell(model.name),
             Cell(states[0], role=_STATUS_ROLES[states[0]]),
-            Cell(shown.get("key", ""), code=True, details=details),
-            _steps_cell(shown.get("totalSteps")),
-            _loss_cell(shown.get("finalLoss")),
-            Cell(passed_ratio(shown["checks"])) if "checks" in shown else Cell(),
+            Cell(shown.key if shown else "", code=True, details=details),
+            _steps_cell(shown.total_steps if shown else None),
+            _loss_cell(shown.final_loss if shown else None),
+            Cell(passed_ratio(shown.checks)) if shown and shown.checks else Cell(),
             Cell(minute(since), order=since),
         ),
     )
 
 
-def _drift(document: Document) -> PageModel:
+def _drift(report: DriftReport) -> PageModel:
     order = [*SIGNS]
-    findings = sorted(document["findings"], key=lambda finding: order.index(finding_weight(finding)))
+    findings = sorted(report.findings, key=lambda finding: order.index(finding_weight(finding)))
     rows = [_finding_row(finding) for finding in findings]
     return PageModel(
         title="Drift",
-        role="hold" if document["drifted"] else "good",
-        lines=(drift_summary(document).removeprefix("Drift: "),),
+        role="hold" if report.drifted else "good",
+        lines=(drift_summary(report).removeprefix("Drift: "),),
         heading="Differences",
-        tallies=_tallies(rows, {finding["class"]: _finding_mark(finding)[1] for finding in findings}),
+        tallies=_tallies(rows, {finding.kind: _finding_mark(finding)[1] for finding in findings}),
         columns=(Column("Class"), Column("Model"), Column("Details", ""), Column("Since (UTC)"), Column("Manifest")),
         rows=tuple(rows),
-        remarks=tuple(unchanged_models(document.get("unmanaged", 0), document.get("candidates", 0))),
+        remarks=tuple(unchanged_models(report.unmanaged or 0)),
     )
 
 
-def _finding_mark(finding: Document) -> tuple[str, Role]:
+def _finding_mark(finding: Finding) -> tuple[str, Role]:
     weight = finding_weight(finding)
     sign, role = SIGNS[weight]
     return sign, "warning" if weight == "note" else role
 
 
-def _finding_row(finding: Document) -> TableRow:
+def _finding_row(finding: Finding) -> TableRow:
     weight = finding_weight(finding)
     sign, role = _finding_mark(finding)
-    name, since = finding.get("name", ""), finding.get("since", "")
+    name, place = (
+        finding.name,
+        [finding.file, *(str(position) for position in (finding.line, finding.column) if position)],
+    )
     return TableRow(
-        (finding["class"],),
+        (finding.kind,),
         (
-            Cell(finding["class"], role=role, sign=sign, notes=(weight,) if weight != finding["class"] else ()),
-            Cell(name or finding.get("remote", ""), model=name, code=not name),
-            Cell(finding["message"], details=tuple(_finding_details(finding))),
-            Cell(minute(since), order=since),
-            _place_cell(finding, ""),
+            Cell(finding.kind, role=role, sign=sign, notes=(weight,) if weight != finding.kind else ()),
+            Cell(name or finding.remote, model=name, code=not name),
+            Cell(finding.message, details=tuple(_finding_details(finding))),
+            Cell(minute(finding.since), order=finding.since),
+            Cell(":".join(place), code=True),
         ),
     )
 
 
-def _finding_details(finding: Document) -> Iterator[Detail]:
-    if "field" in finding:
-        sides = [f"{side} {value(finding[side])}" for side in ("declared", "live") if side in finding]
-        yield finding["field"], ", ".join(sides)
-    for label, field in (("generation", "key"), ("remote", "remote"), ("remedy", "remedy")):
-        if field in finding and (field != "remote" or "name" in finding):
-            yield label, finding[field]
+def _finding_details(finding: Finding) -> Iterator[Detail]:
+    if finding.field:
+        sides = [("declared", finding.declared), ("live", finding.live)]
+        yield finding.field, ", ".join(f"{side} {value(shown)}" for side, shown in sides if shown is not None)
+    facts = {"generation": finding.key, "remote": finding.remote if finding.name else "", "remedy": finding.remedy}
+    yield from ((label, text) for label, text in facts.items() if text)
 
 
 _CHECK_ROLES: Final[Mapping[str, Role]] = {
@@ -393,16 +399,15 @@ def _check_rows(model: CheckedModel) -> Iterator[TableRow]:
         yield TableRow((verdict,), (name, Cell(result.name), verdict_cell, score, key))
 
 
-def _history(document: Document) -> PageModel:
-    count, name = len(document["generations"]), document["name"]
-    generations = f"{counted(count, 'generation')} of {name}, newest first."
-    manifest = display_path(document["manifest"], document["target"].get("root", ""))
+def _history(report: HistoryReport) -> PageModel:
+    generations = f"{counted(len(report.generations), 'generation')} of {report.name}, newest first."
+    empty = f"No generation of {report.name} is recorded."
     return PageModel(
         title="History",
         role="good",
-        lines=(generations if count else f"No generation of {name} is recorded.", *origin_of(document)),
+        lines=(generations if report.generations else empty, recorded_state(report.lockfile)),
         heading="",
-        facts=(("manifest", manifest),),
+        facts=(("manifest", display_path(report.manifest, report.target.root)),),
     )
 
 

@@ -1,4 +1,4 @@
-"""Draw a Graph document: as a tree of models and their parents, and as a flowchart for Mermaid."""
+"""Draw a Graph report: as a tree of models and their parents, and as a flowchart for Mermaid."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from reconciler.domain.model import State
-from reconciler.reports.documents.envelope import Document
+from reconciler.reports.documents.graph import GraphNode, GraphReport, LineageGeneration
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout
-from reconciler.reports.text.plan import target_line
+from reconciler.reports.text.plan import report_heading
 
-_STATES: Final[Mapping[str, str]] = {
+_STATES: Final[Mapping[State, str]] = {
     State.INTENDED: "is intended",
     State.CREATING: "is training",
     State.ACTIVE: "is ready",
@@ -23,76 +23,75 @@ _STATES: Final[Mapping[str, str]] = {
 }
 
 
-def graph_text(document: Document, layout: Layout) -> str:
-    """Return a Graph document as a tree."""
-    lines = [target_line(document, layout)]
-    if not document["nodes"]:
+def graph_text(report: GraphReport, layout: Layout) -> str:
+    """Return a Graph report as a tree."""
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    if not report.nodes:
         lines.append("No model is declared or recorded.")
-    return "\n".join([*lines, *_tree(document["nodes"], layout)])
+    return "\n".join([*lines, *_tree(report.nodes, layout)])
 
 
-def _tree(nodes: Sequence[Document], layout: Layout) -> Iterator[str]:
+def _tree(nodes: Sequence[GraphNode], layout: Layout) -> Iterator[str]:
     """Yield a line for each node; parents precede their children."""
-    last = {node.get("parent"): node["id"] for node in nodes}
+    last = {node.parent: node.id for node in nodes}
     margins: dict[str, str] = {}
     for node in nodes:
-        if "parent" not in node:
-            margins[node["id"]] = ""
+        if node.parent is None:
+            margins[node.id] = ""
             yield _node_line(node, layout)
             continue
-        margin = margins[node["parent"]]
-        is_last = last[node["parent"]] == node["id"]
-        margins[node["id"]] = margin + ("    " if is_last else "│   ")
+        margin = margins[node.parent]
+        is_last = last[node.parent] == node.id
+        margins[node.id] = margin + ("    " if is_last else "│   ")
         yield f"{margin}{'└── ' if is_last else '├── '}{_node_line(node, layout)}"
 
 
-def _node_line(node: Document, layout: Layout) -> str:
-    name, text = terminal_safe(node["name"]), terminal_safe(", ".join(_phrases(node)))
-    if node["kind"] != "model":
+def _node_line(node: GraphNode, layout: Layout) -> str:
+    name, text = terminal_safe(node.name), terminal_safe(", ".join(_phrases(node)))
+    if node.kind != "model":
         name = layout.style("heading", name)
-    if "held" in node:
+    if node.held:
         text = layout.style("hold", text)
     return f"{name}  {text}" if text else name
 
 
-def _phrases(node: Document) -> Iterator[str]:
+def _phrases(node: GraphNode) -> Iterator[str]:
     """Yield the state of a node in a few words each."""
-    if node["kind"] == "remote":
+    if node.kind == "remote":
         yield "no manifest"
-    if node["kind"] != "model":
+    if node.kind != "model":
         return
-    serving, newest = node.get("serving"), node.get("newest")
+    serving, newest = node.serving, node.newest
     if serving:
-        state = "" if serving["state"] == State.ACTIVE else f", but {_STATES[serving['state']]}"
-        yield f"{serving['key']} is serving{state}{_outdated(serving)}"
+        state = "" if serving.state is State.ACTIVE else f", but {_STATES[serving.state]}"
+        yield f"{serving.key} is serving{state}{_outdated(serving)}"
     if newest:
-        yield f"{newest['key']} {_STATES[newest['state']]}{_outdated(newest)}"
+        yield f"{newest.key} {_STATES[newest.state]}{_outdated(newest)}"
     if not serving and not newest:
         yield "no generation is recorded"
-    if "held" in node:
-        yield f"held: {node['held']['reason']}"
-    if "rejected" in node:
-        yield f"rejected: {' '.join(node['rejected'])}"
-    if not node["declared"]:
-        yield "no longer declared" if "file" in node else "not declared here"
+    if node.held:
+        yield f"held: {node.held.reason}"
+    if node.rejected:
+        yield f"rejected: {' '.join(node.rejected)}"
+    if not node.declared:
+        yield "no longer declared" if node.file else "not declared here"
 
 
-def _outdated(generation: Document) -> str:
-    return f" (tuned from {generation['from']}, which is not serving)" if "outdated" in generation else ""
+def _outdated(generation: LineageGeneration) -> str:
+    return f" (tuned from {generation.parent}, which is not serving)" if generation.outdated else ""
 
 
-def graph_mermaid(document: Document) -> str:
-    """Return a Graph document as a flowchart for Mermaid; a dotted line leads to a model that is not declared."""
-    return "\n".join(["flowchart TD", *(f"    {line}" for node in document["nodes"] for line in _mermaid_lines(node))])
+def graph_mermaid(report: GraphReport) -> str:
+    """Return a Graph report as a flowchart for Mermaid; a dotted line leads to a model that is not declared."""
+    return "\n".join(["flowchart TD", *(f"    {line}" for node in report.nodes for line in _mermaid_lines(node))])
 
 
-def _mermaid_lines(node: Document) -> Iterator[str]:
-    label = "<br/>".join(map(mermaid_safe, [node["name"], *_phrases(node)]))
-    before, after = ("[", "]") if node["kind"] == "model" else ("([", "])")
-    yield f'{node["id"]}{before}"{label}"{after}'
-    if "parent" in node:
-        arrow = "-->" if node["declared"] else "-.->"
-        yield f"{node['parent']} {arrow} {node['id']}"
+def _mermaid_lines(node: GraphNode) -> Iterator[str]:
+    label = "<br/>".join(map(mermaid_safe, [node.name, *_phrases(node)]))
+    before, after = ("[", "]") if node.kind == "model" else ("([", "])")
+    yield f'{node.id}{before}"{label}"{after}'
+    if node.parent:
+        yield f"{node.parent} {'-->' if node.declared else '-.->'} {node.id}"
 
 
 _UNSAFE: Final = re.compile(r"[-._/](?![^\W_])|(?<![^\W_])[-._/]|[^\w ./-]|(?<!\S) ")

@@ -1,15 +1,19 @@
-"""Draw a History document: the generations of one manifest and what changed between them."""
+"""Draw a History report: the generations of one manifest and what changed between them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from msgspec import convert
-
-from reconciler.domain.model import REMOTE_SCHEME
-from reconciler.reports.documents.envelope import Document, display_path
-from reconciler.reports.documents.plan import DataSample
+from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.model import REMOTE_SCHEME, Source
+from reconciler.reports.documents.envelope import display_path
+from reconciler.reports.documents.history import (
+    GenerationChanges,
+    HistoryGeneration,
+    HistoryReport,
+    TrainingDataChange,
+)
 from reconciler.reports.text.format import (
     Detail,
     Layout,
@@ -21,8 +25,8 @@ from reconciler.reports.text.format import (
     steps_and_loss,
     value,
 )
-from reconciler.reports.text.plan import change_counts, sample_text, target_line
-from reconciler.reports.text.status import origin_of
+from reconciler.reports.text.plan import change_counts, report_heading, sample_text
+from reconciler.reports.text.status import recorded_state
 
 _SIGNS: Final[Mapping[str, tuple[str, Role | None]]] = {
     "serving": (">", "promote"),
@@ -37,46 +41,46 @@ _UNAVAILABLE: Final[Mapping[tuple[str, ...], str]] = {
 }
 
 
-def history_text(document: Document, layout: Layout) -> str:
-    """Return a History document: the generations, newest first; a verbose layout includes changed examples."""
-    lines = [target_line(document, layout), *layout.sentences(None, history_summary(document))]
-    for generation in document["generations"]:
-        sign, role = _SIGNS[generation.get("role", "")]
-        lines += layout.lines(signed_head(sign, generation["key"]), generation_state(generation), role)
+def history_text(report: HistoryReport, layout: Layout) -> str:
+    """Return a History report: the generations, newest first; a verbose layout includes changed examples."""
+    lines = [report_heading(report.target, layout, simulated=report.simulated)]
+    lines += layout.sentences(None, history_summary(report))
+    for generation in report.generations:
+        sign, role = _SIGNS[generation.role]
+        lines += layout.lines(signed_head(sign, generation.key), generation_state(generation), role)
         lines += layout.details(generation_details(generation, verbose=layout.verbose))
-    return "\n".join([*lines, *layout.sentences("muted", *origin_of(document))])
+    return "\n".join([*lines, *layout.sentences("muted", recorded_state(report.lockfile))])
 
 
-def history_summary(document: Document) -> str:
-    """Return the number of generations of a History document in one line."""
-    if not document["generations"]:
-        return f"No generation of {document['name']} is recorded; run reconcile apply first."
-    manifest = display_path(document["manifest"], document["target"].get("root", ""))
-    return f"{document['name']} ({manifest}): {counted(len(document['generations']), 'generation')}, newest first"
+def history_summary(report: HistoryReport) -> str:
+    """Return the number of generations of a History report in one line."""
+    if not report.generations:
+        return f"No generation of {report.name} is recorded; run reconcile apply first."
+    manifest = display_path(report.manifest, report.target.root)
+    return f"{report.name} ({manifest}): {counted(len(report.generations), 'generation')}, newest first"
 
 
-def generation_state(generation: Document) -> str:
-    """Return the state of a generation of a History document in a few words."""
-    standing = generation.get("role", "")
-    if standing == "serving":
-        since = f" since {minute(generation['promoteTime'])}" if "promoteTime" in generation else ""
-        return f"{generation['state']}, serving{since}"
-    reason = {"rejected": generation.get("rejection", ""), "held": "checks failed"}.get(standing, "")
-    return ": ".join(filter(None, [", ".join(filter(None, [generation["state"], standing])), reason]))
+def generation_state(generation: HistoryGeneration) -> str:
+    """Return the state of a generation of a History report in a few words."""
+    if generation.role == "serving":
+        since = f" since {minute(generation.promote_time)}" if generation.promote_time else ""
+        return f"{generation.state}, serving{since}"
+    reason = {"rejected": generation.rejection, "held": "checks failed"}.get(generation.role, "")
+    return ": ".join(filter(None, [", ".join(filter(None, [generation.state, generation.role])), reason]))
 
 
-def generation_details(generation: Document, *, verbose: bool = False) -> Iterator[Detail]:
-    """Yield label and text of each detail of a generation of a History document."""
-    yield generation["origin"], _origin(generation)
-    trained = steps_and_loss(generation.get("totalSteps"), generation.get("finalLoss"))
+def generation_details(generation: HistoryGeneration, *, verbose: bool = False) -> Iterator[Detail]:
+    """Yield label and text of each detail of a generation of a History report."""
+    yield generation.origin, _origin(generation)
+    trained = steps_and_loss(generation.total_steps, generation.final_loss)
     if trained:
         yield "training", trained
-    if "error" in generation:
-        yield "error", generation["error"]["message"] or "the service reports no reason"
-    if "checks" in generation:
-        yield from _checks(generation["checks"])
-    if "changes" in generation:
-        yield from _label("changed", _changes(generation["changes"], verbose=verbose))
+    if generation.error:
+        yield "error", generation.error.message or "the service reports no reason"
+    if generation.checks:
+        yield from _checks(generation.checks)
+    if generation.changes:
+        yield from _label("changed", _changes(generation.changes, verbose=verbose))
     else:
         yield from _label("inputs", _inputs(generation))
 
@@ -87,79 +91,69 @@ def _label(label: str, texts: Iterable[str]) -> Iterator[Detail]:
         label = ""
 
 
-def _origin(generation: Document) -> str:
-    created = minute(generation["createTime"]) if "createTime" in generation else "at an unknown time"
-    attempt = f", attempt {generation['attempt']}" if generation["attempt"] else ""
-    if "promoteTime" not in generation or generation.get("role") == "serving":
+def _origin(generation: HistoryGeneration) -> str:
+    created = minute(generation.create_time) if generation.create_time else "at an unknown time"
+    attempt = f", attempt {generation.attempt}" if generation.attempt else ""
+    if not generation.promote_time or generation.role == "serving":
         return f"{created}{attempt}"
-    return f"{created}, last promoted {minute(generation['promoteTime'])}{attempt}"
+    return f"{created}, last promoted {minute(generation.promote_time)}{attempt}"
 
 
-def _checks(checks: Document) -> Iterator[Detail]:
-    scores = "".join(f"; {name} {share(score)}" for name, score in checks.get("scores", {}).items())
-    yield "checks", f"{checks['passed']} of {checks['passed'] + checks['failed']} passed{scores}"
-    for miss in checks.get("failures", ()):
-        yield "", f"{miss['check']}: {value(miss['prompt'])} → {value(miss['answer'])}"
+def _checks(checks: RecordedChecks) -> Iterator[Detail]:
+    scores = "".join(f"; {name} {share(score)}" for name, score in checks.scores.items())
+    yield "checks", f"{checks.passed} of {checks.passed + checks.failed} passed{scores}"
+    for miss in checks.misses:
+        yield "", f"{miss.check}: {value(miss.prompt)} → {value(miss.answer)}"
 
 
-def _inputs(generation: Document) -> Iterator[str]:
-    yield _source(generation["source"])
-    dataset = generation["dataset"]
-    examples = f", {counted(dataset['examples'], 'example')}" if "examples" in dataset else ""
-    yield f"data set {dataset.get('path', 'inline')}{examples}"
-    numbers = [f"{name} {value(number)}" for name, number in sorted(generation.get("hyperparameters", {}).items())]
+def _inputs(generation: HistoryGeneration) -> Iterator[str]:
+    yield _source(generation.source)
+    dataset = generation.dataset
+    examples = f", {counted(dataset.examples, 'example')}" if dataset.examples else ""
+    yield f"data set {dataset.path or 'inline'}{examples}"
+    numbers = [f"{name} {value(number)}" for name, number in sorted(generation.hyperparameters.items())]
     if numbers:
         yield ", ".join(numbers)
 
 
-def _source(source: Document) -> str:
-    if "baseModel" in source:
-        return f"base model {source['baseModel']}"
-    return f"tuned model {source.get('generation') or source.get('remote', '')}"
+def _source(source: Source) -> str:
+    return f"base model {source.base_model}" if source.base_model else f"tuned model {source.key or source.remote}"
 
 
-def _changes(changes: Document, *, verbose: bool) -> Iterator[str]:
-    if "source" in changes:
-        yield f"{_source(changes['source']['before'])} → {_source(changes['source']['after'])}"
-    for change in changes.get("hyperparameters", ()):
-        yield f"{change['name']} {value(change.get('before'))} → {value(change.get('after'))}"
-    if "preamble" in changes:
-        before, after = changes["preamble"]["before"], changes["preamble"]["after"]
+def _changes(changes: GenerationChanges, *, verbose: bool) -> Iterator[str]:
+    if changes.source:
+        yield f"{_source(changes.source.before)} → {_source(changes.source.after)}"
+    for change in changes.hyperparameters:
+        yield f"{change.name} {value(change.before)} → {value(change.after)}"
+    if changes.preamble:
+        before, after = changes.preamble.before, changes.preamble.after
         yield f"preamble {value(before or None)} → {value(after or None)}"
-    if "dataset" in changes:
-        yield _data_change(changes["dataset"], reordered="preamble" not in changes)
-        if verbose:
-            yield from _samples(changes["dataset"].get("examples", {}).get("samples", {}))
-    if changes.keys() == {"since"}:
+    if changes.dataset:
+        yield _data_change(changes.dataset, reordered=changes.preamble is None)
+        if verbose and changes.dataset.examples:
+            yield from (f"  {' '.join(sample_text(sample))}" for sample in changes.dataset.examples.samples)
+    if changes == GenerationChanges(since=changes.since):
         yield "only the attempt: the same inputs were trained again"
 
 
-def _data_change(data: Document, *, reordered: bool) -> str:
-    before, after = data["before"], data["after"]
-    name = " → ".join(dict.fromkeys(dataset.get("path", "inline") for dataset in (before, after)))
-    found = data.get("examples")
-    if found and not (found["added"] or found["removed"] or found["changed"]):
-        count = counted(after["examples"], "example") if "examples" in after else "examples"
+def _data_change(data: TrainingDataChange, *, reordered: bool) -> str:
+    before, after, found = data.before, data.after, data.examples
+    name = " → ".join(dict.fromkeys(dataset.path or "inline" for dataset in (before, after)))
+    if found and not (found.added or found.removed or found.changed):
+        count = counted(after.examples, "example") if after.examples else "examples"
         return f"data set {name}: the same {count}{' in a different order' if reordered else ''}"
-    return f"data set {name}: {_example_count(before, after)}; {_compared(data)}"
+    return f"data set {name}: {_example_count(before.examples, after.examples)}; {_compared(data)}"
 
 
-def _example_count(before: Document, after: Document) -> str:
-    if "examples" not in before or "examples" not in after:
+def _example_count(before: int, after: int) -> str:
+    if not before or not after:
         return "changed"
-    old, new = before["examples"], after["examples"]
-    return counted(new, "example") if old == new else f"{old} → {counted(new, 'example')}"
+    return counted(after, "example") if before == after else f"{before} → {counted(after, 'example')}"
 
 
-def _compared(data: Document) -> str:
-    if "examples" in data:
-        return change_counts(*(data["examples"][change] for change in ("added", "removed", "changed")))
-    if any(data[side].get("path", "").startswith(REMOTE_SCHEME) for side in ("before", "after")):
+def _compared(data: TrainingDataChange) -> str:
+    if data.examples:
+        return change_counts(data.examples.added, data.examples.removed, data.examples.changed)
+    if any(dataset.path.startswith(REMOTE_SCHEME) for dataset in (data.before, data.after)):
         return "data in Cloud Storage is not compared"
-    return f"examples not compared: {_UNAVAILABLE[tuple(data['missing'])]}"
-
-
-def _samples(samples: Document) -> Iterator[str]:
-    for change in ("added", "removed", "changed"):
-        for example in samples.get(change, ()):
-            yield f"  {' '.join(sample_text(convert({**example, 'change': change}, DataSample)))}"
+    return f"examples not compared: {_UNAVAILABLE[data.missing]}"

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
-from reconciler.reports.documents.drift import drift_document
+from reconciler.reports.documents.drift import DriftReport, drift_report
 from reconciler.reports.text.drift import drift_summary
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
@@ -35,28 +36,33 @@ from support.render_values import (
 
 HEAD = "Target default: embedded service (simulated training), scope demo\n"
 PLACE = Place("specs/numbers.yaml", 3, 9)
-ABOUT: dict[str, Any] = {"name": "numbers", "file": "numbers.yaml", "place": PLACE, "key": KEY, "remote": REMOTE}
+HOSTILE = "\x1b[31mred\x1b[0m\u202ereversed\nsecond line\r"
+ABOUT: dict[str, Any] = {"name": "numbers", "file": "numbers.yaml", "key": KEY, "remote": REMOTE}
 
 
 def modified(field: str, declared: object, live: object, **fields: Any) -> Finding:
     told = {"since": "2026-01-01T13:00:00Z", "remedy": "reconcile apply", **ABOUT, **fields}
     message = f"{KEY} differs from the manifest"
-    return Finding(DriftClass.MODIFIED, message, "drift", field=field, declared=declared, live=live, **told)
+    return Finding(
+        kind=DriftClass.MODIFIED, message=message, severity="drift", field=field, declared=declared, live=live, **told
+    )
 
 
-IN_SYNC = Finding(DriftClass.IN_SYNC, "it is as declared", "note", since="2026-01-01T12:00:00Z", **ABOUT)
+IN_SYNC = Finding(
+    kind=DriftClass.IN_SYNC, message="it is as declared", severity="note", since="2026-01-01T12:00:00Z", **ABOUT
+)
 ORPHANED = Finding(
-    DriftClass.ORPHANED,
-    "no manifest declares it; none of its generations still exists",
-    "drift",
+    kind=DriftClass.ORPHANED,
+    message="no manifest declares it; none of its generations still exists",
+    severity="drift",
     name="words",
     file="words.yaml",
     remedy="reconcile forget words",
 )
 FOREIGN = Finding(
-    DriftClass.UNMANAGED,
-    "Poems is not managed by this project",
-    "note",
+    kind=DriftClass.UNMANAGED,
+    message="Poems is not managed by this project",
+    severity="note",
     remote="tunedModels/poems",
     field="baseModel",
     live="models/text-bison-001",
@@ -64,10 +70,9 @@ FOREIGN = Finding(
 )
 
 
-def told(*findings: Finding, unmanaged: int | None = 0, root: str = "specs", **more: Any) -> dict[str, Any]:
-    return held_to(
-        "drift", drift_document(findings, TARGET, SIMULATED, LOCKFILE, unmanaged=unmanaged, root=root, **more)
-    )
+def told(*findings: Finding, unmanaged: int | None = 0, root: str = "specs", **more: Any) -> DriftReport:
+    places = {"numbers": PLACE, "piped": Place("-", 1, 1), HOSTILE: Place(HOSTILE)}
+    return drift_report(findings, TARGET, SIMULATED, LOCKFILE, unmanaged=unmanaged, places=places, root=root, **more)
 
 
 def lines(text: str) -> str:
@@ -125,7 +130,7 @@ def test_nothing_at_all() -> None:
 
 
 def test_the_document_says_where_and_whether_it_counts() -> None:
-    document = told(modified("displayName", "counter", "mine"), IN_SYNC)
+    document = held_to("drift", told(modified("displayName", "counter", "mine"), IN_SYNC))
     assert document["findings"][0] == {
         "class": "Modified",
         "severity": "drift",
@@ -145,31 +150,30 @@ def test_the_document_says_where_and_whether_it_counts() -> None:
     assert (document["exitStatus"], document["drifted"]) == (2, True)
     assert document["summary"] == {"Modified": 1, "InSync": 1}
     excused = told(modified("displayName", "counter", "mine"), exit_zero=True)
-    assert (excused["exitStatus"], excused["drifted"]) == (0, True)
-    assert told(IN_SYNC)["exitStatus"] == 0
+    assert (excused.exit_status, excused.drifted) == (0, True)
+    assert told(IN_SYNC).exit_status == 0
 
 
 def test_an_empty_value_is_a_value() -> None:
     document = told(modified("description", "", "guesses"), modified("sampling.topK", 0, 40))
-    assert [one["declared"] for one in document["findings"]] == ["", 0]
+    assert [one["declared"] for one in held_to("drift", document)["findings"]] == ["", 0]
     assert 'description: live guesses, declared ""\n' in render_text(document)
 
 
 @pytest.mark.parametrize(("unmanaged", "said"), [(None, False), (0, False), (3, True)])
 def test_foreign_models_are_counted_when_somebody_wants_to_know(*, unmanaged: int | None, said: bool) -> None:
     document = told(IN_SYNC, unmanaged=unmanaged)
-    assert document.get("unmanaged") == unmanaged
+    assert held_to("drift", document).get("unmanaged") == unmanaged
     assert ("3 unmanaged models are not changed." in render_text(document)) is said
 
 
 def test_standard_input_and_the_working_folder_have_names() -> None:
     piped = Finding(
-        DriftClass.MISSING,
-        "nothing",
-        "drift",
-        name="numbers",
+        kind=DriftClass.MISSING,
+        message="nothing",
+        severity="drift",
+        name="piped",
         file="-",
-        place=Place("-", 1, 1),
         remedy="reconcile apply",
     )
     text = render_text(told(piped, ORPHANED, FOREIGN, root=""))
@@ -181,7 +185,15 @@ def test_standard_input_and_the_working_folder_have_names() -> None:
 def test_reasons_of_several_lines_are_told_once() -> None:
     why = "no base model can be tuned\nname another one:\n    spec: {}"
     both = [
-        Finding(DriftClass.BASE_MODEL_RETIRED, why, "note", name=name, file="a.yaml", field="baseModel", live="m")
+        Finding(
+            kind=DriftClass.BASE_MODEL_RETIRED,
+            message=why,
+            severity="note",
+            name=name,
+            file="a.yaml",
+            field="baseModel",
+            live="m",
+        )
         for name in ("one", "two")
     ]
     text = render_text(told(*both))
@@ -193,7 +205,13 @@ def test_reasons_of_several_lines_are_told_once() -> None:
 def test_lines_fit_a_terminal_of_80_columns() -> None:
     long = "the service says that " + "this went on and on, " * 12 + "and ended"
     document = told(
-        Finding(DriftClass.FAILED, long, "drift", remedy="change the inputs and reconcile apply, or " * 3, **ABOUT),
+        Finding(
+            kind=DriftClass.FAILED,
+            message=long,
+            severity="drift",
+            remedy="change the inputs and reconcile apply, or " * 3,
+            **ABOUT,
+        ),
         modified("description", "word " * 20, "other " * 20),
         notices=["a sentence " * 20],
     )
@@ -210,17 +228,13 @@ def test_colour_carries_no_meaning_alone() -> None:
         assert coloured != text
 
 
-HOSTILE = "\x1b[31mred\x1b[0m\u202ereversed\nsecond line\r"
-
-
 def test_hostile_text_steers_no_terminal() -> None:
     finding = Finding(
-        DriftClass.MODIFIED,
-        HOSTILE,
-        "drift",
+        kind=DriftClass.MODIFIED,
+        message=HOSTILE,
+        severity="drift",
         name=HOSTILE,
         file=HOSTILE,
-        place=Place(HOSTILE),
         key=HOSTILE,
         remote=HOSTILE,
         field=HOSTILE,
@@ -235,12 +249,11 @@ def test_hostile_text_steers_no_terminal() -> None:
 
 findings = st.builds(
     Finding,
-    st.sampled_from(DriftClass),
-    some,
-    st.sampled_from(["drift", "note"]),
+    kind=st.sampled_from(DriftClass),
+    message=some,
+    severity=st.sampled_from(["drift", "note"]),
     name=texts,
     file=texts,
-    place=st.none() | st.builds(Place, some, st.integers(1), st.integers(1)),
     key=texts,
     remote=texts,
     field=texts,
@@ -261,9 +274,11 @@ findings = st.builds(
 def test_every_document_obeys_its_schema_and_can_be_drawn(
     found: list[Finding], unmanaged: int | None, target: Target, able: Capabilities, *, excused: bool
 ) -> None:
-    document = held_to("drift", drift_document(found, target, able, LOCKFILE, unmanaged=unmanaged, exit_zero=excused))
-    assert document["drifted"] is any(one.severity == "drift" for one in found)
-    assert sum(document["summary"].values()) == len(found)
-    text = render_text(document, width=80, verbose=True)
+    places = {one.name: Place(one.message, 2, 5) for one in found[::2]}
+    report = drift_report(found, target, able, LOCKFILE, unmanaged=unmanaged, exit_zero=excused, places=places)
+    assert convert(held_to("drift", report), DriftReport) == report
+    assert report.drifted is any(one.severity == "drift" for one in found)
+    assert sum(report.summary.values()) == len(found)
+    text = render_text(report, width=80, verbose=True)
     assert all(terminal_safe(line) == line for line in text.split("\n"))
-    assert drift_summary(document).endswith(".")
+    assert drift_summary(report).endswith(".")

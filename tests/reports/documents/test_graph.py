@@ -9,6 +9,7 @@ from textwrap import dedent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Place
@@ -16,8 +17,7 @@ from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
-from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.graph import GraphInput, graph_document
+from reconciler.reports.documents.graph import GraphInput, GraphReport, NodeHold, graph_report
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.text.graph import graph_mermaid, mermaid_safe
@@ -44,15 +44,17 @@ def model(*generations: LockedGeneration, serving: str | None = None, rejected: 
     return LockedModel("gone.yaml", serving, rejected, generations=generations)
 
 
-def drawn(lock: Lock, *manifests: Manifest, **holds: Reason) -> Document:
+def drawn(lock: Lock, *manifests: Manifest, **holds: Reason) -> GraphReport:
     held = {name: Action(name, "", Kind.HOLD, reason, message="because") for name, reason in holds.items()}
     lineage = GraphInput(manifests, lock, LOCKFILE, held)
-    return held_to("graph", graph_document(lineage, TARGET, SIMULATED, root="specs"))
+    report = graph_report(lineage, TARGET, SIMULATED, root="specs")
+    assert convert(held_to("graph", report), GraphReport) == report
+    return report
 
 
-def tree(document: Document) -> str:
+def tree(report: GraphReport) -> str:
     """The text without its first line, which is every document's."""
-    return render_text(document).partition("\n")[2] + "\n"
+    return render_text(report).partition("\n")[2] + "\n"
 
 
 FAMILY = (
@@ -132,7 +134,7 @@ def test_an_orphan_hangs_below_what_its_last_generation_was_tuned_from() -> None
         empty  no generation is recorded, no longer declared
         """
     )
-    assert [node["declared"] for node in document["nodes"][1:]] == [True, False, False]
+    assert [node.declared for node in document.nodes[1:]] == [True, False, False]
     assert "    n2 -.-> n3" in graph_mermaid(document).splitlines()
 
 
@@ -162,8 +164,8 @@ def test_a_long_line_of_descent_is_drawn() -> None:
 
 
 def test_the_document_says_why_a_model_is_held() -> None:
-    (_, node) = drawn(NOTHING, manifest("adder"), adder=Reason.FAILED)["nodes"]
-    assert node["held"] == {"reason": "Failed", "message": "because"}
+    (_, node) = drawn(NOTHING, manifest("adder"), adder=Reason.FAILED).nodes
+    assert node.held == NodeHold(Reason.FAILED, "because")
     assert "Graph" in SCHEMA_KINDS
 
 
@@ -249,12 +251,12 @@ recorded = st.builds(
 def test_everything_can_be_drawn(lock: Lock, declared: dict[str, Source]) -> None:
     manifests = (manifest(name, source) for name, source in declared.items())
     document = drawn(lock, *(one for one in manifests if one.source.tuned_model not in declared))
-    shown = {node["name"] for node in document["nodes"] if node["kind"] == "model"}
+    shown = {node.name for node in document.nodes if node.kind == "model"}
     assert shown >= lock.models.keys()
     text = render_text(document)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
     assert uncoloured(render_text(document, style=ansi)) == text
-    assert len(text.split("\n")) == 1 + max(1, len(document["nodes"]))
-    assert len(graph_mermaid(document).split("\n")) == 1 + len(document["nodes"]) + sum(
-        "parent" in one for one in document["nodes"]
+    assert len(text.split("\n")) == 1 + max(1, len(document.nodes))
+    assert len(graph_mermaid(document).split("\n")) == 1 + len(document.nodes) + sum(
+        one.parent is not None for one in document.nodes
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
@@ -16,7 +17,7 @@ from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Conversation, Dataset, Example, Failure, Source, State, TrainingExample
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.planning.history import Examples, list_history
-from reconciler.reports.documents.history import History, history_document
+from reconciler.reports.documents.history import HistoryReport, history_report
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
@@ -46,12 +47,15 @@ EXAMPLES: AtHand = {
 }
 
 
-def document(*recorded: LockedGeneration, available: AtHand = EXAMPLES, **model: Any) -> dict[str, Any]:
-    """The document of a model with these generations, held to its schema."""
+def document(*recorded: LockedGeneration, available: AtHand = EXAMPLES, **model: Any) -> HistoryReport:
+    """The report of a model with these generations, held to its schema."""
     examples: dict[str, Examples] = {digest: there.__iter__ for digest, there in available.items()}
     entries = list_history(LockedModel("number-generator.yaml", generations=recorded, **model), examples)
-    history = History("number-generator", "number-generator.yaml", entries)
-    return held_to("history", history_document(history, TARGET, SIMULATED, LOCKFILE, root="specs"))
+    report = history_report(
+        "number-generator", "number-generator.yaml", entries, TARGET, SIMULATED, LOCKFILE, root="specs"
+    )
+    assert convert(held_to("history", report), HistoryReport) == report
+    return report
 
 
 def newer(**fields: Any) -> LockedGeneration:
@@ -59,7 +63,7 @@ def newer(**fields: Any) -> LockedGeneration:
     return replace(OLDEST, key="number-generator-bbbbbbbb", **{"promote_time": "", **fields})
 
 
-def body(shown: dict[str, Any], **how: Any) -> str:
+def body(shown: HistoryReport, **how: Any) -> str:
     """The text without the target's line and the last one."""
     return "\n".join(render_text(shown, **how).splitlines()[1:-1])
 
@@ -114,7 +118,7 @@ def test_each_generation_with_what_changed_since_the_one_before() -> None:
 def test_the_document_holds_what_is_recorded() -> None:
     rejected = newer(rejection="too wordy", attempt=1, origin="adopted", preamble="Say: ")
     shown = document(rejected, OLDEST, rejected=(rejected.key,))
-    first, last = shown["generations"]
+    first, last = held_to("history", shown)["generations"]
     assert (first["role"], first["rejection"], first["attempt"], first["origin"]) == (
         "rejected",
         "too wordy",
@@ -209,9 +213,9 @@ def test_data_sets_elsewhere_inline_or_in_another_order() -> None:
 def test_samples_are_cut_and_conversations_shown() -> None:
     there = {DATA: EXAMPLES[DATA], OTHER: [Conversation("{}" * 1000)]}
     shown = document(newer(dataset=Dataset(PATH, OTHER, 1)), OLDEST, available=there)
-    samples = shown["generations"][0]["changes"]["dataset"]["examples"]["samples"]
-    assert samples["added"] == [{"conversation": "{}" * 250 + "…"}]
-    assert len(samples["removed"]) == 3
+    samples = held_to("history", shown)["generations"][0]["changes"]["dataset"]["examples"]["samples"]
+    assert samples[0] == {"change": "added", "conversation": "{}" * 250 + "…"}
+    assert [sample["change"] for sample in samples[1:]] == ["removed"] * 3
     assert f"  + {'{}' * 60}…\n" in render_text(shown, verbose=True)
 
 
@@ -247,7 +251,7 @@ checked = st.builds(
     st.integers(0, 9),
     st.integers(0, 9),
     st.dictionaries(some, st.floats(0, 1), max_size=2),
-    st.lists(st.builds(RecordedMiss, texts, texts, texts), max_size=2).map(tuple),
+    st.lists(st.builds(RecordedMiss, some, texts, texts), max_size=2).map(tuple),
 )
 sources = st.builds(Source, some) | st.builds(Source, st.just(""), some, some, texts) | st.builds(Source, remote=some)
 recorded = st.builds(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Failure, RemoteModel, State
 from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.status import status_document
+from reconciler.reports.documents.status import StatusReport, status_report
 from support.render_values import (
     ACTIVE,
     KEY,
@@ -27,7 +28,7 @@ from support.render_values import (
 def status(model: LockedModel, *live: RemoteModel) -> Document:
     lock = Lock(models={"number-generator": model})
     shown = {one.remote: one for one in live} or None
-    document = held_to("status", status_document(lock, TARGET, SIMULATED, LOCKFILE, live=shown))
+    document = held_to("status", status_report(lock, TARGET, SIMULATED, LOCKFILE, live=shown))
     only: Document
     (only,) = document["models"]
     return only
@@ -44,8 +45,8 @@ def test_the_record_alone_tells_what_serves() -> None:
 
 def test_a_document_says_whether_the_service_was_asked() -> None:
     lock = Lock(models={})
-    assert status_document(lock, TARGET, SIMULATED, LOCKFILE)["observed"] is False
-    assert status_document(lock, TARGET, SIMULATED, LOCKFILE, live={})["observed"] is True
+    assert status_report(lock, TARGET, SIMULATED, LOCKFILE).observed is False
+    assert status_report(lock, TARGET, SIMULATED, LOCKFILE, live={}).observed is True
 
 
 def test_a_training_under_way_shows_its_progress() -> None:
@@ -90,4 +91,5 @@ def test_a_failure_says_why() -> None:
 def test_every_status_obeys_its_schema(lock: Lock, live: list[RemoteModel] | None) -> None:
     remotes = [one.remote for model in lock.models.values() for one in model.generations]
     shown = None if live is None else dict(zip(remotes, live, strict=False))
-    held_to("status", status_document(lock, TARGET, SIMULATED, LOCKFILE, live=shown))
+    report = status_report(lock, TARGET, SIMULATED, LOCKFILE, live=shown)
+    assert convert(held_to("status", report), StatusReport) == report

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.reports.documents.envelope import Document
-from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_document
+from reconciler.reports.documents.status import AccessReport, SharedGeneration, StatusReport, status_report
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
@@ -27,12 +26,11 @@ def shared(name: str, *, serving: bool = True) -> SharedGeneration:
     return SharedGeneration(name, f"{name}-2222", f"tunedModels/{name}-2222", serving)
 
 
-def status(*found: tuple[SharedGeneration, EffectiveAccess | None], address: str = ADA) -> Document:
-    document = status_document(LOCK, TARGET, SIMULATED, LOCKFILE, reach=AccessReport(address, found))
-    return held_to("status", document)
+def status(*found: tuple[SharedGeneration, EffectiveAccess | None], address: str = ADA) -> StatusReport:
+    return status_report(LOCK, TARGET, SIMULATED, LOCKFILE, reach=AccessReport(address, found))
 
 
-def told(document: Document) -> str:
+def told(document: StatusReport) -> str:
     """The text below the table of models."""
     return "".join(f"{line}\n" for line in render_text(document).splitlines()[3:])
 
@@ -55,7 +53,7 @@ def test_what_is_sure_and_what_is_not() -> None:
         Recorded state of specs/reconcile.lock.json; the service was queried only for permissions.
         """
     )
-    assert document["access"]["models"][1] == {
+    assert held_to("status", document)["access"]["models"][1] == {
         "name": "letters",
         "key": "letters-2222",
         "remote": "tunedModels/letters-2222",
@@ -71,7 +69,7 @@ def test_who_can_reach_nothing() -> None:
 
 
 def test_without_a_question_there_is_no_such_part() -> None:
-    assert "access" not in status_document(LOCK, TARGET, SIMULATED, LOCKFILE)
+    assert status_report(LOCK, TARGET, SIMULATED, LOCKFILE).access is None
 
 
 permissions = st.builds(Permission, st.builds(Grantee, st.sampled_from(["user", "group"]), some), st.just("reader"))
@@ -87,6 +85,7 @@ found = st.lists(
 @given(some, found)
 def test_everything_can_be_drawn(address: str, found: list[tuple[SharedGeneration, EffectiveAccess | None]]) -> None:
     document = status(*found, address=address)
+    held_to("status", document)
     text = render_text(document)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
     assert uncoloured(render_text(document, style=ansi)) == text

@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
-from reconciler.reports.documents.envelope import Document, number
+from reconciler.reports.documents.envelope import number
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
-from reconciler.reports.documents.status import status_document
+from reconciler.reports.documents.status import status_report
 from reconciler.reports.html.page import page
 from support.html_tree import Element, parsed
 from support.render_pages import (
@@ -143,9 +144,9 @@ def test_drift_tells_findings_before_notes_with_place_values_and_remedy() -> Non
 
 
 def test_models_in_sync_come_last_in_drift_and_are_no_notes() -> None:
-    synced = {"class": "InSync", "severity": "note", "name": "capitals", "message": "it is as declared"}
-    document = drift_page()
-    root = parsed(page({**document, "findings": [synced, *document["findings"]]}))
+    synced = Finding(kind=DriftClass.IN_SYNC, severity="note", name="capitals", message="it is as declared")
+    report = drift_page()
+    root = parsed(page(replace(report, findings=(synced, *report.findings))))
     assert rows(root.one("table", **{"class": "overview"}))[-1][:3] == ["= InSync", "capitals", "it is as declared"]
 
 
@@ -424,7 +425,7 @@ outcomes = st.builds(
 def test_every_plan_can_be_drawn(
     plan: Plan, target: Target, service: Capabilities, lock: Lock, live: list[RemoteModel]
 ) -> None:
-    details = tuple(model_details(lock, {one.remote: one for one in live}))
+    details = model_details(lock, {one.remote: one for one in live})
     parsed(page(replace(plan_report(plan, target, service, "lock.json"), model_details=details)))
 
 
@@ -432,8 +433,10 @@ def test_every_plan_can_be_drawn(
 def test_every_status_can_be_drawn(lock: Lock, target: Target, service: Capabilities, data: st.DataObject) -> None:
     recorded = [one.remote for model in lock.models.values() for one in model.generations]
     live = {remote: replace(data.draw(remote_models), remote=remote) for remote in recorded}
-    document = status_document(lock, target, service, "lock.json", live=data.draw(st.sampled_from([None, live])))
-    root = parsed(page(document | {"modelDetails": model_details(lock, live)}))
+    shown = data.draw(st.sampled_from([None, live]))
+    details = data.draw(st.sampled_from([(), model_details(lock, live)]))
+    report = status_report(lock, target, service, "lock.json", live=shown, model_details=details)
+    root = parsed(page(report))
     assert len(root.all("article")) == len(lock.models)
 
 
@@ -466,7 +469,6 @@ def test_the_documents_of_these_tests_are_documents(name: str, document: Any) ->
 
 
 def test_nothing_to_show_is_said() -> None:
-    document: Document = {**recorded_page(), "models": []}
-    root = parsed(page(document))
+    root = parsed(page(replace(recorded_page(), models=())))
     assert "No models are recorded." in words(root)
     assert not root.all("table", "article", "form")

@@ -20,7 +20,7 @@ from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
-from reconciler.reports.documents.status import status_document
+from reconciler.reports.documents.status import status_report
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, ansi
@@ -52,7 +52,7 @@ def lines(text: str) -> str:
 
 def status(*generations: LockedGeneration, serving: str | None = None, live: tuple[RemoteModel, ...] = ()) -> str:
     model = LockedModel("n.yaml", serving=serving, generations=generations)
-    document = status_document(
+    document = status_report(
         Lock(models={"number-generator": model}),
         TARGET,
         SIMULATED,
@@ -103,7 +103,7 @@ def test_status_tells_why_the_newest_does_not_serve(
 ) -> None:
     older = replace(ACTIVE, key="number-generator-22222222", checks=RecordedChecks(DIGEST, 3, 0))
     model = LockedModel("n.yaml", older.key, rejected, generations=(replace(ACTIVE, **fields), older))
-    text = render_text(status_document(Lock(models={"number-generator": model}), TARGET, REAL, LOCKFILE))
+    text = render_text(status_report(Lock(models={"number-generator": model}), TARGET, REAL, LOCKFILE))
     assert text.splitlines()[2:4] == [
         "number-generator  number-generator-22222222  ACTIVE     23        3.80     3/3  2026-11-22 19:17",
         line,
@@ -111,7 +111,7 @@ def test_status_tells_why_the_newest_does_not_serve(
 
 
 def test_status_without_asking_the_service_says_so() -> None:
-    document = status_document(Lock(), TARGET, REAL, LOCKFILE)
+    document = status_report(Lock(), TARGET, REAL, LOCKFILE)
     assert render_text(document) == lines(
         """
         Target default: Generative Language API v1beta3, scope demo
@@ -123,7 +123,7 @@ def test_status_without_asking_the_service_says_so() -> None:
 
 @given(locks)
 def test_every_status_can_be_drawn(lock: Lock) -> None:
-    text = render_text(status_document(lock, TARGET, SIMULATED, LOCKFILE), width=60)
+    text = render_text(status_report(lock, TARGET, SIMULATED, LOCKFILE), width=60)
     assert [line for line in text.split("\n") if terminal_safe(line) != line] == []
 
 
@@ -285,7 +285,7 @@ def test_resolve_prints_what_a_shell_wants() -> None:
 def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
     long = replace(TARGET, project="my-project-with-a-long-name", scope="acme/nlp-models-of-the-whole-company")
     model = LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,))
-    document = status_document(Lock(models={"number-generator": model}), long, REAL, LOCKFILE)
+    document = status_report(Lock(models={"number-generator": model}), long, REAL, LOCKFILE)
     assert render_text(document, width=60) == lines(
         """
         Target default: Generative Language API v1beta3, project
@@ -304,7 +304,7 @@ def test_a_narrow_terminal_gets_a_row_below_each_name() -> None:
 @given(st.lists(names, min_size=1, max_size=3, unique=True), st.integers(80, 200))
 def test_a_status_fits_the_terminal(found: list[str], width: int) -> None:
     lock = Lock(models={one: LockedModel("words.yaml", serving=KEY, generations=(ACTIVE,)) for one in found})
-    text = render_text(status_document(lock, TARGET, REAL, LOCKFILE), width=width)
+    text = render_text(status_report(lock, TARGET, REAL, LOCKFILE), width=width)
     assert max(map(len, text.splitlines())) <= width
 
 
