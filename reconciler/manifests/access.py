@@ -12,7 +12,7 @@ from reconciler.domain.errors import Problem, Severity
 from reconciler.manifests.datasets.declarations import LoadContext
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import has_problem
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 ACCESS = "access"
 """The field of a manifest's spec."""
@@ -37,7 +37,7 @@ class _DeclaredGrant(Struct, frozen=True):
 
 
 def read_access(
-    document: Document, context: LoadContext, found: Sequence[Problem]
+    document: YamlDocument, context: LoadContext, found: Sequence[Problem]
 ) -> tuple[tuple[Grant, ...] | None, tuple[Problem, ...]]:
     """Return the grants without a problem in ``found``, and their own problems; ``None`` if none are declared."""
     declared, field = mapping(document.value.get("spec")).get(ACCESS), dotted(["spec", ACCESS])
@@ -62,7 +62,7 @@ def _valid_grants(declared: Sequence[Mapping[str, Any]], found: Sequence[Problem
             yield _DeclaredGrant(path, field, Grant(grantee, value["role"]))
 
 
-def _duplicate_grantees(document: Document, grants: Sequence[_DeclaredGrant]) -> Iterator[Problem]:
+def _duplicate_grantees(document: YamlDocument, grants: Sequence[_DeclaredGrant]) -> Iterator[Problem]:
     first_grants: dict[Grantee, _DeclaredGrant] = {}
     for declaration in grants:
         grantee = declaration.grant.grantee

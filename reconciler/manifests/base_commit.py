@@ -24,7 +24,7 @@ from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
 from reconciler.manifests.git import Blob, Git, GitError
 from reconciler.manifests.manifest import ManifestReader, Sources
-from reconciler.manifests.yaml_parser import Document
+from reconciler.manifests.yaml_parser import YamlDocument
 from reconciler.paths import find_file, repository_of
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
@@ -158,7 +158,7 @@ class _Tree(Struct):
         self.check_out(path for paths in data for path in paths)
         return {manifest_name(document): self._read(file, document, capabilities) for file, document in documents}
 
-    def _documents(self, names: frozenset[str]) -> Iterator[tuple[str, Document]]:
+    def _documents(self, names: frozenset[str]) -> Iterator[tuple[str, YamlDocument]]:
         self._root.mkdir(parents=True, exist_ok=True)
         for path in sorted(file for file in self._root.rglob("*") if file.suffix in _SUFFIXES):
             file = path.relative_to(self._root).as_posix()
@@ -167,7 +167,7 @@ class _Tree(Struct):
                     if manifest_name(document) in names:
                         yield file, document
 
-    def _read(self, file: str, document: Document, capabilities: Capabilities) -> BaseManifest:
+    def _read(self, file: str, document: YamlDocument, capabilities: Capabilities) -> BaseManifest:
         reader = ManifestReader(LoadContext(self._root, self.folder, capabilities), lambda _name, _labels: True)
         reader.add(document, Origin(file, (self._root / file).parent))
         if reader.manifests:

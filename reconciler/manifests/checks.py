@@ -16,7 +16,7 @@ from reconciler.manifests.datasets.held_out import HeldOut, find_leaks, read_hel
 from reconciler.manifests.datasets.records import text_problems
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, has_problem
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.planning.check_evaluation import ExpressionError, compile_expression
 
 _KINDS: tuple[ExpectationKind, ...] = get_args(ExpectationKind)
@@ -46,7 +46,7 @@ class _DeclaredCheck(Struct, frozen=True):
 
 
 def read_checks(
-    document: Document, origin: Origin, context: LoadContext, training: Reading, found: Sequence[Problem]
+    document: YamlDocument, origin: Origin, context: LoadContext, training: Reading, found: Sequence[Problem]
 ) -> Checks:
     """Read the checks without a problem in ``found``.
 
@@ -70,7 +70,7 @@ def read_checks(
     return Checks(checks, held_out, tuple(problems))
 
 
-def _valid_checks(document: Document, context: LoadContext, found: Sequence[Problem]) -> Iterator[_DeclaredCheck]:
+def _valid_checks(document: YamlDocument, context: LoadContext, found: Sequence[Problem]) -> Iterator[_DeclaredCheck]:
     checks = mapping(document.value.get("spec")).get("checks")
     for index, value in enumerate(checks if isinstance(checks, list) else []):
         path: FieldPath = ["spec", "checks", index]
@@ -78,7 +78,7 @@ def _valid_checks(document: Document, context: LoadContext, found: Sequence[Prob
             yield _DeclaredCheck(path, value, preamble_of(document), context.capabilities)
 
 
-def _rule_problems(document: Document, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
+def _rule_problems(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
     for check in declared:
         for rule in _RULES:
             for path, message, remedy in rule(check):
@@ -86,7 +86,7 @@ def _rule_problems(document: Document, declared: Iterable[_DeclaredCheck]) -> It
                 yield Problem(document.place(full_path), dotted(full_path), message, remedy)
 
 
-def _duplicate_names(document: Document, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
+def _duplicate_names(document: YamlDocument, declared: Iterable[_DeclaredCheck]) -> Iterator[Problem]:
     first_paths: dict[str, FieldPath] = {}
     for check in declared:
         name, path = check.value["name"], [*check.path, "name"]

@@ -26,7 +26,7 @@ from reconciler.manifests.discovery import TUNED_MODEL, expand_lists, manifest_n
 from reconciler.manifests.git import Blob, Git, GitError
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import explain
-from reconciler.manifests.yaml_parser import Document, dotted
+from reconciler.manifests.yaml_parser import YamlDocument, dotted
 from reconciler.paths import find_file, repository_of
 
 _MAX_COMMITS: Final = 500
@@ -136,7 +136,7 @@ class _Search(Struct):
         if source:
             self._is_new(data_version, source.path, source.preamble, fields.input, fields.output)
 
-    def _documents(self, context: LoadContext) -> Iterator[tuple[str, Document]]:
+    def _documents(self, context: LoadContext) -> Iterator[tuple[str, YamlDocument]]:
         for file in filter(_is_relative, self.recorded.files):
             for document in expand_lists(read(context.root / file, file, context.repository).documents):
                 if manifest_name(document) == self.recorded.name and _has_valid_dataset(document):
@@ -167,7 +167,7 @@ class _Search(Struct):
             self.found[dataset.digest] = partial(read_examples, source, dataset)
 
 
-def _has_valid_dataset(document: Document) -> bool:
+def _has_valid_dataset(document: YamlDocument) -> bool:
     invalid = any(problem.path.startswith(dotted(TRAINING)) for problem in explain(document, TUNED_MODEL))
     return "dataset" in mapping(document.value.get("spec")) and not invalid
 

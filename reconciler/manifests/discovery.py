@@ -14,7 +14,7 @@ from msgspec import Struct
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
 from reconciler.manifests.messages import invalid, kind_of, list_choices, quote, suggest_name
-from reconciler.manifests.yaml_parser import Document, Parsed, parse
+from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import file_problem
 
 STDIN = "-"
@@ -160,7 +160,7 @@ def read(path: Path, shown: str, repository: Path) -> Parsed:
     return Parsed(shown, (), (Problem(Place(shown), "", *found),))
 
 
-def expand_lists(documents: Iterable[Document]) -> Iterator[Document]:
+def expand_lists(documents: Iterable[YamlDocument]) -> Iterator[YamlDocument]:
     """Yield the documents; the items of a ``kind: List``, as kubectl writes it, replace the list."""
     for document in documents:
         value = document.value
@@ -171,7 +171,7 @@ def expand_lists(documents: Iterable[Document]) -> Iterator[Document]:
             yield document
 
 
-def is_other_group(document: Document) -> bool:
+def is_other_group(document: YamlDocument) -> bool:
     """Return whether the document is of another API group, whose name is not a typo of this one."""
     group = _string(document, "apiVersion").partition("/")[0]
     if group in {API_GROUP, ""} or not _string(document, "kind"):
@@ -179,14 +179,14 @@ def is_other_group(document: Document) -> bool:
     return not difflib.get_close_matches(group, [API_GROUP], cutoff=_SIMILAR_GROUP)
 
 
-def other_group_problem(document: Document) -> Problem:
+def other_group_problem(document: YamlDocument) -> Problem:
     """Return the problem with a document of another API group in a file that was named on the command line."""
     message = f"unsupported apiVersion {quote(_string(document, 'apiVersion'))}"
     remedy = f"pass only files whose documents have apiVersion: {API_VERSION}"
     return Problem(document.place(["apiVersion"]), "apiVersion", message, remedy)
 
 
-def header_problems(document: Document) -> list[Problem]:
+def header_problems(document: YamlDocument) -> list[Problem]:
     """Return the errors in the apiVersion and kind of a document of the API group."""
     if not isinstance(document.value, dict):
         # The text is not quoted, because the file may be anything, such as a link to credentials.
@@ -196,7 +196,7 @@ def header_problems(document: Document) -> list[Problem]:
     return [problem for problem in found if problem]
 
 
-def _header_problem(document: Document, field: str, allowed: tuple[str, ...]) -> Problem | None:
+def _header_problem(document: YamlDocument, field: str, allowed: tuple[str, ...]) -> Problem | None:
     value: Any = document.value.get(field)
     if field not in document.value:
         return Problem(document.place([]), field, "missing required field", f"add {field}: {allowed[0]}")
@@ -209,12 +209,12 @@ def _header_problem(document: Document, field: str, allowed: tuple[str, ...]) ->
     return None
 
 
-def _string(document: Document, field: str) -> str:
+def _string(document: YamlDocument, field: str) -> str:
     value = document.value.get(field) if isinstance(document.value, dict) else None
     return value if isinstance(value, str) else ""
 
 
-def manifest_name(document: Document) -> str:
+def manifest_name(document: YamlDocument) -> str:
     """Return the name of the tuned model that a document declares; empty if it declares none."""
     if not isinstance(document.value, dict) or is_other_group(document) or header_problems(document):
         return ""

@@ -47,7 +47,7 @@ from reconciler.manifests.provider_fields import (
 )
 from reconciler.manifests.references import FormerName, Parent, former_names, lineage_faults, renaming_faults
 from reconciler.manifests.schema_validation import explain, has_problem
-from reconciler.manifests.yaml_parser import Document, dotted
+from reconciler.manifests.yaml_parser import YamlDocument, dotted
 
 IsSelected = Callable[[str, Mapping[str, str]], bool]
 """Returns whether a run selects the manifest with this name and these labels."""
@@ -81,7 +81,7 @@ class ManifestReader(Struct):
     _parents: dict[str, Parent] = {}
     _former_names: list[FormerName] = []
 
-    def add(self, document: Document, origin: Origin) -> None:
+    def add(self, document: YamlDocument, origin: Origin) -> None:
         """Read a TunedModel document: as a manifest if it has no errors, else as problems."""
         context = self._context_of(document)
         found = [*explain(document, TUNED_MODEL), *self._duplicate_name(document)]
@@ -117,18 +117,18 @@ class ManifestReader(Struct):
             self.problems.append(fault.problem)
             self.manifests = [manifest for manifest in self.manifests if manifest.name not in fault.names]
 
-    def _add_parent(self, document: Document, found: Iterable[Problem]) -> None:
+    def _add_parent(self, document: YamlDocument, found: Iterable[Problem]) -> None:
         spec, name = mapping(document.value.get("spec")), mapping(document.value.get("metadata")).get("name")
         parent = tuned_further(spec, self.context.capabilities).get("tunedModel")
         if isinstance(name, str) and isinstance(parent, str) and not has_problem("spec.source", found):
             self._parents.setdefault(name, Parent(parent, document.place(["spec", "source", "tunedModel"])))
 
-    def _context_of(self, document: Document) -> LoadContext:
+    def _context_of(self, document: YamlDocument) -> LoadContext:
         metadata = mapping(document.value.get("metadata"))
         selected = self.is_selected(str(metadata.get("name")), mapping(metadata.get("labels")))
         return self.context if selected else replace(self.context, capabilities=None, public_access=True)
 
-    def _duplicate_name(self, document: Document) -> Iterable[Problem]:
+    def _duplicate_name(self, document: YamlDocument) -> Iterable[Problem]:
         name = mapping(document.value.get("metadata")).get("name")
         if not isinstance(name, str):
             return []
@@ -141,14 +141,14 @@ class ManifestReader(Struct):
         return [Problem(place, dotted(path), message, "rename one of the manifests")]
 
 
-def _training(document: Document, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
+def _training(document: YamlDocument, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
     spec = document.value.get("spec")
     if "dataset" not in mapping(spec) or has_problem(dotted(TRAINING), found):
         return Reading()
     return read_training(document, origin, context)
 
 
-def _validation(document: Document, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
+def _validation(document: YamlDocument, origin: Origin, context: LoadContext, found: Iterable[Problem]) -> Reading:
     service = context.capabilities
     block = block_of(mapping(document.value.get("spec")), service)
     if service is None or VALIDATION not in block or has_problem(f"spec.{service.block}.{VALIDATION}", found):
@@ -157,7 +157,7 @@ def _validation(document: Document, origin: Origin, context: LoadContext, found:
 
 
 def _manifest(
-    document: Document, origin: Origin, tuned_from: Source, dataset: Dataset, capabilities: Capabilities | None
+    document: YamlDocument, origin: Origin, tuned_from: Source, dataset: Dataset, capabilities: Capabilities | None
 ) -> Manifest:
     metadata, spec = document.value["metadata"], document.value["spec"]
     declared = hyperparameters(spec, capabilities)[1]

@@ -11,7 +11,7 @@ from reconciler.domain.model import Capabilities, Source
 from reconciler.domain.text import shorten
 from reconciler.manifests.messages import exceeds_limit, invalid
 from reconciler.manifests.schema_validation import Finding
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 _MODELS = "models/"
 """The prefix that the schema allows for base models, and that the Generative Language API requires."""
@@ -69,7 +69,7 @@ _FEATURES = {"access": "access", "source": "lineage"}
 Rule = Callable[[Mapping[str, Any], Capabilities], Iterator[Finding]]
 
 
-def incapabilities(document: Document, capabilities: Capabilities) -> list[Problem]:
+def incapabilities(document: YamlDocument, capabilities: Capabilities) -> list[Problem]:
     """Return the errors for all fields that the service does not support; the document may have other errors."""
     spec = mapping(document.value.get("spec"))
     return [

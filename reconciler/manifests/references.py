@@ -11,7 +11,7 @@ from reconciler.domain.errors import Place, Problem
 from reconciler.domain.text import shorten, suggest
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import has_problem
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 _PARENT_FIELD = "spec.source.tunedModel"
 
@@ -39,7 +39,7 @@ class ReferenceFault(Struct, frozen=True):
     problem: Problem
 
 
-def former_names(document: Document, found: Iterable[Problem]) -> Iterator[FormerName]:
+def former_names(document: YamlDocument, found: Iterable[Problem]) -> Iterator[FormerName]:
     """Yield the former names of a document, except those with a problem in ``found``."""
     metadata = mapping(document.value.get("metadata"))
     name, names = metadata.get("name"), metadata.get("formerly")

@@ -12,7 +12,7 @@ from reconciler.domain.errors import Problem, UsageError
 from reconciler.domain.text import join_names, suggest
 from reconciler.manifests.messages import format_number, invalid, one_of, quote, suggest_name
 from reconciler.manifests.schema_check import is_number, is_valid, matches
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted, parse_scalar
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted, parse_scalar
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -105,7 +105,7 @@ _TYPES: Mapping[str, tuple[str, str]] = {
 _UNQUOTED: Mapping[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 
 
-def explain(document: Document, kind: str, schema: Mapping[str, Any] | None = None) -> list[Problem]:
+def explain(document: YamlDocument, kind: str, schema: Mapping[str, Any] | None = None) -> list[Problem]:
     """Return every violation of the schema of a kind, or of ``schema`` in its place."""
     if is_valid(schema or schema_of(kind), document.value):
         return []

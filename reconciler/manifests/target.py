@@ -35,7 +35,7 @@ from reconciler.manifests.discovery import (
 from reconciler.manifests.messages import invalid
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_writable, repository_of, require_inside
 from reconciler.providers.registry import provider_spec
 from reconciler.providers.spec import ProviderSpec
@@ -45,14 +45,14 @@ _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _ALLOWED = re.compile(r"RECONCILE_VAR_[A-Za-z0-9_]+")
 
 
-def expand(document: Document, environ: Mapping[str, str]) -> tuple[Document, list[Problem]]:
+def expand(document: YamlDocument, environ: Mapping[str, str]) -> tuple[YamlDocument, list[Problem]]:
     """Return the document with variables replaced by their values, and a problem for each that cannot be replaced."""
     expansion = _Expansion(document, environ)
     return replace(document, value=expansion.value(document.value, [])), expansion.problems
 
 
 class _Expansion(Struct, frozen=True):
-    document: Document
+    document: YamlDocument
     environ: Mapping[str, str]
     problems: list[Problem] = []
 
@@ -235,7 +235,7 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)))
 
 
-def _provider_of(document: Document) -> tuple[ProviderSpec | None, list[Problem]]:
+def _provider_of(document: YamlDocument) -> tuple[ProviderSpec | None, list[Problem]]:
     """Return the provider that a target names; without it, an error unless the schema finds one."""
     name = _spec(document).get("provider")
     if not isinstance(name, str):
@@ -247,7 +247,7 @@ def _provider_of(document: Document) -> tuple[ProviderSpec | None, list[Problem]
         return None, [Problem(document.place(path), dotted(path), error.message, error.remedy)]
 
 
-def _rule_problems(document: Document, file: Path, provider: ProviderSpec | None) -> list[Problem]:
+def _rule_problems(document: YamlDocument, file: Path, provider: ProviderSpec | None) -> list[Problem]:
     """Return the errors that a schema cannot express; the document may violate its schema."""
     found = [finding for rule in _RULES for finding in rule(document, file)]
     if provider:
@@ -266,7 +266,7 @@ def _provider_findings(spec: Mapping[str, Any], file: Path, provider: ProviderSp
         yield list(path), message, remedy
 
 
-def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
+def _document(file: Path, shown: str) -> tuple[YamlDocument | None, list[Problem]]:
     parsed = read(file, shown, repository_of(file.parent))
     problems = list(parsed.problems)
     if not problems and not parsed.documents:
@@ -285,18 +285,18 @@ def _document(file: Path, shown: str) -> tuple[Document | None, list[Problem]]:
     return first, problems
 
 
-def _name(document: Document, file: Path) -> Iterator[Finding]:
+def _name(document: YamlDocument, file: Path) -> Iterator[Finding]:
     expected, name = target_name(file), mapping(document.value.get("metadata")).get("name")
     if isinstance(name, str) and name != expected:
         message = invalid(name, f"{expected}, as in the name of the file")
         yield ["metadata", "name"], message, f"set {expected}, or rename the file"
 
 
-def _spec(document: Document) -> Mapping[str, Any]:
+def _spec(document: YamlDocument) -> Mapping[str, Any]:
     return mapping(document.value.get("spec"))
 
 
-def _endpoints(document: Document, _file: Path) -> Iterator[Finding]:
+def _endpoints(document: YamlDocument, _file: Path) -> Iterator[Finding]:
     for field in ("endpoint", "storageEndpoint"):
         endpoint = _spec(document).get(field)
         if isinstance(endpoint, str) and not _is_safe(endpoint):
@@ -324,12 +324,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _publish(document: Document, file: Path) -> Iterator[Finding]:
+def _publish(document: YamlDocument, file: Path) -> Iterator[Finding]:
     for message, remedy in publish_faults(_spec(document), file.parent):
         yield ["spec", "publish"], message, remedy
 
 
-def _target(document: Document) -> Target:
+def _target(document: YamlDocument) -> Target:
     spec: Mapping[str, Any] = document.value["spec"]
     policy = spec.get("policy", {})
     return Target(
@@ -354,7 +354,7 @@ def _storage_endpoint(spec: Mapping[str, Any]) -> str:
     return str(spec.get("storageEndpoint", default)).rstrip("/")
 
 
-def _target_conflicts(document: Document, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
+def _target_conflicts(document: YamlDocument, file: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a problem for each other target of the root with the same models, lockfile or pointer."""
     for other_file in target_files(file.parent):
         if other_file.name == file.name:
@@ -370,7 +370,7 @@ def _target_conflicts(document: Document, file: Path, environ: Mapping[str, str]
             yield Problem(document.place(path), dotted(path), f"the target in {other_file.name} {message}", remedy)
 
 
-_RULES: tuple[Callable[[Document, Path], Iterator[Finding]], ...] = (
+_RULES: tuple[Callable[[YamlDocument, Path], Iterator[Finding]], ...] = (
     _name,
     _endpoints,
     _publish,

@@ -109,7 +109,7 @@ class Positions(Struct):
     children: dict[Any, Positions] = {}
 
 
-class Document(Struct, frozen=True):
+class YamlDocument(Struct, frozen=True):
     """One document of a file: its value, in which all keys of mappings are strings, and the positions in it."""
 
     file: str
@@ -125,19 +125,19 @@ class Document(Struct, frozen=True):
             positions = positions.children[step]
         return _place(self.file, positions.key if key and positions.key else positions.mark)
 
-    def child(self, path: FieldPath) -> Document:
+    def child(self, path: FieldPath) -> YamlDocument:
         """Return the value at ``path`` as a document."""
         value, positions = self.value, self.positions
         for step in path:
             value, positions = value[step], positions.children[step]
-        return Document(self.file, value, positions)
+        return YamlDocument(self.file, value, positions)
 
 
 class Parsed(Struct, frozen=True):
     """The readable documents of a file, and its errors."""
 
     file: str
-    documents: tuple[Document, ...]
+    documents: tuple[YamlDocument, ...]
     problems: tuple[Problem, ...]
 
 
@@ -238,7 +238,7 @@ class _Frame(Struct):
 
 class _Reader(Struct):
     file: str
-    documents: list[Document] = []
+    documents: list[YamlDocument] = []
     problems: list[Problem] = []
     stack: list[_Frame] = []
     anchors: dict[str, _Node] = {}
@@ -306,7 +306,7 @@ class _Reader(Struct):
         value, positions = node.value, node.positions
         if not self.stack:
             if value is not None:
-                self.documents.append(Document(self.file, value, positions))
+                self.documents.append(YamlDocument(self.file, value, positions))
             return
         frame = self.stack[-1]
         outer = frame.node

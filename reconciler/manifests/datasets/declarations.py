@@ -18,7 +18,7 @@ from reconciler.manifests.datasets.records import Fields, Records, Row
 from reconciler.manifests.datasets.validation import DatasetSource, Location, file_source, validate_dataset
 from reconciler.manifests.messages import counted
 from reconciler.manifests.provider_fields import mapping
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_file
 
 TRAINING: FieldPath = ("spec", "dataset")
@@ -62,7 +62,7 @@ class Reading(Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
 
 
-def read_training(document: Document, origin: Origin, context: LoadContext) -> Reading:
+def read_training(document: YamlDocument, origin: Origin, context: LoadContext) -> Reading:
     """Read the training data set; its part of the document must fit the schema."""
     reading = _read(document, TRAINING, origin, context)
     recommended = context.capabilities.recommended_examples if context.capabilities else 0
@@ -72,7 +72,7 @@ def read_training(document: Document, origin: Origin, context: LoadContext) -> R
     return _with_warning(reading, message, "add examples if the model learns too little")
 
 
-def read_validation(document: Document, block: str, origin: Origin, context: LoadContext) -> Reading:
+def read_validation(document: YamlDocument, block: str, origin: Origin, context: LoadContext) -> Reading:
     """Read the validation data set in a provider's block; its part of the document must fit the schema."""
     reading = _read(document, ("spec", block, VALIDATION), origin, context)
     if not reading.dataset or reading.dataset.examples <= _RECOMMENDED_VALIDATION:
@@ -91,7 +91,7 @@ def _with_warning(reading: Reading, message: str, remedy: str) -> Reading:
     return Reading(reading.dataset, reading.source, (*reading.problems, warning))
 
 
-def _read(document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext) -> Reading:
+def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext) -> Reading:
     declared = document.child(declared_at).value
     path = declared.get("path", "")
     if path.startswith(REMOTE_SCHEME):
@@ -114,7 +114,7 @@ def _read(document: Document, declared_at: FieldPath, origin: Origin, context: L
 
 
 def _unread(
-    document: Document, declared_at: FieldPath, dataset: Dataset, faults: Iterable[tuple[str, str, str]]
+    document: YamlDocument, declared_at: FieldPath, dataset: Dataset, faults: Iterable[tuple[str, str, str]]
 ) -> Reading:
     """Return a data set whose examples are not read, or the faults (field, message, remedy) of its declaration."""
     problems = tuple(
@@ -152,7 +152,7 @@ def _remote_faults(declared: Mapping[str, Any], capabilities: Capabilities | Non
 _INAPPLICABLE = {"inputField": "remove it", "outputField": "remove it", "preamble": _MOVE_PREAMBLE}
 
 
-def _source(document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext) -> DatasetSource:
+def _source(document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext) -> DatasetSource:
     declared, preamble = document.child(declared_at).value, preamble_of(document)
     if "examples" not in declared:
         return declared_file(document, declared_at, preamble, origin, context)
@@ -162,7 +162,7 @@ def _source(document: Document, declared_at: FieldPath, origin: Origin, context:
 
 
 def declared_file(
-    document: Document, declared_at: FieldPath, preamble: str, origin: Origin, context: LoadContext
+    document: YamlDocument, declared_at: FieldPath, preamble: str, origin: Origin, context: LoadContext
 ) -> DatasetSource:
     """Return the source of the file that a part of the document declares; the part must fit the schema.
 
@@ -183,7 +183,7 @@ def declared_fields(declared: Mapping[str, Any], field: str = "spec.dataset") ->
     return Fields(declared.get("inputField", "text_input"), declared.get("outputField", "output"), field)
 
 
-def preamble_of(document: Document) -> str:
+def preamble_of(document: YamlDocument) -> str:
     """Return the preamble of the training examples, which is also that of all prompts; the document may be invalid."""
     preamble = mapping(mapping(document.value.get("spec")).get("dataset")).get("preamble")
     return preamble if isinstance(preamble, str) else ""
@@ -194,6 +194,6 @@ def _inline_records(declared: Mapping[str, Any]) -> Records:
         yield Row(index, example["input"], example["output"])
 
 
-def _locate_inline(document: Document, declared_at: FieldPath, index: int) -> Location:
+def _locate_inline(document: YamlDocument, declared_at: FieldPath, index: int) -> Location:
     path = [*declared_at, "examples", index]
     return document.place(path), dotted(path)

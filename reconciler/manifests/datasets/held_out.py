@@ -15,7 +15,7 @@ from reconciler.manifests.datasets.declarations import LoadContext, Origin, decl
 from reconciler.manifests.datasets.records import ConversationRow, Fault, Records, Row
 from reconciler.manifests.datasets.validation import DatasetSource, validate_dataset
 from reconciler.manifests.messages import counted, exceeds_limit
-from reconciler.manifests.yaml_parser import Document, FieldPath, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 
 class HeldOut(Struct, frozen=True):
@@ -26,7 +26,7 @@ class HeldOut(Struct, frozen=True):
 
 
 def read_held_out(
-    document: Document, declared_at: FieldPath, origin: Origin, context: LoadContext
+    document: YamlDocument, declared_at: FieldPath, origin: Origin, context: LoadContext
 ) -> tuple[HeldOut | None, tuple[Problem, ...]]:
     """Return the held-out data set declared in a part of the document that fits the schema, and its problems."""
     path = [*declared_at, "path"]
@@ -66,7 +66,7 @@ def too_long(prompt: str, preamble: str, capabilities: Capabilities) -> str:
     return f"has {len(preamble + prompt):,} characters{with_preamble}, {limit}"
 
 
-def _sample_warnings(document: Document, declared_at: FieldPath, examples: int) -> Iterator[Problem]:
+def _sample_warnings(document: YamlDocument, declared_at: FieldPath, examples: int) -> Iterator[Problem]:
     sample, path = document.child(declared_at).value.get("sample", 0), [*declared_at, "sample"]
     if sample > examples:
         message = f"{int(sample):,} examples requested, but the file has {examples:,}, which are all used"
