@@ -15,7 +15,8 @@ from typing import Any, get_args
 import msgspec
 from msgspec.inspect import EnumType, StructType, type_info
 
-from reconciler.domain.document import Document
+from reconciler.domain.document import Record
+from reconciler.domain.lock import Lock
 from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
@@ -29,13 +30,14 @@ from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.reports.documents.status import StatusReport
 
-DOCUMENTS: tuple[type[Document], ...] = (
+DOCUMENTS: tuple[type[Record], ...] = (
     ChangeReport,
     CheckReport,
     DoctorReport,
     DriftReport,
     GraphReport,
     HistoryReport,
+    Lock,
     PlanReport,
     PromptReport,
     RefreshReport,
@@ -79,7 +81,7 @@ def events_schema() -> Schema:
     }
 
 
-def document_schema(kind: type[Document]) -> Schema:
+def document_schema(kind: type[Record]) -> Schema:
     """Return the schema of one kind of document, with a title and a description for every field."""
     (reference,), definitions = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     types = {used.__name__: used for used in _named_types(kind)}
@@ -96,13 +98,22 @@ def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
     titles = {"title": _title(kind.__name__), "description": _prose(inspect.getdoc(kind) or "")}
     descriptions = _field_descriptions(kind)
     names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+    written = {field.encode_name for field in msgspec.structs.fields(kind) if _is_always_written(field)}
     properties = {}
     for name, value in schema["properties"].items():
         tag = name == kind.__struct_config__.tag_field
         description = f"The kind of {_TAGGED[name]}." if tag else descriptions[names[name]]
-        properties[name] = {"title": _title(name), "description": description, **_value(value)}
-    required = [name for name in properties if name in {*schema.get("required", ()), "version"}]
+        shown = _value(value)
+        if name in written and {"type": "null"} in value.get("anyOf", ()):
+            shown = {"anyOf": [shown, {"const": {}}]}  # what is always written is empty in place of null
+        properties[name] = {"title": _title(name), "description": description, **shown}
+    required = [name for name in properties if name in written or name == kind.__struct_config__.tag_field]
     return {**titles, "type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+def _is_always_written(field: msgspec.structs.FieldInfo) -> bool:
+    """Whether a field has no default, or a factory of a value that is written although it is the default."""
+    return field.required or field.default_factory not in (msgspec.NODEFAULT, dict, list, set, tuple)
 
 
 def _value(schema: Schema) -> Schema:
@@ -174,11 +185,12 @@ def _strings_below(module: str) -> Mapping[str, Mapping[str, str]]:
     }
 
 
-def _kind(kind: type[Document]) -> str:
-    return str(kind.__struct_config__.tag)
+def _kind(kind: type[Record]) -> str:
+    """Return the kind of a document; the lockfile has none."""
+    return str(kind.__struct_config__.tag or kind.__name__)
 
 
-def _file_name(kind: type[Document]) -> str:
+def _file_name(kind: type[Record]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", _kind(kind)).lower()
 
 

@@ -96,7 +96,7 @@ def _require_available(project: Project, name: str) -> Manifest | None:
         if name in manifest.formerly:
             raise ReconcileError(f"{name} is a former name of {manifest.name}, at {manifest.place}", _CHOOSE_ANOTHER)
         if manifest.name == name:
-            if not manifest.dataset.is_unknown:
+            if not manifest.dataset.unknown:
                 raise ReconcileError(f"{name} is the name of a manifest, at {manifest.place}", _CHOOSE_ANOTHER)
             return manifest
     return None

@@ -34,7 +34,7 @@ from reconciler.reports.documents.refresh import RefreshReport, refreshed_models
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import render_text
 from reconciler.state.conflict_markers import has_conflict_markers, split_sides
-from reconciler.state.json_reader import UPGRADE
+from reconciler.state.json_decoder import UPGRADE
 from reconciler.state.lock_store import LockFile
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge

@@ -13,12 +13,12 @@ from msgspec import Meta, Struct, field, to_builtins
 
 VERSION: Final = 1
 Version = Literal[1]
-NonEmpty = Annotated[str, Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Position = Annotated[int, Meta(ge=1)]
+NonEmpty = Annotated[str, Meta(min_length=1, extra={"expected": "a string that is not empty"})]
+Count = Annotated[int, Meta(ge=0, extra={"expected": "a whole number, 0 or more"})]
+Share = Annotated[float, Meta(ge=0, le=1, extra={"expected": "a number from 0 to 1"})]
+Position = Annotated[int, Meta(ge=1, extra={"expected": "a whole number, 1 or more"})]
 """A line or column, counted from 1."""
-Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", extra={"expected": "a sha256 digest"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """An RFC 3339 time as the service wrote it, empty if it is unknown."""
 Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", examples=["2026-01-31T12:34:56Z"])]

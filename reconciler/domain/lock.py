@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, field
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
+from reconciler.domain.document import VERSION, Count, Digest, NonEmpty, Record, Version
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import (
     Dataset,
     Failure,
     Hyperparameters,
     Mark,
+    Number,
     RemoteModel,
     Resources,
     Sampling,
@@ -25,54 +28,86 @@ from reconciler.domain.model import (
     Target,
 )
 
+Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
+Origin = Literal["created", "adopted"]
+_Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
 OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
 """The fields of a target that determine which models a lockfile is about."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """A time before every other; replaces unknown times when sorting."""
 
 
-class LockedTarget(Struct, frozen=True):
-    """The target that a lockfile belongs to; ``limits`` holds those that differ from the defaults, by wire name."""
+class LockedTarget(Record, frozen=True):
+    """The target of the lockfile."""
 
-    name: str
-    provider: str
-    scope: str
+    name: NonEmpty
+    """The target's name."""
+    provider: NonEmpty
+    """The provider, as in the target file."""
+    scope: NonEmpty
+    """The scope: the owner of the models, and part of every key."""
     project: str | None = None
+    """The Google Cloud project."""
     location: str | None = None
-    limits: Mapping[str, int] = {}
+    """The location of the service."""
+    limits: Annotated[Mapping[str, Count], Meta(examples=[{"maxCreates": 5}])] = field(default_factory=dict)
+    """The values in `spec.limits` of the target that differ from the defaults."""
 
 
-class LockedGeneration(Struct, frozen=True):
-    """The record of one generation; ``spec`` and ``dataset.digest`` are ``sha256:`` digests.
+class LockedHyperparameters(Record, frozen=True):
+    """The hyperparameters of a training, by API field name."""
 
-    ``origin`` is ``created`` or ``adopted``. ``effective`` are the hyperparameters that the service reported.
-    ``remote`` is empty while the generation is only intended. ``promote_time`` is its last promotion, ``checks`` the
-    last results, and ``rejection`` the reason of a rollback. ``claimed`` means that the data set was declared after the
-    training, whose real data is unknown.
-    """
+    declared: _Hyperparameters = field(default_factory=dict)
+    """The declared hyperparameters."""
+    effective: Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2, "epochCount": 3}])] = field(
+        default_factory=dict
+    )
+    """The effective hyperparameters, as the service reports them."""
 
-    key: str
-    remote: str
-    spec: str
-    attempt: int
-    origin: str
+
+class LockedGeneration(Record, frozen=True, kw_only=True):
+    """One generation of a manifest."""
+
+    key: NonEmpty
+    """The key."""
+    remote: str = ""
+    """The remote name; omitted while the state is INTENDED."""
+    spec: Digest
+    """The digest of the canonical content."""
+    attempt: Count
+    """The attempt, counted from 0."""
+    origin: Origin
+    """How it was added to the lockfile."""
     state: State
+    """The last recorded state."""
     source: Source
+    """The base model or parent that it was tuned from."""
+    hyperparameters: LockedHyperparameters = LockedHyperparameters()
+    """The hyperparameters, by API field name."""
     dataset: Dataset
-    declared: Hyperparameters = {}
-    effective: Hyperparameters = {}
-    preamble: str = ""
+    """The training data."""
+    preamble: str = field(default_factory=str)  # a plain default would be omitted
+    """The text before every training input and every prompt."""
     operation: str | None = None
-    total_steps: int | None = None
-    final_loss: float | None = None
+    """The long-running operation of the training."""
+    total_steps: Count | None = None
+    """The total number of training steps."""
+    final_loss: Number | None = None
+    """The mean loss of the last step."""
     create_time: str = ""
+    """When it was created; RFC 3339, as the service wrote it."""
     complete_time: str = ""
-    failure: Failure | None = None
-    resources: Resources = field(default_factory=Resources)
+    """When its training ended; RFC 3339, as the service wrote it."""
+    failure: Failure | None = field(default=None, name="error")
+    """Why the training failed."""
+    resources: Resources = Resources()
+    """The resources of the training; their names are the provider's."""
     checks: RecordedChecks | None = None
+    """The result of the last run of the checks."""
     promote_time: str = ""
+    """When it was last promoted; RFC 3339."""
     rejection: str = ""
-    claimed: bool = False
+    """The reason for the rollback."""
 
     def mark(self, scope: str, name: str) -> Mark:
         """Return the ownership mark of this generation for a manifest and a scope.
@@ -102,21 +137,25 @@ def format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class LockedModel(Struct, frozen=True):
-    """The records of one manifest; generations newest first.
+class LockedModel(Record, frozen=True):
+    """The recorded model of one manifest."""
 
-    ``rejected`` are the keys that must not be promoted. ``published`` is the key in the published pointer. ``labels``
-    and ``sampling`` are those of the manifest; ``sampling`` is ``None`` if it declares none.
-    """
-
-    manifest: str
+    manifest: NonEmpty
+    """The manifest's path relative to the root; `-` is standard input."""
     serving: str | None = None
-    rejected: tuple[str, ...] = ()
+    """The key of the serving generation."""
+    rejected: tuple[NonEmpty, ...] = ()
+    """The keys of the rejected generations, which must not be promoted."""
     protect: bool = False
+    """Whether deletion is blocked, even if no manifest declares the protection any longer; omitted if not."""
     published: str | None = None
+    """The key that was last written to the published pointer."""
     labels: Mapping[str, str] = {}
+    """The labels of the manifest."""
     sampling: Sampling | None = None
+    """The sampling parameters that the manifest declares."""
     generations: tuple[LockedGeneration, ...] = ()
+    """Its generations, newest first."""
 
     def generation(self, key: str | None) -> LockedGeneration | None:
         """Return the recorded generation with that key, or ``None``."""
@@ -138,11 +177,22 @@ class LockedModel(Struct, frozen=True):
         return replace(self, generations=tuple(newest_first))
 
 
-class Lock(Struct, frozen=True):
-    """A lockfile; ``target`` is ``None`` until something was recorded."""
+def _no_models() -> dict[str, LockedModel]:
+    return {}  # the factory `dict` would omit an empty map
 
-    target: LockedTarget | None = None
-    models: Mapping[str, LockedModel] = {}
+
+class Lock(Record, frozen=True):
+    """The recorded state of one target.
+
+    Commit it with the manifests. It records provenance; every run observes the service before it acts.
+    """
+
+    target: LockedTarget | None = field(default_factory=lambda: None)  # a plain default would be omitted
+    """The target of the lockfile; empty until something is recorded."""
+    models: Mapping[Name, LockedModel] = field(default_factory=_no_models)
+    """The recorded models, by metadata.name."""
+    version: Version = field(default_factory=lambda: VERSION)
+    """The version of this format."""
 
 
 def record_target(target: Target) -> LockedTarget:

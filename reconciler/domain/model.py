@@ -9,11 +9,11 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
-from reconciler.domain.document import Count, NonEmpty, Record
+from reconciler.domain.document import Count, Digest, NonEmpty, Record
 from reconciler.domain.errors import Place
 
 Number = int | float
@@ -87,34 +87,34 @@ UNKNOWN_DATA = "sha256:74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f
 """The digest of unknown data: that of the JSON ``null``, which no data set has."""
 
 
-class Dataset(Struct, frozen=True):
-    """A data set that was read and validated, or that is in Cloud Storage.
+class Dataset(Record, frozen=True):
+    """A data set that was read and validated, or that is in Cloud Storage."""
 
-    ``path`` is relative to the root with forward slashes, empty for inline examples, or a ``gs://`` address; ``digest``
-    is ``sha256:`` and the hexadecimal digest (see :func:`reconciler.domain.identity.dataset_digest` and
-    :func:`reconciler.domain.identity.object_digest`); ``examples`` is the number of examples, 0 if unknown.
-    ``generation``, ``checksum`` and ``size`` (in bytes) pin an object in Cloud Storage, in the service's own spelling.
-
-    An object that was not read has no digest; ``error`` is the reason if reading it failed.
-    """
-
-    path: str
-    digest: str
-    examples: int
-    generation: str = ""
+    digest: Digest
+    """The digest of the examples, or of the address and version of an object in Cloud Storage."""
+    path: str = ""
+    """The path relative to the root, or a gs:// address; omitted for inline examples."""
+    examples: Count = 0
+    """The number of examples; omitted if unknown."""
+    generation: Annotated[str, Meta(examples=["1760000000000000"])] = ""
+    """The generation of an object in Cloud Storage."""
     checksum: str = ""
-    size: int = 0
-    error: str = ""
+    """The checksum of an object in Cloud Storage, in the service's encoding."""
+    size: Count = field(default=0, name="bytes")
+    """The size of an object in Cloud Storage."""
+    claimed: bool = False
+    """Whether the data set is a claim: declared after the training, and not verified."""
+    unknown: bool = False
+    """Whether the examples are unavailable; the digest identifies them."""
+
+    def __post_init__(self) -> None:
+        """Set ``unknown``, which follows from the digest. An object that was not read has no digest."""
+        force_setattr(self, "unknown", self.digest == UNKNOWN_DATA)
 
     @property
     def is_remote(self) -> bool:
         """Whether it is in Cloud Storage."""
         return self.path.startswith(REMOTE_SCHEME)
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether its examples are unknown, as for an adopted model."""
-        return self.digest == UNKNOWN_DATA
 
 
 class Sampling(Record, frozen=True):
@@ -145,7 +145,8 @@ class Manifest(Struct, frozen=True):
     with the path as the user wrote it. ``access`` is ``None`` if it is not declared: then permissions are not read.
     ``formerly`` are previous names, whose generations belong to this manifest. The provider's own block has already
     replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
-    next training and are not part of a generation's content.
+    next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the reasons
+    why data sets in Cloud Storage have no current version.
     """
 
     name: str
@@ -166,6 +167,8 @@ class Manifest(Struct, frozen=True):
     validation: Dataset | None = None
     last_checkpoint_only: bool | None = None
     formerly: tuple[str, ...] = ()
+    dataset_error: str = ""
+    validation_error: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

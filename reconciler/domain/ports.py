@@ -167,7 +167,7 @@ class Provider(Protocol):
 class Objects(Protocol):
     """Data sets in Cloud Storage."""
 
-    async def pin(self, uri: str) -> Dataset:
+    async def pin(self, uri: str) -> Dataset | str:
         """Return the data set at a ``gs://`` address; its ``error`` is set if there is none.
 
         Raises:

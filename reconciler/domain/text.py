@@ -1,10 +1,12 @@
-"""Phrases that messages share: suggestions, cut lists and cut texts."""
+"""Phrases that messages share: suggestions, cut lists and cut texts; and the text of files."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Collection, Iterable
+
+from reconciler.domain.errors import ReconcileError
 
 _MAX_RECEIVED_TEXT = 600
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
@@ -41,3 +43,14 @@ def sanitize(text: str) -> str:
     """
     line = _CONTROL_CHARACTERS.sub(" ", text).strip()
     return line[:_MAX_RECEIVED_TEXT].rstrip(". ") + ("…" if len(line) > _MAX_RECEIVED_TEXT else "")
+
+
+def decode_utf8(data: bytes, file: str, remedy: str) -> str:
+    """Return bytes as text; raises ReconcileError with line and column of the first byte that is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        problem = f"not UTF-8 text: invalid byte 0x{data[error.start]:02x}"
+        raise ReconcileError(f"{file}:{line}:{column}: {problem}", remedy) from error

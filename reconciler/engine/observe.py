@@ -174,8 +174,8 @@ async def add_permissions(provider: Provider, world: World) -> Observation:
 
 async def fetch_dataset_versions(
     objects: Objects, manifests: Sequence[Manifest], concurrency: int
-) -> dict[str, Dataset]:
-    """Return the current versions of the data sets in Cloud Storage that the manifests name, by URI.
+) -> dict[str, Dataset | str]:
+    """Return the current versions of the data sets in Cloud Storage that the manifests name, or the reasons, by URI.
 
     Raises:
         ServiceError: Cloud Storage cannot be reached.

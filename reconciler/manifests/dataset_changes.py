@@ -88,7 +88,7 @@ def _all_versions(manifests: Iterable[tuple[Manifest, Sources]]) -> Iterator[tup
 
 def _versions(manifest: Manifest, sources: Sources) -> Iterator[tuple[Use, str, _Version]]:
     """Yield the use of each data set of a manifest, the name of the check that uses it, and the data set."""
-    if not manifest.dataset.is_unknown:
+    if not manifest.dataset.unknown:
         yield "training", "", _Version(manifest.dataset, sources.training)
     if manifest.validation:
         yield "validation", "", _Version(manifest.validation, sources.validation)
@@ -132,7 +132,7 @@ class _Comparison(Struct, frozen=True):
     def _same_file(self, now: _Version) -> _Version | None:
         """Return the content of the same file at the base commit, where the manifest or check did not use it yet."""
         source = self.base.source_at_commit(now.source) if now.source else None
-        return _Version(Dataset(source.path, "", 0), source) if source else None
+        return _Version(Dataset("", source.path, 0), source) if source else None
 
     def _change(self, manifest: Manifest, pair: _Pair, *, renamed: bool) -> DatasetChange | None:
         now, base = pair.now, pair.base

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import Content, key_of
-from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Source, State
 from reconciler.planning.events import update_observed
 from reconciler.planning.generations import resolve_recorded, satisfies
@@ -25,9 +25,9 @@ def requested_generation(manifest: Manifest, mark: Mark, *, remote: str, state: 
         attempt=mark.attempt,
         origin="created",
         state=state,
-        source=replace(manifest.source, remote="") if manifest.source.tuned_model else manifest.source,
-        dataset=replace(manifest.dataset, error=""),
-        declared=manifest.hyperparameters,
+        source=manifest.source.recorded,
+        dataset=replace(manifest.dataset, claimed=False),
+        hyperparameters=LockedHyperparameters(manifest.hyperparameters),
         preamble=manifest.preamble,
     )
 
@@ -35,12 +35,11 @@ def requested_generation(manifest: Manifest, mark: Mark, *, remote: str, state: 
 def adopted_generation(manifest: Manifest, mark: Mark, live: RemoteModel) -> LockedGeneration:
     """Return the record of a live model with this mark that matches its manifest."""
     requested = requested_generation(manifest, mark, remote=live.remote, state=live.state)
-    dataset = Dataset("", mark.data, 0) if manifest.dataset.is_unknown else requested.dataset
+    dataset = Dataset(mark.data) if manifest.dataset.unknown else requested.dataset
     adopted = replace(
         requested,
         origin="adopted",
-        dataset=dataset,
-        claimed=mark.data != dataset.digest,
+        dataset=replace(dataset, claimed=mark.data != dataset.digest),
         total_steps=total_steps(manifest.dataset.examples, live.hyperparameters),
     )
     return update_observed(adopted, live)
@@ -59,7 +58,7 @@ def outdated_generation(mark: Mark, source: Source, live: RemoteModel) -> Locked
         origin="adopted",
         state=live.state,
         source=source,
-        dataset=Dataset("", mark.data, 0),
+        dataset=Dataset(mark.data),
         total_steps=live.total_steps,
     )
     return update_observed(found, live)

@@ -17,12 +17,12 @@ def remote_paths(manifests: Iterable[Manifest]) -> frozenset[str]:
 
 
 def with_dataset_versions(
-    manifests: Iterable[Manifest], found: Mapping[str, Dataset], lock: Lock
+    manifests: Iterable[Manifest], found: Mapping[str, Dataset | str], lock: Lock
 ) -> tuple[Manifest, ...]:
-    """Return the manifests with the data sets that were found, by path.
+    """Return the manifests with the data sets that were found, by path; a text is the reason why there is none.
 
     A data set that is missing or was not queried has its last recorded version, so that a deletion after the training
-    requires no new one. Without a record it has no digest, and its ``error`` gives the reason.
+    requires no new one. Without a record it has no digest.
     """
     return tuple(_with_versions(manifest, found, lock) for manifest in manifests)
 
@@ -30,23 +30,27 @@ def with_dataset_versions(
 def missing_dataset_notices(manifests: Iterable[Manifest]) -> tuple[str, ...]:
     """Return a notice for each data set that is missing and has a recorded version."""
     return tuple(
-        f"{manifest.name} is compared with its recorded data set: {manifest.dataset.error}"
+        f"{manifest.name} is compared with its recorded data set: {manifest.dataset_error}"
         for manifest in manifests
-        if manifest.dataset.digest and manifest.dataset.error
+        if manifest.dataset.digest and manifest.dataset_error
     )
 
 
-def _with_versions(manifest: Manifest, found: Mapping[str, Dataset], lock: Lock) -> Manifest:
-    dataset = _found(manifest.dataset, found)
+def _with_versions(manifest: Manifest, found: Mapping[str, Dataset | str], lock: Lock) -> Manifest:
+    dataset, error = _found(manifest.dataset, found)
     if not dataset.digest:
-        recorded = _recorded(manifest, lock)
-        dataset = replace(recorded, error=dataset.error) if recorded else dataset
-    validation = manifest.validation and _found(manifest.validation, found)
-    return replace(manifest, dataset=dataset, validation=validation)
+        dataset = _recorded(manifest, lock) or dataset
+    changed = replace(manifest, dataset=dataset, dataset_error=error)
+    if manifest.validation is None:
+        return changed
+    validation, error = _found(manifest.validation, found)
+    return replace(changed, validation=validation, validation_error=error)
 
 
-def _found(dataset: Dataset, found: Mapping[str, Dataset]) -> Dataset:
-    return found.get(dataset.path, dataset) if dataset.is_remote else dataset
+def _found(dataset: Dataset, found: Mapping[str, Dataset | str]) -> tuple[Dataset, str]:
+    """Return the current version of a data set, or its path alone and the reason why there is none."""
+    version = found.get(dataset.path, dataset) if dataset.is_remote else dataset
+    return (Dataset("", dataset.path), version) if isinstance(version, str) else (version, "")
 
 
 def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:

@@ -45,7 +45,7 @@ def _decide(context: ReconcileContext) -> Iterator[Action]:
         yield from update_actions(context)
         return
     if not context.manifest.dataset.digest:
-        yield context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=context.manifest.dataset.error or _UNSEEN)
+        yield context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=context.manifest.dataset_error or _UNSEEN)
         return
     satisfying = context.satisfying
     replacing = context.manifest.name in context.request.replace
@@ -139,7 +139,8 @@ def _is_what_failed(context: ReconcileContext, failed: ResolvedGeneration) -> bo
     """Whether the failed inputs are still declared; removing a hyperparameter is a change."""
     if has_same_content(failed, context.manifest):
         return True
-    return failed.locked is not None and failed.locked.declared.keys() <= context.manifest.hyperparameters.keys()
+    wanted = context.manifest.hyperparameters
+    return failed.locked is not None and failed.locked.hyperparameters.declared.keys() <= wanted.keys()
 
 
 def _age(generation: ResolvedGeneration) -> tuple[int, datetime, str]:
@@ -196,7 +197,7 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
     """Return the hold that replaces a create which cannot succeed or is not wanted."""
     if context.parent and context.parent.hold:
         return context.action(Kind.HOLD, context.parent.hold, message=context.parent.message)
-    if context.manifest.dataset.is_unknown:
+    if context.manifest.dataset.unknown:
         return context.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(context.manifest.name))
     holder = context.taken.get(key)
     if holder:
@@ -204,9 +205,7 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
             f"the id {key} is taken by {holder.remote}, which is unmanaged; delete that model, or rename this manifest"
         )
         return replace(context.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
-    missing = context.manifest.dataset.error or (
-        context.manifest.validation.error if context.manifest.validation else ""
-    )
+    missing = context.manifest.dataset_error or context.manifest.validation_error
     if missing:
         return context.action(Kind.HOLD, Reason.DATA_UNAVAILABLE, message=missing)
     untunable = context.untunable.get(context.manifest.source.base_model)

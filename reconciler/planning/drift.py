@@ -362,7 +362,7 @@ def _unverifiable(case: _Case) -> Iterator[Finding]:
         message = f"the lockfile records {locked.serving} as serving, but has no record of that generation"
         yield case.finding(DriftClass.UNVERIFIABLE, message, key=locked.serving, remedy=case.command("refresh"))
     recorded = case.serving.locked if case.serving else None
-    if recorded and (recorded.claimed or recorded.dataset.is_unknown):
+    if recorded and (recorded.dataset.claimed or recorded.dataset.unknown):
         path = case.context.manifest.dataset.path
         yield case.finding(
             DriftClass.UNVERIFIABLE,

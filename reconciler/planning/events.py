@@ -309,8 +309,8 @@ def _change(model: LockedModel, event: Event) -> LockedModel:
 def _promote(model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published | Claimed) -> LockedModel:
     match event:
         case Claimed(_, key, dataset, preamble):
-            claim = replace(dataset, error="")
-            return _update(model, key, dataset=claim, preamble=preamble, claimed=not dataset.is_unknown)
+            claim = replace(dataset, claimed=not dataset.unknown)
+            return _update(model, key, dataset=claim, preamble=preamble)
         case Published(_, published):
             return replace(model, published=published)
         case Promoted(_, key, _, time):
@@ -373,11 +373,12 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
     is finite, because JSON has no other numbers.
     """
     ended = model.state is not State.CREATING
+    hyperparameters = generation.hyperparameters
     loss = model.snapshots[-1].loss if ended and model.snapshots else math.nan
     return replace(
         generation,
         state=model.state,
-        effective=dict(model.hyperparameters) or generation.effective,
+        hyperparameters=replace(hyperparameters, effective=dict(model.hyperparameters) or hyperparameters.effective),
         create_time=model.create_time or generation.create_time,
         complete_time=model.complete_time or generation.complete_time,
         total_steps=generation.total_steps or model.total_steps,

@@ -163,13 +163,14 @@ def resolve_recorded(
     lost = generation.state in EXPECTED_STATES and (
         generation.remote in observation.gone or generation.remote in observation.models
     )
+    recorded = generation.hyperparameters
     return ResolvedGeneration(
         key=generation.key,
         remote=generation.remote,
         state=live.state if live and not _is_remnant(generation, live) else State.MISSING if lost else generation.state,
         mark=generation.mark(scope, name),
         source=generation.source,
-        effective=(live.hyperparameters if live else None) or generation.effective or generation.declared,
+        effective=(live.hyperparameters if live else None) or recorded.effective or recorded.declared,
         create_time=(live.create_time if live else "") or generation.create_time,
         failure=(live.failure if live else None) or generation.failure,
         locked=generation,
@@ -311,9 +312,10 @@ def _content(generation: LockedGeneration, live: RemoteModel, lock: Lock) -> Ite
     if live.source and recorded.identity and not recorded.is_same(live.source):
         based = recorded.base_model and live.source.base_model
         yield FieldChange("baseModel" if based else "source", live.source.identity, recorded.identity)
-    for name in sorted(generation.effective.keys() & live.hyperparameters.keys()):
-        if not same_number(generation.effective[name], live.hyperparameters[name]):
-            yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], generation.effective[name])
+    effective = generation.hyperparameters.effective
+    for name in sorted(effective.keys() & live.hyperparameters.keys()):
+        if not same_number(effective[name], live.hyperparameters[name]):
+            yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], effective[name])
     if live.mark and live.mark.spec != generation.spec:
         yield FieldChange(MARK_FIELD, live.mark.spec, generation.spec)
 

@@ -89,9 +89,10 @@ def _changes(older: LockedGeneration, newer: LockedGeneration, examples: Mapping
 
 
 def _numbers(older: LockedGeneration, newer: LockedGeneration) -> Iterator[NumberChange]:
-    declared = older.declared.keys() | newer.declared.keys()
-    for name in sorted(declared | (older.effective.keys() & newer.effective.keys())):
-        before = older.effective.get(name, older.declared.get(name))
-        after = newer.effective.get(name, newer.declared.get(name))
+    old, new = older.hyperparameters, newer.hyperparameters
+    declared = old.declared.keys() | new.declared.keys()
+    for name in sorted(declared | (old.effective.keys() & new.effective.keys())):
+        before = old.effective.get(name, old.declared.get(name))
+        after = new.effective.get(name, new.declared.get(name))
         if before is None or after is None or not same_number(before, after):
             yield NumberChange(name, before, after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.events import (
@@ -71,7 +71,7 @@ def _adopted(recorded: LockedGeneration, live: RemoteModel) -> LockedGeneration:
         state=live.state,
         source=recorded.source,
         dataset=recorded.dataset,
-        declared=recorded.declared,
+        hyperparameters=LockedHyperparameters(recorded.hyperparameters.declared),
         preamble=recorded.preamble,
         total_steps=total_steps(recorded.dataset.examples, live.hyperparameters),
     )
@@ -145,8 +145,8 @@ def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
             yield event
     model = lock.models.get(manifest.name)
     for generation in model.generations if model else ():
-        declares = bool(manifest.dataset.digest) and not manifest.dataset.is_unknown
-        if generation.dataset.is_unknown and (declares or generation.preamble != manifest.preamble):
+        declares = bool(manifest.dataset.digest) and not manifest.dataset.unknown
+        if generation.dataset.unknown and (declares or generation.preamble != manifest.preamble):
             dataset = manifest.dataset if declares else generation.dataset
             yield Claimed(manifest.name, generation.key, dataset, manifest.preamble)
 
@@ -164,6 +164,6 @@ def _describe_rename(former: LockedModel, event: Renamed) -> str:
 
 def _describe_claim(manifest: Manifest) -> str:
     claim = manifest.dataset.path or "the inline examples"
-    if manifest.dataset.is_unknown:
+    if manifest.dataset.unknown:
         claim = "spec.dataset.preamble"
     return f"its training data is unknown: {claim} is recorded as a claim, nothing is trained"

@@ -35,8 +35,14 @@ class MergeSides(Struct, frozen=True):
 
 
 def has_conflict_markers(text: str) -> bool:
-    """Whether a text has conflict markers; no line of JSON begins with one."""
-    return bool(re.search(r"^(<{7,}|>{7,})( |\r?$)", text, re.MULTILINE))
+    """Whether a text has conflict markers."""
+    return find_conflict_marker(text) is not None
+
+
+def find_conflict_marker(text: str) -> int | None:
+    """Return the offset of the first conflict marker, or ``None``; no line of JSON begins with one."""
+    marker = re.search(r"^(<{7,}|>{7,})( |\r?$)", text, re.MULTILINE)
+    return marker.start() if marker else None
 
 
 def split_sides(text: str, file: str) -> MergeSides:

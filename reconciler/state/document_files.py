@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from msgspec import ValidationError, convert
-
 from reconciler.domain.document import VERSION, Document, json_text
 from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.manifests.schema_validation import validator
-from reconciler.state.json_reader import check_version
+from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
 TypeOf = Callable[[str], type[Document] | None]
 """Returns the type of a kind of document, ``None`` if it has none yet."""
 _DocumentT = TypeVar("_DocumentT", bound=Document)
-_FIELD: Final = re.compile(r" - at `(.+)`$")
-"""The path at the end of the errors of msgspec."""
 _MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
-_MAX_BYTES: Final = 2**28
-"""The largest file that is read; a document of a thousand models is less than a twentieth of that."""
 _NAME_DOCUMENT: Final = "pass a file written by --report FILE.json, --format json or plan --out"
 _WRITE_AGAIN: Final = "write it again with --report x.json"
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
@@ -38,16 +32,16 @@ def read_document(path: Path, shown: str, kinds: Collection[str], type_of: TypeO
     Raises:
         ReconcileError: the file cannot be read, is truncated, or contains another document or a newer version.
     """
-    document = _read_json(path, shown, _WRITE_AGAIN)
-    kind = _kind_of(document, shown)
-    check_version(document["version"], VERSION, shown)
+    source, document = _read_json(path, shown, _WRITE_AGAIN)
+    kind = _kind_of(source, document)
+    source.require_version(document, VERSION)
     if kind not in kinds:
         expected = ", ".join(sorted(kinds))
-        raise ReconcileError(f"{shown}: invalid kind {kind}: expected one of {expected}", _NAME_DOCUMENT)
+        raise source.error(["kind"], f"invalid kind {shorten(kind)}: expected one of {expected}", _NAME_DOCUMENT)
     kind_type = type_of(kind)
     if kind_type:
-        return _converted(document, kind_type, shown, _WRITE_AGAIN)
-    _require_valid(document, kind, shown, _WRITE_AGAIN)
+        return source.convert(document, kind_type)
+    _require_valid(source, document, kind)
     return document
 
 
@@ -70,13 +64,11 @@ def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _Document
         UsageError: it is a report of a plan, which has too few details to apply.
         ReconcileError: it cannot be read, is truncated, or is another document or a newer version.
     """
-    document = _read_json(path, shown, _PLAN_AGAIN)
+    source, document = _read_json(path, shown, _PLAN_AGAIN)
     if document.get("kind") == "Plan":
         raise UsageError(f"{shown}: a report of a plan cannot be applied", _PLAN_AGAIN)
-    version = document.get("version")
-    if isinstance(version, int):
-        check_version(version, VERSION, shown)
-    return _converted(document, kind, shown, _PLAN_AGAIN)
+    source.require_version(document, VERSION)
+    return source.convert(document, kind)
 
 
 def check_plan_output(path: Path, shown: str) -> None:
@@ -99,57 +91,28 @@ def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
         write_file(path, f"{json_text(plan, ascii_only=True)}\n".encode())
 
 
-def _read_json(path: Path, shown: str, remedy: str) -> dict[str, Any]:
-    text = _read_text(path, shown)
-    if not text.strip():
-        raise ReconcileError(f"{shown}: empty file", remedy)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise ReconcileError(f"{shown}: truncated JSON", remedy) from error
-        raise ReconcileError(
-            f"{shown}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}", _NAME_DOCUMENT
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ReconcileError(f"{shown}: invalid JSON: {error}", _NAME_DOCUMENT) from error
-    if not isinstance(document, dict):
-        raise ReconcileError(f"{shown}: not a document of reconcile", _NAME_DOCUMENT)
-    return document
-
-
-def _read_text(path: Path, shown: str) -> str:
+def _read_json(path: Path, shown: str, remedy: str) -> tuple[JsonSource, dict[str, Any]]:
     try:
         with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ReconcileError(f"{shown} cannot be read: {error.strerror}", _NAME_DOCUMENT) from error
-    if len(content) > _MAX_BYTES:
-        raise ReconcileError(f"{shown}: larger than {_MAX_BYTES} bytes, the limit for documents", _NAME_DOCUMENT)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ReconcileError(f"{shown} is not UTF-8 text", _NAME_DOCUMENT) from error
+    source = JsonSource(content, shown, remedy)
+    document = source.parse()
+    if not isinstance(document, dict):
+        raise source.error([], "not a document of reconcile", _NAME_DOCUMENT)
+    return source, document
 
 
-def _kind_of(document: dict[str, Any], shown: str) -> str:
+def _kind_of(source: JsonSource, document: dict[str, Any]) -> str:
     if {"version", "target", "models"} <= document.keys() and "kind" not in document:
-        raise ReconcileError(f"{shown}: is a lockfile", "run reconcile status to show its records")
+        raise source.error([], "is a lockfile", "run reconcile status to show its records")
     if not isinstance(document.get("kind"), str) or not isinstance(document.get("version"), int):
-        raise ReconcileError(f"{shown}: not a document of reconcile", _NAME_DOCUMENT)
+        raise source.error([], "not a document of reconcile", _NAME_DOCUMENT)
     return str(document["kind"])
 
 
-def _converted(document: dict[str, Any], kind: type[_DocumentT], shown: str, remedy: str) -> _DocumentT:
-    try:
-        return convert(document, kind)
-    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half of a surrogate pair
-        place = _FIELD.search(str(error))
-        path, name = place[1] if place else "$", kind.__struct_config__.tag
-        raise ReconcileError(f"{shown}: {path}: does not match the schema of {name}", remedy) from error
-
-
-def _require_valid(document: Any, kind: str, shown: str, remedy: str) -> None:
+def _require_valid(source: JsonSource, document: Any, kind: str) -> None:
     error = next(validator(kind).iter_errors(document), None)
     if error:
-        raise ReconcileError(f"{shown}: {error.json_path}: does not match the schema of {kind}", remedy)
+        raise source.error([*error.absolute_path], f"does not match the schema of {kind}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
 from reconciler.state.lockfile import dumps, loads
 
@@ -28,18 +29,14 @@ class LockFile:
         """Return the text, or ``None`` when the file does not exist; raises ReconcileError when it cannot be read."""
         try:
             _require_regular(self.path)
-            return self.path.read_bytes().decode()
+            data = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ReconcileError(
                 f"{self.path} cannot be read: {error.strerror}", "check the permissions of the file and its folder"
             ) from error
-        except UnicodeDecodeError as error:
-            raise ReconcileError(
-                f"{self.path} is not UTF-8 text",
-                "restore it from version control, or delete it and run reconcile refresh",
-            ) from error
+        return decode_utf8(data, str(self.path), "restore it from git, or save it as UTF-8")
 
     def write(self, text: str) -> bool:
         """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""

@@ -15,10 +15,20 @@ from msgspec.structs import fields, replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import EARLIEST, OWNER_FIELDS, Lock, LockedGeneration, LockedModel, LockedTarget, parse_time
+from reconciler.domain.lock import (
+    EARLIEST,
+    OWNER_FIELDS,
+    Lock,
+    LockedGeneration,
+    LockedHyperparameters,
+    LockedModel,
+    LockedTarget,
+    parse_time,
+)
 from reconciler.domain.model import State
 
 _T = TypeVar("_T")
+_StructT = TypeVar("_StructT", bound=Struct)
 Rule = Callable[[Any, Any, Any], Any]
 """From the ancestor's value and two different values to the merged one; symmetric in the last two."""
 
@@ -313,18 +323,17 @@ class _ModelMerge:
         return replace(generation, rejection="") if revoked else generation
 
 
-def _merge_fields(base: LockedGeneration | None, ours: LockedGeneration, theirs: LockedGeneration) -> LockedGeneration:
-    rules: Mapping[str, Rule] = {"promote_time": latest, "rejection": join_reasons, "checks": _worse_checks}
+def _merge_fields(base: _StructT | None, ours: _StructT, theirs: _StructT) -> _StructT:
     values = {
         name: pick_changed(
             getattr(base, name) if base else ABSENT,
             getattr(ours, name),
             getattr(theirs, name),
-            rules.get(name, prefer_nonempty),
+            _RULES.get(name, prefer_nonempty),
         )
-        for name in (field.name for field in fields(LockedGeneration))
+        for name in (field.name for field in fields(ours))
     }
-    return LockedGeneration(**values)
+    return type(ours)(**values)
 
 
 def _is_same_training(left: LockedGeneration, right: LockedGeneration) -> bool:
@@ -346,3 +355,18 @@ def _worse_checks(base: RecordedChecks | None, ours: RecordedChecks | None, thei
     before = base.digest if isinstance(base, RecordedChecks) else ""
     results = [checks for checks in (ours, theirs) if checks]
     return max(results, key=lambda checks: (checks.digest != before, checks.failed, repr(checks)), default=None)
+
+
+def _merge_hyperparameters(
+    base: LockedHyperparameters | object, ours: LockedHyperparameters, theirs: LockedHyperparameters
+) -> LockedHyperparameters:
+    return _merge_fields(base if isinstance(base, LockedHyperparameters) else None, ours, theirs)
+
+
+_RULES: Final[Mapping[str, Rule]] = {
+    "promote_time": latest,
+    "rejection": join_reasons,
+    "checks": _worse_checks,
+    "hyperparameters": _merge_hyperparameters,
+}
+"""The rules of the fields of a generation."""

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import OWNER_FIELDS, Lock
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
-from reconciler.state.json_reader import DecodeError, JsonReader, check_version
+from reconciler.state.json_decoder import JsonSource
 
 POINTER_VERSION: Final = 1
 _KIND: Final = "Resolve"
 _TARGET_FIELDS: Final = ("name", *OWNER_FIELDS)
 """The fields of a target that identify whose pointer it is."""
+_NOT_POINTER: Final = "not a published pointer, not overwritten: "
 _NEXT_APPLY: Final = "the next apply writes a new one"
 _MOST_LISTED: Final = 3
 """How many models a message lists."""
 
 
-class PublishedModel(Struct, frozen=True):
+class PublishedModel(Struct, frozen=True, rename="camel"):
     """A model in a pointer: the key, remote name and sampling parameters of its serving generation."""
 
+    name: str
     key: str
     remote: str = ""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = Sampling()
+
+
+class PointerTarget(Struct, frozen=True):
+    """The target that a pointer belongs to."""
+
+    name: str | None = None
+    provider: str | None = None
+    project: str | None = None
+    location: str | None = None
+    scope: str | None = None
+
+
+class Pointer(Struct, frozen=True):
+    """The parts of a Resolve document that identify what it publishes; the others are for its readers."""
+
+    target: PointerTarget = PointerTarget()
+    models: tuple[PublishedModel, ...] = ()
 
 
 class PointerConflict(Struct, frozen=True):
@@ -121,58 +139,27 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
     Raises:
         ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target.
     """
-    document = _parse(text, shown)
-    version = document.get("version")
-    if document.get("kind") != _KIND or type(version) is not int:
-        raise _not_a_pointer(shown, "other JSON")
-    check_version(version, POINTER_VERSION, shown)
-    reader = JsonReader("", document)
-    try:
-        _require_target(reader.child("target"), target, shown)
-        return _models(reader.children("models"))
-    except DecodeError as error:
-        raise _not_a_pointer(shown, str(error)) from error
+    source = JsonSource(text, shown, f"check the file, then delete it or move it away: {_NEXT_APPLY}", _NOT_POINTER)
+    document = source.parse()
+    if not isinstance(document, dict) or document.get("kind") != _KIND or type(document.get("version")) is not int:
+        raise source.error([], "other JSON")
+    source.require_version(document, POINTER_VERSION)
+    pointer = source.convert(document, Pointer)
+    _require_target(pointer.target, target, shown)
+    models: dict[str, PublishedModel] = {}
+    for index, model in enumerate(pointer.models):
+        if model.name in models:
+            raise source.error(["models", index], f"duplicate model {model.name}")
+        models[model.name] = model
+    return models
 
 
-def _parse(text: str, shown: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _not_a_pointer(shown, f"invalid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise _not_a_pointer(shown, "other JSON")
-    return document
-
-
-def _not_a_pointer(shown: str, detail: str) -> ReconcileError:
-    return ReconcileError(
-        f"{shown}: not a published pointer, not overwritten: {detail}",
-        f"check the file, then delete it or move it away: {_NEXT_APPLY}",
-    )
-
-
-def _require_target(reader: JsonReader, target: Target, shown: str) -> None:
+def _require_target(recorded: PointerTarget, target: Target, shown: str) -> None:
     for name in _TARGET_FIELDS:
-        found, expected = reader.get(name, str), getattr(target, name) or None
+        found, expected = getattr(recorded, name), getattr(target, name) or None
         if found != expected:
             raise ReconcileError(
                 f"{shown}: belongs to another target, not overwritten: {name} is {found or 'none'}, but "
                 f"{expected or 'none'} in {target.file}",
                 f"set another spec.publish for each target, or delete the file or move it away: {_NEXT_APPLY}",
             )
-
-
-def _models(readers: Iterable[JsonReader]) -> dict[str, PublishedModel]:
-    models: dict[str, PublishedModel] = {}
-    for reader in readers:
-        name = reader.require("name", str)
-        if name in models:
-            raise DecodeError(f"{reader.path}: duplicate model {name}")
-        models[name] = PublishedModel(
-            reader.require("key", str), reader.get("remote", str) or "", _sampling(reader.child("sampling"))
-        )
-    return models
-
-
-def _sampling(reader: JsonReader) -> Sampling:
-    return Sampling(reader.get("temperature", float), reader.get("topP", float), reader.get("topK", int))

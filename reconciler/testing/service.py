@@ -55,7 +55,7 @@ def create_request(
         display_name="number generator",
         description="Says the next number.",
         sampling=sampling or Sampling(),
-        dataset=Dataset("", content.data, len(EXAMPLES)),
+        dataset=Dataset(content.data, "", len(EXAMPLES)),
     )
 
 

@@ -246,7 +246,7 @@ def test_a_lockfile_of_the_root_that_cannot_be_read_stops_everything(reconcile: 
     for command in (["prune", "--yes"], ["apply", "--prune", "--yes"]):
         refused = reconcile(*command)
         assert refused.status == 1
-        assert "reconcile.old.lock.json: invalid JSON" in refused.err
+        assert "reconcile.old.lock.json:1:2: truncated JSON" in refused.err
         assert refused.err.endswith("; nothing is deleted, because the models that it relies on are unknown\n")
     assert len(keys(reconcile, "adder", "ACTIVE")) == 3
 

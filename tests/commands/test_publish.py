@@ -180,9 +180,7 @@ def test_another_file_is_not_overwritten(file: Path, content: str) -> None:
 def test_bytes_that_are_no_text_are_left_as_they_are(file: Path) -> None:
     file.write_bytes(b"\xff")
     caught = failure(lambda: publisher(LockFile(file)).publish(lock(words=served(K1))))
-    assert str(caught) == (
-        f"{file} is not UTF-8 text; restore it from version control, or delete it and run reconcile refresh"
-    )
+    assert str(caught) == (f"{file}:1:1: not UTF-8 text: invalid byte 0xff; restore it from git, or save it as UTF-8")
 
 
 def test_the_pointer_of_another_target_is_left_as_it_is(file: Path) -> None:

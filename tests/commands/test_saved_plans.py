@@ -292,19 +292,19 @@ def test_other_options_are_usage_errors(reconcile: Cli, arguments: list[str], me
     ("change", "status", "message"),
     [
         (
-            lambda text: text[: len(text) // 2],
+            lambda text: text[: text.index('"scope": ') + 12],
             1,
-            "plan.json: truncated JSON; ",
+            "plan.json:19:16: facts.target.scope: truncated JSON: the file ends too early; ",
         ),
         (
             lambda text: text.replace('"version": 1', '"version": 2', 1),
             1,
-            "plan.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
+            "plan.json:3:14: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile",
         ),
         (
             lambda text: text.replace('"facts"', '"fakes"'),
             1,
-            "plan.json: $: does not match the schema of SavedPlan; write it again with reconcile plan --out",
+            "plan.json:15:12: fakes: unknown field; write it again with reconcile plan --out",
         ),
         (
             lambda text: json.dumps(json.loads(text)["plan"]),

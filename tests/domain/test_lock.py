@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from jsonschema import Draft202012Validator
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedModel, LockedTarget, check_owner, parse_time, record_target
+from reconciler.domain.lock import (
+    Lock,
+    LockedHyperparameters,
+    LockedModel,
+    LockedTarget,
+    check_owner,
+    parse_time,
+    record_target,
+)
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
 from reconciler.state.lockfile import dumps, loads
 from support.core_strategies import generation, locked_models, locks, names
@@ -33,8 +42,7 @@ FULL = Lock(
             protect=True,
             generations=(
                 generation(
-                    declared={"batchSize": 2},
-                    effective={"batchSize": 2, "learningRate": 0.0002},
+                    hyperparameters=LockedHyperparameters({"batchSize": 2}, {"batchSize": 2, "learningRate": 0.0002}),
                     operation="tunedModels/numbers-aaaaaaaa/operations/x",
                     total_steps=23,
                     final_loss=3.8,
@@ -102,7 +110,7 @@ def test_empty_keys_are_left_out_and_the_rest_is_sorted() -> None:
 
 
 def test_what_is_only_intended_has_no_remote_name_and_what_was_made_has_its_resources() -> None:
-    pinned = Dataset("gs://acme/data.jsonl", "sha256:" + "1" * 64, 0, "17", "AAAAAA==", 1000)
+    pinned = Dataset("sha256:" + "1" * 64, "gs://acme/data.jsonl", 0, "17", "AAAAAA==", 1000)
     made = Resources("jobs/1", "models/1@1", "endpoints/1", "us-central1", (Checkpoint("1", 0, 7, "endpoints/2"),))
     generations = (
         generation("numbers-bbbbbbbb", remote="", state=State.INTENDED, dataset=pinned),
@@ -156,18 +164,24 @@ def drop(*path: str | int) -> str:
 ONE = ("models", "numbers", "generations", 0)
 AT = "models.numbers.generations[0]"
 UNREADABLE = {
-    "truncated": (dumps(FULL)[:200], "invalid JSON: Unterminated string starting at: line 9 column 23"),
-    "empty": ("", "invalid JSON: Expecting value: line 1 column 1 (char 0)"),
-    "deeply nested": ("[" * 100_000, "invalid JSON: maximum recursion depth exceeded"),
-    "not a number of JSON": (put(*ONE, "finalLoss", value=float("nan")), "invalid JSON: NaN is not a JSON number"),
+    "truncated": (
+        dumps(FULL)[:200],
+        ":9:23: models.numbers.generations[0].dataset.digest: truncated JSON: the file ends too early",
+    ),
+    "empty": (" \n", ":2:1: empty file"),
+    "deeply nested": ("[" * 100_000, ":1:65: more than 64 nested values"),
+    "not a number of JSON": (
+        put(*ONE, "finalLoss", value=float("nan")),
+        f": {AT}.finalLoss: invalid JSON: expected a value",
+    ),
     "a list": ("[]", ": not a lockfile"),
     "another tool's": ('{"lockfileVersion": 3, "packages": {}}', ": not a lockfile"),
     "models of another kind": ('{"version": 1, "models": []}', ": not a lockfile"),
     "a version that is none": ('{"version": true, "models": {}}', ": not a lockfile"),
     "version zero": ('{"version": 0, "models": {}}', ": not a lockfile"),
     "missing field": (drop(*ONE, "remote"), f": {AT}.remote: missing"),
-    "missing digest": (drop(*ONE, "dataset"), f": {AT}.dataset.digest: missing"),
-    "null": (put(*ONE, "key", value=None), f": {AT}.key: missing"),
+    "missing digest": (drop(*ONE, "dataset"), f": {AT}.dataset: missing"),
+    "null": (put(*ONE, "key", value=None), f":1:366: {AT}.key: expected a string"),
     "no manifest": (drop("models", "numbers", "manifest"), ": models.numbers.manifest: missing"),
     "no scope": (drop("target", "scope"), ": target.scope: missing"),
     "target of another type": (put("target", value=7), ": target: expected an object"),
@@ -176,7 +190,7 @@ UNREADABLE = {
     "generation of another type": (put(*ONE, value="x"), f": {AT}: expected an object"),
     "rejected of another type": (
         put("models", "numbers", "rejected", value=[1]),
-        "models.numbers.rejected: expected a string",
+        ": models.numbers.rejected[0]: expected a string",
     ),
     "protect of another type": (
         put("models", "numbers", "protect", value="no"),
@@ -201,14 +215,14 @@ UNREADABLE = {
         put(*ONE, "hyperparameters", "declared", "batchSize", value="2"),
         f": {AT}.hyperparameters.declared.batchSize: expected a number",
     ),
-    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss: expected a number"),
+    "a number beyond all floats": (put(*ONE, "finalLoss", value=10**400), f": {AT}.finalLoss: number out of range"),
     "an infinite number": (
         put(*ONE, "finalLoss", value="").replace('"finalLoss": ""', '"finalLoss": 1e999'),
-        f": {AT}.finalLoss: expected a number",
+        f": {AT}.finalLoss: number out of range",
     ),
     "no remote although it was begun": (
-        edited(lambda document: document["models"]["numbers"]["generations"][0].update(state="CREATING", remote=None)),
-        f": {AT}.remote: missing",
+        put(*ONE, "remote", value=""),
+        f":1:491: {AT}.remote: missing",
     ),
     "checkpoint without id": (
         put(*ONE, "resources", value={"checkpoints": [{"epoch": 1}]}),
@@ -225,7 +239,7 @@ UNREADABLE = {
 def test_errors_name_the_field_and_the_remedy(text: str, message: str) -> None:
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)
-    assert caught.value.message.startswith(FILE)
+    assert re.match(rf"{FILE}:\d+:\d+: ", caught.value.message)
     assert message in caught.value.message
     assert caught.value.remedy == RESTORE
 
@@ -234,14 +248,17 @@ def test_conflict_markers_are_reported() -> None:
     text = dumps(FULL).replace('  "target"', '<<<<<<< HEAD\n  "target"')
     with pytest.raises(ReconcileError) as caught:
         loads(text, FILE)
-    assert str(caught.value) == (f"{FILE}: contains git conflict markers; run reconcile refresh to merge both sides")
+    assert str(caught.value) == (
+        f"{FILE}:65:1: contains git conflict markers; run reconcile refresh to merge both sides"
+    )
 
 
 def test_a_newer_version_is_refused() -> None:
     with pytest.raises(ReconcileError) as caught:
         loads('{"version": 2, "models": {}}', FILE)
     assert (
-        str(caught.value) == f"{FILE}: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
+        str(caught.value)
+        == f"{FILE}:1:13: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
     )
 
 

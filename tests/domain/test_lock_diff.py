@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, Miss, check_results
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Snapshot, State
 from reconciler.planning.events import (
     Adopted,
@@ -58,7 +58,12 @@ REPORT: Final = check_results(
 def one(key: str, number: int, **fields: object) -> LockedGeneration:
     known = {"epochCount": 3, "batchSize": 4}
     moment = f"2026-01-0{number}T00:00:00Z"
-    common = {"declared": known, "effective": known, "create_time": moment, "total_steps": 15, "operation": "x/1"}
+    common = {
+        "hyperparameters": LockedHyperparameters(known, known),
+        "create_time": moment,
+        "total_steps": 15,
+        "operation": "x/1",
+    }
     return generation(key, **(common | fields))
 
 
@@ -81,7 +86,7 @@ def live(state: State, **fields: object) -> RemoteModel:
     return replace(shown, **fields)  # type: ignore[arg-type] # the fields are of several types
 
 
-FRESH = one(f"{NAME}-dddddddd", 4, create_time="", effective={}, state=State.CREATING)
+FRESH = one(f"{NAME}-dddddddd", 4, create_time="", hyperparameters=LockedHyperparameters(), state=State.CREATING)
 LATER = one(f"{NAME}-dddddddd", 4)
 TRANSITIONS: Mapping[str, tuple[State, Event, int]] = {
     "declared elsewhere": (State.ACTIVE, Declared(NAME, "moved.yaml", protect=False), 2),

@@ -135,32 +135,32 @@ class Bucket:
         self.found = found
         self.asked: list[str] = []
 
-    async def pin(self, uri: str) -> Dataset:
+    async def pin(self, uri: str) -> Dataset | str:
         self.asked.append(uri)
         if uri.startswith("gs://down/"):
             raise ServiceError("GET gs://down got no response", code="UNREACHABLE")
-        return self.found.get(uri[-1], Dataset(uri, "", 0, error=f"there is no {uri}"))
+        return self.found.get(uri[-1], f"there is no {uri}")
 
 
-ADDRESS = Dataset(OBJECT, "", 0)
-PINNED = Dataset(OBJECT, digest_of(1), 0, "1", "AAAAAA==", 1000)
-OVERWRITTEN = Dataset(OBJECT, digest_of(2), 0, "2", "AAAAAA==", 1000)
-GONE = replace(ADDRESS, error=f"there is no {OBJECT}")
+ADDRESS = Dataset("", OBJECT, 0)
+PINNED = Dataset(digest_of(1), OBJECT, 0, "1", "AAAAAA==", 1000)
+OVERWRITTEN = Dataset(digest_of(2), OBJECT, 0, "2", "AAAAAA==", 1000)
+GONE = f"there is no {OBJECT}"
 
 
 def test_each_data_set_is_read_once() -> None:
     declared = [manifest(name, dataset=ADDRESS) for name in ("a", "b")]
-    declared.append(manifest("c", dataset=Dataset("gs://acme/c", "", 0), validation=ADDRESS))
+    declared.append(manifest("c", dataset=Dataset("", "gs://acme/c", 0), validation=ADDRESS))
     bucket = Bucket(l=PINNED)
     found = asyncio.run(fetch_dataset_versions(bucket, declared, 2))
     assert sorted(bucket.asked) == ["gs://acme/c", OBJECT]
     assert found[OBJECT] == PINNED
-    assert found["gs://acme/c"].error == "there is no gs://acme/c"
+    assert found["gs://acme/c"] == "there is no gs://acme/c"
 
 
 def test_unreachable_storage_is_an_error() -> None:
     with pytest.raises(ServiceError, match="gs://down got no response"):
-        asyncio.run(fetch_dataset_versions(Bucket(), [manifest(dataset=Dataset("gs://down/x", "", 0))], 2))
+        asyncio.run(fetch_dataset_versions(Bucket(), [manifest(dataset=Dataset("", "gs://down/x", 0))], 2))
 
 
 def test_the_version_of_the_training_data_is_recorded(world: World) -> None:

@@ -95,7 +95,7 @@ def provenance(model: LockedModel) -> tuple[object, ...]:
         one.remote,
         one.spec,
         one.state,
-        one.effective,
+        one.hyperparameters.effective,
         one.create_time,
         one.total_steps,
         one.final_loss,

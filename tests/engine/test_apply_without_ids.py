@@ -108,7 +108,7 @@ def test_an_intent_of_other_content_is_withdrawn(world: World) -> None:
     killed(world, taken=False)
     ran = world.run(manifest(hyperparameters={"epochCount": 4}))
     assert ran.happened == ["Withdrawn", "Intended", "Started", "Completed", "Promoted"]
-    assert the_one(world).declared == {"epochCount": 4}
+    assert the_one(world).hyperparameters.declared == {"epochCount": 4}
 
 
 def test_an_intent_that_is_no_longer_declared_is_removed(world: World) -> None:

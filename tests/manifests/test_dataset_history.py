@@ -29,7 +29,7 @@ def trained_on(
     examples: list[TrainingExample] | list[Example], path: str = "data.csv", preamble: str = ""
 ) -> LockedGeneration:
     """A recorded generation with that data set."""
-    return generation(dataset=Dataset(path, dataset_digest(examples), len(examples)), preamble=preamble)
+    return generation(dataset=Dataset(dataset_digest(examples), path, len(examples)), preamble=preamble)
 
 
 def found(
@@ -195,7 +195,7 @@ def test_a_pointer_of_git_lfs_is_no_data(repository: Repository, root: Path) -> 
 
 
 def test_data_in_cloud_storage_is_never_at_hand(root: Path) -> None:
-    remote = generation(dataset=Dataset("gs://bucket/data.jsonl", dataset_digest(OLD), 0))
+    remote = generation(dataset=Dataset(dataset_digest(OLD), "gs://bucket/data.jsonl", 0))
     assert found(root, remote) == [None]
 
 
@@ -245,7 +245,7 @@ def test_hostile_paths_lead_nowhere_and_hide_nothing(root: Path, tmp_path: Path,
     before = sorted(tmp_path.rglob("*"))
     hostile = trained_on([Example("7", "8")], path)
     assert found(root, hostile, trained_on(OLD), files=(path, FILE)) == [None, OLD]
-    assert found(root, replace(hostile, dataset=Dataset("", hostile.dataset.digest, 1)), files=(path,)) == [None]
+    assert found(root, replace(hostile, dataset=Dataset(hostile.dataset.digest, "", 1)), files=(path,)) == [None]
     assert sorted(tmp_path.rglob("*")) == before
 
 

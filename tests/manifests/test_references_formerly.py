@@ -85,8 +85,8 @@ def test_children_that_go_by_the_former_name_are_told_of_the_present_one(tmp_pat
 def test_data_that_is_not_at_hand(tmp_path: Path) -> None:
     unknown = MANIFEST.replace("path: data.csv", 'unknown: true\n    preamble: "Say: "')
     (one,) = family(tmp_path, m=unknown).manifests
-    assert (one.dataset, one.preamble) == (Dataset("", UNKNOWN_DATA, 0), "Say: ")
-    assert one.dataset.is_unknown
+    assert (one.dataset, one.preamble) == (Dataset(UNKNOWN_DATA, "", 0), "Say: ")
+    assert one.dataset.unknown
 
 
 @pytest.mark.parametrize(

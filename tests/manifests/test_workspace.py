@@ -45,7 +45,7 @@ def test_a_manifest_with_everything_in_it(tmp_path: Path) -> None:
         file="m.yaml",
         place=Place("m.yaml", 4, 9),
         source=Source("models/text-bison-001"),
-        dataset=Dataset("data.csv", dataset_digest([Example("Say 1", "2"), Example("Say 3", "4")]), 2),
+        dataset=Dataset(dataset_digest([Example("Say 1", "2"), Example("Say 3", "4")]), "data.csv", 2),
         hyperparameters={"epochCount": 3, "batchSize": 2, "learningRate": 0.001},
         labels={"team": "demo"},
         display_name="The name",

@@ -11,7 +11,7 @@ from reconciler.planning.dataset_versions import missing_dataset_notices, remote
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"
-GONE = Dataset(OBJECT, "", 0, error=f"there is no {OBJECT}")
+GONE = f"there is no {OBJECT}"
 OLD, NEW = Made(data=1), Made(data=2)
 DECLARED = manifest(NEW, looked=False)
 LOCAL = manifest(Made(name="local"))
@@ -28,17 +28,17 @@ def only(manifests: tuple[Manifest, ...]) -> Manifest:
 
 
 def test_addresses_are_those_of_training_and_validation() -> None:
-    both = replace(DECLARED, validation=Dataset(VALIDATION, "", 0))
-    local = replace(LOCAL, validation=Dataset("validation.csv", "sha256:" + "0" * 64, 3))
+    both = replace(DECLARED, validation=Dataset("", VALIDATION, 0))
+    local = replace(LOCAL, validation=Dataset("sha256:" + "0" * 64, "validation.csv", 3))
     assert remote_paths([both, both, local]) == {OBJECT, VALIDATION}
     assert remote_paths([LOCAL]) == frozenset()
 
 
 def test_what_was_found_takes_the_place_of_the_address() -> None:
-    found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7")}
+    found = {OBJECT: NEW.dataset, VALIDATION: Dataset("sha256:" + "2" * 64, VALIDATION, 0, "7")}
     one = only(
         with_dataset_versions(
-            [replace(DECLARED, validation=Dataset(VALIDATION, "", 0))], found, lock_of(OLD, serving=OLD)
+            [replace(DECLARED, validation=Dataset("", VALIDATION, 0))], found, lock_of(OLD, serving=OLD)
         )
     )
     assert one.dataset == NEW.dataset
@@ -50,15 +50,15 @@ def test_files_are_left_as_they_are() -> None:
 
 
 def test_what_was_pinned_can_be_looked_at_anew() -> None:
-    validated = replace(manifest(OLD), validation=Dataset(VALIDATION, "sha256:" + "2" * 64, 0, "7"))
-    found = {OBJECT: NEW.dataset, VALIDATION: Dataset(VALIDATION, "sha256:" + "3" * 64, 0, "8")}
+    validated = replace(manifest(OLD), validation=Dataset("sha256:" + "2" * 64, VALIDATION, 0, "7"))
+    found = {OBJECT: NEW.dataset, VALIDATION: Dataset("sha256:" + "3" * 64, VALIDATION, 0, "8")}
     one = only(with_dataset_versions([validated], found, lock_of(OLD)))
     assert (one.dataset, one.validation) == (NEW.dataset, found[VALIDATION])
 
 
 def test_what_was_pinned_and_is_gone_counts_as_recorded() -> None:
     one = only(with_dataset_versions([manifest(NEW)], {OBJECT: GONE}, lock_of(OLD)))
-    assert one.dataset == replace(OLD.dataset, error=GONE.error)
+    assert (one.dataset, one.dataset_error) == (OLD.dataset, GONE)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,16 @@ def test_what_is_gone_counts_as_it_was_recorded(lock: Lock, dataset: Dataset) ->
     unseen = only(with_dataset_versions([DECLARED], {}, lock))
     assert unseen.dataset == dataset
     gone = only(with_dataset_versions([DECLARED], {OBJECT: GONE}, lock))
-    assert gone.dataset == replace(dataset, error=GONE.error)
+    assert (gone.dataset, gone.dataset_error) == (dataset, GONE)
 
 
 @pytest.mark.parametrize(
     "lock", [Lock(), lock_of(), lock_of(Made(), serving=Made())], ids=["no lock", "no generation", "another data set"]
 )
 def test_without_a_record_there_is_no_digest(lock: Lock) -> None:
-    assert only(with_dataset_versions([DECLARED], {}, lock)).dataset == Dataset(OBJECT, "", 0)
-    assert only(with_dataset_versions([DECLARED], {OBJECT: GONE}, lock)).dataset == GONE
+    assert only(with_dataset_versions([DECLARED], {}, lock)).dataset == Dataset("", OBJECT, 0)
+    gone = only(with_dataset_versions([DECLARED], {OBJECT: GONE}, lock))
+    assert (gone.dataset, gone.dataset_error) == (Dataset("", OBJECT), GONE)
 
 
 def test_what_is_gone_while_a_training_on_it_counts_is_told() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_results
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import Failure, RemoteModel, Resources, Snapshot, State
 from reconciler.planning.events import (
     Adopted,
@@ -91,7 +91,10 @@ def test_what_is_declared_is_recorded_beside_the_generations() -> None:
 def test_the_first_progress_tells_what_the_service_chose_and_no_loss() -> None:
     lock = record(LOCK, Progressed("numbers", KEY, TRAINING, 23))
     assert the_one(lock) == replace(
-        CREATING, effective={"epochCount": 3}, create_time="2026-01-01T00:00:00Z", total_steps=23
+        CREATING,
+        hyperparameters=LockedHyperparameters(effective={"epochCount": 3}),
+        create_time="2026-01-01T00:00:00Z",
+        total_steps=23,
     )
 
 
@@ -106,7 +109,7 @@ def test_the_last_loss_is_recorded_when_it_is_over() -> None:
     assert the_one(lock) == replace(
         CREATING,
         state=State.ACTIVE,
-        effective={"epochCount": 3},
+        hyperparameters=LockedHyperparameters(effective={"epochCount": 3}),
         create_time="2026-01-01T00:00:00Z",
         complete_time="2026-01-01T00:01:00Z",
         total_steps=23,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.lock import LockedGeneration, LockedModel
+from reconciler.domain.lock import LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Dataset, Example, Source, State
 from reconciler.planning.dataset_diff import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, list_history
@@ -42,18 +42,22 @@ def test_equal_generations_differ_in_nothing() -> None:
     assert found == Changes(found.since, source=False, hyperparameters=(), dataset=False, preamble=False)
 
 
+def values(declared: dict[str, float], effective: dict[str, float] | None = None) -> dict[str, Any]:
+    return {"hyperparameters": LockedHyperparameters(declared, effective or {})}
+
+
 def test_effective_hyperparameters_count_before_declared_ones() -> None:
-    older = {"declared": {"epochCount": 3}, "effective": {"epochCount": 3, "batchSize": 4, "learningRate": 0.001}}
-    newer = {"declared": {"batchSize": 8}, "effective": {"epochCount": 5, "batchSize": 8, "learningRate": 0.0010000001}}
+    older = values({"epochCount": 3}, {"epochCount": 3, "batchSize": 4, "learningRate": 0.001})
+    newer = values({"batchSize": 8}, {"epochCount": 5, "batchSize": 8, "learningRate": 0.0010000001})
     assert numbers(older, newer) == [("batchSize", 4, 8), ("epochCount", 3, 5)]
 
 
 def test_what_is_not_told_yet_counts_as_declared_or_not_at_all() -> None:
-    older = {"declared": {"epochCount": 3}, "effective": {"epochCount": 3, "batchSize": 4}}
-    assert numbers(older, {"declared": {"epochCount": 9}}) == [("epochCount", 3, 9)]
+    older = values({"epochCount": 3}, {"epochCount": 3, "batchSize": 4})
+    assert numbers(older, values({"epochCount": 9})) == [("epochCount", 3, 9)]
     assert numbers(older, {}) == [("epochCount", 3, None)]
     assert numbers({}, older) == [("epochCount", None, 3)]
-    assert numbers({"effective": {"epochCount": 3}}, {"declared": {"epochCount": 3}}) == []
+    assert numbers(values({}, {"epochCount": 3}), values({"epochCount": 3})) == []
 
 
 def test_another_base_model_or_parent_is_another_source() -> None:
@@ -65,8 +69,8 @@ def test_another_base_model_or_parent_is_another_source() -> None:
 
 
 def test_examples_are_counted_without_their_preambles() -> None:
-    older = {"dataset": Dataset("old.csv", DIGEST, 1)}
-    newer = {"dataset": Dataset("new.csv", OTHER, 2), "preamble": "Say: "}
+    older = {"dataset": Dataset(DIGEST, "old.csv", 1)}
+    newer = {"dataset": Dataset(OTHER, "new.csv", 2), "preamble": "Say: "}
     found = changes(older, newer, old=[Example("1", "2")], new=[Example("Say: 1", "2"), Example("Say: 3", "4")])
     assert found.preamble
     assert found.dataset
@@ -76,14 +80,14 @@ def test_examples_are_counted_without_their_preambles() -> None:
 
 @pytest.mark.parametrize("there", [{}, {"old": [Example("1", "2")]}, {"new": [Example("1", "2")]}])
 def test_examples_that_are_not_at_hand_are_not_counted(there: dict[str, list[Example]]) -> None:
-    found = changes({}, {"dataset": Dataset("data.csv", OTHER, 2)}, **there)
+    found = changes({}, {"dataset": Dataset(OTHER, "data.csv", 2)}, **there)
     assert found.dataset
     assert found.examples is None
     assert found.available == ("old" in there, "new" in there)
 
 
 def test_the_same_data_under_another_name_is_no_change() -> None:
-    assert not changes({}, {"dataset": Dataset("renamed.csv", DIGEST, 15)}).dataset
+    assert not changes({}, {"dataset": Dataset(DIGEST, "renamed.csv", 15)}).dataset
 
 
 def standings(*generations: LockedGeneration, serving: str | None = None, rejected: str = "") -> list[GenerationRole]:

@@ -49,7 +49,7 @@ def called(name: str, *formerly: str, of: Manifest = DECLARED) -> Manifest:
 
 def unknown(preamble: str = "") -> Manifest:
     """What adopt writes for THEIRS."""
-    return replace(DECLARED, hyperparameters={}, dataset=Dataset("", UNKNOWN_DATA, 0), preamble=preamble)
+    return replace(DECLARED, hyperparameters={}, dataset=Dataset(UNKNOWN_DATA, "", 0), preamble=preamble)
 
 
 def block(*generations: LockedGeneration, **fields: Any) -> LockedModel:
@@ -96,7 +96,7 @@ def test_the_first_data_set_is_claimed_once() -> None:
     assert event == Claimed("numbers", one.key, MADE.dataset, "Say: ")
     after = apply_moved(lock, [declared])
     (claimed,) = after.models["numbers"].generations
-    assert claimed == replace(one, dataset=MADE.dataset, preamble="Say: ", claimed=True)
+    assert claimed == replace(one, dataset=replace(MADE.dataset, claimed=True), preamble="Say: ")
     assert find_moved(after, [declared]) == ()
     other = replace(declared, dataset=Made(data="B").dataset)
     assert find_moved(after, [other]) == ()
@@ -106,13 +106,13 @@ def test_the_first_data_set_is_claimed_once() -> None:
 
 def test_an_object_that_was_not_looked_at_claims_nothing() -> None:
     lock = Lock(models={"numbers": block(taken())})
-    assert find_moved(lock, [replace(unknown(), dataset=Dataset("gs://bucket/data.jsonl", "", 0))]) == ()
+    assert find_moved(lock, [replace(unknown(), dataset=Dataset("", "gs://bucket/data.jsonl", 0))]) == ()
 
 
 def test_a_preamble_alone_is_claimed_as_often_as_it_changes() -> None:
     lock = apply_moved(Lock(models={"numbers": block(taken())}), [unknown("Say: ")])
     (one,) = lock.models["numbers"].generations
-    assert (one.preamble, one.claimed, one.dataset.is_unknown) == ("Say: ", False, True)
+    assert (one.preamble, one.dataset.claimed, one.dataset.unknown) == ("Say: ", False, True)
     assert [event.preamble for event in find_moved(lock, [unknown()]) if isinstance(event, Claimed)] == [""]
 
 

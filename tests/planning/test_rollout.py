@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, Expectation, RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Lifecycle, Manifest, Source, State
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.rollout import alternatives, choose_promotion, choose_rollback
@@ -276,7 +276,7 @@ def test_what_a_child_is_to_be_follows_from_the_parent_generation_that_serves() 
     ours, theirs = (Source(tuned_model="base", key=key) for key in (parent.key, "base-22222222"))
     child = replace(manifest(NEW), source=Source(tuned_model="base"))
     good, other = generation(OLD, 10, source=ours), generation(NEW, 30, source=theirs)
-    fit = {"effective": dict(child.hyperparameters), "spec": "sha256:" + "0" * 64}
+    fit = {"hyperparameters": LockedHyperparameters({}, child.hyperparameters), "spec": "sha256:" + "0" * 64}
     locked = model(replace(other, **fit), replace(good, **fit), serving=None, rejected=(OLD, NEW))
     assert chosen(locked, declared=child, base=served) == OLD.key
     assert chosen(locked, declared=child) == NEW.key, "nothing serves the parent, so nothing can satisfy"

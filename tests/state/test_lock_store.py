@@ -109,7 +109,7 @@ def test_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError) as caught:
         lock.read()
     assert str(caught.value) == (
-        f"{lock.path} is not UTF-8 text; restore it from version control, or delete it and run reconcile refresh"
+        f"{lock.path}:1:1: not UTF-8 text: invalid byte 0xff; restore it from git, or save it as UTF-8"
     )
 
 

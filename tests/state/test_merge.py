@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import Dataset, Failure, RemoteModel, State
 from reconciler.planning.events import (
     Completed,
@@ -305,8 +305,8 @@ def test_a_model_that_was_found_again_is_ready() -> None:
 
 
 def test_an_adopted_record_gets_the_values_of_the_created_one() -> None:
-    adopted = replace(ACTIVE, origin="adopted", dataset=Dataset("", DIGEST, 0), declared={})
-    created = replace(ACTIVE, declared={"epochCount": 3}, preamble="Say: ")
+    adopted = replace(ACTIVE, origin="adopted", dataset=Dataset(DIGEST, "", 0), hyperparameters=LockedHyperparameters())
+    created = replace(ACTIVE, hyperparameters=LockedHyperparameters({"epochCount": 3}), preamble="Say: ")
     (found,) = model(merge(None, lock_of(adopted), lock_of(created)).lock).generations
     assert found == created
 

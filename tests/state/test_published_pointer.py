@@ -123,7 +123,7 @@ def test_any_other_key_is_a_conflict(before: Lock, name: str, key: str) -> None:
 
 def test_a_conflict_names_pointer_model_both_keys_and_the_remedy() -> None:
     with pytest.raises(ReconcileError) as caught:
-        require_unchanged({"words": PublishedModel(K3)}, lock(words=locked(K2, K1)), POINTER)
+        require_unchanged({"words": PublishedModel("words", K3)}, lock(words=locked(K2, K1)), POINTER)
     assert str(caught.value) == (
         f"specs/serving.json: changed out-of-band, not overwritten: words has {K3} (last written was {K1}, {K2} is "
         "serving); find out what changed it, then delete it or move it away: the next apply writes a new one"
@@ -132,7 +132,7 @@ def test_a_conflict_names_pointer_model_both_keys_and_the_remedy() -> None:
 
 def test_an_error_lists_a_few_of_many_conflicts() -> None:
     models = {f"m{number}": locked(K2, K1) for number in range(4)}
-    published = {"alien": PublishedModel(K3)} | {name: PublishedModel(K3) for name in models}
+    published = {name: PublishedModel(name, K3) for name in ("alien", *models)}
     with pytest.raises(ReconcileError) as caught:
         require_unchanged(published, Lock(models=models), POINTER)
     assert f"alien has {K3} (last written was nothing, no generation is serving); " in str(caught.value)
@@ -147,9 +147,9 @@ def test_a_model_that_was_removed_from_the_pointer_is_a_conflict() -> None:
 
 def test_another_remote_name_of_a_recorded_key_is_a_conflict() -> None:
     recorded = lock(words=locked(K1, K1))
-    require_unchanged({"words": PublishedModel(K1, f"tunedModels/{K1}")}, recorded, POINTER)
+    require_unchanged({"words": PublishedModel("words", K1, f"tunedModels/{K1}")}, recorded, POINTER)
     with pytest.raises(ReconcileError) as caught:
-        require_unchanged({"words": PublishedModel(K1, "tunedModels/evil")}, recorded, POINTER)
+        require_unchanged({"words": PublishedModel("words", K1, "tunedModels/evil")}, recorded, POINTER)
     assert "words has the remote name tunedModels/evil, which was not written by this project" in str(caught.value)
 
 
@@ -164,8 +164,8 @@ def test_a_pointer_is_read_as_models_by_name() -> None:
         {"name": "numbers", "key": K2, "remote": "tunedModels/n"},
     ]
     assert read_pointer(pointer(*models), TARGET, POINTER) == {
-        "words": PublishedModel(K1, "tunedModels/w", Sampling(0.5, 1, 40)),
-        "numbers": PublishedModel(K2, "tunedModels/n"),
+        "words": PublishedModel("words", K1, "tunedModels/w", Sampling(0.5, 1, 40)),
+        "numbers": PublishedModel("numbers", K2, "tunedModels/n"),
     }
     assert read_pointer(pointer(), TARGET, POINTER) == {}
 
@@ -173,30 +173,35 @@ def test_a_pointer_is_read_as_models_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "detail"),
     [
-        ("", "invalid JSON: "),
-        (pointer()[:-20], "invalid JSON: "),
-        ("[" * 100_000, "invalid JSON: "),
-        ("[]", "other JSON"),
-        ('{"rows": 3}', "other JSON"),
-        (pointer(kind="Status"), "other JSON"),
-        (pointer(version="1"), "other JSON"),
-        (pointer(version=True), "other JSON"),
-        (pointer(models={}), "models: expected a list"),
-        (pointer("words"), "models[0]: expected an object"),
-        (pointer({"name": "words"}), "models[0].key: missing"),
-        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "models[1]: duplicate model w"),
-        (pointer({"name": "w", "key": K1, "sampling": {"topK": "40"}}), "models[0].sampling.topK: expected an integer"),
+        ("", "1:1: {}empty file"),
+        (pointer()[:-20], "1:146: {}target.scope: truncated JSON: the file ends too early"),
+        ("[" * 100_000, "1:65: {}more than 64 nested values"),
+        ("[]", "1:1: {}other JSON"),
+        ('{"rows": 3}', "1:1: {}other JSON"),
+        (pointer(kind="Status"), "1:1: {}other JSON"),
+        (pointer(version="1"), "1:1: {}other JSON"),
+        (pointer(version=True), "1:1: {}other JSON"),
+        (pointer(models={}), "1:165: {}models: expected a list"),
+        (pointer("words"), "1:166: {}models[0]: expected an object"),
+        (pointer({"name": "words"}), "1:166: {}models[0].key: missing"),
+        (pointer({"name": "w", "key": K1}, {"name": "w", "key": K2}), "1:206: {}models[1]: duplicate model w"),
+        (
+            pointer({"name": "w", "key": K1, "sampling": {"topK": "40"}}),
+            "1:226: {}models[0].sampling.topK: expected an integer",
+        ),
+        (pointer()[:-1] + ', "kind": "Resolve"}', "1:169: {}kind: duplicate key (first defined on line 1)"),
     ],
 )
 def test_a_file_that_is_not_a_pointer_is_not_overwritten(text: str, detail: str) -> None:
     message = read_error(text)
-    assert message.startswith(f"specs/serving.json: not a published pointer, not overwritten: {detail}")
+    problem = detail.format("not a published pointer, not overwritten: ")
+    assert message.startswith(f"specs/serving.json:{problem}")
     assert message.endswith("; check the file, then delete it or move it away: the next apply writes a new one")
 
 
 def test_a_newer_version_is_not_read() -> None:
     assert read_error(pointer(version=2)) == (
-        "specs/serving.json: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
+        "specs/serving.json:1:13: unsupported version 2: this reconcile reads up to version 1; upgrade reconcile"
     )
 
 

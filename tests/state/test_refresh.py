@@ -7,7 +7,7 @@ from functools import reduce
 from hypothesis import given
 from msgspec.structs import replace
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, record_target
 from reconciler.domain.model import Dataset, Manifest, RemoteModel, Snapshot, Source, State, Target
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.planning.events import record
@@ -116,10 +116,10 @@ def test_a_manifest_without_a_record_gets_every_generation_with_its_mark() -> No
     shown = live(ONE, created=1), live(OTHER, created=2, state="FAILED"), live(THIRD, created=3, marked=False)
     lock, notes = rebuilt(Lock(), *shown)
     newer, older = lock.models["numbers"].generations
-    assert (newer.key, newer.state, newer.dataset, newer.declared) == (
+    assert (newer.key, newer.state, newer.dataset, newer.hyperparameters.declared) == (
         OTHER.key,
         State.FAILED,
-        Dataset("", OTHER.dataset.digest, 0),
+        Dataset(OTHER.dataset.digest, "", 0),
         {},
     )
     assert older == replace(recorded(ONE, created=1), origin="adopted", total_steps=30)
@@ -155,7 +155,9 @@ def test_a_notice_lists_a_few_names() -> None:
 
 
 def test_missing_details_are_added_to_a_record() -> None:
-    bare = replace(recorded(ONE), effective={}, complete_time="")
+    bare = replace(
+        recorded(ONE), hyperparameters=LockedHyperparameters(recorded(ONE).hyperparameters.declared), complete_time=""
+    )
     shown = replace(live(ONE), complete_time="2026-01-01T00:09:00Z", snapshots=(Snapshot(30, 3, 3.5),))
     (generation,) = rebuilt(block(bare, serving=ONE.key), shown)[0].models["numbers"].generations
     assert generation == replace(recorded(ONE), complete_time="2026-01-01T00:09:00Z", final_loss=3.5)

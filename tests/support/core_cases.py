@@ -33,7 +33,7 @@ from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, 
 from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
 from reconciler.domain.errors import Place
 from reconciler.domain.identity import Content, dataset_digest, key_of, object_digest
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
@@ -136,8 +136,8 @@ class Made(Struct, frozen=True, dict=True):
     @property
     def dataset(self) -> Dataset:
         if isinstance(self.data, int):
-            return Dataset(OBJECT, digest_of(self.data), 0, str(self.data), CHECKSUM, 1000)
-        return Dataset("data.csv", digest_of(self.data), self.examples)
+            return Dataset(digest_of(self.data), OBJECT, 0, str(self.data), CHECKSUM, 1000)
+        return Dataset(digest_of(self.data), "data.csv", self.examples)
 
 
 def manifest(
@@ -162,8 +162,10 @@ def manifest(
         file=f"{made.name}.yaml",
         place=Place(f"{made.name}.yaml"),
         source=made.declared_source,
-        dataset=replace(made.dataset, error=fault) if looked else Dataset(OBJECT, "", 0, error=fault),
-        validation=Dataset("gs://acme/validation.jsonl", "", 0, error=validation_fault) if validation_fault else None,
+        dataset=made.dataset if looked else Dataset("", OBJECT),
+        dataset_error=fault,
+        validation=Dataset("", "gs://acme/validation.jsonl") if validation_fault else None,
+        validation_error=validation_fault,
         hyperparameters=made.declared,
         display_name=display_name,
         description=description,
@@ -255,16 +257,16 @@ def recorded(
         origin="created",
         state=State(state),
         source=made.recorded_source,
-        dataset=made.dataset,
+        dataset=replace(made.dataset, claimed=claimed),
         checks=recorded_checks(**checks) if checks else None,
-        declared=made.declared,
-        effective={} if created is None else {**SERVER_DEFAULTS, **made.declared},
+        hyperparameters=LockedHyperparameters(
+            made.declared, {} if created is None else {**SERVER_DEFAULTS, **made.declared}
+        ),
         create_time="" if created is None else at(created),
         failure=Failure(3, failure) if failure else None,
         complete_time="" if completed is None else at(completed),
         promote_time="" if promoted is None else at(promoted),
         rejection=rejection,
-        claimed=claimed,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.identity import Content, canonical_number
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Checkpoint,
     Dataset,
@@ -39,7 +39,7 @@ def generation(key: str = "numbers-aaaaaaaa", **fields: Any) -> LockedGeneration
         "origin": "created",
         "state": State.ACTIVE,
         "source": Source("models/text-bison-001"),
-        "dataset": Dataset("data.csv", DIGEST, 15),
+        "dataset": Dataset(DIGEST, "data.csv", 15),
     }
     return LockedGeneration(**(common | fields))
 
@@ -128,9 +128,9 @@ def times() -> st.SearchStrategy[str]:
 
 def datasets() -> st.SearchStrategy[Dataset]:
     """Files, inline examples, and objects in Cloud Storage, whose examples nobody counted."""
-    local = st.builds(Dataset, texts(), digests(), st.integers(1, 10**6))
+    local = st.builds(Dataset, digests(), texts(), st.integers(1, 10**6))
     pins = {"generation": texts(min_size=1), "checksum": texts(min_size=1), "size": st.integers(0, 10**9)}
-    return local | st.builds(Dataset, texts(min_size=1).map("gs://".__add__), digests(), st.just(0), **pins)
+    return local | st.builds(Dataset, digests(), texts(min_size=1).map("gs://".__add__), st.just(0), **pins)
 
 
 def resources() -> st.SearchStrategy[Resources]:
@@ -157,8 +157,7 @@ def _generations(
         state=states,
         source=sources(),
         dataset=datasets(),
-        declared=hyperparameters(),
-        effective=hyperparameters(),
+        hyperparameters=st.builds(LockedHyperparameters, hyperparameters(), hyperparameters()),
         preamble=texts(),
         operation=maybe,
         total_steps=st.none() | st.integers(0, 10**9),

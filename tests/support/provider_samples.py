@@ -56,7 +56,7 @@ def generation(
         display_name="number generator",
         description="Says the next number.",
         sampling=sampling or Sampling(),
-        dataset=Dataset("", content.data, len(EXAMPLES)),
+        dataset=Dataset(content.data, "", len(EXAMPLES)),
     )
 
 

@@ -13,7 +13,7 @@ from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import Place
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.planning.history import list_history
@@ -53,15 +53,15 @@ def _checks(passed: int, failed: int, score: float, *misses: RecordedMiss) -> Re
 
 _NEWEST: Final = replace(
     ACTIVE,
-    dataset=Dataset("datasets/next-number.csv", "sha256:" + "d" * 64, 27),
-    effective={"batchSize": 2, "epochCount": 3, "learningRate": 0.0005},
+    dataset=Dataset("sha256:" + "d" * 64, "datasets/next-number.csv", 27),
+    hyperparameters=LockedHyperparameters({}, {"batchSize": 2, "epochCount": 3, "learningRate": 0.0005}),
     total_steps=40,
     final_loss=3.1,
     checks=_checks(2, 2, 0.92, RecordedMiss("small", "8", "10"), RecordedMiss("roman", "IV", "")),
 )
 _SERVING: Final = _generation(
     "number-generator-5xkq2wab",
-    effective={"batchSize": 2, "epochCount": 3, "learningRate": 0.001},
+    hyperparameters=LockedHyperparameters({}, {"batchSize": 2, "epochCount": 3, "learningRate": 0.001}),
     create_time="2026-10-02T09:30:00Z",
     complete_time="2026-10-02T09:31:10Z",
     promote_time="2026-10-02T09:31:40Z",
@@ -69,8 +69,7 @@ _SERVING: Final = _generation(
 )
 _REJECTED: Final = _generation(
     "number-generator-aaaaaaaa",
-    declared={"batchSize": 4},
-    effective={"batchSize": 4, "epochCount": 3, "learningRate": 0.001},
+    hyperparameters=LockedHyperparameters({"batchSize": 4}, {"batchSize": 4, "epochCount": 3, "learningRate": 0.001}),
     source=Source("models/gemini-1.5-flash-001-tuning"),
     create_time="2026-09-14T12:00:00Z",
     complete_time="2026-09-14T12:01:00Z",

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.domain.checks import CheckResult, Miss, check_results
 from reconciler.domain.document import Record, json_text
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Capabilities,
     Checkpoint,
@@ -48,7 +48,7 @@ CREATE = Action(
     reason=Reason.NOT_FOUND,
     key=KEY,
     source=Source("models/text-bison-001"),
-    dataset=Dataset("datasets/next-number.csv", "sha256:" + "0" * 64, 15),
+    dataset=Dataset("sha256:" + "0" * 64, "datasets/next-number.csv", 15),
     training=TrainingEstimate(examples=15, epochs=3, batch=2, steps=23, estimated=False, seconds=40.0),
 )
 IN_SYNC = Action(name="words", file="words.yaml", kind=Kind.NOOP, reason=Reason.IN_SYNC, key="words-abcdefgh")
@@ -69,9 +69,8 @@ ACTIVE = LockedGeneration(
     origin="created",
     state=State.ACTIVE,
     source=Source("models/text-bison-001"),
-    dataset=Dataset("datasets/next-number.csv", DATA, 15),
-    declared={"batchSize": 2},
-    effective={"batchSize": 2, "epochCount": 3},
+    dataset=Dataset(DATA, "datasets/next-number.csv", 15),
+    hyperparameters=LockedHyperparameters({"batchSize": 2}, {"batchSize": 2, "epochCount": 3}),
     operation=f"{REMOTE}/operations/1",
     total_steps=23,
     final_loss=3.8,
@@ -169,7 +168,7 @@ values = st.none() | texts | numbers | st.booleans()
 losses = st.floats()
 digests = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
 
-datasets = st.builds(Dataset, texts, digests, counts, generation=texts, checksum=texts, size=counts)
+datasets = st.builds(Dataset, digests, texts, counts, generation=texts, checksum=texts, size=counts)
 resources = st.builds(
     Resources,
     job=texts,
@@ -232,8 +231,11 @@ generations = st.builds(
     state=st.sampled_from(State),
     source=st.builds(Source, some),
     dataset=datasets,
-    declared=st.dictionaries(some, numbers, max_size=2),
-    effective=st.dictionaries(some, numbers, max_size=2),
+    hyperparameters=st.builds(
+        LockedHyperparameters,
+        st.dictionaries(some, numbers, max_size=2),
+        st.dictionaries(some, numbers, max_size=2),
+    ),
     preamble=texts,
     operation=st.none() | some,
     total_steps=st.none() | counts,

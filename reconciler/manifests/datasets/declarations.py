@@ -96,9 +96,9 @@ def _read(document: YamlDocument, declared_at: FieldPath, origin: Origin, contex
     path = declared.get("path", "")
     if path.startswith(REMOTE_SCHEME):
         faults = _remote_faults(declared, context.capabilities)
-        return _unread(document, declared_at, Dataset(path, "", 0), faults)
+        return _unread(document, declared_at, Dataset("", path, 0), faults)
     if "unknown" in declared:
-        return _unread(document, declared_at, Dataset("", UNKNOWN_DATA, 0), _unknown_faults(declared))
+        return _unread(document, declared_at, Dataset(UNKNOWN_DATA, "", 0), _unknown_faults(declared))
     try:
         source = _source(document, declared_at, origin, context)
     except ReconcileError as error:

@@ -181,7 +181,7 @@ class _Validation:
         if not self._errors.shown:
             self._check_size()
         path = self._source.declared_at[1]
-        dataset = None if self._errors.shown else Dataset(self._source.path, str(self._digest), self._examples)
+        dataset = None if self._errors.shown else Dataset(str(self._digest), self._source.path, self._examples)
         problems = (*self._errors.all(path), *self._warnings.all(path))
         return ValidatedDataset(dataset, problems, self._form is ConversationRow)
 

@@ -23,7 +23,7 @@ from reconciler.domain.errors import (
     ServiceError,
 )
 from reconciler.domain.ports import Clock, Sleeper
-from reconciler.domain.text import sanitize
+from reconciler.domain.text import decode_utf8, sanitize
 from reconciler.providers.google.storage import Storage
 
 LEASE_DURATION = timedelta(minutes=5)
@@ -227,13 +227,8 @@ class BucketLockfile:
         with _add_context(f"cannot read {self._label} {self._address}"):
             stored = self._run(lambda storage: storage.read(self._address))
         data, self._generation = stored or (None, ABSENT)
-        try:
-            self._text = None if data is None else data.decode()
-        except UnicodeDecodeError as error:
-            raise ReconcileError(
-                f"{self._label} {self._address} is not UTF-8 text",
-                "restore an earlier version of the object, or delete it: `reconcile apply` rebuilds it",
-            ) from error
+        remedy = "restore an earlier version of the object, or save it as UTF-8"
+        self._text = None if data is None else decode_utf8(data, self._address, remedy)
         return self._text
 
     def write(self, text: str) -> bool:

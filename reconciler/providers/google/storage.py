@@ -188,20 +188,20 @@ class Storage(AsyncClosing):
                 return None
             raise
 
-    async def pin(self, uri: str) -> Dataset:
-        """Return the current version of a data set; its ``error`` states why there is none, or no access to it."""
+    async def pin(self, uri: str) -> Dataset | str:
+        """Return the current version of a data set, or the reason why there is none, or no access to it."""
         try:
             stored = await self.stat(uri)
         except ReconcileError as error:
             if not _concerns_object(error):
                 raise
-            return Dataset(uri, "", 0, error=str(error))
+            return str(error)
         if stored is None:
-            return Dataset(uri, "", 0, error=f"no such object: {uri}; fix the address, or upload the data set")
+            return f"no such object: {uri}; fix the address, or upload the data set"
         generation = str(stored.generation)
         checksum = stored.crc32c or stored.md5
         digest = object_digest(uri, generation, checksum)
-        return Dataset(uri, digest, 0, generation=generation, checksum=checksum, size=stored.size)
+        return Dataset(digest, uri, 0, generation=generation, checksum=checksum, size=stored.size)
 
     async def read(self, uri: str) -> tuple[bytes, int] | None:
         """Return a small object (at most :data:`~reconciler.providers.google.http.MAX_BODY`) and its generation."""

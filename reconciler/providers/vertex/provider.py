@@ -185,7 +185,7 @@ class Vertex(AsyncClosing):
         """Return no errors: Vertex AI has no documented method that lists the base models that can be tuned."""
         return {}
 
-    async def pin(self, uri: str) -> Dataset:
+    async def pin(self, uri: str) -> Dataset | str:
         """Return the current version of a data set in Cloud Storage."""
         return await self._storage.pin(uri)
 

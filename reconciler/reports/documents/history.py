@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from reconciler.domain.document import Count, NonEmpty, Record
-from reconciler.domain.lock import LockedGeneration
+from reconciler.domain.lock import LockedGeneration, Origin
 from reconciler.domain.model import Capabilities, Number, Source, Target
 from reconciler.planning.dataset_diff import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, HistoryEntry
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
 from reconciler.reports.documents.model_details import GenerationSummary, TrainingData, training_data
 from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
-from reconciler.reports.documents.status import Origin
 
 Side = Literal["before", "after"]
 
@@ -167,10 +166,10 @@ def _generation(recorded: HistoryEntry) -> HistoryGeneration:
         error=generation.failure,
         checks=generation.checks,
         role=recorded.role,
-        origin=cast("Origin", generation.origin),
+        origin=generation.origin,
         attempt=generation.attempt,
         source=generation.source.recorded,
-        hyperparameters={**generation.declared, **generation.effective},
+        hyperparameters={**generation.hyperparameters.declared, **generation.hyperparameters.effective},
         dataset=training_data(generation.dataset),
         preamble=generation.preamble,
         changes=_changes(generation, recorded.changes) if recorded.changes else None,

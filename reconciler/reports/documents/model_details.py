@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.document import Count, Digest, NonEmpty, Record
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.domain.model import Dataset, Failure, Number, RemoteModel, Snapshot, Source, State
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
+from reconciler.domain.model import Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.reports.documents.envelope import Loss, number
 
 CURVE_POINTS: Final = 100
@@ -26,15 +26,6 @@ class TrainingData(Record, frozen=True):
     """The number of examples; omitted if unknown."""
     generation: str = ""
     """The generation of the object in Cloud Storage."""
-
-
-class HyperparameterValues(Record, frozen=True):
-    """The hyperparameters, by API field name."""
-
-    declared: Mapping[str, Number] = {}
-    """The declared hyperparameters."""
-    effective: Mapping[str, Number] = {}
-    """The effective hyperparameters, as the service reports them."""
 
 
 class GenerationSummary(Record, frozen=True, kw_only=True):
@@ -78,7 +69,7 @@ class GenerationDetails(LiveGeneration, frozen=True, kw_only=True):
     """The base model or parent that it was tuned from."""
     dataset: TrainingData
     """The training data."""
-    hyperparameters: HyperparameterValues | None = None
+    hyperparameters: LockedHyperparameters | None = None
     """The hyperparameters."""
     curve: tuple[tuple[float, float], ...] = ()
     """At most 100 points of the loss curve, each a step and its mean loss, the first and the last included."""
@@ -114,8 +105,8 @@ def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDet
 
 
 def _details(generation: LockedGeneration, live: RemoteModel | None, model: LockedModel) -> GenerationDetails:
-    effective = generation.effective or (live.hyperparameters if live else {})
-    both = HyperparameterValues(generation.declared, effective)
+    effective = generation.hyperparameters.effective or (live.hyperparameters if live else {})
+    both = LockedHyperparameters(generation.hyperparameters.declared, effective)
     return live_generation(
         GenerationDetails,
         generation,
@@ -123,7 +114,7 @@ def _details(generation: LockedGeneration, live: RemoteModel | None, model: Lock
         model,
         source=generation.source.recorded,
         dataset=training_data(generation.dataset),
-        hyperparameters=both if generation.declared or effective else None,
+        hyperparameters=both if generation.hyperparameters.declared or effective else None,
         curve=curve(live.snapshots) if live else (),
     )
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from reconciler.domain.access import EffectiveAccess, Permission, Role
 from reconciler.domain.document import Count, NonEmpty, Record, Remote
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, Origin
 from reconciler.domain.model import Capabilities, RemoteModel, Resources, State, Target
 from reconciler.planning.training_time import completed_steps, reports_progress
 from reconciler.reports.documents.envelope import Loss, TargetReport, number, target_summary
 from reconciler.reports.documents.model_details import LiveGeneration, ModelDetails, live_generation
 
-Origin = Literal["created", "adopted"]
 _GRANTEES = ["user:ada@example.com", "group:nlp@example.com", "everyone", "project:123"]
 
 

@@ -11,14 +11,13 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks
 from reconciler.domain.identity import same_number
-from reconciler.domain.lock import parse_time
+from reconciler.domain.lock import LockedHyperparameters, parse_time
 from reconciler.domain.model import Hyperparameters, Number, Source, State
 from reconciler.reports.documents.check import CheckReport
 from reconciler.reports.documents.envelope import AnyDocument, display_path, kind_of, target_of
 from reconciler.reports.documents.history import GenerationChanges, HistoryGeneration, HistoryReport
 from reconciler.reports.documents.model_details import (
     GenerationDetails,
-    HyperparameterValues,
     ModelDetails,
     TrainingData,
 )
@@ -261,7 +260,7 @@ def _hyperparameters(generation: _Generation) -> Hyperparameters:
     match generation:
         case HistoryGeneration():
             return generation.hyperparameters
-        case GenerationDetails(hyperparameters=HyperparameterValues(declared=declared, effective=effective)):
+        case GenerationDetails(hyperparameters=LockedHyperparameters(declared=declared, effective=effective)):
             return {**declared, **effective}
         case _:
             return {}
@@ -311,7 +310,7 @@ def _amount(number: Number | None) -> str:
 
 def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) -> Iterator[InputChange]:
     """Yield changes as ``planning.history`` finds them: a value that only the service reports is not compared."""
-    sides = [generation.hyperparameters or HyperparameterValues() for generation in (older, newer)]
+    sides = [generation.hyperparameters or LockedHyperparameters() for generation in (older, newer)]
     declared = {name for side in sides for name in side.declared}
     old, new = _hyperparameters(older), _hyperparameters(newer)
     for name in sorted(declared | (set(sides[0].effective) & set(sides[1].effective))):

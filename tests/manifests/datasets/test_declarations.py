@@ -22,7 +22,7 @@ def test_a_data_set_in_cloud_storage_has_no_examples_here(tmp_path: Path) -> Non
     workspace = load_in(sample(tmp_path, manifest=_REMOTE), capabilities=replace(VERTEX, recommended_examples=20))
     assert not workspace.problems
     (manifest,) = workspace.manifests
-    assert manifest.dataset == Dataset(_OBJECT, "", 0)
+    assert manifest.dataset == Dataset("", _OBJECT, 0)
     assert not list(workspace.training(manifest))
     assert not list(workspace.validation(manifest))
 
@@ -106,7 +106,7 @@ def test_validation_examples_have_the_preamble_too(tmp_path: Path, dataset: str,
     assert not workspace.problems
     (manifest,) = workspace.manifests
     examples = [Example("Say a", "b")]
-    assert manifest.validation == Dataset(path, dataset_digest(examples), 1)
+    assert manifest.validation == Dataset(dataset_digest(examples), path, 1)
     assert list(workspace.validation(manifest)) == examples
     assert len(list(workspace.training(manifest))) == 2
 
@@ -122,7 +122,7 @@ def test_validation_examples_that_change_before_the_create_are_refused(tmp_path:
 def test_a_validation_data_set_in_cloud_storage(tmp_path: Path) -> None:
     workspace = load_in(sample(tmp_path, manifest=_validated(f"{{path: '{_OBJECT}'}}")), capabilities=VERTEX)
     (manifest,) = workspace.manifests
-    assert manifest.validation == Dataset(_OBJECT, "", 0)
+    assert manifest.validation == Dataset("", _OBJECT, 0)
     assert not list(workspace.validation(manifest))
 
 

@@ -293,8 +293,7 @@ def test_a_forbidden_bucket(cloud: Cloud, call: str) -> None:
 def test_bytes_that_are_no_text(cloud: Cloud) -> None:
     cloud.put(PATH, b"\xff")
     assert str(failure(cloud.lock().read)) == (
-        f"the lockfile {PATH} is not UTF-8 text; restore an earlier version of the object, or delete it:"
-        " `reconcile apply` rebuilds it"
+        f"{PATH}:1:1: not UTF-8 text: invalid byte 0xff; restore an earlier version of the object, or save it as UTF-8"
     )
 
 
@@ -302,7 +301,7 @@ def test_something_else_in_its_place(cloud: Cloud) -> None:
     cloud.put(PATH, b'{"rows": 3}')
     lock = cloud.lock()
     caught = failure(lambda: loads(lock.read() or "", lock.path))
-    assert caught.message == f"{PATH}: not a lockfile"
+    assert caught.message == f"{PATH}:1:1: not a lockfile"
 
 
 def test_an_address_that_is_none() -> None:

@@ -22,7 +22,7 @@ from support.provider_service import Script, Time, error, script, settings_of
 from support.provider_storage import resource
 from support.provider_vertex import GONE, JOBS, NONE, WANTED, act, body_of, failure, job, jobs, name_of, vertex_of
 
-REMOTE = Dataset("gs://acme-data/train.jsonl", f"sha256:{'ab' * 32}", 0, generation="7", checksum="AAAAAA==")
+REMOTE = Dataset(f"sha256:{'ab' * 32}", "gs://acme-data/train.jsonl", 0, generation="7", checksum="AAAAAA==")
 ON_OBJECT = replace(WANTED, dataset=REMOTE)
 STORED = resource(b"text")
 LOOK = f"GET {JOBS}"

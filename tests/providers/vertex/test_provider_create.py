@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 BUSY = error(503, "UNAVAILABLE", "busy")
-REMOTE = Dataset("gs://acme-data/train.jsonl", f"sha256:{'ab' * 32}", 0, generation="7", checksum="AAAAAA==")
+REMOTE = Dataset(f"sha256:{'ab' * 32}", "gs://acme-data/train.jsonl", 0, generation="7", checksum="AAAAAA==")
 ON_OBJECT = replace(WANTED, dataset=REMOTE)
 STORED = resource(b"text")
 LOOK = f"GET {JOBS}"
@@ -53,7 +53,7 @@ def test_a_training_on_an_object_looks_posts_and_looks_again() -> None:
 def test_local_examples_are_uploaded_under_their_digest_first() -> None:
     service = EmbeddedVertex()
     validation = (Example("a", "b"),)
-    measured = Dataset("v.csv", f"sha256:{'cd' * 32}", 1)
+    measured = Dataset(f"sha256:{'cd' * 32}", "v.csv", 1)
     wanted = replace(WANTED, validation=measured)
     assert isinstance(service.run(lambda provider: provider.create(wanted, EXAMPLES, validation)), Created)
     spec = service.relay.seen[-2].json()["supervisedTuningSpec"]

@@ -29,7 +29,7 @@ NOTHING = Lock()
 
 
 def manifest(name: str, source: Source = BASE) -> Manifest:
-    return Manifest(name, f"{name}.yaml", Place(f"specs/{name}.yaml"), source, Dataset("", "sha256:0", 20))
+    return Manifest(name, f"{name}.yaml", Place(f"specs/{name}.yaml"), source, Dataset("sha256:0", "", 20))
 
 
 def below(parent: str, key: str = "") -> Source:

@@ -84,8 +84,8 @@ def test_each_generation_with_what_changed_since_the_one_before() -> None:
     failing = RecordedChecks(SPEC, 2, 1, {"held-out": 0.875}, (RecordedMiss("small", "8", "ten"),))
     newest = replace(
         newer(checks=failing, total_steps=26, final_loss=3.5, create_time="2026-11-23T08:00:00Z"),
-        dataset=Dataset(PATH, OTHER, 17),
-        effective={"batchSize": 4, "epochCount": 3},
+        dataset=Dataset(OTHER, PATH, 17),
+        hyperparameters=replace(OLDEST.hyperparameters, effective={"batchSize": 4, "epochCount": 3}),
     )
     shown = document(newest, OLDEST, serving=OLDEST.key)
     assert render_text(shown) == dedent(
@@ -189,22 +189,22 @@ def test_sources_preambles_and_repetitions_are_told() -> None:
     ],
 )
 def test_what_is_not_at_hand_is_said(available: tuple[str, ...], why: str) -> None:
-    later = newer(dataset=Dataset(PATH, OTHER, 17))
+    later = newer(dataset=Dataset(OTHER, PATH, 17))
     there = {digest: EXAMPLES[digest] for digest in available}
     assert changed(OLDEST, later, there) == [f"data set {PATH}: 15 → 17 examples; examples not compared: {why}"]
 
 
 def test_data_sets_elsewhere_inline_or_in_another_order() -> None:
-    remote = newer(dataset=Dataset("gs://bucket/x.jsonl", OTHER, 0, generation="2"))
+    remote = newer(dataset=Dataset(OTHER, "gs://bucket/x.jsonl", 0, generation="2"))
     assert changed(OLDEST, remote, {}) == [
         f"data set {PATH} → gs://bucket/x.jsonl: changed; data in Cloud Storage is not compared"
     ]
     turned = {DATA: EXAMPLES[DATA], OTHER: EXAMPLES[DATA][::-1]}
-    assert changed(OLDEST, newer(dataset=Dataset("", OTHER, 15)), turned) == [
+    assert changed(OLDEST, newer(dataset=Dataset(OTHER, "", 15)), turned) == [
         f"data set {PATH} → inline: the same 15 examples in a different order"
     ]
     told = {DATA: EXAMPLES[DATA], OTHER: [Example(f"Say: {n}", str(n + 1)) for n in range(15)]}
-    assert changed(OLDEST, newer(dataset=Dataset(PATH, OTHER, 15), preamble="Say: "), told) == [
+    assert changed(OLDEST, newer(dataset=Dataset(OTHER, PATH, 15), preamble="Say: "), told) == [
         'preamble unset → "Say: "',
         f"data set {PATH}: the same 15 examples",
     ]
@@ -212,7 +212,7 @@ def test_data_sets_elsewhere_inline_or_in_another_order() -> None:
 
 def test_samples_are_cut_and_conversations_shown() -> None:
     there = {DATA: EXAMPLES[DATA], OTHER: [Conversation("{}" * 1000)]}
-    shown = document(newer(dataset=Dataset(PATH, OTHER, 1)), OLDEST, available=there)
+    shown = document(newer(dataset=Dataset(OTHER, PATH, 1)), OLDEST, available=there)
     samples = held_to("history", shown)["generations"][0]["changes"]["dataset"]["examples"]["samples"]
     assert samples[0] == {"change": "added", "conversation": "{}" * 250 + "…"}
     assert [sample["change"] for sample in samples[1:]] == ["removed"] * 3
@@ -222,7 +222,7 @@ def test_samples_are_cut_and_conversations_shown() -> None:
 def test_lines_are_folded_and_hostile_text_does_nothing() -> None:
     hostile = newer(
         rejection="\x1b[2J one two three four five six seven\nAs if\u202e",
-        dataset=Dataset("\x07.csv", OTHER, 1),
+        dataset=Dataset(OTHER, "\x07.csv", 1),
         preamble="\x1b",
     )
     shown = document(replace(hostile, key="\x1b[31m"), OLDEST, rejected=("\x1b[31m",))
@@ -239,7 +239,7 @@ def test_lines_are_folded_and_hostile_text_does_nothing() -> None:
 
 @pytest.mark.parametrize("width", [None, 60])
 def test_colour_adds_nothing_but_colour(width: int | None) -> None:
-    shown = document(newer(dataset=Dataset(PATH, OTHER, 17)), OLDEST, serving=OLDEST.key)
+    shown = document(newer(dataset=Dataset(OTHER, PATH, 17)), OLDEST, serving=OLDEST.key)
     coloured = render_text(shown, width=width, style=ansi)
     assert "\x1b[36m  > number-generator-aaaaaaaa  \x1b[0m" in coloured
     assert uncoloured(coloured) == render_text(shown, width=width)

@@ -14,7 +14,7 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
-from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, Source, State
 from reconciler.reports.documents.model_details import curve, model_details
 from reconciler.reports.documents.status import StatusReport, status_report
@@ -80,7 +80,7 @@ def test_a_recorded_generation_is_told_as_the_lockfile_spells_it() -> None:
 
 def test_what_the_service_shows_is_believed_first() -> None:
     live = training_model(3, 7.5, math.nan, 5.25)
-    recorded = lock(state=State.CREATING, final_loss=None, complete_time="", effective={})
+    recorded = lock(state=State.CREATING, final_loss=None, complete_time="", hyperparameters=LockedHyperparameters())
     (one,) = told(recorded, {REMOTE: replace(live, hyperparameters={"batchSize": 4})})
     (generation,) = one["generations"]
     assert generation["state"] == "CREATING"

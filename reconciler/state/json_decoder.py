@@ -1,0 +1,395 @@
+"""Decode JSON documents into their types; an error is one message with file, line, column and path.
+
+A valid document is read by C code only. The text is scanned for a position when something failed, in linear time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+from msgspec import Struct, ValidationError, convert
+from msgspec.structs import fields
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import decode_utf8
+from reconciler.state.conflict_markers import find_conflict_marker
+
+_T = TypeVar("_T")
+Path = Sequence[str | int]
+"""The names and list positions from the whole document to a value."""
+
+MAX_BYTES: Final = 2**28
+"""The largest file that is read; a document of a thousand models is less than a twentieth of that."""
+MAX_DEPTH: Final = 64
+"""The deepest nesting of lists and objects."""
+UPGRADE: Final = "upgrade reconcile"
+"""The remedy for a document that a newer reconcile wrote."""
+_LARGEST: Final = 2**63
+_CLOSING: Final = {"{": "}", "[": "]"}
+_LONGEST_ESCAPE: Final = len("\\u0000")
+_MAX_NAME: Final = 100
+"""The most characters of a name in a path."""
+_BOM: Final = "\ufeff"
+_BLANK: Final = re.compile(r"[ \t\n\r]*+")
+_STRING_PART: Final = re.compile(r'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_SCALAR: Final = re.compile(r"(?:true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)(?![\w.+-])")
+_PARTIAL: Final = re.compile(r"[\w.+-]++\Z|\Z")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_STEP: Final = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
+_FIELD: Final = re.compile(r"(?s)Object (missing required|contains unknown) field `(.*)`")
+_WRONG_TYPE: Final = re.compile(r"Expected `([^`]*)`, got `[^`]*`")
+_TYPE_NAMES: Final[Mapping[str, str]] = {
+    "bool": "a boolean",
+    "object": "an object",
+    "float": "a number",
+    "int": "an integer",
+    "int | float": "a number",
+    "array": "a list",
+    "str": "a string",
+}
+
+
+class JsonError(ValueError):
+    """Invalid JSON: the problem, its offset in the text, and the path of the value if it is known."""
+
+    def __init__(self, problem: str, offset: int, path: Path = ()) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.offset = offset
+        self.path = path
+
+
+class JsonSource:
+    """The bytes of a JSON document; ``file`` is its name in messages, ``remedy`` what to do if it is invalid.
+
+    Attributes:
+        text: The text, without a byte order mark.
+    """
+
+    def __init__(
+        self,
+        data: bytes | str,
+        file: str,
+        remedy: str,
+        prefix: str = "",
+        *,
+        allow_bom: bool = True,
+        conflict_remedy: str = "",
+    ) -> None:
+        """Decode the bytes; ``prefix`` begins every problem, ``conflict_remedy`` is what to do about conflict markers.
+
+        Raises:
+            ReconcileError: there are too many bytes, they are not UTF-8, or they begin with a byte order mark although
+                ``allow_bom`` is not set.
+        """
+        self.file = file
+        self.remedy = remedy
+        self._prefix = prefix
+        self._conflict_remedy = conflict_remedy
+        if len(data) > MAX_BYTES:
+            raise ReconcileError(f"{file}: {prefix}larger than {MAX_BYTES} bytes, the limit for documents", remedy)
+        self.text = data if isinstance(data, str) else decode_utf8(data, file, remedy)
+        if self.text.startswith(_BOM):
+            if not allow_bom:
+                raise self._error("begins with a byte order mark", 0, "save it as UTF-8 without a byte order mark")
+            self.text = self.text[1:]
+
+    def parse(self, *, limit_depth: bool = True) -> Any:
+        """Return the document as dictionaries, lists, strings and numbers.
+
+        Without ``limit_depth`` the caller converts all of it to types, which limit the depth themselves.
+
+        Raises:
+            ReconcileError: the JSON is invalid or truncated, has a duplicate key, a number that does not fit, half of a
+                surrogate pair or too many nested values, or the text has conflict markers.
+        """
+        try:
+            document = json.loads(
+                self.text,
+                object_pairs_hook=_unique,
+                parse_int=_integer,
+                parse_float=_finite,
+                parse_constant=_finite,
+            )
+            if limit_depth:
+                check_depth(document)
+            if "\\u" in self.text:
+                json.dumps(document, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            self._report(error)
+        return document
+
+    def _report(self, error: Exception) -> NoReturn:
+        marker = find_conflict_marker(self.text)
+        if marker is not None:
+            raise self._error("contains git conflict markers", marker, self._conflict_remedy)
+        try:
+            for _ in scan(self.text):
+                pass
+        except JsonError as found:
+            raise self._error(found.problem, found.offset, path=found.path) from error
+        raise AssertionError(f"the scan of {self.file} found no problem: {error}") from error
+
+    def require_version(self, document: Mapping[str, Any], newest: int) -> None:
+        """Raise ReconcileError for a document whose version is newer than this code reads."""
+        version = document.get("version")
+        if isinstance(version, int) and version > newest:
+            problem = f"unsupported version {version}: this reconcile reads up to version {newest}"
+            self._prefix = ""
+            raise self._error(problem, find_offset(self.text, ["version"]), UPGRADE)
+
+    def convert(self, document: Any, kind: type[_T]) -> _T:
+        """Return the document as a value of this type.
+
+        Raises:
+            ReconcileError: naming the first field that is missing, unknown or of another type.
+        """
+        try:
+            return convert(document, kind)
+        except ValidationError as error:
+            path, problem = _explain(error, document, kind)
+            raise self.error(path, problem) from error
+
+    def error(self, path: Path, problem: str, remedy: str = "") -> ReconcileError:
+        """Return an error about the value at a path, or about the innermost value around it that exists."""
+        return self._error(problem, find_offset(self.text, path), remedy, path)
+
+    def _error(self, problem: str, offset: int, remedy: str = "", path: Path = ()) -> ReconcileError:
+        line = self.text.count("\n", 0, offset) + 1
+        column = offset - self.text.rfind("\n", 0, offset)
+        shown = f"{show_path(path)}: " if path else ""
+        return ReconcileError(f"{self.file}:{line}:{column}: {self._prefix}{shown}{problem}", remedy or self.remedy)
+
+
+def show_path(path: Path) -> str:
+    """Return a path as in messages, such as ``models.numbers.generations[0].key``."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_NAME]}" for step in path)
+    return "".join(steps).removeprefix(".")
+
+
+def check_depth(document: Any) -> None:
+    """Raise ValueError for a document whose lists and objects are nested too deeply."""
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        level = [value for value in level if isinstance(value, dict | list)]
+        level = [child for value in level for child in (value.values() if isinstance(value, dict) else value)]
+    if level:
+        raise ValueError(f"more than {MAX_DEPTH} nested values")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("duplicate key")
+    return fields
+
+
+def _integer(text: str) -> int:
+    value = int(text) if len(text) <= len(str(-_LARGEST)) else _LARGEST
+    if not -_LARGEST <= value < _LARGEST:
+        raise ValueError("number out of range")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError("number out of range")
+    return value
+
+
+def find_offset(text: str, path: Path) -> int:
+    """Return where the value at a path begins in a valid text, or the innermost value around it that exists."""
+    wanted, found = [*path], 0
+    for known, offset in scan(text):
+        if known == wanted[: len(known)]:
+            found = offset
+            if len(known) == len(wanted):
+                break
+    return found
+
+
+def scan(text: str) -> Iterator[tuple[list[str | int], int]]:
+    """Yield the path of each value and the offset where it begins; the list of a path changes afterwards.
+
+    Every character is read once, without recursion.
+
+    Raises:
+        JsonError: at the first problem.
+    """
+    path: list[str | int] = []
+    keys: list[dict[str, int]] = []  # of each open object the offsets of its keys; empty for a list
+    offset = _skip(text, 0)
+    if offset == len(text):
+        raise JsonError("empty file", offset)
+    while True:
+        yield path, offset
+        opening = text[offset : offset + 1]
+        if opening in _CLOSING:
+            if len(path) == MAX_DEPTH:
+                raise JsonError(f"more than {MAX_DEPTH} nested values", offset)
+            keys.append({})
+            offset = _skip(text, offset + 1)
+            if text[offset : offset + 1] != _CLOSING[opening]:
+                path.append(0 if opening == "[" else "")
+                offset = offset if opening == "[" else _read_key(text, offset, keys[-1], path)
+                continue
+            keys.pop()
+            offset += 1
+        else:
+            offset = _read_scalar(text, offset, path)
+        offset = _skip(text, offset)
+        while path and text[offset : offset + 1] == ("]" if isinstance(path[-1], int) else "}"):
+            path.pop()
+            keys.pop()
+            offset = _skip(text, offset + 1)
+        if not path:
+            break
+        last = path[-1]
+        _require(text, offset, ",")
+        offset = _skip(text, offset + 1)
+        if isinstance(last, int):
+            path[-1] = last + 1
+        else:
+            offset = _read_key(text, offset, keys[-1], path)
+    if offset < len(text):
+        raise JsonError("invalid JSON: unexpected text after the document", offset)
+
+
+def _skip(text: str, offset: int) -> int:
+    blank = _BLANK.match(text, offset)
+    return blank.end() if blank else offset
+
+
+def _require(text: str, offset: int, character: str) -> None:
+    if text[offset : offset + 1] != character:
+        raise _unexpected(text, offset, f"`{character}`")
+
+
+def _unexpected(text: str, offset: int, expected: str, path: Path = ()) -> JsonError:
+    if _PARTIAL.match(text, offset):
+        return JsonError("truncated JSON: the file ends too early", offset, path)
+    return JsonError(f"invalid JSON: expected {expected}", offset, path)
+
+
+def _read_key(text: str, offset: int, known: dict[str, int], path: list[str | int]) -> int:
+    """Put the key at an offset into the path, and return where its value begins."""
+    path.pop()
+    if text[offset : offset + 1] not in ('"', ""):
+        raise _unexpected(text, offset, "a key in double quotes", path)
+    end = _read_string(text, offset, path)
+    key = str(json.loads(text[offset:end]))
+    if key in known:
+        line = text.count("\n", 0, known[key]) + 1
+        raise JsonError(f"duplicate key (first defined on line {line})", offset, [*path, key])
+    known[key] = offset
+    path.append(key)
+    offset = _skip(text, end)
+    _require(text, offset, ":")
+    return _skip(text, offset + 1)
+
+
+def _read_string(text: str, offset: int, path: Path) -> int:
+    """Return the end of a string."""
+    part = _STRING_PART.match(text, offset)
+    end = part.end() if part else offset
+    if text[end : end + 1] != '"' or not part:
+        if len(text) - end < _LONGEST_ESCAPE and "\n" not in text[end:]:
+            raise JsonError("truncated JSON: the file ends too early", offset, path)
+        raise JsonError("invalid JSON: invalid character or escape sequence in a string", end, path)
+    if "\\u" in part[0] and _SURROGATE.search(json.loads(part[0] + '"')):
+        raise JsonError("invalid text: half of a surrogate pair", offset, path)
+    return end + 1
+
+
+def _read_scalar(text: str, offset: int, path: Path) -> int:
+    """Return the end of a string, number, boolean or null."""
+    if text[offset : offset + 1] == '"':
+        return _read_string(text, offset, path)
+    scalar = _SCALAR.match(text, offset)
+    if scalar is None:
+        raise _unexpected(text, offset, "a value", path)
+    try:
+        json.loads(scalar[0], parse_int=_integer, parse_float=_finite)
+    except ValueError as error:
+        raise JsonError("number out of range", offset, path) from error
+    return scalar.end()
+
+
+def _explain(error: ValidationError, document: Any, kind: Any) -> tuple[Path, str]:
+    """Return the path and the problem of an error of msgspec, which does not name the keys of maps."""
+    problem, _, place = str(error).partition(" - at ")
+    path, expected = _resolve(document, kind, _STEP.findall(place))
+    field = _FIELD.fullmatch(problem)
+    if field:
+        return [*path, field[2]], "missing" if field[1].startswith("missing") else "unknown field"
+    if place.startswith("`key`"):
+        names, _ = get_args(_plain(expected, document))
+        document = reduce(getitem, path, document)
+        path, expected = [*path, next(key for key in document if _fails(key, names))], names
+    return path, _expectation(problem, expected)
+
+
+def _resolve(document: Any, kind: Any, steps: Sequence[tuple[str, str]]) -> tuple[list[str | int], Any]:
+    """Return the path with the keys of maps, and the annotation of the value there."""
+    path: list[str | int] = []
+    for name, index in steps:
+        kind = _plain(kind, document)
+        if name:
+            kind = next(field.type for field in fields(kind) if field.encode_name == name)
+            path.append(name)
+        elif index == "...":
+            kind = get_args(kind)[1]
+            path.append(next(key for key, value in document.items() if _fails(value, kind)))
+        else:
+            kind = get_args(kind)[0]
+            path.append(int(index))
+        document = document[path[-1]]
+    return path, kind
+
+
+def _plain(kind: Any, document: Any) -> Any:
+    """Return a type without constraints and ``None``; of several structs the one of the document's kind."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0], document)
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    choices = [_plain(choice, document) for choice in get_args(kind) if choice is not type(None)]
+    structs = (choice for choice in choices if isinstance(choice, type) and issubclass(choice, Struct))
+    tagged = (choice for choice in structs if _has_tag(choice, document))
+    return next(tagged, choices[0])
+
+
+def _has_tag(kind: type[Struct], document: Any) -> bool:
+    config = kind.__struct_config__
+    return isinstance(document, dict) and document.get(config.tag_field or "") == config.tag
+
+
+def _fails(value: Any, kind: Any) -> bool:
+    try:
+        convert(value, kind)
+    except ValidationError:
+        return True
+    return False
+
+
+def _expectation(problem: str, kind: Any) -> str:
+    """Return what was expected, in words."""
+    wrong = _WRONG_TYPE.fullmatch(problem)
+    if wrong:
+        name = wrong[1].removesuffix(" | null")
+        return f"expected {_TYPE_NAMES.get(name, name)}"
+    plain = _plain(kind, None)
+    if problem.startswith("Invalid enum value"):
+        values = get_args(plain) if get_origin(plain) is Literal else [member.value for member in plain]
+        return f"expected one of {', '.join(map(str, values))}"
+    for constraint in getattr(kind, "__metadata__", ()):
+        if "expected" in (constraint.extra or {}):
+            return f"expected {constraint.extra['expected']}"
+    return problem[:1].lower() + problem[1:].replace("`", "")
