@@ -26,8 +26,8 @@ def dumps(lock: Lock) -> str:
 def _without_empty(value: Any) -> Any:
     """Return a value without empty objects in it."""
     if isinstance(value, dict):
-        return {key: kept for key, item in value.items() if (kept := _without_empty(item)) != {}}
-    return [_without_empty(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: kept for key, nested in value.items() if (kept := _without_empty(nested)) != {}}
+    return [_without_empty(nested) for nested in value] if isinstance(value, list) else value
 
 
 def loads(data: bytes | str, file: str) -> Lock:
