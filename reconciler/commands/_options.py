@@ -7,18 +7,20 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
-from reconciler.domain.plan import Request
 from reconciler.environment import Environment
 from reconciler.planning.selection import Selection
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import REPORT_FORMATS
+
+if TYPE_CHECKING:
+    from reconciler.domain.plan import Request
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -176,6 +178,8 @@ def output_of(values: dict[str, Any], out: str | None = None) -> Output:
 
 def request_of(values: dict[str, Any]) -> Request:
     """Take the requested trainings out of a command's values."""
+    from reconciler.domain.plan import Request
+
     return Request(retry=frozenset(values.pop("retry", ())), replace=frozenset(values.pop("replace", ())))
 
 

@@ -42,8 +42,7 @@ from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
-from reconciler.reports.text.format import Layout
-from reconciler.reports.text.plan import notices_text
+from reconciler.reports.text.format import Layout, notices_text
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:

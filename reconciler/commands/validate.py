@@ -13,7 +13,6 @@ from reconciler.commands._project import CommandInput, CommandResult, load_proje
 from reconciler.domain.errors import InvalidInput, Problem
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
-from reconciler.planning.verify_locked import verify_locked
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.writer import render_text
 
@@ -30,6 +29,8 @@ def validate(environment: Environment, command_input: CommandInput, *, locked: b
     selected = command_input.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
+        from reconciler.planning.verify_locked import verify_locked
+
         project = load_project(environment, workspace, command_input)
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
     document = validation_report([*workspace.problems, *unready], workspace.files, len(selected))

@@ -33,7 +33,7 @@ from reconciler.reports.documents.status import AccessSummary, ModelStatus, Stat
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
 from reconciler.reports.text.doctor import problem_text, validation_summary
 from reconciler.reports.text.drift import difference, drift_summary, finding_weight, similar_findings
-from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss
+from reconciler.reports.text.format import Detail, counted, minute, steps_and_loss, unchanged_models
 from reconciler.reports.text.history import generation_details, generation_state
 from reconciler.reports.text.plan import (
     action_details,
@@ -41,7 +41,6 @@ from reconciler.reports.text.plan import (
     destination_details,
     plan_summary,
     sample_text,
-    unchanged_models,
 )
 from reconciler.reports.text.result import OUTCOMES, next_steps, outcome_details, result_summary
 from reconciler.reports.text.status import (

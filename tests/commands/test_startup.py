@@ -72,7 +72,7 @@ def applied(reconcile: Cli) -> Cli:
     [
         (["--version"], HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
         (["--help"], HTTP | DRAWING | PLUGINS | MANIFESTS | YAML),
-        (["schema", "Target"], HTTP | DRAWING | PLUGINS | {"reconciler.manifests.manifest", "jsonschema"}),
+        (["schema", "Target"], HTTP | DRAWING | {"reconciler.manifests.manifest", "jsonschema"}),
         (["validate"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
         (["validate", "--locked"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
         (["resolve"], HTTP | DRAWING | PLUGINS | MANIFESTS),

@@ -23,7 +23,7 @@ from reconciler.reports.html.models import CheckScore, score_of
 from reconciler.reports.summary import check_summary
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
-from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, value
+from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, unchanged_models, value
 from reconciler.reports.text.plan import (
     SYMBOLS,
     action_details,
@@ -33,7 +33,6 @@ from reconciler.reports.text.plan import (
     destination_details,
     plan_totals,
     sample_text,
-    unchanged_models,
 )
 from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
 from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, recorded_state, status_details

@@ -16,8 +16,7 @@ from reconciler.reports.documents.change import (
 )
 from reconciler.reports.documents.refresh import RefreshedGeneration, RefreshReport
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Detail, Layout, Role, counted
-from reconciler.reports.text.plan import report_heading
+from reconciler.reports.text.format import Detail, Layout, Role, counted, report_heading
 
 _LABEL_WIDTH: Final = 12
 _SUMMARIES: Final[Mapping[tuple[str, str], tuple[Role, str]]] = {

@@ -8,8 +8,7 @@ from typing import Final
 from reconciler.domain.checks import CheckResult, CheckResults
 from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, PromptReport
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Layout, confidence, counted, percent, value
-from reconciler.reports.text.plan import report_heading
+from reconciler.reports.text.format import Layout, confidence, counted, percent, report_heading, value
 
 _SHOWN_MISSES: Final = 5
 """Misses of one check that the text shows; the document has them all."""

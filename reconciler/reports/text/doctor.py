@@ -7,8 +7,7 @@ from typing import Final, get_args
 
 from reconciler.reports.documents.doctor import DoctorFinding, DoctorReport, Status, ValidationProblem, ValidationReport
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Layout, Role, counted
-from reconciler.reports.text.plan import report_heading
+from reconciler.reports.text.format import Layout, Role, counted, report_heading
 
 _SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
     "ok": ("+", "good"),

@@ -12,8 +12,18 @@ from msgspec.structs import replace
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Detail, Layout, Role, counted, minute, signed_head, value
-from reconciler.reports.text.plan import notices_text, report_heading, unchanged_models
+from reconciler.reports.text.format import (
+    Detail,
+    Layout,
+    Role,
+    counted,
+    minute,
+    notices_text,
+    report_heading,
+    signed_head,
+    unchanged_models,
+    value,
+)
 
 SIGNS: Final[Mapping[str, tuple[str, Role]]] = {
     "drift": ("!", "hold"),

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss
 from reconciler.domain.text import join_names, shorten
+from reconciler.reports.documents.envelope import TargetSummary
 from reconciler.reports.text.escape import terminal_safe
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
@@ -230,3 +231,24 @@ def confidence(interval: Sequence[float], leaked: int = 0) -> str:
 
 def _miss(miss: Miss) -> str:
     return f"{miss.reason}, got {shorten(miss.answer, _SHOWN_CHARACTERS)}" if miss.answer else miss.reason
+
+
+def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) -> str:
+    """Return the line about the target of a report, in the color of a heading."""
+    where = {"project": target.project, "location": target.location, "scope": target.scope}
+    places = ", ".join(f"{field} {value}" for field, value in where.items() if value)
+    text = f"{target.name}: {target.label}{' (simulated training)' if simulated else ''}, {places}"
+    return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
+
+
+def notices_text(notices: Iterable[str], layout: Layout) -> str:
+    """Return notices as text; empty without notices."""
+    return "\n".join(line for notice in notices for line in layout.lines("Note: ", notice, "warning"))
+
+
+def unchanged_models(unmanaged: int, candidates: int = 0) -> Iterator[str]:
+    """Yield a sentence each about unmanaged models and candidates, which a plan never changes."""
+    if unmanaged:
+        yield f"{counted(unmanaged, 'unmanaged model is', 'unmanaged models are')} not changed."
+    if candidates:
+        yield f"{counted(candidates, 'candidate is', 'candidates are')} not declared here and not changed."

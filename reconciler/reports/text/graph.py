@@ -9,8 +9,7 @@ from typing import Final
 from reconciler.domain.model import State
 from reconciler.reports.documents.graph import GraphNode, GraphReport, LineageGeneration
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Layout
-from reconciler.reports.text.plan import report_heading
+from reconciler.reports.text.format import Layout, report_heading
 
 _STATES: Final[Mapping[State, str]] = {
     State.INTENDED: "is intended",

@@ -20,12 +20,13 @@ from reconciler.reports.text.format import (
     Role,
     counted,
     minute,
+    report_heading,
     share,
     signed_head,
     steps_and_loss,
     value,
 )
-from reconciler.reports.text.plan import change_counts, report_heading, sample_text
+from reconciler.reports.text.plan import change_counts, sample_text
 from reconciler.reports.text.status import recorded_state
 
 _SIGNS: Final[Mapping[str, tuple[str, Role | None]]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
 
 from reconciler.domain.model import Hyperparameters, Source
 from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate
-from reconciler.reports.documents.envelope import Document, TargetSummary, display_path, is_simulated, target_of
+from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.plan import (
     DataChange,
     DataSample,
@@ -28,8 +28,11 @@ from reconciler.reports.text.format import (
     counted,
     duration,
     minute,
+    notices_text,
+    report_heading,
     signed_head,
     size,
+    unchanged_models,
     value,
 )
 
@@ -67,20 +70,6 @@ _DESTINATIONS: Final = {
 _COUNTED_ALWAYS: Final = ("create", "update", "delete")
 _COUNTED_ELSE: Final = ("adopt", "check", "promote")
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
-
-
-def target_line(document: Document, layout: Layout) -> str:
-    """Return the line about the target of a document, in the color of a heading."""
-    target = target_of(document)
-    return report_heading(target, layout, simulated=is_simulated(document)) if target else ""
-
-
-def report_heading(target: TargetSummary, layout: Layout, *, simulated: bool) -> str:
-    """Return the line about the target of a report, in the color of a heading."""
-    where = {"project": target.project, "location": target.location, "scope": target.scope}
-    places = ", ".join(f"{field} {value}" for field, value in where.items() if value)
-    text = f"{target.name}: {target.label}{' (simulated training)' if simulated else ''}, {places}"
-    return "\n".join(layout.style("heading", line) for line in layout.lines("Target ", text))
 
 
 def plan_text(report: PlanReport, layout: Layout) -> str:
@@ -211,19 +200,6 @@ def _training(training: TrainingEstimate, declared: Hyperparameters) -> str:
     time = "" if training.seconds is None else f", about {duration(training.seconds)}"
     chosen = " (the service chooses undeclared values)" if training.estimated else ""
     return f"{epochs} {_TIMES} batch {training.batch} = {about}{counted(training.steps, 'step')}{time}{chosen}"
-
-
-def notices_text(notices: Iterable[str], layout: Layout) -> str:
-    """Return notices as text; empty without notices."""
-    return "\n".join(line for notice in notices for line in layout.lines("Note: ", notice, "warning"))
-
-
-def unchanged_models(unmanaged: int, candidates: int = 0) -> Iterator[str]:
-    """Yield a sentence each about unmanaged models and candidates, which a plan never changes."""
-    if unmanaged:
-        yield f"{counted(unmanaged, 'unmanaged model is', 'unmanaged models are')} not changed."
-    if candidates:
-        yield f"{counted(candidates, 'candidate is', 'candidates are')} not declared here and not changed."
 
 
 def plan_totals(report: PlanReport, layout: Layout) -> Iterator[str]:

@@ -9,8 +9,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Layout, Role, counted, elapsed, steps_and_loss
-from reconciler.reports.text.plan import notices_text
+from reconciler.reports.text.format import Layout, Role, counted, elapsed, notices_text, steps_and_loss
 
 OUTCOMES: Final[Mapping[Outcome, tuple[str, Role]]] = {
     Outcome.READY: ("ready", "good"),

@@ -17,8 +17,7 @@ from reconciler.reports.documents.status import (
     TrainingProgress,
 )
 from reconciler.reports.text.escape import terminal_safe
-from reconciler.reports.text.format import Layout, Role, counted, loss, minute
-from reconciler.reports.text.plan import report_heading
+from reconciler.reports.text.format import Layout, Role, counted, loss, minute, report_heading
 
 _HEADINGS: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")
 _RIGHT: Final = frozenset({3, 4, 5})
