@@ -31,6 +31,7 @@ from reconciler.reports.documents.events import (
     summary_line,
 )
 from reconciler.reports.documents.plan import PlanReport
+from reconciler.secrets import redact
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
 
@@ -83,7 +84,7 @@ class EventLog:
         if self._broken:
             return
         try:
-            self._stream.write(json.dumps(builtins_of(line)) + "\n")
+            self._stream.write(redact(json.dumps(builtins_of(line))) + "\n")
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._broken = True

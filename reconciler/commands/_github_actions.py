@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from reconciler.files import open_log
 from reconciler.reports.text.escape import encodable
+from reconciler.secrets import redact
 
 if TYPE_CHECKING:
     from reconciler.domain.errors import Problem
@@ -81,7 +82,7 @@ class Runner(Struct):
         try:
             used = path.stat().st_size if path.exists() else 0
             limit = Limit(SUMMARY.size - used - 1, SUMMARY.measure, SUMMARY.holder)
-            text = ("\n" if used else "") + markdown(document, limit)
+            text = ("\n" if used else "") + redact(markdown(document, limit))
             if SUMMARY.measure(text) + used > SUMMARY.size:
                 return "the summary of this step is full; the result of this command is not in it"
             with open_log(path, "a") as file:

@@ -22,6 +22,7 @@ from reconciler.reports.documents.envelope import AnyDocument
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
+from reconciler.secrets import redact
 
 if TYPE_CHECKING:
     from reconciler.planning.events import EventSink
@@ -157,7 +158,7 @@ def _holds_report(path: Path) -> bool:
 
 
 def _write_report(report: str, document: AnyDocument) -> None:
-    content = encode_report(report_renderer(report)(document))
+    content = encode_report(redact(report_renderer(report)(document)))
     with write_errors(f"--report {report}"):
         write_file(Path(report), content)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import click
 
@@ -20,6 +20,7 @@ from reconciler.domain.errors import InvalidInput, Problem, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.version import __version__
 from reconciler.reports.text.escape import terminal_safe
+from reconciler.secrets import RedactedStream, secrets_of
 
 if TYPE_CHECKING:
     from reconciler.environment import Environment
@@ -127,8 +128,19 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
     """Run a command and return its exit status; print errors to standard error."""
     _prepare_streams()
     environ, cwd = (environment.environ, environment.cwd) if environment else (os.environ, None)
-    with github_actions(environ, cwd):
+    with secrets_of(environ), _redacted_streams(), github_actions(environ, cwd):
         return _exit_status(arguments, environment)
+
+
+@contextmanager
+def _redacted_streams() -> Iterator[None]:
+    """Remove secrets from everything that is printed, tracebacks included."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", RedactedStream(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def _exit_status(arguments: Sequence[str] | None, environment: Environment | None) -> int:
@@ -150,6 +162,11 @@ def _exit_status(arguments: Sequence[str] | None, environment: Environment | Non
         return ExitStatus.ERROR
     except OSError as error:
         return _fail(ExitStatus.ERROR, f"Error: {error.strerror or error}; check the disk and the output file")
+    except Exception as error:  # noqa: BLE001 - a bug; the interpreter would print its traceback with secrets
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+        return _fail(ExitStatus.ERROR, f"Error: internal error: {type(error).__name__}; report it with this traceback")
 
 
 def _prepare_streams() -> None:

@@ -12,6 +12,7 @@ from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.manifests.schema_validation import validator
+from reconciler.secrets import redact
 from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
 TypeOf = Callable[[str], type[Document] | None]
@@ -88,7 +89,7 @@ def check_plan_output(path: Path, shown: str) -> None:
 def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
     """Write a saved plan; raises ReconcileError when writing fails."""
     with write_errors(f"--out {shown}"):
-        write_file(path, f"{json_text(plan, ascii_only=True)}\n".encode())
+        write_file(path, f"{redact(json_text(plan, ascii_only=True))}\n".encode())
 
 
 def _read_json(path: Path, shown: str, remedy: str) -> tuple[JsonSource, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
+from reconciler.secrets import redact
 from reconciler.state.lockfile import dumps, loads
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LockFile:
         """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""
         with write_errors(self.path):
             _require_regular(self.path)
-            data = text.encode()
+            data = redact(text).encode()
             if self.path.exists() and self.path.read_bytes() == data:
                 remove_leftovers(self.path)
                 return False

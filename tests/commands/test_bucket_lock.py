@@ -220,7 +220,7 @@ def test_without_credentials_it_is_3(reconcile: Cli, service: Process) -> None:
     answer = reconcile("status")
 
     assert answer.status == 3
-    assert f"Error: cannot read the lockfile {LOCK}: cannot use the credentials" in answer.err
+    assert f"Error: cannot read the lockfile {LOCK}: GOOGLE_APPLICATION_CREDENTIALS does not name a file" in answer.err
     assert "gcloud auth application-default login" in answer.err
 
 

@@ -192,7 +192,7 @@ def test_without_credentials_it_is_3_and_what_needs_them_is_skipped(reconcile: C
 
     assert answer.status == 3
     findings = found(answer)
-    assert "nowhere.json was not found" in findings["credentials"]["message"]
+    assert "GOOGLE_APPLICATION_CREDENTIALS does not name a file" in findings["credentials"]["message"]
     assert findings["credentials"]["remedy"].startswith("log in with `gcloud auth application-default login")
     assert findings["service"]["status"] == "ok"
     for check in ("list", "baseModels"):

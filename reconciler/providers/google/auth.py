@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google.errors import LOG_IN
 from reconciler.providers.google.network import GOOGLE_HOSTS, may_receive_token
+from reconciler.secrets import remember
 
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 
@@ -41,7 +43,10 @@ class AccessToken:
         self._token = token.strip()
         self.quota_project = project
         if not _is_token(self._token):
-            raise AccessError("invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has", LOG_IN)
+            raise AccessError(
+                "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has, such as quotes or spaces",
+                LOG_IN,
+            )
 
     async def token(self) -> str:
         """Return the token."""
@@ -91,13 +96,15 @@ class BearerAuth(httpx.Auth):
     def _authorize(self, request: httpx.Request, token: str) -> None:
         if not _is_token(token):  # the transport would quote it in its error
             raise AccessError("invalid access token: it contains characters that no token has", LOG_IN)
+        remember(token)
         request.headers["authorization"] = f"Bearer {token}"
         if project := self._source.quota_project:
             request.headers["x-goog-user-project"] = project
 
 
 def _is_token(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
+    """Return whether a text has only the characters of a bearer token (RFC 6750, 2.1)."""
+    return re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text) is not None
 
 
 def authorize(

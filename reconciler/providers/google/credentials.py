@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
 from reconciler.providers.google.network import METADATA_HOST, client_options, is_loopback
 from reconciler.providers.google.retry import TransientError
+from reconciler.secrets import is_existing, remember, remember_members
 
 T = TypeVar("T")
 
@@ -93,6 +95,7 @@ class ApplicationDefault:
         if path is None:
             return MetadataCredentials(self._environ.get("GCE_METADATA_HOST") or METADATA_HOST)
         try:
+            remember(path.read_text(encoding="utf-8", errors="replace"))
             return self._load_file(path)
         except exceptions.GoogleAuthError as error:
             message = f"cannot use the credentials: {_describe(error)}"
@@ -131,7 +134,7 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
             outcome.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
     return await asyncio.wrap_future(outcome)
 
 
@@ -154,11 +157,21 @@ def _describe(error: exceptions.GoogleAuthError) -> str:
 
 
 def credentials_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file in GOOGLE_APPLICATION_CREDENTIALS, or the one that ``gcloud auth application-default`` wrote."""
+    """Return the file in GOOGLE_APPLICATION_CREDENTIALS, or the one that ``gcloud auth application-default`` wrote.
+
+    Raises:
+        AccessError: The variable does not name a file. Its value is not quoted: it may be the content of a key file.
+    """
     if path := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        if not is_existing(Path(path)) or not Path(path).is_file():
+            raise AccessError(
+                "GOOGLE_APPLICATION_CREDENTIALS does not name a file: expected the path of a credentials file, "
+                "not its content",
+                LOG_IN,
+            )
         return Path(path)
     file = _gcloud_folder(environ) / "application_default_credentials.json"
-    return file if file.is_file() else None
+    return file if is_existing(file) and file.is_file() else None
 
 
 def _gcloud_folder(environ: Mapping[str, str]) -> Path:
@@ -234,6 +247,7 @@ class GoogleAuthRequest(transport.Request):
             options = client_options(address, direct=direct, in_process=self._transport is not None)
             with httpx.Client(transport=self._transport, timeout=timeout or _TIMEOUT, **options) as client:
                 response = client.request(method, address, content=body, headers=headers)
+                remember_members(response.text)
                 return GoogleAuthResponse(response.status_code, response.headers, response.content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             message = f"{sanitize(url.partition('?')[0])} does not respond: {failure_cause(error)}"

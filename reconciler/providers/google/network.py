@@ -174,13 +174,22 @@ def check_connection(
         raise ServiceError(message, remedy.format(fields=service.fields), code="UNREACHABLE") from error
 
 
+_UNNAMED_PROXY = "of the environment"
+
+
 def _find_proxy(url: httpx.URL) -> str:
-    """Return the environment's proxy for a URL, without its password; empty where none is used."""
+    """Return the environment's proxy for a URL, without its password; empty where none is used.
+
+    A value without a port is not quoted: it may be anything, such as a token.
+    """
     if proxy_bypass(url.host):
         return ""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all") or ""
-    return parse_address(proxy if "://" in proxy else f"http://{proxy}").netloc.decode() if proxy else ""
+    if not proxy:
+        return ""
+    address = parse_address(proxy if "://" in proxy else f"http://{proxy}")
+    return address.netloc.decode() if address.port else _UNNAMED_PROXY
 
 
 def _explain(error: httpx.HTTPError) -> tuple[str, str]:

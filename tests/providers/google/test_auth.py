@@ -99,12 +99,14 @@ def test_a_rejected_token_that_cannot_be_renewed_is_reported_at_once() -> None:
     assert len(app.seen) == 1
 
 
-@pytest.mark.parametrize("token", ["ya29.SE CRET", "ya29.SECRET\r\nx: y", "ya29.SECRÉT"])
+@pytest.mark.parametrize(
+    "token", ['"ya29.SECRET"', "'ya29.SECRET'", "{ya29.SECRET}", "ya29.SE CRET", "ya29.SECRET\r\nx: y", "ya29.SECRÉT"]
+)
 def test_a_token_that_is_none_is_reported_and_not_shown(token: str) -> None:
     with pytest.raises(AccessError) as caught:
         bearer(token)
     assert str(caught.value).startswith(
-        "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has; log in with"
+        "invalid RECONCILE_ACCESS_TOKEN: it contains characters that no token has, such as quotes or spaces; log in"
     )
     assert "SECR" not in str(caught.value)
 

@@ -206,13 +206,13 @@ def test_a_metadata_server_without_a_service_account_is_reported(
     assert caught.message.startswith("cannot get an access token: ")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    caught = refusal(adc(named(tmp_path / "none.json")))
-    assert caught.message == f"cannot use the credentials: File {tmp_path}/none.json was not found"
-
-
-def test_a_folder_is_no_credentials(tmp_path: Path) -> None:
-    assert refusal(adc(named(tmp_path))).message == f"cannot use the credentials in {tmp_path}: IsADirectoryError"
+@pytest.mark.parametrize(
+    "value", ["/nowhere/none.json", "/", '{"refresh_token": "1//0gSECRET"}', "1//0gSECRET", "x" * 5000, "a\0b"]
+)
+def test_a_value_that_is_not_a_file_is_not_quoted(value: str) -> None:
+    assert refusal(adc({"GOOGLE_APPLICATION_CREDENTIALS": value})).message == (
+        "GOOGLE_APPLICATION_CREDENTIALS does not name a file: expected the path of a credentials file, not its content"
+    )
 
 
 def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:

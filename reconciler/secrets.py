@@ -1,0 +1,210 @@
+"""Remove known secrets from all text that leaves the process.
+
+Messages do not quote secrets in the first place. This is the second line: a service may repeat a token in an error, and
+a secret may be in a variable that is for something else. A run knows the secrets of its environment, and adds the
+tokens that it gets and the credentials that it reads. Each is found in its common encodings too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+_HIDDEN: Final = "[secret]"
+_SHORTEST: Final = 8
+"""The characters of a secret at least; a shorter one would remove ordinary words."""
+_PIECE: Final = 16
+"""The characters that identify a long secret: the rest may be cut off, or be in another line or part of a path."""
+_LONGEST: Final = 2**14
+_SECRET_VARIABLE: Final = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_?KEY|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SECRET_MEMBER: Final = re.compile(
+    r"(?!.*(_uri|_url|_id|_type|_lifetime)$).*(token|secret|password|private_?key|api_?key|assertion)", re.IGNORECASE
+)
+_SECRET_SHAPE: Final = re.compile(
+    r"ya29\.[\w.-]{4}|1//\w{8}|AIza\w{8}|gh[pousr]_\w{8}|github_pat_|glpat-|xox[abprs]-|sk-\w{8}|eyJ[\w-]{8,}\."
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|\"(private_key|refresh_token|client_secret|access_token)\""
+)
+_PASSWORD: Final = re.compile(r"://[^/@\s:]*:([^@\s]+)@")
+_RUN: Final = re.compile(rf"[A-Za-z0-9+/=_.~-]{{{_PIECE},}}")
+
+
+class Secrets:
+    """The secrets that a run has seen."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._known: dict[str, None] = {}
+        self._forms: dict[str, set[str]] = {}
+        self._pattern: re.Pattern[str] | None = None
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str) -> None:
+        """Add a secret: a text, or JSON with members that are secret."""
+        new = [part for part in _parts(secret) if part not in self._known]
+        if new:
+            self._known |= dict.fromkeys(new)
+            self._pattern = None
+
+    def redact(self, text: str) -> str:
+        """Return the text without the secrets."""
+        if not self._known:
+            return text
+        if self._pattern is None:
+            forms = {form for secret in self._known for form in _forms(secret)}
+            self._forms = {}
+            for form in forms:
+                self._forms.setdefault(form[:_PIECE], set()).add(form)
+            starts = sorted(map(_start, forms), key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, dict.fromkeys(starts))))
+        shown, end = [], 0
+        for found in self._pattern.finditer(text):
+            if found.start() < end:
+                continue
+            shown += [text[end : found.start()], _HIDDEN]
+            rest = text[found.start() : found.start() + _LONGEST]
+            end = found.start() + max(_same(rest, form) for form in self._forms[found[0][:_PIECE]])
+        return "".join([*shown, text[end:]]) if shown else text
+
+
+def _start(form: str) -> str:
+    return form[:_PIECE] if len(form) >= _PIECE + _SHORTEST else form
+
+
+def _same(text: str, form: str) -> int:
+    """Return how many characters two texts have in common at their start."""
+    return next(
+        (index for index, pair in enumerate(zip(text, form, strict=False)) if pair[0] != pair[1]),
+        min(len(text), len(form)),
+    )
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """Yield the texts to look for: the members of JSON that are secret, else the text, its lines and long runs."""
+    text = secret.strip().strip("\"'").strip()
+    try:
+        document = json.loads(secret)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict | list):
+        for member in _members(document, secret=False):
+            yield from _parts(member)
+        return
+    if len(text) < _SHORTEST:
+        return
+    yield text
+    pieces = [*text.splitlines(), *text.split("/"), *_RUN.findall(text)]
+    yield from (piece for piece in pieces if len(piece) >= _PIECE and not piece.startswith("-----"))
+
+
+def _members(value: Any, *, secret: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _members(member, secret=_SECRET_MEMBER.match(str(name)) is not None)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _members(member, secret=secret)
+    elif secret and isinstance(value, str):
+        yield value
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a text as it is, in URLs, paths, JSON, HTML and ``repr``, and in base64 at each offset."""
+    import html
+    from urllib.parse import quote, quote_plus
+
+    quoted = {secret, re.sub("/+", "/", secret), secret.lower(), html.escape(secret), repr(secret)[1:-1]}
+    quoted |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    for encoded in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        lower = re.sub("%..", lambda found: found[0].lower(), encoded)
+        quoted |= {encoded, lower, encoded.replace("%", "%25"), lower.replace("%", "%25")}  # twice, as in annotations
+    for form in quoted | set(_base64_forms(secret.encode("utf-8", "surrogatepass"))):
+        if len(form) >= _SHORTEST:
+            yield form
+
+
+def _base64_forms(secret: bytes) -> Iterator[str]:
+    from base64 import b64encode, urlsafe_b64encode
+
+    for offset, skipped in enumerate((0, 2, 3)):  # characters that also encode what is before the secret
+        for encode in (b64encode, urlsafe_b64encode):
+            form = encode(bytes(offset) + secret).decode()[skipped:]
+            yield form
+            yield form.rstrip("=")[:-1]
+
+
+_CURRENT: ContextVar[Secrets | None] = ContextVar("secrets", default=None)
+
+
+def remember(secret: str) -> None:
+    """Remove a secret, or the secret members of JSON, from the output of this command from now on."""
+    secrets = _CURRENT.get()
+    if secrets:
+        secrets.add(secret)
+
+
+def remember_members(text: str) -> None:
+    """Remove the secret members of a text from the output, if it is JSON."""
+    if text.lstrip().startswith("{"):
+        remember(text)
+
+
+def redact(text: str) -> str:
+    """Return the text without the secrets of this command."""
+    secrets = _CURRENT.get()
+    return secrets.redact(text) if secrets else text
+
+
+@contextmanager
+def secrets_of(environ: Mapping[str, str]) -> Iterator[None]:
+    """Begin with the secrets in the environment variables of a command."""
+    token = _CURRENT.set(Secrets(_of_environment(environ)))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def _of_environment(environ: Mapping[str, str]) -> Iterator[str]:
+    for name, value in environ.items():
+        password = _PASSWORD.search(value)
+        if password:
+            yield password[1]
+        is_plain = value.startswith(("http://", "https://")) or is_existing(Path(value))
+        if _SECRET_SHAPE.search(value) or (_SECRET_VARIABLE.search(name) and not is_plain):
+            yield value
+
+
+def is_existing(path: Path) -> bool:
+    """Return whether a path exists; ``False`` for a text that cannot be a path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+class RedactedStream:
+    """A stream from which secrets are removed."""
+
+    buffer = None
+    """Absent, so that no text bypasses this stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets."""
+        self.stream.write(redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write the lines."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

@@ -1,0 +1,90 @@
+"""What is found of a secret, and what is left as it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import posixpath
+import re
+from html import escape
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from reconciler.secrets import Secrets, redact, remember, remember_members, secrets_of
+
+SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        SECRET.lower(),
+        SECRET[:30],
+        posixpath.normpath(SECRET),
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        re.sub("%..", lambda found: found[0].lower(), quote(SECRET, safe="")),
+        quote(SECRET, safe="").replace("%", "%25"),
+        quote_plus(SECRET),
+        escape(SECRET),
+        json.dumps(SECRET)[1:-1],
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    ],
+)
+def test_a_form_of_a_secret_is_removed(form: str) -> None:
+    assert Secrets([SECRET]).redact(f"before {form} after {form}") == "before [secret] after [secret]"
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "user:"])
+def test_a_secret_within_a_text_in_base64_is_removed(before: str) -> None:
+    text = base64.b64encode(f"{before}{SECRET}".encode()).decode()
+    shown = Secrets([SECRET]).redact(text)
+    assert shown.endswith("[secret]")
+    assert len(shown) <= len("[secret]") + 4 * len(before)
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        ({"RECONCILE_ACCESS_TOKEN": "any"}, "any model"),
+        ({"CI_TOKEN_URL": "https://example.com/token"}, "https://example.com/token"),
+        ({"HOME": "/var/lib/somebody-else"}, "/var/lib/somebody-else"),
+        ({"RECONCILE_VAR_PROJECT": "my-project-name-1"}, "my-project-name-1"),
+        ({"SECRETS_FOLDER": "/usr/bin"}, "/usr/bin/env"),
+    ],
+)
+def test_ordinary_values_are_shown(environ: dict[str, str], text: str) -> None:
+    with secrets_of(environ):
+        assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("environ", "secret"),
+    [
+        ({"CI_JOB_TOKEN": "abcdefgh"}, "abcdefgh"),
+        ({"SOME_VARIABLE": "ghp_0123456789abcdefghij"}, "ghp_0123456789abcdefghij"),
+        ({"HTTPS_PROXY": "http://me:hunter2hunter2@proxy:3128"}, "hunter2hunter2"),
+        ({"RECONCILE_ACCESS_TOKEN": ' "ya29.SECRET-SECRET"\n'}, "ya29.SECRET-SECRET"),
+        ({"GOOGLE_APPLICATION_CREDENTIALS": json.dumps({"refresh_token": SECRET})}, SECRET),
+        ({"GOOGLE_APPLICATION_CREDENTIALS": '{"refresh_token": "' + SECRET}, SECRET),
+        ({"A": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----"}, "MIIEvQIBADANBgkqhkiG9w0B"),
+    ],
+)
+def test_secrets_of_the_environment_are_removed(environ: dict[str, str], secret: str) -> None:
+    with secrets_of(environ):
+        assert secret not in redact(f"{secret} {secret}")
+    assert redact(secret) == secret
+
+
+def test_members_of_an_answer_are_secret_by_their_names() -> None:
+    with secrets_of({}):
+        remember_members(json.dumps({"access_token": SECRET, "token_type": "Bearer-Token", "scope": "cloud-platform"}))
+        remember_members("robot@project.iam.gserviceaccount.com")
+        assert redact(f"{SECRET} Bearer-Token cloud-platform robot@project.iam.gserviceaccount.com") == (
+            "[secret] Bearer-Token cloud-platform robot@project.iam.gserviceaccount.com"
+        )
+        remember("another-secret")
+        assert redact("another-secret") == "[secret]"
