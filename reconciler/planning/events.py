@@ -1,11 +1,11 @@
-"""The events of a run, and how each one changes the lockfile."""
+"""The events of a run; each one applies itself to the lockfile."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,9 +21,29 @@ from reconciler.planning.prune import is_over, mark_deleted
 
 
 class _ModelEvent(Struct, frozen=True):
-    """An event about the models of the manifest ``name``."""
+    """An event about the models of the manifest ``name``; ``removes`` means that a model without records is removed."""
 
     name: str
+    removes: ClassVar[bool] = False
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Return the recorded model after the event; an equal one if the event is not recorded."""
+        return model
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Return the lock after the event, the same object if nothing changed."""
+        before = self._model_in(lock)
+        if before is None:
+            return lock
+        changed = self.apply(before)
+        if lock.models.get(self.name) == changed:
+            return lock
+        if self.removes and not (changed.generations or changed.rejected or changed.published):
+            return replace(lock, models={name: model for name, model in lock.models.items() if name != self.name})
+        return replace(lock, models={**lock.models, self.name: changed})
+
+    def _model_in(self, lock: Lock) -> LockedModel | None:
+        return lock.models.get(self.name)
 
 
 class _GenerationEvent(_ModelEvent, frozen=True):
@@ -38,17 +58,38 @@ class _NewGeneration(_ModelEvent, frozen=True):
     manifest: str
     generation: LockedGeneration
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Add the generation; a new training of the serving content is promoted again."""
+        retrained = model.serving == self.generation.key and self.generation.state is not State.ACTIVE
+        return replace(model, serving=None if retrained else model.serving).with_generation(self.generation)
+
+    def _model_in(self, lock: Lock) -> LockedModel:
+        return replace(lock.models.get(self.name) or LockedModel(self.manifest), manifest=self.manifest)
+
 
 class _TrainingEvent(_GenerationEvent, frozen=True):
     """An event with the live state of a training."""
 
     model: RemoteModel
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the live state, unless another run recorded another training of the key in the meantime."""
+        generation = model.generation(self.key)
+        if generation is None or generation.remote != self.model.remote:
+            return model
+        if generation.state is State.CANCELLED and self.model.state is State.CREATING:
+            return model  # the service may report a canceled training as in progress for a while
+        return model.with_generation(update_observed(generation, self.model))
+
 
 class Targeted(Struct, frozen=True):
     """The run uses this target."""
 
     target: LockedTarget
+
+    def apply_to(self, lock: Lock) -> Lock:
+        """Record the target."""
+        return lock if lock.target == self.target else replace(lock, target=self.target)
 
 
 class Declared(_ModelEvent, frozen=True):
@@ -58,6 +99,10 @@ class Declared(_ModelEvent, frozen=True):
     protect: bool
     labels: Mapping[str, str] = {}
     sampling: Sampling | None = None
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the fields."""
+        return replace(model, manifest=self.manifest, protect=self.protect, labels=self.labels, sampling=self.sampling)
 
 
 def declared(manifest: Manifest) -> Declared:
@@ -69,15 +114,36 @@ def declared(manifest: Manifest) -> Declared:
 class Intended(_NewGeneration, frozen=True):
     """A generation is about to be requested from a service that chooses the id itself."""
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Add the generation, unless a faster run has started it."""
+        recorded = model.generation(self.generation.key)
+        started = recorded is not None and recorded.state in EXPECTED_STATES
+        return model if started else model.with_generation(self.generation)
+
 
 class Withdrawn(_GenerationEvent, frozen=True):
     """An intended training was refused, or is no longer requested; ``before`` was recorded in its place."""
 
     before: LockedGeneration | None = None
+    removes: ClassVar[bool] = True
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove the intention; what another run recorded in the meantime is kept, such as a cancellation."""
+        generation = model.generation(self.key)
+        if generation is None or generation.state is not State.INTENDED:
+            return model
+        return model.with_generation(self.before) if self.before else model.without_generation(self.key)
 
 
 class Started(_NewGeneration, frozen=True):
     """The service accepted a generation: its training is in progress."""
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Add the generation, unless another user canceled it after the start."""
+        recorded = model.generation(self.generation.key)
+        canceled = recorded is not None and recorded.state is State.CANCELLED
+        same = recorded is not None and recorded.remote == self.generation.remote
+        return model if canceled and same else super().apply(model)
 
 
 class Adopted(_NewGeneration, frozen=True):
@@ -111,6 +177,12 @@ class Dropped(_GenerationEvent, frozen=True):
 class Disappeared(_GenerationEvent, frozen=True):
     """The service confirmed that a recorded generation is gone."""
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the state; what another run recorded in the meantime is kept."""
+        generation = model.generation(self.key)
+        expected = generation is not None and generation.state in EXPECTED_STATES
+        return _update(model, self.key, state=State.MISSING) if expected else model
+
 
 class Updated(_GenerationEvent, frozen=True):
     """These mutable fields were changed."""
@@ -123,6 +195,10 @@ class Promoted(_GenerationEvent, frozen=True):
 
     remote: str
     time: str = ""
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the serving generation."""
+        return replace(_update(model, self.key, promote_time=self.time), serving=self.key)
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -138,21 +214,41 @@ class Checked(_GenerationEvent, frozen=True):
 
     report: CheckResults
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record a summary of the results."""
+        return _update(model, self.key, checks=recorded_checks(self.report))
+
 
 class Rejected(_GenerationEvent, frozen=True):
     """A generation was rejected by a rollback."""
 
     reason: str
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the rejection and its reason."""
+        rejected = tuple(dict.fromkeys((*model.rejected, self.key)))
+        serving = None if model.serving == self.key else model.serving
+        return replace(_update(model, self.key, rejection=self.reason), rejected=rejected, serving=serving)
+
 
 class Restored(_GenerationEvent, frozen=True):
     """A rejected generation may be promoted again."""
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove the rejection."""
+        rejected = tuple(key for key in model.rejected if key != self.key)
+        return replace(_update(model, self.key, rejection=""), rejected=rejected)
 
 
 class Published(_ModelEvent, frozen=True):
     """The published pointer names this generation, or with ``None`` no generation."""
 
     key: str | None
+    removes: ClassVar[bool] = True
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the published key."""
+        return replace(model, published=self.key)
 
 
 class Renamed(_ModelEvent, frozen=True):
@@ -161,6 +257,25 @@ class Renamed(_ModelEvent, frozen=True):
     former: str
     manifest: str
 
+    def apply_to(self, lock: Lock) -> Lock:
+        """Move the records; the published key stays under the former name until the pointer is updated."""
+        former = lock.models.get(self.former)
+        if former is None or not (former.generations or former.rejected):
+            return lock
+        present = lock.models.get(self.name) or LockedModel(self.manifest)
+        merged = replace(
+            present,
+            manifest=self.manifest,
+            serving=present.serving or former.serving,
+            rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
+            protect=present.protect or former.protect,
+        )
+        models = {**lock.models, self.name: reduce(LockedModel.with_generation, former.generations, merged)}
+        if former.published:
+            return replace(lock, models={**models, self.former: _published_only(former)})
+        del models[self.former]
+        return replace(lock, models=models)
+
 
 class Claimed(_GenerationEvent, frozen=True):
     """A data set was declared for a generation with unknown training data."""
@@ -168,17 +283,36 @@ class Claimed(_GenerationEvent, frozen=True):
     dataset: Dataset
     preamble: str
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the data set as a claim."""
+        claim = replace(self.dataset, claimed=not self.dataset.unknown)
+        return _update(model, self.key, dataset=claim, preamble=self.preamble)
+
 
 class Forgotten(_ModelEvent, frozen=True):
     """A model is no longer managed; it stays at the service."""
+
+    removes: ClassVar[bool] = True
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove everything except the published key."""
+        return _published_only(model)
 
 
 class Unprotected(_ModelEvent, frozen=True):
     """The recorded protection of an orphan was removed."""
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove the protection."""
+        return replace(model, protect=False)
+
 
 class Unserved(_GenerationEvent, frozen=True):
     """The serving generation of an orphan was taken out of service, before its deletion."""
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record that no generation is serving, unless another one is."""
+        return replace(model, serving=None) if model.serving == self.key else model
 
 
 class Deleted(_GenerationEvent, frozen=True):
@@ -186,9 +320,19 @@ class Deleted(_GenerationEvent, frozen=True):
 
     remote: str
 
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the deletion."""
+        return mark_deleted(model, self.key, self.remote)
+
 
 class Ended(_ModelEvent, frozen=True):
     """The last generation of an orphan was deleted."""
+
+    removes: ClassVar[bool] = True
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Remove everything except the published key, if nothing was recorded in the meantime."""
+        return _published_only(model) if is_over(model) else model
 
 
 class Refused(_ModelEvent, frozen=True):
@@ -233,137 +377,16 @@ EventSink = Callable[[Event], None]
 
 def record(lock: Lock, event: Event) -> Lock:
     """Return the lockfile after an event, the same object if nothing changed. Nothing else changes a lockfile."""
-    if isinstance(event, Targeted):
-        return lock if lock.target == event.target else replace(lock, target=event.target)
-    if isinstance(event, Renamed):
-        return _rename(lock, event)
-    if isinstance(event, _NewGeneration):
-        model = lock.models.get(event.name) or LockedModel(event.manifest)
-        changed = _add(replace(model, manifest=event.manifest), event)
-    elif event.name in lock.models:
-        changed = _change(lock.models[event.name], event)
-    else:
-        return lock
-    if lock.models.get(event.name) == changed:
-        return lock
-    empty = not (changed.generations or changed.rejected or changed.published)
-    if empty and isinstance(event, Withdrawn | Published | Forgotten | Ended):
-        return replace(lock, models={name: model for name, model in lock.models.items() if name != event.name})
-    return replace(lock, models={**lock.models, event.name: changed})
-
-
-def _rename(lock: Lock, event: Renamed) -> Lock:
-    """Move the records; the published key stays under the former name until the pointer is updated."""
-    former = lock.models.get(event.former)
-    if former is None or not (former.generations or former.rejected):
-        return lock
-    present = lock.models.get(event.name) or LockedModel(event.manifest)
-    merged = replace(
-        present,
-        manifest=event.manifest,
-        serving=present.serving or former.serving,
-        rejected=tuple(dict.fromkeys((*present.rejected, *former.rejected))),
-        protect=present.protect or former.protect,
-    )
-    models = {**lock.models, event.name: reduce(LockedModel.with_generation, former.generations, merged)}
-    if former.published:
-        return replace(lock, models={**models, event.former: _published_only(former)})
-    del models[event.former]
-    return replace(lock, models=models)
+    return event.apply_to(lock)
 
 
 def _published_only(model: LockedModel) -> LockedModel:
     return LockedModel(model.manifest, published=model.published)
 
 
-def _add(model: LockedModel, event: _NewGeneration) -> LockedModel:
-    generation = event.generation
-    recorded = model.generation(generation.key)
-    if isinstance(event, Intended):
-        started = recorded is not None and recorded.state in EXPECTED_STATES  # by a faster run
-        return model if started else model.with_generation(generation)
-    canceled = recorded is not None and recorded.state is State.CANCELLED and recorded.remote == generation.remote
-    if canceled and isinstance(event, Started):
-        return model  # another user canceled it after the start
-    retrained = model.serving == generation.key and generation.state is not State.ACTIVE
-    serving = None if retrained else model.serving  # a new training of the serving content is promoted again
-    return replace(model, serving=serving).with_generation(generation)
-
-
-def _change(model: LockedModel, event: Event) -> LockedModel:
-    match event:
-        case Declared(_, manifest, protect, labels, sampling):
-            return replace(model, manifest=manifest, protect=protect, labels=labels, sampling=sampling)
-        case Forgotten() | Unprotected() | Unserved() | Deleted() | Ended():
-            return _delete(model, event)
-        case Promoted() | Checked() | Rejected() | Restored() | Published() | Claimed():
-            return _promote(model, event)
-        case Withdrawn() | Disappeared():
-            return _withdraw(model, event)
-        case _TrainingEvent():
-            return _observe(model, event)
-        case _:
-            return model
-
-
-def _promote(model: LockedModel, event: Promoted | Checked | Rejected | Restored | Published | Claimed) -> LockedModel:
-    match event:
-        case Claimed(_, key, dataset, preamble):
-            claim = replace(dataset, claimed=not dataset.unknown)
-            return _update(model, key, dataset=claim, preamble=preamble)
-        case Published(_, published):
-            return replace(model, published=published)
-        case Promoted(_, key, _, time):
-            return replace(_update(model, key, promote_time=time), serving=key)
-        case Checked(_, key, report):
-            return _update(model, key, checks=recorded_checks(report))
-        case Rejected(_, key, reason):
-            rejected = tuple(dict.fromkeys((*model.rejected, key)))
-            serving = None if model.serving == key else model.serving
-            return replace(_update(model, key, rejection=reason), rejected=rejected, serving=serving)
-        case Restored(_, key):
-            rejected = tuple(other for other in model.rejected if other != key)
-            return replace(_update(model, key, rejection=""), rejected=rejected)
-
-
-def _delete(model: LockedModel, event: Forgotten | Unprotected | Unserved | Deleted | Ended) -> LockedModel:
-    match event:
-        case Forgotten():
-            return _published_only(model)
-        case Unprotected():
-            return replace(model, protect=False)
-        case Unserved(_, key):
-            return replace(model, serving=None) if model.serving == key else model
-        case Deleted(_, key, remote):
-            return mark_deleted(model, key, remote)
-        case Ended():
-            return _published_only(model) if is_over(model) else model
-
-
 def _update(model: LockedModel, key: str, **fields: Any) -> LockedModel:
     generation = model.generation(key)
     return model.with_generation(replace(generation, **fields)) if generation else model
-
-
-def _withdraw(model: LockedModel, event: Withdrawn | Disappeared) -> LockedModel:
-    """Keep what another run recorded in the meantime, such as a cancellation."""
-    generation = model.generation(event.key)
-    if isinstance(event, Disappeared):
-        expected = generation is not None and generation.state in EXPECTED_STATES
-        return _update(model, event.key, state=State.MISSING) if expected else model
-    if generation is None or generation.state is not State.INTENDED:
-        return model
-    return model.with_generation(event.before) if event.before else model.without_generation(event.key)
-
-
-def _observe(model: LockedModel, event: _TrainingEvent) -> LockedModel:
-    """Record the live state, unless another run recorded another training of the key in the meantime."""
-    generation = model.generation(event.key)
-    if generation is None or generation.remote != event.model.remote:
-        return model
-    if generation.state is State.CANCELLED and event.model.state is State.CREATING:
-        return model  # the service may report a canceled training as in progress for a while
-    return model.with_generation(update_observed(generation, event.model))
 
 
 def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
