@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import reconciler
 from support.console import blocks
+from support.render_values import held_to
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
@@ -39,7 +41,11 @@ def test_the_example_of_the_page_prints_what_the_page_shows(capsys: pytest.Captu
 def test_a_plan_is_applied_once(folder: Path) -> None:
     plan = reconciler.plan(reconciler.load(folder))
     assert (plan.changes, [str(action.kind) for action in plan.actions]) == (True, ["create"])
-    assert reconciler.apply(plan).succeeded
+    result = reconciler.apply(plan)
+    assert result.succeeded
+    assert [model.key for model in result.report.models] == [action.key for action in plan.report.actions]
+    held_to("plan", json.loads(plan.to_json()))
+    held_to("result", json.loads(result.to_json()))
     with pytest.raises(reconciler.StalePlan, match="the plan is stale, and nothing was changed"):
         reconciler.apply(plan)
     assert not reconciler.plan(reconciler.load(folder)).changes
