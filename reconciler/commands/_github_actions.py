@@ -16,8 +16,8 @@ from reconciler.reports.text.escape import encodable
 from reconciler.secrets import redact
 
 if TYPE_CHECKING:
+    from reconciler.domain.document import Document
     from reconciler.domain.errors import Problem
-    from reconciler.reports.documents.envelope import AnyDocument
     from reconciler.reports.github_annotations import Annotation
 
 # The imports in functions are slow, and needed on GitHub Actions only.
@@ -36,7 +36,7 @@ class Runner(Struct):
     summary: str = ""
     _annotations: list[Annotation] = []
 
-    def add_document(self, document: AnyDocument) -> str:
+    def add_document(self, document: Document) -> str:
         """Add a document; return why its summary could not be written, or an empty text."""
         from reconciler.reports.documents.envelope import kind_of
         from reconciler.reports.github_annotations import annotated
@@ -74,7 +74,7 @@ class Runner(Struct):
         top = repository_of(folder)
         return (folder / path.name).relative_to(top).as_posix() if (top / ".git").exists() else file
 
-    def _summarize(self, document: AnyDocument) -> str:
+    def _summarize(self, document: Document) -> str:
         from reconciler.reports.github_annotations import SUMMARY
         from reconciler.reports.markdown import Limit, markdown
 

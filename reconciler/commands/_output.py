@@ -14,11 +14,10 @@ import click
 from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
-from reconciler.domain.document import json_text
+from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import Problem, UsageError
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
-from reconciler.reports.documents.envelope import AnyDocument
 from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
@@ -56,7 +55,7 @@ class Output(Struct, frozen=True):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, document: AnyDocument, text: Draw) -> None:
+    def result(self, document: Document, text: Draw) -> None:
         """Print the result, as text or as the JSON document, and write the reports."""
         if self.form == "json":
             click.echo(json_text(document, ascii_only=not _is_unicode(sys.stdout)))
@@ -157,7 +156,7 @@ def _holds_report(path: Path) -> bool:
     return not head or (kind is not None and kind[1].decode() in KINDS)
 
 
-def _write_report(report: str, document: AnyDocument) -> None:
+def _write_report(report: str, document: Document) -> None:
     content = encode_report(redact(report_renderer(report)(document)))
     with write_errors(f"--report {report}"):
         write_file(Path(report), content)

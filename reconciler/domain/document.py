@@ -51,10 +51,9 @@ def _with_lists(value: Any) -> Any:
     return [_with_lists(nested) for nested in value] if isinstance(value, list | tuple) else value
 
 
-def json_text(record: Record | dict[str, Any], *, ascii_only: bool = False) -> str:
+def json_text(record: Record, *, ascii_only: bool = False) -> str:
     """Return the JSON of a record with an indent of two spaces; ``ascii_only`` escapes all other characters.
 
     The standard library writes it, because msgspec writes ``1e-05`` as ``0.00001``, which would change existing files.
     """
-    content = record if isinstance(record, dict) else to_builtins(record)
-    return json.dumps(content, indent=2, ensure_ascii=ascii_only)
+    return json.dumps(to_builtins(record), indent=2, ensure_ascii=ascii_only)

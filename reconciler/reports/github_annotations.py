@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from reconciler.domain.document import Document
 from reconciler.domain.text import shorten
-from reconciler.reports.documents.envelope import AnyDocument
 from reconciler.reports.markdown import Limit, utf8_bytes
 from reconciler.reports.summary import summarize
 from reconciler.reports.text.escape import terminal_safe
@@ -41,7 +41,7 @@ class Annotation(Struct, frozen=True):
     column: int | None = None
 
 
-def annotated(document: AnyDocument, path: Callable[[str], str]) -> Iterator[Annotation]:
+def annotated(document: Document, path: Callable[[str], str]) -> Iterator[Annotation]:
     """Yield the errors and warnings of a document, at the lines of manifests if known.
 
     ``path`` converts a path of the user to a path from the top of the repository.

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from reconciler.reports.documents.envelope import AnyDocument
+from reconciler.domain.document import Document
 from reconciler.reports.summary import LEVELS, ReportSummary, SummaryRow, summarize
 from reconciler.reports.text.escape import terminal_safe
 
@@ -26,7 +26,7 @@ def xml_safe(text: str) -> str:
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", lines)
 
 
-def junit(document: AnyDocument) -> str:
+def junit(document: Document) -> str:
     """Return the document as JUnit XML.
 
     Entries that require attention are failures; actions that are suspended or not applied are skipped.

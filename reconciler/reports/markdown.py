@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from reconciler.domain.document import Document
 from reconciler.domain.text import shorten
-from reconciler.reports.documents.envelope import AnyDocument
 from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryRow, summarize
 from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, counted
@@ -131,7 +131,7 @@ def marker(kind: str, target: str) -> str:
     return f"<!-- {':'.join(filter(None, ['reconcile', kind.lower(), name]))} -->"
 
 
-def markdown(document: AnyDocument, limit: Limit = COMMENT) -> str:
+def markdown(document: Document, limit: Limit = COMMENT) -> str:
     """Return the document as Markdown within the limit, with a note about omitted parts.
 
     Raises:     UsageError: for a kind of document without a summary.

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
+from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
@@ -17,15 +18,7 @@ from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.doctor import ValidationReport
 from reconciler.reports.documents.drift import DriftReport
-from reconciler.reports.documents.envelope import (
-    AnyDocument,
-    Document,
-    display_path,
-    is_simulated,
-    kind_of,
-    notices_of,
-    target_of,
-)
+from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
@@ -97,7 +90,7 @@ class ReportSummary(Struct, frozen=True):
     remarks: tuple[str, ...] = ()
 
 
-def summarize(document: AnyDocument) -> ReportSummary:
+def summarize(document: Document) -> ReportSummary:
     """Return the summary of a document.
 
     Raises:
@@ -113,7 +106,7 @@ def summarize(document: AnyDocument) -> ReportSummary:
 
 
 def _summary(
-    document: AnyDocument,
+    document: Document,
     summary: str,
     rows: Iterable[SummaryRow],
     *,
@@ -143,21 +136,6 @@ def _summary(
 
 def _shown_file(file: str, root: str) -> str:
     return display_path(file, root) if file and file != "-" else ""
-
-
-def _position(subject: Document, root: str) -> dict[str, Any]:
-    """Return the fields of an row that say where the manifest of an action or model is."""
-    file = _shown_file(subject.get("file", ""), root)
-    return {"file": file, "line": subject.get("line"), "column": subject.get("column")}
-
-
-def _labeled(subject: Document, *labels: tuple[str, str]) -> tuple[Detail, ...]:
-    """Return label and text of each of these fields that a part of a document has."""
-    return tuple((label, subject[field]) for label, field in labels if field in subject)
-
-
-_GENERATION: Final = ("generation", "key")
-_REMOTE: Final = ("remote", "remote")
 
 
 def _plan(report: PlanReport) -> ReportSummary:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
-from reconciler.reports.documents.envelope import AnyDocument, kind_of
+from reconciler.reports.documents.envelope import kind_of
 from reconciler.reports.text.format import Layout, Style, plain
 
 _TEXTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -59,15 +59,15 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
 """The type in ``reports/documents`` of each kind."""
 
 
-def type_of(kind: str) -> type[Document] | None:
-    """Return the type of a kind of document, if it has one."""
-    name = _TYPES.get(kind)
-    return _load("documents", name) if name else None
+def type_of(kind: str) -> type[Document]:
+    """Return the type of a kind of document."""
+    found: type[Document] = _load("documents", _TYPES[kind])
+    return found
 
 
-def render_text(document: AnyDocument, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
+def render_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
-    draw: Callable[[AnyDocument, Layout], str] = _load("text", _TEXTS[kind_of(document)])
+    draw: Callable[[Document, Layout], str] = _load("text", _TEXTS[kind_of(document)])
     return draw(document, Layout(width, style, verbose))
 
 
@@ -76,36 +76,36 @@ def _load(package: str, name: str) -> Any:
     return getattr(import_module(f"reconciler.reports.{package}.{module}"), attribute)
 
 
-def _json(document: AnyDocument) -> str:
+def _json(document: Document) -> str:
     return json_text(document) + "\n"
 
 
-def _markdown(document: AnyDocument) -> str:
+def _markdown(document: Document) -> str:
     from reconciler.reports.markdown import markdown
 
     return markdown(document)
 
 
-def _html(document: AnyDocument) -> str:
+def _html(document: Document) -> str:
     # Imported here because importing Jinja2 takes longer than most commands.
     from reconciler.reports.html.page import page
 
     return page(document)
 
 
-def _junit(document: AnyDocument) -> str:
+def _junit(document: Document) -> str:
     from reconciler.reports.junit import junit
 
     return junit(document)
 
 
-REPORT_FORMATS: Final[Mapping[str, Callable[[AnyDocument], str]]] = MappingProxyType(
+REPORT_FORMATS: Final[Mapping[str, Callable[[Document], str]]] = MappingProxyType(
     {".json": _json, ".md": _markdown, ".html": _html, ".xml": _junit}
 )
 """The renderer of each report format, by the end of the file name."""
 
 
-def report_renderer(report: str) -> Callable[[AnyDocument], str]:
+def report_renderer(report: str) -> Callable[[Document], str]:
     """Return the renderer for a report file; raises UsageError for an unsupported format."""
     suffix = PurePath(report).suffix.lower()
     if suffix not in REPORT_FORMATS:

@@ -11,12 +11,9 @@ from reconciler.domain.document import VERSION, Document, json_text
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
-from reconciler.manifests.schema_validation import validator
 from reconciler.secrets import redact
 from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
-TypeOf = Callable[[str], type[Document] | None]
-"""Returns the type of a kind of document, ``None`` if it has none yet."""
 _DocumentT = TypeVar("_DocumentT", bound=Document)
 _MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
@@ -25,8 +22,8 @@ _WRITE_AGAIN: Final = "write it again with --report x.json"
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
 
 
-def read_document(path: Path, shown: str, kinds: Collection[str], type_of: TypeOf) -> Document | dict[str, Any]:
-    """Return the document of one of these kinds in a file; without a type, it is checked against its schema.
+def read_document(path: Path, shown: str, kinds: Collection[str], type_of: Callable[[str], type[Document]]) -> Document:
+    """Return the document of one of these kinds in a file; ``type_of`` returns the type of a kind.
 
     ``shown`` is the name of the file in messages.
 
@@ -39,11 +36,7 @@ def read_document(path: Path, shown: str, kinds: Collection[str], type_of: TypeO
     if kind not in kinds:
         expected = ", ".join(sorted(kinds))
         raise source.error(["kind"], f"invalid kind {shorten(kind)}: expected one of {expected}", _NAME_DOCUMENT)
-    kind_type = type_of(kind)
-    if kind_type:
-        return source.convert(document, kind_type)
-    _require_valid(source, document, kind)
-    return document
+    return source.convert(document, type_of(kind))
 
 
 def is_plan(path: Path) -> bool:
@@ -111,9 +104,3 @@ def _kind_of(source: JsonSource, document: dict[str, Any]) -> str:
     if not isinstance(document.get("kind"), str) or not isinstance(document.get("version"), int):
         raise source.error([], "not a document of reconcile", _NAME_DOCUMENT)
     return str(document["kind"])
-
-
-def _require_valid(source: JsonSource, document: Any, kind: str) -> None:
-    error = next(validator(kind).iter_errors(document), None)
-    if error:
-        raise source.error([*error.absolute_path], f"does not match the schema of {kind}")

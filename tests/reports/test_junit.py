@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
 
+from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import CheckedModel, check_report
-from reconciler.reports.documents.doctor import validation_report
+from reconciler.reports.documents.doctor import doctor_report, validation_report
 from reconciler.reports.documents.drift import DriftReport, drift_report
-from reconciler.reports.documents.envelope import AnyDocument, target_summary
+from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.junit import junit, xml_safe
@@ -36,7 +37,7 @@ SHAPE: Mapping[str, tuple[set[str], tuple[str, ...]]] = {
 """Of each element the attributes that it has, and what may be in it, in that order."""
 
 
-def parsed(document: AnyDocument) -> ET.Element:
+def parsed(document: Document) -> ET.Element:
     """The report, after its shape was found to be the usual one."""
     whole = ET.fromstring(junit(document).encode())  # noqa: S314 - our own text
     for element in whole.iter():
@@ -52,7 +53,7 @@ def parsed(document: AnyDocument) -> ET.Element:
     return whole
 
 
-def endings(document: AnyDocument) -> dict[str, str]:
+def endings(document: Document) -> dict[str, str]:
     """How each case ended."""
     cases = parsed(document).iter("testcase")
     return {
@@ -169,5 +170,5 @@ def test_characters_that_hide_are_written_out() -> None:
 
 
 def test_a_document_without_such_a_face_is_refused() -> None:
-    with pytest.raises(UsageError, match="unsupported kind of document Prompt"):
-        junit({"version": 1, "kind": "Prompt"})
+    with pytest.raises(UsageError, match="unsupported kind of document Doctor"):
+        junit(doctor_report(None, [], ExitStatus.OK))

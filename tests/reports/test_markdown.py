@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Place, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
@@ -364,9 +365,9 @@ def test_changes_of_data_stand_in_the_table_and_samples_below() -> None:
 
 def test_a_document_without_such_a_face_is_refused_with_those_that_have_one() -> None:
     with pytest.raises(UsageError) as refused:
-        markdown({"version": 1, "kind": "Graph"})
+        markdown(doctor_report(None, [], ExitStatus.OK))
     assert str(refused.value) == (
-        "unsupported kind of document Graph: expected Check, Drift, History, Plan, Result, Status, Validation; "
+        "unsupported kind of document Doctor: expected Check, Drift, History, Plan, Result, Status, Validation; "
         "write the report as JSON (.json)"
     )
 

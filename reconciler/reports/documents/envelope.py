@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from msgspec import Meta, convert
+from msgspec import Meta
 
-from reconciler.domain.document import Document as TypedDocument
-from reconciler.domain.document import NonEmpty, Record, builtins_of
+from reconciler.domain.document import Document, NonEmpty, Record
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
 
-DOCUMENT_VERSION: Final = 1
-Document = dict[str, Any]
 Places = Mapping[str, Place]
 """The place of each manifest, by its name."""
 
@@ -39,7 +36,7 @@ class TargetSummary(Record, frozen=True, kw_only=True):
     to it. Omitted for the working directory."""
 
 
-class TargetReport(TypedDocument, frozen=True, kw_only=True):
+class TargetReport(Document, frozen=True, kw_only=True):
     """A report about a target."""
 
     simulated: bool
@@ -61,66 +58,26 @@ def target_summary(target: Target, capabilities: Capabilities, root: str) -> Tar
     )
 
 
-def envelope(kind: str, target: Target, capabilities: Capabilities, root: str) -> Document:
-    """Return the first fields of every document about a target; ``root`` is its path as the user would write it."""
-    return {
-        "version": DOCUMENT_VERSION,
-        "kind": kind,
-        "simulated": capabilities.simulated,
-        "target": filled(
-            {
-                "name": target.name,
-                "provider": target.provider,
-                "label": capabilities.label,
-                "scope": target.scope,
-                "project": target.project,
-                "location": target.location,
-                "root": root,
-            }
-        ),
-    }
-
-
-AnyDocument = Document | TypedDocument
-"""A document whose kind may not have a type yet."""
-
-
-def as_dictionary(document: AnyDocument) -> Document:
-    """Return a document as the dictionaries that renderers of several kinds still take."""
-    return document if isinstance(document, dict) else builtins_of(document)
-
-
-def kind_of(document: AnyDocument) -> str:
+def kind_of(document: Document) -> str:
     """Return the kind of a document."""
-    return str(document["kind"] if isinstance(document, dict) else document.__struct_config__.tag)
+    return str(document.__struct_config__.tag)
 
 
-def target_of(document: AnyDocument) -> TargetSummary | None:
+def target_of(document: Document) -> TargetSummary | None:
     """Return the target of a document; ``None`` for a document without one."""
-    if not isinstance(document, dict):
-        found: TargetSummary | None = getattr(document, "target", None)
-        return found
-    if "target" not in document:
-        return None
-    fields = {name: value for name, value in document["target"].items() if name in TargetSummary.__struct_fields__}
-    return convert(fields, TargetSummary)
+    target: TargetSummary | None = getattr(document, "target", None)
+    return target
 
 
-def is_simulated(document: AnyDocument) -> bool:
+def is_simulated(document: Document) -> bool:
     """Return whether the service of a document simulates training."""
-    found = document.get("simulated") if isinstance(document, dict) else getattr(document, "simulated", False)
-    return bool(found)
+    return bool(getattr(document, "simulated", False))
 
 
-def notices_of(document: AnyDocument) -> tuple[str, ...]:
+def notices_of(document: Document) -> tuple[str, ...]:
     """Return the notices of a document; empty for a document without any."""
-    found = document.get("notices") if isinstance(document, dict) else getattr(document, "notices", ())
-    return tuple(found or ())
-
-
-def filled(document: Mapping[str, Any]) -> Document:
-    """Return the document without fields that are unknown, empty or undeclared."""
-    return {key: value for key, value in document.items() if value is not None and value not in ("", [], {})}
+    notices: tuple[str, ...] = getattr(document, "notices", ())
+    return notices
 
 
 Loss = float | Literal["NaN", "Infinity", "-Infinity"]
@@ -132,12 +89,6 @@ def number(value: float | None) -> Loss | None:
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-
-
-def place_fields(name: str, places: Places) -> Document:
-    """Return line and column of a manifest."""
-    place = places.get(name)
-    return {"line": place.line, "column": place.column} if place else {}
 
 
 def display_path(file: str, root: str) -> str:

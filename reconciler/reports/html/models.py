@@ -10,11 +10,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, CheckResults, RecordedChecks
+from reconciler.domain.document import Document
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import LockedHyperparameters, parse_time
 from reconciler.domain.model import Hyperparameters, Number, Source, State
 from reconciler.reports.documents.check import CheckReport
-from reconciler.reports.documents.envelope import AnyDocument, display_path, kind_of, target_of
+from reconciler.reports.documents.envelope import display_path, kind_of, target_of
 from reconciler.reports.documents.history import GenerationChanges, HistoryGeneration, HistoryReport
 from reconciler.reports.documents.model_details import (
     GenerationDetails,
@@ -128,7 +129,7 @@ class ModelSection(Struct, frozen=True):
     timeline: tuple[TimelineEvent, ...]
 
 
-def model_sections(document: AnyDocument) -> tuple[ModelSection, ...]:
+def model_sections(document: Document) -> tuple[ModelSection, ...]:
     """Return a section for each model with more than one line of content."""
     reports = _reports(document)
     models = {model.name: model for model in _models(document)}
@@ -159,7 +160,7 @@ class _Model(Struct, frozen=True):
     generations: tuple[_Generation, ...] = ()
 
 
-def _models(document: AnyDocument) -> Iterator[_Model]:
+def _models(document: Document) -> Iterator[_Model]:
     """Yield the models of a document; a Status or History report without model details has most of them itself."""
     details: tuple[ModelDetails, ...] = getattr(document, "model_details", ())
     for model in details:
@@ -173,7 +174,7 @@ def _models(document: AnyDocument) -> Iterator[_Model]:
         yield _Model(document.name, document.manifest, serving, document.generations)
 
 
-def _reports(document: AnyDocument) -> dict[str, dict[str, CheckResults]]:
+def _reports(document: Document) -> dict[str, dict[str, CheckResults]]:
     """Return complete check reports by model and generation."""
     found: dict[str, dict[str, CheckResults]] = {}
     for model in document.models if isinstance(document, CheckReport | ResultReport) else ():

@@ -14,14 +14,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reconciler.domain.document import VERSION
-from reconciler.reports.documents.envelope import (
-    AnyDocument,
-    is_simulated,
-    kind_of,
-    notices_of,
-    target_of,
-)
+from reconciler.domain.document import VERSION, Document
+from reconciler.reports.documents.envelope import is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import model_sections
@@ -40,7 +34,7 @@ _PLOT: Final = {
 }
 
 
-def page(document: AnyDocument) -> str:
+def page(document: Document) -> str:
     """Return the page of a Plan, Drift, Result, Status, Check or History document.
 
     Raises:     UsageError: for a document of another kind.
@@ -68,7 +62,7 @@ def page(document: AnyDocument) -> str:
     )
 
 
-def _facts(document: AnyDocument, overview: PageModel) -> tuple[Detail, ...]:
+def _facts(document: Document, overview: PageModel) -> tuple[Detail, ...]:
     target = target_of(document)
     if target is None:
         return overview.facts
@@ -82,7 +76,7 @@ def _facts(document: AnyDocument, overview: PageModel) -> tuple[Detail, ...]:
     return (*((label, text) for label, text in facts.items() if text), *overview.facts)
 
 
-def _local_lockfile(document: AnyDocument) -> str:
+def _local_lockfile(document: Document) -> str:
     """Return the path of the lockfile; empty if it is in a bucket, which the destinations show."""
     return "" if isinstance(document, PlanReport) and document.target.lock else getattr(document, "lockfile", "")
 

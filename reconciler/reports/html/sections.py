@@ -8,13 +8,14 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.drift import DriftReport
-from reconciler.reports.documents.envelope import AnyDocument, Document, display_path, kind_of
+from reconciler.reports.documents.envelope import display_path, kind_of
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
@@ -114,7 +115,7 @@ class PageModel(Struct, frozen=True):
     data: tuple[DataChangeRow, ...] = ()
 
 
-def page_model(document: AnyDocument) -> PageModel:
+def page_model(document: Document) -> PageModel:
     """Return the first part of the page of a document.
 
     Raises:
@@ -133,12 +134,6 @@ def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[Tally
     """Return the number of rows in each state, in the order of ``roles``."""
     counts = Counter(state for row in rows for state in row.states)
     return tuple(Tally(state, counts[state], role) for state, role in roles.items() if counts[state])
-
-
-def _place_cell(subject: Document, root: str) -> Cell:
-    if "file" not in subject:
-        return Cell(code=True)
-    return _manifest_cell(subject["file"], subject.get("line"), subject.get("column"), root)
 
 
 def _manifest_cell(file: str, line: int | None, column: int | None, root: str) -> Cell:

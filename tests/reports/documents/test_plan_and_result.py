@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.documents.envelope import Document, number, target_summary
+from reconciler.reports.documents.envelope import number, target_summary
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from support.render_values import (
@@ -53,7 +54,7 @@ outcomes = st.lists(
 )
 
 
-def result(plan: Plan, *outcomes: ModelOutcome) -> Document:
+def result(plan: Plan, *outcomes: ModelOutcome) -> dict[str, Any]:
     document = result_report(
         plan=plan,
         target=TARGET,
@@ -66,8 +67,8 @@ def result(plan: Plan, *outcomes: ModelOutcome) -> Document:
     return held_to("result", document)
 
 
-def model(document: Document) -> Document:
-    only: Document
+def model(document: dict[str, Any]) -> dict[str, Any]:
+    only: dict[str, Any]
     (only,) = document["models"]
     return only
 

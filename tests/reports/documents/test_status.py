@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
@@ -9,7 +11,6 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Failure, RemoteModel, State
-from reconciler.reports.documents.envelope import Document
 from reconciler.reports.documents.status import StatusReport, status_report
 from support.render_values import (
     ACTIVE,
@@ -25,11 +26,11 @@ from support.render_values import (
 )
 
 
-def status(model: LockedModel, *live: RemoteModel) -> Document:
+def status(model: LockedModel, *live: RemoteModel) -> dict[str, Any]:
     lock = Lock(models={"number-generator": model})
     shown = {one.remote: one for one in live} or None
     document = held_to("status", status_report(lock, TARGET, SIMULATED, LOCKFILE, live=shown))
-    only: Document
+    only: dict[str, Any]
     (only,) = document["models"]
     return only
 

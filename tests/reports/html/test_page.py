@@ -20,6 +20,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
+from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.envelope import number
 from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import plan_report
@@ -248,7 +249,7 @@ def test_a_document_without_a_page_says_which_ones_have_one() -> None:
     with pytest.raises(
         UsageError, match=r"unsupported kind of document Doctor for HTML: expected Check, Drift, History, Plan"
     ):
-        page({"kind": "Doctor"})
+        page(doctor_report(None, [], ExitStatus.OK))
 
 
 @every_page
