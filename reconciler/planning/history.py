@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from reconciler.domain.document import Record
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Number, State, TrainingExample
@@ -19,12 +20,15 @@ Examples = Callable[[], Iterator[TrainingExample]]
 """Reads the examples of a data set from the start."""
 
 
-class NumberChange(Struct, frozen=True):
-    """A hyperparameter that differs: its effective value, or else the declared one, or ``None``."""
+class HyperparameterChange(Record, frozen=True):
+    """One hyperparameter that differs: its effective value, or else the declared one."""
 
     name: str
-    before: Number | None
-    after: Number | None
+    """The API field name."""
+    before: Number | None = None
+    """The value of the previous generation; omitted if unknown."""
+    after: Number | None = None
+    """The value of this generation; omitted if unknown."""
 
 
 class Changes(Struct, frozen=True):
@@ -36,7 +40,7 @@ class Changes(Struct, frozen=True):
 
     since: LockedGeneration
     source: bool
-    hyperparameters: tuple[NumberChange, ...]
+    hyperparameters: tuple[HyperparameterChange, ...]
     dataset: bool
     preamble: bool
     examples: ExampleChanges | None = None
@@ -88,11 +92,11 @@ def _changes(older: LockedGeneration, newer: LockedGeneration, examples: Mapping
     )
 
 
-def _numbers(older: LockedGeneration, newer: LockedGeneration) -> Iterator[NumberChange]:
+def _numbers(older: LockedGeneration, newer: LockedGeneration) -> Iterator[HyperparameterChange]:
     old, new = older.hyperparameters, newer.hyperparameters
     declared = old.declared.keys() | new.declared.keys()
     for name in sorted(declared | (old.effective.keys() & new.effective.keys())):
         before = old.effective.get(name, old.declared.get(name))
         after = new.effective.get(name, new.declared.get(name))
         if before is None or after is None or not same_number(before, after):
-            yield NumberChange(name, before, after)
+            yield HyperparameterChange(name, before, after)

@@ -9,7 +9,7 @@ from reconciler.domain.document import Count, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration, Origin
 from reconciler.domain.model import Capabilities, Number, Source, Target
 from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import Changes, GenerationRole, HistoryEntry
+from reconciler.planning.history import Changes, GenerationRole, HistoryEntry, HyperparameterChange
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
 from reconciler.reports.documents.model_details import GenerationSummary, TrainingData, training_data
 from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
@@ -24,17 +24,6 @@ class SourceChange(Record, frozen=True):
     """The parent or base model of the previous generation."""
     after: Source
     """The parent or base model of this generation."""
-
-
-class HyperparameterChange(Record, frozen=True):
-    """One hyperparameter that differs."""
-
-    name: str
-    """The API field name."""
-    before: Number | None = None
-    """The value of the previous generation; omitted if unknown."""
-    after: Number | None = None
-    """The value of this generation; omitted if unknown."""
 
 
 class ExampleDifferences(Record, frozen=True):
@@ -181,9 +170,7 @@ def _changes(generation: LockedGeneration, changes: Changes) -> GenerationChange
     return GenerationChanges(
         since=since.key,
         source=SourceChange(since.source.recorded, generation.source.recorded) if changes.source else None,
-        hyperparameters=tuple(
-            HyperparameterChange(change.name, change.before, change.after) for change in changes.hyperparameters
-        ),
+        hyperparameters=changes.hyperparameters,
         dataset=_data_change(since, generation, changes) if changes.dataset else None,
         preamble=PreambleChange(since.preamble, generation.preamble) if changes.preamble else None,
     )
