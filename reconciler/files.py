@@ -145,7 +145,7 @@ def _remove_unless_locked(leftover: Path) -> None:
 
 def _check(path: Path) -> int | None:
     """Raise OSError for a path that is not written; return the mode of an existing file."""
-    _require_safe(path)
+    require_safe(path)
     if not stat.S_ISDIR(path.parent.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     mode = None
@@ -160,7 +160,7 @@ def _check(path: Path) -> int | None:
     return mode
 
 
-def _require_safe(path: Path) -> None:
+def require_safe(path: Path) -> None:
     """Raise OSError for a symbolic link, for a folder that a link moves out of its repository, and for git's folder."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link")

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from reconciler.commands import _options
+from reconciler.commands._output import Output
+from reconciler.domain.hosts import is_loopback
 from reconciler.environment import Environment
 from reconciler.providers.embedded import ServerOptions, serve
 
@@ -27,6 +29,12 @@ from reconciler.providers.embedded import ServerOptions, serve
     metavar="SECONDS",
     help="Duration of a simulated training step.",
 )
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Accept requests for this host name too. Default: loopback names and --host.",
+)
 @_options.environment
 def command(
     environment: Environment,
@@ -37,14 +45,17 @@ def command(
     store: Path | None,
     world: Path | None,
     step_seconds: float | None,
+    allow_host: tuple[str, ...],
 ) -> None:
     """Serve the embedded service on a port.
 
     Any client can connect. Trainings are simulated. Without --store, the models are in memory and lost at the end.
     """
+    if not is_loopback(host):
+        Output().warning(f"listening on {host}: every machine that reaches this address can read and change the models")
     serve(
         environment,
-        ServerOptions(store=store, world=world, step_seconds=step_seconds),
+        ServerOptions(store=store, world=world, step_seconds=step_seconds, hosts=allow_host),
         host=host,
         port=port,
         started=lambda url: click.echo(f"Embedded service (simulated training) on {url}"),

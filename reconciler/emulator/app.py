@@ -10,16 +10,19 @@ import json
 import random as random_module
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from reconciler.domain.errors import Place, ReconcileError
+from reconciler.domain.hosts import is_loopback
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
 from reconciler.emulator.generativelanguage.api import V1BETA
@@ -35,6 +38,7 @@ from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
@@ -196,11 +200,42 @@ def _parse_world(path: Path, raw: bytes) -> Any:
 _GRACE_SECONDS = 1
 
 
-def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None]) -> None:
+class HostGuard:
+    """An application that answers only requests for its own host names, and from pages of these.
+
+    Otherwise any web page could reach it through the user's browser: with a name that resolves to a loopback address,
+    or with a form. Loopback names are always allowed.
+    """
+
+    def __init__(self, app: Starlette, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it with 403."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            allowed = self._is_allowed(f"//{headers.get('host', '')}") and (origin is None or self._is_allowed(origin))
+            if not allowed:
+                message = "Requests for this host or from this origin are not allowed."
+                await json_response({"error": {"code": 403, "message": message}}, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_allowed(self, url: str) -> bool:
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return False
+        return is_loopback(host) or host.endswith(".localhost") or host in self._hosts
+
+
+def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None], hosts: Iterable[str] = ()) -> None:
     """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM. Port 0 selects a free one.
 
-    ``started`` is called once with the base URL, when the server accepts requests. Raises ReconcileError if the address
-    is not available.
+    ``started`` is called once with the base URL, when the server accepts requests. ``hosts`` are names that requests
+    may be for, beside ``host`` and the loopback names. Raises ReconcileError if the address is not available.
     """
     import uvicorn
 
@@ -213,7 +248,7 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
                 started(f"http://{name}:{listener.getsockname()[1]}")
 
         config = uvicorn.Config(
-            app,
+            HostGuard(app, (host, *hosts)),
             log_config=None,
             log_level="critical",
             access_log=False,

@@ -84,7 +84,7 @@ def not_found(name: str) -> ApiError:
 
 
 SERVER = "reconcile-emulator (simulated training)"
-HEADERS = {"server": SERVER}
+HEADERS = {"server": SERVER, "x-content-type-options": "nosniff"}
 
 
 def json_response(content: JsonObject, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

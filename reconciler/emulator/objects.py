@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_CONTENT = re.compile(r"[A-Za-z0-9_]{1,64}")
+"""The name of a file with the content of an object. A store may come from a pull request."""
 _MAX_NAME = 1024  # bytes of UTF-8, as on the real service
 _SETTABLE = {"contentType": str, "contentEncoding": str, "cacheControl": str, "metadata": dict}
 _CONDITIONS: Mapping[str, tuple[str, bool]] = {
@@ -148,7 +150,10 @@ class ObjectStore:
 
     def _stored(self, row: tuple[Any, ...]) -> StoredObject:
         document, file = row
-        return StoredObject(json.loads(document), self._contents() / file)
+        path = self._contents() / file
+        if not _CONTENT.fullmatch(file) or path.is_symlink():
+            raise StorageError(503, "backendError", "The store names a file that is not the content of an object.")
+        return StoredObject(json.loads(document), path)
 
 
 def _document(

@@ -205,6 +205,7 @@ async def download_object(service: Service, request: Request) -> Response:
         "x-goog-metageneration": document["metageneration"],
         "x-goog-hash": ",".join(f"{kind}={value}" for kind, value in hashes.items() if value),
         "accept-ranges": "bytes",
+        "content-disposition": "attachment",  # a browser must not show an upload as a page of this host
     }
     match = _RANGE.fullmatch(request.headers.get("range", ""))
     first, last = 0, size - 1

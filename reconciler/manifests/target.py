@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.errors import Place, Problem, ReconcileError, UsageError
+from reconciler.domain.hosts import is_host, is_loopback
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
 from reconciler.domain.text import shorten
@@ -311,17 +311,8 @@ def _is_safe(endpoint: str) -> bool:
     except ValueError:
         return False
     bare = parts.username is None and parts.password is None and not (parts.path.strip("/") or "?" in endpoint)
-    plain = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint and "#" not in endpoint
-    return (
-        bare and plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    plain = endpoint.isascii() and endpoint.isprintable() and is_host(parts.netloc) and "#" not in endpoint
+    return bare and plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def _publish(document: YamlDocument, file: Path) -> Iterator[Finding]:
@@ -350,7 +341,7 @@ def _target(document: YamlDocument) -> Target:
 def _storage_endpoint(spec: Mapping[str, Any]) -> str:
     """Return the declared address, or that of the service if it is a loopback: an emulator serves both."""
     endpoint: str = spec.get("endpoint", "")
-    default = endpoint if _is_loopback(urlsplit(endpoint).hostname or "") else ""
+    default = endpoint if is_loopback(urlsplit(endpoint).hostname or "") else ""
     return str(spec.get("storageEndpoint", default)).rstrip("/")
 
 

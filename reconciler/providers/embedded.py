@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, Capabilities, Target
 from reconciler.emulator.training import TrainingPace
+from reconciler.files import require_safe, write_errors
 from reconciler.paths import find_file, repository_of, require_inside
 from reconciler.providers.generativelanguage.spec import VERSIONS, check_base_models
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, FieldFinding, ProviderContext, ProviderSpec
@@ -74,14 +75,12 @@ def _transport(context: ProviderContext) -> httpx.AsyncBaseTransport:
 
     store, settings = store_of(context), context.target.settings
     directory = store.parent
+    require_inside(directory, repository_of(context.root))
     for path in (directory, store, *directory.glob(f"{store.name}-*")):  # SQLite names its own files after the store
-        require_inside(path, repository_of(context.root))
-    try:
+        with write_errors(path):
+            require_safe(path)
+    with write_errors(directory):
         directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ReconcileError(
-            f"the embedded service cannot keep its models in {directory}: {error.strerror}", "make the folder writable"
-        ) from error
     app = create_app(
         store=store,
         clock=context.env.clock,
@@ -98,6 +97,7 @@ class ServerOptions(Struct, frozen=True):
     store: Path | None = None
     world: Path | None = None
     step_seconds: float | None = None
+    hosts: tuple[str, ...] = ()
 
 
 def serve(env: Environment, options: ServerOptions, *, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -108,7 +108,7 @@ def serve(env: Environment, options: ServerOptions, *, host: str, port: int, sta
     settings = _pace(options.step_seconds)
     app = create_app(store=options.store, clock=env.clock, random=env.rng, settings=settings, world=options.world)
     with suppress(KeyboardInterrupt):  # the ordinary way to end a server
-        serve_app(app, host=host, port=port, started=started)
+        serve_app(app, host=host, port=port, started=started, hosts=options.hosts)
 
 
 async def _check_store(doctor: DoctorContext) -> Diagnosis:

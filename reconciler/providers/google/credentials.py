@@ -27,9 +27,10 @@ from google.auth.credentials import Credentials, with_scopes_if_required
 from msgspec import Struct
 
 from reconciler.domain.errors import AccessError
+from reconciler.domain.hosts import is_loopback
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
-from reconciler.providers.google.network import METADATA_HOST, client_options, is_loopback
+from reconciler.providers.google.network import METADATA_HOST, client_options
 from reconciler.providers.google.retry import TransientError
 from reconciler.secrets import is_existing, remember, remember_members
 

@@ -18,6 +18,7 @@ import httpx
 from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError
+from reconciler.domain.hosts import is_loopback
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
@@ -28,7 +29,7 @@ from reconciler.providers.google.errors import (
     response_error,
     unexpected_response,
 )
-from reconciler.providers.google.network import client_options, is_loopback, parse_endpoint
+from reconciler.providers.google.network import client_options, parse_endpoint
 from reconciler.providers.google.retry import (
     MAX_RETRY_AFTER,
     NOT_EXECUTED_STATUSES,

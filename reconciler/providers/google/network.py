@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import ssl
@@ -16,6 +15,7 @@ import httpx
 from msgspec import Struct
 
 from reconciler.domain.errors import ServiceError, UsageError
+from reconciler.domain.hosts import is_host, is_loopback
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import ServiceDescription, failure_cause
 
@@ -25,16 +25,6 @@ GOOGLE_HOSTS = ("*.googleapis.com",)
 TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105 - an address, not a token
 METADATA_HOST = "metadata.google.internal"
 _MAX_PORT = 65_535
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, ``localhost`` or a loopback address; such a host needs no proxy."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def may_receive_token(url: httpx.URL, allowed: Collection[str], hosts: Collection[str] = GOOGLE_HOSTS) -> bool:
@@ -54,9 +44,13 @@ def parse_address(address: str) -> httpx.URL:
 def parse_endpoint(address: str, service: ServiceDescription) -> httpx.URL:
     """Return the endpoint of a service as a URL; raises UsageError for an invalid one."""
     try:
-        return parse_address(address)
+        url = parse_address(address)
     except httpx.InvalidURL as error:
         raise UsageError(f"invalid endpoint: {sanitize(str(error))}", f"fix {service.fields} of the target") from error
+    if not is_host(address.partition("://")[2].partition("/")[0]):
+        message = "invalid endpoint: expected a host name in lower case, or an IPv6 address in brackets"
+        raise UsageError(message, f"fix {service.fields} of the target")
+    return url
 
 
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")

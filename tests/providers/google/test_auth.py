@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from starlette.responses import JSONResponse, RedirectResponse
 
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, UsageError
 from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.http import Client, HttpRequest
@@ -48,7 +48,7 @@ def test_without_a_project_none_is_named() -> None:
     ("endpoint", "allowed"),
     [
         ("https://generativelanguage.googleapis.com", ""),
-        ("https://GenerativeLanguage.GoogleAPIs.com:443", ""),
+        ("https://generativelanguage.googleapis.com:443", ""),
         ("http://127.0.0.1:8080", ""),
         ("http://127.8.9.10", ""),
         ("http://[::1]:8080", ""),
@@ -71,7 +71,6 @@ def test_hosts_that_may_have_a_token(endpoint: str, allowed: str) -> None:
         ("https://googleapis.com", "", "https://googleapis.com"),
         ("https://evilgoogleapis.com", "", "https://evilgoogleapis.com"),
         ("https://x.googleapis.com.evil.example", "", "https://x.googleapis.com.evil.example"),
-        ("https://x.googleapis.com@evil.example", "", "https://evil.example"),
         ("http://127.0.0.1.evil.example", "", "http://127.0.0.1.evil.example"),
         ("http://localhost.evil.example", "", "http://localhost.evil.example"),
         ("http://10.0.0.1", "", "http://10.0.0.1"),
@@ -131,3 +130,23 @@ def test_what_needs_no_credentials_does_not_load_google_auth() -> None:
         "assert 'google.auth' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own program
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://x.googleapis.com@evil.example",
+        "https://X.googleapis.com",
+        "https://x%2egoogleapis.com",
+        "https://evil.example\\.googleapis.com",
+        "https://x_y.googleapis.com",
+        "https://\uff47oogleapis.com",
+        "https://a.googleapis.com:4_4",
+        "https://[::1%25eth0]",
+    ],
+)
+def test_a_host_that_programs_read_differently_is_no_endpoint(endpoint: str) -> None:
+    app = script(OK)
+    with pytest.raises(UsageError, match="invalid endpoint: "):
+        ask(app, endpoint, bearer())
+    assert app.seen == []
