@@ -13,7 +13,7 @@ from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, check_same_owner
 from reconciler.domain.ports import Clock, LockStore
 from reconciler.planning.events import Event, EventSink, record
-from reconciler.state.lockfile import dumps, loads
+from reconciler.state.lockfile import LockWriter, loads
 
 SAVE_INTERVAL = timedelta(seconds=1)
 _MAX_ATTEMPTS = 5
@@ -30,6 +30,7 @@ class Recorder:
         """``sinks`` are called with each event after it was recorded."""
         self.lock = lock
         self._store = store
+        self._writer = LockWriter()
         self._clock = clock
         self._sinks = sinks
         self._events: list[Event] = []
@@ -80,7 +81,7 @@ class Recorder:
             ReconcileError: it cannot be read, or belongs to another target.
         """
         text = self._rebase()
-        if text is not None and dumps(self.lock) == text:
+        if text is not None and self._writer.dumps(self.lock) == text:
             self._saved = self.lock
 
     def mark_changed(self) -> None:
@@ -91,7 +92,7 @@ class Recorder:
         for _ in range(_MAX_ATTEMPTS):
             with suppress(LockConflict):
                 self._rebase()
-                text = dumps(self.lock)
+                text = self._writer.dumps(self.lock)
                 self._store.write(text)
                 self._text = text
                 return

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.domain.document import VERSION, builtins_of
-from reconciler.domain.lock import Lock, LockedGeneration
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.state.json_decoder import JsonSource, Path
 
@@ -17,10 +17,38 @@ _TIMES: Final = {"createTime": "create_time", "completeTime": "complete_time", "
 
 def dumps(lock: Lock) -> str:
     """Return the text of a lockfile; equal locks have equal texts."""
-    document = builtins_of(lock)
-    document["target"] = _without_empty(document["target"] or {})
-    document["models"] = {name: _without_empty(model) for name, model in document["models"].items()}
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return LockWriter().dumps(lock)
+
+
+class LockWriter:
+    """Writes lockfiles of one run; it keeps the text of each model, so that a save costs what changed."""
+
+    def __init__(self) -> None:
+        self._written: dict[str, tuple[LockedModel, str]] = {}
+
+    def dumps(self, lock: Lock) -> str:
+        """Return the text of a lockfile."""
+        self._written = {name: self._entry(name, model) for name, model in lock.models.items()}
+        blocks = (f"    {_json(name)}: {self._written[name][1]}" for name in sorted(self._written))
+        models = ",\n".join(blocks)
+        shown = f"{{\n{models}\n  }}" if models else "{}"
+        target = _indented(_without_empty(builtins_of(lock.target)) if lock.target else {}, 2)
+        return f'{{\n  "models": {shown},\n  "target": {target},\n  "version": {lock.version}\n}}\n'
+
+    def _entry(self, name: str, model: LockedModel) -> tuple[LockedModel, str]:
+        written = self._written.get(name)
+        if written and written[0] is model:
+            return written
+        return model, _indented(_without_empty(builtins_of(model)), 4)
+
+
+def _indented(value: dict[str, Any], depth: int) -> str:
+    """Return the JSON of an object; lines after the first have an indent of this number of spaces."""
+    return _json(value).replace("\n", "\n" + " " * depth)  # JSON escapes line ends in strings
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def _without_empty(value: Any) -> Any:

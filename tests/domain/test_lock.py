@@ -25,7 +25,7 @@ from reconciler.domain.lock import (
     record_target,
 )
 from reconciler.domain.model import Checkpoint, Dataset, Failure, Limits, RemoteModel, Resources, State, Target
-from reconciler.state.lockfile import dumps, loads
+from reconciler.state.lockfile import LockWriter, dumps, loads
 from support.core_strategies import generation, locked_models, locks, names
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
@@ -68,6 +68,13 @@ def test_equal_locks_have_equal_texts(models: dict[str, LockedModel], random: An
     shuffled = list(models.items())
     random.shuffle(shuffled)
     assert dumps(Lock(models=models)) == dumps(Lock(models=dict(shuffled)))
+
+
+@given(st.lists(locks(), max_size=3))
+def test_a_writer_writes_each_lock_as_if_it_were_the_first(written: list[Lock]) -> None:
+    writer = LockWriter()
+    merged = [*written, *(replace(lock, models={**written[0].models, **lock.models}) for lock in written)]
+    assert [writer.dumps(lock) for lock in merged] == [dumps(lock) for lock in merged]
 
 
 def test_empty_keys_are_left_out_and_the_rest_is_sorted() -> None:
