@@ -151,6 +151,6 @@ def _is_event_log(path: Path) -> bool:
         first = stream.readline(_MAX_HEADER_BYTES)
     try:
         header: Any = json.loads(first or '{"kind": "Events"}')
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(header, dict) and header.get("kind") == "Events"
