@@ -71,9 +71,9 @@ def test_what_is_not_ours_is_never_acted_on(world: World) -> None:
     for action in world.plan().of_kind(*EFFECTS):
         if action.kind is Kind.CREATE:
             remote = f"tunedModels/{action.key}"
-            assert remote not in world.observation.models or world.ours(remote)
+            assert remote not in world.observation.models or world.manages(remote)
         else:
-            assert world.ours(action.remote)
+            assert world.manages(action.remote)
 
 
 @given(ALL_WORLDS)
@@ -95,7 +95,7 @@ def test_creates_stay_within_the_limits_or_do_not_happen_at_all(world: World) ->
 def test_nobody_trains_again_what_failed_without_being_asked_to(world: World) -> None:
     made = replace(world, request=Request()).plan()
     failed = {
-        one.remote for one in world.observation.models.values() if one.state == "FAILED" and world.ours(one.remote)
+        one.remote for one in world.observation.models.values() if one.state == "FAILED" and world.manages(one.remote)
     }
     assert not [one for one in made.of_kind(Kind.CREATE) if f"tunedModels/{one.key}" in failed]
     assert not {one.reason for one in made.actions} & {Reason.RETRY_REQUESTED, Reason.REPLACE_REQUESTED}
