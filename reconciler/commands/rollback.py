@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, Final
 
 import click
@@ -13,13 +12,12 @@ from reconciler.commands._project import CommandInput, CommandResult
 from reconciler.commands._rollout import change_serving, print_serving, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
+from reconciler.domain.text import STEERING
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
 from reconciler.planning.rollout import choose_rollback
 
 _MAX_REASON_LENGTH: Final = 500
-_LINE_BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Categories of characters that a line of text cannot have: control characters, half surrogate pairs, line ends."""
 
 
 def rollback(
@@ -48,8 +46,8 @@ def reason_of(text: str) -> str:
         raise click.BadParameter("the reason is blank; state it for readers of the lockfile.")
     if len(reason) > _MAX_REASON_LENGTH:
         raise click.BadParameter(f"the reason has {len(reason)} characters; use at most {_MAX_REASON_LENGTH}.")
-    if any(unicodedata.category(character) in _LINE_BREAKING for character in reason):
-        raise click.BadParameter("the reason has line breaks or control characters; write it on one line.")
+    if STEERING.search(reason):
+        raise click.BadParameter("the reason has line breaks, control or invisible characters; write it on one line.")
     return reason
 
 

@@ -7,10 +7,14 @@ object, and the string below a field describes the field.
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field, to_builtins
 
+from reconciler.domain.text import UNSEEN
+
+_UNSEEN: Final = re.compile(rf"(?!\n)[{UNSEEN}]")
 VERSION: Final = 1
 Version = Literal[1]
 NonEmpty = Annotated[str, Meta(min_length=1, extra={"expected": "a string that is not empty"})]
@@ -56,4 +60,9 @@ def json_text(record: Record, *, ascii_only: bool = False) -> str:
 
     The standard library writes it, because msgspec writes ``1e-05`` as ``0.00001``, which would change existing files.
     """
-    return json.dumps(to_builtins(record), indent=2, ensure_ascii=ascii_only)
+    return escape_unseen(json.dumps(to_builtins(record), indent=2, ensure_ascii=ascii_only))
+
+
+def escape_unseen(text: str) -> str:
+    r"""Return JSON with ``\u202e`` in place of characters that steer a terminal, reorder text or are invisible."""
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)

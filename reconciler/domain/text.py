@@ -5,11 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from reconciler.domain.errors import ReconcileError
 
 _MAX_RECEIVED_TEXT = 600
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+UNSEEN: Final = (
+    r"\0-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
+    r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that steer a terminal, reorder text or are invisible, as in a character class of a regular expression.
+
+That is control characters, line ends, bidirectional and other format characters, halves of surrogate pairs, and what
+Unicode ignores by default. Every output uses this one list.
+"""
+JOINERS: Final = r"\u200c\u200d\ufe0e\ufe0f"
+"""Of these, those that Persian, several Indic scripts and emoji require; they do not hide or reorder text."""
+STEERING: Final = re.compile(rf"(?![{JOINERS}])[{UNSEEN}]")
+"""A character that text for people does not contain; JSON escapes joiners too, as it loses nothing by it."""
+_STEERING_RUN: Final = re.compile(rf"(?:{STEERING.pattern})+")
 
 
 def suggest(value: str, choices: Iterable[str], *, otherwise: str = "", cutoff: float = 0.6) -> str:
@@ -38,10 +53,10 @@ def shorten(text: str, room: int = 40) -> str:
 def sanitize(text: str) -> str:
     """Return text that a service sent on one line, at most 600 characters long and without its final period.
 
-    Control and bidirectional characters are replaced, because they can steer a terminal; so are lone surrogates, which
-    JSON can spell and UTF-8 cannot encode.
+    Characters that steer a terminal or are invisible are replaced, and so are lone surrogates, which JSON can spell and
+    UTF-8 cannot encode.
     """
-    line = _CONTROL_CHARACTERS.sub(" ", text).strip()
+    line = _STEERING_RUN.sub(" ", text).strip()
     return line[:_MAX_RECEIVED_TEXT].rstrip(". ") + ("…" if len(line) > _MAX_RECEIVED_TEXT else "")
 
 

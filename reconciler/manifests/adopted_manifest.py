@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
+import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
@@ -16,6 +16,7 @@ import yaml
 from reconciler.domain.errors import InvalidInput, ReconcileError, UsageError
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import API_VERSION, MUTABLE_FIELDS, Capabilities, Number, RemoteModel
+from reconciler.domain.text import UNSEEN
 from reconciler.files import create_file, write_errors
 from reconciler.manifests.discovery import TUNED_MODEL, absolute, target_file_name, target_name
 from reconciler.manifests.provider_fields import incapabilities
@@ -83,12 +84,8 @@ def _reported(model: RemoteModel, capabilities: Capabilities) -> str:
     return _REPORTED.format("hyperparameters", flow) if known else ""
 
 
-_HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Categories of characters that hide or reorder text, or that are line breaks in some versions of YAML."""
-
-
-def _is_hidden(char: str) -> bool:
-    return char not in "\n\t" and unicodedata.category(char) in _HIDDEN
+_HIDDEN = re.compile(rf"(?![\n\t])[{UNSEEN}]")
+"""Characters that hide or reorder text, or that are line breaks in some versions of YAML."""
 
 
 def _escape_hidden(dumped: str) -> str:
@@ -96,7 +93,7 @@ def _escape_hidden(dumped: str) -> str:
 
     PyYAML escapes characters above U+FFFF itself.
     """
-    return "".join(f"\\u{ord(char):04X}" if _is_hidden(char) else char for char in dumped)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04X}", dumped)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -104,7 +101,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    hidden = any(map(_is_hidden, text))
+    hidden = _HIDDEN.search(text) is not None
     try:
         plain = parse_scalar(text) == text and not hidden
     except ValueError:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.document import Document
-from reconciler.domain.text import shorten
+from reconciler.domain.text import UNSEEN, shorten
 from reconciler.reports.markdown import Limit, utf8_bytes
 from reconciler.reports.summary import summarize
 from reconciler.reports.text.escape import terminal_safe
@@ -94,11 +94,8 @@ def _property(text: str) -> str:
     return text.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
 
-_UNSEEN: Final = (
-    r"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
-)
-"""Control characters, and characters that Unicode ignores by default: comparisons may skip them."""
+_UNSEEN: Final = rf"(?![\r\n])[{UNSEEN}]"
+"""Comparisons may skip these characters."""
 _COMMAND: Final = re.compile(rf"((?:\A|(?<=[\r\n]))(?:[^\S\r\n]|{_UNSEEN})*:{_UNSEEN}*):|(\#{_UNSEEN}*\#{_UNSEEN}*)\[")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.domain.text import UNSEEN
 from support.cli_world import Cli
 from support.git_repository import Repository
 
@@ -188,3 +190,13 @@ def test_a_full_disk_is_one_clear_message(reconcile: Cli, option: str, name: str
         f"Error: {option} {name} cannot be written: File too large; free disk space, then run the command again\n"
     )
     assert sorted(path.name for path in reconcile.folder.iterdir() if path.name.startswith(".plan")) == []
+
+
+def test_the_output_of_a_command_has_none_of_them(reconcile: Cli) -> None:
+    manifest = reconcile.specs / "adder.yaml"
+    manifest.rename(manifest.with_name("x\u202e\x9b31my.yaml"))
+    done = reconcile("plan", "--format", "json", "--report", str(reconcile.folder / "r.json"))
+    assert done.status == 0, done.err
+    for text in (done.out, (reconcile.folder / "r.json").read_text()):
+        assert not re.search(rf"(?!\n)[{UNSEEN}]", text)
+        assert "x\\u202e\\u009b31my" in text

@@ -333,10 +333,11 @@ def test_invalid_rollbacks_and_promotions_are_errors(reconcile: Cli, world: Worl
         ("", "the reason is blank; state it for readers of the lockfile."),
         ("  ", "the reason is blank; state it for readers of the lockfile."),
         ("x" * 501, "the reason has 501 characters; use at most 500."),
-        ("one\ntwo", "the reason has line breaks or control characters; write it on one line."),
-        ("one\u2028two", "the reason has line breaks or control characters"),
-        ("\x1b[31mred", "the reason has line breaks or control characters"),
-        ("half \udc80", "the reason has line breaks or control characters"),
+        ("one\ntwo", "the reason has line breaks, control or invisible characters; write it on one line."),
+        ("one\u2028two", "the reason has line breaks, control or invisible characters"),
+        ("\x1b[31mred", "the reason has line breaks, control or invisible characters"),
+        ("left \u202e right", "the reason has line breaks, control or invisible characters"),
+        ("half \udc80", "the reason has line breaks, control or invisible characters"),
     ],
 )
 def test_a_reason_is_one_line(reconcile: Cli, reason: str, message: str) -> None:

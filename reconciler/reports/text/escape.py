@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
-_UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS: Final = frozenset("\u200c\u200d")
-"""Required for Persian, several Indic scripts and emoji; they do not hide or reorder text."""
+from reconciler.domain.text import STEERING
 
 _PLAIN: Final = str.maketrans(
     {
@@ -33,15 +30,7 @@ def terminal_safe(text: str) -> str:
     That is control characters with line breaks and tabs, bidirectional and other invisible formatting, and halves of
     surrogate pairs. The result is one line.
     """
-    if text.isprintable():
-        return text
-    return "".join(_shown(character) for character in text)
-
-
-def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _UNSAFE or character in _JOINERS:
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def encodable(text: str, encoding: str) -> str:
