@@ -144,7 +144,7 @@ class RecordedProject(Struct, frozen=True, kw_only=True):
             ReconcileError: when the name is unknown, or there is no serving generation.
         """
         model = self.lock.models.get(name)
-        serving = model.generation(model.serving) if model else None
+        serving = model.serving_generation if model else None
         if serving is None:
             raise self._no_serving_generation(name)
         return serving

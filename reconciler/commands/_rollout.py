@@ -152,7 +152,7 @@ def change_serving(
     publisher = publisher_of(project)
     with project.session.event_loop() as loop, project.store.lease():
         project = project.reread_lock()
-        before = project.recorded_model(name).serving
+        before = project.recorded_model(name).serving_key
         chosen, events = choose(project.lock, project.target.scope, manifest)
         recorder = project.recorder()
         if events:

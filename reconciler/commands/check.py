@@ -81,12 +81,12 @@ def _trial(project: Project, name: str, key: str | None) -> _Trial:
             f"{generation.key} is not ready: it was recorded as {generation.state}",
             "run reconcile apply, or name another generation with --generation",
         )
-    return _Trial(manifest, generation, model is not None and generation.key == model.serving)
+    return _Trial(manifest, generation, model is not None and model.serves(generation.key))
 
 
 def _is_serving(project: Project, name: str) -> bool:
     model = project.lock.models.get(name)
-    serving = model.generation(model.serving) if model else None
+    serving = model.serving_generation if model else None
     return serving is not None and serving.state is State.ACTIVE
 
 

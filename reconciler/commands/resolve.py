@@ -28,7 +28,7 @@ def resolve(environment: Environment, command_input: CommandInput, name: str | N
     project = open_recorded(environment, command_input)
     if name and name not in project.names:
         project = open_project(environment, command_input, strict=False)  # whose message has the declared names
-    names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving)
+    names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
     models = tuple(resolve_serving(project, name) for name in names)
     report = ResolveReport(simulated=project.capabilities.simulated, target=project.target_summary, models=models)
     return CommandResult(report)

@@ -34,7 +34,7 @@ def rollback(
     def choose(lock: Lock, _scope: str, _manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
         model = lock.models[name]
         chosen = choose_rollback(name, model, to)
-        return chosen, (Rejected(name, model.serving or "", reason), promotion(environment, name, chosen))
+        return chosen, (Rejected(name, model.serving_key or "", reason), promotion(environment, name, chosen))
 
     return change_serving(environment, command_input, name, choose, reason)
 

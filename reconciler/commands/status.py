@@ -102,7 +102,7 @@ async def reach(provider: Provider, project: RecordedProject, address: str) -> A
     from reconciler.engine.observe import run_bounded
 
     shared = [
-        SharedGeneration(name, generation.key, generation.remote, model.serving == generation.key)
+        SharedGeneration(name, generation.key, generation.remote, model.serves(generation.key))
         for name, model in sorted(project.lock.models.items())
         for generation in model.generations
         if generation.state is State.ACTIVE

@@ -30,6 +30,8 @@ from reconciler.domain.model import (
 
 Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
 Origin = Literal["created", "adopted"]
+Serving = str | None
+"""What is serving: the key of a generation. Other modules ask ``LockedModel``: a map by stage can replace the key."""
 _Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
 OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
 """The fields of a target that determine which models a lockfile is about."""
@@ -142,7 +144,7 @@ class LockedModel(Record, frozen=True):
 
     manifest: NonEmpty
     """The manifest's path relative to the root; `-` is standard input."""
-    serving: str | None = None
+    serving: Serving = None
     """The key of the serving generation."""
     rejected: tuple[NonEmpty, ...] = ()
     """The keys of the rejected generations, which must not be promoted."""
@@ -156,6 +158,28 @@ class LockedModel(Record, frozen=True):
     """The sampling parameters that the manifest declares."""
     generations: tuple[LockedGeneration, ...] = ()
     """Its generations, newest first."""
+
+    @property
+    def serving_key(self) -> str | None:
+        """The key of the serving generation, or ``None``."""
+        return self.serving
+
+    @property
+    def serving_generation(self) -> LockedGeneration | None:
+        """The record of the serving generation, or ``None`` if there is none."""
+        return self.generation(self.serving)
+
+    def serves(self, key: str | None) -> bool:
+        """Whether the generation with that key is serving."""
+        return key is not None and self.serving == key
+
+    def with_serving(self, key: str) -> LockedModel:
+        """Return the model with that generation as the serving one."""
+        return replace(self, serving=key)
+
+    def without_serving(self, key: str) -> LockedModel:
+        """Return the model with no serving generation if the one with that key was; else the model unchanged."""
+        return replace(self, serving=None) if self.serves(key) else self
 
     def generation(self, key: str | None) -> LockedGeneration | None:
         """Return the recorded generation with that key, or ``None``."""

@@ -128,7 +128,7 @@ async def observe_all(provider: Provider, world: World, *, progress: bool, unman
     Raises as :func:`observe`.
     """
     observation = await _observe_world(provider, world, progress=progress, unmanaged=unmanaged)
-    serving = (model.generation(model.serving) for model in world.lock.models.values())
+    serving = (model.serving_generation for model in world.lock.models.values())
     sources = (*(manifest.source for manifest in world.manifests), *(found.source for found in serving if found))
     return await _add_untunable(provider, observation, sources)
 

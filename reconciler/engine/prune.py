@@ -155,7 +155,7 @@ class Pruner:
 
     def _take_out_of_service(self, action: Action) -> None:
         """Record and publish that an orphan is no longer serving before it is deleted."""
-        if self._recorder.lock.models[action.name].serving == action.key:
+        if self._recorder.lock.models[action.name].serves(action.key):
             self._recorder.emit(Unserved(action.name, action.key))
             self._recorder.flush()
         if self._recorder.lock.models[action.name].published == action.key:

@@ -51,7 +51,7 @@ class ReconcileContext(Struct, frozen=True):
 
     def serves(self, known: ResolvedGeneration) -> bool:
         """Whether it is the serving generation and is ready."""
-        return known.key == self.locked.serving and known.state is State.ACTIVE
+        return self.locked.serves(known.key) and known.state is State.ACTIVE
 
     def action(self, kind: Kind, reason: Reason, known: ResolvedGeneration | None = None, message: str = "") -> Action:
         """Return an action of this manifest, for one of its generations if given."""
@@ -74,7 +74,7 @@ class ReconcileContext(Struct, frozen=True):
             if generation.locked and generation.state is not State.INTENDED
         ]
         reference = next(
-            (generation for generation in recorded if generation.key == self.locked.serving),
+            (generation for generation in recorded if self.locked.serves(generation.key)),
             recorded[0] if recorded else None,
         )
         return content_changes(self.manifest, reference) if reference else ()

@@ -56,7 +56,7 @@ def _found(dataset: Dataset, found: Mapping[str, Dataset | str]) -> tuple[Datase
 def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:
     """Return the recorded data set with this path: of the serving generation, or else of the newest."""
     for model in filter(None, map(lock.models.get, manifest.names)):
-        for generation in (model.generation(model.serving), *model.generations):
+        for generation in (model.serving_generation, *model.generations):
             if generation and generation.dataset.path == manifest.dataset.path:
                 return generation.dataset
     return None

@@ -49,7 +49,7 @@ def _decide(context: ReconcileContext) -> Iterator[Action]:
         return
     satisfying = context.satisfying
     replacing = context.manifest.name in context.request.replace
-    chosen = choose_generation(satisfying, context.locked.serving, context.locked.rejected, replacing=replacing)
+    chosen = choose_generation(satisfying, context.locked.serving_key, context.locked.rejected, replacing=replacing)
     wanted = _again(context, satisfying, chosen)
     if wanted:
         yield _create(context, satisfying, wanted)
@@ -84,8 +84,8 @@ def _again(
         return Reason.RETRY_REQUESTED if ended and (name in context.request.retry or cut_off) else None
     if chosen.state is not State.ACTIVE:
         return None
-    served = next((generation.mark.attempt for generation in satisfying if generation.key == context.locked.serving), 0)
-    made = chosen.key != context.locked.serving and chosen.mark.attempt > served
+    served = next((generation.mark.attempt for generation in satisfying if context.locked.serves(generation.key)), 0)
+    made = not context.locked.serves(chosen.key) and chosen.mark.attempt > served
     asked = name in context.request.replace and not made
     return Reason.REPLACE_REQUESTED if asked or cut_off > chosen.mark.attempt else None
 
@@ -159,7 +159,7 @@ def failure_cause(generation: ResolvedGeneration) -> str:
 
 
 def _why_create(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...]) -> Reason:
-    if any(generation.state is State.MISSING or generation.key == context.locked.serving for generation in satisfying):
+    if any(generation.state is State.MISSING or context.locked.serves(generation.key) for generation in satisfying):
         return Reason.MISSING
     if not any(generation.state is not State.INTENDED for generation in context.locked.generations):
         return Reason.NOT_FOUND

@@ -129,7 +129,7 @@ def _missing(case: _Case) -> Iterator[Finding]:
     locked = case.context.locked
     for recorded in locked.generations:
         generation = case.generations[recorded.key]
-        serves = recorded.key == locked.serving
+        serves = locked.serves(recorded.key)
         expected = recorded.state in EXPECTED_STATES or (serves and recorded.state is State.MISSING)
         lost = generation.locked is recorded and generation.state is State.MISSING and expected
         if lost and recorded.remote not in case.world.observation.models:
@@ -167,8 +167,8 @@ def _replaced(case: _Case) -> Iterator[Finding]:
 
 
 def _matters(case: _Case, recorded: LockedGeneration, generation: ResolvedGeneration) -> bool:
-    serving = case.context.locked.serving
-    return recorded.key == serving if serving else satisfies(generation, case.context.manifest)
+    locked = case.context.locked
+    return locked.serves(recorded.key) if locked.serving_key else satisfies(generation, case.context.manifest)
 
 
 def _replacement_remedy(case: _Case, field: str, *, managed: bool) -> str:
@@ -239,7 +239,7 @@ def _ready(case: _Case, action: Action) -> Iterator[Finding]:
         message = "its checks changed after they last ran" if changed else "its checks have not run"
         remedy = case.command("check", context.manifest.name)
         yield case.finding(DriftClass.UNVERIFIABLE, message, generation, remedy=remedy)
-    elif generation.locked is None and context.locked.serving is None:
+    elif generation.locked is None and context.locked.serving_key is None:
         message = "it has this scope's mark and matches the manifest, but the lockfile records no serving generation"
         remedy = f"{case.apply()}, which records it and trains nothing"
         since = _start_time(generation)
@@ -358,9 +358,9 @@ def _degraded(case: _Case) -> Iterator[Finding]:
 def _unverifiable(case: _Case) -> Iterator[Finding]:
     """Find a serving generation that the lockfile does not describe, or whose training data is unknown."""
     locked = case.context.locked
-    if locked.serving and locked.generation(locked.serving) is None:
-        message = f"the lockfile records {locked.serving} as serving, but has no record of that generation"
-        yield case.finding(DriftClass.UNVERIFIABLE, message, key=locked.serving, remedy=case.command("refresh"))
+    if locked.serving_key and locked.generation(locked.serving_key) is None:
+        message = f"the lockfile records {locked.serving_key} as serving, but has no record of that generation"
+        yield case.finding(DriftClass.UNVERIFIABLE, message, key=locked.serving_key, remedy=case.command("refresh"))
     recorded = case.serving.locked if case.serving else None
     if recorded and (recorded.dataset.claimed or recorded.dataset.unknown):
         path = case.context.manifest.dataset.path
@@ -426,7 +426,7 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
             find_live_model(generation, world.scope, action.name, world.observation) is not None
             for generation in model.generations
         )
-        serving = model.generation(model.serving)
+        serving = model.serving_generation
         forget = command("forget", action.name)
         still = f"{alive or 'none'} of its generations still exist{'' if alive > 1 else 's'}"
         yield Finding(

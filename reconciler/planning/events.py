@@ -60,8 +60,9 @@ class _NewGeneration(_ModelEvent, frozen=True):
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Add the generation; a new training of the serving content is promoted again."""
-        retrained = model.serving == self.generation.key and self.generation.state is not State.ACTIVE
-        return replace(model, serving=None if retrained else model.serving).with_generation(self.generation)
+        retrained = model.serves(self.generation.key) and self.generation.state is not State.ACTIVE
+        kept = model.without_serving(self.generation.key) if retrained else model
+        return kept.with_generation(self.generation)
 
     def _model_in(self, lock: Lock) -> LockedModel:
         return replace(lock.models.get(self.name) or LockedModel(self.manifest), manifest=self.manifest)
@@ -198,7 +199,7 @@ class Promoted(_GenerationEvent, frozen=True):
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the serving generation."""
-        return replace(_update(model, self.key, promote_time=self.time), serving=self.key)
+        return _update(model, self.key, promote_time=self.time).with_serving(self.key)
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -227,8 +228,8 @@ class Rejected(_GenerationEvent, frozen=True):
     def apply(self, model: LockedModel) -> LockedModel:
         """Record the rejection and its reason."""
         rejected = tuple(dict.fromkeys((*model.rejected, self.key)))
-        serving = None if model.serving == self.key else model.serving
-        return replace(_update(model, self.key, rejection=self.reason), rejected=rejected, serving=serving)
+        changed = _update(model, self.key, rejection=self.reason).without_serving(self.key)
+        return replace(changed, rejected=rejected)
 
 
 class Restored(_GenerationEvent, frozen=True):
@@ -312,7 +313,7 @@ class Unserved(_GenerationEvent, frozen=True):
 
     def apply(self, model: LockedModel) -> LockedModel:
         """Record that no generation is serving, unless another one is."""
-        return replace(model, serving=None) if model.serving == self.key else model
+        return model.without_serving(self.key)
 
 
 class Deleted(_GenerationEvent, frozen=True):

@@ -36,8 +36,8 @@ def has_permanent_marks(capabilities: Capabilities) -> bool:
 def forget_notes(name: str, lock: Lock, *, marked: bool) -> Iterator[str]:
     """Return the notes for forgetting a model; ``marked`` means that its generations keep their marks."""
     model = lock.models[name]
-    if model.serving:
-        yield f"{model.serving} is serving, and still answers requests to its remote name"
+    if model.serving_key:
+        yield f"{model.serving_key} is serving, and still answers requests to its remote name"
     for generation in trainings_in_progress(model, None):
         yield f"the training of {generation.key} continues"
     if marked:

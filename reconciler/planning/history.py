@@ -66,11 +66,11 @@ def list_history(model: LockedModel, examples: Mapping[str, Examples]) -> tuple[
 
 def _role(model: LockedModel, position: int) -> GenerationRole:
     generation = model.generations[position]
-    if generation.key == model.serving:
+    if model.serves(generation.key):
         return "serving"
     if generation.key in model.rejected:
         return "rejected"
-    superseded = any(newer.key == model.serving for newer in model.generations[:position])
+    superseded = any(model.serves(newer.key) for newer in model.generations[:position])
     failed = generation.state is State.ACTIVE and generation.checks is not None and generation.checks.failed > 0
     return "held" if failed and not superseded else ""
 

@@ -102,7 +102,7 @@ def recorded_parent(name: str, scope: str, lock: Lock, observation: Observation)
     locked = lock.models.get(name)
     generations = resolve_generations(name, scope, locked, observation, ()) if locked else ()
     known = {generation.key: generation for generation in generations if generation.state is State.ACTIVE}
-    serving = locked.serving if locked else None
+    serving = locked.serving_key if locked else None
     if serving in known:
         return _standing(known, serving, name, serving or "")
     message = f"its parent {name} has no serving generation and is not part of this run; apply {name} too"

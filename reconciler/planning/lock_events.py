@@ -131,7 +131,7 @@ def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]
         manifest = by_name[event.name]
         if isinstance(event, Renamed):
             former = lock.models[event.former]
-            reason, key, message = Reason.RENAMED, former.serving or "", _describe_rename(former, event)
+            reason, key, message = Reason.RENAMED, former.serving_key or "", _describe_rename(former, event)
         else:
             reason, key, message = Reason.DATA_CLAIMED, event.key, _describe_claim(manifest)
         yield Action(manifest.name, manifest.file, Kind.ADOPT, reason, key=key, message=message)

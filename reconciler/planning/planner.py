@@ -85,7 +85,7 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
             unreadable=observation.unreadable,
         )
         actions = decide(context)
-        parents[name] = resolve_parent(context.generations, locked.serving, name, actions)
+        parents[name] = resolve_parent(context.generations, locked.serving_key, name, actions)
         resolved.append(ResolvedManifest(context, actions))
     return tuple(resolved)
 
@@ -178,7 +178,7 @@ def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
             file=locked.manifest,
             kind=Kind.NOOP,
             reason=Reason.ORPHANED,
-            key=locked.serving or "",
+            key=locked.serving_key or "",
             message="no manifest declares it; it is kept",
         )
 
@@ -209,7 +209,7 @@ def cross_target_notices(plan: Plan, provider: str, other_locks: Iterable[Lock])
     """Return a notice for each target of another provider that serves models that this plan trains."""
     created = {action.name for action in plan.of_kind(Kind.CREATE)}
     for lock in other_locks:
-        served = sorted(name for name in created if (model := lock.models.get(name)) and model.serving)
+        served = sorted(name for name in created if (model := lock.models.get(name)) and model.serving_key)
         if served and lock.target and lock.target.provider != provider:
             yield (
                 f"target {lock.target.name} ({lock.target.provider}) already serves {join_names(served, _MOST_NAMES)};"

@@ -83,7 +83,7 @@ def _check(context: ReconcileContext, generation: ResolvedGeneration, reason: Re
 
 
 def _promotion(context: ReconcileContext, generation: ResolvedGeneration, checks: RecordedChecks | None) -> Action:
-    over = f"it replaces {context.locked.serving}" if context.locked.serving else ""
+    over = f"it replaces {context.locked.serving_key}" if context.locked.serving_key else ""
     failure = (
         f"{describe_scores(checks)}, and spec.lifecycle.onFailedChecks is serve" if checks and checks.failed else ""
     )

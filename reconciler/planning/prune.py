@@ -108,7 +108,7 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
     for model in other.models.values():
         if model.protect:
             yield from ((generation.remote, f"{lockfile} protects it") for generation in model.generations)
-        for key, use in ((model.published, "published"), (model.serving, "serving")):
+        for key, use in ((model.published, "published"), (model.serving_key, "serving")):
             generation = model.generation(key)
             if generation:
                 yield generation.remote, f"{lockfile} records it as {use}"
@@ -146,7 +146,7 @@ def _ranked(context: PruneContext, existing: Iterable[LiveGeneration]) -> list[L
     def order(live: LiveGeneration) -> tuple[bool, bool, bool, float, str]:
         block = context.block(live.name)
         age = (context.world.now - live.resolved.created_at).total_seconds()
-        return live.key != block.serving, not live.wanted, _is_unusable(block, live), age, live.key
+        return not block.serves(live.key), not live.wanted, _is_unusable(block, live), age, live.key
 
     counts: dict[str, int] = {}
     ranked = []
@@ -249,9 +249,7 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
         return Reason.ABANDONED, "it has the mark of this scope, and this lockfile does not record it"
     block = context.block(name)
     if context.is_orphan(name):
-        serving = (
-            "; it is recorded as serving, and is taken out of service first" if locked.key == block.serving else ""
-        )
+        serving = "; it is recorded as serving, and is taken out of service first" if block.serves(locked.key) else ""
         return Reason.ORPHANED_MODEL, f"no manifest declares {name}{serving}"
     if resolved.state in _UNSUCCESSFUL:
         cause = resolved.failure.message.rstrip(".") if resolved.failure else "the service reports no reason"
@@ -266,7 +264,7 @@ def _reason(context: PruneContext, generation: LiveGeneration) -> tuple[Reason, 
 def _deletion(context: PruneContext, generation: LiveGeneration) -> Deletion:
     locked, created = generation.locked, parse_time(generation.live.create_time)
     block = context.block(generation.name)
-    serves = locked is not None and block.serving == locked.key
+    serves = locked is not None and block.serves(locked.key)
     promote_time = locked.promote_time if locked else ""
     return Deletion(
         create_time=generation.live.create_time,
@@ -337,7 +335,7 @@ def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
         return model
     failure = deleted.failure or _UNKNOWN_FAILURES.get(deleted.state)
     model = model.with_generation(replace(deleted, state=State.DELETED, failure=failure))
-    required = {model.serving, *model.rejected}
+    required = {model.serving_key, *model.rejected}
     absent = [
         generation.key
         for generation in model.generations

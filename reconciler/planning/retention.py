@@ -120,7 +120,7 @@ def _in_use(context: PruneContext, generation: LiveGeneration) -> str:
     if context.is_orphan(generation.name) or generation.locked is None:
         return ""
     block = context.block(generation.name)
-    if generation.key == block.serving:
+    if block.serves(generation.key):
         return "it is serving"
     return "the published pointer names it" if generation.key == block.published else ""
 

@@ -33,15 +33,16 @@ def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGene
     Raises:
         ReconcileError: when no generation is serving, or ``to`` cannot be promoted, or no other can.
     """
-    if model.serving is None:
+    serving = model.serving_key
+    if serving is None:
         raise ReconcileError(
             f"{name} has no serving generation, so there is nothing to roll back",
             f"promote a generation with reconcile promote {name} --to KEY, or run reconcile apply",
         )
     if to is None:
-        return _served_before(name, model, model.serving)
+        return _served_before(name, model, serving)
     chosen = _recorded(name, model, to)
-    if to == model.serving:
+    if model.serves(to):
         raise ReconcileError(f"{to} is already serving {name}", _instead(model))
     if to in model.rejected:
         reason = f": {chosen.rejection}" if chosen.rejection else ""
@@ -55,7 +56,7 @@ def choose_rollback(name: str, model: LockedModel, to: str | None) -> LockedGene
 
 def alternatives(model: LockedModel, *keys: str) -> tuple[LockedGeneration, ...]:
     """Return the generations that could replace the serving one, newest first, without these keys."""
-    barred = {model.serving, *model.rejected, *keys}
+    barred = {model.serving_key, *model.rejected, *keys}
     return tuple(
         generation
         for generation in model.generations
@@ -121,7 +122,7 @@ def choose_promotion(
 
 def is_serving(model: LockedModel, key: str) -> bool:
     """Whether that generation is serving and not rejected."""
-    return model.serving == key and key not in model.rejected
+    return model.serves(key) and key not in model.rejected
 
 
 def _with_parent(manifest: Manifest, scope: str, lock: Lock) -> Manifest:
@@ -137,7 +138,7 @@ def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[Res
 def _rejected(name: str, model: LockedModel, satisfying: Iterable[ResolvedGeneration]) -> LockedGeneration:
     rejected = [generation for generation in model.generations if generation.key in model.rejected]
     good = {generation.key for generation in satisfying}
-    serving = model.generation(model.serving)
+    serving = model.serving_generation
     if rejected:
         return min(rejected, key=lambda generation: (generation.state is not State.ACTIVE, generation.key not in good))
     if serving is None:
@@ -209,7 +210,7 @@ def _require_lasting(
         or _is_held(chosen.locked, manifest)
     ):
         return
-    rolls_back = chosen.key == model.serving and generation.key not in model.rejected
+    rolls_back = model.serves(chosen.key) and generation.key not in model.rejected
     raise ReconcileError(
         f"{generation.key} would not keep serving: {chosen.key} is ready and matches the manifest, so the next apply"
         " would promote it again",

@@ -27,7 +27,7 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
         model = lock.models.get(manifest.name) or LockedModel(manifest.file)
         generations = resolve_generations(manifest.name, scope, model, _OFFLINE, ())
         matching = tuple(generation for generation in generations if satisfies(generation, manifest))
-        chosen = choose_generation(matching, model.serving, model.rejected)
+        chosen = choose_generation(matching, model.serving_key, model.rejected)
         if chosen and chosen.state is State.ACTIVE:
             ready[manifest.name] = ParentGeneration(manifest.name, chosen.key, source_name(chosen))
         states = {generation.state for generation in matching}

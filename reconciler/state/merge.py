@@ -222,19 +222,19 @@ class _ModelMerge:
 
     def _serving(self, merged: LockedModel) -> str | None:
         """Return the serving key; one that only the other side rejected is replaced."""
-        key = merged.serving
-        if key in merged.rejected and not any(side.serving == key and key in side.rejected for side in self._sides):
-            candidates = {side.serving for side in (*self._sides, self._base)} - {None, *merged.rejected}
+        key = merged.serving_key
+        if key in merged.rejected and not any(side.serves(key) and key in side.rejected for side in self._sides):
+            candidates = {side.serving_key for side in (*self._sides, self._base)} - {None, *merged.rejected}
             key = self._latest_promotion(
                 generation.key for generation in merged.generations if generation.key in candidates
             )
             self._note(
-                f"{merged.serving} is not serving because one side rejected it; "
+                f"{merged.serving_key} is not serving because one side rejected it; "
                 f"{f'{key} is serving' if key else 'no generation is serving'}"
             )
             return key
-        ours, theirs = (side.serving for side in self._sides)
-        if ours != theirs and self._base.serving not in (ours, theirs):
+        ours, theirs = (side.serving_key for side in self._sides)
+        if ours != theirs and self._base.serving_key not in (ours, theirs):
             self._note_promotions(ours, theirs, key)
         return key
 
@@ -251,7 +251,7 @@ class _ModelMerge:
 
     def _note_lost(self, merged: LockedModel, key: str | None) -> None:
         generation = merged.generation(key)
-        recorded = (side.generation(key) for side in self._sides if side.serving == key)
+        recorded = (side.generation(key) for side in self._sides if side.serves(key))
         was_ready = any(version.state is State.ACTIVE for version in recorded if version)
         if generation and generation.state is not State.ACTIVE and was_ready:
             self._note(
@@ -271,7 +271,7 @@ class _ModelMerge:
 
     def _newly_serving(self, key: str) -> LockedGeneration | None:
         """Return the generation of that key if one side promoted it; the other side removed it."""
-        sides = (side for side in self._sides if side.serving == key and self._base.serving != key)
+        sides = (side for side in self._sides if side.serves(key) and not self._base.serves(key))
         return next((side.generation(key) for side in sides), None)
 
     def _merge_generation(

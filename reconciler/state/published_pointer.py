@@ -67,7 +67,7 @@ def serving_keys(lock: Lock) -> dict[str, str]:
     ready = (
         (name, generation.key)
         for name, model in lock.models.items()
-        if (generation := model.generation(model.serving)) and generation.state is State.ACTIVE
+        if (generation := model.serving_generation) and generation.state is State.ACTIVE
     )
     return dict(sorted(ready))
 

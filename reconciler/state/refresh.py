@@ -152,7 +152,7 @@ def refresh_notices(before: Lock, world: World) -> Iterator[str]:
     if incomplete:
         yield f"{_names(incomplete)}: no manifest matches, so the path of the data set and the preamble are unknown"
     for name, model in after.models.items():
-        serving = model.generation(model.serving)
+        serving = model.serving_generation
         if serving and serving.state is State.MISSING:
             yield (
                 f"{serving.key}, the serving generation of {name}, was not found at the service; run reconcile apply "

@@ -131,7 +131,7 @@ def _parents(declared: Mapping[str, Manifest], lock: Lock) -> dict[_LineageNode,
 
 def _shown_generation(model: LockedModel) -> LockedGeneration | None:
     """Return the generation whose source is shown: the serving one, or the newest if none is serving."""
-    return model.generation(model.serving) or next(iter(model.generations), None)
+    return model.serving_generation or next(iter(model.generations), None)
 
 
 def _origin(source: Source) -> _LineageNode | None:
@@ -172,7 +172,7 @@ def _parents_first(parents: Mapping[_LineageNode, _LineageNode | None]) -> Itera
 def _described(node: GraphNode, manifest: Manifest | None, graph: GraphInput) -> GraphNode:
     """Return the node of a model of this project with its manifest, its generations and its hold."""
     model, hold = graph.lock.models.get(node.name), graph.holds.get(node.name)
-    serving = model.generation(model.serving) if model else None
+    serving = model.serving_generation if model else None
     newest = next(iter(model.generations), None) if model else None
     return replace(
         node,
@@ -191,5 +191,5 @@ def _generation(generation: LockedGeneration, lock: Lock) -> LineageGeneration:
         key=generation.key,
         state=generation.state,
         parent=generation.source.key,
-        outdated=bool(generation.source.key and parent and parent.serving != generation.source.key),
+        outdated=bool(generation.source.key and parent and not parent.serves(generation.source.key)),
     )

@@ -97,7 +97,7 @@ def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDet
         ModelDetails(
             name=name,
             manifest=model.manifest,
-            serving=model.serving or "",
+            serving=model.serving_key or "",
             generations=tuple(_details(known, live.get(known.remote), model) for known in model.generations),
         )
         for name, model in sorted(lock.models.items())

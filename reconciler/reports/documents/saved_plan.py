@@ -132,4 +132,4 @@ def _content(manifest: Manifest) -> str:
 
 def _recorded(lock: Lock, name: str) -> RecordedFacts:
     model = lock.models[name]
-    return RecordedFacts(rejected=tuple(sorted(model.rejected)), serving=model.serving or "")
+    return RecordedFacts(rejected=tuple(sorted(model.rejected)), serving=model.serving_key or "")

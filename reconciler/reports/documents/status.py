@@ -185,7 +185,7 @@ def status_report(
 
 def _model(name: str, model: LockedModel, live: Mapping[str, RemoteModel]) -> ModelStatus:
     generations = tuple(_generation(known, live.get(known.remote), model) for known in model.generations)
-    serving = model.generation(model.serving)
+    serving = model.serving_generation
     return ModelStatus(
         name=name,
         manifest=model.manifest,
