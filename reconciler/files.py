@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import IO, Final, Literal
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.paths import git_repository_of
+from reconciler.paths import escaping_link
 
 try:
     import fcntl
@@ -164,11 +164,9 @@ def require_safe(path: Path) -> None:
     """Raise OSError for a symbolic link, for a folder that a link moves out of its repository, and for git's folder."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link")
-    for folder in reversed(path.absolute().parents):
-        if folder.is_symlink():
-            repository = git_repository_of(Path(os.path.realpath(folder.parent)))
-            if repository and not Path(os.path.realpath(folder)).is_relative_to(repository):
-                raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link that leads out of the repository")
+    link = escaping_link(path)
+    if link:
+        raise OSError(errno.ELOOP, f"{link.name} is a symbolic link that leads out of the repository")
     real = Path(os.path.realpath(path.parent), path.name)
     if any(part.casefold() == ".git" for part in real.parts):
         raise _UnsafeError(errno.EPERM, "it is in the directory of git", "name a file outside of it")

@@ -65,6 +65,26 @@ def require_inside(path: Path, repository: Path) -> None:
         raise ReconcileError(f"{path}: {_OUTSIDE}", f"remove the link, or point it into {repository}")
 
 
+def escaping_link(path: Path) -> Path | None:
+    """Return the link at or above a path that leads out of the git repository it is in; ``None`` if there is none.
+
+    Links outside of repositories are the user's own.
+    """
+    for part in reversed((path := path.absolute(), *path.parents)):
+        if part.is_symlink():
+            repository = git_repository_of(_real(part.parent))
+            if repository and not _real(part).is_relative_to(repository):
+                return part
+    return None
+
+
+def require_no_escape(path: Path, shown: object) -> None:
+    """Raise ReconcileError if a link in a repository leads the path, which a user names, out of it."""
+    link = escaping_link(path)
+    if link:
+        raise ReconcileError(f"{shown}: {_OUTSIDE}: {link.name} is a symbolic link", "remove the link")
+
+
 def file_problem(path: Path, repository: Path) -> tuple[str, str] | None:
     """Return why a path is not a regular file inside the repository, and the remedy; ``None`` if it is one.
 

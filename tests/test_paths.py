@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.domain.document import Document
 from reconciler.domain.errors import InvalidInput, ReconcileError
 from reconciler.manifests.scaffold import init
 from reconciler.paths import repository_of
+from reconciler.state.document_files import read_document
+from reconciler.state.lock_store import LockFile
 from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
 
 _SECRET = "https://user:ghp_0123456789@example.com"
@@ -123,3 +126,47 @@ def test_pipes_are_not_waited_for(repository: Path) -> None:
         assert messages(load_in(repository, path)) == [
             ("specs/pipe.yaml:1:1: not a regular file; set the path of a regular file")
         ]
+
+
+def test_a_folder_below_the_root_that_is_a_link_out_of_the_repository_is_not_listed(repository: Path) -> None:
+    (repository.parent / "home/reconcile.yaml").unlink()
+    (repository / "specs/more").symlink_to("../../home")
+    for paths in (("specs", "specs/more"), ("specs/m.yaml", "specs/more")):
+        with pytest.raises(ReconcileError, match="specs/more: outside the repository; remove the link") as caught:
+            load_in(repository, *paths)
+        assert ".git-credentials" not in str(caught.value)
+
+
+def test_a_file_that_a_link_hides_is_not_searched_and_may_be_a_manifest(repository: Path) -> None:
+    """Whether the user's own files contain a word must not show in a plan."""
+    (repository / "specs/part").mkdir()
+    (repository / "specs/m.yaml").rename(repository / "specs/part/m.yaml")
+    assert load_in(repository, "specs/part").complete
+    for to in ("../../home/.git-credentials", "../../home/m.yaml"):
+        (repository / "specs/other.yaml").unlink(missing_ok=True)
+        (repository / "specs/other.yaml").symlink_to(to)
+        assert not load_in(repository, "specs/part").complete
+
+
+def test_a_file_that_a_user_names_is_not_read_through_a_link_out_of_the_repository(repository: Path) -> None:
+    (repository.parent / "home/secret.json").write_text(f'{{"kind": "{_SECRET}", "version": 1}}')
+    (repository.parent / "home/secret.csv").write_text(f"{_SECRET},b\n")
+    for name in ("plan.json", "reconcile.blue.lock.json", "data.csv"):
+        (repository / name).symlink_to(repository.parent / "home" / f"secret{Path(name).suffix}")
+    (repository / "folder").symlink_to(repository.parent / "home")
+    for read in (
+        lambda: read_document(repository / "plan.json", "plan.json", (), lambda _kind: Document),
+        lambda: read_document(repository / "folder/secret.json", "plan.json", (), lambda _kind: Document),
+        LockFile(repository / "reconcile.blue.lock.json").read,
+        lambda: init(repository, data=repository / "data.csv", name="adder"),
+    ):
+        with pytest.raises(ReconcileError, match="outside the repository: ") as caught:
+            read()
+        assert _SECRET not in str(caught.value)
+
+
+def test_links_of_the_user_outside_of_repositories_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    LockFile(tmp_path / "real/lock.json").write("a")
+    assert LockFile(tmp_path / "link/lock.json").read() == "a"

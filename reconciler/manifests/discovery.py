@@ -15,7 +15,7 @@ from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
 from reconciler.manifests.messages import invalid, kind_of, list_choices, quote, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
-from reconciler.paths import file_problem
+from reconciler.paths import file_problem, repository_of
 
 STDIN = "-"
 DEFAULT = "default"
@@ -119,10 +119,14 @@ def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestF
 
 
 def covers_root(files: Iterable[ManifestFile], root: Path, root_file: str, group: str) -> bool:
-    """Return whether no other file below a root mentions the API group, so that these files hold all manifests."""
+    """Return whether no other file below a root mentions the API group, so that these files hold all manifests.
+
+    A file that is not read, such as a link out of the repository, may be a manifest.
+    """
     read = {os.path.realpath(file.path) for file in files}
     unread = (path for path in _walk(root, root_file) if os.path.realpath(path) not in read)
-    return not any(path.is_file() and group.encode() in path.read_bytes() for path in unread)
+    repository = repository_of(root)
+    return not any(file_problem(path, repository) or group.encode() in path.read_bytes() for path in unread)
 
 
 def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:

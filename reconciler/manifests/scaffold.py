@@ -25,7 +25,7 @@ from reconciler.manifests.datasets.validation import file_source, validate_datas
 from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
 from reconciler.manifests.messages import quote
 from reconciler.manifests.yaml_parser import parse_scalar
-from reconciler.paths import repository_of, require_inside
+from reconciler.paths import repository_of, require_inside, require_no_escape
 from reconciler.providers.registry import capabilities_of
 
 Platform = Literal["github", "gitlab"]
@@ -230,8 +230,9 @@ def _with_sample(model: str) -> dict[str, bytes]:
 def _with_data(directory: Path, model: str, data: Path) -> dict[str, bytes]:
     """Return a manifest for an existing data set, and a copy of the data if it is outside the repository."""
     require_format(data)
-    fields = _fields(data)
     shown = str(data)
+    require_no_escape(data, shown)
+    fields = _fields(data)
     source = file_source(data, shown, shown, fields, (Place(shown), "spec.dataset"), "")
     validated = validate_dataset(source, None)
     if validated.dataset is None:

@@ -32,6 +32,7 @@ from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
 from reconciler.manifests.messages import redact_problems
 from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, parse
+from reconciler.paths import require_inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,9 @@ def _load(
     public_access = root.target is None or root.target.public_access
     reader = ManifestReader(LoadContext(root.folder, root.repository, service, public_access), is_selected)
     reader.problems += root.problems
+    for path in root.paths:
+        if path != STDIN and (cwd / path).is_dir():
+            require_inside(absolute(path, cwd), root.repository)
     files = discover(root.paths, cwd, target_file_name(target))
     for file in files:
         _add(reader, read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)

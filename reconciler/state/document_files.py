@@ -11,6 +11,7 @@ from reconciler.domain.document import VERSION, Document, json_text
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
+from reconciler.paths import require_no_escape
 from reconciler.secrets import redact
 from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
@@ -86,6 +87,7 @@ def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
 
 
 def _read_json(path: Path, shown: str, remedy: str) -> tuple[JsonSource, dict[str, Any]]:
+    require_no_escape(path, shown)
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)

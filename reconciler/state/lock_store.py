@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
+from reconciler.paths import require_no_escape
 from reconciler.secrets import redact
 from reconciler.state.lockfile import dumps, loads
 
@@ -28,6 +29,7 @@ class LockFile:
 
     def read(self) -> str | None:
         """Return the text, or ``None`` when the file does not exist; raises ReconcileError when it cannot be read."""
+        require_no_escape(self.path, self.path)
         try:
             _require_regular(self.path)
             data = self.path.read_bytes()
