@@ -17,7 +17,7 @@ from msgspec.inspect import EnumType, StructType, type_info
 
 from reconciler.domain.document import Record
 from reconciler.domain.lock import Lock
-from reconciler.reports.documents.change import ChangeReport, ResolveReport, ServingReport
+from reconciler.reports.documents.change import ChangeReport, RefreshReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
 from reconciler.reports.documents.drift import DriftReport
@@ -25,7 +25,6 @@ from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.graph import GraphReport
 from reconciler.reports.documents.history import HistoryReport
 from reconciler.reports.documents.plan import PlanReport
-from reconciler.reports.documents.refresh import RefreshReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.reports.documents.status import StatusReport

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from msgspec import Struct
 
+from reconciler.domain.text import encodable
 from reconciler.files import open_log
-from reconciler.reports.text.escape import encodable
 from reconciler.secrets import redact
 
 if TYPE_CHECKING:

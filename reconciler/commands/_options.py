@@ -14,9 +14,9 @@ import click
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
+from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.planning.selection import Selection
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from msgspec import Struct
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import Problem, UsageError
+from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
-from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
 from reconciler.secrets import redact

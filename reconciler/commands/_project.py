@@ -25,10 +25,10 @@ from reconciler.manifests.discovery import (
     read,
     target_file_name,
 )
-from reconciler.manifests.messages import redact_problems
 from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
+from reconciler.planning.redaction import redact_problems
 from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
@@ -38,15 +38,14 @@ from reconciler.state.lockfile import loads
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
     from reconciler.domain.model import RemoteModel
-    from reconciler.domain.plan import Plan, Request
+    from reconciler.domain.plan import Observation, Plan, Request, World
     from reconciler.domain.ports import Provider
-    from reconciler.engine.context import Publish, RunContext
+    from reconciler.engine.execute import Publish, RunContext
     from reconciler.engine.recorder import Recorder
     from reconciler.manifests.workspace import Workspace
     from reconciler.planning.events import EventSink
-    from reconciler.planning.world import Observation, World
     from reconciler.providers.spec import ConnectedProvider
-    from reconciler.reports.documents.model_details import ModelDetails
+    from reconciler.reports.documents.status import ModelDetails
 
 
 ReadLock = Callable[[LockStore, Target, str], Lock]
@@ -215,7 +214,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
 
     def run_context(self, provider: Provider, recorder: Recorder, publish: Publish) -> RunContext:
         """Return the context in which a plan for the selected manifests is carried out."""
-        from reconciler.engine.context import RunContext
+        from reconciler.engine.execute import RunContext
 
         return RunContext(
             provider=provider,
@@ -230,8 +229,7 @@ class Project(RecordedProject, frozen=True, kw_only=True):
 
     def world(self, observation: Observation | None = None, request: Request | None = None) -> World:
         """Return the inputs of a plan; by default for the recorded state, without further trainings."""
-        from reconciler.domain.plan import Request
-        from reconciler.planning.world import Observation, World
+        from reconciler.domain.plan import Observation, Request, World
 
         return World(
             manifests=self.manifests,
@@ -385,7 +383,7 @@ def load_project(
     """Return the project of a workspace; ``read`` reads its lockfile. Raises as :func:`open_project` does."""
     if strict and workspace.errors:
         raise InvalidInput(workspace.problems)
-    from reconciler.planning.dataset_versions import with_dataset_versions
+    from reconciler.planning.datasets import with_dataset_versions
 
     target, lockfile = workspace.target, workspace.lockfile
     session = Session(environment, target, workspace.root, lockfile, command_input.allow_endpoints)
@@ -406,7 +404,7 @@ def load_project(
 
 async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
     """Return the project with its data sets in Cloud Storage as they are now; without any, send no request."""
-    from reconciler.planning.dataset_versions import remote_paths, with_dataset_versions
+    from reconciler.planning.datasets import remote_paths, with_dataset_versions
 
     if not remote_paths(project.manifests):
         return project
@@ -420,7 +418,7 @@ async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:
 
 def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[ModelDetails, ...]:
     """Return the details of each recorded model for a report."""
-    from reconciler.reports.documents.model_details import model_details
+    from reconciler.reports.documents.status import model_details
 
     return model_details(lock, live_models(lock, scope, observation))
 

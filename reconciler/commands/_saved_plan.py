@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.commands._stale_plan import action_changes, fact_changes
 from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
-from reconciler.domain.plan import Request
+from reconciler.domain.plan import EFFECTS, FOLLOW_UPS, Kind, Reason, Request
 from reconciler.domain.version import __version__
 from reconciler.planning.selection import Selection
-from reconciler.reports.documents.saved_plan import Label, PlanInput, SavedPlan, plan_facts
+from reconciler.reports.documents.plan import PlannedAction, PlanReport
+from reconciler.reports.documents.saved_plan import (
+    Label,
+    ManifestFacts,
+    PlanFacts,
+    PlanInput,
+    RecordedFacts,
+    SavedPlan,
+    plan_facts,
+)
 from reconciler.state.document_files import is_plan, read_saved_plan
 
 if TYPE_CHECKING:
@@ -104,3 +114,113 @@ def saved_plan(request: Request, project: Project, plan: PlanReport) -> SavedPla
         facts=plan_facts(project.manifests, project.target, project.lock),
         plan=replace(plan, model_details=()),
     )
+
+
+def fact_changes(saved: PlanFacts, current: PlanFacts) -> Iterator[str]:
+    """Yield a phrase for each fact that changed since the plan was saved."""
+    for name in sorted(saved.target.keys() | current.target.keys()):
+        before, after = saved.target.get(name), current.target.get(name)
+        if before != after:
+            yield f"{name} of the target changed from {_shown(before)} to {_shown(after)}"
+    yield from _manifest_changes(saved.manifests, current.manifests)
+    yield from _recorded_changes(saved.recorded, current.recorded)
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _manifest_changes(saved: Mapping[str, ManifestFacts], current: Mapping[str, ManifestFacts]) -> Iterator[str]:
+    for name in sorted(saved.keys() | current.keys()):
+        if name not in current:
+            yield f"manifest {name} was removed"
+        elif name not in saved:
+            yield f"manifest {name} was added"
+        elif saved[name].data != current[name].data:
+            yield f"the data set of {name} changed"
+        elif saved[name] != current[name]:
+            yield f"manifest {name} changed"
+
+
+def _recorded_changes(saved: Mapping[str, RecordedFacts], current: Mapping[str, RecordedFacts]) -> Iterator[str]:
+    unrecorded = RecordedFacts(rejected=())
+    for name in sorted(saved.keys() | current.keys()):
+        before, after = saved.get(name, unrecorded), current.get(name, unrecorded)
+        if before.serving != after.serving:
+            serving = f"from {before.serving or 'none'} to {after.serving or 'none'}"
+            yield f"the serving generation of {name} changed {serving}"
+        if before.rejected != after.rejected:
+            yield f"the rejected generations of {name} changed"
+
+
+_compared: Final = attrgetter("attempt", "base_model", "source", "after", "hyperparameters", "changes", "checks")
+_identity: Final = attrgetter("name", "key", "action", "remote")
+_KIND_ORDER: Final = {kind: position for position, kind in enumerate(Kind)}
+
+
+def action_changes(saved: PlanReport, current: PlanReport) -> Iterator[str]:
+    """Yield a phrase for the first difference between two plans of each generation.
+
+    A training that the saved plan waited for can have completed: actions that follow from that are expected.
+    """
+    before, after = (
+        {_identity(action): action for action in report.actions if action.action in EFFECTS}
+        for report in (saved, current)
+    )
+    waits = (action.key for action in saved.actions if action.action is Kind.WAIT)
+    expected = {(key, kind) for key in waits for kind in FOLLOW_UPS[Kind.WAIT]}
+    reported: set[str] = set()
+    actions = {**after, **before}
+    for identity in sorted(actions, key=lambda identity: _action_order(actions[identity])):
+        old, new = before.get(identity), after.get(identity)
+        _, key, kind, _ = identity
+        same = old and new and _compared(old) == _compared(new)
+        if not same and key not in reported and (key, kind) not in expected:
+            reported.add(key)  # further differences follow from this one
+            yield _changed(old, new, current) if old else _added(actions[identity])
+
+
+def _action_order(action: PlannedAction) -> tuple[str, str, int, str]:
+    return action.name, action.key, _KIND_ORDER[action.action], action.remote
+
+
+def _changed(old: PlannedAction, new: PlannedAction | None, current: PlanReport) -> str:
+    """Return why a saved action is no longer planned as it was."""
+    if new:
+        return f"{old.generation} changed: {_fields(new)}"
+    actions = [action for action in current.actions if action.name == old.name]
+    held = next((action for action in actions if action.action is Kind.HOLD), None)
+    created = any(action.key == old.generation and action is not held for action in actions)
+    if old.action is Kind.CREATE and created:
+        return f"model {old.generation} was already created"
+    if held:
+        return f"{old.name} is now held: {held.reason}" + (f", {held.message}" if held.message else "")
+    return _NO_LONGER_PLANNED[old.action].format(old.generation)
+
+
+def _added(new: PlannedAction) -> str:
+    if new.action is Kind.CREATE and new.reason is Reason.MISSING:
+        return f"a model of {new.name} is missing: {new.generation} would be trained"
+    return _NEWLY_PLANNED[new.action].format(new.generation, _fields(new))
+
+
+def _fields(action: PlannedAction) -> str:
+    return ", ".join(change.field for change in action.changes) or "its training inputs"
+
+
+_NO_LONGER_PLANNED: Final[Mapping[Kind, str]] = {
+    Kind.CREATE: "{} would no longer be trained",
+    Kind.UPDATE: "{} was already updated",
+    Kind.ADOPT: "{} was already adopted",
+    Kind.CHECK: "the checks of {} would no longer run",
+    Kind.PROMOTE: "{} would no longer be promoted",
+    Kind.DELETE: "{} was already deleted",
+}
+_NEWLY_PLANNED: Final[Mapping[Kind, str]] = {
+    Kind.CREATE: "{} would be trained",
+    Kind.UPDATE: "{} changed: {}",
+    Kind.ADOPT: "model {} was created",
+    Kind.CHECK: "the checks of {} would run",
+    Kind.PROMOTE: "{} would be promoted",
+    Kind.DELETE: "{} would be deleted",
+}

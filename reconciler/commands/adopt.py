@@ -17,13 +17,12 @@ from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, RemoteModel
-from reconciler.domain.plan import Action
+from reconciler.domain.plan import Action, Observation
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import first_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.lock_events import has_content
-from reconciler.planning.world import Observation
 from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
 
 if TYPE_CHECKING:

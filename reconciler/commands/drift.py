@@ -21,14 +21,14 @@ from reconciler.commands._project import (
 )
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.plan import Observation
 from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
-from reconciler.planning.dataset_versions import missing_dataset_notices
+from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion
-from reconciler.planning.world import Observation
 from reconciler.reports.documents.drift import drift_report
 from reconciler.reports.writer import render_text
 

@@ -8,7 +8,7 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._output import Output
-from reconciler.domain.hosts import is_loopback
+from reconciler.domain.endpoints import is_loopback
 from reconciler.environment import Environment
 from reconciler.providers.embedded import ServerOptions, serve
 

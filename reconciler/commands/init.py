@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.domain.errors import InvalidInput, UsageError
+from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, find_root, target_file_name
 from reconciler.manifests.scaffold import Platform, Scaffold, Workflows, create_workflows, init, init_workflows
 from reconciler.manifests.target import read_target
-from reconciler.reports.text.escape import terminal_safe
 
 
 def scaffold(environment: Environment, *, data: Path | None, name: str | None) -> Scaffold:

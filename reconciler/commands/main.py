@@ -18,8 +18,8 @@ import click
 from reconciler.commands._github_actions import current_runner, github_actions
 from reconciler.domain.errors import InvalidInput, Problem, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.text import terminal_safe
 from reconciler.domain.version import __version__
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.secrets import RedactedStream, secrets_of
 
 if TYPE_CHECKING:

@@ -20,18 +20,17 @@ from reconciler.commands._project import (
 from reconciler.commands._saved_plan import saved_plan
 from reconciler.domain.errors import UsageError
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.plan import Plan, Request
+from reconciler.domain.plan import Observation, Plan, Request
 from reconciler.environment import Environment
-from reconciler.planning.dataset_versions import missing_dataset_notices
+from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
 from reconciler.planning.selection import check_names
-from reconciler.planning.world import Observation
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
 from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
-    from reconciler.planning.dataset_diff import DatasetChanges
+    from reconciler.planning.datasets import DatasetChanges
     from reconciler.providers.spec import ConnectedProvider
 
 

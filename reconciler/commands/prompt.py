@@ -16,8 +16,8 @@ from reconciler.commands._output import Output
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.domain.errors import Problem, ReconcileError, ServiceError, UsageError
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import Manifest, Sampling, State
+from reconciler.domain.ports import Prompt, Reply
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import PromptReport, missing_answer

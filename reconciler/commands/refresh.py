@@ -25,16 +25,15 @@ from reconciler.domain.errors import LockConflict, ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
+from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.git import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
-from reconciler.reports.documents.refresh import RefreshReport, refreshed_models
-from reconciler.reports.text.escape import terminal_safe
+from reconciler.reports.documents.change import RefreshReport, refreshed_models
 from reconciler.reports.writer import render_text
-from reconciler.state.conflict_markers import has_conflict_markers, split_sides
-from reconciler.state.json_decoder import UPGRADE
+from reconciler.state.json_decoder import UPGRADE, has_conflict_markers, split_sides
 from reconciler.state.lock_store import LockFile
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge

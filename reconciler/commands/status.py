@@ -21,8 +21,8 @@ from reconciler.commands._project import (
 from reconciler.domain.access import effective_access
 from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
+from reconciler.domain.plan import Observation
 from reconciler.environment import Environment
-from reconciler.planning.world import Observation
 from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_report
 from reconciler.reports.writer import render_text
 

@@ -1,19 +1,29 @@
-"""The plan as a value: actions with their kind and reason, and the limits that apply to them."""
+"""The plan as a value: actions with their kind and reason, the limits that apply to them, and the inputs of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.access import AccessChange
+from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.document import Count, NonEmpty, Record, Scalar, Time
 from reconciler.domain.lock import Lock, limits_by_name
-from reconciler.domain.model import Dataset, Hyperparameters, Limits, Number, Source, Target
+from reconciler.domain.model import (
+    Capabilities,
+    Dataset,
+    Hyperparameters,
+    Limits,
+    Manifest,
+    Number,
+    RemoteModel,
+    Source,
+    Target,
+)
 
 MARK_FIELD = "ownership mark"
 """The name of the ownership mark in field changes."""
@@ -358,3 +368,35 @@ def limit_notices(lock: Lock, target: Target) -> tuple[str, ...]:
         for name, value in limits_by_name(target).items()
         if recorded[name] != value
     )
+
+
+class Observation(Struct, frozen=True):
+    """The live state: every listed model by remote name, and the remote names that are confirmed to be gone.
+
+    ``untunable`` has, by base model, the reason why it cannot be tuned; only base models that a plan needs are looked
+    up. ``permissions`` are those of the models that :func:`~reconciler.planning.generations.shared_remotes` returns, by
+    remote name; ``unreadable`` has the reason where they cannot be read.
+    """
+
+    models: Mapping[str, RemoteModel] = {}
+    gone: frozenset[str] = frozenset()
+    untunable: Mapping[str, str] = {}
+    permissions: Mapping[str, tuple[Permission, ...]] = {}
+    unreadable: Mapping[str, str] = {}
+
+
+class World(Struct, frozen=True):
+    """Everything that a plan depends on; ``now`` is aware and in UTC."""
+
+    manifests: tuple[Manifest, ...]
+    lock: Lock
+    target: Target
+    capabilities: Capabilities
+    now: datetime
+    observation: Observation = field(default_factory=Observation)
+    request: Request = field(default_factory=Request)
+
+    @property
+    def scope(self) -> str:
+        """The scope of the target."""
+        return self.target.scope

@@ -1,17 +1,17 @@
-"""The interfaces to the outside world, which providers and stores implement."""
+"""The interfaces to the outside world, which providers and stores implement, and the prompts that providers answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.checks import Check
-from reconciler.domain.inference import Prompt, Reply
+from reconciler.domain.document import Record
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -21,9 +21,39 @@ from reconciler.domain.model import (
     Manifest,
     RemoteModel,
     Resources,
+    Sampling,
     TrainingExample,
     Update,
 )
+
+
+class Prompt(Struct, frozen=True):
+    """A prompt: ``text`` is the whole input, including the preamble.
+
+    Unset fields of ``sampling`` use the model's or the service's defaults. ``candidates`` is the number of answers, of
+    at most ``max_tokens`` tokens each.
+    """
+
+    text: str
+    sampling: Sampling = field(default_factory=Sampling)
+    candidates: int = 1
+    max_tokens: int | None = None
+
+
+class Answer(Record, frozen=True):
+    """One answer."""
+
+    text: str
+    """The answer, exactly as the service returned it; empty if there is none."""
+    finish: Annotated[str, Meta(examples=["MAX_TOKENS", "SAFETY"])] = ""
+    """The service's reason why the answer ended, if it did not end normally."""
+
+
+class Reply(Struct, frozen=True):
+    """The answers to a prompt; ``blocked`` is the service's reason for not answering, or empty."""
+
+    answers: tuple[Answer, ...]
+    blocked: str = ""
 
 
 class Clock(Protocol):

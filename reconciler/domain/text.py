@@ -1,11 +1,12 @@
-"""Phrases that messages share: suggestions, cut lists and cut texts; and the text of files."""
+"""Phrases that messages share (suggestions, quoted values, lists), and text that is escaped, cut or decoded."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from reconciler.domain.errors import ReconcileError
 
@@ -69,3 +70,109 @@ def decode_utf8(data: bytes, file: str, remedy: str) -> str:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         problem = f"not UTF-8 text: invalid byte 0x{data[error.start]:02x}"
         raise ReconcileError(f"{file}:{line}:{column}: {problem}", remedy) from error
+
+
+_PLAIN: Final = str.maketrans(
+    {
+        "\N{MULTIPLICATION SIGN}": "x",
+        "…": "...",
+        "→": "->",
+        "\N{EN DASH}": "-",
+        "\N{MINUS SIGN}": "-",
+        "━": "-",
+        "╸": "-",
+        "─": "-",
+        "│": "|",
+        "├": "|",
+        "└": "`",
+        **dict.fromkeys("▁▂▃▄▅▆▇█", ""),
+    }
+)
+
+
+def terminal_safe(text: str) -> str:
+    r"""Return the text with everything escaped that steers a terminal or is invisible (``\x1b``, ``\u202e``).
+
+    That is control characters with line breaks and tabs, bidirectional and other invisible formatting, and halves of
+    surrogate pairs. The result is one line.
+    """
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return the text for a stream of that encoding: our own signs in ASCII, other characters escaped."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+_MAX_NAMES = 12
+_CUTOFF = 0.65
+"""How similar (difflib's ratio) a known field must be to be suggested: batchSize does not suggest adapterSize."""
+_KINDS: Mapping[type, str] = {
+    dict: "a mapping",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "an empty value",
+}
+
+
+def invalid(value: Any, expected: str, subject: str = "value") -> str:
+    """Return a message such as ``invalid value "three": expected a whole number``."""
+    if value is None:
+        return f"empty {subject}: expected {expected}"
+    if isinstance(value, dict | list):
+        return f"invalid {subject}: expected {expected}, not {kind_of(value)}"
+    return f"invalid {subject} {quote(value)}: expected {expected}"
+
+
+def quote(value: Any) -> str:
+    """Return a scalar as messages show it: a string is shortened and in double quotes."""
+    if isinstance(value, str):
+        return f'"{shorten(value)}"'
+    return str(value).lower() if isinstance(value, bool) else format_number(value)
+
+
+def format_number(value: float) -> str:
+    """Return a number as YAML writes it."""
+    return f"{value:.16g}" if math.isfinite(value) else f"{value:+}".replace("+", ".").replace("-", "-.")
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a value, such as ``a mapping``, without its content."""
+    return _KINDS[type(value)]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 field`` or ``1,000 fields``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def exceeds_limit(service: str, limit: int) -> str:
+    """Return the end of a message about a value above a limit of the service with this label."""
+    return f"which exceeds the limit of {limit:,} for {service}"
+
+
+def one_of(names: Sequence[str], word: str = "or") -> str:
+    """Return ``a, b or c``."""
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def suggest_name(unknown: str, known: Iterable[str]) -> str:
+    """Return the remedy for an unknown name: the similar known one, else the list of them if it is short."""
+    names = list(known)
+    equal = [name for name in names if name.lower() == unknown.lower()]
+    listed = f"use one of {', '.join(names)}" if names and len(names) <= _MAX_NAMES else "remove it"
+    return f"did you mean {equal[0]}?" if equal else suggest(unknown, names, otherwise=listed, cutoff=_CUTOFF)
+
+
+def list_choices(value: str, known: Iterable[str]) -> str:
+    """Return the known names as a list, and which one the value is similar to."""
+    names = [shorten(name) for name in known]
+    similar = suggest(value, names)
+    return join_names(names, _MAX_NAMES, none="") + (f" ({similar})" if similar else "")

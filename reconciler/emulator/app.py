@@ -21,8 +21,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
-from reconciler.domain.hosts import is_loopback
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
 from reconciler.emulator.generativelanguage.api import V1BETA

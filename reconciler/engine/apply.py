@@ -15,9 +15,8 @@ from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import record_target
 from reconciler.domain.model import Manifest, Source, State
-from reconciler.domain.plan import EFFECTS, Action, Kind, Plan, Reason, Request, approved_effects
-from reconciler.engine.context import RunContext, publish_nothing
-from reconciler.engine.execute import Executor
+from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
+from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
 from reconciler.planning.events import Cancelled, Failed, Published, Refused, Renamed, Targeted, declared
@@ -27,7 +26,6 @@ from reconciler.planning.planner import plan
 from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import seconds_left
-from reconciler.planning.world import Observation, World
 
 MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""

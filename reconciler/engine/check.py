@@ -9,9 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, CheckResults, check_results
-from reconciler.domain.inference import Prompt
 from reconciler.domain.model import Example, Manifest, Sampling, Target
-from reconciler.domain.ports import Examples, Provider
+from reconciler.domain.ports import Examples, Prompt, Provider
 from reconciler.engine.observe import run_bounded
 from reconciler.planning.check_evaluation import (
     Question,

@@ -1,8 +1,8 @@
-"""Carry out the actions of a plan concurrently; a refused action stops only its own manifest."""
+"""Carry out the actions of a plan concurrently; a refused action stops only its own manifest. Runs have a context."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from reconciler.domain.access import Permission, apply_access_changes
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
-from reconciler.domain.lock import LockedGeneration, format_time
-from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State
-from reconciler.domain.plan import Action, Kind, Reason
-from reconciler.domain.ports import Created, Exists
+from reconciler.domain.lock import Lock, LockedGeneration, format_time
+from reconciler.domain.model import CreateRequest, Handle, Manifest, Mark, RemoteModel, State, Target
+from reconciler.domain.plan import Action, Kind, Observation, Reason, Request, World
+from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, Sleeper
 from reconciler.engine.check import CheckedGeneration, Checker
-from reconciler.engine.context import RunContext
 from reconciler.engine.observe import run_bounded
+from reconciler.engine.recorder import Recorder
 from reconciler.planning.adopt import adopted_generation, requested_generation
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
@@ -27,6 +27,7 @@ from reconciler.planning.events import (
     Dropped,
     Intended,
     Promoted,
+    Published,
     Refused,
     Started,
     Updated,
@@ -34,7 +35,48 @@ from reconciler.planning.events import (
     declared,
 )
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
-from reconciler.planning.world import Observation
+
+Publish = Callable[[Lock], Iterable[Published]]
+"""Writes the serving generations of a lock to the published pointer, and returns what changed there."""
+
+
+def publish_nothing(_lock: Lock) -> Iterable[Published]:
+    """Return no events: the publisher of a target without a pointer."""
+    return ()
+
+
+class RunContext(Struct, frozen=True):
+    """What a run that changes models works with.
+
+    ``manifests`` are the selected ones. ``examples`` reads a data set again when it is sent.
+    """
+
+    provider: Provider
+    manifests: tuple[Manifest, ...]
+    target: Target
+    recorder: Recorder
+    examples: Examples
+    clock: Clock
+    sleeper: Sleeper
+    publish: Publish = publish_nothing
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests run at once."""
+        return self.target.limits.concurrency
+
+    def world(self, observation: Observation, request: Request) -> World:
+        """Return the inputs of a plan now."""
+        return World(
+            manifests=self.manifests,
+            lock=self.recorder.lock,
+            target=self.target,
+            capabilities=self.provider.capabilities,
+            now=self.clock(),
+            observation=observation,
+            request=request,
+        )
+
 
 _REFUSAL_CODES = frozenset(
     {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}

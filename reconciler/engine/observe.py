@@ -12,12 +12,11 @@ from reconciler.domain.access import Permission
 from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Source, State
-from reconciler.domain.plan import Kind, Plan
+from reconciler.domain.plan import Kind, Observation, Plan, World
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
-from reconciler.planning.dataset_versions import remote_paths
+from reconciler.planning.datasets import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
 from reconciler.planning.planner import plan
-from reconciler.planning.world import Observation, World
 
 TRANSIENT_CODES = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
 """Codes of a ServiceError that can disappear when the request is repeated later."""

@@ -11,14 +11,13 @@ from msgspec.structs import replace
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Handle, RemoteModel, State
-from reconciler.domain.plan import Action, KeptGeneration, Plan, Reason, Request
-from reconciler.engine.context import RunContext
+from reconciler.domain.plan import Action, KeptGeneration, Observation, Plan, Reason, Request
+from reconciler.engine.execute import RunContext
 from reconciler.engine.observe import observe, run_bounded
 from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
 from reconciler.planning.lock_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
-from reconciler.planning.world import Observation
 
 _RUN_AGAIN = "run reconcile prune again, and check its plan"
 GenerationId = tuple[str, str, str]

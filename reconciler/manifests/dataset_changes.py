@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
+from reconciler.domain.text import counted
 from reconciler.manifests.base_commit import Base, BaseManifest, IncomparableError, base_at
-from reconciler.manifests.datasets.held_out import inputs
+from reconciler.manifests.checks import inputs
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
 from reconciler.manifests.manifest import Sources
-from reconciler.manifests.messages import counted, redact_problems
 from reconciler.manifests.workspace import Workspace
-from reconciler.planning.dataset_diff import (
+from reconciler.planning.datasets import (
     DatasetChange,
     DatasetChanges,
     ExampleChanges,
@@ -28,6 +28,7 @@ from reconciler.planning.dataset_diff import (
     new_leaks,
     repetitions,
 )
+from reconciler.planning.redaction import redact_problems
 
 _CLOUD = "data sets in Cloud Storage are not compared"
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from reconciler.domain.errors import Place, Problem, UsageError
 from reconciler.domain.model import API_GROUP, API_VERSION
-from reconciler.manifests.messages import invalid, kind_of, list_choices, quote, suggest_name
+from reconciler.domain.text import invalid, kind_of, list_choices, quote, suggest_name
 from reconciler.manifests.yaml_parser import Parsed, YamlDocument, parse
 from reconciler.paths import file_problem, repository_of
 

@@ -1,9 +1,9 @@
-"""Read manifests from documents, and check them against each other."""
+"""Read manifests from documents, with their ``access``, and check them against each other."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import reduce
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import Place, Problem
+from reconciler.domain.access import EVERYONE, Grant, Grantee, GranteeKind
+from reconciler.domain.errors import Place, Problem, Severity
 from reconciler.domain.identity import canonical_number
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
@@ -23,8 +24,7 @@ from reconciler.domain.model import (
     with_value,
 )
 from reconciler.domain.text import shorten
-from reconciler.manifests.access import read_access
-from reconciler.manifests.checks import read_checks
+from reconciler.manifests.checks import HeldOut, read_checks
 from reconciler.manifests.datasets.declarations import (
     TRAINING,
     VALIDATION,
@@ -34,7 +34,6 @@ from reconciler.manifests.datasets.declarations import (
     read_training,
     read_validation,
 )
-from reconciler.manifests.datasets.held_out import HeldOut
 from reconciler.manifests.datasets.validation import DatasetSource
 from reconciler.manifests.discovery import TUNED_MODEL
 from reconciler.manifests.provider_fields import (
@@ -47,7 +46,7 @@ from reconciler.manifests.provider_fields import (
 )
 from reconciler.manifests.references import FormerName, Parent, former_names, lineage_faults, renaming_faults
 from reconciler.manifests.schema_validation import explain, has_problem
-from reconciler.manifests.yaml_parser import YamlDocument, dotted
+from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 
 IsSelected = Callable[[str, Mapping[str, str]], bool]
 """Returns whether a run selects the manifest with this name and these labels."""
@@ -196,3 +195,90 @@ def _lifecycle(declared: dict[str, Any]) -> Lifecycle:
 def _duration(text: str | None) -> timedelta | None:
     found = _TIMEOUT.fullmatch(text or "")
     return timedelta(**{unit: int(count) for unit, count in found.groupdict("0").items()}) if found and text else None
+
+
+ACCESS = "access"
+"""The field of a manifest's spec."""
+PROJECT_ACCESS = "projectAccess"
+"""The feature of a service that grants access to projects."""
+_GRANTEES: Mapping[str, GranteeKind] = {
+    "user": "user",
+    "group": "group",
+    "everyone": "everyone",
+    "projectNumber": "project",
+}
+"""The kind of grantee by the field that names it."""
+
+GrantFinding = tuple[FieldPath, str, str, Severity]
+"""The path of a field in the grant, the message, the remedy and the severity."""
+
+
+class _DeclaredGrant(Struct, frozen=True):
+    path: FieldPath
+    field: str
+    grant: Grant
+
+
+def read_access(
+    document: YamlDocument, context: LoadContext, found: Sequence[Problem]
+) -> tuple[tuple[Grant, ...] | None, tuple[Problem, ...]]:
+    """Return the grants without a problem in ``found``, and their own problems; ``None`` if none are declared."""
+    declared, field = mapping(document.value.get("spec")).get(ACCESS), dotted(["spec", ACCESS])
+    if not isinstance(declared, list) or any(problem.path == field for problem in found):
+        return None, ()
+    grants = list(_valid_grants(declared, found))
+    problems = [*_duplicate_grantees(document, grants)]
+    for declaration in grants:
+        for rule in _RULES:
+            for path, message, remedy, severity in rule(declaration.grant, context):
+                full_path = [*declaration.path, *path]
+                problems.append(Problem(document.place(full_path), dotted(full_path), message, remedy, severity))
+    return tuple(declaration.grant for declaration in grants), tuple(problems)
+
+
+def _valid_grants(declared: Sequence[Mapping[str, Any]], found: Sequence[Problem]) -> Iterator[_DeclaredGrant]:
+    for index, value in enumerate(declared):
+        path: FieldPath = ["spec", ACCESS, index]
+        if not has_problem(dotted(path), found):
+            field = next(name for name in _GRANTEES if name in value)
+            grantee = EVERYONE if value[field] is True else Grantee(_GRANTEES[field], value[field].lower())
+            yield _DeclaredGrant(path, field, Grant(grantee, value["role"]))
+
+
+def _duplicate_grantees(document: YamlDocument, grants: Sequence[_DeclaredGrant]) -> Iterator[Problem]:
+    first_grants: dict[Grantee, _DeclaredGrant] = {}
+    for declaration in grants:
+        grantee = declaration.grant.grantee
+        first = first_grants.setdefault(grantee, declaration)
+        if first is not declaration:
+            path = [*declaration.path, declaration.field]
+            place = document.place([*first.path, first.field], key=True)
+            message = f"duplicate grant to {grantee} (first defined at {place})"
+            yield Problem(document.place(path, key=True), dotted(path), message, "keep one of them")
+
+
+def _project(grant: Grant, context: LoadContext) -> Iterator[GrantFinding]:
+    service = context.capabilities
+    if grant.grantee.kind != "project":
+        return
+    if service and PROJECT_ACCESS not in service.features:
+        message = f"access for projects is not supported by {service.label}"
+        yield ["projectNumber"], message, "remove it, or set apiVersion: v1beta in the target", "error"
+    elif grant.role != "reader":
+        yield ["role"], f'invalid role "{grant.role}" for a project: expected reader', "set reader", "error"
+
+
+def _everyone(grant: Grant, context: LoadContext) -> Iterator[GrantFinding]:
+    if grant.grantee != EVERYONE:
+        return
+    if not context.public_access:
+        message = "the target forbids access for everyone (policy.publicAccess)"
+        yield ["everyone"], message, "grant the role to users or groups", "error"
+    elif grant.role == "reader":
+        remedy = "grant the role to users or groups if this is not intended"
+        yield ["everyone"], "everyone can use the model", remedy, "warning"
+    else:
+        yield ["everyone"], "everyone can change and share the model", "set role: reader", "warning"
+
+
+_RULES: tuple[Callable[[Grant, LoadContext], Iterator[GrantFinding]], ...] = (_project, _everyone)

@@ -8,8 +8,7 @@ from typing import Any
 
 from reconciler.domain.errors import Problem
 from reconciler.domain.model import Capabilities, Source
-from reconciler.domain.text import shorten
-from reconciler.manifests.messages import exceeds_limit, invalid
+from reconciler.domain.text import exceeds_limit, invalid, shorten
 from reconciler.manifests.schema_validation import Finding
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 

@@ -18,12 +18,12 @@ from msgspec import Struct
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import API_VERSION, REMOTE_SCHEME, Target
+from reconciler.domain.text import quote
 from reconciler.files import create_file, write_errors, write_file
 from reconciler.manifests.datasets.file_formats import field_names, require_format
 from reconciler.manifests.datasets.records import Fault, Fields
 from reconciler.manifests.datasets.validation import file_source, validate_dataset
 from reconciler.manifests.discovery import DEFAULT, Root, target_file_name
-from reconciler.manifests.messages import quote
 from reconciler.manifests.yaml_parser import parse_scalar
 from reconciler.paths import repository_of, require_inside, require_no_escape
 from reconciler.providers.registry import capabilities_of

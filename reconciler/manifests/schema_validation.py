@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.domain.errors import Problem, UsageError
-from reconciler.domain.text import join_names, suggest
-from reconciler.manifests.messages import format_number, invalid, one_of, quote, suggest_name
+from reconciler.domain.text import format_number, invalid, join_names, one_of, quote, suggest, suggest_name
 from reconciler.manifests.schema_check import is_number, is_valid, matches
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted, parse_scalar
 

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.errors import Place, Problem, ReconcileError, UsageError
-from reconciler.domain.hosts import is_host, is_loopback
 from reconciler.domain.lock import OWNER_FIELDS
 from reconciler.domain.model import REMOTE_SCHEME, Limits, Target
-from reconciler.domain.text import shorten
+from reconciler.domain.text import invalid, shorten
 from reconciler.manifests.discovery import (
     DEFAULT,
     EMBEDDED,
@@ -32,7 +32,6 @@ from reconciler.manifests.discovery import (
     target_files,
     target_name,
 )
-from reconciler.manifests.messages import invalid
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted

@@ -29,10 +29,10 @@ from reconciler.manifests.discovery import (
     target_file_name,
 )
 from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
-from reconciler.manifests.messages import redact_problems
 from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, parse
 from reconciler.paths import require_inside
+from reconciler.planning.redaction import redact_problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Source, State
+from reconciler.domain.plan import Observation
 from reconciler.planning.events import update_observed
 from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.training_time import total_steps
-from reconciler.planning.world import Observation
 
 
 def requested_generation(manifest: Manifest, mark: Mark, *, remote: str, state: State) -> LockedGeneration:

@@ -23,8 +23,8 @@ from reconciler.domain.checks import (
     RecordedMiss,
 )
 from reconciler.domain.identity import normalize_newlines
-from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
+from reconciler.domain.ports import Answer, Reply
 from reconciler.domain.text import shorten
 
 _MOST_INSTRUCTIONS = 50_000

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State
-from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request
+from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request, World
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide, failure_cause
 from reconciler.planning.generations import (
@@ -25,7 +25,6 @@ from reconciler.planning.generations import (
 from reconciler.planning.lock_events import apply_moved, declared_names
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
-from reconciler.planning.world import World
 
 _GENERATION: Final = "generation"
 """The field of findings whose values are keys."""

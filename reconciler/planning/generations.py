@@ -10,8 +10,7 @@ from msgspec import Struct
 from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
-from reconciler.domain.plan import MARK_FIELD, FieldChange
-from reconciler.planning.world import Observation, World
+from reconciler.domain.plan import MARK_FIELD, FieldChange, Observation, World
 
 SUSPICIOUS_COUNT = 2
 SUSPICIOUS_SHARE = 0.3

@@ -12,7 +12,7 @@ from reconciler.domain.document import Record
 from reconciler.domain.identity import same_number
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Number, State, TrainingExample
-from reconciler.planning.dataset_diff import ExampleChanges, compare, without_preamble
+from reconciler.planning.datasets import ExampleChanges, compare, without_preamble
 
 GenerationRole: TypeAlias = Literal["serving", "rejected", "held", ""]
 """``held`` generations failed their checks, and no newer generation was promoted since."""

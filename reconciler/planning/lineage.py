@@ -10,9 +10,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
-from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.plan import Action, Kind, Observation, Reason
 from reconciler.planning.generations import ResolvedGeneration, resolve_generations
-from reconciler.planning.world import Observation
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
 """Actions that determine which generation a manifest will have; the others maintain existing ones."""

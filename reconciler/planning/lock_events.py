@@ -7,7 +7,7 @@ from functools import reduce
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State
-from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.plan import Action, Kind, Observation, Reason, World
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -31,7 +31,6 @@ from reconciler.planning.generations import (
     resolve_generations,
 )
 from reconciler.planning.training_time import total_steps
-from reconciler.planning.world import Observation, World
 
 _ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
 

@@ -11,7 +11,17 @@ from msgspec.structs import replace
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel
-from reconciler.domain.plan import Action, Kind, Plan, Reason, Request, hold_over_limits, limit_notices
+from reconciler.domain.plan import (
+    Action,
+    Kind,
+    Observation,
+    Plan,
+    Reason,
+    Request,
+    World,
+    hold_over_limits,
+    limit_notices,
+)
 from reconciler.domain.text import join_names
 from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
@@ -25,7 +35,6 @@ from reconciler.planning.generations import (
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.lock_events import apply_moved, declared_names, has_content, moved_actions
 from reconciler.planning.prune import PruneDecisions, plan_prune
-from reconciler.planning.world import Observation, World
 
 _NAMED = 3
 """How many missing models a message names."""

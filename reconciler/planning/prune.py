@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
-from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason
+from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, World
 from reconciler.planning.generations import (
     ResolvedGeneration,
     resolve_generations,
@@ -22,7 +22,6 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import Ancestry
 from reconciler.planning.retention import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
-from reconciler.planning.world import World
 
 NO_MANIFEST: Final = "(no manifest)"
 """Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""

@@ -1,13 +1,28 @@
-"""Remove examples, prompts and answers from reports and lockfiles if a target requires it."""
+"""Remove examples, prompts and answers from messages, reports and lockfiles if a target requires it."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
+from reconciler.domain.errors import Problem
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.planning.dataset_diff import ExampleChanges
-from reconciler.planning.history import HistoryEntry
+
+if TYPE_CHECKING:
+    from reconciler.planning.history import HistoryEntry
+
+_CONFIDENTIAL: Final = re.compile(r"spec\.(dataset|checks|\w+\.validationDataset)\b")
+_QUOTED: Final = (
+    (re.compile(r'".*"', re.DOTALL), '"…"'),
+    (re.compile(r'(invalid (?!regular )\S+ )[^\s":]+:'), r"\1…:"),
+    (re.compile(r"(invalid regular expression: [^:]*).*", re.DOTALL), r"\1"),
+    (re.compile(r"(to one of): .*", re.DOTALL), r"\1 the fields of the file"),
+)
+"""What messages quote: values, parts of regular expressions, and headers, which may be an example by mistake."""
 
 
 def redact_report(report: CheckResults) -> CheckResults:
@@ -36,5 +51,22 @@ def redact_history(generation: HistoryEntry) -> HistoryEntry:
     changes = generation.changes
     if changes is None or changes.examples is None:
         return generation
+    from reconciler.planning.datasets import ExampleChanges
+
     counts = ExampleChanges(changes.examples.added, changes.examples.removed, changes.examples.changed)
     return replace(generation, changes=replace(changes, examples=counts))
+
+
+def redact_problems(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the problems without any part of an example, a prompt or an expected answer."""
+    for problem in problems:
+        if _CONFIDENTIAL.match(problem.path):
+            yield replace(problem, message=_redact(problem.message), remedy=_redact(problem.remedy))
+        else:
+            yield problem
+
+
+def _redact(text: str) -> str:
+    for quoted, replacement in _QUOTED:
+        text = quoted.sub(replacement, text)
+    return text

@@ -9,9 +9,8 @@ from msgspec import Struct
 
 from reconciler.domain.lock import LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, RemoteModel, Source, State
-from reconciler.domain.plan import Pruning
+from reconciler.domain.plan import Pruning, World
 from reconciler.planning.generations import ResolvedGeneration
-from reconciler.planning.world import World
 
 
 class LiveGeneration(Struct, frozen=True):

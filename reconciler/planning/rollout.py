@@ -9,6 +9,7 @@ from typing import Final
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
+from reconciler.domain.plan import Observation
 from reconciler.domain.text import join_names
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.generations import (
@@ -18,7 +19,6 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.lineage import recorded_parent, with_source
-from reconciler.planning.world import Observation
 
 _OFFLINE = Observation()
 _CHANGE: Final = "change the manifest and run reconcile apply"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from reconciler.domain.errors import Problem
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Manifest, State
+from reconciler.domain.plan import Observation
 from reconciler.planning.generations import choose_generation, resolve_generations, satisfies
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
 from reconciler.planning.lock_events import apply_moved
-from reconciler.planning.world import Observation
 
 _OFFLINE = Observation()
 

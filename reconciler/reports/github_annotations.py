@@ -14,10 +14,9 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.document import Document
-from reconciler.domain.text import UNSEEN, shorten
+from reconciler.domain.text import UNSEEN, shorten, terminal_safe
 from reconciler.reports.markdown import Limit, utf8_bytes
 from reconciler.reports.summary import summarize
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import counted
 
 Severity = Literal["error", "warning"]

@@ -13,8 +13,8 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from reconciler.domain.document import Document
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.summary import LEVELS, ReportSummary, SummaryRow, summarize
-from reconciler.reports.text.escape import terminal_safe
 
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Everything but the characters of XML 1.0 (https://www.w3.org/TR/xml/#charsets)."""

@@ -17,9 +17,8 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from reconciler.domain.document import Document
-from reconciler.domain.text import shorten
+from reconciler.domain.text import shorten, terminal_safe
 from reconciler.reports.summary import LEVELS, Level, ReportSummary, SummaryRow, summarize
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, counted
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, Source, State
+from reconciler.domain.plan import World
 from reconciler.domain.text import join_names
 from reconciler.planning.adopt import adopted_generation, outdated_generation
 from reconciler.planning.events import (
@@ -33,7 +34,6 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.lock_events import find_moved, observed_events
-from reconciler.planning.world import World
 
 _END_EVENTS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
     State.ACTIVE: Completed,

@@ -10,9 +10,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Role, access_changes
 from reconciler.domain.errors import ServiceError
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Handle, RemoteModel, Resources, Sampling, Source, State, Update
-from reconciler.domain.ports import Created, Exists
+from reconciler.domain.ports import Answer, Created, Exists, Prompt, Reply
 from reconciler.testing.service import EXAMPLES, ServiceUnderTest, create_request, raises
 
 DETERMINISTIC = Sampling(temperature=0.0)

@@ -14,7 +14,6 @@ from typing import ClassVar, TypeVar
 from msgspec.structs import replace
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
-from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -27,7 +26,7 @@ from reconciler.domain.model import (
     Source,
     State,
 )
-from reconciler.domain.ports import Created, Provider
+from reconciler.domain.ports import Created, Prompt, Provider, Reply
 
 T = TypeVar("T")
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))

@@ -15,7 +15,7 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.engine.observe import fetch_dataset_versions
-from reconciler.planning.dataset_versions import with_dataset_versions
+from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Cancelled, Progressed
 from support.core_cases import OBJECT, digest_of
 from support.engine_fake import Queue, World, manifest

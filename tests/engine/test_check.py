@@ -10,9 +10,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss
 from reconciler.domain.errors import ReconcileError, ServiceError
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
-from reconciler.domain.ports import Provider
+from reconciler.domain.ports import Answer, Prompt, Provider, Reply
 from reconciler.engine.check import CheckedGeneration
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.events import Checked, Checking

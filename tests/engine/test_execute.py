@@ -14,11 +14,10 @@ from reconciler.domain.errors import AccessError, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.identity import key_of
 from reconciler.domain.model import Limits, Sampling, State
-from reconciler.domain.plan import Kind, Plan, Reason, Request
+from reconciler.domain.plan import Kind, Observation, Plan, Reason, Request
 from reconciler.domain.ports import Provider
 from reconciler.engine.apply import Applier, ApplyOptions
 from reconciler.engine.execute import Executor
-from reconciler.planning.world import Observation
 from support.engine_world import CREATE, LIST, World, answering, manifest, tuning
 from support.provider_service import error
 

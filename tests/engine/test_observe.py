@@ -11,9 +11,9 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
+from reconciler.domain.plan import Observation
 from reconciler.domain.ports import Provider
 from reconciler.engine.observe import observe, run_bounded
-from reconciler.planning.world import Observation
 from support.core_strategies import generation
 from support.engine_world import LIST, World, manifest, tuning
 

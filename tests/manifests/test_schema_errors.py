@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.manifests.messages import list_choices, quote, suggest_name
+from reconciler.domain.text import list_choices, quote, suggest_name
 from support.files_samples import CAPABILITIES, MANIFEST, load_in, messages, sample
 
 _LONG = "1" * 5000

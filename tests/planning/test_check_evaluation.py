@@ -20,8 +20,8 @@ from reconciler.domain.checks import (
     RecordedMiss,
     check_results,
 )
-from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
+from reconciler.domain.ports import Answer, Reply
 from reconciler.planning.check_evaluation import (
     Question,
     checks_digest,

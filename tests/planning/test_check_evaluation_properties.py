@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, Evaluation, Expectation, Miss, check_results
-from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Example
+from reconciler.domain.ports import Answer, Reply
 from reconciler.planning.check_evaluation import (
     Verdict,
     checks_digest,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.model import Conversation, Example
-from reconciler.planning.dataset_diff import (
+from reconciler.planning.datasets import (
     Contradiction,
     DatasetChange,
     Exposure,

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Dataset, Manifest
-from reconciler.planning.dataset_versions import missing_dataset_notices, remote_paths, with_dataset_versions
+from reconciler.planning.datasets import missing_dataset_notices, remote_paths, with_dataset_versions
 from support.core_cases import OBJECT, Made, intended, manifest, recorded
 
 VALIDATION = "gs://acme/validation.jsonl"

@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Limits
-from reconciler.domain.plan import Kind, Reason, Request
+from reconciler.domain.plan import Kind, Observation, Reason, Request
 from reconciler.planning.drift import drift
-from reconciler.planning.world import Observation
 from support.core_worlds import World, worlds, worlds_without_ids
 
 ALL_WORLDS = worlds() | worlds_without_ids()

@@ -10,7 +10,7 @@ from hypothesis import given
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Dataset, Example, Source, State
-from reconciler.planning.dataset_diff import ExampleChanges
+from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, list_history
 from support.core_strategies import DIGEST, generation, locked_models
 

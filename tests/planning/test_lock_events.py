@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State, Target
-from reconciler.domain.plan import Request
+from reconciler.domain.plan import Observation, Request, World
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -22,7 +22,6 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.lock_events import observed_events
-from reconciler.planning.world import Observation, World
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, job, live, manifest, recorded
 
 ONE, OTHER = Made(), Made(data="B")

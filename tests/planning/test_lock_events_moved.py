@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.identity import key_of, same_data
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, RemoteModel, Source, State
-from reconciler.domain.plan import Kind, Reason
+from reconciler.domain.plan import Kind, Observation, Reason
 from reconciler.planning.adopt import first_generation
 from reconciler.planning.events import (
     Cancelled,
@@ -26,7 +26,6 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.lock_events import apply_moved, declared_names, find_moved, moved_actions
-from reconciler.planning.world import Observation
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds

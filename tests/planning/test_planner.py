@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Limits, Target
-from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World
 from reconciler.planning.planner import plan
-from reconciler.planning.world import Observation, World
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,

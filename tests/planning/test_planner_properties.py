@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Limits
-from reconciler.domain.plan import EFFECTS, Action, Kind, Reason, Request
-from reconciler.planning.world import Observation
+from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Reason, Request
 from support.core_worlds import World, worlds, worlds_without_ids
 
 ROUNDS = 6

@@ -20,9 +20,8 @@ from reconciler.domain.model import (
     Source,
     State,
 )
-from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
+from reconciler.domain.plan import Kind, Observation, Plan, Pruning, Reason, Request
 from reconciler.planning.prune import deletions_only
-from reconciler.planning.world import Observation
 from support.core_cases import SCOPE, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 

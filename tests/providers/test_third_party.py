@@ -14,9 +14,8 @@ from google.cloud import aiplatform_v1 as vertex
 from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import CreateRequest, Handle, RemoteModel, Sampling, Source, State
-from reconciler.domain.ports import Created, Provider
+from reconciler.domain.ports import Answer, Created, Prompt, Provider, Reply
 from reconciler.providers.generativelanguage import provider as generativelanguage
 from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex import provider as vertex_ai

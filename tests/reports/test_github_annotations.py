@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from reconciler.commands._github_actions import Defused
 from reconciler.domain.errors import Place, Problem
 from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.github_annotations import Annotation, annotated, commands, defused
-from reconciler.reports.text.escape import terminal_safe
 from support.github_runner import Command, commands_in
 from support.render_values import CREATE, FAILED, LOCKFILE, SIMULATED, TARGET
 

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Place, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
 from reconciler.reports.markdown import COMMENT, Limit, code, markdown, marker, prose, utf8_bytes, utf16_units
-from reconciler.reports.text.escape import terminal_safe
 from support.render_values import CREATE, FAILED, IN_SYNC, LOCKFILE, SIMULATED, TARGET, names, plans, texts
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.domain.document import Record, escape_unseen, json_text
-from reconciler.domain.text import JOINERS, UNSEEN, sanitize
-from reconciler.reports.text.escape import terminal_safe
+from reconciler.domain.text import JOINERS, UNSEEN, sanitize, terminal_safe
 
 HOSTILE = "\x7f\x9b\x85\u202e\u2066\u200b\u200d\u00ad\u2028\u3164\ufe01\ufeff\U000e0041\U000e0100"
 IGNORED = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2065\u3164\ufe00\ufe0f\uffa0\ufff0\U000e0000\U000e0100\U000e0fff"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.state.conflict_markers import MergeSides, has_conflict_markers, split_sides
+from reconciler.state.json_decoder import MergeSides, has_conflict_markers, split_sides
 
 FILE = "specs/reconcile.lock.json"
 LINES = st.lists(st.sampled_from([f'  "{letter}": 1,\n' for letter in "abcde"]), max_size=8).map("".join)

@@ -9,12 +9,11 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, record_target
 from reconciler.domain.model import Dataset, Manifest, RemoteModel, Snapshot, Source, State, Target
-from reconciler.domain.plan import Kind, Reason, Request
+from reconciler.domain.plan import Kind, Observation, Reason, Request
+from reconciler.domain.plan import World as PlanInputs
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import resolve_manifests
-from reconciler.planning.world import Observation
-from reconciler.planning.world import World as PlanInputs
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.refresh import refresh_events, refresh_notices
 from support.core_cases import SCOPE, Made, intended, live, manifest, recorded

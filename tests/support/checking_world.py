@@ -10,9 +10,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.checks import Check, CheckResults, Evaluation, Expectation
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Example, Limits, Manifest, Target
-from reconciler.domain.ports import Provider
+from reconciler.domain.ports import Answer, Prompt, Provider, Reply
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.planning.events import Event
 from support.core_strategies import DIGEST

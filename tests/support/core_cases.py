@@ -50,10 +50,9 @@ from reconciler.domain.model import (
     State,
     Target,
 )
-from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, Request
+from reconciler.domain.plan import Action, FieldChange, Kind, Observation, Plan, Reason, Request, World
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.planner import plan
-from reconciler.planning.world import Observation, World
 from reconciler.providers.generativelanguage.wire import read_page
 
 CASES = Path(__file__).parent.parent / "planning" / "cases"

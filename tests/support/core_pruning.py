@@ -13,10 +13,9 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
-from reconciler.domain.plan import Action, Plan, Pruning, Request
+from reconciler.domain.plan import Action, Observation, Plan, Pruning, Request, World
 from reconciler.planning.events import Deleted, record
 from reconciler.planning.planner import plan
-from reconciler.planning.world import Observation, World
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
 from support.core_worlds import CHILD, NAMES, OURS
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResult, CheckResults, check_results
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Limits, Manifest, Mark, RemoteModel, State, Target
-from reconciler.domain.plan import Action, Kind, Plan, Request
+from reconciler.domain.plan import Action, Kind, Observation, Plan, Request
+from reconciler.domain.plan import World as PlanInputs
 from reconciler.planning.check_evaluation import checks_digest
 from reconciler.planning.diff import update_of
 from reconciler.planning.events import (
@@ -29,8 +30,6 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.lock_events import observed_events
 from reconciler.planning.planner import plan
-from reconciler.planning.world import Observation
-from reconciler.planning.world import World as PlanInputs
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,

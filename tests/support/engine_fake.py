@@ -25,7 +25,7 @@ from reconciler.domain.model import (
 from reconciler.domain.plan import Plan
 from reconciler.domain.ports import Created, Exists, Provider
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
-from reconciler.engine.context import RunContext
+from reconciler.engine.execute import RunContext
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
 from reconciler.state.lock_store import LockFile

@@ -24,7 +24,7 @@ from reconciler.domain.ports import Provider
 from reconciler.emulator.app import create_app
 from reconciler.emulator.training import TrainingPace
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
-from reconciler.engine.context import Publish, RunContext, publish_nothing
+from reconciler.engine.execute import Publish, RunContext, publish_nothing
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
 from reconciler.state.lock_store import LockFile

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ServiceError
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -29,7 +28,7 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Clock, Created, Exists
+from reconciler.domain.ports import Answer, Clock, Created, Exists, Prompt, Reply
 
 CAPABILITIES = Capabilities(
     label="fake service",

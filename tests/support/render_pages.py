@@ -21,10 +21,9 @@ from reconciler.reports.documents.check import CheckedModel, CheckReport, check_
 from reconciler.reports.documents.drift import DriftReport, drift_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.history import HistoryReport, history_report
-from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import DataBase, DataChange, DataSample, PlanReport, plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
-from reconciler.reports.documents.status import StatusReport, status_report
+from reconciler.reports.documents.status import StatusReport, model_details, status_report
 from support.render_values import (
     ACTIVE,
     CHECKS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from reconciler.domain.regions import TUNING_REGIONS
+from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.emulator.errors import ApiError, Code
 from reconciler.emulator.generativelanguage.api import content, generate_content
 from reconciler.emulator.proto import (

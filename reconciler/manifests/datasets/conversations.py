@@ -12,8 +12,8 @@ from typing import Any
 
 import rfc8785
 
+from reconciler.domain.text import invalid, quote, suggest_name
 from reconciler.manifests.datasets.records import text_problems
-from reconciler.manifests.messages import invalid, quote, suggest_name
 
 MessageAndRemedy = tuple[str, str]
 """What is wrong, and the remedy."""

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import REMOTE_SCHEME, UNKNOWN_DATA, Capabilities, Dataset
+from reconciler.domain.text import counted
 from reconciler.manifests.datasets.file_formats import require_format
 from reconciler.manifests.datasets.records import Fields, Records, Row
 from reconciler.manifests.datasets.validation import DatasetSource, Location, file_source, validate_dataset
-from reconciler.manifests.messages import counted
 from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_file

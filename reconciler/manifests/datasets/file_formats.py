@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import counted, invalid, list_choices, quote, suggest_name
 from reconciler.manifests.datasets.records import (
     ConversationRow,
     Fault,
@@ -27,7 +28,6 @@ from reconciler.manifests.datasets.records import (
     Row,
     UnreadableError,
 )
-from reconciler.manifests.messages import counted, invalid, list_choices, quote, suggest_name
 
 _ONE_PER_LINE = "write one JSON object on each line"
 _EXACT_DIGITS = 300

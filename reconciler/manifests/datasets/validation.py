@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
+from reconciler.domain.text import exceeds_limit
 from reconciler.manifests.datasets.conversations import canonical_json, conversation_problems
 from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.records import (
@@ -24,7 +25,6 @@ from reconciler.manifests.datasets.records import (
     byte_length,
     text_problems,
 )
-from reconciler.manifests.messages import exceeds_limit
 
 CONVERSATIONS = "conversations"
 """The feature of a service that accepts examples in Vertex AI's format."""

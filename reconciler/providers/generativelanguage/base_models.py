@@ -10,8 +10,8 @@ from msgspec import Struct
 from reconciler.domain.errors import ForbiddenError, ServiceError
 from reconciler.domain.text import join_names, sanitize, suggest
 from reconciler.providers.generativelanguage.wire import NO_TUNABLE_MODELS
+from reconciler.providers.google.errors import read_name, read_text
 from reconciler.providers.google.http import Client, HttpRequest, Json, list_models
-from reconciler.providers.google.proto_json import read_name, read_text
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from reconciler.domain.access import (
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.text import sanitize
 from reconciler.providers.generativelanguage.wire import READ_ACCESS_REMEDIES, WRITE_ACCESS_REMEDIES
+from reconciler.providers.google.errors import read_name, read_text
 from reconciler.providers.google.http import Client, HttpRequest, Json, list_all
-from reconciler.providers.google.proto_json import read_name, read_text
 
 _PAGE_SIZE = "1000"  # the documented maximum; a server may return fewer
 _FIELDS = "nextPageToken,permissions(name,granteeType,emailAddress,role)"

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ForbiddenError, ServiceError
-from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.model import (
     Capabilities,
     CreateRequest,
@@ -22,13 +21,13 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Created, Exists
+from reconciler.domain.ports import Created, Exists, Prompt, Reply
 from reconciler.providers.generativelanguage import wire
 from reconciler.providers.generativelanguage.base_models import BaseModels
 from reconciler.providers.generativelanguage.permissions import PermissionClient
+from reconciler.providers.google.errors import read_failure, read_integer, read_name, read_text
 from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json, list_models
 from reconciler.providers.google.inference import send_prompt
-from reconciler.providers.google.proto_json import read_failure, read_integer, read_name, read_text
 
 T = TypeVar("T")
 

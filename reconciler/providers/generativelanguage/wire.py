@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.domain.identity import split_mark, with_mark
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import (
     CreateRequest,
     Example,
@@ -19,21 +18,23 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.providers.google.errors import SCOPES, ServiceDescription
-from reconciler.providers.google.inference import (
-    InferenceCodec,
-    content_codec,
-    read_enum,
-    write_config,
-    write_sampling,
-)
-from reconciler.providers.google.proto_json import (
+from reconciler.domain.ports import Answer, Prompt, Reply
+from reconciler.providers.google.errors import (
+    SCOPES,
+    ServiceDescription,
     read_integer,
     read_name,
     read_number,
     read_source,
     read_text,
     read_time,
+)
+from reconciler.providers.google.inference import (
+    InferenceCodec,
+    content_codec,
+    read_enum,
+    write_config,
+    write_sampling,
 )
 
 SERVICE = ServiceDescription(

@@ -26,8 +26,8 @@ from google.auth import exceptions, transport
 from google.auth.credentials import Credentials, with_scopes_if_required
 from msgspec import Struct
 
+from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import AccessError
-from reconciler.domain.hosts import is_loopback
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
 from reconciler.providers.google.network import METADATA_HOST, client_options

@@ -17,8 +17,8 @@ from typing import Any, Protocol, Self, TypeVar
 import httpx
 from msgspec import Struct
 
+from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import ServiceError
-from reconciler.domain.hosts import is_loopback
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (

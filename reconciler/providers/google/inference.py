@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
+from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.domain.text import sanitize
+from reconciler.providers.google.errors import read_text
 from reconciler.providers.google.http import Client, HttpRequest, Json
-from reconciler.providers.google.proto_json import read_text
 
 
 class InferenceCodec(Struct, frozen=True):

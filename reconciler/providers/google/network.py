@@ -14,8 +14,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 from msgspec import Struct
 
+from reconciler.domain.endpoints import is_host, is_loopback
 from reconciler.domain.errors import ServiceError, UsageError
-from reconciler.domain.hosts import is_host, is_loopback
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import ServiceDescription, failure_cause
 

@@ -14,8 +14,8 @@ from msgspec import Struct
 from reconciler.domain.errors import ServiceError
 from reconciler.domain.model import Failure, Resources
 from reconciler.domain.text import sanitize
+from reconciler.providers.google.errors import read_failure, read_text
 from reconciler.providers.google.http import Client, HttpRequest, Json
-from reconciler.providers.google.proto_json import read_failure, read_text
 from reconciler.providers.vertex.wire import DELETE_REMEDIES
 
 T = TypeVar("T")

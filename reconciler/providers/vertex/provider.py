@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.errors import ReconcileError, ServiceError
-from reconciler.domain.inference import Prompt, Reply
 from reconciler.domain.lock import EARLIEST, parse_time
 from reconciler.domain.model import (
     Capabilities,
@@ -30,7 +29,7 @@ from reconciler.domain.model import (
     TrainingExample,
     Update,
 )
-from reconciler.domain.ports import Created, Exists
+from reconciler.domain.ports import Created, Exists, Prompt, Reply
 from reconciler.domain.text import sanitize
 from reconciler.planning.generations import find_duplicates
 from reconciler.providers.google import storage as cloud_storage

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ForbiddenError
-from reconciler.domain.regions import TUNING_REGIONS
 from reconciler.domain.text import suggest
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, FieldFinding, ProviderContext, ProviderSpec
 from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of, is_near

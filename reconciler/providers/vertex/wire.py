@@ -23,9 +23,9 @@ from reconciler.domain.model import (
     TrainingExample,
 )
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
-from reconciler.providers.google.inference import content_codec
-from reconciler.providers.google.proto_json import (
+from reconciler.providers.google.errors import (
+    CLOUD_PLATFORM,
+    ServiceDescription,
     read_failure,
     read_integer,
     read_name,
@@ -34,6 +34,7 @@ from reconciler.providers.google.proto_json import (
     read_text,
     read_time,
 )
+from reconciler.providers.google.inference import content_codec
 from reconciler.providers.vertex.labels import read_labels, write_labels
 
 _AGENT = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"

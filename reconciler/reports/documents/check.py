@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults, RecordedChecks
 from reconciler.domain.document import NonEmpty, Record, Remote
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Sampling
+from reconciler.domain.ports import Answer, Reply
 from reconciler.reports.documents.envelope import TargetReport, TargetSummary
 
 

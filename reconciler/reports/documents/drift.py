@@ -13,7 +13,7 @@ from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import Places, TargetReport, display_path, target_summary
-from reconciler.reports.documents.model_details import ModelDetails
+from reconciler.reports.documents.status import ModelDetails
 
 
 class DriftReport(TargetReport, frozen=True, kw_only=True, tag="Drift"):

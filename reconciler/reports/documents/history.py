@@ -8,11 +8,11 @@ from typing import Literal
 from reconciler.domain.document import Count, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration, Origin
 from reconciler.domain.model import Capabilities, Number, Source, Target
-from reconciler.planning.dataset_diff import ExampleChanges
+from reconciler.planning.datasets import ExampleChanges
 from reconciler.planning.history import Changes, GenerationRole, HistoryEntry, HyperparameterChange
 from reconciler.reports.documents.envelope import TargetReport, number, target_summary
-from reconciler.reports.documents.model_details import GenerationSummary, TrainingData, training_data
 from reconciler.reports.documents.plan import DataSample, changed_sample, example_sample
+from reconciler.reports.documents.status import GenerationSummary, TrainingData, training_data
 
 Side = Literal["before", "after"]
 

@@ -14,9 +14,9 @@ from reconciler.domain.access import AccessChange
 from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote
 from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
-from reconciler.planning.dataset_diff import ChangedExample, DatasetChange, DatasetChanges, Use
+from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
-from reconciler.reports.documents.model_details import ModelDetails
+from reconciler.reports.documents.status import ModelDetails
 
 
 class PlanTarget(TargetSummary, frozen=True, kw_only=True):

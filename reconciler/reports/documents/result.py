@@ -19,7 +19,7 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
-from reconciler.reports.documents.model_details import ModelDetails
+from reconciler.reports.documents.status import ModelDetails
 
 
 class Outcome(StrEnum):

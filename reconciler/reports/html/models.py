@@ -17,13 +17,14 @@ from reconciler.domain.model import Hyperparameters, Number, Source, State
 from reconciler.reports.documents.check import CheckReport
 from reconciler.reports.documents.envelope import display_path, kind_of, target_of
 from reconciler.reports.documents.history import GenerationChanges, HistoryGeneration, HistoryReport
-from reconciler.reports.documents.model_details import (
+from reconciler.reports.documents.result import ResultReport
+from reconciler.reports.documents.status import (
     GenerationDetails,
+    GenerationStatus,
     ModelDetails,
+    StatusReport,
     TrainingData,
 )
-from reconciler.reports.documents.result import ResultReport
-from reconciler.reports.documents.status import GenerationStatus, StatusReport
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import score_details
 from reconciler.reports.text.format import Role, counted, elapsed, loss, value

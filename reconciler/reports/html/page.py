@@ -15,12 +15,12 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reconciler.domain.document import VERSION, Document
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.envelope import is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import model_sections
 from reconciler.reports.html.sections import PageModel, page_model
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, minute, share
 
 _BAR_START: Final = 2

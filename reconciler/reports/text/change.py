@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.plan import Kind
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import (
     ChangedGeneration,
     ChangeReport,
     NextAction,
+    RefreshedGeneration,
+    RefreshReport,
     RejectedGeneration,
     ResolveReport,
     ServingReport,
 )
-from reconciler.reports.documents.refresh import RefreshedGeneration, RefreshReport
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Detail, Layout, Role, counted, report_heading
 
 _LABEL_WIDTH: Final = 12

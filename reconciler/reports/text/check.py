@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from reconciler.domain.checks import CheckResult, CheckResults
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CUT_SHORT, CheckedModel, CheckReport, PromptReport
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, confidence, counted, percent, report_heading, value
 
 _SHOWN_MISSES: Final = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, get_args
 
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import DoctorFinding, DoctorReport, Status, ValidationProblem, ValidationReport
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, Role, counted, report_heading
 
 _SIGNS: Final[Mapping[str, tuple[str, Role]]] = {

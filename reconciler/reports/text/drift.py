@@ -10,8 +10,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.drift import DriftReport
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import (
     Detail,
     Layout,

@@ -11,9 +11,8 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from reconciler.domain.checks import CheckResult, CheckResults, Miss
-from reconciler.domain.text import join_names, shorten
+from reconciler.domain.text import join_names, shorten, terminal_safe
 from reconciler.reports.documents.envelope import TargetSummary
-from reconciler.reports.text.escape import terminal_safe
 
 Role = Literal["heading", "create", "update", "promote", "delete", "hold", "wait", "muted", "warning", "error", "good"]
 Style = Callable[[Role, str], str]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from reconciler.domain.model import State
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.graph import GraphNode, GraphReport, LineageGeneration
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, report_heading
 
 _STATES: Final[Mapping[State, str]] = {

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from reconciler.domain.model import State
 from reconciler.domain.ports import Clock
+from reconciler.domain.text import encodable, terminal_safe
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -28,7 +29,6 @@ from reconciler.planning.events import (
     Started,
     Targeted,
 )
-from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Role, clock_time, counted, loss
 from reconciler.reports.text.progress import Curve, EventPhrases, curve_of, sparkline
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from reconciler.domain.model import Hyperparameters, Source
 from reconciler.domain.plan import Deletion, Kind, Reason, TrainingEstimate
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.plan import (
     DataChange,
@@ -18,7 +19,6 @@ from reconciler.reports.documents.plan import (
     PlanTarget,
     SampleChange,
 )
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import (
     LABEL_WIDTH,
     Detail,

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reconciler.domain.model import RemoteModel
 from reconciler.domain.ports import Clock
+from reconciler.domain.text import encodable, terminal_safe
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -35,7 +36,6 @@ from reconciler.planning.events import (
     Updated,
 )
 from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
-from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
 
 _QUARTERS: Final = 4

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, Role, counted, elapsed, notices_text, steps_and_loss
 
 OUTCOMES: Final[Mapping[Outcome, tuple[str, Role]]] = {

@@ -7,6 +7,7 @@ from typing import Final
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.model import State
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.status import (
     AccessibleGeneration,
     AccessSummary,
@@ -16,7 +17,6 @@ from reconciler.reports.documents.status import (
     StatusReport,
     TrainingProgress,
 )
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, Role, counted, loss, minute, report_heading
 
 _HEADINGS: Final = ("NAME", "SERVING", "STATE", "STEPS", "FINAL LOSS", "CHECKS", "SINCE")

@@ -19,7 +19,7 @@ from reconciler.domain.errors import ServiceError
 from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.providers.generativelanguage import wire
-from reconciler.providers.google.proto_json import read_failure, read_integer
+from reconciler.providers.google.errors import read_failure, read_integer
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
 

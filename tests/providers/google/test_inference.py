@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.inference import Answer, Prompt, Reply
 from reconciler.domain.model import Sampling
+from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.providers.generativelanguage.wire import CODECS
 from reconciler.providers.google.inference import InferenceCodec, merge_replies
 from reconciler.providers.vertex.wire import CODEC as VERTEX_CODEC

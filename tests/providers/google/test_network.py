@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.domain.hosts import is_loopback
+from reconciler.domain.endpoints import is_loopback
 from support.provider_google import Google, KeyPair, authorized_user, google_on_loopback, key_pair, service_account
 from support.provider_process import Proxy, ask_alone, proxy_on_loopback, start_asking
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.regions import TUNING_REGIONS
 from reconciler.providers.vertex.capabilities import is_near
 from support.provider_service import error, script
 from support.provider_storage import NO_BUCKET, with_storage

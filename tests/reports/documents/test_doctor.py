@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.text import terminal_safe
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, Status, doctor_report
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import REAL, SIMULATED, TARGET, held_to, schema, some, texts, uncoloured

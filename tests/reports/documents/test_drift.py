@@ -13,9 +13,9 @@ from msgspec import convert
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import Place
 from reconciler.domain.model import Capabilities, Target
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.drift import DriftReport, drift_report
 from reconciler.reports.text.drift import drift_summary
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import (

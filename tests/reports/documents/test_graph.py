@@ -16,9 +16,9 @@ from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Dataset, Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.text import encodable, terminal_safe
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.graph import GraphInput, GraphReport, NodeHold, graph_report
-from reconciler.reports.text.escape import encodable, terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.text.graph import graph_mermaid, mermaid_safe
 from reconciler.reports.writer import render_text

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Conversation, Dataset, Example, Failure, Source, State, TrainingExample
+from reconciler.domain.text import terminal_safe
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.planning.history import Examples, list_history
 from reconciler.reports.documents.history import HistoryReport, history_report
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import (

@@ -16,8 +16,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel
 from reconciler.domain.model import RemoteModel, Snapshot, Source, State
-from reconciler.reports.documents.model_details import curve, model_details
-from reconciler.reports.documents.status import StatusReport, status_report
+from reconciler.reports.documents.status import StatusReport, curve, model_details, status_report
 from support.render_values import (
     ACTIVE,
     DATA,

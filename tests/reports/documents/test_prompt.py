@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.inference import Answer, Reply
 from reconciler.domain.model import Capabilities, Sampling
+from reconciler.domain.ports import Answer, Reply
+from reconciler.domain.text import terminal_safe
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.text.check import prompt_notes
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.writer import render_text
 from support.render_values import KEY, REAL, REMOTE, SIMULATED, TARGET, held_to, texts
 

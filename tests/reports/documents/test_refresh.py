@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
+from reconciler.reports.documents.change import RefreshReport, refreshed_models
 from reconciler.reports.documents.envelope import target_summary
-from reconciler.reports.documents.refresh import RefreshReport, refreshed_models
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, KEY, LOCKFILE, REMOTE, SIMULATED, TARGET, held_to, locks

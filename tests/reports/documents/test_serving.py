@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.plan import Action, Kind, Reason
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import (
     RejectedGeneration,
     ServingGeneration,
@@ -18,7 +19,6 @@ from reconciler.reports.documents.change import (
     rejected_generations,
 )
 from reconciler.reports.documents.envelope import target_summary
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import (

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission
 from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.status import AccessReport, SharedGeneration, StatusReport, status_report
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import ACTIVE, LOCKFILE, SIMULATED, TARGET, held_to, some, uncoloured

@@ -22,10 +22,9 @@ from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan
 from reconciler.reports.documents.doctor import doctor_report
 from reconciler.reports.documents.envelope import number
-from reconciler.reports.documents.model_details import model_details
 from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.documents.result import ModelOutcome, Outcome, result_report
-from reconciler.reports.documents.status import status_report
+from reconciler.reports.documents.status import model_details, status_report
 from reconciler.reports.html.page import page
 from support.html_tree import Element, parsed
 from support.render_pages import (

@@ -16,13 +16,13 @@ from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport, result_report
 from reconciler.reports.documents.status import status_report
 from reconciler.reports.text.change import resolve_text
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import Layout, ansi
 from reconciler.reports.writer import render_text
 from support.render_values import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.reports.text.escape import encodable, terminal_safe
+from reconciler.domain.text import encodable, terminal_safe
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason, TrainingEstimate
+from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.plan import plan_report
-from reconciler.reports.text.escape import terminal_safe
 from reconciler.reports.text.format import ansi
 from reconciler.reports.writer import render_text
 from support.render_values import (

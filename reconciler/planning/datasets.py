@@ -1,9 +1,9 @@
-"""Compare data sets: changed examples, new duplicates, contradictions, and held-out inputs in training data."""
+"""Compare data sets (changed examples, duplicates, contradictions, leaks), and resolve ``gs://`` paths to versions."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Generic, Literal, TypeVar
 
@@ -11,7 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.identity import normalize_newlines
-from reconciler.domain.model import Conversation, Example, TrainingExample
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Conversation, Dataset, Example, Manifest, TrainingExample
 
 Use = Literal["training", "validation", "check"]
 """The use of a data set in a manifest."""
@@ -227,3 +228,55 @@ def _normalize(example: TrainingExample) -> TrainingExample:
     if isinstance(example, Conversation):
         return example
     return Example(normalize_newlines(example.input), normalize_newlines(example.output))
+
+
+def remote_paths(manifests: Iterable[Manifest]) -> frozenset[str]:
+    """Return the ``gs://`` paths of the training and validation data."""
+    datasets = (dataset for manifest in manifests for dataset in (manifest.dataset, manifest.validation))
+    return frozenset(dataset.path for dataset in datasets if dataset and dataset.is_remote)
+
+
+def with_dataset_versions(
+    manifests: Iterable[Manifest], found: Mapping[str, Dataset | str], lock: Lock
+) -> tuple[Manifest, ...]:
+    """Return the manifests with the data sets that were found, by path; a text is the reason why there is none.
+
+    A data set that is missing or was not queried has its last recorded version, so that a deletion after the training
+    requires no new one. Without a record it has no digest.
+    """
+    return tuple(_with_versions(manifest, found, lock) for manifest in manifests)
+
+
+def missing_dataset_notices(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return a notice for each data set that is missing and has a recorded version."""
+    return tuple(
+        f"{manifest.name} is compared with its recorded data set: {manifest.dataset_error}"
+        for manifest in manifests
+        if manifest.dataset.digest and manifest.dataset_error
+    )
+
+
+def _with_versions(manifest: Manifest, found: Mapping[str, Dataset | str], lock: Lock) -> Manifest:
+    dataset, error = _found(manifest.dataset, found)
+    if not dataset.digest:
+        dataset = _recorded(manifest, lock) or dataset
+    changed = replace(manifest, dataset=dataset, dataset_error=error)
+    if manifest.validation is None:
+        return changed
+    validation, error = _found(manifest.validation, found)
+    return replace(changed, validation=validation, validation_error=error)
+
+
+def _found(dataset: Dataset, found: Mapping[str, Dataset | str]) -> tuple[Dataset, str]:
+    """Return the current version of a data set, or its path alone and the reason why there is none."""
+    version = found.get(dataset.path, dataset) if dataset.is_remote else dataset
+    return (Dataset("", dataset.path), version) if isinstance(version, str) else (version, "")
+
+
+def _recorded(manifest: Manifest, lock: Lock) -> Dataset | None:
+    """Return the recorded data set with this path: of the serving generation, or else of the newest."""
+    for model in filter(None, map(lock.models.get, manifest.names)):
+        for generation in (model.serving_generation, *model.generations):
+            if generation and generation.dataset.path == manifest.dataset.path:
+                return generation.dataset
+    return None
