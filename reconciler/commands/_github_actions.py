@@ -79,6 +79,8 @@ class Runner(Struct):
         from reconciler.reports.markdown import Limit, markdown
 
         path = Path(self.summary)
+        if not path.is_absolute():  # a runner sets an absolute path; another value may be a secret
+            return "the summary of this step cannot be written: GITHUB_STEP_SUMMARY is not an absolute path"
         try:
             used = path.stat().st_size if path.exists() else 0
             limit = Limit(SUMMARY.size - used - 1, SUMMARY.measure, SUMMARY.holder)

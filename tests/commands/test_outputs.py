@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import reconciler
 from reconciler.domain.text import UNSEEN
 from support.cli_world import Cli
 from support.git_repository import Repository
@@ -200,3 +201,32 @@ def test_the_output_of_a_command_has_none_of_them(reconcile: Cli) -> None:
     for text in (done.out, (reconcile.folder / "r.json").read_text()):
         assert not re.search(rf"(?!\n)[{UNSEEN}]", text)
         assert "x\\u202e\\u009b31my" in text
+
+
+WRITING = re.compile(
+    r"\.(write_text|write_bytes|touch|hardlink_to)\(|open\([^)]*[\"'][rbt+]*[wax]|os\.(open|replace|rename)\(|mkstemp|NamedTemp"
+)
+WRITERS = {
+    "files.py": "the writer",
+    "commands/main.py": "the null device",
+    "emulator/objects.py": "the contents of objects, in the folder of the store",
+    "manifests/git.py": "files of a commit, in a temporary folder",
+}
+
+
+def test_no_other_module_writes_files() -> None:
+    package = Path(reconciler.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if WRITING.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(WRITERS)
+
+
+def test_a_summary_that_is_not_an_absolute_path_is_not_created(reconcile: Cli) -> None:
+    reconcile.environ["GITHUB_STEP_SUMMARY"] = "a-secret-by-mistake"
+    told = reconcile("plan").err
+    assert "cannot be written: GITHUB_STEP_SUMMARY is not an absolute path" in told
+    assert "a-secret-by-mistake" not in told
+    assert not (reconcile.folder / "a-secret-by-mistake").exists()
