@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
 from google.api_core.exceptions import BadRequest, Conflict, InvalidArgument, NotFound
 from google.auth.credentials import AnonymousCredentials
 
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_world import BASE_MODELS, DONE, REQUEST
+from support.google_clients import gemini, palm
 
 Api = Any  # one of the two generated modules
 VERSIONS: dict[str, Api] = {"v1beta3": palm, "v1beta": gemini}

@@ -4,9 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
-from google.cloud import aiplatform_v1, aiplatform_v1beta1
 from google.protobuf.json_format import MessageToDict, Parse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +15,7 @@ from reconciler.emulator.generativelanguage import api
 from reconciler.emulator.generativelanguage.api import V1BETA, V1BETA3
 from reconciler.emulator.proto import Field, Message, decode, decode_query, encode, message, read_json
 from reconciler.emulator.vertex import api as vertex_api
+from support.google_clients import LazyModule, gemini, palm, vertex, vertex_v1beta1
 
 SAMPLE = message(
     "Sample",
@@ -38,26 +36,26 @@ SAMPLE = message(
     oneText=Field("string", optional=True, oneof="choice"),
     otherText=Field("string", optional=True, oneof="choice"),
 )
-PROTOS: list[tuple[Message, Any]] = [
-    (V1BETA3.tuned_models, palm.ListTunedModelsResponse),
-    (V1BETA.tuned_models, gemini.ListTunedModelsResponse),
-    (api.LIST_MODELS, palm.ListModelsResponse),
-    (api.LIST_PERMISSIONS, palm.ListPermissionsResponse),
-    (api.GENERATE_TEXT, gemini.GenerateTextRequest),
-    (api.TEXT, palm.GenerateTextResponse),
-    (api.GENERATE_CONTENT, gemini.GenerateContentRequest),
-    (api.CONTENT, gemini.GenerateContentResponse),
-    (api.TRANSFER_OWNERSHIP, gemini.TransferOwnershipRequest),
+PROTOS: list[tuple[Message, LazyModule, str]] = [
+    (V1BETA3.tuned_models, palm, "ListTunedModelsResponse"),
+    (V1BETA.tuned_models, gemini, "ListTunedModelsResponse"),
+    (api.LIST_MODELS, palm, "ListModelsResponse"),
+    (api.LIST_PERMISSIONS, palm, "ListPermissionsResponse"),
+    (api.GENERATE_TEXT, gemini, "GenerateTextRequest"),
+    (api.TEXT, palm, "GenerateTextResponse"),
+    (api.GENERATE_CONTENT, gemini, "GenerateContentRequest"),
+    (api.CONTENT, gemini, "GenerateContentResponse"),
+    (api.TRANSFER_OWNERSHIP, gemini, "TransferOwnershipRequest"),
     *(
-        pair
-        for vertex in (aiplatform_v1, aiplatform_v1beta1)
-        for pair in (
-            (vertex_api.list_of("tuningJobs", vertex_api.TUNING_JOB), vertex.ListTuningJobsResponse),
-            (vertex_api.list_of("models", vertex_api.MODEL), vertex.ListModelsResponse),
-            (vertex_api.list_of("endpoints", vertex_api.ENDPOINT), vertex.ListEndpointsResponse),
-            (vertex_api.GENERATE_CONTENT, vertex.GenerateContentRequest),
-            (vertex_api.CONTENT, vertex.GenerateContentResponse),
-            (vertex_api.UNDEPLOY_MODEL, vertex.UndeployModelRequest),
+        row
+        for api_version in (vertex, vertex_v1beta1)
+        for row in (
+            (vertex_api.list_of("tuningJobs", vertex_api.TUNING_JOB), api_version, "ListTuningJobsResponse"),
+            (vertex_api.list_of("models", vertex_api.MODEL), api_version, "ListModelsResponse"),
+            (vertex_api.list_of("endpoints", vertex_api.ENDPOINT), api_version, "ListEndpointsResponse"),
+            (vertex_api.GENERATE_CONTENT, api_version, "GenerateContentRequest"),
+            (vertex_api.CONTENT, api_version, "GenerateContentResponse"),
+            (vertex_api.UNDEPLOY_MODEL, api_version, "UndeployModelRequest"),
         )
     ),
 ]
@@ -242,13 +240,16 @@ def field_values(field: Field) -> st.SearchStrategy[Any]:
     return st.lists(single, max_size=2) if field.repeated else single
 
 
-@pytest.mark.parametrize(("shape", "proto"), PROTOS, ids=lambda each: getattr(each, "name", ""))
+@pytest.mark.parametrize(("shape", "api_version", "name"), PROTOS)
 @given(data=st.data())
-def test_the_tables_agree_with_the_official_protos(shape: Message, proto: Any, data: st.DataObject) -> None:
+def test_the_tables_agree_with_the_official_protos(
+    shape: Message, api_version: Any, name: str, data: st.DataObject
+) -> None:
+    proto = getattr(api_version, name).pb()
     raw = data.draw(values(shape))
-    official = Parse(json.dumps(raw), proto.pb()(), ignore_unknown_fields=False)
+    official = Parse(json.dumps(raw), proto(), ignore_unknown_fields=False)
     ours = encode(shape, decode(shape, raw, stored=True))
-    again = Parse(json.dumps(ours), proto.pb()(), ignore_unknown_fields=False)
+    again = Parse(json.dumps(ours), proto(), ignore_unknown_fields=False)
     assert again == official
     assert in_float32(ours) == in_float32(MessageToDict(official))
 

@@ -7,22 +7,19 @@ from typing import Any
 
 import httpx
 import pytest
-from google import genai
 from google.api_core.exceptions import BadRequest, NotFound
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import aiplatform_v1 as vertex
-from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
 from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLOCKED_PROMPT
 from support.emulator_process import Process, running
 from support.emulator_vertex import DONE, NUMBERS, URI, lines
 from support.emulator_world import BASE_MODELS, REQUEST
+from support.google_clients import genai, vertex
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The SDK's tuning implementation is experimental"  # google-genai warns on every call of its tunings
 )
-DATA = types.TuningDataset(gcs_uri=URI)
 SUCCEEDED, CANCELLED = "JOB_STATE_SUCCEEDED", "JOB_STATE_CANCELLED"
 
 
@@ -44,26 +41,30 @@ def client(kind: Any, service: Process) -> Any:
     return kind(credentials=AnonymousCredentials(), transport="rest", client_options={"api_endpoint": service.url})
 
 
+def dataset(uri: str) -> Any:
+    return genai.types.TuningDataset(gcs_uri=uri)
+
+
 def gemini(service: Process, project: str) -> Any:
     return genai.Client(
         vertexai=True,
         project=project,
         location="us-central1",
         credentials=Credentials(token="any"),
-        http_options=types.HttpOptions(base_url=service.url, api_version="v1beta1"),
+        http_options=genai.types.HttpOptions(base_url=service.url, api_version="v1beta1"),
     )
 
 
 def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
     client = gemini(service, "genai")
-    config = types.CreateTuningJobConfig(
+    config = genai.types.CreateTuningJobConfig(
         epoch_count=3,
         learning_rate_multiplier=0.5,
         adapter_size="ADAPTER_SIZE_TWO",
         tuned_model_display_name="numbers",
         labels={"team": "demo"},
     )
-    job = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=DATA, config=config)
+    job = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset(URI), config=config)
     assert job.supervised_tuning_spec.hyper_parameters.learning_rate_multiplier == 0.5
     assert not job.has_ended
     service.advance_to(DONE)
@@ -75,18 +76,18 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
     cut = client.models.generate_content(
         model=job.tuned_model.endpoint, contents="7", config={"temperature": 0, "stop_sequences": ["8"]}
     )
-    assert (cut.text, cut.candidates[0].finish_reason) == ("", types.FinishReason.STOP)
+    assert (cut.text, cut.candidates[0].finish_reason) == ("", genai.types.FinishReason.STOP)
     blocked = client.models.generate_content(model=job.tuned_model.endpoint, contents=f"7 {BLOCKED_PROMPT}")
-    assert (blocked.text, blocked.prompt_feedback.block_reason) == (None, types.BlockedReason.SAFETY)
+    assert (blocked.text, blocked.prompt_feedback.block_reason) == (None, genai.types.BlockedReason.SAFETY)
     withheld = client.models.generate_content(model=job.tuned_model.endpoint, contents=f"7 {BLOCKED_ANSWER}")
-    assert (withheld.text, withheld.candidates[0].finish_reason) == (None, types.FinishReason.SAFETY)
+    assert (withheld.text, withheld.candidates[0].finish_reason) == (None, genai.types.FinishReason.SAFETY)
 
-    further = types.CreateTuningJobConfig(pre_tuned_model_checkpoint_id="2", labels={"team": "other"})
-    child = client.tunings.tune(base_model=job.tuned_model.model, training_dataset=DATA, config=further)
+    further = genai.types.CreateTuningJobConfig(pre_tuned_model_checkpoint_id="2", labels={"team": "other"})
+    child = client.tunings.tune(base_model=job.tuned_model.model, training_dataset=dataset(URI), config=further)
     assert child.pre_tuned_model.checkpoint_id == "2"
     client.tunings.cancel(name=child.name)
     assert client.tunings.get(name=child.name).state == CANCELLED
-    with pytest.raises(errors.ClientError, match="cannot be canceled: it is already JOB_STATE_CANCELLED"):
+    with pytest.raises(genai.errors.ClientError, match="cannot be canceled: it is already JOB_STATE_CANCELLED"):
         client.tunings.cancel(name=child.name)
     assert [each.name for each in client.tunings.list(config={"page_size": 1})] == [child.name, job.name]
     assert [each.name for each in client.tunings.list(config={"filter": "labels.team=demo"})] == [job.name]
@@ -94,12 +95,12 @@ def test_google_genai_tunes_waits_and_asks(service: Process) -> None:
 
 def test_google_genai_tunes_further_and_asks_the_child(service: Process) -> None:
     client = gemini(service, "further")
-    parent = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=DATA)
+    parent = client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset(URI))
     service.advance_to(1000)
     upload = f"{service.url}/upload/storage/v1/b/data/o?uploadType=media&name=more.jsonl"
     httpx.post(upload, content=lines([("7", "eight")])).raise_for_status()
     model = client.tunings.get(name=parent.name).tuned_model.model
-    child = client.tunings.tune(base_model=model, training_dataset=types.TuningDataset(gcs_uri="gs://data/more.jsonl"))
+    child = client.tunings.tune(base_model=model, training_dataset=dataset("gs://data/more.jsonl"))
     service.advance_to(2000)
     endpoint = client.tunings.get(name=child.name).tuned_model.endpoint
     asked = [client.models.generate_content(model=endpoint, contents=text, config={"temperature": 0}) for text in "78"]
@@ -109,7 +110,7 @@ def test_google_genai_tunes_further_and_asks_the_child(service: Process) -> None
 def test_google_genai_in_developer_mode_reads_and_asks(service: Process) -> None:
     body = {**REQUEST, "base_model": BASE_MODELS["v1beta"]}
     httpx.post(f"{service.url}/v1beta/tunedModels?tunedModelId=developer", json=body).raise_for_status()
-    client = genai.Client(api_key="any", http_options=types.HttpOptions(base_url=service.url))
+    client = genai.Client(api_key="any", http_options=genai.types.HttpOptions(base_url=service.url))
     service.advance_to(1000)
     job = client.tunings.get(name="tunedModels/developer")
     assert (job.state, job.base_model) == (SUCCEEDED, BASE_MODELS["v1beta"])
@@ -118,7 +119,7 @@ def test_google_genai_in_developer_mode_reads_and_asks(service: Process) -> None
     answer = client.models.generate_content(model="tunedModels/developer", contents="seven", config={"temperature": 0})
     assert answer.text == "eight"
     client.models.delete(model="tunedModels/developer")
-    with pytest.raises(errors.ClientError, match="Tuned model tunedModels/developer does not exist"):
+    with pytest.raises(genai.errors.ClientError, match="Tuned model tunedModels/developer does not exist"):
         client.tunings.get(name="tunedModels/developer")
 
 

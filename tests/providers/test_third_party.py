@@ -7,10 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import aiplatform_v1 as vertex
 from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grant, Grantee, Permission, access_changes
@@ -20,6 +17,7 @@ from reconciler.providers.generativelanguage import provider as generativelangua
 from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex import provider as vertex_ai
 from support.emulator_process import Process, running
+from support.google_clients import gemini, palm, vertex
 from support.provider_contract import TARGET
 from support.provider_samples import BASE_MODELS, EXAMPLES, generation
 from support.provider_service import Time, settings_of

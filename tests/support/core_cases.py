@@ -410,7 +410,7 @@ def cases() -> dict[str, Case]:
     return {
         f"{path.stem}: {name}": Case(**case)
         for path in sorted(CASES.glob("*.yaml"))
-        for name, case in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+        for name, case in yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader).items()
     }
 
 

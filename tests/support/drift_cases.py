@@ -87,5 +87,5 @@ def cases() -> dict[str, DriftCase]:
     return {
         f"{path.stem}: {name}": DriftCase(plan=[], **case)
         for path in sorted(CASES.glob("*.yaml"))
-        for name, case in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+        for name, case in yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader).items()
     }

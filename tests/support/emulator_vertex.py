@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx
-from google.cloud import aiplatform_v1 as vertex
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import Parse
 
 from support.emulator_world import World
+from support.google_clients import vertex
 
 PARENT = "projects/demo/locations/us-central1"
 URI = "gs://data/numbers.jsonl"
@@ -25,14 +25,14 @@ DONE = 10 + 12
 _RESPONSES = (
     (r"GET .*/operations/\d+|DELETE .*|POST .*:undeployModel", Operation),
     (r"POST .*:cancel", Empty),
-    (r"POST .*:generateContent", vertex.GenerateContentResponse),
-    (r"GET .*/tuningJobs", vertex.ListTuningJobsResponse),
-    (r".*/tuningJobs.*", vertex.TuningJob),
-    (r"GET .*/models", vertex.ListModelsResponse),
-    (r"GET .*/models/[^/]+:listVersions", vertex.ListModelVersionsResponse),
-    (r"GET .*/models/[^/]+", vertex.Model),
-    (r"GET .*/endpoints", vertex.ListEndpointsResponse),
-    (r"GET .*/endpoints/[^/]+", vertex.Endpoint),
+    (r"POST .*:generateContent", "GenerateContentResponse"),
+    (r"GET .*/tuningJobs", "ListTuningJobsResponse"),
+    (r".*/tuningJobs.*", "TuningJob"),
+    (r"GET .*/models", "ListModelsResponse"),
+    (r"GET .*/models/[^/]+:listVersions", "ListModelVersionsResponse"),
+    (r"GET .*/models/[^/]+", "Model"),
+    (r"GET .*/endpoints", "ListEndpointsResponse"),
+    (r"GET .*/endpoints/[^/]+", "Endpoint"),
 )
 
 
@@ -75,8 +75,10 @@ class Vertex(World):
         response = self.send(method, path, body, **query)
         assert response.status_code == 200, response.text
         request = f"{method} {path.partition('?')[0]}"
-        message: Any = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, request))
-        Parse(response.text, message.pb()() if hasattr(message, "pb") else message(), ignore_unknown_fields=False)
+        message = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, request))
+        vertex.load()  # an operation holds messages of it
+        proto = getattr(vertex, message).pb()() if isinstance(message, str) else message()
+        Parse(response.text, proto, ignore_unknown_fields=False)
         return dict(response.json())
 
     def tune(self, *, parent: str = PARENT, spec: Any = None, parameters: Any = None, **job: Any) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import Parse
@@ -22,6 +20,7 @@ from google.rpc.status_pb2 import Status
 from reconciler.emulator.app import create_app
 from reconciler.emulator.errors import SERVER
 from reconciler.emulator.training import TrainingPace
+from support.google_clients import LazyModule, gemini, palm
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,7 +31,7 @@ REQUEST: dict[str, Any] = json.loads((FIXTURES / "create_tuned_model.request.jso
 DONE = 10 + 23
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
 
-_PROTOS: dict[str, Any] = {"v1": palm, "v1beta3": palm, "v1beta": gemini}
+_PROTOS: dict[str, LazyModule] = {"v1": palm, "v1beta3": palm, "v1beta": gemini}
 _RESPONSES = (
     (r"GET tunedModels", "ListTunedModelsResponse"),
     (r"POST tunedModels|GET tunedModels/[^/]+/operations/.*", Operation),
@@ -99,6 +98,8 @@ def judge(method: str, path: str, text: str) -> None:
     """Reads a response as the proto of its call, strictly."""
     _, version, rest = path.partition("?")[0].split("/", 2)
     message = next(message for pattern, message in _RESPONSES if re.fullmatch(pattern, f"{method} {rest}"))
+    for api in _PROTOS.values():
+        api.load()  # an operation may hold messages of another version
     proto = getattr(_PROTOS[version], message).pb()() if isinstance(message, str) else message()
     Parse(text, proto, ignore_unknown_fields=False)
 

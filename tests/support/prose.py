@@ -70,9 +70,13 @@ def covered_files(folder: Path) -> list[Path]:
 
 def find_phrases(file: Path, phrases: Mapping[str, str]) -> Iterator[Finding]:
     """Find every match of the patterns in the prose of a file; a space in a pattern matches any white space."""
-    passages = _passages(file)
+    passages = read_passages(file)
+    joined = "\n\0\n".join(passage.text for passage in passages)
     for pattern, instead in phrases.items():
-        expression = re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE)
+        spaced = pattern.replace(" ", r"\s+")
+        if not re.search(spaced, joined, re.IGNORECASE | re.MULTILINE):
+            continue  # most files have few of the phrases
+        expression = re.compile(spaced, re.IGNORECASE)
         for passage in passages:
             for match in expression.finditer(passage.text):
                 line = passage.line + passage.text.count("\n", 0, match.start())
@@ -80,11 +84,12 @@ def find_phrases(file: Path, phrases: Mapping[str, str]) -> Iterator[Finding]:
 
 
 @cache
-def _passages(file: Path) -> tuple[Passage, ...]:
-    return tuple(read_passages(file))
+def read_passages(file: Path) -> tuple[Passage, ...]:
+    """Return the prose of one file."""
+    return tuple(_parse(file))
 
 
-def read_passages(file: Path) -> Iterator[Passage]:
+def _parse(file: Path) -> Iterator[Passage]:
     """Yield the prose of one file, by the kind of file."""
     text = file.read_text(encoding="utf-8")
     match file.suffix:

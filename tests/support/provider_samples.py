@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
-from google.cloud import aiplatform_v1 as vertex
 from google.protobuf.json_format import Parse
 
 from reconciler.domain.identity import Content, dataset_digest, key_of
 from reconciler.domain.model import CreateRequest, Dataset, Example, Hyperparameters, Sampling, Source
+from support.google_clients import gemini, palm, vertex
 from support.provider_service import Seen
 
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(15))
 BASE_MODELS = {"v1beta3": "models/text-bison-001", "v1beta": "models/gemini-1.5-flash-001-tuning"}
-_MESSAGES: Mapping[str, tuple[tuple[str, Any], ...]] = {
+_APIS = {"v1beta3": palm, "v1beta": gemini, "v1": vertex}
+_MESSAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "v1beta3": (
-        (r".*:generateText", palm.GenerateTextRequest),
-        (r".*/permissions(/[^/]+)?", palm.Permission),
-        (r".*/tunedModels(/[^/:]+)?", palm.TunedModel),
+        (r".*:generateText", "GenerateTextRequest"),
+        (r".*/permissions(/[^/]+)?", "Permission"),
+        (r".*/tunedModels(/[^/:]+)?", "TunedModel"),
     ),
     "v1beta": (
-        (r".*:generateContent", gemini.GenerateContentRequest),
-        (r".*/permissions(/[^/]+)?", gemini.Permission),
-        (r".*/tunedModels(/[^/:]+)?", gemini.TunedModel),
+        (r".*:generateContent", "GenerateContentRequest"),
+        (r".*/permissions(/[^/]+)?", "Permission"),
+        (r".*/tunedModels(/[^/:]+)?", "TunedModel"),
     ),
     "v1": (
-        (r".*/endpoints/[^/]+:generateContent", vertex.GenerateContentRequest),
-        (r".*/tuningJobs", vertex.TuningJob),
-        (r".*/endpoints/[^/]+:undeployModel", vertex.UndeployModelRequest),
+        (r".*/endpoints/[^/]+:generateContent", "GenerateContentRequest"),
+        (r".*/tuningJobs", "TuningJob"),
+        (r".*/endpoints/[^/]+:undeployModel", "UndeployModelRequest"),
     ),
 }
 """The messages that the bodies of requests are, by version and path."""
@@ -69,5 +67,5 @@ def judge(requests: Iterable[Seen], version: str) -> int:
     for seen in bodies:
         assert seen.method in {"POST", "PATCH"}
         (message,) = [message for path, message in _MESSAGES[version] if re.fullmatch(path, seen.path)]
-        Parse(seen.body, message.pb()(), ignore_unknown_fields=False)
+        Parse(seen.body, getattr(_APIS[version], message).pb()(), ignore_unknown_fields=False)
     return len(bodies)

@@ -186,7 +186,7 @@ def test_what_arrived_before_a_connection_broke_is_kept(tmp_path: Path) -> None:
         started = client.post(f"{UPLOAD}?uploadType=resumable&name=a")
         url = httpx.URL(started.headers["location"])
         with socket.create_connection((url.host, url.port or 80)) as connection:
-            head = f"PUT {url.raw_path.decode()} HTTP/1.1\r\nHost: x\r\nContent-Length: {total}\r\n"
+            head = f"PUT {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nContent-Length: {total}\r\n"
             spread = f"Content-Range: bytes 0-{total - 1}/{total}\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(f"{head}{spread}".encode())
             assert connection.recv(100).startswith(b"HTTP/1.1 100")  # from here on the session is taken

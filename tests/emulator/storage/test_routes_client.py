@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 from support.emulator_process import Process, running
+from support.google_clients import storage
 from support.provider_storage import crc32c_of, md5_of
 
 QUANTUM = 256 * 1024

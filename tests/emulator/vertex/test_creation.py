@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.cloud import aiplatform_v1
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from reconciler.emulator.vertex.api import BASE_MODELS
 from reconciler.emulator.vertex.creation import CHECKED_LINES
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
+from support.google_clients import vertex
 
 SPEC = "supervised_tuning_spec."
 RATES = f"{SPEC}hyper_parameters"
@@ -242,7 +242,7 @@ def test_what_a_good_request_says_comes_back(labels: dict[str, str], epochs: int
         tunedModelDisplayName=name,
         parameters={"epochCount": str(epochs), "learningRateMultiplier": multiplier},
     )
-    ParseDict(body, aiplatform_v1.TuningJob.pb()())
+    ParseDict(body, vertex.TuningJob.pb()())
     told = world.ok("POST", JOBS, body)
     assert told.get("labels", {}) == labels
     assert told.get("tunedModelDisplayName", "") == name

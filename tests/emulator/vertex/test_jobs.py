@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud import aiplatform_v1beta1
 from google.protobuf.json_format import Parse
 
 from support.emulator_vertex import DONE, PARENT, Vertex
+from support.google_clients import vertex_v1beta1
 
 JOBS = f"/v1/{PARENT}/tuningJobs"
 
@@ -66,7 +66,7 @@ def test_v1beta1_shows_the_same_jobs(world: Vertex) -> None:
     name = world.ok("POST", f"/v1beta1/{PARENT}/tuningJobs", _request())["name"]
     world.advance(DONE)
     response = world.send("GET", f"/v1beta1/{name}")
-    Parse(response.text, aiplatform_v1beta1.TuningJob.pb()(), ignore_unknown_fields=False)
+    Parse(response.text, vertex_v1beta1.TuningJob.pb()(), ignore_unknown_fields=False)
     assert response.json() == world.ok("GET", f"/v1/{name}")
 
 

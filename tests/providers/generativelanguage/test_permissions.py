@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.access import EVERYONE, AccessChange, Grantee, Permission
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from support.google_clients import gemini, palm
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
 

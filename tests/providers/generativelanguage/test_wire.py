@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -20,6 +18,7 @@ from reconciler.domain.identity import with_mark
 from reconciler.domain.model import Failure, RemoteModel, Sampling, Snapshot, Source, State, Update
 from reconciler.providers.generativelanguage import wire
 from reconciler.providers.google.errors import read_failure, read_integer
+from support.google_clients import gemini, palm
 from support.provider_samples import EXAMPLES, generation
 from support.provider_service import Time, provider_of, script
 

@@ -5,9 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from google.ai import generativelanguage_v1beta as gemini
-from google.ai import generativelanguage_v1beta3 as palm
-from google.cloud import aiplatform_v1 as vertex
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
@@ -18,6 +15,7 @@ from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.providers.generativelanguage.wire import CODECS
 from reconciler.providers.google.inference import InferenceCodec, merge_replies
 from reconciler.providers.vertex.wire import CODEC as VERTEX_CODEC
+from support.google_clients import gemini, palm, vertex
 from support.provider_samples import judge
 from support.provider_service import Script, Time, error, provider_of, script
 from support.provider_vertex import vertex_of

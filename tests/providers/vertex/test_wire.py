@@ -5,13 +5,13 @@ import re
 from typing import Any
 
 import pytest
-from google.cloud.aiplatform_v1.types import job_state, tuning_job
 from google.protobuf.json_format import Parse
 from msgspec.structs import replace
 
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
 from reconciler.providers.vertex.capabilities import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
+from support.google_clients import vertex
 from support.provider_samples import generation
 
 JOB = "projects/123/locations/us-central1/tuningJobs/456"
@@ -21,7 +21,7 @@ WANTED = generation(
 
 
 def judged(body: dict[str, Any]) -> Any:
-    message = tuning_job.TuningJob.pb()()
+    message = vertex.TuningJob.pb()()
     return Parse(json.dumps(body), message, ignore_unknown_fields=False)
 
 
@@ -54,7 +54,7 @@ def test_every_state_has_its_place(word: object, state: State, phase: str) -> No
 
 
 def test_states_have_the_numbers_of_the_proto() -> None:
-    for known in job_state.JobState:
+    for known in vertex.JobState:
         by_name, by_number = (read_job({"name": JOB, "state": value}) for value in (known.name, known.value))
         assert by_name == by_number
 
@@ -64,18 +64,19 @@ def test_what_succeeded_in_part_serves_if_it_made_a_model() -> None:
     assert read_job(body).state is State.ACTIVE
 
 
-@pytest.mark.parametrize("size", tuning_job.SupervisedHyperParameters.AdapterSize)
-def test_adapter_sizes_have_the_numbers_of_the_proto(size: Any) -> None:
-    by_name, by_number = (
-        read_job({"name": JOB, "supervisedTuningSpec": {"hyperParameters": {"adapterSize": value}}}).hyperparameters
-        for value in (size.name, size.value)
-    )
-    assert by_name == by_number
-    if not by_name:
-        assert size.name.endswith("UNSPECIFIED")
-        return
-    body = write_job(replace(WANTED, hyperparameters=by_name), JobInputs("gs://b/o.jsonl"))
-    assert body["supervisedTuningSpec"]["hyperParameters"]["adapterSize"] == size.name
+def test_adapter_sizes_have_the_numbers_of_the_proto() -> None:
+    for size in vertex.SupervisedHyperParameters.AdapterSize:
+        by_name, by_number = (
+            read_job({"name": JOB, "supervisedTuningSpec": {"hyperParameters": {"adapterSize": value}}}).hyperparameters
+            for value in (size.name, size.value)
+        )
+        assert by_name == by_number
+        if size.name.endswith("UNSPECIFIED"):
+            assert not by_name
+            continue
+        assert by_name, size
+        body = write_job(replace(WANTED, hyperparameters=by_name), JobInputs("gs://b/o.jsonl"))
+        assert body["supervisedTuningSpec"]["hyperParameters"]["adapterSize"] == size.name
 
 
 def test_a_job_is_read_whole() -> None:
