@@ -100,9 +100,7 @@ def _not_selected(context: PruneContext, generation: LiveGeneration) -> str:
             if context.world.request.complete
             else "its manifest was not read, and only a run over the whole root finds orphans"
         )
-    if manifest.lifecycle.suspend:
-        return "spec.lifecycle.suspend is set"
-    return f"its record moves to {manifest.name} first" if manifest.name != generation.name else ""
+    return "spec.lifecycle.suspend is set" if manifest.lifecycle.suspend else ""
 
 
 def _protected(context: PruneContext, generation: LiveGeneration) -> str:

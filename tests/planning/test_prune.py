@@ -12,6 +12,7 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Checkpoint,
+    Dataset,
     Failure,
     Limits,
     Manifest,
@@ -21,7 +22,7 @@ from reconciler.domain.model import (
     State,
 )
 from reconciler.domain.plan import Kind, Observation, Plan, Pruning, Reason, Request
-from reconciler.planning.prune import deletions_only
+from reconciler.planning.prune import approved_only, deletions_only, without_deletions
 from support.core_cases import SCOPE, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 
@@ -99,6 +100,7 @@ def test_what_is_deleted_is_described() -> None:
     assert (first.deletion.create_time, first.deletion.age_seconds) == (at(0), 3600)
     assert (first.deletion.served_from, first.deletion.served_until) == (at(0), at(1))
     assert (first.deletion.examples, first.deletion.checkpoints, first.deletion.serves) == (20, 2, False)
+    assert (first.remote, first.file) == (FIRST.remote, "numbers.yaml")
 
 
 def test_what_serves_comes_before_what_is_newer() -> None:
@@ -269,6 +271,102 @@ def test_of_a_job_that_failed_unrecorded_there_is_nothing_to_delete() -> None:
     assert kept(made) == {FIRST.key: "it is the record of a job without a model"}
 
 
+@pytest.mark.parametrize(("model", "reason"), [("", None), ("models/1@1", Reason.ABANDONED)])
+def test_an_unrecorded_job_is_deleted_only_if_it_has_a_model(model: str, reason: Reason | None) -> None:
+    old = Request(pruning=Pruning(older_than=timedelta(0)))
+    job = replace(live(FIRST, number=1), resources=Resources(model=model))
+    made = PruningWorld((asking(),), shown(job), Lock(), old, ids=False).plan()
+    assert deleted(made).get(FIRST.key) == reason
+
+
+@pytest.mark.parametrize(("manifests", "file"), [((asking(),), "numbers.yaml"), ((), "(no manifest)")])
+def test_unrecorded_models_do_not_count_as_retained(manifests: tuple[Manifest, ...], file: str) -> None:
+    old = Request(pruning=Pruning(older_than=timedelta(0)))
+    made = world(manifests=manifests, observation=shown(live(FIRST)), lock=Lock(), request=old).plan()
+    (action,) = (action for action in made.actions if action.prunes)
+    assert (action.key, action.reason, action.file) == (FIRST.key, Reason.ABANDONED, file)
+    assert action.deletion is not None
+    assert (action.deletion.examples, action.deletion.size, action.deletion.serves) == (0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"dataset": Dataset("", "gs://acme/data.jsonl")}, "data set"),
+        ({"source": Source(tuned_model="base")}, "parent"),
+    ],
+)
+def test_ready_generations_are_kept_while_it_is_unknown_what_the_manifest_declares(
+    fields: dict[str, Any], missing: str
+) -> None:
+    made = world(manifests=(replace(asking(retain=1), **fields),)).plan()
+    assert deleted(made) == {}
+    assert kept(made)[FIRST.key] == f"whether it matches the manifest is unknown without the {missing}"
+
+
+def test_how_long_a_generation_served_is_known_although_others_were_never_promoted() -> None:
+    before = world()
+    first, *others = reversed(before.lock.models["numbers"].generations)
+    candidate = replace(others[1], promote_time="")
+    lock = Lock(models={"numbers": block(others[2], candidate, others[0], first, serving=FOURTH.key)})
+    made = replace(before, lock=lock).plan()
+    served_until = {one.key: one.deletion.served_until for one in made.actions if one.deletion}
+    assert served_until == {FIRST.key: at(1), SECOND.key: at(3)}
+
+
+def test_a_serving_orphan_has_not_stopped_serving() -> None:
+    before = world(manifests=())
+    rolled_back = replace(before.lock.models["numbers"], serving=FIRST.key)
+    made = replace(before, lock=Lock(models={"numbers": rolled_back})).plan()
+    served_until = {one.key: (one.deletion.serves, one.deletion.served_until) for one in made.actions if one.deletion}
+    assert served_until[FIRST.key] == (True, "")
+    assert served_until[SECOND.key] == (False, at(2))
+
+
+def test_the_record_of_a_job_whose_model_was_deleted_is_not_deleted_again() -> None:
+    lock = Lock(models={"numbers": block(recorded(FIRST, number=1, state="DELETED"))})
+    made = PruningWorld((asking(),), shown(live(FIRST, number=1)), lock, Request(pruning=Pruning()), ids=False).plan()
+    assert (deleted(made), kept(made)) == ({}, {})
+
+
+# plans of prune and apply
+
+
+DELETIONS = world().plan()
+CREATION = world(manifests=(asking(Made(data="B")),), request=Request()).plan()
+
+
+def test_prune_deletes_only_what_was_approved() -> None:
+    approved = replace(DELETIONS, actions=tuple(one for one in DELETIONS.actions if one.key != SECOND.key))
+    assert deleted(approved_only(DELETIONS, approved)) == {FIRST.key: Reason.SUPERSEDED}
+    both = replace(DELETIONS, actions=(*DELETIONS.actions, *CREATION.actions))
+    assert approved_only(both, approved).actions == (*approved.actions, *CREATION.actions)
+
+
+@pytest.mark.parametrize("changed", [{"name": "words"}, {"key": "numbers-aaaaaaaa"}, {"remote": "tunedModels/other"}])
+def test_an_approval_covers_only_the_same_generation(changed: dict[str, str]) -> None:
+    approved = replace(DELETIONS, actions=tuple(replace(action, **changed) for action in DELETIONS.actions))
+    assert deleted(approved_only(DELETIONS, approved)) == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "notices"),
+    [
+        (0, ()),
+        (1, ("1 more generation can be deleted; run reconcile prune",)),
+        (2, ("2 more generations can be deleted; run reconcile prune",)),
+    ],
+)
+def test_a_plan_without_deletions_counts_those_that_remain(count: int, notices: tuple[str, ...]) -> None:
+    both = replace(DELETIONS, actions=(*DELETIONS.actions, *CREATION.actions), notices=("first",))
+    deletions = [action for action in DELETIONS.actions if action.prunes]
+    remaining = replace(DELETIONS, actions=tuple(deletions[:count]), notices=("second",))
+    made = without_deletions(both, remaining)
+    others = tuple(action for action in DELETIONS.actions if not action.prunes)
+    assert (made.actions, made.kept) == ((*others, *CREATION.actions), ())
+    assert made.notices == ("first", "second", *notices)
+
+
 # lineage
 
 
@@ -299,6 +397,62 @@ def test_what_nobody_declares_goes_with_what_is_tuned_from_it_children_first() -
     made = world(manifests=(), lock=Lock(models=models), observation=shown(live(FIRST), live(CHILD))).plan()
     descendants = {one.key: one.descendants for one in made.actions if one.deletion}
     assert descendants == {FIRST.key: {CHILD.remote}, CHILD.key: frozenset()}
+
+
+@pytest.mark.parametrize(
+    ("state", "keeps"),
+    [
+        ("INTENDED", True),
+        ("CREATING", True),
+        ("ACTIVE", True),
+        ("FAILED", False),
+        ("CANCELLED", False),
+        ("MISSING", False),
+        ("DELETED", False),
+    ],
+)
+@pytest.mark.parametrize("provider", ["here", "embedded", "vertex"])
+def test_a_recorded_child_keeps_its_parent_while_it_may_exist(state: str, provider: str, *, keeps: bool) -> None:
+    """The child is recorded here, or in the lockfile of another target, and is not listed."""
+    before = world()
+    child = {"leaf": LockedModel("leaf.yaml", generations=(recorded(CHILD, state=state),))}
+    if provider == "here":
+        made = replace(before, lock=Lock(models={**before.lock.models, **child})).plan()
+    else:
+        other = Lock(LockedTarget("prod", provider, SCOPE), child)
+        made = replace(before, request=Request(pruning=Pruning(others=(other,)))).plan()
+    assert (FIRST.key in kept(made)) == (keeps and provider != "vertex")
+
+
+@pytest.mark.parametrize("provider", ["embedded", "vertex"])
+def test_ancestors_are_found_through_the_lockfiles_of_other_targets(provider: str) -> None:
+    before = world()
+    gone = LockedModel("leaf.yaml", generations=(recorded(CHILD, state="DELETED"),))
+    other = Lock(LockedTarget("prod", provider, SCOPE), {"leaf": gone})
+    observation = Observation({**before.observation.models, GRANDCHILD.remote: live(GRANDCHILD)})
+    made = replace(before, observation=observation, request=Request(pruning=Pruning(others=(other,)))).plan()
+    assert (FIRST.key in kept(made)) == (provider == "embedded")
+
+
+def test_children_are_deleted_first_by_their_record_if_the_service_shows_no_source() -> None:
+    models = {
+        "numbers": block(recorded(FIRST)),
+        "leaf": LockedModel("leaf.yaml", generations=(recorded(CHILD),)),
+    }
+    child = replace(live(CHILD), source=None)
+    made = world(manifests=(), lock=Lock(models=models), observation=shown(live(FIRST), child)).plan()
+    assert {one.key: one.descendants for one in made.actions if one.deletion}[FIRST.key] == {CHILD.remote}
+
+
+def test_a_parent_that_is_kept_anyway_keeps_its_own_reason() -> None:
+    child = Made("leaf", parent=FOURTH)
+    before = world()
+    further = replace(manifest(child), source=Source(tuned_model="numbers", key=FOURTH.key))
+    models = {**before.lock.models, "leaf": LockedModel("leaf.yaml", child.key, generations=(recorded(child),))}
+    observation = Observation({**before.observation.models, child.remote: live(child)})
+    manifests = (*before.manifests, further)
+    made = replace(before, manifests=manifests, lock=Lock(models=models), observation=observation).plan()
+    assert kept(made)[FOURTH.key] == "it is serving; it matches the manifest"
 
 
 @pytest.mark.parametrize("project", ["123", "my-project"])
@@ -345,6 +499,14 @@ def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
             "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30, so none is; "
             "raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l or --older-than"
         )
+
+
+def test_models_of_other_branches_do_not_raise_the_share_that_is_deleted() -> None:
+    before = crowd(10, 4)
+    others = [live(Made(f"branch{number}")) for number in range(10)]
+    models = {model.remote: model for model in (*before.observation.models.values(), *others)}
+    made = deletions_only(replace(before, observation=Observation(models)).plan())
+    assert {one.kind for one in made.actions} == {Kind.HOLD}
 
 
 def test_when_much_has_vanished_nothing_is_deleted_and_that_is_said_of_orphans_too() -> None:

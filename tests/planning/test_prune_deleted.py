@@ -71,14 +71,15 @@ def test_ten_that_are_gone_stay_recorded_and_those_that_decide_something() -> No
     assert [one.key for one in left] == [one.key for one in (*every[:11], every[19])]
 
 
-def test_those_that_failed_count_and_stay_until_they_are_deleted() -> None:
-    failed = [generation(f"numbers-{number:08}", state=State.FAILED) for number in range(8)]
+@pytest.mark.parametrize(("failures", "records"), [(8, 2), (9, 1), (10, 0), (12, 0)])
+def test_those_that_failed_count_and_stay_until_they_are_deleted(failures: int, records: int) -> None:
+    failed = [generation(f"numbers-{number:08}", state=State.FAILED) for number in range(failures)]
     ready = [generation(f"numbers-1{number:07}") for number in range(5)]
     lock = lock_of(*failed, *ready)
     for one in ready:
         lock = record(lock, Deleted("numbers", one.key, one.remote))
     states = [one.state for one in lock.models["numbers"].generations]
-    assert (states.count(State.FAILED), states.count(State.DELETED)) == (8, 2)
+    assert (states.count(State.FAILED), states.count(State.DELETED)) == (failures, records)
 
 
 def test_protection_is_lifted_and_service_ended() -> None:

@@ -10,10 +10,11 @@ Every case names its generations, by the content that makes their keys::
       plan: [{create: new, because: ContentChanged, changes: {hyperparameters.epochCount: [3, 5]}}]
 
 Times are minutes after START; ``now`` is an hour after it. A data set is named by a word, and so is its digest; one in
-Cloud Storage by the number of its object's generation. With ``ids: false`` nobody chooses ids: models are jobs, known
-by a number. A generation with a ``parent`` is tuned from that one. ``checks`` of a manifest are the names of checks,
-those of a recorded generation how they went: ``{of: [names], failed: n}``. ``access`` of a manifest and of a live model
-are like ``{"user:ada@example.com": reader}``.
+Cloud Storage by the number of its object's generation; ``unknown`` is unknown data. With ``ids: false`` nobody chooses
+ids: models are jobs, known by a number. A generation with a ``parent`` is tuned from that one. ``checks`` of a manifest
+are the names of checks, those of a recorded generation how they went: ``{of: [names], failed: n}``. ``access`` of a
+manifest and of a live model are like ``{"user:ada@example.com": reader}``. ``says`` is part of a message, and empty if
+there is none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from msgspec.structs import replace
 from reconciler.domain.access import AccessChange, Grant, Grantee, GranteeKind, Permission, Role
 from reconciler.domain.checks import Check, Expectation, RecordedChecks, RecordedMiss
 from reconciler.domain.errors import Place
-from reconciler.domain.identity import Content, dataset_digest, key_of, object_digest
+from reconciler.domain.identity import UNKNOWN_DATA, Content, dataset_digest, key_of, object_digest
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
 from reconciler.domain.model import (
     Capabilities,
@@ -79,6 +80,8 @@ def at(minutes: float) -> str:
 @cache
 def digest_of(data: str | int) -> str:
     """The digest of the data set of that word, or of that generation of the object."""
+    if data == "unknown":
+        return UNKNOWN_DATA
     if isinstance(data, int):
         return object_digest(OBJECT, str(data), CHECKSUM)
     return dataset_digest([Example(data, data)])
@@ -419,6 +422,6 @@ def remotes(case: Case) -> list[str | None]:
     return [job(one["number"]) if "number" in one else None for one in case.plan]
 
 
-def expected_reasons(case: Case) -> list[str]:
-    """What the message of each expected action must hold."""
-    return [str(one.get("says", "")) for one in case.plan]
+def expected_reasons(case: Case) -> list[str | None]:
+    """Part of the message of each expected action, where the case has it; empty if there is no message."""
+    return [one.get("says") for one in case.plan]
