@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import Limits, Target
+from reconciler.domain.model import Dataset, Limits, Target
 from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World
 from reconciler.planning.planner import plan
 from support.core_cases import (
@@ -18,6 +18,7 @@ from support.core_cases import (
     Case,
     Made,
     cases,
+    digest_of,
     expected_reasons,
     live,
     manifest,
@@ -80,6 +81,23 @@ def test_a_create_describes_what_it_would_train() -> None:
     assert action.source.base_model == "models/text-bison-001"
     assert made.steps == 30
     assert made.changes
+
+
+@pytest.mark.parametrize(
+    ("validation", "shown"),
+    [(None, ""), (Dataset("", "validation.csv"), "validation.csv"), (Dataset(digest_of("B")), "inline")],
+)
+def test_a_create_names_its_validation_data(validation: Dataset | None, shown: str) -> None:
+    world = CASES["creating: first run"].world()
+    declared = replace(world.manifests[0], validation=validation)
+    (action,) = plan(replace(world, manifests=(declared,))).actions
+    assert action.validation == shown
+
+
+def test_the_hold_of_a_taken_id_names_the_model_that_has_it() -> None:
+    case = CASES["creating: the id is taken by a stranger"]
+    (action,) = case.planned().actions
+    assert action.remote == case.made["one"].remote
 
 
 def test_holds_that_somebody_asked_for_do_not_fail_a_run() -> None:

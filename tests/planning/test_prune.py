@@ -193,6 +193,7 @@ def test_an_orphan_goes_whole_and_what_serves_of_it_is_said_to() -> None:
     (serving,) = (one for one in made.actions if one.key == FOURTH.key)
     assert "no manifest declares numbers; it is recorded as serving" in serving.message
     assert serving.file == "numbers.yaml"
+    assert {one.message for one in made.actions if one.key != FOURTH.key} == {"no manifest declares numbers"}
     assert not [one for one in made.actions if one.reason is Reason.ORPHANED]
 
 
@@ -341,6 +342,13 @@ def test_prune_deletes_only_what_was_approved() -> None:
     assert deleted(approved_only(DELETIONS, approved)) == {FIRST.key: Reason.SUPERSEDED}
     both = replace(DELETIONS, actions=(*DELETIONS.actions, *CREATION.actions))
     assert approved_only(both, approved).actions == (*approved.actions, *CREATION.actions)
+
+
+def test_the_plan_of_prune_has_deletions_only() -> None:
+    both = replace(DELETIONS, actions=(*DELETIONS.actions, *CREATION.actions), notices=("first",))
+    made = deletions_only(both)
+    assert deleted(made) == deleted(DELETIONS)
+    assert (len(made.actions), made.notices, made.kept) == (2, (), DELETIONS.kept)
 
 
 @pytest.mark.parametrize("changed", [{"name": "words"}, {"key": "numbers-aaaaaaaa"}, {"remote": "tunedModels/other"}])

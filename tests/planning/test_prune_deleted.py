@@ -88,6 +88,32 @@ def test_protection_is_lifted_and_service_ended() -> None:
     assert (lock.models["numbers"].protect, lock.models["numbers"].serving) == (False, None)
 
 
+@pytest.mark.parametrize(
+    ("states", "leaves"),
+    [
+        ([State.DELETED, State.MISSING], True),
+        ([State.DELETED, State.INTENDED], False),
+        ([State.DELETED, State.ACTIVE], False),
+        ([State.FAILED], False),
+        ([], True),
+    ],
+)
+def test_an_orphan_leaves_the_lockfile_only_if_all_its_generations_are_gone(
+    states: list[State], *, leaves: bool
+) -> None:
+    every = [generation(f"numbers-{number:08}", state=state) for number, state in enumerate(states)]
+    before = lock_of(*every)
+    after = record(before, Ended("numbers"))
+    assert after == (Lock() if leaves else before)
+
+
+def test_missing_generations_count_among_the_deleted_ones() -> None:
+    missing = [generation(f"numbers-{number:08}", state=State.MISSING) for number in range(10)]
+    last = generation("numbers-99999999", create_time=at(-1))
+    after = record(lock_of(*missing, last), Deleted("numbers", last.key, last.remote))
+    assert len(after.models["numbers"].generations) == 10
+
+
 @pytest.mark.parametrize(("fields", "leaves"), [({}, True), ({"protect": True}, False), ({"rejected": (KEY,)}, False)])
 def test_a_model_of_which_nothing_is_left_leaves_the_lockfile_unless_it_decides_something(
     fields: dict[str, object], *, leaves: bool

@@ -244,6 +244,7 @@ def recorded(
     state: str = "ACTIVE",
     created: float | None = 0,
     failure: str | None = None,
+    code: int = 3,
     number: int | None = None,
     checks: Mapping[str, Any] | None = None,
     completed: float | None = None,
@@ -265,7 +266,7 @@ def recorded(
             made.declared, {} if created is None else {**SERVER_DEFAULTS, **made.declared}
         ),
         create_time="" if created is None else at(created),
-        failure=Failure(3, failure) if failure else None,
+        failure=Failure(code, failure) if failure else None,
         complete_time="" if completed is None else at(completed),
         promote_time="" if promoted is None else at(promoted),
         rejection=rejection,
