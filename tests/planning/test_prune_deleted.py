@@ -95,7 +95,6 @@ def test_protection_is_lifted_and_service_ended() -> None:
         ([State.DELETED, State.INTENDED], False),
         ([State.DELETED, State.ACTIVE], False),
         ([State.FAILED], False),
-        ([], True),
     ],
 )
 def test_an_orphan_leaves_the_lockfile_only_if_all_its_generations_are_gone(
