@@ -12,7 +12,7 @@ from reconciler.domain.errors import InvalidInput, ReconcileError
 from reconciler.manifests.scaffold import init
 from reconciler.paths import repository_of
 from reconciler.state.document_files import read_document
-from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import LockFile
 from support.files_samples import MANIFEST, TARGET, load_in, messages, sample, write
 
 _SECRET = "https://user:ghp_0123456789@example.com"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
-from reconciler.commands._session import display_path
+from reconciler.commands._session import EventLoop, display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
 from reconciler.domain.document import json_text
@@ -34,7 +34,7 @@ from reconciler.reports.documents.change import (
 )
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.writer import render_text
-from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import LockFile
 from reconciler.state.published_pointer import (
     newly_published,
     read_pointer,
@@ -150,7 +150,7 @@ def change_serving(
     project.recorded_model(name)
     manifest = _manifest(project, name)
     publisher = publisher_of(project)
-    with project.session.event_loop() as loop, project.store.lease():
+    with EventLoop() as loop, project.store.lease():
         project = project.reread_lock()
         before = project.recorded_model(name).serving_key
         chosen, events = choose(project.lock, project.target.scope, manifest)

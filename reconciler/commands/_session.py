@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec import Struct
 
@@ -16,17 +18,70 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import Root, target_files
 from reconciler.manifests.target import read_target
 from reconciler.providers import registry
-from reconciler.state.lock_store import LockFile, RedactedLockStore
-from reconciler.state.lockfile import loads
+from reconciler.state.lockfile import LockFile, RedactedLockStore, loads
 
 if TYPE_CHECKING:
-    from reconciler.commands._event_loop import EventLoop
     from reconciler.domain.ports import LockStore
     from reconciler.providers.google.storage import Storage
     from reconciler.providers.spec import ConnectedProvider
 
-
 _T = TypeVar("_T")
+
+
+class EventLoop(AbstractContextManager["EventLoop"]):
+    """Runs coroutines one after another in one event loop, with prompts for the user between them.
+
+    SIGINT and SIGTERM cancel the running coroutine, which then cleans up. Only commands that need asyncio import it.
+    """
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        self._runner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.__exit__(kind, error, trace)
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return the result of a coroutine; raise KeyboardInterrupt when a signal canceled it."""
+        from asyncio import CancelledError
+
+        try:
+            return self._runner.run(_with_sigterm(work))
+        except CancelledError:
+            raise KeyboardInterrupt from None
+
+
+async def _with_sigterm(work: Coroutine[Any, Any, _T]) -> _T:
+    """Make SIGTERM cancel the coroutine as asyncio's runner makes SIGINT do; only the main thread gets signals."""
+    import asyncio
+    import signal
+
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
+    loop = asyncio.get_running_loop()
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        task.cancel()
+        loop.call_soon_threadsafe(lambda: None)  # wakes a loop that waits for the network
+
+    # asyncio's own handlers run only when the loop does. This one also runs while a save of the lockfile blocks it.
+    try:
+        before = signal.signal(signal.SIGTERM, cancel)
+    except ValueError:
+        return await work
+    try:
+        return await work
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 _RUN_VARIABLES = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "CI_JOB_URL", "BUILD_URL")
 """Variables with which CI systems name a run."""
@@ -61,12 +116,6 @@ class Session(Struct, frozen=True):
 
         return open_storage(self.environment, self.target, self.allow_endpoints)
 
-    def event_loop(self) -> EventLoop:
-        """Return an event loop, a context manager; asyncio is imported only by commands that need it."""
-        from reconciler.commands._event_loop import EventLoop
-
-        return EventLoop()
-
     def query(self, work: Callable[[ConnectedProvider], Awaitable[_T]]) -> _T:
         """Return what ``work`` returns for a client, in an event loop of its own."""
 
@@ -74,7 +123,7 @@ class Session(Struct, frozen=True):
             async with self.connect() as service:
                 return await work(service)
 
-        with self.event_loop() as loop:
+        with EventLoop() as loop:
             return loop.run(connected())
 
     def lock_store(self) -> LockStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ from reconciler.commands._project import (
 )
 from reconciler.commands._rollout import publisher_of
 from reconciler.commands._saved_plan import PlanFile, plan_file
+from reconciler.commands._session import EventLoop
 from reconciler.commands.plan import complete_request, report_of
 from reconciler.domain.errors import (
     AccessError,
@@ -44,9 +45,6 @@ from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, notices_text
 from reconciler.reports.writer import render_text
-
-if TYPE_CHECKING:
-    from reconciler.commands._event_loop import EventLoop
 
 Approve = Callable[[PlanReport, tuple[Problem, ...]], bool]
 """Takes the report of a plan and the warnings about the input; returns whether to carry the plan out."""
@@ -131,7 +129,7 @@ class _ApplyRun(Run):
         self._options = options
 
     def run(self, approve: Approve, progress: Progress) -> CommandResult:
-        with self._project.session.event_loop() as loop:
+        with EventLoop() as loop:
             try:
                 self._project = loop.run(pin_datasets(self._project, self._provider))
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)

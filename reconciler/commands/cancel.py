@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._session import EventLoop
 from reconciler.commands.forget import ApproveChange, approve_change, print_change
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration, LockedModel
@@ -22,7 +23,6 @@ from reconciler.planning.forget import cancel_notes, require_cancellable, traini
 from reconciler.reports.documents.change import ChangeReport, changed_generations
 
 if TYPE_CHECKING:
-    from reconciler.commands._event_loop import EventLoop
     from reconciler.domain.ports import Provider
 
 
@@ -63,7 +63,7 @@ def cancel(
     report = replace(report, notes=tuple(cancel_notes(name, project.capabilities)))
     if not approve(report):
         raise Declined
-    with project.session.event_loop() as loop, project.store.lease():
+    with EventLoop() as loop, project.store.lease():
         project = project.reread_lock()
         project.store.check_writable()
         stopped, ended = _stop(loop, project, name, chosen)

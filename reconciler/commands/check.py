@@ -15,6 +15,7 @@ from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Manifest, State
@@ -103,7 +104,7 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
             return await run_bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
 
     names = frozenset(trial.manifest.name for trial in trials)
-    with project.session.event_loop() as loop, progress(names, project.capabilities.simulated) as sink:
+    with EventLoop() as loop, progress(names, project.capabilities.simulated) as sink:
         sinks.append(sink)
         try:
             return loop.run(work())

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.commands import _options
-from reconciler.commands._event_loop import EventLoop
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
-from reconciler.commands._session import display_root
+from reconciler.commands._session import EventLoop, display_root
 from reconciler.domain.errors import AccessError, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment

@@ -14,6 +14,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output, confirm
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._rollout import Publisher, publisher_of
+from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Update
@@ -63,7 +64,7 @@ def forget(
     if not approve(report):
         raise Declined
     publisher = publisher_of(project)
-    with project.session.event_loop() as loop, project.store.lease():
+    with EventLoop() as loop, project.store.lease():
         project = _require_unchanged(project, name, model)
         project.store.check_writable()
         publisher.check(record(project.lock, Forgotten(name)))

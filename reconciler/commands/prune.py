@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from msgspec import Struct
@@ -16,6 +16,7 @@ from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import age, input_of, output_of
 from reconciler.commands._output import Output, Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
+from reconciler.commands._session import EventLoop
 from reconciler.commands.apply import Approve, Run, approver
 from reconciler.domain.errors import Declined, InterruptedRun, UsageError
 from reconciler.domain.exit_status import ExitStatus
@@ -30,9 +31,6 @@ from reconciler.reports.documents.plan import PlanReport, plan_report
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.result import prune_text
 from reconciler.reports.writer import render_text
-
-if TYPE_CHECKING:
-    from reconciler.commands._event_loop import EventLoop
 
 
 class PruneOptions(Struct, frozen=True):
@@ -76,7 +74,7 @@ class _PruneRun(Run):
 
     def run(self, approve: Approve | None, progress: Progress) -> CommandResult:
         """Plan, and carry the plan out if ``approve`` is given and approves it."""
-        with self._project.session.event_loop() as loop:
+        with EventLoop() as loop:
             try:
                 self._project = loop.run(pin_datasets(self._project, self._provider))
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)

@@ -21,6 +21,7 @@ from reconciler.commands._project import (
     pin_datasets,
     read_workspace,
 )
+from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import LockConflict, ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
@@ -34,8 +35,7 @@ from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.reports.documents.change import RefreshReport, refreshed_models
 from reconciler.reports.writer import render_text
 from reconciler.state.json_decoder import UPGRADE, has_conflict_markers, split_sides
-from reconciler.state.lock_store import LockFile
-from reconciler.state.lockfile import dumps, loads
+from reconciler.state.lockfile import LockFile, dumps, loads
 from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge
 from reconciler.state.refresh import refresh_events, refresh_notices
 
@@ -120,7 +120,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
     if write:
         project.store.check_writable()
     lease: AbstractContextManager[object] = project.store.lease() if write else nullcontext()
-    with project.session.event_loop() as loop, lease:
+    with EventLoop() as loop, lease:
         project = replace(project, lock=reader(project.store, project.target, project.lockfile))
         stored = reader.stored
         lock, notes = loop.run(_rebuild(project))

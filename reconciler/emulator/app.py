@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,20 +26,143 @@ from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
-from reconciler.emulator.generativelanguage.api import V1BETA
+from reconciler.emulator.generativelanguage import api, inference, permissions, tuned_models
+from reconciler.emulator.generativelanguage.api import V1, V1BETA, V1BETA3
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
-from reconciler.emulator.methods import METHODS
 from reconciler.emulator.objects import ObjectStore
-from reconciler.emulator.proto import decode, decode_query, encode, read_json
+from reconciler.emulator.proto import EMPTY, Message, decode, decode_query, encode, read_json
 from reconciler.emulator.service import Api, ApiCall, Method, Service, message_of, parse_fields, select
 from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
+from reconciler.emulator.vertex import api as vertex
+from reconciler.emulator.vertex import creation, jobs, models
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
+
+
+_method = partial(Method, apis=(V1BETA3, V1BETA))
+
+
+def _tuned_model(version: Api) -> Message:
+    return version.tuned_model
+
+
+def _operation(version: Api) -> Message:
+    return version.operation
+
+
+_COLLECTION = "/tunedModels"
+_MEMBER = f"{_COLLECTION}/{{model}}"
+_PERMISSIONS = f"{_MEMBER}/permissions"
+_PERMISSION = f"{_PERMISSIONS}/{{permission}}"
+
+_GENERATIVE_LANGUAGE = (
+    _method("GET", "/models", tuned_models.list_base_models, api.LIST_MODELS, query=api.PAGE),
+    _method("GET", "/models/{model}", tuned_models.get_base_model, api.MODEL),
+    _method(
+        "GET",
+        _COLLECTION,
+        tuned_models.list_models,
+        lambda version: version.tuned_models,
+        query=lambda version: version.query,
+    ),
+    _method(
+        "POST",
+        _COLLECTION,
+        tuned_models.create_model,
+        _operation,
+        query=api.CREATE_QUERY,
+        body=_tuned_model,
+        root="tuned_model",
+    ),
+    _method("POST", f"{_MEMBER}:transferOwnership", permissions.transfer_ownership, EMPTY, body=api.TRANSFER_OWNERSHIP),
+    _method(
+        "POST",
+        f"{_MEMBER}:generateText",
+        inference.generate_text,
+        api.TEXT,
+        body=api.GENERATE_TEXT,
+        apis=(V1BETA3,),
+    ),
+    _method(
+        "POST",
+        f"{_MEMBER}:generateContent",
+        inference.generate_content,
+        api.CONTENT,
+        body=api.GENERATE_CONTENT,
+        apis=(V1BETA,),
+    ),
+    _method("GET", _MEMBER, tuned_models.get_model, _tuned_model),
+    _method(
+        "PATCH",
+        _MEMBER,
+        tuned_models.update_model,
+        _tuned_model,
+        query=api.UPDATE_QUERY,
+        body=_tuned_model,
+        root="tuned_model",
+    ),
+    _method("DELETE", _MEMBER, tuned_models.delete_model, EMPTY),
+    _method(
+        "GET",
+        f"{_MEMBER}/operations/{{operation}}",
+        tuned_models.get_operation,
+        _operation,
+        apis=(V1, V1BETA3, V1BETA),
+    ),
+    _method("GET", _PERMISSIONS, permissions.list_permissions, api.LIST_PERMISSIONS, query=api.PAGE),
+    _method(
+        "POST", _PERMISSIONS, permissions.create_permission, api.PERMISSION, body=api.PERMISSION, root="permission"
+    ),
+    _method("GET", _PERMISSION, permissions.get_permission, api.PERMISSION),
+    _method(
+        "PATCH",
+        _PERMISSION,
+        permissions.update_permission,
+        api.PERMISSION,
+        query=api.UPDATE_QUERY,
+        body=api.PERMISSION,
+        root="permission",
+    ),
+    _method("DELETE", _PERMISSION, permissions.delete_permission, EMPTY),
+)
+
+_vertex = partial(Method, apis=(vertex.VERTEX_V1, vertex.VERTEX_V1BETA1))
+_JOBS, _MODELS, _ENDPOINTS = "/tuningJobs", "/models", "/endpoints"
+_JOB, _MODEL, _ENDPOINT = f"{_JOBS}/{{job}}", f"{_MODELS}/{{model}}", f"{_ENDPOINTS}/{{endpoint}}"
+
+_VERTEX = (
+    _vertex("GET", _JOBS, jobs.list_jobs, vertex.list_of("tuningJobs", vertex.TUNING_JOB), query=vertex.LIST),
+    _vertex("POST", _JOBS, creation.create_job, vertex.TUNING_JOB, body=vertex.TUNING_JOB, root="tuning_job"),
+    _vertex("POST", f"{_JOB}:cancel", jobs.cancel_job, EMPTY),
+    _vertex("GET", _JOB, jobs.get_job, vertex.TUNING_JOB),
+    _vertex("GET", _MODELS, models.list_models, vertex.list_of("models", vertex.MODEL), query=vertex.LIST),
+    _vertex(
+        "GET",
+        f"{_MODEL}:listVersions",
+        models.list_versions,
+        vertex.list_of("modelVersions", vertex.MODEL, "models"),
+        query=vertex.LIST,
+    ),
+    _vertex("DELETE", f"{_MODEL}:deleteVersion", models.delete_version, vertex.OPERATION),
+    _vertex("GET", _MODEL, models.get_model, vertex.MODEL),
+    _vertex("DELETE", _MODEL, models.delete_model, vertex.OPERATION),
+    _vertex("GET", f"{_MODEL}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
+    _vertex("GET", _ENDPOINTS, models.list_endpoints, vertex.list_of("endpoints", vertex.ENDPOINT), query=vertex.LIST),
+    _vertex("POST", f"{_ENDPOINT}:undeployModel", models.undeploy_model, vertex.OPERATION, body=vertex.UNDEPLOY_MODEL),
+    _vertex(
+        "POST", f"{_ENDPOINT}:generateContent", models.generate_content, vertex.CONTENT, body=vertex.GENERATE_CONTENT
+    ),
+    _vertex("GET", _ENDPOINT, models.get_endpoint, vertex.ENDPOINT),
+    _vertex("DELETE", _ENDPOINT, models.delete_endpoint, vertex.OPERATION),
+    _vertex("GET", f"{_ENDPOINT}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
+)
+
+METHODS = (*_GENERATIVE_LANGUAGE, *_VERTEX)
 
 
 MAX_BODY_BYTES = 20 * 1024 * 1024

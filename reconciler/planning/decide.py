@@ -11,8 +11,7 @@ from reconciler.domain.identity import key_of
 from reconciler.domain.lock import parse_time
 from reconciler.domain.model import CANCELLED_CODE, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
-from reconciler.planning.context import ReconcileContext
-from reconciler.planning.diff import SOURCE_FIELD
+from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
 from reconciler.planning.generations import ResolvedGeneration, choose_generation, desired_content, has_same_content
 from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
 from reconciler.planning.training_time import estimate_training

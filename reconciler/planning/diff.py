@@ -1,22 +1,30 @@
-"""Differences between a manifest and a generation; only declared fields are compared."""
+"""Differences between a manifest and its generations, of declared fields only, and the context of a decision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
+from msgspec import Struct
+
+from reconciler.domain.access import Permission
 from reconciler.domain.identity import same_data, same_number
+from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import (
     MUTABLE_FIELDS,
     UNKNOWN_DATA,
+    Capabilities,
     Dataset,
     Manifest,
     Mark,
     RemoteModel,
+    State,
     Update,
     with_value,
 )
-from reconciler.domain.plan import MARK_FIELD, FieldChange
-from reconciler.planning.generations import ResolvedGeneration
+from reconciler.domain.plan import MARK_FIELD, Action, FieldChange, Kind, Reason, Request
+from reconciler.planning.generations import ResolvedGeneration, satisfies
+from reconciler.planning.lineage import ParentGeneration
 
 SOURCE_FIELD = "source"
 
@@ -92,3 +100,67 @@ def _data(declared: Dataset, known: ResolvedGeneration) -> Iterator[FieldChange]
     if recorded and recorded.examples != declared.examples:
         yield FieldChange("dataset.examples", recorded.examples, declared.examples)
     yield FieldChange("dataset", known.mark.data, declared.digest)
+
+
+class ReconcileContext(Struct, frozen=True):
+    """One manifest, its generations, and their environment.
+
+    ``parent`` is set if the source is another manifest's model; then the manifest's source names the chosen generation.
+    ``taken`` are unmanaged models by id, ``untunable`` the errors of base models, ``duplicates`` are trainings to stop,
+    each with the one to keep, ``permissions`` are those of models with declared access, by remote name, and
+    ``unreadable`` the errors of those that cannot be read.
+    """
+
+    manifest: Manifest
+    scope: str
+    locked: LockedModel
+    generations: tuple[ResolvedGeneration, ...]
+    duplicates: tuple[tuple[ResolvedGeneration, ResolvedGeneration], ...]
+    taken: Mapping[str, RemoteModel]
+    untunable: Mapping[str, str]
+    request: Request
+    capabilities: Capabilities
+    now: datetime
+    parent: ParentGeneration | None = None
+    permissions: Mapping[str, tuple[Permission, ...]] = {}
+    unreadable: Mapping[str, str] = {}
+
+    @property
+    def satisfying(self) -> tuple[ResolvedGeneration, ...]:
+        """The generations that match the manifest."""
+        return tuple(generation for generation in self.generations if satisfies(generation, self.manifest))
+
+    @property
+    def serving(self) -> ResolvedGeneration | None:
+        """The serving generation, if it exists."""
+        return next((generation for generation in self.generations if self.serves(generation)), None)
+
+    def serves(self, known: ResolvedGeneration) -> bool:
+        """Whether it is the serving generation and is ready."""
+        return self.locked.serves(known.key) and known.state is State.ACTIVE
+
+    def action(self, kind: Kind, reason: Reason, known: ResolvedGeneration | None = None, message: str = "") -> Action:
+        """Return an action of this manifest, for one of its generations if given."""
+        return Action(
+            name=self.manifest.name,
+            file=self.manifest.file,
+            kind=kind,
+            reason=reason,
+            key=known.key if known else "",
+            remote=known.remote if known else "",
+            attempt=known.mark.attempt if known else 0,
+            message=message,
+        )
+
+    def changes(self) -> tuple[FieldChange, ...]:
+        """Return the changes since the serving generation, or else since the newest recorded one."""
+        recorded = [
+            generation
+            for generation in self.generations
+            if generation.locked and generation.state is not State.INTENDED
+        ]
+        reference = next(
+            (generation for generation in recorded if self.locked.serves(generation.key)),
+            recorded[0] if recorded else None,
+        )
+        return content_changes(self.manifest, reference) if reference else ()

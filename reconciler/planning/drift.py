@@ -12,8 +12,8 @@ from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request, World
-from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide, failure_cause
+from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
     EXPECTED_STATES,
     ResolvedGeneration,

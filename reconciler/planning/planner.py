@@ -23,8 +23,8 @@ from reconciler.domain.plan import (
     limit_notices,
 )
 from reconciler.domain.text import join_names
-from reconciler.planning.context import ReconcileContext
 from reconciler.planning.decide import decide
+from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
     find_duplicates,
     find_vanished,

@@ -11,8 +11,7 @@ from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.model import State
 from reconciler.domain.plan import Action, Kind, Reason
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.context import ReconcileContext
-from reconciler.planning.diff import mutable_changes
+from reconciler.planning.diff import ReconcileContext, mutable_changes
 from reconciler.planning.generations import ResolvedGeneration
 
 

@@ -20,7 +20,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.text import decode_utf8
 
 _T = TypeVar("_T")
-Path = Sequence[str | int]
+JsonPath = Sequence[str | int]
 """The names and list positions from the whole document to a value."""
 
 MAX_BYTES: Final = 2**28
@@ -57,7 +57,7 @@ _TYPE_NAMES: Final[Mapping[str, str]] = {
 class JsonError(ValueError):
     """Invalid JSON: the problem, its offset in the text, and the path of the value if it is known."""
 
-    def __init__(self, problem: str, offset: int, path: Path = ()) -> None:
+    def __init__(self, problem: str, offset: int, path: JsonPath = ()) -> None:
         super().__init__(problem)
         self.problem = problem
         self.offset = offset
@@ -155,18 +155,18 @@ class JsonSource:
             path, problem = _explain(error, document, kind)
             raise self.error(path, problem) from error
 
-    def error(self, path: Path, problem: str, remedy: str = "") -> ReconcileError:
+    def error(self, path: JsonPath, problem: str, remedy: str = "") -> ReconcileError:
         """Return an error about the value at a path, or about the innermost value around it that exists."""
         return self._error(problem, find_offset(self.text, path), remedy, path)
 
-    def _error(self, problem: str, offset: int, remedy: str = "", path: Path = ()) -> ReconcileError:
+    def _error(self, problem: str, offset: int, remedy: str = "", path: JsonPath = ()) -> ReconcileError:
         line = self.text.count("\n", 0, offset) + 1
         column = offset - self.text.rfind("\n", 0, offset)
         shown = f"{show_path(path)}: " if path else ""
         return ReconcileError(f"{self.file}:{line}:{column}: {self._prefix}{shown}{problem}", remedy or self.remedy)
 
 
-def show_path(path: Path) -> str:
+def show_path(path: JsonPath) -> str:
     """Return a path as in messages, such as ``models.numbers.generations[0].key``."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_NAME]}" for step in path)
     return "".join(steps).removeprefix(".")
@@ -203,7 +203,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def find_offset(text: str, path: Path) -> int:
+def find_offset(text: str, path: JsonPath) -> int:
     """Return where the value at a path begins in a valid text, or the innermost value around it that exists."""
     wanted, found = [*path], 0
     for known, offset in scan(text):
@@ -271,7 +271,7 @@ def _require(text: str, offset: int, character: str) -> None:
         raise _unexpected(text, offset, f"`{character}`")
 
 
-def _unexpected(text: str, offset: int, expected: str, path: Path = ()) -> JsonError:
+def _unexpected(text: str, offset: int, expected: str, path: JsonPath = ()) -> JsonError:
     if _PARTIAL.match(text, offset):
         return JsonError("truncated JSON: the file ends too early", offset, path)
     return JsonError(f"invalid JSON: expected {expected}", offset, path)
@@ -294,7 +294,7 @@ def _read_key(text: str, offset: int, known: dict[str, int], path: list[str | in
     return _skip(text, offset + 1)
 
 
-def _read_string(text: str, offset: int, path: Path) -> int:
+def _read_string(text: str, offset: int, path: JsonPath) -> int:
     """Return the end of a string."""
     part = _STRING_PART.match(text, offset)
     end = part.end() if part else offset
@@ -307,7 +307,7 @@ def _read_string(text: str, offset: int, path: Path) -> int:
     return end + 1
 
 
-def _read_scalar(text: str, offset: int, path: Path) -> int:
+def _read_scalar(text: str, offset: int, path: JsonPath) -> int:
     """Return the end of a string, number, boolean or null."""
     if text[offset : offset + 1] == '"':
         return _read_string(text, offset, path)
@@ -321,7 +321,7 @@ def _read_scalar(text: str, offset: int, path: Path) -> int:
     return scalar.end()
 
 
-def _explain(error: ValidationError, document: Any, kind: Any) -> tuple[Path, str]:
+def _explain(error: ValidationError, document: Any, kind: Any) -> tuple[JsonPath, str]:
     """Return the path and the problem of an error of msgspec, which does not name the keys of maps."""
     problem, _, place = str(error).partition(" - at ")
     path, expected = _resolve(document, kind, _STEP.findall(place))

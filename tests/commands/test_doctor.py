@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.model import Mark
-from reconciler.providers.vertex.labels import write_labels
+from reconciler.providers.vertex.wire import write_labels
 from support.cli_world import Cli, Result
 from support.doctor_world import Answer, fronted
 from support.provider_process import proxy_on_loopback

@@ -22,7 +22,7 @@ from reconciler.domain.model import Capabilities, Resources, Sampling, State, Ta
 from reconciler.emulator.app import create_app
 from reconciler.planning.events import Published, record
 from reconciler.providers.google.bucket_lockfile import BucketLockfile
-from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import LockFile
 from support.core_strategies import generation
 from support.provider_service import Time, error, script
 from support.provider_storage import storage_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.model import Source
-from reconciler.manifests.references import cycles
+from reconciler.manifests.manifest import cycles
 from reconciler.manifests.workspace import Workspace, load
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 

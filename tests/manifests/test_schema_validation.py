@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.domain.errors import UsageError
-from reconciler.manifests.schema_check import is_valid
 from reconciler.manifests.schema_validation import (
     SCHEMA_KINDS,
     explain,
+    is_valid,
     schema_of,
     schema_text,
     strict_validator,

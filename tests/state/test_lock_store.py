@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import LockFile
 
 _PERMISSIONS = "check the permissions of the file and its folder"
 _FOLDER = "name a file in an existing, writable directory"
@@ -87,7 +87,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 
 def test_a_full_disk(tmp_path: Path) -> None:
     script = (
-        "import resource, signal, sys; from pathlib import Path; from reconciler.state.lock_store import LockFile;"
+        "import resource, signal, sys; from pathlib import Path; from reconciler.state.lockfile import LockFile;"
         " signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
         " LockFile(Path(sys.argv[1])).write('b' * 100)"
     )

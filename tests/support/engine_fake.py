@@ -28,7 +28,7 @@ from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.engine.execute import RunContext
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
-from reconciler.state.lock_store import LockFile
+from reconciler.state.lockfile import LockFile
 from support import engine_world
 from support.engine_world import Checkout, Ran, SameExamples
 from support.provider_fake import BASE_MODEL, FakeJobs, FakeProvider

@@ -27,8 +27,7 @@ from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
 from reconciler.engine.execute import Publish, RunContext, publish_nothing
 from reconciler.engine.recorder import Recorder
 from reconciler.planning.events import Event
-from reconciler.state.lock_store import LockFile
-from reconciler.state.lockfile import loads
+from reconciler.state.lockfile import LockFile, loads
 from support.provider_service import Relay, Time, provider_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.identity import DatasetDigest
 from reconciler.domain.model import Capabilities, Conversation, Dataset, Example, TrainingExample
 from reconciler.domain.text import exceeds_limit
-from reconciler.manifests.datasets.conversations import canonical_json, conversation_problems
 from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.records import (
     ConversationRow,
@@ -23,6 +22,8 @@ from reconciler.manifests.datasets.records import (
     Records,
     Row,
     byte_length,
+    canonical_json,
+    conversation_problems,
     text_problems,
 )
 

@@ -40,7 +40,7 @@ from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
 from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
-from reconciler.providers.vertex.labels import KEY, SCOPE, scope_label, write_labels
+from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
 _VERSION = "v1"
 _PAGE_SIZE = "100"

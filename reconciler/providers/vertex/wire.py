@@ -1,7 +1,13 @@
-"""The JSON of Vertex AI: tuning jobs (google.cloud.aiplatform.v1.TuningJob), prompts, and lines of data sets."""
+"""The JSON of Vertex AI: tuning jobs (google.cloud.aiplatform.v1.TuningJob), their labels, prompts, and data sets.
+
+The labels of a job have its mark, because the service chooses its id. A label value has at most 63 lowercase letters,
+digits, hyphens and underscores (https://cloud.google.com/resource-manager/docs/labels-overview#requirements). Scopes
+and digests have others, so they are written in lowercase base32 without padding.
+"""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -9,13 +15,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from reconciler.domain.identity import encode_string, normalize_newlines
+from reconciler.domain.identity import NAME_PATTERN, encode_string, key_of, normalize_newlines
 from reconciler.domain.model import (
     Checkpoint,
     CreateRequest,
     Example,
     Failure,
     Hyperparameters,
+    Mark,
     Number,
     RemoteModel,
     Resources,
@@ -35,7 +42,87 @@ from reconciler.providers.google.errors import (
     read_time,
 )
 from reconciler.providers.google.inference import content_codec
-from reconciler.providers.vertex.labels import read_labels, write_labels
+
+MANAGED_BY = "managed-by"
+OWNER = "reconcile"
+KEY = "reconcile-key"
+SCOPE = "reconcile-scope"
+_MORE_SCOPE = "reconcile-scope-2"
+_NAME = "reconcile-name"
+_SPEC = "reconcile-spec"
+_DATA = "reconcile-data"
+_ATTEMPT = "reconcile-attempt"
+
+_SCOPE_CHARACTERS = 60
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_SHA256_BYTES = 32
+
+
+def write_labels(mark: Mark) -> dict[str, str]:
+    """Return the labels for the job of the generation with this mark."""
+    scope = _base32(mark.scope.encode())
+    first, more = scope[:_SCOPE_CHARACTERS], scope[_SCOPE_CHARACTERS:]
+    return {
+        MANAGED_BY: OWNER,
+        KEY: key_of(mark),
+        SCOPE: first,
+        **({_MORE_SCOPE: more} if more else {}),
+        _NAME: mark.name,
+        _SPEC: _base32(_digest_bytes(mark.spec)),
+        _DATA: _base32(_digest_bytes(mark.data)),
+        _ATTEMPT: str(mark.attempt),
+    }
+
+
+def scope_label(scope: str) -> str:
+    """Return the value of :data:`SCOPE` for a scope; long scopes may share one."""
+    return _base32(scope.encode())[:_SCOPE_CHARACTERS]
+
+
+def read_labels(labels: Any) -> Mark | None:
+    """Return the mark in labels, or ``None`` where it is missing or not exactly as :func:`write_labels` writes it."""
+    try:
+        mark = _decode(labels)
+        expected = write_labels(mark)
+        return mark if {name: labels.get(name) for name in expected} == expected else None
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
+def _decode(labels: Any) -> Mark:
+    name, attempt = labels[_NAME], labels[_ATTEMPT]
+    if not re.fullmatch(NAME_PATTERN, name) or not re.fullmatch(r"[0-9]{1,9}", attempt):
+        raise ValueError("invalid name or attempt")
+    return Mark(
+        scope=_bytes(labels[SCOPE] + labels.get(_MORE_SCOPE, "")).decode(),
+        name=name,
+        spec=_digest(labels[_SPEC]),
+        data=_digest(labels[_DATA]),
+        attempt=int(attempt),
+    )
+
+
+def _digest_bytes(digest: str) -> bytes:
+    match = _DIGEST.fullmatch(digest)
+    if not match:
+        raise ValueError("invalid sha256 digest")
+    return bytes.fromhex(match[1])
+
+
+def _digest(label: str) -> str:
+    digest = _bytes(label)
+    if len(digest) != _SHA256_BYTES:
+        raise ValueError("invalid sha256 digest")
+    return f"sha256:{digest.hex()}"
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+def _bytes(label: str) -> bytes:
+    return base64.b32decode(label.upper() + "=" * (-len(label) % 8))
+
 
 _AGENT = "the account that the service names (Vertex AI's service agent, or spec.vertex.serviceAccount)"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import dataset_digest
 from reconciler.domain.model import Conversation
-from reconciler.manifests.datasets.conversations import canonical_json
+from reconciler.manifests.datasets.records import canonical_json
 from support.files_samples import CAPABILITIES, MANIFEST, VERTEX, load_in, messages, sample, write
 
 _MANIFEST = MANIFEST.replace("data.csv", "d.jsonl").replace("models/text-bison-001", "gemini-2.5-flash")

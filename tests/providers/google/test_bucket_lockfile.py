@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import Response
 
-from reconciler.commands._event_loop import EventLoop
+from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app

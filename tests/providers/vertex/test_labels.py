@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.domain.identity import NAME_PATTERN, key_of
 from reconciler.domain.model import Mark
-from reconciler.providers.vertex.labels import read_labels, scope_label, write_labels
+from reconciler.providers.vertex.wire import read_labels, scope_label, write_labels
 
 SCOPES = st.from_regex(r"[a-z0-9][a-z0-9./_-]{0,62}", fullmatch=True)
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda data: f"sha256:{data.hex()}")
