@@ -275,7 +275,7 @@ def test_the_driver_merges_three_files(reconcile: Cli, repository: Repository) -
         (
             2,
             ('"version": 1', '"version": 2'),
-            "the other version:130:14: unsupported version 2: this reconcile reads up to version 1; upgrade",
+            "the other version:{line}:14: unsupported version 2: this reconcile reads up to version 1; upgrade",
         ),
         (1, ('"models"', ""), "the current version:2:3: invalid JSON: expected "),
         (0, ('"models"', '"modles"'), "the common ancestor:1:1: not a lockfile; take one side"),
@@ -288,9 +288,10 @@ def test_files_that_cannot_be_merged_are_an_error(
     files = versions(reconcile, repository)
     files[broken].write_text(files[broken].read_text().replace(*change))
     before = [file.read_bytes() for file in files]
+    line = before[broken].partition(b'"version"')[0].count(b"\n") + 1
     answer = reconcile("refresh", "--merge", *map(str, files))
     assert (answer.status, answer.out) == (1, "")
-    assert message in answer.err
+    assert message.format(line=line) in answer.err
     assert [file.read_bytes() for file in files] == before
 
 
