@@ -58,7 +58,7 @@ def test_without_credentials_the_exit_status_is_3_with_a_remedy(reconcile: Cli, 
     answer = reconcile("plan")
 
     assert answer.status == 3
-    assert "nowhere.json" in answer.err
+    assert "GOOGLE_APPLICATION_CREDENTIALS does not name a file" in answer.err
     assert "gcloud auth application-default login" in answer.err
 
 
