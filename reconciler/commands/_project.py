@@ -30,7 +30,7 @@ from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.redaction import redact_problems
 from reconciler.planning.selection import Selection
-from reconciler.providers.registry import capabilities_of
+from reconciler.providers.registry import capabilities_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted
 from reconciler.state.lockfile import loads
@@ -297,7 +297,7 @@ def open_project(environment: Environment, command_input: CommandInput, *, stric
 
 
 def open_recorded(environment: Environment, command_input: CommandInput) -> RecordedProject:
-    """Read target and lockfile, but no manifest.
+    """Read target and lockfile, but no manifest; the target's provider need not be installed.
 
     Raises:
         InvalidInput: with every problem of the target.
@@ -305,7 +305,9 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
         ReconcileError: when a file cannot be read, or the lockfile belongs to another target.
     """
     try:
-        root = read_root(command_input.paths, command_input.target, environment.cwd, environment.environ)
+        root = read_root(
+            command_input.paths, command_input.target, environment.cwd, environment.environ, installed=False
+        )
     except OSError as error:
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
     if root.target is None:
@@ -367,7 +369,7 @@ def read_lock(store: LockStore, target: Target, shown: str) -> Lock:
         ReconcileError: when it cannot be read, or belongs to another target.
     """
     text = store.read()
-    lock = Lock() if text is None else loads(text, shown)
+    lock = Lock() if text is None else loads(text, shown, recorded_spec(target.provider).record)
     check_owner(lock, target, shown)
     return lock
 

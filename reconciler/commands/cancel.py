@@ -15,7 +15,7 @@ from reconciler.commands._session import EventLoop
 from reconciler.commands.forget import ApproveChange, approve_change, print_change
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration, LockedModel
-from reconciler.domain.model import Handle, RemoteModel, State
+from reconciler.domain.model import RemoteModel, State
 from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
@@ -113,7 +113,7 @@ async def _stop_training(service: Provider, generation: LockedGeneration, scope:
     live = await observe_generation(service, generation, scope, name)
     if live is None or live.state is not State.CREATING:
         return live or RemoteModel(generation.remote, State.CANCELLED)
-    await service.cancel(Handle(generation.remote, generation.operation))
+    await service.cancel(generation.handle)
     after = await observe_generation(service, generation, scope, name)
     if after and after.state not in {State.CREATING, State.CANCELLED}:
         return after  # it ended before the request

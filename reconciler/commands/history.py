@@ -8,12 +8,13 @@ import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, open_project
+from reconciler.commands._project import CommandInput, CommandResult, open_project, open_recorded
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.history import list_history
 from reconciler.planning.redaction import redact_history
+from reconciler.providers.registry import is_installed
 from reconciler.reports.documents.history import history_report
 from reconciler.reports.writer import render_text
 
@@ -24,14 +25,17 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
     Raises:
         ReconcileError: when the name is neither declared nor recorded.
     """
-    project = open_project(environment, command_input, strict=False)
-    manifest = project.manifest(name)
+    project = open_recorded(environment, command_input)
+    manifest = None
+    if is_installed(project.target.provider):
+        project = open_project(environment, command_input, strict=False)
+        manifest = project.manifest(name)
     declared = manifest.file if manifest else None
     model = project.lock.models.get(name) or (LockedModel(declared) if declared else None)
     if model is None:
         raise project.unknown_name(name)
     files = tuple(dict.fromkeys(file for file in (declared, model.manifest) if file))
-    recorded = RecordedData(project.workspace.root, name, files, model.generations)
+    recorded = RecordedData(project.session.root, name, files, model.generations)
     with find_examples(recorded, environment.environ) as examples:
         generations = list_history(model, examples)
         if not project.target.show_examples:

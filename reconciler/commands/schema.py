@@ -7,18 +7,18 @@ from typing import Final
 
 import click
 
-from reconciler.manifests.schema_validation import SCHEMA_KINDS, schema_text, with_providers
+from reconciler.manifests.schema_validation import SCHEMA_KINDS, schema_text, with_providers, with_records
 
-_TARGET: Final = "Target"
+_WITH_PROVIDERS: Final = {"Target": with_providers, "Lock": with_records}
 
 
 def printed_schema(kind: str) -> str:
-    """Return the JSON Schema of a kind as text; that of targets has the settings of every installed provider."""
-    if kind != _TARGET:
+    """Return the JSON Schema of a kind as text; Target and Lock have the types of installed providers."""
+    if kind not in _WITH_PROVIDERS:
         return schema_text(kind).rstrip()
     from reconciler.providers.registry import provider_names, provider_spec
 
-    schema = with_providers(json.loads(schema_text(kind)), map(provider_spec, provider_names()))
+    schema = _WITH_PROVIDERS[kind](json.loads(schema_text(kind)), map(provider_spec, provider_names()))
     return json.dumps(schema, indent=2, ensure_ascii=False)
 
 
@@ -27,6 +27,6 @@ def printed_schema(kind: str) -> str:
 def command(kind: str | None) -> None:
     """Print the JSON Schema of a kind of document.
 
-    Without KIND, lists the kinds. The schema of Target includes the providers of installed packages.
+    Without KIND, lists the kinds. The schemas of Target and Lock include the providers of installed packages.
     """
     click.echo(printed_schema(kind) if kind else "\n".join(SCHEMA_KINDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import (
     Dataset,
     Failure,
+    Handle,
     Hyperparameters,
     Mark,
     Number,
@@ -104,12 +105,19 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """Why the training failed."""
     resources: Resources = Resources()
     """The resources of the training; their names are the provider's."""
+    provider_data: Annotated[Mapping[str, Any], Meta(examples=[{"jobId": "42"}])] = field(default_factory=dict)
+    """What the provider records for itself; the package of the provider defines the fields."""
     checks: RecordedChecks | None = None
     """The result of the last run of the checks."""
     promote_time: str = ""
     """When it was last promoted; RFC 3339."""
     rejection: str = ""
     """The reason for the rollback."""
+
+    @property
+    def handle(self) -> Handle:
+        """The handle of the model."""
+        return Handle(self.remote, self.operation, self.provider_data)
 
     def mark(self, scope: str, name: str) -> Mark:
         """Return the ownership mark of this generation for a manifest and a scope.

@@ -365,7 +365,7 @@ class RemoteModel(Struct, frozen=True):
     Times are RFC 3339 strings as the service wrote them, empty if unknown; ``update_time`` is the time of the last
     change. ``completed_steps``, ``total_steps`` and ``failure`` are ``None`` if the service does not return them.
     ``phase`` is the service's own name of its state if that is more specific than ``state`` (``QUEUED``), including
-    unknown ones.
+    unknown ones. ``provider_data`` is what the provider records for itself: a value of its ``ProviderSpec.record``.
     """
 
     remote: str
@@ -387,6 +387,7 @@ class RemoteModel(Struct, frozen=True):
     failure: Failure | None = None
     phase: str = ""
     resources: Resources = Resources()
+    provider_data: Struct | None = None
 
 
 class CreateRequest(Struct, frozen=True):
@@ -439,10 +440,14 @@ class Update(Struct, frozen=True):
 
 
 class Handle(Struct, frozen=True):
-    """The remote name of a model and, during its training, the operation that creates it (opaque)."""
+    """The remote name of a model and, during its training, the operation that creates it (opaque).
+
+    ``provider_data`` is what the provider recorded for itself, as JSON; empty where the lockfile has no record.
+    """
 
     remote: str
     operation: str | None = None
+    provider_data: Mapping[str, Any] = {}
 
 
 class Capabilities(Struct, frozen=True):

@@ -61,7 +61,7 @@ async def observe_generation(
     provider: Provider, generation: LockedGeneration, scope: str, name: str
 ) -> RemoteModel | None:
     """Return the live model of a recorded generation; ``None`` if it is gone, or another model has its remote name."""
-    live = await provider.observe(Handle(generation.remote))
+    live = await provider.observe(replace(generation.handle, operation=None))
     return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
 
 
@@ -71,7 +71,8 @@ def _just_ended(generation: LockedGeneration, model: RemoteModel) -> bool:
 
 def _handle(generation: LockedGeneration) -> Handle:
     """Return the handle, with the operation only while the outcome is unknown."""
-    return Handle(generation.remote, generation.operation if generation.state is State.CREATING else None)
+    handle = generation.handle
+    return handle if generation.state is State.CREATING else replace(handle, operation=None)
 
 
 def _merge_outcome(answer: RemoteModel, listed: RemoteModel | None) -> RemoteModel:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
+from msgspec.json import schema_components
 
 from reconciler.domain.errors import Problem, UsageError
 from reconciler.domain.text import format_number, invalid, join_names, one_of, quote, suggest, suggest_name
@@ -221,6 +222,23 @@ def with_providers(schema: dict[str, Any], providers: Iterable[ProviderSpec]) ->
         fields["provider"]["enum"] = list(dict.fromkeys([*fields["provider"]["enum"], provider.name]))
         if provider.settings is not None:
             fields[provider.name] = dict(provider.settings)
+    return schema
+
+
+def with_records(schema: dict[str, Any], providers: Iterable[ProviderSpec]) -> dict[str, Any]:
+    """Return the schema of lockfiles with what these providers record for themselves; the argument is changed."""
+    for provider in providers:
+        if provider.record is None:
+            continue
+        template = f"#/$defs/{provider.name}.{{name}}"
+        (record,), definitions = schema_components([provider.record], ref_template=template)
+        schema["$defs"] |= {f"{provider.name}.{name}": definition for name, definition in definitions.items()}
+        generations = {"type": "array", "items": {"properties": {"providerData": record}}}
+        models = {"additionalProperties": {"properties": {"generations": generations}}}
+        target = {"properties": {"provider": {"const": provider.name}}, "required": ["provider"]}
+        same = {"properties": {"target": target}, "required": ["target"]}
+        rule = {"if": same, "then": {"properties": {"models": models}}}
+        schema["allOf"] = [*schema.get("allOf", ()), rule]
     return schema
 
 

@@ -36,7 +36,7 @@ from reconciler.manifests.provider_fields import mapping
 from reconciler.manifests.schema_validation import Finding, explain, target_schema
 from reconciler.manifests.yaml_parser import FieldPath, YamlDocument, dotted
 from reconciler.paths import find_writable, repository_of, require_inside
-from reconciler.providers.registry import provider_spec
+from reconciler.providers.registry import provider_spec, recorded_spec
 from reconciler.providers.spec import ProviderSpec
 
 _SPECS = "specs"
@@ -158,8 +158,12 @@ class ProjectRoot(Struct, frozen=True):
     problems: tuple[Problem, ...]
 
 
-def read_root(paths: Sequence[str], target: str | None, cwd: Path, environ: Mapping[str, str]) -> ProjectRoot:
+def read_root(
+    paths: Sequence[str], target: str | None, cwd: Path, environ: Mapping[str, str], *, installed: bool = True
+) -> ProjectRoot:
     """Read the root of these paths; the default is ``specs`` if it exists, else the working directory.
+
+    Unless the provider must be ``installed``, the settings of one that is not are not checked.
 
     Raises:
         UsageError: if a path or the target does not exist.
@@ -172,7 +176,7 @@ def read_root(paths: Sequence[str], target: str | None, cwd: Path, environ: Mapp
     repository = repository_of(root.folder)
     lockfile = (root.folder / target_file_name(name)).with_suffix(".lock.json")
     require_inside(lockfile, repository)
-    found = read_target(root, _shown(root.file, given[0], cwd), environ)
+    found = read_target(root, _shown(root.file, given[0], cwd), environ, installed=installed)
     inside = tuple(path for path in given if path == given[0] or _belongs(path, root, name, cwd))
     others = [_other_root(path, given[0], root) for path in given if path not in inside]
     return ProjectRoot(
@@ -213,15 +217,18 @@ class ReadTarget(Struct, frozen=True):
     problems: tuple[Problem, ...]
 
 
-def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarget:
-    """Read the target of a root; ``shown`` is the file's path in messages, ``environ`` has the variables it may use."""
+def read_target(root: Root, shown: str, environ: Mapping[str, str], *, installed: bool = True) -> ReadTarget:
+    """Read the target of a root; ``shown`` is the file's path in messages, ``environ`` has the variables it may use.
+
+    Unless the provider must be ``installed``, the settings of one that is not are not checked.
+    """
     if root.file is None:
         return ReadTarget(Target(name=EMBEDDED, file="the built-in target", provider=EMBEDDED, scope="local"), ())
     document, problems = _document(root.file, shown)
     if document is None:
         return ReadTarget(None, tuple(problems))
     document, unset = expand(document, environ)
-    provider, unknown = _provider_of(document)
+    provider, unknown = _provider_of(document, provider_spec if installed else recorded_spec)
     schema = target_schema(provider) if provider else None
     violations = explain(document, TARGET, schema)
     if unknown:  # the settings of a provider that is not installed are not read
@@ -234,13 +241,15 @@ def read_target(root: Root, shown: str, environ: Mapping[str, str]) -> ReadTarge
     return ReadTarget(_target(document), tuple(_target_conflicts(document, root.file, environ)))
 
 
-def _provider_of(document: YamlDocument) -> tuple[ProviderSpec | None, list[Problem]]:
+def _provider_of(
+    document: YamlDocument, spec_of: Callable[[str], ProviderSpec]
+) -> tuple[ProviderSpec | None, list[Problem]]:
     """Return the provider that a target names; without it, an error unless the schema finds one."""
     name = _spec(document).get("provider")
     if not isinstance(name, str):
         return None, []
     try:
-        return provider_spec(name), []
+        return spec_of(name), []
     except ReconcileError as error:
         path = ["spec", "provider"]
         return None, [Problem(document.place(path), dotted(path), error.message, error.remedy)]

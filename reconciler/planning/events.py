@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any, ClassVar
 
 from msgspec import Struct
+from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
@@ -390,6 +391,11 @@ def _update(model: LockedModel, key: str, **fields: Any) -> LockedModel:
     return model.with_generation(replace(generation, **fields)) if generation else model
 
 
+def recorded_data(data: Struct | None) -> dict[str, Any]:
+    """Return the JSON of what a provider records for itself; numbers that are not finite are ``None``."""
+    return {} if data is None else decode(encode(data), type=dict[str, Any])
+
+
 def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
     """Return the recorded generation with its live state; fields that the service no longer reports are kept.
 
@@ -409,4 +415,5 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
         final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
         resources=generation.resources if model.resources == Resources() else model.resources,
+        provider_data=recorded_data(model.provider_data) or generation.provider_data,
     )

@@ -94,19 +94,39 @@ def _distribution(entry_point: EntryPoint) -> str:
     return entry_point.dist.name if entry_point.dist else entry_point.value
 
 
+def is_installed(name: str) -> bool:
+    """Whether there is a provider of this name; its package may fail to load."""
+    return name in BUILT_IN or name in _installed()
+
+
+def recorded_spec(name: str) -> ProviderSpec:
+    """Return the spec of a provider, or one without capabilities and with any settings if it is not installed.
+
+    Commands that only read the lockfile work with it; connecting fails with the error of :func:`provider_spec`.
+    """
+    if is_installed(name):
+        return provider_spec(name)
+    return ProviderSpec(
+        name,
+        capabilities=lambda _target: Capabilities(label=name, hyperparameters=frozenset()),
+        connect=lambda context: provider_spec(name).connect(context),
+        settings={"type": "object"},
+    )
+
+
 def capabilities_of(target: Target) -> Capabilities:
-    """Return what the target's service can do."""
-    return provider_spec(target.provider).capabilities(target)
+    """Return what the target's service can do; nothing if its provider is not installed."""
+    return recorded_spec(target.provider).capabilities(target)
 
 
 def endpoint_of(target: Target) -> str:
     """Return the address of the target's service; empty if it has none."""
-    return provider_spec(target.provider).endpoint(target)
+    return recorded_spec(target.provider).endpoint(target)
 
 
 def url_of(target: Target, remote: str) -> str:
     """Return the address that takes prompts for a remote model or its endpoint; empty if there is none."""
-    return provider_spec(target.provider).url(target, remote)
+    return recorded_spec(target.provider).url(target, remote)
 
 
 def callable_name(remote: str, resources: Resources) -> str:

@@ -121,6 +121,8 @@ class ProviderSpec(Struct, frozen=True, eq=False):
         endpoint: Returns the address of the service of a target; empty if it has none.
         url: Returns the address that takes prompts for a remote model or its endpoint; empty if there is none.
         token_hosts: Hosts that may get an access token over TLS; ``*.`` at the beginning matches any subdomain.
+        record: The type of ``RemoteModel.provider_data``, what the provider records for itself in the lockfile. Fields
+            that an older version does not know are ignored unless the type forbids them.
         doctor_checks: Returns what ``reconcile doctor`` checks between the manifests and the lockfile, in this order.
     """
 
@@ -134,4 +136,5 @@ class ProviderSpec(Struct, frozen=True, eq=False):
     endpoint: Callable[[Target], str] = lambda _target: ""
     url: Callable[[Target, str], str] = lambda _target, _remote: ""
     token_hosts: tuple[str, ...] = ()
+    record: type[Struct] | None = None
     doctor_checks: Callable[[], Iterable[DoctorCheck]] = tuple

@@ -99,10 +99,8 @@ class JsonSource:
                 raise self._error("begins with a byte order mark", 0, "save it as UTF-8 without a byte order mark")
             self.text = self.text[1:]
 
-    def parse(self, *, limit_depth: bool = True) -> Any:
+    def parse(self) -> Any:
         """Return the document as dictionaries, lists, strings and numbers.
-
-        Without ``limit_depth`` the caller converts all of it to types, which limit the depth themselves.
 
         Raises:
             ReconcileError: the JSON is invalid or truncated, has a duplicate key, a number that does not fit, half of a
@@ -116,8 +114,7 @@ class JsonSource:
                 parse_float=_finite,
                 parse_constant=_finite,
             )
-            if limit_depth:
-                check_depth(document)
+            check_depth(document)
             if "\\u" in self.text:
                 json.dumps(document, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
@@ -143,8 +140,8 @@ class JsonSource:
             self._prefix = ""
             raise self._error(problem, find_offset(self.text, ["version"]), UPGRADE)
 
-    def convert(self, document: Any, kind: type[_T]) -> _T:
-        """Return the document as a value of this type.
+    def convert(self, document: Any, kind: type[_T], inside: JsonPath = ()) -> _T:
+        """Return the document, or the part of it at the path ``inside``, as a value of this type.
 
         Raises:
             ReconcileError: naming the first field that is missing, unknown or of another type.
@@ -153,7 +150,7 @@ class JsonSource:
             return convert(document, kind)
         except ValidationError as error:
             path, problem = _explain(error, document, kind)
-            raise self.error(path, problem) from error
+            raise self.error([*inside, *path], problem) from error
 
     def error(self, path: JsonPath, problem: str, remedy: str = "") -> ReconcileError:
         """Return an error about the value at a path, or about the innermost value around it that exists."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +24,12 @@ from reconciler.state.json_decoder import JsonPath, JsonSource
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from msgspec import Struct
+
     from reconciler.domain.ports import LockStore
 
 
+_PROVIDER_DATA: Final = "providerData"
 _TIMES: Final = {"createTime": "create_time", "completeTime": "complete_time", "promoteTime": "promote_time"}
 
 
@@ -67,14 +70,17 @@ def _json(value: object) -> str:
 
 
 def _without_empty(value: Any) -> Any:
-    """Return a value without empty objects in it."""
+    """Return a value without empty objects in it; what a provider recorded is unchanged."""
     if isinstance(value, dict):
-        return {key: kept for key, nested in value.items() if (kept := _without_empty(nested)) != {}}
+        kept = {key: nested if key == _PROVIDER_DATA else _without_empty(nested) for key, nested in value.items()}
+        return {key: nested for key, nested in kept.items() if nested != {}}
     return [_without_empty(nested) for nested in value] if isinstance(value, list) else value
 
 
-def loads(data: bytes | str, file: str) -> Lock:
+def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = None) -> Lock:
     """Parse the text of a lockfile; ``file`` is its name in messages.
+
+    ``provider_data`` is the type of what the provider records for itself; without it, that is not checked.
 
     Raises:
         ReconcileError: for truncated or other JSON, conflict markers, a missing or invalid field, a newer version.
@@ -83,7 +89,7 @@ def loads(data: bytes | str, file: str) -> Lock:
     remedy = f"restore it from {origin}, or move it away and run reconcile refresh"
     merge = "run reconcile refresh to merge both sides"
     source = JsonSource(data, file, remedy, allow_bom=False, conflict_remedy=merge)
-    document = source.parse(limit_depth=False)
+    document = source.parse()
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1 or not isinstance(document.get("models"), dict):
         raise source.error([], "not a lockfile")
@@ -93,7 +99,18 @@ def loads(data: bytes | str, file: str) -> Lock:
     lock = source.convert(document, Lock)
     for path, problem in _problems(lock):
         raise source.error(path, problem)
+    if provider_data:
+        for path, recorded in _provider_data(lock):
+            source.convert(recorded, provider_data, path)
     return lock
+
+
+def _provider_data(lock: Lock) -> Iterator[tuple[JsonPath, Mapping[str, Any]]]:
+    """Yield the path and the value of what the provider recorded for itself."""
+    for name, model in lock.models.items():
+        for index, generation in enumerate(model.generations):
+            if generation.provider_data:
+                yield ["models", name, "generations", index, _PROVIDER_DATA], generation.provider_data
 
 
 def _problems(lock: Lock) -> Iterator[tuple[JsonPath, str]]:

@@ -143,7 +143,7 @@ def test_a_hostile_lockfile_leads_nowhere(
     if everywhere:
         (reconcile.specs / "adder.yaml").unlink()
     before = sorted(tmp_path.rglob("*"))
-    for path in ("../../etc/passwd", "--output=x", "/etc/passwd", ":/", "a\nb", "\0", "\ud800"):
+    for path in ("../../etc/passwd", "--output=x", "/etc/passwd", ":/", "a\nb", "\0"):
         lock = json.loads(reconcile.lock_file.read_text())
         lock["models"]["adder"]["generations"][1]["dataset"]["path"] = path
         lock["models"]["adder"]["manifest"] = path if everywhere else "adder.yaml"
@@ -153,6 +153,10 @@ def test_a_hostile_lockfile_leads_nowhere(
         assert counts(history_of(reconcile)[0]) == (None if everywhere else (14, 2, 1))
         shown = reconcile("history", "adder")
         assert (shown.status, shown.err) == (0, "")
+    reconcile.lock_file.write_text(reconcile.lock_file.read_text().replace("\\u0000", "\\ud800"))
+    refused = reconcile("history", "adder")
+    assert (refused.status, refused.out) == (1, "")
+    assert "half of a surrogate pair; restore it from git" in refused.err
     assert sorted(tmp_path.rglob("*")) == before
     assert repository("status", "--porcelain").split()[-1].endswith("reconcile.lock.json")
 

@@ -10,13 +10,13 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from reconciler.domain.model import Hyperparameters
 from reconciler.domain.ports import Provider
-from reconciler.manifests.schema_validation import schema_text
+from reconciler.manifests.schema_validation import schema_text, strict_validator
 from reconciler.providers.registry import BUILT_IN
 from reconciler.testing.contract import ProviderContract
 from reconciler.testing.service import ServiceUnderTest
@@ -104,6 +104,48 @@ def test_the_printed_schema_has_the_settings_of_installed_providers(site: Path, 
     fields = json.loads(reconcile("schema", "Target").stdout)["properties"]["spec"]["properties"]
     assert fields["provider"]["enum"] == [*sorted(BUILT_IN), "filemodels"]
     assert fields["filemodels"]["required"] == ["path"]
+
+
+def recorded(root: Path) -> dict[str, Any]:
+    """Return the record of the only generation in the lockfile."""
+    (model,) = json.loads((root / "reconcile.lock.json").read_text())["models"].values()
+    (generation,) = model["generations"]
+    return generation
+
+
+def test_the_lockfile_has_what_the_provider_records_for_itself(tmp_path: Path, site: Path, reconcile: Run) -> None:
+    install(site)
+    reconcile("apply", "--yes")
+    root = tmp_path / "root"
+    assert recorded(root)["providerData"] == {"position": 1}
+    schema = json.loads(reconcile("schema", "Lock").stdout)
+    lock = json.loads((root / "reconcile.lock.json").read_text())
+    assert strict_validator(schema).is_valid(lock)
+    text = (root / "reconcile.lock.json").read_text().replace('"position": 1', '"position": 0')
+    assert not strict_validator(schema).is_valid(json.loads(text))
+    assert strict_validator(schema).is_valid(json.loads(text.replace("filemodels", "other")))
+    (root / "reconcile.lock.json").write_text(text)
+    line = 1 + text[: text.index('"position": 0')].count("\n")
+    assert (
+        f"reconcile.lock.json:{line}:25: models.next-number.generations[0].providerData.position: expected a whole"
+        " number, 1 or more; restore it from git"
+    ) in reconcile("status").stderr
+
+
+def test_a_lockfile_is_read_without_the_provider_that_wrote_it(tmp_path: Path, site: Path, reconcile: Run) -> None:
+    install(site)
+    reconcile("apply", "--yes")
+    before = {command: reconcile(*command.split()).stdout for command in ("status", "history next-number")}
+    remote = reconcile("resolve", "next-number").stdout
+    shutil.rmtree(site)
+    assert reconcile("resolve", "next-number").stdout == remote
+    for command, text in before.items():
+        ran = reconcile(*command.split())
+        assert ran.returncode == 0, ran.stderr
+        assert recorded(tmp_path / "root")["key"] in ran.stdout
+        assert ran.stdout.replace("filemodels", "file of models") == text.replace("filemodels", "file of models")
+    assert 'provider "filemodels" is not installed; install the package' in reconcile("status", "--live").stderr
+    assert 'provider "filemodels" is not installed; install the package' in reconcile("plan").stderr
 
 
 def test_settings_are_held_to_the_schema_of_the_provider(tmp_path: Path, site: Path, reconcile: Run) -> None:

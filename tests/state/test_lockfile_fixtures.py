@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from reconciler.domain.errors import ReconcileError
 from reconciler.state.lockfile import dumps, loads
+from reconciler.state.merge import merge
 
 ROOT = Path(__file__).parents[2]
 LOCKFILES = ROOT / "tests" / "fixtures" / "lockfiles"
@@ -40,3 +42,28 @@ def test_the_recorded_lockfiles_have_the_values_that_are_easily_changed() -> Non
     ):
         assert value in text
     assert not any(empty in text for empty in (": null", "[]", ": NaN", ": Infinity"))
+
+
+def with_provider_data(value: str) -> str:
+    """Return a recorded lockfile with what a provider recorded in its first generation."""
+    text = (LOCKFILES / "checks.lock.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    model = next(model for _, model in sorted(document["models"].items()) if model.get("generations"))
+    model["generations"][0]["providerData"] = json.loads(value)
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['{"jobId": "42"}', '{"a": {}, "b": [], "c": [{}], "d": null}', '{"rate": 1e-05, "count": 1, "whole": 4.0}'],
+)
+def test_what_a_provider_recorded_is_written_again_unread(value: str) -> None:
+    text = with_provider_data(value)
+    assert dumps(loads(text, "x.json")) == text
+    ours, theirs = loads(text, "x.json"), loads((LOCKFILES / "checks.lock.json").read_bytes(), "x.json")
+    assert dumps(merge(theirs, ours, theirs).lock) == text
+
+
+def test_what_a_provider_recorded_is_not_nested_without_a_limit() -> None:
+    with pytest.raises(ReconcileError, match="more than 64 nested values"):
+        loads(with_provider_data('{"a": ' + "[" * 64 + "]" * 64 + "}"), "x.json")
