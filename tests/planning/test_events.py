@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, RecordedMiss, check_results
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedHyperparameters, LockedModel, LockedTarget
-from reconciler.domain.model import Failure, RemoteModel, Resources, Snapshot, State
+from reconciler.domain.model import Failure, RemoteModel, Resources, Sampling, Snapshot, State
 from reconciler.planning.events import (
     Adopted,
     Cancelled,
@@ -26,14 +26,17 @@ from reconciler.planning.events import (
     Published,
     Refused,
     Rejected,
+    Renamed,
     Restored,
     Started,
     Targeted,
     Updated,
     Withdrawn,
+    declared,
     record,
     update_observed,
 )
+from support.core_cases import Made, manifest
 from support.core_strategies import DIGEST, generation
 
 KEY = "numbers-aaaaaaaa"
@@ -80,6 +83,78 @@ def test_a_generation_that_starts_again_takes_its_own_place() -> None:
     block = LockedModel("numbers.yaml", KEY, generations=(replace(CREATING, state=State.MISSING), older))
     lock = record(Lock(models={"numbers": block}), Started("numbers", "numbers.yaml", CREATING))
     assert lock.models["numbers"] == replace(block, serving=None, generations=(CREATING, older))
+
+
+def test_a_training_leaves_another_generation_serving() -> None:
+    serving = generation("numbers-bbbbbbbb")
+    block = LockedModel("numbers.yaml", serving.key, generations=(serving,))
+    lock = record(Lock(models={"numbers": block}), Started("numbers", "numbers.yaml", CREATING))
+    assert lock.models["numbers"] == replace(block, generations=(CREATING, serving))
+
+
+def test_an_adopted_ready_generation_keeps_serving() -> None:
+    block = LockedModel("numbers.yaml", KEY, generations=(generation(KEY),))
+    lock = record(Lock(models={"numbers": block}), Adopted("numbers", "numbers.yaml", generation(KEY, attempt=1)))
+    assert lock.models["numbers"].serving == KEY
+
+
+@pytest.mark.parametrize(("remote", "state"), [(REMOTE, State.CANCELLED), ("jobs/2", State.CREATING)])
+def test_a_canceled_training_stays_canceled_unless_another_one_started(remote: str, state: State) -> None:
+    lock = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(generation(KEY, state=State.CANCELLED),))})
+    lock = record(lock, Started("numbers", "numbers.yaml", replace(CREATING, remote=remote)))
+    (recorded,) = lock.models["numbers"].generations
+    assert (recorded.remote, recorded.state) == (remote, state)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "recorded"), [(Sampling(), None), (Sampling(temperature=0.5), Sampling(temperature=0.5))]
+)
+@pytest.mark.parametrize("protect", [True, False])
+def test_the_fields_of_a_manifest_are_recorded(sampling: Sampling, recorded: Sampling | None, *, protect: bool) -> None:
+    plain = manifest(Made())
+    lifecycle = replace(plain.lifecycle, protect=protect)
+    described = replace(plain, file="moved.yaml", lifecycle=lifecycle, labels={"team": "core"}, sampling=sampling)
+    model = record(LOCK, declared(described)).models["numbers"]
+    assert (model.manifest, model.protect, model.labels, model.sampling) == (
+        "moved.yaml",
+        protect,
+        {"team": "core"},
+        recorded,
+    )
+
+
+def test_rejections_add_up_and_are_taken_back_one_by_one() -> None:
+    other = generation("numbers-bbbbbbbb")
+    block = LockedModel("numbers.yaml", other.key, generations=(CREATING, other))
+    lock = record(Lock(models={"numbers": block}), Rejected("numbers", KEY, "a"))
+    assert (lock.models["numbers"].rejected, lock.models["numbers"].serving) == ((KEY,), other.key)
+    lock = record(lock, Rejected("numbers", other.key, "b"))
+    assert lock.models["numbers"].rejected == (KEY, other.key)
+    assert record(lock, Restored("numbers", KEY)).models["numbers"].rejected == (other.key,)
+
+
+RENAMED = Renamed("counter", "numbers", "counter.yaml")
+
+
+@pytest.mark.parametrize(
+    "models", [{}, {"numbers": LockedModel("numbers.yaml", published=KEY)}], ids=["unknown", "only published"]
+)
+def test_a_former_name_without_records_changes_nothing(models: dict[str, LockedModel]) -> None:
+    lock = Lock(models=models)
+    assert record(lock, RENAMED) is lock
+
+
+@pytest.mark.parametrize(("serving", "merged"), [(None, KEY), ("numbers-bbbbbbbb", "numbers-bbbbbbbb")])
+def test_records_of_a_former_name_are_merged_with_those_of_the_present_one(serving: str | None, merged: str) -> None:
+    present = generation("numbers-bbbbbbbb")
+    former = LockedModel("numbers.yaml", KEY, ("numbers-cccccccc",), protect=True, generations=(CREATING,))
+    already = LockedModel("old.yaml", serving, ("numbers-dddddddd",), generations=(present,))
+    lock = record(Lock(models={"numbers": former, "counter": already}), RENAMED)
+    assert lock.models.keys() == {"counter"}
+    counter = lock.models["counter"]
+    assert (counter.manifest, counter.serving, counter.protect) == ("counter.yaml", merged, True)
+    assert counter.rejected == ("numbers-dddddddd", "numbers-cccccccc")
+    assert {model.key for model in counter.generations} == {KEY, present.key}
 
 
 def test_what_is_declared_is_recorded_beside_the_generations() -> None:

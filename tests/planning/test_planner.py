@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Dataset, Limits, Target
 from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World
-from reconciler.planning.planner import plan
+from reconciler.planning.planner import describe_suspicion, plan
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,
@@ -92,6 +92,23 @@ def test_a_create_names_its_validation_data(validation: Dataset | None, shown: s
     declared = replace(world.manifests[0], validation=validation)
     (action,) = plan(replace(world, manifests=(declared,))).actions
     assert action.validation == shown
+
+
+@pytest.mark.parametrize(("count", "named"), [(2, 2), (3, 3), (4, 3)])
+def test_a_suspicious_observation_names_at_most_three_missing_models(count: int, named: int) -> None:
+    every = [Made(data=f"data {number}") for number in range(count)]
+    models = {"numbers": LockedModel("numbers.yaml", generations=tuple(map(recorded, every)))}
+    gone = frozenset(made.remote for made in every)
+    text = describe_suspicion(Lock(models=models), Observation(gone=gone))
+    names = ", ".join([*sorted(gone)[:named], *(["…"] if count > named else [])])
+    assert text.startswith(f"{count} recorded models are gone at once ({names}), which")
+
+
+def test_a_plan_has_the_sources_of_its_manifests() -> None:
+    case = CASES["lineage: a child begins when its parent serves"]
+    top, leaf = case.made["top"], case.made["leaf"]
+    sources = case.planned().sources
+    assert sources == {"numbers": top.declared_source, "leaf": replace(leaf.recorded_source, remote=top.remote)}
 
 
 def test_the_hold_of_a_taken_id_names_the_model_that_has_it() -> None:

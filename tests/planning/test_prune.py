@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from reconciler.domain.access import Grant, Grantee
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import (
@@ -129,6 +130,26 @@ def test_what_failed_its_checks_and_never_served_goes_first() -> None:
     failed = replace(recorded_at(2), checks=RecordedChecks("sha256:" + "0" * 64, 0, 1, {}, ()))
     lock = Lock(models={"numbers": block(recorded_at(3), failed, recorded_at(1), recorded_at(0), serving=FOURTH.key)})
     assert kept(world(lock=lock).plan()).keys() == {FOURTH.key, SECOND.key}
+
+
+def test_a_generation_that_served_with_failed_checks_is_retained_by_age() -> None:
+    checks = RecordedChecks("sha256:" + "0" * 64, 0, 1, {}, ())
+    failed = replace(served(recorded_at(2), 2), checks=checks)
+    lock = Lock(models={"numbers": block(recorded_at(3), failed, recorded_at(1), recorded_at(0), serving=FOURTH.key)})
+    assert kept(world(lock=lock).plan()).keys() == {FOURTH.key, THIRD.key}
+
+
+def test_models_that_are_deleted_are_not_updated() -> None:
+    before = world(manifests=(replace(asking(), access=(Grant(Grantee("user", "ada@example.com"), "reader"),)),))
+    permissions = {made.remote: () for made in EVERY}
+    made = replace(before, observation=replace(before.observation, permissions=permissions)).plan()
+    kinds = {one.key: {action.kind for action in made.actions if action.key == one.key} for one in EVERY}
+    assert kinds == {
+        FIRST.key: {Kind.DELETE},
+        SECOND.key: {Kind.DELETE},
+        THIRD.key: {Kind.UPDATE},
+        FOURTH.key: {Kind.UPDATE},
+    }
 
 
 def test_what_the_manifest_asks_for_is_kept_although_it_does_not_serve_yet() -> None:
@@ -442,14 +463,31 @@ def test_ancestors_are_found_through_the_lockfiles_of_other_targets(provider: st
     assert (FIRST.key in kept(made)) == (provider == "embedded")
 
 
-def test_children_are_deleted_first_by_their_record_if_the_service_shows_no_source() -> None:
-    models = {
-        "numbers": block(recorded(FIRST)),
-        "leaf": LockedModel("leaf.yaml", generations=(recorded(CHILD),)),
-    }
-    child = replace(live(CHILD), source=None)
+@pytest.mark.parametrize(
+    ("recorded_source", "live_source"),
+    [(CHILD.recorded_source, None), (Source("models/text-bison-001"), CHILD.live_source)],
+    ids=["recorded", "live"],
+)
+def test_children_are_deleted_before_the_parent_in_either_source(
+    recorded_source: Source, live_source: Source | None
+) -> None:
+    record = replace(recorded(CHILD), source=recorded_source)
+    models = {"numbers": block(recorded(FIRST)), "leaf": LockedModel("leaf.yaml", generations=(record,))}
+    child = replace(live(CHILD), source=live_source)
     made = world(manifests=(), lock=Lock(models=models), observation=shown(live(FIRST), child)).plan()
     assert {one.key: one.descendants for one in made.actions if one.deletion}[FIRST.key] == {CHILD.remote}
+
+
+def test_generations_of_a_child_are_deleted_when_its_parent_is_known() -> None:
+    before, child = world(), Made("leaf", parent=FOURTH)
+    old = Made("leaf", data="B", parent=FOURTH)
+    leaf = manifest(child)
+    leaf = replace(leaf, lifecycle=replace(leaf.lifecycle, retain=1))
+    generations = (recorded(child, created=5), recorded(old))
+    models = {**before.lock.models, "leaf": LockedModel("leaf.yaml", child.key, generations=generations)}
+    observation = shown(*before.observation.models.values(), live(child, created=5), live(old))
+    made = replace(before, manifests=(*before.manifests, leaf), lock=Lock(models=models), observation=observation)
+    assert deleted(made.plan())[old.key] is Reason.SUPERSEDED
 
 
 def test_a_parent_that_is_kept_anyway_keeps_its_own_reason() -> None:

@@ -106,6 +106,14 @@ def test_an_orphan_leaves_the_lockfile_only_if_all_its_generations_are_gone(
     assert after == (Lock() if leaves else before)
 
 
+def test_all_missing_generations_are_removed_where_more_than_ten_failed() -> None:
+    failed = [generation(f"numbers-{number:08}", state=State.FAILED) for number in range(12)]
+    missing = [generation(f"numbers-1{number:07}", state=State.MISSING) for number in range(3)]
+    last = generation("numbers-99999999")
+    after = record(lock_of(*failed, *missing, last), Deleted("numbers", last.key, last.remote))
+    assert {model.state for model in after.models["numbers"].generations} == {State.FAILED}
+
+
 def test_missing_generations_count_among_the_deleted_ones() -> None:
     missing = [generation(f"numbers-{number:08}", state=State.MISSING) for number in range(10)]
     last = generation("numbers-99999999", create_time=at(-1))
