@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
-from reconciler.domain.errors import InvalidInput, Problem
+from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
+from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
 from reconciler.reports.documents.doctor import validation_report
 from reconciler.reports.writer import render_text
 
 
-def validate(environment: Environment, command_input: CommandInput, *, locked: bool) -> CommandResult:
-    """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation."""
+def validate(
+    environment: Environment,
+    command_input: CommandInput,
+    *,
+    locked: bool,
+    base: str | None = None,
+    allow_decisions: bool = False,
+) -> CommandResult:
+    """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation.
+
+    With ``base``, a commit, also the changes of the lockfile since then that no manifest explains, and changed
+    decisions; the latter are warnings with ``allow_decisions``.
+
+    Raises:
+        UsageError: when git has no commit ``base``.
+        ReconcileError: when the commit or its lockfile cannot be read.
+    """
     try:
         workspace = read_workspace(environment, command_input)
     except InvalidInput as error:
@@ -33,21 +48,54 @@ def validate(environment: Environment, command_input: CommandInput, *, locked: b
 
         project = load_project(environment, workspace, command_input)
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
+        if base is not None:
+            unready = (*unready, *_lock_problems(project, base, allow_decisions=allow_decisions))
     document = validation_report([*workspace.problems, *unready], workspace.files, len(selected))
     return CommandResult(document, ExitStatus.OK if document.valid else ExitStatus.ERROR)
 
 
-@click.command("validate", epilog=_options.examples("validate", "validate specs --locked"))
+def _lock_problems(project: Project, base: str, *, allow_decisions: bool) -> Iterator[Problem]:
+    from reconciler.commands._lock_review import review_project
+    from reconciler.manifests.git import IncomparableError
+
+    try:
+        return review_project(project, base).problems(allow_decisions=allow_decisions)
+    except IncomparableError as error:
+        raise ReconcileError(f"the lockfile cannot be compared with {base}: {error}") from error
+
+
+@click.command(
+    "validate",
+    epilog=_options.examples("validate", "validate specs --locked", "validate specs --locked --base origin/main"),
+)
 @_options.manifest_options
 @_options.output_options
 @click.option("--locked", is_flag=True, help="Also fail if the lockfile lacks a ready generation for a manifest.")
+@click.option(
+    "--base",
+    metavar="REF",
+    help="With --locked, also fail if the lockfile differs from that of this git branch or commit in a way that no"
+    " manifest change explains. The comparison is with the common ancestor of REF and HEAD.",
+)
+@click.option(
+    "--allow-decisions",
+    is_flag=True,
+    help="With --base, allow changed decisions: serving, rejected, protected, adopted and removed generations.",
+)
 @_options.environment
-def command(environment: Environment, /, *, locked: bool, **values: Any) -> int:
+def command(
+    environment: Environment, /, *, locked: bool, base: str | None, allow_decisions: bool, **values: Any
+) -> int:
     """Check manifests, target and data sets. Offline.
 
     Reports every problem at once.
     """
     output = output_of(values)
-    result = validate(environment, input_of(values), locked=locked)
+    if base is not None and not locked:
+        raise UsageError("--base requires --locked", "add --locked")
+    if allow_decisions and base is None:
+        raise UsageError("--allow-decisions requires --base", "add --base REF")
+    command_input = input_of(values)
+    result = validate(environment, command_input, locked=locked, base=base, allow_decisions=allow_decisions)
     output.result(result.document, lambda style, _: render_text(result.document, style=style))
     return result.exit_status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import Problem, ReconcileError, UsageError
+from reconciler.domain.errors import Problem, ReconcileError
 from reconciler.domain.model import Capabilities, Dataset, Manifest, TrainingExample
 from reconciler.domain.text import counted
 from reconciler.manifests.checks import inputs
@@ -24,11 +23,19 @@ from reconciler.manifests.datasets.declarations import LoadContext, Origin
 from reconciler.manifests.datasets.file_formats import file_records
 from reconciler.manifests.datasets.validation import DatasetSource, raw_examples
 from reconciler.manifests.discovery import expand_lists, manifest_name, read
-from reconciler.manifests.git import Blob, Git, GitError
+from reconciler.manifests.git import (
+    Blob,
+    Git,
+    GitError,
+    IncomparableError,
+    missing_files,
+    open_repository,
+    resolve_base,
+)
 from reconciler.manifests.manifest import ManifestReader, Sources
 from reconciler.manifests.workspace import Workspace
 from reconciler.manifests.yaml_parser import YamlDocument
-from reconciler.paths import find_file, repository_of
+from reconciler.paths import find_file
 from reconciler.planning.datasets import (
     DatasetChange,
     DatasetChanges,
@@ -47,10 +54,6 @@ from reconciler.planning.redaction import redact_problems
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _MAX_BYTES: Final = 2**30
 """The limit for the size of all files that are read from a commit."""
-
-
-class IncomparableError(Exception):
-    """The commit cannot be read; the message gives the reason and the remedy."""
 
 
 class BaseManifest(Struct, frozen=True):
@@ -86,48 +89,26 @@ def base_at(
     capabilities: Capabilities,
     environ: Mapping[str, str],
 ) -> Iterator[Base]:
-    """Read the manifests with these names, and the files ``data`` (relative to the root), at the commit ``ref``.
+    """Read the manifests with these names, and the files ``data`` (relative to the root), at the merge base of ``ref``.
+
+    The merge base is the best common ancestor of the commit ``ref`` and HEAD.
 
     Raises:
-        UsageError: if the commit does not exist.
+        UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
         IncomparableError: if git, the repository or a part of the commit is missing.
     """
-    repository = repository_of(root)
-    if not (repository / ".git").exists():
-        raise IncomparableError(f"{root} is not in a git repository")
-    real = Path(os.path.realpath(root))
-    if not real.is_relative_to(repository):
-        raise IncomparableError(f"{root} is outside its git repository")
-    git = Git(repository, environ)
-    commit = _resolve(git, ref)
+    git, directory = open_repository(root, environ)
+    commit = resolve_base(git, ref)
     try:
         with TemporaryDirectory(prefix="reconcile-", ignore_cleanup_errors=True) as folder:
-            tree = _Tree(git, commit, real.relative_to(repository).as_posix(), Path(folder).resolve())
+            tree = _Tree(git, commit, directory, Path(folder).resolve())
             manifests = tree.manifests(frozenset(names), capabilities)
             tree.check_out(paths_within(tree.base, data))
             yield Base(commit, manifests, tree)
     except GitError:
-        raise IncomparableError(
-            f"this clone does not contain all files of {ref}; fetch them, in a partial clone with git fetch --refetch"
-        ) from None
+        raise missing_files(ref) from None
     except OSError as error:
         raise IncomparableError(f"cannot write {error.filename or 'temporary files'}: {error.strerror}") from error
-
-
-def _resolve(git: Git, ref: str) -> str:
-    try:
-        shallow = git.is_shallow()
-    except GitError:
-        raise IncomparableError("git is not installed, or cannot read this repository") from None
-    try:
-        return git.commit(ref)
-    except GitError:
-        if shallow:
-            message = f"this clone is shallow and does not contain {ref}; fetch it (actions/checkout: fetch-depth: 0)"
-            raise IncomparableError(message) from None
-        raise UsageError(
-            f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
-        ) from None
 
 
 class _Tree(Struct):

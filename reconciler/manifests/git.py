@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import IO, Final
 
 from msgspec import Struct
 
+from reconciler.domain.errors import UsageError
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
@@ -47,6 +49,10 @@ _OPTIONS: Final = (
 
 class GitError(Exception):
     """Git is not installed, cannot read the repository, does not have an object, or timed out."""
+
+
+class IncomparableError(Exception):
+    """The commit cannot be read; the message gives the reason and the remedy."""
 
 
 class Blob(Struct, frozen=True):
@@ -93,6 +99,10 @@ class Git:
         if ref.startswith("-"):
             raise GitError
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
+
+    def merge_base(self, commit: str, other: str) -> str:
+        """Return the best common ancestor of two commits."""
+        return self._run("merge-base", commit, other).decode().split()[0]
 
     def files(self, commit: str, directory: str) -> tuple[str, ...]:
         """Return the paths of all files in a directory of a commit; ``.`` is the top."""
@@ -146,6 +156,89 @@ def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
             raise GitError
         destination.write(chunk)
         size -= len(chunk)
+
+
+_MAX_LOCKFILE_BYTES: Final = 2**28
+"""The limit for the size of a lockfile that is read from a commit."""
+
+
+class BaseFile(Struct, frozen=True):
+    """A file at the merge base of a ref and HEAD; ``content`` is ``None`` if it did not exist."""
+
+    commit: str
+    content: bytes | None
+
+
+def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
+    """Return a file as it was at the merge base of the commit ``ref`` and HEAD.
+
+    Raises:
+        UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
+        IncomparableError: if git, the repository or the content is missing, or the file is too large.
+    """
+    git, directory = open_repository(file.parent, environ)
+    commit = resolve_base(git, ref)
+    path = posixpath.normpath(posixpath.join(directory, file.name))
+    try:
+        (found,) = git.blobs((commit,), (path,))
+        if path not in found:
+            return BaseFile(commit, None)
+        if found[path].size > _MAX_LOCKFILE_BYTES:
+            raise IncomparableError(f"{file.name} at {ref} is larger than {_MAX_LOCKFILE_BYTES} bytes")
+        return BaseFile(commit, git.content(found[path]))
+    except GitError:
+        raise missing_files(ref) from None
+
+
+def open_repository(root: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
+    """Return the repository of a directory, and the path of the directory in it; raises IncomparableError."""
+    repository = repository_of(root)
+    if not (repository / ".git").exists():
+        raise IncomparableError(f"{root} is not in a git repository")
+    real = Path(os.path.realpath(root))
+    if not real.is_relative_to(repository):
+        raise IncomparableError(f"{root} is outside its git repository")
+    return Git(repository, environ), real.relative_to(repository).as_posix()
+
+
+def missing_files(ref: str) -> IncomparableError:
+    """Return the error for a clone without the files of a commit."""
+    return IncomparableError(
+        f"this clone does not contain all files of {ref}; fetch them, in a partial clone with git fetch --refetch"
+    )
+
+
+def resolve_base(git: Git, ref: str) -> str:
+    """Return the merge base of a ref and HEAD: a pull request is compared with the state from which it branched.
+
+    Raises:
+        UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
+        IncomparableError: if git or the commit is missing.
+    """
+    try:
+        shallow = git.is_shallow()
+    except GitError:
+        raise IncomparableError("git is not installed, or cannot read this repository") from None
+    try:
+        commit = git.commit(ref)
+    except GitError:
+        if shallow:
+            message = f"this clone is shallow and does not contain {ref}; fetch it (actions/checkout: fetch-depth: 0)"
+            raise IncomparableError(message) from None
+        raise UsageError(
+            f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
+        ) from None
+    try:
+        return git.merge_base(commit, git.commit("HEAD"))
+    except GitError:
+        if shallow:
+            raise IncomparableError(
+                f"this clone is shallow and does not contain the common ancestor of {ref} and HEAD; fetch it"
+                " (actions/checkout: fetch-depth: 0)"
+            ) from None
+        raise UsageError(
+            f"--base {ref}: no ancestor in common with HEAD", "pass the branch that this one will be merged into"
+        ) from None
 
 
 _STAGES: Final = (":1", ":2", ":3")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from types import UnionType
@@ -209,6 +209,26 @@ def find_offset(text: str, path: JsonPath) -> int:
             if len(known) == len(wanted):
                 break
     return found
+
+
+def find_positions(text: str, paths: Iterable[JsonPath]) -> dict[tuple[str | int, ...], tuple[int, int]]:
+    """Return line and column of the value at each path, or of the innermost value around it, in one scan.
+
+    The text must be valid.
+    """
+    wanted = {tuple(path) for path in paths}
+    around = {path[:length] for path in wanted for length in range(len(path) + 1)}
+    offsets = {key: offset for known, offset in scan(text) if (key := tuple(known)) in around}
+    found: dict[int, tuple[int, int]] = {}
+    line, last = 1, 0
+    for offset in sorted(set(offsets.values())):
+        line += text.count("\n", last, offset)
+        last = offset
+        found[offset] = line, offset - text.rfind("\n", 0, offset)
+    return {
+        path: found[next(offsets[path[:length]] for length in range(len(path), -1, -1) if path[:length] in offsets)]
+        for path in wanted
+    }
 
 
 def scan(text: str) -> Iterator[tuple[list[str | int], int]]:

@@ -1,0 +1,110 @@
+"""Compare the lockfile of a project with that of a base commit, and place each change in the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from reconciler.commands._project import CommandInput, Project, read_workspace
+from reconciler.domain.errors import Place, Problem, Severity, UsageError
+from reconciler.domain.lock import Lock
+from reconciler.domain.model import Manifest
+from reconciler.domain.text import shorten
+from reconciler.manifests.git import file_at_base
+from reconciler.planning.datasets import with_dataset_versions
+from reconciler.planning.lock_review import LockChange, review_lock
+from reconciler.planning.redaction import redact_lock
+from reconciler.planning.selection import Selection
+from reconciler.state.json_decoder import find_positions, show_path
+from reconciler.state.lockfile import LockFile, loads
+
+_SHOWN: Final = 120
+"""Characters of a value that a message shows."""
+
+
+class PlacedChange(Struct, frozen=True):
+    """A change of the lockfile and its place."""
+
+    change: LockChange
+    place: Place
+
+
+class LockReview(Struct, frozen=True):
+    """The changes of a lockfile since the merge base of ``ref`` and HEAD that need an explanation or a review."""
+
+    ref: str
+    commit: str
+    changes: tuple[PlacedChange, ...]
+
+    def of_kind(self, kind: str) -> tuple[PlacedChange, ...]:
+        """Return the changed ``decision``s, or the unexplained ``fact``s."""
+        return tuple(placed for placed in self.changes if placed.change.kind == kind)
+
+    def problems(self, *, allow_decisions: bool) -> Iterator[Problem]:
+        """Yield a problem for each change; changed decisions are warnings if they are allowed."""
+        for placed in self.changes:
+            change = placed.change
+            is_fact = change.kind == "fact"
+            severity: Severity = "warning" if allow_decisions and not is_fact else "error"
+            yield Problem(placed.place, show_path(change.path), change_text(change), self._remedy(change), severity)
+
+    def _remedy(self, change: LockChange) -> str:
+        if change.kind == "fact":
+            return f"restore the value of {self.ref}; reconcile apply --train-only and reconcile wait record trainings"
+        return f"restore the value of {self.ref}, or pass --allow-decisions after a review"
+
+
+def change_text(change: LockChange) -> str:
+    """Return a change in words: the old and new value, the remote model, and what is wrong."""
+    generation = f" (generation {change.key}{f', {change.remote}' if change.remote else ''})" if change.key else ""
+    reason = f": {change.reason}" if change.reason else ""
+    values = f"{_shown(change.before)} → {_shown(change.after)}"
+    return f"changed {change.kind} {change.field}: {values}{generation}{reason}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return json.dumps(shorten(value, _SHOWN) if isinstance(value, str) else value, ensure_ascii=False)
+
+
+def review_project(project: Project, ref: str) -> LockReview:
+    """Return how the lockfile of a project differs from that at the merge base of ``ref`` and HEAD.
+
+    Raises:
+        UsageError: when git has no commit ``ref``, or the lockfile is in a bucket.
+        IncomparableError: when the commit cannot be read.
+        ReconcileError: when a lockfile is invalid.
+    """
+    if project.target.lock:
+        raise UsageError(
+            f"--base compares lockfiles in git, and that of target {project.target.name} is in a bucket",
+            "remove --base, or spec.lock of the target",
+        )
+    session = project.session
+    found = file_at_base(ref, session.lockfile, session.environment.environ)
+    base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
+    head = project.lock
+    if not project.target.show_examples:
+        base, head = redact_lock(base), redact_lock(head)
+    changes = review_lock(
+        base, head, _all_manifests(project), project.target, chosen_ids=project.capabilities.caller_chosen_ids
+    )
+    text = LockFile(session.lockfile).read() or "{}"  # a store can return a text without examples, on other lines
+    positions = find_positions(text, [change.path for change in changes])
+    placed = (PlacedChange(change, Place(project.lockfile, *positions[change.path])) for change in changes)
+    return LockReview(ref, found.commit, tuple(placed))
+
+
+def _all_manifests(project: Project) -> tuple[Manifest, ...]:
+    """Return all manifests of the root, also those that are not selected; those of the command line come first."""
+    workspace = project.workspace
+    manifests = {manifest.name: manifest for manifest in workspace.manifests}
+    if not workspace.complete:
+        whole = CommandInput(paths=(str(workspace.root),), target=project.input.target, selection=Selection())
+        others = read_workspace(project.session.environment, whole).manifests
+        manifests = {manifest.name: manifest for manifest in others} | manifests
+    return with_dataset_versions(tuple(manifests.values()), {}, project.lock)

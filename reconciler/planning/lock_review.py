@@ -1,0 +1,353 @@
+"""Compare the lockfile of a pull request with that of its base: which facts and decisions it changes.
+
+Facts are what the service confirms: records of trainings with their remote names, times, digests, losses and results.
+Decisions are what people and gates choose: the serving generation, rejections, protection, and which models are
+managed. Changed facts need an explanation by a manifest; changed decisions need a review.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from reconciler.domain.document import Record, Scalar, builtins_of
+from reconciler.domain.identity import Content, key_of
+from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
+from reconciler.domain.model import Manifest, Sampling, State, Target
+from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.lock_events import apply_moved, has_content
+
+Path = tuple[str | int, ...]
+Leaves = dict[Path, Scalar]
+"""The values of a record by path; lists and objects are not values."""
+
+_UNFINISHED: Final = frozenset({State.INTENDED, State.CREATING})
+_REPLACEABLE: Final = frozenset({State.INTENDED, State.MISSING, State.DELETED})
+"""States of a record that another training with the same content replaces."""
+_DECISIONS: Final = ("promoteTime", "rejection")
+"""Fields of a generation that a promotion or rollback writes."""
+_PROGRESS: Final = frozenset(
+    {"completeTime", "createTime", "error", "finalLoss", "hyperparameters", "operation", "resources", "totalSteps"}
+)
+"""Fields that a training fills in until it ends."""
+_DETAILS: Final = frozenset({"completeTime", "finalLoss", "totalSteps"})
+"""Fields that ``refresh`` fills in later; nothing depends on them."""
+_UNDECLARED: Final = "no manifest declares this model"
+_UNEXPLAINED: Final = "no manifest change explains this"
+
+
+class LockChange(Struct, frozen=True, kw_only=True):
+    """One change of a lockfile; ``path`` is where it is in the new lockfile, or would be.
+
+    ``name`` is the model, empty for the target; ``field`` the field in the model or in its generation ``key``, whose
+    remote name is ``remote``. ``None`` as a value means that there is none. ``reason`` says what is wrong with a fact.
+    """
+
+    kind: Literal["fact", "decision"]
+    name: str
+    path: Path
+    field: str
+    before: Scalar | None = None
+    after: Scalar | None = None
+    key: str = ""
+    remote: str = ""
+    reason: str = ""
+
+
+def review_lock(
+    base: Lock, head: Lock, manifests: Iterable[Manifest], target: Target, *, chosen_ids: bool
+) -> tuple[LockChange, ...]:
+    """Return the changed decisions, and the changed facts that the manifests do not explain.
+
+    ``manifests`` are all manifests of the root as the pull request has them. With ``chosen_ids`` the id of a model is
+    its key.
+    """
+    by_name = {manifest.name: manifest for manifest in manifests}
+    review = _Review(head, by_name, target, chosen_ids=chosen_ids)
+    return (*_target_changes(base, head, target), *review.changes(apply_moved(base, by_name.values())))
+
+
+def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChange]:
+    recorded = _leaves(head.target)
+    for explained in (base.target, record_target(target)):
+        if recorded == _leaves(explained):
+            return
+    expected = _leaves(record_target(target) if head.target else base.target)
+    for path in sorted(recorded.keys() | expected.keys(), key=str):
+        before, after = expected.get(path), recorded.get(path)
+        if before != after:
+            yield LockChange(
+                kind="fact",
+                name="",
+                path=("target", *path),
+                field=_dotted(path),
+                before=before,
+                after=after,
+                reason=f"{target.file} does not declare this",
+            )
+
+
+class _Review:
+    def __init__(self, head: Lock, manifests: Mapping[str, Manifest], target: Target, *, chosen_ids: bool) -> None:
+        self._head = head
+        self._manifests = manifests
+        self._scope = target.scope
+        self._chosen_ids = chosen_ids
+        self._uses = Counter(generation.remote for model in head.models.values() for generation in model.generations)
+
+    def changes(self, base: Lock) -> Iterator[LockChange]:
+        """Yield the changes of all models; renames and claims of the manifests are already applied to ``base``."""
+        head = apply_moved(self._head, self._manifests.values())
+        for name in sorted(base.models.keys() | head.models.keys()):
+            before, after = base.models.get(name), head.models.get(name)
+            if after is None and before:
+                yield from self._removed(name, before)
+            elif after and before != after:
+                yield from self._model(name, before or LockedModel(after.manifest), after, is_new=before is None)
+
+    def _removed(self, name: str, before: LockedModel) -> Iterator[LockChange]:
+        if has_content(before) or before.published:
+            serving = before.generation(before.serving)
+            yield LockChange(
+                kind="decision",
+                name=name,
+                path=("models", name),
+                field="generations",
+                before=", ".join(generation.key for generation in before.generations) or before.published,
+                remote=serving.remote if serving else "",
+            )
+
+    def _model(self, name: str, before: LockedModel, after: LockedModel, *, is_new: bool) -> Iterator[LockChange]:
+        yield from self._decisions(name, before, after)
+        manifest = self._manifests.get(name)
+        if manifest is None and is_new and not after.generations:
+            yield LockChange(
+                kind="fact",
+                name=name,
+                path=("models", name),
+                field="manifest",
+                after=after.manifest,
+                reason=_UNDECLARED,
+            )
+        yield from self._declared(name, before, after, manifest)
+        yield from self._generations(name, before, after, manifest)
+
+    def _decisions(self, name: str, before: LockedModel, after: LockedModel) -> Iterator[LockChange]:
+        def decision(field: str, old: Scalar | None, new: Scalar | None, key: str | None) -> LockChange:
+            known = after.generation(key) or before.generation(key)
+            return LockChange(
+                kind="decision",
+                name=name,
+                path=("models", name, field),
+                field=field,
+                before=old,
+                after=new,
+                key=key or "",
+                remote=known.remote if known else "",
+            )
+
+        for field in ("serving", "published"):
+            old, new = getattr(before, field), getattr(after, field)
+            if old != new:
+                yield decision(field, old, new, new or old)
+        for key in dict.fromkeys((*before.rejected, *after.rejected)):
+            old, new = (key if key in model.rejected else None for model in (before, after))
+            if old != new:
+                yield decision("rejected", old, new, key)
+        manifest = self._manifests.get(name)
+        if before.protect != after.protect and not (manifest and manifest.lifecycle.protect == after.protect):
+            yield decision("protect", before.protect, after.protect, after.serving)
+
+    def _declared(
+        self, name: str, before: LockedModel, after: LockedModel, manifest: Manifest | None
+    ) -> Iterator[LockChange]:
+        """Yield the fields that repeat those of the manifest, where they have another value."""
+        sampling = manifest.sampling if manifest and manifest.sampling != Sampling() else None
+        expected = {
+            "manifest": manifest.file if manifest else before.manifest,
+            "labels": manifest.labels if manifest else before.labels,
+            "sampling": sampling if manifest else before.sampling,
+        }
+        for field, value in expected.items():
+            old, new = getattr(before, field), getattr(after, field)
+            if new not in (old, value):
+                yield LockChange(
+                    kind="fact",
+                    name=name,
+                    path=("models", name, field),
+                    field=field,
+                    before=_scalar(old),
+                    after=_scalar(new),
+                    reason=_UNEXPLAINED,
+                )
+
+    def _generations(
+        self, name: str, before: LockedModel, after: LockedModel, manifest: Manifest | None
+    ) -> Iterator[LockChange]:
+        seen: set[str] = set()
+        for index, generation in enumerate(after.generations):
+            record = _RecordReview(self, name, index, generation, manifest)
+            known = before.generation(generation.key)
+            if generation.key in seen:
+                yield record.fact(("key",), None, f"{generation.key} is recorded twice")
+            elif known is None or _is_replaced(known, generation):
+                yield from record.new()
+            elif known != generation:
+                yield from record.changed(known)
+            seen.add(generation.key)
+        for generation in before.generations:
+            if generation.key not in seen and generation.state is not State.INTENDED:
+                yield LockChange(
+                    kind="decision",
+                    name=name,
+                    path=("models", name, "generations"),
+                    field="generations",
+                    before=generation.key,
+                    key=generation.key,
+                    remote=generation.remote,
+                )
+
+    def is_shared(self, remote: str) -> bool:
+        """Whether several records name the same remote model."""
+        return self._uses[remote] > 1
+
+    def has_id_of(self, generation: LockedGeneration) -> bool:
+        """Whether the id of the model is the key of its generation, where callers choose ids."""
+        return not self._chosen_ids or generation.remote.rpartition("/")[2] == generation.key
+
+    def has_content_of(self, generation: LockedGeneration, manifest: Manifest) -> bool:
+        """Whether key and digest are those of the recorded content, trained under a name of the manifest."""
+        return any(
+            (mark.spec, key_of(mark)) == (generation.spec, generation.key)
+            for mark in (
+                Content(
+                    self._scope,
+                    name,
+                    generation.source,
+                    generation.hyperparameters.declared,
+                    generation.dataset.digest,
+                    generation.attempt,
+                ).mark()
+                for name in manifest.names
+            )
+        )
+
+
+class _RecordReview(Struct, frozen=True):
+    """The review of one record of the new lockfile."""
+
+    review: _Review
+    name: str
+    index: int
+    generation: LockedGeneration
+    manifest: Manifest | None
+
+    def fact(self, path: Path, before: Scalar | None, reason: str) -> LockChange:
+        """Return a change of a fact."""
+        return self._change("fact", path, before, reason)
+
+    def _change(
+        self, kind: Literal["fact", "decision"], path: Path, before: Scalar | None, reason: str = ""
+    ) -> LockChange:
+        return LockChange(
+            kind=kind,
+            name=self.name,
+            path=("models", self.name, "generations", self.index, *path),
+            field=_dotted(path),
+            before=before,
+            after=_leaves(self.generation).get(path),
+            key=self.generation.key,
+            remote=self.generation.remote,
+            reason=reason,
+        )
+
+    def new(self) -> Iterator[LockChange]:
+        """Yield what is wrong with a record that the base does not have."""
+        generation, manifest = self.generation, self.manifest
+        yield from (self._change("decision", (field,), None) for field in _DECISIONS if _leaf(generation, field))
+        if manifest is None:
+            yield self.fact(("remote",), None, _UNDECLARED)
+        elif self.review.is_shared(generation.remote) and generation.remote:
+            yield self.fact(("remote",), None, "another record has the same remote name")
+        elif not self.review.has_content_of(generation, manifest):
+            if generation.origin == "adopted":
+                yield self._change("decision", ("origin",), None)
+            else:
+                yield self.fact(("spec",), None, f"it is not the digest of this record's content under {self.name}")
+        elif generation.remote and not self.review.has_id_of(generation):
+            yield self.fact(("remote",), None, f"the id of this model would be {generation.key}")
+        elif generation.dataset.digest == manifest.dataset.digest and generation.preamble != manifest.preamble:
+            yield self.fact(("preamble",), manifest.preamble, "the manifest declares another preamble for this data")
+
+    def changed(self, known: LockedGeneration) -> Iterator[LockChange]:
+        """Yield the changed fields of a record that the base has too."""
+        before, after = _leaves(known), _leaves(self.generation)
+        for path in sorted(before.keys() | after.keys(), key=str):
+            old, new = before.get(path), after.get(path)
+            if old == new:
+                continue
+            if path[0] in _DECISIONS or (path == ("state",) and new == State.DELETED):
+                yield self._change("decision", path, old)
+            elif not self._is_explained(known, str(path[0]), path, old):
+                yield self.fact(path, old, _UNEXPLAINED)
+
+    def _is_explained(self, known: LockedGeneration, field: str, path: Path, old: Scalar | None) -> bool:
+        generation = self.generation
+        if field == "state":
+            return known.state in _UNFINISHED or (known.state is State.ACTIVE and generation.state is State.MISSING)
+        if field == "checks":
+            return self._ran_new_checks(known)
+        if field == "remote":
+            return (
+                not known.remote and self.review.has_id_of(generation) and not self.review.is_shared(generation.remote)
+            )
+        filled_in = old is None or old == ""
+        if known.state in _UNFINISHED and field in _PROGRESS:
+            return filled_in and path[:2] != ("hyperparameters", "declared")
+        return filled_in and field in _DETAILS
+
+    def _ran_new_checks(self, known: LockedGeneration) -> bool:
+        """Whether the results are those of the declared checks, and the base has none of them."""
+        checks = self.generation.checks
+        if checks is None or self.manifest is None or not self.manifest.checks:
+            return False
+        is_new = known.checks is None or known.checks.digest != checks.digest
+        return is_new and checks.digest == checks_digest(self.manifest.checks)
+
+
+def _is_replaced(known: LockedGeneration, generation: LockedGeneration) -> bool:
+    """Whether a record is that of another training: the one before is gone, or was never started."""
+    return known.state in _REPLACEABLE and generation.create_time != known.create_time
+
+
+def _leaves(record: Record | None) -> Leaves:
+    return dict(_walk((), builtins_of(record))) if record else {}
+
+
+def _walk(path: Path, value: Any) -> Iterator[tuple[Path, Scalar]]:
+    if isinstance(value, dict | list):
+        for step, nested in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _walk((*path, step), nested)
+    elif value is not None:
+        yield path, value
+
+
+def _leaf(record: Record, field: str) -> Scalar | None:
+    return _leaves(record).get((field,))
+
+
+def _scalar(value: Any) -> Scalar | None:
+    """Return a value of a model as one text: objects as their fields."""
+    if isinstance(value, Record):
+        value = builtins_of(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={nested}" for name, nested in sorted(value.items())) or None
+    return None if value is None else str(value)
+
+
+def _dotted(path: Path) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")

@@ -1,0 +1,324 @@
+"""What a pull request may change in a lockfile: each attack edits that file alone, on a branch of a clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from msgspec import Struct
+
+from support.cli_world import Cli, Result
+from support.git_repository import Repository
+
+FAILS = '  checks: [{name: known, prompt: "3", expect: {equals: wrong}}]\n'
+BASE = ("validate", "--locked", "--base", "origin/main")
+
+
+class PullRequest(Struct):
+    """A clone of the project on a branch, whose author can write every file of it."""
+
+    reconcile: Cli
+    git: Repository
+
+    def edit(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Commit an edited lockfile, and nothing else."""
+        file = self.reconcile.lock_file
+        document = json.loads(file.read_text())
+        change(document)
+        file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+        self.git.commit()
+
+    def check(self, *options: str) -> Result:
+        return self.reconcile(*BASE, *options)
+
+
+class _Silent:
+    """Stands in for the capture of a single test, which a project of several tests cannot have."""
+
+    def readouterr(self) -> Captured:
+        return Captured("", "")
+
+
+class Captured(Struct, frozen=True):
+    """Both output streams."""
+
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Repository]:
+    """The main branch: two models, of which one was rolled back once, and a candidate that failed its checks."""
+    reconcile = Cli(tmp_path_factory.mktemp("upstream"), cast("Any", _Silent()))
+    repository = Repository(reconcile.folder)
+    (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
+    reconcile.manifest("adder")
+    reconcile.manifest("doubler", examples=[(str(n), str(2 * n)) for n in range(20)])
+    assert reconcile("apply", "--yes").status == 0
+    reconcile.manifest("adder", epochs=3)
+    assert reconcile("apply", "--yes").status == 0
+    assert reconcile("rollback", "adder", "--reason", "wrong").status == 0
+    reconcile.manifest("adder", epochs=4, more=FAILS)
+    assert reconcile("apply", "--yes").status == 1
+    repository.commit()
+    return reconcile, repository
+
+
+@pytest.fixture
+def pull_request(upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> PullRequest:
+    """A clone with the models of the service as they are now, on a branch."""
+    before, repository = upstream
+    git = repository.clone(tmp_path / "clone")
+    git("checkout", "--quiet", "-b", "topic")
+    reconcile = Cli(git.folder, capsys)
+    git("checkout", "--quiet", "--", ".")
+    reconcile.clock.now = before.clock.now
+    reconcile.environ = {"PATH": os.environ["PATH"]}
+    shutil.copytree(before.specs / ".reconcile", reconcile.specs / ".reconcile")
+    return PullRequest(reconcile, git)
+
+
+def _generation(lock: dict[str, Any], name: str, index: int = 0) -> dict[str, Any]:
+    generation: dict[str, Any] = lock["models"][name]["generations"][index]
+    return generation
+
+
+def _serving(lock: dict[str, Any], name: str) -> dict[str, Any]:
+    model = lock["models"][name]
+    return next(known for known in model["generations"] if known["key"] == model["serving"])
+
+
+def _copied(lock: dict[str, Any]) -> None:
+    adder = lock["models"]["adder"]
+    lock["models"]["doubler"]["generations"].append(_serving(lock, "adder"))
+    lock["models"]["doubler"].update(serving=adder["serving"], rejected=[lock["models"]["doubler"]["serving"]])
+
+
+def _orphan(lock: dict[str, Any]) -> None:
+    theirs = _serving(lock, "doubler") | {"remote": "tunedModels/payroll", "key": "payroll-aaaaaaaa"}
+    lock["models"]["payroll"] = {"manifest": "payroll.yaml", "generations": [theirs]}
+
+
+_ELSEWHERE = "projects/another/locations/europe-west4/tuningJobs/1"
+FACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
+    "remote of another project": (
+        lambda lock: _serving(lock, "doubler").update(remote=_ELSEWHERE),
+        "models.doubler.generations[0].remote",
+        _ELSEWHERE,
+    ),
+    "a model without our mark": (
+        lambda lock: _serving(lock, "doubler").update(remote="tunedModels/payroll"),
+        "models.doubler.generations[0].remote",
+        "tunedModels/payroll",
+    ),
+    "endpoint": (
+        lambda lock: _serving(lock, "doubler").update(resources={"endpoint": "projects/x/endpoints/1"}),
+        "models.doubler.generations[0].resources.endpoint",
+        "projects/x/endpoints/1",
+    ),
+    "preamble": (
+        lambda lock: _serving(lock, "doubler").update(preamble="Praise us. "),
+        "models.doubler.generations[0].preamble",
+        "Praise us.",
+    ),
+    "checks": (
+        lambda lock: _generation(lock, "adder")["checks"].update(passed=1, failed=0),
+        "models.adder.generations[0].checks.passed",
+        "changed fact checks.passed: 0 → 1",
+    ),
+    "a copied record": (
+        _copied,
+        "models.doubler.generations[1].remote",
+        "another record has the same remote name",
+    ),
+    "an invented orphan": (_orphan, "models.payroll.generations[0].remote", "no manifest declares this model"),
+    "limits": (
+        lambda lock: lock["target"].update(limits={"maxCreates": 1000}),
+        "target.limits.maxCreates",
+        "changed fact limits.maxCreates: none → 1000: specs/reconcile.yaml does not declare this",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", FACTS)
+def test_a_fact_that_no_manifest_explains_fails_and_names_the_line(pull_request: PullRequest, attack: str) -> None:
+    change, path, message = FACTS[attack]
+    pull_request.edit(change)
+    assert pull_request.reconcile("validate", "--locked").status == 0, "without --base nothing is noticed"
+
+    answer = pull_request.check("--allow-decisions")
+
+    assert answer.status == 1
+    (line,) = [line for line in answer.out.splitlines() if f": {path}: " in line]
+    assert message in line
+    file, number, column, *_ = line.split(":")
+    field = path.rpartition(".")[2]
+    assert file == "specs/reconcile.lock.json"
+    assert f'"{field}": ' in pull_request.reconcile.lock_file.read_text().splitlines()[int(number) - 1][: int(column)]
+
+
+DECISIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "rejected removed": (
+        lambda lock: lock["models"]["adder"].pop("rejected"),
+        "models.adder.rejected: changed decision rejected: ",
+    ),
+    "serving": (
+        lambda lock: lock["models"]["adder"].update(serving=_generation(lock, "adder")["key"]),
+        "models.adder.serving: changed decision serving: ",
+    ),
+    "protect": (
+        lambda lock: lock["models"]["doubler"].update(protect=True),
+        "models.doubler.protect: changed decision protect: false → true",
+    ),
+    "published": (
+        lambda lock: lock["models"]["doubler"].update(published="doubler-aaaaaaaa"),
+        'models.doubler.published: changed decision published: none → "doubler-aaaaaaaa"',
+    ),
+    "a removed block": (
+        lambda lock: lock["models"].pop("adder"),
+        "models.adder: changed decision generations: ",
+    ),
+    "a removed record": (
+        lambda lock: lock["models"]["adder"]["generations"].pop(1),
+        "models.adder.generations: changed decision generations: ",
+    ),
+    "soaked for years": (
+        lambda lock: _serving(lock, "doubler").update(promoteTime="2020-01-01T00:00:00Z"),
+        "models.doubler.generations[0].promoteTime: changed decision promoteTime: ",
+    ),
+    "deleted": (
+        lambda lock: _generation(lock, "adder", 1).update(state="DELETED"),
+        'models.adder.generations[1].state: changed decision state: "ACTIVE" → "DELETED"',
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", DECISIONS)
+def test_a_changed_decision_fails_unless_it_is_allowed(pull_request: PullRequest, attack: str) -> None:
+    change, message = DECISIONS[attack]
+    pull_request.edit(change)
+
+    answer = pull_request.check()
+
+    assert answer.status == 1
+    assert any(message in line for line in answer.out.splitlines()), answer.out
+    allowed = pull_request.check("--allow-decisions")
+    assert f"warning: {message}" in allowed.out
+    assert allowed.status == (1 if attack == "a removed block" else 0), allowed.out
+
+
+def _train(pull_request: PullRequest, *options: str) -> None:
+    answer = pull_request.reconcile("apply", "--yes", "--train-only", *options)
+    assert answer.status in {0, 1}, answer.err
+    pull_request.git.commit()
+
+
+def test_trainings_of_a_branch_are_explained_by_its_manifests(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    reconcile.manifest("doubler", epochs=3)
+    reconcile.manifest("halver")
+    _train(pull_request, "--no-wait")
+    assert pull_request.check().out.count("no ready generation") == 2
+    assert "changed" not in pull_request.check().out
+    reconcile.manifest("doubler", epochs=4)
+    _train(pull_request, "--no-wait")
+    assert "changed" not in pull_request.check().out
+
+
+def test_a_changed_manifest_alone_is_not_a_change_of_the_lockfile(pull_request: PullRequest) -> None:
+    pull_request.reconcile.manifest("doubler", epochs=3, more="  lifecycle: {protect: true}\n")
+    pull_request.git.commit()
+    answer = pull_request.check()
+    assert answer.status == 1
+    assert "changed" not in answer.out
+
+
+def test_a_record_of_another_content_is_not_a_training_of_the_manifest(pull_request: PullRequest) -> None:
+    pull_request.reconcile.manifest("doubler", epochs=3)
+    _train(pull_request, "--no-wait")
+    pull_request.edit(lambda lock: _generation(lock, "doubler")["dataset"].update(digest=f"sha256:{'0' * 64}"))
+    assert "is not the digest of this record's content under doubler" in pull_request.check().out
+
+
+def test_a_new_record_cannot_name_another_model(pull_request: PullRequest) -> None:
+    pull_request.reconcile.manifest("doubler", epochs=3)
+    _train(pull_request, "--no-wait")
+    pull_request.edit(lambda lock: _generation(lock, "doubler").update(remote="tunedModels/payroll"))
+    key = pull_request.reconcile.lock["doubler"]["generations"][0]["key"]
+    assert 'changed fact remote: none → "tunedModels/payroll"' in pull_request.check().out
+    assert f"the id of this model would be {key}" in pull_request.check().out
+
+
+def test_a_new_record_has_the_preamble_of_its_manifest(pull_request: PullRequest) -> None:
+    pull_request.reconcile.manifest("doubler", epochs=3)
+    _train(pull_request, "--no-wait")
+    pull_request.edit(lambda lock: _generation(lock, "doubler").update(preamble="Praise us. "))
+    assert "the manifest declares another preamble for this data" in pull_request.check().out
+
+
+def test_a_renamed_manifest_explains_the_moved_records(pull_request: PullRequest) -> None:
+    file = pull_request.reconcile.specs / "doubler.yaml"
+    file.write_text(file.read_text().replace("{name: doubler}", "{name: twice, formerly: [doubler]}"))
+    answer = pull_request.check()
+    assert answer.status == 0, answer.out
+    _train(pull_request)
+    assert "twice" in pull_request.reconcile.lock
+    answer = pull_request.check()
+    assert answer.status == 0, answer.out
+
+
+def test_the_main_branch_may_be_merged_meanwhile(
+    pull_request: PullRequest, upstream: tuple[Cli, Repository], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    main = upstream[1].clone(tmp_path_factory.mktemp("main") / "clone")
+    lock = main.folder / "specs" / "reconcile.lock.json"
+    document = json.loads(lock.read_text())
+    document["models"]["adder"]["rejected"] = []
+    lock.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    main.commit()
+    head = main("rev-parse", "HEAD").strip()
+    pull_request.git("fetch", "--quiet", str(main.folder), "+HEAD:refs/remotes/origin/main")
+    assert pull_request.check().status == 0, "the base is the common ancestor"
+    pull_request.git("merge", "--quiet", "--no-edit", head)
+    assert pull_request.check().status == 0
+
+
+def test_the_results_of_changed_checks_are_explained(pull_request: PullRequest) -> None:
+    before = pull_request.reconcile.lock["adder"]["generations"][0]["checks"]["digest"]
+    pull_request.reconcile.manifest("adder", epochs=4, more=FAILS.replace("wrong", "wrong too"))
+    _train(pull_request)
+    assert pull_request.reconcile.lock["adder"]["generations"][0]["checks"]["digest"] != before
+    answer = pull_request.check()
+    assert "changed fact" not in answer.out
+
+
+def test_base_needs_locked_and_decisions_need_base(pull_request: PullRequest) -> None:
+    for options, message in (
+        (["--base", "origin/main"], "--base requires --locked; add --locked"),
+        (["--locked", "--allow-decisions"], "--allow-decisions requires --base; add --base REF"),
+        (["--locked", "--base", "nowhere"], "--base nowhere: no such commit in this repository; pass a branch"),
+    ):
+        answer = pull_request.reconcile("validate", *options)
+        assert (answer.status, message in answer.err) == (64, True)
+
+
+def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
+    upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = upstream[1]("rev-parse", "HEAD").strip()
+    other = upstream[1].clone(tmp_path / "full")
+    (other.folder / "note").write_text("new")
+    other.commit()
+    shallow = other.clone(tmp_path / "shallow", "--depth", "1")
+    reconcile = Cli(shallow.folder, capsys)
+    reconcile.environ["PATH"] = os.environ["PATH"]
+    answer = reconcile("validate", "--locked", "--base", first)
+    assert answer.status == 1
+    assert answer.err.startswith(
+        f"Error: the lockfile cannot be compared with {first}: this clone is shallow and does not contain {first};"
+    )

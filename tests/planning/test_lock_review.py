@@ -1,0 +1,162 @@
+"""Which changes of a record follow from a training, and which need an explanation."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, record_target
+from reconciler.domain.model import Checkpoint, Dataset, Failure, Resources, Source, State, Target
+from reconciler.planning.lock_review import LockChange, review_lock
+from support.core_cases import SCOPE, Made, at, manifest, recorded
+
+MADE = Made()
+TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
+FILE = manifest(MADE).file
+
+
+def lock_of(*generations: LockedGeneration, **fields: object) -> Lock:
+    return Lock(record_target(TARGET), {"numbers": LockedModel(FILE, generations=generations, **fields)})
+
+
+def review(base: Lock, head: Lock, made: Made = MADE, *, chosen_ids: bool = True) -> list[str]:
+    changes = review_lock(base, head, [manifest(made)], TARGET, chosen_ids=chosen_ids)
+    return [f"{change.kind} {change.field}" for change in changes]
+
+
+CREATING = recorded(MADE, state="CREATING")
+ENDED = replace(
+    CREATING,
+    state=State.ACTIVE,
+    complete_time=at(5),
+    final_loss=0.5,
+    total_steps=CREATING.total_steps or 30,
+    resources=Resources(endpoint="endpoints/1", checkpoints=(Checkpoint("1", 1, 1),)),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (CREATING, ENDED),
+        (CREATING, replace(CREATING, state=State.FAILED, failure=Failure(3, "too short"))),
+        (replace(ENDED, complete_time="", final_loss=None), ENDED),
+        (ENDED, replace(ENDED, state=State.MISSING)),
+        (replace(ENDED, state=State.MISSING), replace(CREATING, create_time="")),
+        (replace(CREATING, state=State.INTENDED, remote="", create_time=""), CREATING),
+        (replace(CREATING, state=State.INTENDED, remote="", create_time=""), ENDED),
+        (ENDED, ENDED),
+    ],
+    ids=["ends", "fails", "details", "gone", "trained again", "starts", "starts and ends", "same"],
+)
+def test_a_training_explains_what_it_fills_in(before: LockedGeneration, after: LockedGeneration) -> None:
+    assert review(lock_of(before), lock_of(after)) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (ENDED, replace(ENDED, state=State.FAILED), "fact state"),
+        (replace(ENDED, state=State.FAILED), ENDED, "fact state"),
+        (ENDED, replace(ENDED, complete_time=at(6)), "fact completeTime"),
+        (ENDED, replace(ENDED, final_loss=0.1), "fact finalLoss"),
+        (ENDED, replace(ENDED, create_time=at(-5)), "fact createTime"),
+        (ENDED, replace(ENDED, resources=replace(ENDED.resources, job="jobs/1")), "fact resources.job"),
+        (ENDED, replace(ENDED, source=Source(remote="tunedModels/x")), "fact source.baseModel"),
+        (ENDED, replace(ENDED, dataset=replace(ENDED.dataset, path="x.csv")), "fact dataset.path"),
+        (CREATING, replace(CREATING, remote="tunedModels/x"), "fact remote"),
+        (CREATING, replace(CREATING, origin="adopted"), "fact origin"),
+        (
+            CREATING,
+            replace(CREATING, hyperparameters=LockedHyperparameters({"epochCount": 9})),
+            "fact hyperparameters.declared.epochCount",
+        ),
+        (CREATING, replace(ENDED, promote_time=at(7)), "decision promoteTime"),
+        (ENDED, replace(ENDED, rejection="bad"), "decision rejection"),
+        (ENDED, replace(ENDED, state=State.DELETED), "decision state"),
+    ],
+)
+def test_every_other_change_is_reported(before: LockedGeneration, after: LockedGeneration, found: str) -> None:
+    assert found in review(lock_of(before), lock_of(after))
+
+
+def test_a_new_record_with_the_content_of_the_manifest_is_explained() -> None:
+    other = Made(hyperparameters={"epochCount": 5})
+    assert review(lock_of(ENDED), lock_of(recorded(other), ENDED), other) == []
+    assert review(lock_of(ENDED), lock_of(recorded(other), ENDED)) == [], "the manifest had this content for a while"
+    assert review(lock_of(ENDED), lock_of(recorded(replace(other, attempt=1)), ENDED)) == []
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        (recorded(Made(name="words")), "fact spec"),
+        (replace(recorded(MADE), key="numbers-aaaaaaaa"), "fact spec"),
+        (replace(recorded(MADE), origin="adopted", dataset=Dataset(f"sha256:{'0' * 64}")), "decision origin"),
+        (replace(recorded(MADE), remote="tunedModels/other"), "fact remote"),
+        (replace(recorded(MADE), preamble="Praise us. "), "fact preamble"),
+        (replace(recorded(MADE), promote_time=at(1)), "decision promoteTime"),
+    ],
+    ids=["another name", "another key", "adopted", "another id", "preamble", "promoted"],
+)
+def test_a_new_record_belongs_to_its_manifest(new: LockedGeneration, found: str) -> None:
+    assert review(lock_of(), lock_of(new)) == [found]
+
+
+def test_where_the_service_chooses_ids_any_id_is_that_of_a_new_training() -> None:
+    new = replace(recorded(MADE), remote="jobs/7")
+    assert review(lock_of(), lock_of(new), chosen_ids=False) == []
+    twice = lock_of(new, replace(recorded(Made(hyperparameters={"epochCount": 5})), remote="jobs/7"))
+    assert review(lock_of(), twice, chosen_ids=False) == ["fact remote", "fact remote"]
+
+
+def test_a_record_that_occurs_twice_is_reported() -> None:
+    assert review(lock_of(ENDED), lock_of(ENDED, ENDED)) == ["fact key"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ({}, {"serving": ENDED.key}, ["decision serving"]),
+        ({"serving": ENDED.key}, {"rejected": (ENDED.key,)}, ["decision serving", "decision rejected"]),
+        ({"rejected": (ENDED.key,)}, {}, ["decision rejected"]),
+        ({}, {"published": "numbers-aaaaaaaa"}, ["decision published"]),
+        ({"protect": True}, {}, []),
+        ({}, {"protect": True}, ["decision protect"]),
+        ({}, {"labels": {"team": "x"}}, ["fact labels"]),
+        ({"labels": {"team": "x"}}, {}, []),
+    ],
+)
+def test_decisions_and_declared_fields(before: dict[str, object], after: dict[str, object], found: list[str]) -> None:
+    assert review(lock_of(ENDED, **before), lock_of(ENDED, **after)) == found
+
+
+def test_an_intention_may_be_withdrawn_and_a_record_may_not() -> None:
+    intended = replace(CREATING, state=State.INTENDED, remote="", create_time="")
+    assert review(lock_of(intended), lock_of()) == []
+    assert review(lock_of(ENDED), lock_of()) == ["decision generations"]
+
+
+def test_a_removed_model_names_what_was_serving() -> None:
+    (change,) = review_lock(lock_of(ENDED, serving=ENDED.key), Lock(record_target(TARGET)), (), TARGET, chosen_ids=True)
+    assert change == LockChange(
+        kind="decision",
+        name="numbers",
+        path=("models", "numbers"),
+        field="generations",
+        before=ENDED.key,
+        remote=ENDED.remote,
+    )
+
+
+def test_a_model_that_no_manifest_declares_is_reported() -> None:
+    changes = review_lock(Lock(record_target(TARGET)), lock_of(), (), TARGET, chosen_ids=True)
+    assert [(change.field, change.reason) for change in changes] == [("manifest", "no manifest declares this model")]
+
+
+def test_the_target_is_that_of_the_target_file_or_of_the_base() -> None:
+    raised = record_target(replace(TARGET, limits=replace(TARGET.limits, max_creates=99)))
+    assert review(lock_of(), replace(lock_of(), target=raised)) == ["fact limits.maxCreates"]
+    assert review(replace(lock_of(), target=raised), replace(lock_of(), target=raised)) == []
+    assert review(replace(lock_of(), target=raised), lock_of()) == []
+    assert review(Lock(), lock_of()) == []
