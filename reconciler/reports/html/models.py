@@ -27,7 +27,7 @@ from reconciler.reports.documents.status import (
 )
 from reconciler.reports.html.loss_chart import Chart, Losses, chart
 from reconciler.reports.text.check import score_details
-from reconciler.reports.text.format import Role, counted, elapsed, loss, value
+from reconciler.reports.text.format import Detail, Role, counted, elapsed, value
 
 _STATES: Final[Mapping[State, tuple[str, Role]]] = {
     State.INTENDED: ("intended", "wait"),
@@ -42,37 +42,30 @@ _ENDS: Final = {state: _STATES[state] for state in (State.FAILED, State.CANCELLE
 """Word and role of trainings that did not complete."""
 
 
-class InputChange(Struct, frozen=True):
-    """A field that differs from the generation before; an empty side means that the field was not set."""
-
-    field: str
-    before: str
-    after: str
+_Generation = GenerationDetails | GenerationStatus | HistoryGeneration
+_InputChange = tuple[str, str, str]
+"""A field that differs from the generation before, and both sides; an empty side means that the field was not set."""
+_WrongAnswer = tuple[str, str, str, str, str]
+"""The check, the key of the generation, the prompt, the answer and the problem."""
+_TimelineEvent = tuple[str, str, Role, str, str]
+"""The time (empty if it was not recorded), the event, its role, the key of the generation and a note."""
 
 
 class GenerationRow(Struct, frozen=True):
     """A row of the table of generations; unknown texts are empty.
 
-    ``rank`` is the place among the generations, 0 for the newest, and ``drawn`` whether the chart has its curve.
-    ``changes`` are the differences from ``since``, the key of the generation before; ``compared`` is whether the inputs
-    of both are known.
+    ``drawn`` is whether the chart has its curve. ``inputs`` are labels and texts. ``changes`` are the differences from
+    ``since``, the key of the generation before; ``compared`` is whether the inputs of both are known.
     """
 
-    key: str
-    rank: int
+    generation: _Generation
     drawn: bool
     state: str
     role: Role
-    steps: str
-    loss: str
-    checks: str
-    passed: bool | None
-    source: str
-    dataset: str
-    hyperparameters: str
-    reason: str
+    checks: CheckResults | RecordedChecks | None
+    inputs: tuple[Detail, ...]
     since: str
-    changes: tuple[InputChange, ...]
+    changes: tuple[_InputChange, ...]
     compared: bool
 
 
@@ -89,31 +82,11 @@ class CheckScore(Struct, frozen=True):
     text: str = ""
 
 
-class WrongAnswer(Struct, frozen=True):
-    """An answer that did not pass."""
-
-    check: str
-    key: str
-    prompt: str
-    answer: str
-    why: str
-
-
 class ScoreTable(Struct, frozen=True):
     """Checks down, generations across, newest first; a score is ``None`` if the check was not run or not recorded."""
 
     keys: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CheckScore | None, ...]], ...]
-
-
-class TimelineEvent(Struct, frozen=True):
-    """An event of a generation; ``time`` is empty if it was not recorded."""
-
-    time: str
-    event: str
-    role: Role
-    key: str
-    note: str = ""
 
 
 class ModelSection(Struct, frozen=True):
@@ -126,8 +99,8 @@ class ModelSection(Struct, frozen=True):
     chart: Chart | None
     generations: tuple[GenerationRow, ...]
     scores: ScoreTable | None
-    misses: tuple[WrongAnswer, ...]
-    timeline: tuple[TimelineEvent, ...]
+    misses: tuple[_WrongAnswer, ...]
+    timeline: tuple[_TimelineEvent, ...]
 
 
 def model_sections(document: Document) -> tuple[ModelSection, ...]:
@@ -147,9 +120,6 @@ def model_sections(document: Document) -> tuple[ModelSection, ...]:
 def _without_scores(models: Iterable[ModelSection]) -> Iterator[ModelSection]:
     """Yield the models with content besides scores, which the table above already has."""
     return (replace(model, scores=None) for model in models if model.misses)
-
-
-_Generation = GenerationDetails | GenerationStatus | HistoryGeneration
 
 
 class _Model(Struct, frozen=True):
@@ -206,28 +176,28 @@ def _generations(model: _Model, drawing: Chart | None, reports: Mapping[str, Che
     newest_serving = keys.index(model.serving) if model.serving in keys else len(keys)
     for rank, (generation, before) in enumerate(zip_longest(model.generations, model.generations[1:])):
         state, role = _state(generation, model.serving, superseded=rank > newest_serving)
-        checks = reports.get(generation.key) or generation.checks
-        inputs = None if isinstance(generation, GenerationStatus) else generation
         yield GenerationRow(
-            key=generation.key,
-            rank=rank,
+            generation=generation,
             drawn=generation.key in drawn,
             state=state,
             role=role,
-            steps="" if generation.total_steps is None else str(generation.total_steps),
-            loss="" if generation.final_loss is None else loss(generation.final_loss),
-            checks=f"{checks.passed} of {checks.passed + checks.failed}" if checks else "",
-            passed=not checks.failed if checks else None,
-            source=_source(inputs.source) if inputs else "",
-            dataset=_dataset(inputs.dataset) if inputs else "",
-            hyperparameters=", ".join(
-                f"{name} {value(amount)}" for name, amount in sorted(_hyperparameters(generation).items())
-            ),
-            reason=generation.rejection or (generation.error.message if generation.error else ""),
+            checks=reports.get(generation.key) or generation.checks,
+            inputs=_inputs(generation),
             since=before.key if before else "",
             changes=tuple(_changes(before, generation)) if before else (),
-            compared=before is not None and inputs is not None,
+            compared=before is not None and not isinstance(generation, GenerationStatus),
         )
+
+
+def _inputs(generation: _Generation) -> tuple[Detail, ...]:
+    if isinstance(generation, GenerationStatus):
+        return ()
+    hyperparameters = sorted(_hyperparameters(generation).items())
+    return (
+        ("tuned from", _source(generation.source)),
+        ("data set", ", ".join([generation.dataset.path or "inline", *_examples(generation.dataset)])),
+        ("with", ", ".join(f"{name} {value(amount)}" for name, amount in hyperparameters)),
+    )
 
 
 def _state(generation: _Generation, serving: str, *, superseded: bool) -> tuple[str, Role]:
@@ -249,10 +219,6 @@ def _source(source: Source) -> str:
     return source.base_model or source.key or source.remote
 
 
-def _dataset(dataset: TrainingData) -> str:
-    return ", ".join([dataset.path or "inline", *_examples(dataset)])
-
-
 def _examples(dataset: TrainingData) -> list[str]:
     return [counted(dataset.examples, "example")] if dataset.examples else []
 
@@ -268,21 +234,21 @@ def _hyperparameters(generation: _Generation) -> Hyperparameters:
             return {}
 
 
-def _changes(older: _Generation, newer: _Generation) -> Iterator[InputChange]:
+def _changes(older: _Generation, newer: _Generation) -> Iterator[_InputChange]:
     if isinstance(newer, HistoryGeneration) and newer.changes:
         yield from _compared_changes(newer.changes)
     if isinstance(older, GenerationDetails) and isinstance(newer, GenerationDetails):
         if older.source != newer.source:
-            yield InputChange("tuned from", _source(older.source), _source(newer.source))
+            yield "tuned from", _source(older.source), _source(newer.source)
         yield from _hyperparameter_changes(older, newer)
         if older.dataset.digest != newer.dataset.digest:
             yield _data_change(older.dataset, newer.dataset)
 
 
-def _data_change(older: TrainingData, newer: TrainingData) -> InputChange:
+def _data_change(older: TrainingData, newer: TrainingData) -> _InputChange:
     """Return the difference of two data sets, with the path only if it changed."""
     moved = older.path != newer.path
-    return InputChange("data set", *(_digest_text(dataset, moved=moved) for dataset in (older, newer)))
+    return "data set", _digest_text(older, moved=moved), _digest_text(newer, moved=moved)
 
 
 def _digest_text(dataset: TrainingData, *, moved: bool) -> str:
@@ -290,27 +256,27 @@ def _digest_text(dataset: TrainingData, *, moved: bool) -> str:
     return ", ".join([*path, *_examples(dataset), value(dataset.digest)])
 
 
-def _compared_changes(changes: GenerationChanges) -> Iterator[InputChange]:
+def _compared_changes(changes: GenerationChanges) -> Iterator[_InputChange]:
     """Yield the changes that a History report has, with the number of changed examples."""
     if changes.source:
-        yield InputChange("tuned from", _source(changes.source.before), _source(changes.source.after))
+        yield "tuned from", _source(changes.source.before), _source(changes.source.after)
     for change in changes.hyperparameters:
-        yield InputChange(change.name, _amount(change.before), _amount(change.after))
+        yield change.name, _amount(change.before), _amount(change.after)
     if changes.dataset:
         yield _data_change(changes.dataset.before, changes.dataset.after)
     if changes.dataset and (found := changes.dataset.examples):
         for change_kind, count in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
             if count:
-                yield InputChange(f"examples {change_kind}", "", str(count))
+                yield f"examples {change_kind}", "", str(count)
     if changes.preamble:
-        yield InputChange("preamble", changes.preamble.before, changes.preamble.after)
+        yield "preamble", changes.preamble.before, changes.preamble.after
 
 
 def _amount(number: Number | None) -> str:
     return "" if number is None else value(number)
 
 
-def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) -> Iterator[InputChange]:
+def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) -> Iterator[_InputChange]:
     """Yield changes as ``planning.history`` finds them: a value that only the service reports is not compared."""
     sides = [generation.hyperparameters or LockedHyperparameters() for generation in (older, newer)]
     declared = {name for side in sides for name in side.declared}
@@ -318,7 +284,7 @@ def _hyperparameter_changes(older: GenerationDetails, newer: GenerationDetails) 
     for name in sorted(declared | (set(sides[0].effective) & set(sides[1].effective))):
         before, after = old.get(name), new.get(name)
         if before is None or after is None or not same_number(before, after):
-            yield InputChange(name, _amount(before), _amount(after))
+            yield name, _amount(before), _amount(after)
 
 
 def _scores(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> ScoreTable | None:
@@ -355,37 +321,37 @@ def _verdict(name: str, failed: set[str], checks: RecordedChecks) -> bool | None
     return True if len(failed) == checks.failed else None
 
 
-def _misses(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> Iterator[WrongAnswer]:
+def _misses(generations: Iterable[_Generation], reports: Mapping[str, CheckResults]) -> Iterator[_WrongAnswer]:
     for key, report in reports.items():
         for result in report.results:
             for miss in result.misses:
-                yield WrongAnswer(result.name, key, miss.prompt, miss.answer, miss.reason)
+                yield result.name, key, miss.prompt, miss.answer, miss.reason
     for generation in generations:
         if generation.checks and generation.key not in reports:
             for recorded in generation.checks.misses:
-                yield WrongAnswer(recorded.check, generation.key, recorded.prompt, recorded.answer, "")
+                yield recorded.check, generation.key, recorded.prompt, recorded.answer, ""
 
 
-def _timeline(generations: Iterable[_Generation]) -> tuple[TimelineEvent, ...]:
+def _timeline(generations: Iterable[_Generation]) -> tuple[_TimelineEvent, ...]:
     """Return the events, latest first; events without a time are last."""
     everything = [event for generation in generations for event in _events(generation)]
-    return tuple(sorted(everything, key=lambda event: _seconds(event.time), reverse=True))
+    return tuple(sorted(everything, key=lambda event: _seconds(event[0]), reverse=True))
 
 
-def _events(generation: _Generation) -> Iterator[TimelineEvent]:
+def _events(generation: _Generation) -> Iterator[_TimelineEvent]:
     key, created, completed = generation.key, generation.create_time, generation.complete_time
     if generation.rejected:
-        yield TimelineEvent("", "rejected", "error", key, generation.rejection)
+        yield "", "rejected", "error", key, generation.rejection
     if generation.promote_time:
-        yield TimelineEvent(generation.promote_time, "promoted", "promote", key)
+        yield generation.promote_time, "promoted", "promote", key, ""
     if completed:
         took = _seconds(completed) - _seconds(created)
         note = f"after {elapsed(took)}" if 0 <= took < float("inf") else ""
-        yield TimelineEvent(completed, *_ENDS.get(generation.state, ("completed", "good")), key, note)
+        yield completed, *_ENDS.get(generation.state, ("completed", "good")), key, note
     elif generation.state in _ENDS:
-        yield TimelineEvent("", *_ENDS[generation.state], key)
+        yield "", *_ENDS[generation.state], key, ""
     if created:
-        yield TimelineEvent(created, "created", "create", key)
+        yield created, "created", "create", key, ""
 
 
 def _seconds(time: str) -> float:

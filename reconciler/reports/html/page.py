@@ -8,20 +8,366 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import Struct
 
 from reconciler.domain.document import VERSION, Document
+from reconciler.domain.drift import Finding
+from reconciler.domain.errors import UsageError
+from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
-from reconciler.reports.documents.envelope import is_simulated, kind_of, notices_of, target_of
-from reconciler.reports.documents.plan import PlanReport
+from reconciler.reports.documents.check import CheckedModel, CheckReport
+from reconciler.reports.documents.drift import DriftReport
+from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
+from reconciler.reports.documents.history import HistoryReport
+from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
+from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
+from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.html import loss_chart
-from reconciler.reports.html.models import model_sections
-from reconciler.reports.html.sections import PageModel, page_model
-from reconciler.reports.text.format import Detail, minute, share
+from reconciler.reports.html.models import CheckScore, model_sections, score_of
+from reconciler.reports.summary import check_summary
+from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
+from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
+from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
+from reconciler.reports.text.plan import (
+    SYMBOLS,
+    action_details,
+    action_phrase,
+    data_change_counts,
+    data_change_remarks,
+    destination_details,
+    plan_totals,
+    sample_text,
+)
+from reconciler.reports.text.result import OUTCOMES, TRAINED, next_steps, outcome_details, result_summary
+from reconciler.reports.text.status import access_lines, origin_of, passed_ratio, recorded_state, status_details
+
+
+class Cell(Struct, frozen=True):
+    """A cell of a table.
+
+    ``model`` is the name of the model that it links to, ``code`` whether the text is an identifier, ``sign`` a symbol
+    before the text, ``order`` the value to sort by. ``notes`` and then ``details`` follow below the text.
+    """
+
+    text: str = ""
+    role: Role | None = None
+    sign: str = ""
+    code: bool = False
+    model: str = ""
+    order: str = ""
+    details: tuple[Detail, ...] = ()
+    notes: tuple[str, ...] = ()
+    score: CheckScore | None = None
+
+
+class TableRow(Struct, frozen=True):
+    """A row of a table; the page can be filtered by its ``states``."""
+
+    states: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def model(self) -> str:
+        """The name of the model that the row is about; empty for other rows."""
+        return next((cell.model for cell in self.cells if cell.model), "")
+
+
+class PageModel(Struct, frozen=True):
+    """The first part of a page; the first of ``lines`` has the totals.
+
+    ``tallies`` have a state, its number of rows and its role. ``base`` is the Git reference that data sets were
+    compared with, empty if they were not, ``data`` their changes.
+    """
+
+    title: str
+    role: Role
+    lines: tuple[str, ...]
+    heading: str
+    tallies: tuple[tuple[str, int, Role], ...] = ()
+    rows: tuple[TableRow, ...] = ()
+    facts: tuple[Detail, ...] = ()
+    remarks: tuple[str, ...] = ()
+    base: str = ""
+    data: tuple[DataChange, ...] = ()
+
+
+def page_model(document: Document) -> PageModel:
+    """Return the first part of the page of a document.
+
+    Raises:
+        UsageError: for a kind of document without a page.
+    """
+    kind = kind_of(document)
+    if kind not in _PAGES:
+        raise UsageError(
+            f"unsupported kind of document {kind} for HTML: expected {', '.join(sorted(_PAGES))}",
+            "write the report as JSON (.json)",
+        )
+    return _PAGES[kind](document)
+
+
+def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[tuple[str, int, Role], ...]:
+    """Return the number of rows in each state, in the order of ``roles``."""
+    counts = Counter(state for row in rows for state in row.states)
+    return tuple((state, counts[state], role) for state, role in roles.items() if counts[state])
+
+
+def _manifest_cell(file: str, line: int | None, column: int | None, root: str) -> Cell:
+    if not file:
+        return Cell(code=True)
+    positions = [str(position) for position in (line, column) if position is not None]
+    return Cell(":".join([display_path(file, root), *positions]), code=True)
+
+
+def _name_cell(name: str) -> Cell:
+    return Cell(name, model=name)
+
+
+_IN_SYNC: Final = "in sync"
+
+
+def _plan(report: PlanReport) -> PageModel:
+    explained: dict[str, str] = {}
+    rows = [_action_row(action, explained, report.target.root) for action in report.actions]
+    roles = {kind.value: role for kind, (_, role) in SYMBOLS.items() if kind is not Kind.NOOP}
+    return PageModel(
+        title="Plan",
+        role="error" if report.summary.failing else ("update" if report.changes else "good"),
+        lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(report, Layout())])),
+        heading="Actions",
+        tallies=_tallies(rows, {**roles, "kept": "muted", _IN_SYNC: "muted"}),
+        rows=tuple(sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
+        facts=tuple(destination_details(report.target)),
+        remarks=tuple(unchanged_models(report.unmanaged, report.candidates)),
+        base=report.base.ref if report.base and report.base.commit else "",
+        data=report.data_changes or (),
+    )
+
+
+def _action_row(action: PlannedAction, explained: dict[str, str], root: str) -> TableRow:
+    sign, role = SYMBOLS[action.action]
+    unchanged = _IN_SYNC if action.reason is Reason.IN_SYNC else "kept"
+    state = unchanged if action.action is Kind.NOOP else action.action.value
+    in_sync = state == _IN_SYNC
+    text = action.key if in_sync else action_phrase(action)
+    return TableRow(
+        (state,),
+        (
+            _name_cell(action.name),
+            Cell(state, role=role, sign=sign, notes=() if in_sync else (action.reason.value,)),
+            Cell(text, code=in_sync, details=tuple(action_details(action, explained))),
+            _manifest_cell(action.file, action.line, action.column, root),
+        ),
+    )
+
+
+def _result(report: ResultReport) -> PageModel:
+    explained: dict[str, str] = {}
+    rows = [_outcome_row(model, explained, report.target.root) for model in report.models]
+    settled = {OUTCOMES[state][0] for state in SETTLED}
+    unpublished = (f"Not published: {report.unpublished}",) if report.unpublished else ()
+    roles: Mapping[ExitStatus, Role] = {ExitStatus.OK: "good", ExitStatus.STILL_TRAINING: "wait"}
+    return PageModel(
+        title="Result",
+        role=roles.get(report.exit_status, "error"),
+        # The page states elsewhere that training is simulated.
+        lines=(
+            result_summary(report).removeprefix("Models: ").removesuffix(" Training is simulated."),
+            *next_steps(report),
+            *unpublished,
+        ),
+        heading="Outcomes",
+        tallies=_tallies(rows, dict(OUTCOMES.values())),
+        rows=tuple(sorted(rows, key=lambda row: row.states[0] in settled)),
+    )
+
+
+def _outcome_row(model: ModelOutcome, explained: dict[str, str], root: str) -> TableRow:
+    word, role = OUTCOMES[model.state]
+    return TableRow(
+        (word,),
+        (
+            _name_cell(model.name),
+            Cell(word, role=role, notes=(model.reason.value,) if model.reason else ()),
+            _outcome_cell(model, explained),
+            *_training_cells(model.steps, model.final_loss),
+            _manifest_cell(model.file, model.line, model.column, root),
+        ),
+    )
+
+
+def _outcome_cell(model: ModelOutcome, explained: dict[str, str]) -> Cell:
+    """Return the details of an outcome, without the training, which has columns of its own."""
+    if model.state not in TRAINED:
+        return Cell(outcome_details(model, explained))
+    return Cell(model.remote or model.key, code=True, notes=(passed_text(model.checks),) if model.checks else ())
+
+
+def _training_cells(steps: int | None, final_loss: float | str | None) -> tuple[Cell, Cell]:
+    return (
+        Cell() if steps is None else Cell(str(steps)),
+        Cell() if final_loss is None else Cell(loss(final_loss), order=str(final_loss)),
+    )
+
+
+_STATUS_ROLES: Final[Mapping[str, Role]] = {
+    "failed": "error",
+    "canceled": "error",
+    "held": "hold",
+    "rejected": "hold",
+    "intended": "wait",
+    "training": "wait",
+    "ready": "promote",
+    "serving": "good",
+    "not serving": "muted",
+}
+
+
+def _status(report: StatusReport) -> PageModel:
+    rows = [_status_row(model) for model in report.models]
+    models = f"{counted(len(rows), 'model is', 'models are')} recorded." if rows else "No models are recorded."
+    return PageModel(
+        title="Status",
+        role="good",
+        lines=(models, *origin_of(report)),
+        heading="Models",
+        tallies=_tallies(rows, _STATUS_ROLES),
+        rows=tuple(rows),
+        remarks=tuple(access_lines(report.access, Layout())) if report.access else (),
+    )
+
+
+def _status_row(model: ModelStatus) -> TableRow:
+    shown = model.shown
+    details = tuple((word, text) for _, word, text in status_details(model))
+    states = ["serving" if model.serving else "not serving", *(word for word, _ in details)]
+    since = (shown.complete_time or shown.create_time) if shown else ""
+    return TableRow(
+        tuple(dict.fromkeys(states)),
+        (
+            _name_cell(model.name),
+            Cell(states[0], role=_STATUS_ROLES[states[0]]),
+            Cell(shown.key if shown else "", code=True, details=details),
+            *(_training_cells(shown.total_steps, shown.final_loss) if shown else (Cell(), Cell())),
+            Cell(passed_ratio(shown.checks)) if shown and shown.checks else Cell(),
+            Cell(minute(since), order=since),
+        ),
+    )
+
+
+def _drift(report: DriftReport) -> PageModel:
+    order = [*SIGNS]
+    findings = sorted(report.findings, key=lambda finding: order.index(finding_weight(finding)))
+    rows = [_finding_row(finding) for finding in findings]
+    return PageModel(
+        title="Drift",
+        role="hold" if report.drifted else "good",
+        lines=(drift_summary(report).removeprefix("Drift: "),),
+        heading="Differences",
+        tallies=_tallies(rows, {finding.kind: _finding_mark(finding)[1] for finding in findings}),
+        rows=tuple(rows),
+        remarks=tuple(unchanged_models(report.unmanaged or 0)),
+    )
+
+
+def _finding_mark(finding: Finding) -> tuple[str, Role]:
+    weight = finding_weight(finding)
+    sign, role = SIGNS[weight]
+    return sign, "warning" if weight == "note" else role
+
+
+def _finding_row(finding: Finding) -> TableRow:
+    weight = finding_weight(finding)
+    sign, role = _finding_mark(finding)
+    name = finding.name
+    return TableRow(
+        (finding.kind,),
+        (
+            Cell(finding.kind, role=role, sign=sign, notes=(weight,) if weight != finding.kind else ()),
+            Cell(name or finding.remote, model=name, code=not name),
+            Cell(finding.message, details=tuple(_finding_details(finding))),
+            Cell(minute(finding.since), order=finding.since),
+            _manifest_cell(finding.file, finding.line, finding.column, ""),
+        ),
+    )
+
+
+def _finding_details(finding: Finding) -> Iterator[Detail]:
+    if finding.field:
+        sides = [("declared", finding.declared), ("live", finding.live)]
+        yield finding.field, ", ".join(f"{side} {value(shown)}" for side, shown in sides if shown is not None)
+    facts = {"generation": finding.key, "remote": finding.remote if finding.name else "", "remedy": finding.remedy}
+    yield from ((label, text) for label, text in facts.items() if text)
+
+
+_CHECK_ROLES: Final[Mapping[str, Role]] = {
+    "failed": "error",
+    "not checked": "error",
+    NO_SERVING_GENERATION: "muted",
+    "passed": "good",
+}
+
+
+def _check(report: CheckReport) -> PageModel:
+    rows = [row for model in report.models for row in _check_rows(model)]
+    unserved = Cell(NO_SERVING_GENERATION, role=_CHECK_ROLES[NO_SERVING_GENERATION])
+    rows += [
+        TableRow((NO_SERVING_GENERATION,), (_name_cell(name), Cell(), unserved, Cell(), Cell()))
+        for name in report.unserved
+    ]
+    return PageModel(
+        title="Check",
+        role="error" if report.exit_status else "good",
+        lines=(check_summary(report),),
+        heading="Check results",
+        tallies=_tallies(rows, _CHECK_ROLES),
+        rows=tuple(rows),
+    )
+
+
+def _check_rows(model: CheckedModel) -> Iterator[TableRow]:
+    name, key = _name_cell(model.name), Cell(model.key, code=True)
+    if model.checks is None:
+        error = Cell("not checked", role="error", details=(("why", model.message),))
+        yield TableRow(("not checked",), (name, Cell(), error, Cell(), key))
+        return
+    for result in model.checks.results:
+        verdict = "passed" if result.passed else "failed"
+        notes = (REGRESSED,) if model.regressed and not result.passed else ()
+        verdict_cell = Cell(verdict, role=_CHECK_ROLES[verdict], notes=notes)
+        score = Cell(order=str(result.score), score=score_of(result))
+        yield TableRow((verdict,), (name, Cell(result.name), verdict_cell, score, key))
+
+
+def _history(report: HistoryReport) -> PageModel:
+    generations = f"{counted(len(report.generations), 'generation')} of {report.name}, newest first."
+    empty = f"No generation of {report.name} is recorded."
+    return PageModel(
+        title="History",
+        role="good",
+        lines=(generations if report.generations else empty, recorded_state(report.lockfile)),
+        heading="",
+        facts=(("manifest", display_path(report.manifest, report.target.root)),),
+    )
+
+
+_PAGES: Final[Mapping[str, Callable[[Any], PageModel]]] = {
+    "Check": _check,
+    "Drift": _drift,
+    "History": _history,
+    "Plan": _plan,
+    "Result": _result,
+    "Status": _status,
+}
+
 
 _BAR_START: Final = 2
 _BAR_LENGTH: Final = 100
@@ -110,6 +456,10 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(
+        data_change_counts=data_change_counts,
+        data_change_remarks=data_change_remarks,
+        sample_text=sample_text,
+        loss=loss,
         minute=minute,
         share=share,
         width=_width,
