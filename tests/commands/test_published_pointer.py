@@ -124,7 +124,7 @@ def test_another_file_in_the_place_of_the_pointer_is_reported(reconcile: Cli, po
     reconcile.manifest("adder")
     answer = reconcile("apply", "--yes")
     assert answer.status == 1
-    assert "specs/serving.json: not a published pointer, not overwritten: other JSON" in (answer.out + answer.err)
+    assert "specs/serving.json:1:1: not a published pointer, not overwritten: other JSON" in (answer.out + answer.err)
     assert pointer.read_text(encoding="utf-8") == '{"rows": 3}'
     assert reconcile.lock["adder"]["serving"], "it serves all the same"
 

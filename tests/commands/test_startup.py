@@ -85,7 +85,7 @@ def applied(reconcile: Cli) -> Cli:
         (["plan", "--offline"], HTTP | DRAWING | PLUGINS | {"jsonschema"}),
         (["plan"], PLUGINS | DRAWING | {"pygments", "jsonschema", "uvicorn", "google.auth"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else " ".join(value),
 )
 def test_a_command_imports_what_it_needs(applied: Cli, arguments: list[str], unneeded: set[str]) -> None:
     traced = trace(applied, *arguments)
