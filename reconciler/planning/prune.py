@@ -90,8 +90,7 @@ def _context(world: World, pruning: Pruning) -> PruneContext:
     return PruneContext(
         world=world,
         pruning=replace(pruning, others=tuple(same_provider)),
-        manifests={name: manifest for manifest in world.manifests for name in manifest.names}
-        | {manifest.name: manifest for manifest in world.manifests},
+        manifests={name: manifest for manifest in world.manifests for name in manifest.names},
         relied_on_elsewhere=dict(pair for other in same_provider for pair in _relied_on(other)),
         recorded_elsewhere=frozenset().union(*map(_recorded_remotes, same_provider)),
     )

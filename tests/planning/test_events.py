@@ -20,6 +20,7 @@ from reconciler.planning.events import (
     Dropped,
     Event,
     Failed,
+    Forgotten,
     Intended,
     Progressed,
     Promoted,
@@ -142,6 +143,32 @@ RENAMED = Renamed("counter", "numbers", "counter.yaml")
 def test_a_former_name_without_records_changes_nothing(models: dict[str, LockedModel]) -> None:
     lock = Lock(models=models)
     assert record(lock, RENAMED) is lock
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Started("numbers", "numbers.yaml", CREATING),
+        Promoted("numbers", KEY, REMOTE),
+        Published("numbers", KEY),
+        Forgotten("numbers"),
+        RENAMED,
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_other_models_stay_recorded(event: Event) -> None:
+    words = LockedModel("words.yaml", generations=(generation("words-aaaaaaaa"),))
+    numbers = LockedModel("numbers.yaml", generations=(generation(KEY),))
+    assert record(Lock(models={"words": words, "numbers": numbers}), event).models["words"] == words
+
+
+@pytest.mark.parametrize(("present", "former"), [(True, False), (False, True), (False, False)])
+def test_a_renamed_model_is_protected_if_either_record_is(*, present: bool, former: bool) -> None:
+    models = {
+        "numbers": LockedModel("numbers.yaml", protect=former, generations=(CREATING,)),
+        "counter": LockedModel("counter.yaml", protect=present),
+    }
+    assert record(Lock(models=models), RENAMED).models["counter"].protect == (present or former)
 
 
 @pytest.mark.parametrize(("serving", "merged"), [(None, KEY), ("numbers-bbbbbbbb", "numbers-bbbbbbbb")])

@@ -7,10 +7,12 @@ import cProfile
 import pytest
 from msgspec.structs import replace
 
+from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Dataset, Limits, Target
 from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World
 from reconciler.planning.planner import describe_suspicion, plan
+from reconciler.planning.promotion_gates import describe_scores
 from support.core_cases import (
     CAPABILITIES,
     SCOPE,
@@ -109,6 +111,11 @@ def test_a_plan_has_the_sources_of_its_manifests() -> None:
     top, leaf = case.made["top"], case.made["leaf"]
     sources = case.planned().sources
     assert sources == {"numbers": top.declared_source, "leaf": replace(leaf.recorded_source, remote=top.remote)}
+
+
+def test_scores_are_in_the_order_of_their_names() -> None:
+    checks = RecordedChecks("sha256:" + "0" * 64, 1, 1, {"tone": 0.5, "accuracy": 0.25})
+    assert describe_scores(checks) == "1 of 2 checks passed, accuracy 0.25, tone 0.50"
 
 
 def test_the_hold_of_a_taken_id_names_the_model_that_has_it() -> None:

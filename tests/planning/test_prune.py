@@ -244,6 +244,12 @@ def test_what_another_lockfile_of_the_root_relies_on_is_kept(provider: str, fiel
     assert kept(made).get(FIRST.key, "") == why
 
 
+def test_what_a_lockfile_without_a_target_relies_on_is_kept() -> None:
+    other = Lock(None, {"numbers": block(recorded(FIRST), serving=FIRST.key)})
+    made = world(request=Request(pruning=Pruning(others=(other,)))).plan()
+    assert kept(made)[FIRST.key] == "another lockfile records it as serving"
+
+
 def test_what_applications_were_told_of_is_kept() -> None:
     before = world()
     told = replace(before.lock.models["numbers"], published=FIRST.key)
