@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Final, Literal
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
 
 from msgspec import Meta, Struct, field, to_builtins
 
@@ -66,3 +67,15 @@ def json_text(record: Record, *, ascii_only: bool = False) -> str:
 def escape_unseen(text: str) -> str:
     r"""Return JSON with ``\u202e`` in place of characters that steer a terminal, reorder text or are invisible."""
     return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+class TableEnum(StrEnum):
+    """An enumeration that is a table: each row has the name and a value for each annotated attribute of its class."""
+
+    def __new__(cls, name: str, *values: Any) -> Self:
+        """Make a member that is the name, with the values of its row."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        for attribute, value in zip(cls.__annotations__, values, strict=True):
+            setattr(member, attribute, value)
+        return member

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from reconciler.domain.document import NonEmpty, Position, Record
+from reconciler.domain.document import NonEmpty, Position, Record, TableEnum
 
 Severity = Literal["drift", "note"]
 """Whether a finding makes ``reconcile drift`` exit with 2, or with 0."""
 
 
-class DriftClass(StrEnum):
+class DriftClass(TableEnum):
     """The classes of findings, in the order in which the findings of one model are shown.
 
     A row has the name, the default severity, the meaning and the remedy. ``reconcile drift --help``,
@@ -25,13 +24,6 @@ class DriftClass(StrEnum):
     severity: Severity
     meaning: str
     remedy: str
-
-    def __new__(cls, name: str, severity: Severity, meaning: str, remedy: str) -> Self:
-        """Return the member with its row."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.severity, member.meaning, member.remedy = severity, meaning, remedy
-        return member
 
     MISSING = (
         "Missing",

@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr, replace
 
 from reconciler.domain.access import Grant
 from reconciler.domain.checks import Check
-from reconciler.domain.document import Count, Digest, NonEmpty, Record
+from reconciler.domain.document import Count, Digest, NonEmpty, Record, TableEnum
 from reconciler.domain.errors import Place
 
 Number = int | float
@@ -176,17 +176,10 @@ class Manifest(Struct, frozen=True):
         return self.name, *self.formerly
 
 
-class FieldRole(StrEnum):
+class FieldRole(TableEnum):
     """What a change of a manifest field does to the models; a row has the name and the effect."""
 
     effect: str
-
-    def __new__(cls, name: str, effect: str = "") -> Self:
-        """Return the member with its row."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.effect = effect
-        return member
 
     IDENTITY = "identity", "a new generation is trained beside the serving one"
     MUTABLE = "mutable", "the model is updated in place"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.document import Count, NonEmpty, Record, Scalar, Time
+from reconciler.domain.document import Count, NonEmpty, Record, Scalar, TableEnum, Time
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
@@ -29,7 +28,7 @@ MARK_FIELD = "ownership mark"
 """The name of the ownership mark in field changes."""
 
 
-class Kind(StrEnum):
+class Kind(TableEnum):
     """What an action does.
 
     This is the table of actions, in the order of execution: each row has the name and what it means. The schemas and
@@ -37,13 +36,6 @@ class Kind(StrEnum):
     """
 
     meaning: str
-
-    def __new__(cls, name: str, meaning: str = "") -> Self:
-        """Make a member that is the name, with its meaning."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        return member
 
     CREATE = "create", "start a training"
     UPDATE = "update", "patch declared fields that differ"
@@ -56,7 +48,7 @@ class Kind(StrEnum):
     NOOP = "noop", "nothing to do: in sync, or an orphan"
 
 
-class Reason(StrEnum):
+class Reason(TableEnum):
     """Why an action is planned, in stable names that reports and scripts may rely on.
 
     This is the table of reasons: each row has the name, what it means, and the kinds of the actions that have it. The
@@ -66,67 +58,58 @@ class Reason(StrEnum):
     meaning: str
     kinds: tuple[Kind, ...]
 
-    def __new__(cls, name: str, meaning: str = "", *kinds: Kind) -> Self:
-        """Make a member that is the name, with its meaning and kinds."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        member.kinds = kinds
-        return member
-
-    NOT_FOUND = "NotFound", "no generation of the manifest exists or is recorded", Kind.CREATE
-    CONTENT_CHANGED = "ContentChanged", "the manifest's content differs from every generation", Kind.CREATE
-    MISSING = "Missing", "the generation was deleted at the service", Kind.CREATE
-    PARENT_CHANGED = "ParentChanged", "the parent has a new generation, and nothing else changed", Kind.CREATE
-    RETRY_REQUESTED = "RetryRequested", "`--retry` was passed after the training failed or was canceled", Kind.CREATE
-    REPLACE_REQUESTED = "ReplaceRequested", "`--replace` was passed for a ready generation", Kind.CREATE
-    DRIFTED = "Drifted", "mutable fields or the ownership mark differ from the manifest", Kind.UPDATE
+    NOT_FOUND = "NotFound", "no generation of the manifest exists or is recorded", (Kind.CREATE,)
+    CONTENT_CHANGED = "ContentChanged", "the manifest's content differs from every generation", (Kind.CREATE,)
+    MISSING = "Missing", "the generation was deleted at the service", (Kind.CREATE,)
+    PARENT_CHANGED = "ParentChanged", "the parent has a new generation, and nothing else changed", (Kind.CREATE,)
+    RETRY_REQUESTED = "RetryRequested", "`--retry` was passed after the training failed or was canceled", (Kind.CREATE,)
+    REPLACE_REQUESTED = "ReplaceRequested", "`--replace` was passed for a ready generation", (Kind.CREATE,)
+    DRIFTED = "Drifted", "mutable fields or the ownership mark differ from the manifest", (Kind.UPDATE,)
     ACCESS_CHANGED = (
         "AccessChanged",
         "the permissions differ from `spec.access`, or are not known yet",
-        Kind.UPDATE,
-        Kind.WAIT,
+        (Kind.UPDATE, Kind.WAIT),
     )
-    TRAINING = "Training", "the training is in progress", Kind.WAIT
-    FOUND_UNRECORDED = "FoundUnrecorded", "a model with the mark of this manifest is not in the lockfile", Kind.ADOPT
-    RENAMED = "Renamed", "the generations are recorded under a name in `metadata.formerly`", Kind.ADOPT
-    DATA_CLAIMED = "DataClaimed", "the data set is recorded as the training data of an adopted model", Kind.ADOPT
-    CHECKS_NOT_RUN = "ChecksNotRun", "the checks were not run with this generation", Kind.CHECK
-    CHECKS_CHANGED = "ChecksChanged", "the checks changed since they were run", Kind.CHECK
-    READY = "Ready", "the generation is ready and passed its checks", Kind.PROMOTE
-    DUPLICATE = "Duplicate", "two runs started the same training; one of them is deleted", Kind.DELETE
-    SUPERSEDED = "Superseded", "another generation replaced it", Kind.DELETE
-    FAILED_TRAINING = "FailedTraining", "its training failed", Kind.DELETE
-    CANCELLED_TRAINING = "CancelledTraining", "its training was canceled", Kind.DELETE
-    ORPHANED_MODEL = "OrphanedModel", "it is recorded, and no manifest declares it", Kind.DELETE
-    ABANDONED = "Abandoned", "it has the mark of this scope, and no lockfile records it", Kind.DELETE
-    SUSPENDED = "Suspended", "`spec.lifecycle.suspend` is set", Kind.HOLD
-    ROLLED_BACK = "RolledBack", "the generation that matches the manifest was rolled back", Kind.HOLD
-    FAILED = "Failed", "the training failed, and the manifest has not changed since", Kind.HOLD
-    CANCELLED = "Cancelled", "the training was canceled, and the manifest has not changed since", Kind.HOLD
-    DEADLINE_EXCEEDED = "DeadlineExceeded", "the training takes longer than `spec.lifecycle.timeout`", Kind.HOLD
-    CHECKS_FAILED = "ChecksFailed", "the generation failed its checks", Kind.HOLD
-    ACCESS_UNAVAILABLE = "AccessUnavailable", "the permissions of the model cannot be read", Kind.HOLD
-    PARENT_HELD = "ParentHeld", "the parent is held, or has no serving generation", Kind.HOLD
-    PARENT_ROLLED_BACK = "ParentRolledBack", "the parent was rolled back", Kind.HOLD
-    PARENT_SUSPENDED = "ParentSuspended", "the parent is suspended", Kind.HOLD
-    BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable", "the service does not tune the base model", Kind.HOLD
-    DATA_UNAVAILABLE = "DataUnavailable", "a data set in Cloud Storage was not found or not read", Kind.HOLD
-    DATA_UNKNOWN = "DataUnknown", "`spec.dataset.unknown` is set, so nothing can be trained", Kind.HOLD
-    ID_TAKEN = "IdTaken", "an unmanaged model has the ID of the generation", Kind.HOLD
+    TRAINING = "Training", "the training is in progress", (Kind.WAIT,)
+    FOUND_UNRECORDED = "FoundUnrecorded", "a model with the mark of this manifest is not in the lockfile", (Kind.ADOPT,)
+    RENAMED = "Renamed", "the generations are recorded under a name in `metadata.formerly`", (Kind.ADOPT,)
+    DATA_CLAIMED = "DataClaimed", "the data set is recorded as the training data of an adopted model", (Kind.ADOPT,)
+    CHECKS_NOT_RUN = "ChecksNotRun", "the checks were not run with this generation", (Kind.CHECK,)
+    CHECKS_CHANGED = "ChecksChanged", "the checks changed since they were run", (Kind.CHECK,)
+    READY = "Ready", "the generation is ready and passed its checks", (Kind.PROMOTE,)
+    DUPLICATE = "Duplicate", "two runs started the same training; one of them is deleted", (Kind.DELETE,)
+    SUPERSEDED = "Superseded", "another generation replaced it", (Kind.DELETE,)
+    FAILED_TRAINING = "FailedTraining", "its training failed", (Kind.DELETE,)
+    CANCELLED_TRAINING = "CancelledTraining", "its training was canceled", (Kind.DELETE,)
+    ORPHANED_MODEL = "OrphanedModel", "it is recorded, and no manifest declares it", (Kind.DELETE,)
+    ABANDONED = "Abandoned", "it has the mark of this scope, and no lockfile records it", (Kind.DELETE,)
+    SUSPENDED = "Suspended", "`spec.lifecycle.suspend` is set", (Kind.HOLD,)
+    ROLLED_BACK = "RolledBack", "the generation that matches the manifest was rolled back", (Kind.HOLD,)
+    FAILED = "Failed", "the training failed, and the manifest has not changed since", (Kind.HOLD,)
+    CANCELLED = "Cancelled", "the training was canceled, and the manifest has not changed since", (Kind.HOLD,)
+    DEADLINE_EXCEEDED = "DeadlineExceeded", "the training takes longer than `spec.lifecycle.timeout`", (Kind.HOLD,)
+    CHECKS_FAILED = "ChecksFailed", "the generation failed its checks", (Kind.HOLD,)
+    ACCESS_UNAVAILABLE = "AccessUnavailable", "the permissions of the model cannot be read", (Kind.HOLD,)
+    PARENT_HELD = "ParentHeld", "the parent is held, or has no serving generation", (Kind.HOLD,)
+    PARENT_ROLLED_BACK = "ParentRolledBack", "the parent was rolled back", (Kind.HOLD,)
+    PARENT_SUSPENDED = "ParentSuspended", "the parent is suspended", (Kind.HOLD,)
+    BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable", "the service does not tune the base model", (Kind.HOLD,)
+    DATA_UNAVAILABLE = "DataUnavailable", "a data set in Cloud Storage was not found or not read", (Kind.HOLD,)
+    DATA_UNKNOWN = "DataUnknown", "`spec.dataset.unknown` is set, so nothing can be trained", (Kind.HOLD,)
+    ID_TAKEN = "IdTaken", "an unmanaged model has the ID of the generation", (Kind.HOLD,)
     ID_UNAVAILABLE = (
         "IdUnavailable",
         "the service rejects the ID of the generation and does not return its model",
-        Kind.HOLD,
+        (Kind.HOLD,),
     )
-    GUARDED = "Guarded", "the plan is over a limit in `spec.limits` of the target", Kind.HOLD
+    GUARDED = "Guarded", "the plan is over a limit in `spec.limits` of the target", (Kind.HOLD,)
     LISTING_SUSPICIOUS = (
         "ListingSuspicious",
         "so many recorded models are gone that the project may be wrong",
-        Kind.HOLD,
+        (Kind.HOLD,),
     )
-    IN_SYNC = "InSync", "the live state matches the manifest", Kind.NOOP
-    ORPHANED = "Orphaned", "it is recorded, and no manifest declares it", Kind.NOOP
+    IN_SYNC = "InSync", "the live state matches the manifest", (Kind.NOOP,)
+    ORPHANED = "Orphaned", "it is recorded, and no manifest declares it", (Kind.NOOP,)
 
 
 REQUESTED_HOLDS = frozenset({Reason.SUSPENDED, Reason.ROLLED_BACK, Reason.PARENT_SUSPENDED, Reason.PARENT_ROLLED_BACK})

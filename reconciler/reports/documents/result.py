@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, TableEnum
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
@@ -22,20 +21,13 @@ from reconciler.reports.documents.envelope import Loss, Places, TargetReport, nu
 from reconciler.reports.documents.status import ModelDetails
 
 
-class Outcome(StrEnum):
+class Outcome(TableEnum):
     """The outcome of a run for one model.
 
     This is the table of outcomes, in the order in which they are counted: each row has the name and what it means.
     """
 
     meaning: str
-
-    def __new__(cls, name: str, meaning: str = "") -> Self:
-        """Make a member that is the name, with its meaning."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        return member
 
     READY = "ready", "it is ready and serving"
     CHECKED = "checked", "its checks ran, and it was not promoted in this run"
