@@ -23,7 +23,7 @@ class LiveGeneration(Struct, frozen=True):
     name: str
     resolved: ResolvedGeneration
     live: RemoteModel
-    wanted: bool = False
+    wanted: bool
     rank: int = 0
 
     @property

@@ -118,6 +118,16 @@ def test_scores_are_in_the_order_of_their_names() -> None:
     assert describe_scores(checks) == "1 of 2 checks passed, accuracy 0.25, tone 0.50"
 
 
+def test_a_plan_records_a_rename_before_anything_else() -> None:
+    world = CASES["creating: nothing to do"].world()
+    renamed = replace(world.manifests[0], name="counter", formerly=("numbers",), display_name="numbers")
+    reasons = [
+        (action.name, action.kind, action.reason) for action in plan(replace(world, manifests=(renamed,))).actions
+    ]
+    assert reasons[0] == ("counter", Kind.ADOPT, Reason.RENAMED)
+    assert Reason.ORPHANED not in {reason for _, _, reason in reasons}
+
+
 def test_the_hold_of_a_taken_id_names_the_model_that_has_it() -> None:
     case = CASES["creating: the id is taken by a stranger"]
     (action,) = case.planned().actions

@@ -104,6 +104,15 @@ def test_what_is_deleted_is_described() -> None:
     assert (first.remote, first.file) == (FIRST.remote, "numbers.yaml")
 
 
+def test_the_size_of_the_data_set_in_cloud_storage_is_described() -> None:
+    first = Made(data=1)
+    lock = Lock(models={"numbers": block(recorded(first))})
+    made = world(manifests=(), lock=lock, observation=shown(live(first))).plan()
+    (action,) = (action for action in made.actions if action.prunes)
+    assert action.deletion is not None
+    assert (action.deletion.examples, action.deletion.size) == (0, 1000)
+
+
 def test_what_serves_comes_before_what_is_newer() -> None:
     made = world(lock=Lock(models={"numbers": block(*map(recorded_at, range(4)), serving=FIRST.key)})).plan()
     assert kept(made).keys() == {FIRST.key, FOURTH.key}
