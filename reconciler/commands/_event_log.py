@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -32,10 +32,12 @@ from reconciler.reports.documents.events import (
 )
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.secrets import redact
+from reconciler.state.json_decoder import JsonSource
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")
 
 _MAX_HEADER_BYTES = 2**12
+_KIND = EventsHeader.__struct_config__.tag
 
 
 class EventLog:
@@ -140,17 +142,17 @@ def _open(file: str, cwd: Path) -> IO[str]:
         )
     path = cwd / file
     with write_errors(f"--events {file}", UsageError):
-        if path.is_file() and not path.is_symlink() and not _is_event_log(path):
+        if path.is_file() and not path.is_symlink() and not is_event_log(path, file):
             raise UsageError(f"--events {file} would overwrite a file that is not an event log", "name another file")
         return open_log(path, "w")
 
 
-def _is_event_log(path: Path) -> bool:
-    """Return whether a file is empty or an earlier log."""
+def is_event_log(path: Path, shown: str) -> bool:
+    """Return whether a file is empty or an earlier log; a pipe is not asked, because reading would consume it."""
     with path.open("rb") as stream:
         first = stream.readline(_MAX_HEADER_BYTES)
     try:
-        header: Any = json.loads(first or '{"kind": "Events"}')
-    except (ValueError, RecursionError):
+        header = JsonSource(first, shown, "name another file").parse() if first else {"kind": _KIND}
+    except ReconcileError:
         return False
-    return isinstance(header, dict) and header.get("kind") == "Events"
+    return isinstance(header, dict) and header.get("kind") == _KIND

@@ -356,9 +356,11 @@ def _resolve(document: Any, kind: Any, steps: Sequence[tuple[str, str]]) -> tupl
     """Return the path with the keys of maps, and the annotation of the value there."""
     path: list[str | int] = []
     for name, index in steps:
+        tags = _tags(kind)
         kind = _plain(kind, document)
         if name:
-            kind = next(field.type for field in fields(kind) if field.encode_name == name)
+            types = (field.type for field in fields(kind) if field.encode_name == name)
+            kind = next(types, Literal[tags])  # a tag is not a field
             path.append(name)
         elif index == "...":
             kind = get_args(kind)[1]
@@ -382,6 +384,12 @@ def _plain(kind: Any, document: Any) -> Any:
     return next(tagged, choices[0])
 
 
+def _tags(kind: Any) -> tuple[Any, ...]:
+    """Return the tags of the structs that a type can be."""
+    choices = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return tuple(choice.__struct_config__.tag for choice in choices if hasattr(choice, "__struct_config__"))
+
+
 def _has_tag(kind: type[Struct], document: Any) -> bool:
     config = kind.__struct_config__
     return isinstance(document, dict) and document.get(config.tag_field or "") == config.tag
@@ -402,7 +410,7 @@ def _expectation(problem: str, kind: Any) -> str:
         name = wrong[1].removesuffix(" | null")
         return f"expected {_TYPE_NAMES.get(name, name)}"
     plain = _plain(kind, None)
-    if problem.startswith("Invalid enum value"):
+    if problem.startswith(("Invalid enum value", "Invalid value")):
         values = get_args(plain) if get_origin(plain) is Literal else [member.value for member in plain]
         return f"expected one of {', '.join(map(str, values))}"
     for constraint in getattr(kind, "__metadata__", ()):

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.json import decode
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.commands._event_log import event_log
+from reconciler.commands._output import Output
+from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Target
+from reconciler.environment import Environment
+from reconciler.reports.documents.events import AnyLine, EventsHeader
 from reconciler.reports.documents.saved_plan import SavedPlan
 from reconciler.state.document_files import read_saved_plan
 from reconciler.state.json_decoder import JsonError, JsonSource, scan
@@ -25,6 +32,7 @@ LOCKFILES = Path(__file__).parents[1] / "fixtures" / "lockfiles"
 VALID = (LOCKFILES / "checks.lock.json").read_bytes()
 TARGET = Target("default", "specs/reconcile.yaml", "embedded", "demo")
 MARKER = b"<<<<<<< HEAD\n"
+HEADER = b'{"kind": "Events", "version": 1'
 
 
 def mutations() -> st.SearchStrategy[bytes]:
@@ -74,6 +82,26 @@ def test_any_bytes_as_a_saved_plan_are_a_plan_or_one_message(data: bytes, tmp_pa
     file = tmp_path_factory.getbasetemp() / "x.json"
     file.write_bytes(data)
     require_one_message(lambda: read_saved_plan(file, "x.json", SavedPlan))
+
+
+@given(data=st.binary(max_size=60) | mutations() | st.binary(max_size=20).map(lambda data: HEADER + data))
+def test_any_bytes_as_an_event_log_are_overwritten_or_kept_with_one_message(data: bytes, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "events.jsonl").write_bytes(data)
+    refusal: str | None = None
+    try:
+        with event_log(Environment(cwd=folder, stdin=BytesIO()), Output(), "events.jsonl", "apply"):
+            pass
+    except UsageError as error:
+        refusal = str(error)
+    kept = (folder / "events.jsonl").read_bytes()
+    if refusal is None:
+        lines = kept.splitlines()
+        assert decode(lines[0], type=EventsHeader).command == "apply"
+        assert all(decode(line, type=AnyLine) for line in lines[1:])
+    else:
+        assert refusal.startswith("--events events.jsonl would overwrite a file that is not an event log")
+        assert kept == data
 
 
 def scanned(text: str) -> bool:
@@ -149,6 +177,63 @@ def test_the_work_of_a_scan_is_linear_in_the_size(filler: str) -> None:
         return CountedText.copied
 
     assert work(4_000) <= 5 * work(1_000) + 100
+
+
+def test_a_saved_plan_of_another_kind_has_its_own_message(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"kind": "SamedPlan", "version": 1, "plan": {}}')
+    with pytest.raises(ReconcileError, match=r"x\.json:1:10: kind: expected one of SavedPlan"):
+        read_saved_plan(tmp_path / "x.json", "x.json", SavedPlan)
+
+
+def listed(item: bytes, count: int) -> bytes:
+    """Return the item with each number up to the count, separated by commas."""
+    return b", ".join(item % number for number in range(count))
+
+
+def calls_of(data: bytes) -> int:
+    """Return the number of function calls for reading these bytes as a lockfile, those of C functions included."""
+    count = 0
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(called)
+    try:
+        loads(data, "x.json")
+    except ReconcileError:
+        pass
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(lambda n: b"{" + listed(b'"k%d": 1', n) + b', "k0": 1}', id="duplicates"),
+        pytest.param(lambda n: b'{"a": 1' + b', "a": 1' * n + b"}", id="one key"),
+        pytest.param(lambda n: b"[" * n, id="lists"),
+        pytest.param(lambda n: b'{"a": ' * n, id="objects"),
+        pytest.param(lambda n: b'{"a": [' + b"[], " * n, id="truncated"),
+        pytest.param(lambda n: b'{"a": "' + b"\\u0041" * n + b'", "a": 1}', id="escapes"),
+        pytest.param(lambda n: b'{"a": "' + b"\\" * (2 * n + 1) + b'"', id="backslashes"),
+        pytest.param(lambda n: (MARKER + b"=======\n>>>>>>> main\n") * n, id="conflicts"),
+        pytest.param(lambda n: b"<" * n + b"\n" + b"< " * n, id="almost markers"),
+        pytest.param(lambda n: b'{"a": ' + b"9" * n + b"}", id="digits"),
+        pytest.param(
+            lambda n: b'{"version": 1, "models": {' + listed(b'"m%d": {"manifest": "m"}', n) + b"}}",
+            id="models without a target",
+        ),
+        pytest.param(
+            lambda n: b'{"version": 1, "models": {' + listed(b'"m%d": {}', n) + b"}}",
+            id="models without a manifest",
+        ),
+    ],
+)
+def test_the_work_of_reading_hostile_bytes_is_linear_in_the_size(build: Callable[[int], bytes]) -> None:
+    small, large = (calls_of(build(count)) for count in (500, 2_000))
+    assert large <= 4 * small + 200
 
 
 def test_a_lock_is_read_as_it_was_written() -> None:
