@@ -180,6 +180,7 @@ class _ApplyRun(Run):
             plan=outcome.plan,
             outcomes=[model for model in self._outcomes.all() if model.name in names or model.deleted],
             unpublished=str(outcome.unpublished or ""),
+            promotes=self._options.writes,
         )
 
 

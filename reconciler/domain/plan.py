@@ -254,13 +254,15 @@ class Request(Struct, frozen=True):
     """Options of a plan.
 
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
-    ``pruning`` requests deletions.
+    ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
+    trained from the parent that the next run promotes.
     """
 
     retry: frozenset[str] = frozenset()
     replace: frozenset[str] = frozenset()
     complete: bool = True
     pruning: Pruning | None = None
+    promotes: bool = True
 
 
 class Plan(Struct, frozen=True):

@@ -36,11 +36,12 @@ MISSES_BEFORE_GONE = 5
 class ApplyOptions(Struct, frozen=True):
     """What a run may do.
 
-    ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows all other changes at the service and
-    of the published pointer. Without both only the lockfile changes. ``wait`` waits for trainings, at most ``timeout``.
-    ``foreseen`` approves writes that become necessary during the run; without it only manifests that the approved plan
-    trains or writes are written. ``exact`` allows only the approved actions, by generation, and what follows from
-    their trainings. ``curves`` also observes the loss curves of completed trainings.
+    ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows promotions, and all other changes
+    at the service and of the published pointer. Without both only facts in the lockfile change. ``wait`` waits for
+    trainings, at most ``timeout``. ``foreseen`` approves writes that become necessary during the run; without it
+    only manifests that the approved plan trains or writes are written. ``exact`` allows only the approved actions,
+    by generation, and what follows from their trainings. ``curves`` also observes the loss curves of completed
+    trainings.
     """
 
     request: Request = field(default_factory=Request)
@@ -89,7 +90,7 @@ class Applier:
         self._clock = context.clock
         self._manifests = {manifest.name: manifest for manifest in context.manifests}
         self._options = options
-        self._request = options.request
+        self._request = replace(options.request, promotes=options.writes)
         self._observation = Observation()
         self._executor = Executor(self._context)
         self._sources: Mapping[str, Source] = {}
@@ -254,7 +255,7 @@ class Applier:
             return allowed and (self._options.foreseen or action.name in self._writable)
         if action.kind is Kind.PROMOTE:
             updates = (update for update in current.of_kind(Kind.UPDATE) if update.name == action.name)
-            return all(self._allowed(update, current, creatable) for update in updates)
+            return self._options.writes and all(self._allowed(update, current, creatable) for update in updates)
         return True  # adopting and checking change only the lockfile
 
     def _plan(self) -> Plan:

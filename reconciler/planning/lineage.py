@@ -66,13 +66,23 @@ def descendants(manifests: Iterable[Manifest], name: str) -> frozenset[str]:
 
 
 def resolve_parent(
-    generations: Iterable[ResolvedGeneration], serving: str | None, name: str, actions: Sequence[Action]
+    generations: Iterable[ResolvedGeneration],
+    serving: str | None,
+    name: str,
+    actions: Sequence[Action],
+    *,
+    promotes: bool = True,
 ) -> ParentGeneration:
-    """Return the parent for the children of a manifest, from its generations and actions."""
+    """Return the parent for the children of a manifest, from its generations and actions.
+
+    In a run that ``promotes`` nothing, the generation that the next run promotes is the parent.
+    """
     known = {candidate.key: candidate for candidate in generations if candidate.state is State.ACTIVE}
     decisive = next((candidate for candidate in reversed(actions) if candidate.kind in _DECISIVE), None)
     if decisive and decisive.kind is Kind.HOLD:
         return _held(known, serving, name, decisive)
+    if decisive and decisive.kind is Kind.PROMOTE and not promotes:
+        serving = decisive.key
     return _standing(known, serving, name, decisive.key if decisive else serving or "")
 
 

@@ -94,7 +94,9 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
             unreadable=observation.unreadable,
         )
         actions = decide(context)
-        parents[name] = resolve_parent(context.generations, locked.serving_key, name, actions)
+        parents[name] = resolve_parent(
+            context.generations, locked.serving_key, name, actions, promotes=world.request.promotes
+        )
         resolved.append(ResolvedManifest(context, actions))
     return tuple(resolved)
 

@@ -84,6 +84,11 @@ def test_no_wait_then_wait(reconcile: Cli) -> None:
 
     done = reconcile("wait")
     assert done.status == 0
+    assert "(10 steps" in done.out
+    assert "; not promoted; run reconcile apply\n" in done.out
+    assert "serving" not in reconcile.lock["adder"]
+    assert "adder  ready: " in reconcile("wait").out
+    assert reconcile("apply", "--yes").status == 0
     assert reconcile.lock["adder"]["serving"] == reconcile.lock["adder"]["generations"][0]["key"]
 
 
@@ -181,6 +186,8 @@ def test_a_changed_model_is_promoted_when_it_is_ready(reconcile: Cli) -> None:
     reconcile("apply", "--yes", "--no-wait")
     assert reconcile.lock["adder"]["serving"] == old
     reconcile("wait")
+    assert reconcile.lock["adder"]["serving"] == old
+    reconcile("apply", "--yes")
     new = reconcile.lock["adder"]["serving"]
     assert new != old
 

@@ -91,6 +91,7 @@ def test_wait_and_check_tell_too(reconcile: Cli, log: Path) -> None:
     assert reconcile("apply", "--yes", "--no-wait").status == 0
     assert reconcile("wait", "--events", str(log)).status == 0
     assert (lines(log)[0]["command"], words(log)[:2]) == ("wait", ["planned", "progress"])
+    assert reconcile("apply", "--yes").status == 0
     assert reconcile("check", "--events", str(log)).status == 0
     assert (lines(log)[0]["command"], words(log)) == ("check", ["checking", "checking", "check", "summary"])
 

@@ -230,6 +230,21 @@ def test_trainings_of_a_branch_are_explained_by_its_manifests(pull_request: Pull
     assert "changed" not in pull_request.check().out
 
 
+def test_results_that_train_only_and_wait_record_are_facts(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    reconcile.manifest("adder", epochs=5)
+    reconcile.manifest("halver")
+    _train(pull_request)
+    answer = pull_request.check()
+    assert answer.status == 0, answer.out
+    reconcile.manifest("doubler", epochs=3)
+    _train(pull_request, "--no-wait")
+    assert reconcile("wait").status == 0
+    pull_request.git.commit()
+    answer = pull_request.check()
+    assert answer.status == 0, answer.out
+
+
 def test_a_changed_manifest_alone_is_not_a_change_of_the_lockfile(pull_request: PullRequest) -> None:
     pull_request.reconcile.manifest("doubler", epochs=3, more="  lifecycle: {protect: true}\n")
     pull_request.git.commit()

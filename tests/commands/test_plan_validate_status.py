@@ -152,6 +152,8 @@ def test_resolve_prints_the_remote_name_alone(reconcile: Cli) -> None:
     reconcile("apply", "--yes", "--no-wait")
     assert "none of its generations has been promoted yet" in reconcile("resolve", "adder").err
     reconcile("wait")
+    assert "none of its generations has been promoted yet" in reconcile("resolve", "adder").err
+    reconcile("apply", "--yes")
 
     remote = reconcile.lock["adder"]["generations"][0]["remote"]
     assert reconcile("resolve", "adder").out == f"{remote}\n"

@@ -162,6 +162,8 @@ def test_a_changed_data_set_trains_again_and_a_reverted_one_does_not(reconcile: 
     assert reconcile("apply", "--yes", "--no-wait", *on).status == 0
     assert lock_of(reconcile, target)["adder"]["serving"] == old
     assert reconcile("wait", *on).status == 0
+    assert lock_of(reconcile, target)["adder"]["serving"] == old
+    assert reconcile("apply", "--yes", *on).status == 0
     new = lock_of(reconcile, target)["adder"]["serving"]
     assert new != old
     assert trainings(world, reconcile, target) == 2

@@ -34,11 +34,14 @@ def test_train_only_publishes_nothing_until_a_full_apply(reconcile: Cli, pointer
     trained = reconcile("apply", "--yes", "--train-only")
 
     assert trained.status == 0, trained.err
-    second = reconcile.lock["adder"]["serving"]
+    second = reconcile.lock["adder"]["generations"][0]["key"]
     assert second != first
+    assert reconcile.lock["adder"]["serving"] == first
+    assert "promoteTime" not in reconcile.lock["adder"]["generations"][0]
     assert reconcile.lock["adder"]["published"] == first
     assert _pointer(pointer) == {"adder": first}
     assert reconcile("apply", "--locked", "--yes").status == 0
+    assert reconcile.lock["adder"]["serving"] == second
     assert _pointer(pointer) == {"adder": second}
 
 
@@ -49,7 +52,7 @@ def test_wait_publishes_nothing(reconcile: Cli, pointer: Path) -> None:
     waited = reconcile("wait")
 
     assert waited.status == 0, waited.err
-    assert reconcile.lock["adder"]["serving"]
+    assert "serving" not in reconcile.lock["adder"]
     assert not pointer.exists()
     assert reconcile("apply", "--yes").status == 0
     assert _pointer(pointer) == {"adder": reconcile.lock["adder"]["serving"]}
@@ -64,8 +67,26 @@ def test_train_only_keeps_the_serving_generation(reconcile: Cli) -> None:
     trained = reconcile("apply", "--yes", "--train-only", "--format", "json")
 
     assert trained.status == 0, trained.err
-    assert reconcile.lock["other"]["serving"]
+    assert "serving" not in reconcile.lock["other"]
     assert reconcile("plan", "--format", "json").document["summary"]["update"] == 1
+
+
+def test_a_child_is_trained_from_the_parent_that_will_be_promoted(reconcile: Cli) -> None:
+    reconcile.manifest("parent", more="  access: [{role: reader, everyone: true}]\n")
+    file = reconcile.manifest("child")
+    file.write_text(
+        file.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+    )
+
+    trained = reconcile("apply", "--yes", "--train-only")
+
+    assert trained.status == 0, trained.out + trained.err
+    (parent,), (child,) = (reconcile.lock[name]["generations"] for name in ("parent", "child"))
+    assert child["source"] == {"tunedModel": "parent", "generation": parent["key"]}
+    assert [name for name, model in reconcile.lock.items() if "serving" in model] == []
+    assert reconcile("validate", "--locked").status == 0
+    assert reconcile("apply", "--locked", "--yes").status == 0
+    assert reconcile.lock["child"]["serving"] == child["key"]
 
 
 def test_a_generation_without_its_declared_access_is_not_promoted(reconcile: Cli) -> None:

@@ -141,11 +141,12 @@ def test_corrected_checks_run_again_and_nothing_trains(world: World) -> None:
     assert block(world).serving == block(world).generations[0].key
 
 
-def test_wait_runs_checks_and_promotes(world: World) -> None:
+def test_wait_runs_checks_and_does_not_promote(world: World) -> None:
     world.run(checked(RIGHT), wait=False)
     ran = world.run(checked(RIGHT), creates=False, writes=False)
     assert ran.outcome.exit_status is ExitStatus.OK
-    assert block(world).serving
+    assert block(world).generations[0].checks
+    assert not block(world).serving
 
 
 def test_on_failed_checks_serve_promotes_with_a_notice(world: World) -> None:

@@ -49,12 +49,12 @@ def test_a_timeout_of_zero_observes_once(world: World) -> None:
     assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
 
 
-def test_wait_only_promotes_ready_generations(world: World) -> None:
+def test_wait_only_records_trainings(world: World) -> None:
     world.run(manifest("a"), wait=False)
     ran = world.run(manifest("a"), manifest("b"), creates=False, writes=False)
-    assert ran.happened == ["Completed", "Promoted"]
+    assert ran.happened == ["Completed"]
     assert {line.split()[0] for line in ran.requests} == {"GET"}
-    assert [(one.name, one.kind) for one in ran.outcome.plan.actions] == [("a", Kind.NOOP), ("b", Kind.CREATE)]
+    assert [(one.name, one.kind) for one in ran.outcome.plan.actions] == [("a", Kind.PROMOTE), ("b", Kind.CREATE)]
     assert ran.outcome.exit_status is ExitStatus.ERROR
 
 

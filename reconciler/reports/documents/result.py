@@ -29,7 +29,7 @@ class Outcome(TableEnum):
 
     meaning: str
 
-    READY = "ready", "it is ready and serving"
+    READY = "ready", "it is ready and serving, or can be promoted"
     CHECKED = "checked", "its checks ran, and it was not promoted in this run"
     UPDATED = "updated", "it was patched in place"
     DELETED = "deleted", "generations of it were deleted, and nothing else happened"
@@ -111,14 +111,15 @@ def result_report(
     unpublished: str = "",
     root: str = "",
     places: Places = MappingProxyType({}),
+    promotes: bool = True,
 ) -> ResultReport:
     """Return the report of what a run of apply, wait or prune did.
 
     ``plan`` is the remaining plan. It has the state of manifests without an outcome and the remaining actions of
-    others. ``unpublished`` is the reason why the pointer was not written. ``requests`` were sent to the service in
-    ``seconds``.
+    others. In a run that ``promotes`` nothing, a generation that only lacks its promotion is ready. ``unpublished`` is
+    the reason why the pointer was not written. ``requests`` were sent to the service in ``seconds``.
     """
-    models = {action.name: _remaining(action) for action in plan.actions}
+    models = {action.name: _remaining(action, promotes=promotes) for action in plan.actions}
     for outcome in outcomes:
         models[outcome.name] = _merged(outcome, models.get(outcome.name))
     files = {action.name: action.file for action in plan.actions}
@@ -147,6 +148,7 @@ _REMAINING_WORK: Final[Mapping[Kind, str]] = {
     Kind.CHECK: "the checks were not run; run reconcile apply",
     Kind.PROMOTE: "ready but not serving; run reconcile apply",
 }
+_UNPROMOTED: Final = "not promoted; run reconcile apply"
 _STATES: Final[Mapping[Kind, Outcome]] = {
     Kind.HOLD: Outcome.HELD,
     Kind.WAIT: Outcome.TRAINING,
@@ -156,8 +158,10 @@ SETTLED: Final = frozenset({Outcome.IN_SYNC, Outcome.ORPHANED})
 """Outcomes of models that the run did not have to change."""
 
 
-def _remaining(action: Action) -> ModelOutcome:
+def _remaining(action: Action, *, promotes: bool) -> ModelOutcome:
     """Return the outcome of a model whose remaining action is this one."""
+    if action.kind is Kind.PROMOTE and not promotes:
+        return ModelOutcome(action.name, Outcome.READY, key=action.key, remote=action.remote, message=_UNPROMOTED)
     orphaned = action.reason is Reason.ORPHANED
     return ModelOutcome(
         name=action.name,
@@ -185,6 +189,8 @@ def _merged(outcome: ModelOutcome, remaining: ModelOutcome | None) -> ModelOutco
         return replace(outcome, reason=reason, message=message)
     if remaining.key != outcome.key:
         return remaining
+    if remaining.state is Outcome.READY:
+        return replace(outcome, message=message)
     remote = remaining.remote or outcome.remote
     return replace(outcome, state=remaining.state, reason=reason, remote=remote, message=message)
 

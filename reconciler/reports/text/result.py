@@ -78,7 +78,8 @@ def _details(model: ModelOutcome, explained: dict[str, str]) -> str:
         return message if first == model.name else f"same as {first}"
     trained = steps_and_loss(model.steps, model.final_loss)
     details = f"{model.remote or model.key}{f' ({trained})' if trained else ''}"
-    return f"{details}, {passed_text(model.checks)}" if model.checks else details
+    details = f"{details}, {passed_text(model.checks)}" if model.checks else details
+    return f"{details}; {model.message}" if model.message else details
 
 
 def result_summary(report: ResultReport) -> str:
