@@ -428,9 +428,10 @@ def details_of(lock: Lock, scope: str, observation: Observation) -> tuple[ModelD
 def live_models(lock: Lock, scope: str, observation: Observation) -> dict[str, RemoteModel]:
     """Return the recorded models that the service lists, by remote name; another model may have the name today."""
     from reconciler.planning.generations import find_live_model
+    from reconciler.planning.live_proof import Owner
 
     models = (
-        find_live_model(generation, scope, name, observation)
+        find_live_model(generation, Owner(scope, name), observation)
         for name, model in lock.models.items()
         for generation in model.generations
     )

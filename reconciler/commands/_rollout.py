@@ -22,6 +22,7 @@ from reconciler.engine.observe import observe_generation
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_writable, repository_of
 from reconciler.planning.events import Disappeared, Event, Promoted, record
+from reconciler.planning.generations import owners_of
 from reconciler.planning.lineage import descendants
 from reconciler.planning.rollout import unusable_error
 from reconciler.providers.registry import callable_name
@@ -213,7 +214,8 @@ async def _prepare(
 ) -> None:
     """Check that the chosen generation is ready, and grant its declared permissions; record it if it is gone."""
     async with project.session.connect() as service:
-        live = await observe_generation(service, chosen, project.target.scope, name)
+        owner = owners_of(project.world()).owner(name)
+        live = await observe_generation(service, chosen, owner)
         if live and live.state is State.ACTIVE:
             await _grant_access(service, manifest, chosen)
             return

@@ -134,6 +134,10 @@ def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest:
     generation = first_generation(name, scope, live)
     if manifest:
         require_match(generation, manifest, scope)
+        if manifest.adopted != live.remote:
+            raise ReconcileError(
+                f"{name} at {manifest.place} does not name {live.remote}", f"add spec.adopted: {live.remote} to it"
+            )
     return generation
 
 

@@ -20,6 +20,7 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Cancelled
 from reconciler.planning.forget import cancel_notes, require_cancellable, trainings_in_progress
+from reconciler.planning.live_proof import Owner
 from reconciler.reports.documents.change import ChangeReport, changed_generations
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ def _stop(
 
 async def _stop_training(service: Provider, generation: LockedGeneration, scope: str, name: str) -> RemoteModel:
     """Stop one training and return the model as it is then; a model that is gone counts as stopped."""
-    live = await observe_generation(service, generation, scope, name)
+    live = await observe_generation(service, generation, Owner(scope, name))
     if live is None or live.state is not State.CREATING:
         return live or RemoteModel(generation.remote, State.CANCELLED)
     await service.cancel(generation.handle)
-    after = await observe_generation(service, generation, scope, name)
+    after = await observe_generation(service, generation, Owner(scope, name))
     if after and after.state not in {State.CREATING, State.CANCELLED}:
         return after  # it ended before the request
     return replace(after or live, state=State.CANCELLED)

@@ -22,6 +22,7 @@ from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
+from reconciler.planning.live_proof import Owner
 from reconciler.reports.documents.change import ChangeReport, changed_generations
 from reconciler.reports.writer import render_text
 
@@ -105,7 +106,7 @@ async def _remove_marks(project: Project, name: str, model: LockedModel) -> None
     scope, concurrency = project.target.scope, project.target.limits.concurrency
 
     async def remove_mark(service: Provider, generation: LockedGeneration) -> None:
-        live = await observe_generation(service, generation, scope, name)
+        live = await observe_generation(service, generation, Owner(scope, name))
         if live and live.mark == generation.mark(scope, name):
             await service.update(live.remote, Update(mark=None, description=live.description))
 

@@ -143,7 +143,8 @@ class Manifest(Struct, frozen=True):
 
     ``file`` is the manifest's path relative to the root (``-`` for standard input), ``place`` the position of its name,
     with the path as the user wrote it. ``access`` is ``None`` if it is not declared: then permissions are not read.
-    ``formerly`` are previous names, whose generations belong to this manifest. The provider's own block has already
+    ``formerly`` are previous names, whose generations belong to this manifest, and ``adopted`` is the remote name of
+    the model that it adopts. The provider's own block has already
     replaced the common fields. ``validation`` and ``last_checkpoint_only`` (keep only the last checkpoint) apply to the
     next training and are not part of a generation's content. ``dataset_error`` and ``validation_error`` are the reasons
     why data sets in Cloud Storage have no current version.
@@ -167,6 +168,7 @@ class Manifest(Struct, frozen=True):
     validation: Dataset | None = None
     last_checkpoint_only: bool | None = None
     formerly: tuple[str, ...] = ()
+    adopted: str = ""
     dataset_error: str = ""
     validation_error: str = ""
 
@@ -234,6 +236,7 @@ FIELDS = (
     ManifestField("spec.sampling.temperature", FieldRole.MUTABLE, "sampling.temperature"),
     ManifestField("spec.sampling.topP", FieldRole.MUTABLE, "sampling.top_p"),
     ManifestField("spec.sampling.topK", FieldRole.MUTABLE, "sampling.top_k", is_integer=True),
+    ManifestField("spec.adopted", FieldRole.POLICY, "adopted", "the record of the adopted model counts"),
     ManifestField("spec.access", FieldRole.ACCESS, "access"),
     ManifestField("spec.checks", FieldRole.POLICY, "checks", "the checks run again; nothing is trained"),
     ManifestField("spec.lifecycle", FieldRole.POLICY, "lifecycle"),

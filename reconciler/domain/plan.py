@@ -108,6 +108,11 @@ class Reason(TableEnum):
         "so many recorded models are gone that the project may be wrong",
         (Kind.HOLD,),
     )
+    RECORD_MISMATCH = (
+        "RecordMismatch",
+        "the live model does not prove what the lockfile records about it; nothing is changed",
+        (Kind.HOLD,),
+    )
     IN_SYNC = "InSync", "the live state matches the manifest", (Kind.NOOP,)
     ORPHANED = "Orphaned", "it is recorded, and no manifest declares it", (Kind.NOOP,)
 

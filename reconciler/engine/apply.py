@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.exit_status import ExitStatus
-from reconciler.domain.lock import record_target
+from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
 from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
 from reconciler.planning.events import Cancelled, Failed, Published, Refused, Renamed, Targeted, declared
-from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
 from reconciler.planning.lock_events import find_moved, observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.poll_interval import poll_delay
@@ -83,7 +83,8 @@ class Applier:
     """Brings the live state of a target to what the manifests declare."""
 
     def __init__(self, context: RunContext, options: ApplyOptions) -> None:
-        self._context = context if options.writes else replace(context, publish=publish_nothing)
+        self._publish = context.publish if options.writes else publish_nothing
+        self._context = replace(context, publish=self._publish_proved)
         self._provider = context.provider
         self._target = context.target
         self._recorder = context.recorder
@@ -258,6 +259,20 @@ class Applier:
             return self._options.writes and all(self._allowed(update, current, creatable) for update in updates)
         return True  # adopting and checking change only the lockfile
 
+    def _publish_proved(self, lock: Lock) -> Iterable[Published]:
+        """Publish the serving generations, unless the live model of one does not prove its record."""
+        owners = owners_of(replace(self._world(), lock=lock))
+        for name, model in lock.models.items() if self._target.publish else ():
+            serving = model.serving_generation
+            found = resolve_recorded(serving, owners.owner(name), self._observation) if serving else None
+            if found and found.mismatch:
+                raise ReconcileError(
+                    f"nothing is published: {name}: {found.mismatch.field} of {found.key} in the lockfile:"
+                    f" {found.mismatch.message}",
+                    "restore this record from the history of the lockfile",
+                )
+        return self._publish(lock)
+
     def _plan(self) -> Plan:
         current = plan(self._world())
         self._sources = current.sources
@@ -288,7 +303,9 @@ class Applier:
         recorded = self._recorder.lock.models[event.name].generation(event.key)
         if manifest is None or recorded is None:
             return False
-        return satisfies(resolve_recorded(recorded, self._target.scope, event.name, self._observation), manifest)
+        return satisfies(
+            resolve_recorded(recorded, owners_of(self._world()).owner(event.name), self._observation), manifest
+        )
 
     def _time_left(self, started: datetime) -> float | None:
         timeout = self._options.timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from reconciler.domain.plan import Kind, Observation, Plan, World
 from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
 from reconciler.planning.datasets import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.planner import plan
 
 TRANSIENT_CODES = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
@@ -29,9 +31,10 @@ async def observe(
 ) -> Observation:
     """Return the live models.
 
-    A recorded generation that the list lacks is requested by name, which proves that it is gone. A training that has
-    just ended is requested through its operation, which contains the reason of a failure. ``progress`` includes loss
-    curves; ``unmanaged`` includes models that the list of a provider leaves out.
+    A recorded generation that the list lacks is requested by name, which proves that it is gone; no request is sent for
+    a name outside the target's project and location. A training that has just ended is requested through its operation,
+    which contains the reason of a failure. ``progress`` includes loss curves; ``unmanaged`` includes models that the
+    list of a provider leaves out.
 
     Raises:
         ServiceError: the service refuses a request or cannot be reached.
@@ -43,6 +46,7 @@ async def observe(
         generation
         for generation in expected
         if generation.state in EXPECTED_STATES
+        and re.fullmatch(provider.capabilities.remote_pattern, generation.remote)
         and (generation.remote not in models or _just_ended(generation, models[generation.remote]))
     ]
     answers = await run_bounded(provider.observe, map(_handle, requested), concurrency)
@@ -57,12 +61,10 @@ async def observe(
     return Observation(models, frozenset(gone))
 
 
-async def observe_generation(
-    provider: Provider, generation: LockedGeneration, scope: str, name: str
-) -> RemoteModel | None:
+async def observe_generation(provider: Provider, generation: LockedGeneration, owner: Owner) -> RemoteModel | None:
     """Return the live model of a recorded generation; ``None`` if it is gone, or another model has its remote name."""
     live = await provider.observe(replace(generation.handle, operation=None))
-    return find_live_model(generation, scope, name, Observation({generation.remote: live})) if live else None
+    return find_live_model(generation, owner, Observation({generation.remote: live})) if live else None
 
 
 def _just_ended(generation: LockedGeneration, model: RemoteModel) -> bool:

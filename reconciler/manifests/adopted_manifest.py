@@ -67,6 +67,7 @@ def _spec(model: RemoteModel) -> Iterator[tuple[str, Any]]:
     declared = {name: value for name, value in live.items() if value not in {"", None}}
     yield from ((name, value) for name, value in declared.items() if "." not in name)
     yield "dataset", {"unknown": True}
+    yield "adopted", model.remote
     nested = [(*name.split("."), value) for name, value in declared.items() if "." in name]
     for group, fields in groupby(nested, key=itemgetter(0)):
         yield group, {name: canonical_number(value) for _, name, value in fields}

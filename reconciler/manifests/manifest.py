@@ -279,6 +279,7 @@ def _manifest(
         ignore_drift=frozenset(spec.get("ignoreDrift", ())),
         last_checkpoint_only=block_of(spec, capabilities).get("exportLastCheckpointOnly"),
         formerly=tuple(metadata.get("formerly", ())),
+        adopted=spec.get("adopted", ""),
     )
     for mutable_field in MUTABLE_FIELDS:
         value = reduce(lambda node, name: node.get(name, {}), mutable_field.name.split("."), spec)

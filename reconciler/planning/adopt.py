@@ -13,6 +13,7 @@ from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, Remot
 from reconciler.domain.plan import Observation
 from reconciler.planning.events import update_observed
 from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.training_time import total_steps
 
 
@@ -121,7 +122,7 @@ def require_match(generation: LockedGeneration, manifest: Manifest, scope: str) 
     Raises:
         ReconcileError: when its source or hyperparameters differ.
     """
-    if not satisfies(resolve_recorded(generation, scope, manifest.name, Observation()), manifest):
+    if not satisfies(resolve_recorded(generation, Owner(scope, manifest.name), Observation()), manifest):
         raise ReconcileError(
             f"{generation.remote} does not match {manifest.name} at {manifest.place}",
             "set spec.baseModel, spec.source and spec.hyperparameters to the values that it was trained with",

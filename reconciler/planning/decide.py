@@ -12,7 +12,13 @@ from reconciler.domain.lock import parse_time
 from reconciler.domain.model import CANCELLED_CODE, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
-from reconciler.planning.generations import ResolvedGeneration, choose_generation, desired_content, has_same_content
+from reconciler.planning.generations import (
+    ResolvedGeneration,
+    choose_generation,
+    describe_mismatch,
+    desired_content,
+    has_same_content,
+)
 from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
 from reconciler.planning.training_time import estimate_training
 
@@ -29,6 +35,11 @@ _LONG_QUEUE = timedelta(hours=1)
 
 def decide(context: ReconcileContext) -> tuple[Action, ...]:
     """Return the actions of one manifest, in the order of execution."""
+    if context.mismatches:
+        return tuple(
+            context.action(Kind.HOLD, Reason.RECORD_MISMATCH, generation, describe_mismatch(generation))
+            for generation in context.mismatches
+        )
     actions = tuple(_decide(context))
     if not context.manifest.lifecycle.suspend:
         return actions

@@ -131,6 +131,16 @@ class ReconcileContext(Struct, frozen=True):
         return tuple(generation for generation in self.generations if satisfies(generation, self.manifest))
 
     @property
+    def mismatches(self) -> tuple[ResolvedGeneration, ...]:
+        """The generations that are serving or match the manifest, but whose live model does not prove the record."""
+        return tuple(
+            generation
+            for generation in self.generations
+            if generation.mismatch
+            and (generation.key == self.locked.serving_key or satisfies(generation, self.manifest))
+        )
+
+    @property
     def serving(self) -> ResolvedGeneration | None:
         """The serving generation, if it exists."""
         return next((generation for generation in self.generations if self.serves(generation)), None)

@@ -19,6 +19,7 @@ from reconciler.planning.generations import (
     ResolvedGeneration,
     find_live_model,
     marked_models,
+    owners_of,
     replaced_fields,
     satisfies,
 )
@@ -151,7 +152,8 @@ def _replaced(case: _Case) -> Iterator[Finding]:
         generation, model = case.generations[recorded.key], case.world.observation.models.get(recorded.remote)
         if generation.locked is not recorded or model is None or recorded.state not in EXPECTED_STATES:
             continue
-        managed = find_live_model(recorded, context.scope, context.manifest.name, case.world.observation) is not None
+        proved = generation.live is not None
+        managed = proved or (model.mark is not None and model.mark.scope == context.scope)
         strict = not managed or context.capabilities.caller_chosen_ids
         for change in replaced_fields(recorded, model, case.world.lock, strict=strict):
             yield case.finding(
@@ -305,6 +307,13 @@ def _access_unavailable(case: _Case, action: Action) -> Iterator[Finding]:
     yield case.finding(DriftClass.UNVERIFIABLE, action.message, case.generations[action.key])
 
 
+def _mismatched(case: _Case, action: Action) -> Iterator[Finding]:
+    """Find a record that its live model does not prove, unless the fields that differ are found anyway."""
+    generation = case.generations[action.key]
+    if generation.mismatch and all(finding.key != action.key for finding in _replaced(case)):
+        yield case.finding(DriftClass.REPLACED, action.message, generation, field=generation.mismatch.field)
+
+
 def _nothing(_case: _Case, _action: Action) -> Iterator[Finding]:
     yield from ()
 
@@ -317,6 +326,7 @@ _HOLD_RULES: Final[Mapping[Reason, _Rule]] = {
     Reason.CHECKS_FAILED: _checks_failed,
     Reason.DEADLINE_EXCEEDED: _in_progress,
     Reason.ACCESS_UNAVAILABLE: _access_unavailable,
+    Reason.RECORD_MISMATCH: _mismatched,
     Reason.PARENT_HELD: _parent_held,
     Reason.PARENT_ROLLED_BACK: _parent_held,
     Reason.PARENT_SUSPENDED: _parent_held,
@@ -378,9 +388,12 @@ def _unneeded(case: _Case) -> Iterator[Finding]:
     """Find candidates, and trainings that the manifest no longer asks for."""
     kinds = {Kind.ADOPT, Kind.WAIT, Kind.HOLD, Kind.DELETE}
     planned = {action.key for action in case.actions if action.kind in kinds}
+    recorded = {generation.remote for generation in case.context.locked.generations}
     for key, generation in case.generations.items():
         if key in planned or generation.live is None:
             continue
+        if generation.locked is None and generation.remote in recorded:
+            continue  # the mismatch of the record is found
         if generation.locked is None:
             message = _candidate_message(generation.live)
             yield case.finding(DriftClass.CANDIDATE, message, generation, since=generation.create_time)
@@ -417,12 +430,24 @@ def _base_model_retired(case: _Case) -> Iterator[Finding]:
 
 
 def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
-    for action in orphan_actions(world.lock, declared_names(world.manifests)):
+    owners = owners_of(world)
+    for action in orphan_actions(world, declared_names(world.manifests)):
+        if action.reason is Reason.RECORD_MISMATCH:
+            yield Finding(
+                kind=DriftClass.REPLACED,
+                message=action.message,
+                severity=DriftClass.REPLACED.severity,
+                name=action.name,
+                file=action.file,
+                key=action.key,
+                remote=action.remote,
+            )
+            continue
         model = world.lock.models[action.name]
         if model.generations and all(generation.state is State.DELETED for generation in model.generations):
             continue
         alive = sum(
-            find_live_model(generation, world.scope, action.name, world.observation) is not None
+            find_live_model(generation, owners.owner(action.name), world.observation) is not None
             for generation in model.generations
         )
         serving = model.serving_generation

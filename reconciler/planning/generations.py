@@ -11,6 +11,7 @@ from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Failure, Hyperparameters, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import MARK_FIELD, FieldChange, Observation, World
+from reconciler.planning.live_proof import Mismatch, Owner, Owners, find_mismatch, is_elsewhere, shown_source
 
 SUSPICIOUS_COUNT = 2
 SUSPICIOUS_SHARE = 0.3
@@ -23,7 +24,10 @@ duplicate, so that it is trained again."""
 
 
 class ResolvedGeneration(Struct, frozen=True):
-    """One generation of a manifest: ``live`` is its live model, ``locked`` its record."""
+    """One generation of a manifest: ``live`` is its live model, ``locked`` its record.
+
+    With a ``mismatch`` the live model does not prove the record, which then counts for nothing.
+    """
 
     key: str
     remote: str
@@ -35,6 +39,7 @@ class ResolvedGeneration(Struct, frozen=True):
     failure: Failure | None
     locked: LockedGeneration | None
     live: RemoteModel | None
+    mismatch: Mismatch | None = None
 
     @property
     def created_at(self) -> datetime:
@@ -42,36 +47,32 @@ class ResolvedGeneration(Struct, frozen=True):
         return parse_time(self.create_time) or EARLIEST
 
 
+def owners_of(world: World) -> Owners:
+    """Return what the live models of each name must show."""
+    return Owners.of(world)
+
+
 def marked_models(world: World) -> dict[str, list[RemoteModel]]:
     """Return the models with the mark of the world's scope, by the name of the manifest that they belong to.
 
-    That is the name that the lock records them under, or else the name in the mark, which a manifest may have had
-    before (``metadata.formerly``).
+    That is the name in the mark, or that of the manifest that had this name before (``metadata.formerly``).
     """
     renamed = {former: manifest.name for manifest in world.manifests for former in manifest.formerly}
-    recorded = {
-        generation.remote: (name, generation)
-        for name, model in world.lock.models.items()
-        for generation in model.generations
-    }
     marked: dict[str, list[RemoteModel]] = {}
     for live in world.observation.models.values():
         if live.mark and live.mark.scope == world.scope:
-            name, generation = recorded.get(live.remote, ("", None))
-            known = generation is not None and generation.is_same(live)
-            owner = name if known else renamed.get(live.mark.name, live.mark.name)
-            marked.setdefault(owner, []).append(live)
+            marked.setdefault(renamed.get(live.mark.name, live.mark.name), []).append(live)
     return marked
 
 
 def resolve_generations(
-    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
+    owner: Owner, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> tuple[ResolvedGeneration, ...]:
-    """Return every generation of that name: the recorded ones, and unrecorded ones among the ``marked`` models.
+    """Return every generation of an owner: the recorded ones, and unrecorded ones among the ``marked`` models.
 
     Each key appears once, as :func:`_precedence` decides.
     """
-    everything = _pretenders(name, scope, locked, observation, marked)
+    everything = _pretenders(owner, locked, observation, marked)
     chosen = _chosen(everything)
     return tuple(generation for generation in everything if chosen[generation.key] is generation)
 
@@ -99,14 +100,13 @@ def find_duplicates(marked: Iterable[RemoteModel]) -> tuple[tuple[ResolvedGenera
 
 def shared_remotes(world: World) -> frozenset[str]:
     """Return the ready models, superseded ones included, of manifests that declare permissions."""
-    marked = marked_models(world)
+    marked, owners = marked_models(world), owners_of(world)
     return frozenset(
         generation.remote
         for manifest in world.manifests
         if manifest.access is not None
         for generation in resolve_generations(
-            manifest.name,
-            world.scope,
+            owners.owner(manifest.name),
             world.lock.models.get(manifest.name),
             world.observation,
             marked.get(manifest.name, ()),
@@ -123,10 +123,10 @@ def _chosen(everything: Iterable[ResolvedGeneration]) -> dict[str, ResolvedGener
 
 
 def _pretenders(
-    name: str, scope: str, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
+    owner: Owner, locked: LockedModel | None, observation: Observation, marked: Iterable[RemoteModel]
 ) -> list[ResolvedGeneration]:
     generations = locked.generations if locked else ()
-    recorded = [resolve_recorded(generation, scope, name, observation) for generation in generations]
+    recorded = [resolve_recorded(generation, owner, observation) for generation in generations]
     remotes = {generation.remote for generation in recorded if generation.live}
     return recorded + [
         _marked(generation, generation.mark)
@@ -135,30 +135,30 @@ def _pretenders(
     ]
 
 
-def _precedence(known: ResolvedGeneration) -> tuple[bool, int, bool, bool, datetime, str]:
+def _precedence(known: ResolvedGeneration) -> tuple[bool, bool, int, bool, bool, datetime, str]:
     """Return the sort key of generations with one key; the smallest is the generation.
 
     A description that was copied to another model includes its mark, and never replaces the original. Existing ones
     come before lost ones, and listed before unlisted; a recorded ready one is not exchanged; then the earliest counts.
+    A record that its live model contradicts comes first, so that it is not replaced silently.
     """
     copied = bool(known.live and known.live.chosen_id not in {None, known.key})
     ready = known.locked is not None and known.state is State.ACTIVE
     presence = _PRESENCE.get(known.state, len(_PRESENCE))
-    return copied, presence, known.live is None, not ready, known.created_at, known.remote
+    return known.mismatch is None, copied, presence, known.live is None, not ready, known.created_at, known.remote
 
 
-def find_live_model(
-    generation: LockedGeneration, scope: str, name: str, observation: Observation
-) -> RemoteModel | None:
-    """Return the live model of a recorded generation: it has the mark, or the recorded creation time."""
+def find_live_model(generation: LockedGeneration, owner: Owner, observation: Observation) -> RemoteModel | None:
+    """Return the live model of a recorded generation, if it proves the record."""
     live = observation.models.get(generation.remote)
-    return live if live and (_is_marked(live, generation.mark(scope, name)) or generation.is_same(live)) else None
+    if live is None or is_elsewhere(generation, owner) or find_mismatch(generation, owner, live):
+        return None
+    return live
 
 
-def resolve_recorded(
-    generation: LockedGeneration, scope: str, name: str, observation: Observation
-) -> ResolvedGeneration:
-    live = find_live_model(generation, scope, name, observation)
+def resolve_recorded(generation: LockedGeneration, owner: Owner, observation: Observation) -> ResolvedGeneration:
+    """Return a recorded generation with its live model, or with the field that the live model contradicts."""
+    live = find_live_model(generation, owner, observation)
     lost = generation.state in EXPECTED_STATES and (
         generation.remote in observation.gone or generation.remote in observation.models
     )
@@ -167,13 +167,37 @@ def resolve_recorded(
         key=generation.key,
         remote=generation.remote,
         state=live.state if live and not _is_remnant(generation, live) else State.MISSING if lost else generation.state,
-        mark=generation.mark(scope, name),
+        mark=generation.mark(owner.scope, owner.name),
         source=generation.source,
         effective=(live.hyperparameters if live else None) or recorded.effective or recorded.declared,
         create_time=(live.create_time if live else "") or generation.create_time,
         failure=(live.failure if live else None) or generation.failure,
         locked=generation,
         live=live,
+        mismatch=None if live or generation.state not in EXPECTED_STATES else _mismatch(generation, owner, observation),
+    )
+
+
+def _mismatch(generation: LockedGeneration, owner: Owner, observation: Observation) -> Mismatch | None:
+    if is_elsewhere(generation, owner):
+        return Mismatch("remote", "it is not in the project and location of the target")
+    live = observation.models.get(generation.remote)
+    if live:
+        return find_mismatch(generation, owner, live)
+    others = {remote.rpartition("/")[0] for remote in observation.models}
+    if generation.remote in observation.gone and others and generation.remote.rpartition("/")[0] not in others:
+        return Mismatch("remote", "the models of the target have names in another project")
+    return None
+
+
+def describe_mismatch(generation: ResolvedGeneration) -> str:
+    """Return which field of a record the live model contradicts, and how to resolve it."""
+    if generation.mismatch is None:
+        raise AssertionError("only mismatches are described")
+    return (
+        f"the lockfile does not match {generation.remote}: {generation.mismatch.field} of {generation.key}:"
+        f" {generation.mismatch.message}; restore this record from the history of the lockfile, or, if it is right,"
+        " delete the other model or rename the manifest"
     )
 
 
@@ -195,10 +219,6 @@ def _marked(model: RemoteModel, mark: Mark) -> ResolvedGeneration:
         locked=None,
         live=model,
     )
-
-
-def _is_marked(live: RemoteModel, mark: Mark) -> bool:
-    return live.mark is not None and (live.mark.scope, live.mark.name) == (mark.scope, mark.name)
 
 
 def satisfies(known: ResolvedGeneration, manifest: Manifest) -> bool:
@@ -307,7 +327,7 @@ def replaced_fields(
 
 
 def _content(generation: LockedGeneration, live: RemoteModel, lock: Lock) -> Iterator[FieldChange]:
-    recorded = _shown(generation.source, lock)
+    recorded = shown_source(generation.source, lock)
     if live.source and recorded.identity and not recorded.is_same(live.source):
         based = recorded.base_model and live.source.base_model
         yield FieldChange("baseModel" if based else "source", live.source.identity, recorded.identity)
@@ -317,12 +337,3 @@ def _content(generation: LockedGeneration, live: RemoteModel, lock: Lock) -> Ite
             yield FieldChange(f"hyperparameters.{name}", live.hyperparameters[name], effective[name])
     if live.mark and live.mark.spec != generation.spec:
         yield FieldChange(MARK_FIELD, live.mark.spec, generation.spec)
-
-
-def _shown(source: Source, lock: Lock) -> Source:
-    """Return a source as services return it; empty if the lockfile no longer has the parent."""
-    if not source.tuned_model:
-        return source
-    parent = lock.models.get(source.tuned_model)
-    found = parent.generation(source.key) if parent else None
-    return Source(remote=found.resources.model or found.remote) if found else Source()

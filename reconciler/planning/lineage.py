@@ -12,6 +12,7 @@ from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import Action, Kind, Observation, Reason
 from reconciler.planning.generations import ResolvedGeneration, resolve_generations
+from reconciler.planning.live_proof import Owner
 
 _DECISIVE = frozenset({Kind.CREATE, Kind.WAIT, Kind.CHECK, Kind.PROMOTE, Kind.HOLD})
 """Actions that determine which generation a manifest will have; the others maintain existing ones."""
@@ -106,10 +107,11 @@ def source_name(known: ResolvedGeneration) -> str:
     return shown or recorded or known.remote
 
 
-def recorded_parent(name: str, scope: str, lock: Lock, observation: Observation) -> ParentGeneration:
+def recorded_parent(owner: Owner, lock: Lock, observation: Observation) -> ParentGeneration:
     """Return the serving generation on record as the parent, if the parent's manifest is not part of the run."""
+    name = owner.name
     locked = lock.models.get(name)
-    generations = resolve_generations(name, scope, locked, observation, ()) if locked else ()
+    generations = resolve_generations(owner, locked, observation, ()) if locked else ()
     known = {generation.key: generation for generation in generations if generation.state is State.ACTIVE}
     serving = locked.serving_key if locked else None
     if serving in known:

@@ -28,6 +28,7 @@ from reconciler.planning.generations import (
     desired_content,
     is_suspicious,
     marked_models,
+    owners_of,
     resolve_generations,
 )
 from reconciler.planning.training_time import total_steps
@@ -45,12 +46,14 @@ def observed_events(world: World) -> Iterator[Event]:
     if is_suspicious(world.lock, observation):
         return
     manifests = {manifest.name: manifest for manifest in world.manifests}
-    marked = marked_models(world)
+    marked, owners = marked_models(world), owners_of(world)
     for name, model in world.lock.models.items():
-        generations = resolve_generations(name, scope, model, observation, marked.get(name, ()))
+        generations = resolve_generations(owners.owner(name), model, observation, marked.get(name, ()))
         by_key = {generation.key: generation for generation in generations}
         for recorded in model.generations:
             found = by_key[recorded.key]
+            if found.mismatch:
+                continue  # a record that is not proved is left for a person to restore
             if found.locked is None and found.live:
                 yield Adopted(name, model.manifest, _adopted(recorded, found.live))
             elif recorded.state is not State.INTENDED:

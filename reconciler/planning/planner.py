@@ -26,11 +26,15 @@ from reconciler.domain.text import join_names
 from reconciler.planning.decide import decide
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
+    describe_mismatch,
     find_duplicates,
+    find_live_model,
     find_vanished,
     is_suspicious,
     marked_models,
+    owners_of,
     resolve_generations,
+    resolve_recorded,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.lock_events import apply_moved, declared_names, has_content, moved_actions
@@ -67,7 +71,7 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
     """
     world = replace(world, lock=apply_moved(world.lock, world.manifests))
     observation, lock, scope = world.observation, world.lock, world.scope
-    by_name = marked_models(world)
+    by_name, owners = marked_models(world), owners_of(world)
     taken = {model.chosen_id: model for model in list_unmanaged(world) if model.chosen_id}
     parents: dict[str, ParentGeneration] = {}
     resolved: list[ResolvedManifest] = []
@@ -76,13 +80,13 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
         parent_name = manifest.source.tuned_model
         parent = None
         if parent_name:
-            parent = parents.get(parent_name) or recorded_parent(parent_name, scope, lock, observation)
+            parent = parents.get(parent_name) or recorded_parent(owners.owner(parent_name), lock, observation)
         locked = lock.models.get(name) or LockedModel(manifest.file)
         context = ReconcileContext(
             manifest=with_source(manifest, parent),
             scope=scope,
             locked=locked,
-            generations=resolve_generations(name, scope, locked, observation, marked),
+            generations=resolve_generations(owners.owner(name), locked, observation, marked),
             duplicates=find_duplicates(marked),
             taken=taken,
             untunable=observation.untunable,
@@ -110,7 +114,7 @@ def plan(world: World) -> Plan:
     decided = [action for manifest in resolved for action in manifest.actions]
     declared = declared_names(manifests)
     deletions = plan_prune(replace(world, manifests=manifests))
-    actions = (*carried, *decided, *(orphan_actions(world.lock, declared) if world.request.complete else ()))
+    actions = (*carried, *decided, *(orphan_actions(world, declared) if world.request.complete else ()))
     actions = (*_without_deleted(actions, deletions), *deletions.actions)
     if is_suspicious(world.lock, world.observation):
         message = describe_suspicion(world.lock, world.observation)
@@ -166,20 +170,24 @@ def _idle_request_notices(request: Request, actions: Iterable[Action]) -> Iterat
 
 
 def list_unmanaged(world: World) -> list[RemoteModel]:
-    """Return the models without the mark of this scope that no record in the lockfile matches."""
+    """Return the models without the mark of this scope that do not prove a record in the lockfile."""
+    owners = owners_of(world)
     recorded = {
-        generation.remote: generation for model in world.lock.models.values() for generation in model.generations
+        generation.remote
+        for name, model in world.lock.models.items()
+        for generation in model.generations
+        if find_live_model(generation, owners.owner(name), world.observation)
     }
     return [
         live
         for live in world.observation.models.values()
-        if not (live.mark and live.mark.scope == world.scope)
-        and not (live.remote in recorded and recorded[live.remote].is_same(live))
+        if not (live.mark and live.mark.scope == world.scope) and live.remote not in recorded
     ]
 
 
-def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
-    """Return a no-op for each recorded model that no manifest declares."""
+def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
+    """Return a no-op for each recorded model that no manifest declares, or a hold for each unproved record."""
+    lock, owners = world.lock, owners_of(world)
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
         if not has_content(locked):
@@ -192,6 +200,11 @@ def orphan_actions(lock: Lock, declared: Iterable[str]) -> Iterator[Action]:
             key=locked.serving_key or "",
             message="no manifest declares it; it is kept",
         )
+        for recorded in locked.generations:
+            found = resolve_recorded(recorded, owners.owner(name), world.observation)
+            if found.mismatch:
+                message = describe_mismatch(found)
+                yield Action(name, locked.manifest, Kind.HOLD, Reason.RECORD_MISMATCH, found.key, found.remote, message)
 
 
 def describe_suspicion(lock: Lock, observation: Observation) -> str:

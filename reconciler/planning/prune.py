@@ -16,11 +16,13 @@ from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, S
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, World
 from reconciler.planning.generations import (
     ResolvedGeneration,
+    owners_of,
     resolve_generations,
     resolve_recorded,
     satisfies,
 )
 from reconciler.planning.lineage import Ancestry
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.retention import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
 
 NO_MANIFEST: Final = "(no manifest)"
@@ -60,9 +62,9 @@ def plan_prune(world: World) -> PruneDecisions:
 
 
 def deletions_only(plan: Plan) -> Plan:
-    """Return the plan with its deletions and their holds only."""
-    suspicious = Reason.LISTING_SUSPICIOUS
-    deletions = tuple(action for action in plan.actions if action.deletion or action.reason is suspicious)
+    """Return the plan with its deletions, their holds and those of unproved records only."""
+    kept = {Reason.LISTING_SUSPICIOUS, Reason.RECORD_MISMATCH}
+    deletions = tuple(action for action in plan.actions if action.deletion or action.reason in kept)
     return replace(plan, actions=deletions, notices=())
 
 
@@ -113,10 +115,14 @@ def _relied_on(other: Lock) -> Iterator[tuple[str, str]]:
 
 
 def _recorded(context: PruneContext) -> Iterator[LiveGeneration]:
+    owners = owners_of(context.world)
     for name, model in context.world.lock.models.items():
         for recorded in model.generations:
-            generation = resolve_recorded(recorded, context.world.scope, name, context.world.observation)
-            if generation.live and generation.state not in ABSENT:
+            generation = resolve_recorded(recorded, owners.owner(name), context.world.observation)
+            other = context.world.observation.models.get(recorded.remote)
+            if generation.mismatch and other:
+                yield LiveGeneration(name, generation, other, wanted=False)
+            elif generation.live and generation.state not in ABSENT:
                 wanted = _is_wanted(context, name, generation)
                 yield LiveGeneration(name, generation, generation.live, wanted=wanted)
 
@@ -128,7 +134,7 @@ def _unrecorded(context: PruneContext) -> Iterator[LiveGeneration]:
         if live.mark and live.mark.scope == scope and live.remote not in recorded:
             manifest = context.manifests.get(live.mark.name)
             name = manifest.name if manifest else live.mark.name
-            for generation in resolve_generations(name, scope, None, context.world.observation, [live]):
+            for generation in resolve_generations(Owner(scope, name), None, context.world.observation, [live]):
                 yield LiveGeneration(name, generation, live, wanted=_is_wanted(context, name, generation))
 
 
@@ -288,7 +294,11 @@ def _next_promotion(block: LockedModel, promote_time: str) -> str:
 def _managed(context: PruneContext, existing: Iterable[LiveGeneration]) -> set[str]:
     """Return the remote names of the models that this run could delete."""
     unrecorded = context.pruning.older_than is not None
-    return {live.remote for live in existing if context.has_model(live) and (live.locked or unrecorded)}
+    return {
+        live.remote
+        for live in existing
+        if context.has_model(live) and (live.locked or unrecorded) and not live.resolved.mismatch
+    }
 
 
 def _limited(

@@ -79,6 +79,11 @@ def reasons_to_keep(context: PruneContext, generation: LiveGeneration) -> Iterat
     yield from filter(None, (reason(context, generation) for reason in _REASONS))
 
 
+def _unproved(_: PruneContext, generation: LiveGeneration) -> str:
+    mismatch = generation.resolved.mismatch
+    return f"it does not prove its record: {mismatch.field}: {mismatch.message}" if mismatch else ""
+
+
 def _in_progress(_: PruneContext, generation: LiveGeneration) -> str:
     if generation.resolved.state is State.INTENDED:
         return "an earlier run requested it and did not receive the outcome"
@@ -161,6 +166,7 @@ def describe_retention(manifest: Manifest) -> str:
 
 
 _REASONS: Final[tuple[Callable[[PruneContext, LiveGeneration], str], ...]] = (
+    _unproved,
     _in_progress,
     _unmanaged,
     _not_selected,

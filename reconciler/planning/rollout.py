@@ -19,6 +19,7 @@ from reconciler.planning.generations import (
     satisfies,
 )
 from reconciler.planning.lineage import recorded_parent, with_source
+from reconciler.planning.live_proof import Owner
 
 _OFFLINE = Observation()
 _CHANGE: Final = "change the manifest and run reconcile apply"
@@ -127,11 +128,11 @@ def is_serving(model: LockedModel, key: str) -> bool:
 
 def _with_parent(manifest: Manifest, scope: str, lock: Lock) -> Manifest:
     parent = manifest.source.tuned_model
-    return with_source(manifest, recorded_parent(parent, scope, lock, _OFFLINE) if parent else None)
+    return with_source(manifest, recorded_parent(Owner(scope, parent), lock, _OFFLINE) if parent else None)
 
 
 def _satisfying(model: LockedModel, manifest: Manifest, scope: str) -> tuple[ResolvedGeneration, ...]:
-    known = resolve_generations(manifest.name, scope, model, _OFFLINE, ())
+    known = resolve_generations(Owner(scope, manifest.name), model, _OFFLINE, ())
     return tuple(generation for generation in known if satisfies(generation, manifest))
 
 

@@ -10,6 +10,7 @@ from reconciler.domain.model import Manifest, State
 from reconciler.domain.plan import Observation
 from reconciler.planning.generations import choose_generation, resolve_generations, satisfies
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.lock_events import apply_moved
 
 _OFFLINE = Observation()
@@ -22,10 +23,10 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
     lock = apply_moved(lock, manifests)
     for declared in parents_first(manifests):
         name = declared.source.tuned_model
-        parent = (ready.get(name) or recorded_parent(name, scope, lock, _OFFLINE)) if name else None
+        parent = (ready.get(name) or recorded_parent(Owner(scope, name), lock, _OFFLINE)) if name else None
         manifest = with_source(declared, parent)
         model = lock.models.get(manifest.name) or LockedModel(manifest.file)
-        generations = resolve_generations(manifest.name, scope, model, _OFFLINE, ())
+        generations = resolve_generations(Owner(scope, manifest.name), model, _OFFLINE, ())
         matching = tuple(generation for generation in generations if satisfies(generation, manifest))
         chosen = choose_generation(matching, model.serving_key, model.rejected)
         if chosen and chosen.state is State.ACTIVE:

@@ -30,6 +30,7 @@ from reconciler.planning.generations import (
     ResolvedGeneration,
     find_live_model,
     marked_models,
+    owners_of,
     resolve_generations,
     satisfies,
 )
@@ -69,9 +70,10 @@ def _manifest_events(world: World) -> Iterator[Event]:
 
 def _completed_records(world: World) -> Iterator[Event]:
     """Yield events for trainings that ended as recorded, but whose record lacks details that the service returns."""
+    owners = owners_of(world)
     for name, model in world.lock.models.items():
         for generation in model.generations:
-            live = find_live_model(generation, world.scope, name, world.observation)
+            live = find_live_model(generation, owners.owner(name), world.observation)
             if live is None or live.state is not generation.state or live.state not in _END_EVENTS:
                 continue
             if update_observed(generation, live) != generation:
@@ -94,10 +96,10 @@ def _has_no_record(lock: Lock, name: str) -> bool:
 
 def _unrecorded(world: World) -> Iterator[tuple[Manifest, ResolvedGeneration]]:
     """Yield the live generations with the mark of a manifest that the lock does not have."""
-    marked = marked_models(world)
+    marked, owners = marked_models(world), owners_of(world)
     for manifest in world.manifests:
         name, locked = manifest.name, world.lock.models.get(manifest.name)
-        for known in resolve_generations(name, world.scope, locked, world.observation, marked.get(name, ())):
+        for known in resolve_generations(owners.owner(name), locked, world.observation, marked.get(name, ())):
             if known.locked is None:
                 yield manifest, known
 

@@ -76,6 +76,7 @@ def test_the_manifest_has_the_values_of_the_live_model(reconcile: Cli, world: Wo
         "    12:30 “ü”\n"
         "  dataset:\n"
         "    unknown: true # replace this with the training data; it is recorded, and nothing is trained\n"
+        "  adopted: tunedModels/theirs\n"
         "  sampling:\n"
         "    temperature: 0.5\n"
         "    topP: 0.95\n"
@@ -140,6 +141,14 @@ def test_a_manifest_that_does_not_match_is_refused(reconcile: Cli, world: World)
     assert refused(reconcile, "adder", foreign(reconcile, world)) == (
         "Error: tunedModels/theirs does not match adder at specs/adder.yaml:3:18; set spec.baseModel, "
         "spec.source and spec.hyperparameters to the values that it was trained with\n"
+    )
+
+
+def test_a_manifest_that_does_not_name_the_model_is_refused(reconcile: Cli, world: World) -> None:
+    declared(reconcile, "{unknown: true}")
+    assert refused(reconcile, "adder", foreign(reconcile, world)) == (
+        "Error: adder at specs/adder.yaml:3:18 does not name tunedModels/theirs; add spec.adopted: tunedModels/theirs"
+        " to it\n"
     )
 
 
@@ -297,7 +306,7 @@ def test_a_model_that_is_not_there_is_refused(
             "vertex",
             "adder",
             "projects/my-project/locations/us-central1/tuningJobs/1",
-            "invalid tuning job 'projects/my-project/locations/us-central1/tuningJobs/1': expected a name",
+            "invalid model 'projects/my-project/locations/us-central1/tuningJobs/1' of Vertex AI; write",
         ),
     ],
 )

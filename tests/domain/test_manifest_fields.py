@@ -21,6 +21,7 @@ OTHER: Mapping[str, Any] = {
     "name": "other",
     "formerly": ("before",),
     "labels": {"team": "a"},
+    "adopted": "tunedModels/theirs",
     "source": Source(base_model="models/other"),
     "dataset": Dataset("sha256:b", "b.csv", 1),
     "hyperparameters": {"epochCount": 9},

@@ -174,7 +174,7 @@ def test_a_model_that_another_client_replaced_is_not_recorded_as_managed(world: 
     body = {"baseModel": "models/text-bison-001", "description": stolen, "tuningTask": task}
     world.request("POST", "tunedModels", body, tunedModelId=key_of(mark))
     ran = world.run(manifest())
-    assert [one.reason for one in ran.outcome.plan.actions] == [Reason.ID_TAKEN]
+    assert [one.reason for one in ran.outcome.plan.actions] == [Reason.RECORD_MISMATCH]
     assert world.checkout.text == text
 
 

@@ -54,7 +54,11 @@ def test_what_hides_or_reorders_text_is_written_out_for_reviewers() -> None:
 
 def test_a_model_of_which_little_is_told_has_a_short_manifest() -> None:
     (document,) = parse(manifest_text("adder", model(), GL).encode(), "m.yaml").documents
-    assert document.value["spec"] == {"baseModel": "models/text-bison-001", "dataset": {"unknown": True}}
+    assert document.value["spec"] == {
+        "baseModel": "models/text-bison-001",
+        "dataset": {"unknown": True},
+        "adopted": "tunedModels/theirs",
+    }
 
 
 def test_numbers_are_the_shortest_that_are_the_same_on_the_wire() -> None:
@@ -85,7 +89,7 @@ def test_hyperparameters_are_told_where_the_service_takes_them(capabilities: obj
         ),
         (
             model(sampling=Sampling(temperature=1.5)),
-            "the manifest for tunedModels/theirs:11:18: spec.sampling.temperature: invalid value 1.5:",
+            "the manifest for tunedModels/theirs:12:18: spec.sampling.temperature: invalid value 1.5:",
         ),
     ],
     ids=["base model", "temperature"],

@@ -17,7 +17,7 @@ _IN_SPEC = [
         "  colour: red\n",
         (
             '9:3: spec.colour: unknown field "colour"; use one of source, displayName, description,'
-            " hyperparameters, sampling, access, checks, lifecycle, ignoreDrift, vertex"
+            " hyperparameters, sampling, access, checks, lifecycle, adopted, ignoreDrift, vertex"
         ),
     ),
     ("  samplings: {}\n", '9:3: spec.samplings: unknown field "samplings"; did you mean sampling?'),

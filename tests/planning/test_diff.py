@@ -12,6 +12,7 @@ from reconciler.domain.model import Sampling, Update
 from reconciler.domain.plan import MARK_FIELD
 from reconciler.planning.diff import content_changes, mutable_changes, update_of
 from reconciler.planning.generations import resolve_generations, satisfies
+from reconciler.planning.live_proof import Owner
 from support.core_cases import CAPABILITIES, SCOPE, Made, live, manifest
 from support.core_worlds import World, worlds
 
@@ -58,5 +59,7 @@ def test_there_is_a_reason_for_every_generation_that_does_not_satisfy(world: Wor
     for one in world.manifests:
         marked = [model for model in world.observation.models.values() if model.mark and model.mark.name == one.name]
         ours = [model for model in marked if model.mark and model.mark.scope == SCOPE]
-        for known in resolve_generations(one.name, SCOPE, world.lock.models.get(one.name), world.observation, ours):
+        for known in resolve_generations(
+            Owner(SCOPE, one.name), world.lock.models.get(one.name), world.observation, ours
+        ):
             assert satisfies(known, one) == (content_changes(one, known) == ())

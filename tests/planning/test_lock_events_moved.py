@@ -25,6 +25,7 @@ from reconciler.planning.events import (
     record,
 )
 from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.lock_events import apply_moved, declared_names, find_moved, moved_actions
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
@@ -73,7 +74,7 @@ def test_what_is_adopted_is_what_its_manifest_asks_for() -> None:
     one = taken()
     mark = one.mark(SCOPE, "numbers")
     assert (one.key, one.origin, mark.data) == (key_of(mark), "adopted", UNKNOWN_DATA)
-    known = resolve_recorded(one, SCOPE, "numbers", Observation({THEIRS.remote: THEIRS}))
+    known = resolve_recorded(one, Owner(SCOPE, "numbers"), Observation({THEIRS.remote: THEIRS}))
     assert known.live is THEIRS
     assert satisfies(known, unknown())
     assert satisfies(known, replace(unknown(), hyperparameters={"epochCount": 3}))
@@ -99,8 +100,8 @@ def test_the_first_data_set_is_claimed_once() -> None:
     assert find_moved(after, [declared]) == ()
     other = replace(declared, dataset=Made(data="B").dataset)
     assert find_moved(after, [other]) == ()
-    assert not satisfies(resolve_recorded(claimed, SCOPE, "numbers", Observation()), other)
-    assert satisfies(resolve_recorded(claimed, SCOPE, "numbers", Observation()), declared)
+    assert not satisfies(resolve_recorded(claimed, Owner(SCOPE, "numbers"), Observation()), other)
+    assert satisfies(resolve_recorded(claimed, Owner(SCOPE, "numbers"), Observation()), declared)
 
 
 def test_an_object_that_was_not_looked_at_claims_nothing() -> None:
@@ -130,7 +131,7 @@ def test_a_renamed_model_keeps_everything_but_its_name() -> None:
 
 def test_a_renamed_generation_still_matches_and_keeps_its_mark() -> None:
     model = live(MADE)
-    known = resolve_recorded(recorded(MADE, created=None), SCOPE, "sums", Observation({model.remote: model}))
+    known = resolve_recorded(recorded(MADE, created=None), Owner(SCOPE, "sums"), Observation({model.remote: model}))
     assert known.live == model, "its mark has the former name"
     assert known.mark == MADE.mark
     assert satisfies(known, called("sums", "numbers"))

@@ -480,7 +480,7 @@ def test_ancestors_are_found_through_the_lockfiles_of_other_targets(provider: st
 
 @pytest.mark.parametrize(
     ("recorded_source", "live_source"),
-    [(CHILD.recorded_source, None), (Source("models/text-bison-001"), CHILD.live_source)],
+    [(CHILD.recorded_source, None), (CHILD.recorded_source, CHILD.live_source)],
     ids=["recorded", "live"],
 )
 def test_children_are_deleted_before_the_parent_in_either_source(

@@ -257,7 +257,7 @@ def recorded(
         remote=made.remote if number is None else job(number),
         spec=made.mark.spec,
         attempt=made.attempt,
-        origin="created",
+        origin="adopted" if claimed else "created",
         state=State(state),
         source=made.recorded_source,
         dataset=replace(made.dataset, claimed=claimed),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from reconciler.domain.model import Capabilities, Target
 
@@ -24,6 +27,17 @@ VERTEX = Capabilities(
     remedies=MappingProxyType({"access": "remove it, and grant roles/aiplatform.user on the project in IAM"}),
 )
 """What tuning on Vertex AI can do. Its jobs cannot be changed; epochs and steps are chosen by the size of the data."""
+
+
+def capabilities_of(target: Target) -> Capabilities:
+    """Return what tuning can do in a target's project and location; names have the project's id or its number."""
+    project, location = (re.escape(name or "") for name in (target.project, target.location))
+    place = rf"projects/(?:{project}|[0-9]+)/locations/{location}"
+    return replace(
+        VERTEX,
+        remote_pattern=rf"{place}/tuningJobs/[A-Za-z0-9_-]+",
+        remote_example=f"projects/{target.project}/locations/{target.location}/tuningJobs/1234567890",
+    )
 
 
 def endpoint_of(target: Target) -> str:

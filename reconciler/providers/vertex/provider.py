@@ -38,7 +38,7 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of
+from reconciler.providers.vertex.capabilities import capabilities_of, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
@@ -50,14 +50,14 @@ _PREFERENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 _LOG = logging.getLogger(__name__)
 
 
-def connect(target: Target, settings: ClientSettings, capabilities: Capabilities = VERTEX) -> Vertex:
+def connect(target: Target, settings: ClientSettings, capabilities: Capabilities | None = None) -> Vertex:
     """Return a provider with clients of Vertex AI and Cloud Storage; use it as an async context manager.
 
     ``capabilities`` may be those of a service that simulates training.
     """
     client = Client(endpoint_of(target), wire.SERVICE, settings)
     storage = cloud_storage.connect(target.storage_endpoint, settings)
-    return Vertex(client, storage, target, capabilities)
+    return Vertex(client, storage, target, capabilities or capabilities_of(target))
 
 
 class Vertex(AsyncClosing):
@@ -244,15 +244,16 @@ class Vertex(AsyncClosing):
     def _path(self, name: str, pattern: re.Pattern[str], kind: str, collection: str) -> str:
         """Return the path of a resource; its name, from a lockfile or a service, must be in the target's location.
 
-        The project may be its number, which the service uses in the names of what it creates.
+        The project may be its number, which the service uses in the names of what it creates. The path always has the
+        target's project, so that a number of another project reaches nothing there.
         """
         match = pattern.fullmatch(name)
-        project = match["project"] if match and match["location"] == self._target.location else ""
-        if not (project and (project == self._target.project or project.isdecimal())):
+        own = match and (match["project"] == self._target.project or match["project"].isdecimal())
+        if match is None or not own or match["location"] != self._target.location:
             expected = f"expected a name like {self._parent}/{collection}/1"
             message = f"invalid {kind} {sanitize(name)!r}: {expected}"
             raise ServiceError(message, "fix the lockfile", code="INVALID_ARGUMENT")
-        return f"/{_VERSION}/{name}"
+        return f"/{_VERSION}/{self._parent}{name[match.end('location') :]}"
 
 
 def _access_not_supported(remote: str) -> ServiceError:

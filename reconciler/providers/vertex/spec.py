@@ -12,7 +12,7 @@ from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ForbiddenError
 from reconciler.domain.text import suggest
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, FieldFinding, ProviderContext, ProviderSpec
-from reconciler.providers.vertex.capabilities import VERTEX, endpoint_of, is_near
+from reconciler.providers.vertex.capabilities import capabilities_of, endpoint_of, is_near
 
 if TYPE_CHECKING:
     from reconciler.providers.google.storage import Bucket
@@ -146,7 +146,7 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
 
 SPEC = ProviderSpec(
     name="vertex",
-    capabilities=lambda _target: VERTEX,
+    capabilities=capabilities_of,
     connect=_connect,
     settings=_SETTINGS,
     required_fields=MappingProxyType(

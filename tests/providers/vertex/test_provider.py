@@ -14,7 +14,7 @@ from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
 from reconciler.domain.ports import Provider
 from reconciler.providers.google.network import STORAGE
-from reconciler.providers.vertex.capabilities import VERTEX
+from reconciler.providers.vertex.capabilities import capabilities_of
 from reconciler.providers.vertex.provider import Vertex, connect
 from support.provider_contract import TARGET
 from support.provider_samples import generation
@@ -30,7 +30,7 @@ LOOK = f"GET {JOBS}"
 
 def test_it_is_a_provider() -> None:
     provider: Provider = vertex_of(script(NONE), Time())
-    assert provider.capabilities is VERTEX
+    assert provider.capabilities == capabilities_of(TARGET)
 
 
 def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others() -> None:
@@ -56,7 +56,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
 
 
 def test_other_capabilities_can_be_given() -> None:
-    time, simulated = Time(), replace(VERTEX, simulated=True)
+    time, simulated = Time(), replace(capabilities_of(TARGET), simulated=True)
     provider = connect(TARGET, settings_of(time), simulated)
     assert isinstance(provider.capabilities, Capabilities)
     assert provider.capabilities.simulated
@@ -111,7 +111,7 @@ def test_a_job_is_observed_by_name_under_project_id_or_number() -> None:
         found = act(app, lambda provider, name=name: provider.observe(Handle(name)))
         assert found is not None
         assert (found.remote, found.phase) == (name_of(1), "QUEUED")
-        assert app.lines == [f"GET /v1/{name}"]
+        assert app.lines == [f"GET {JOBS}/1"]  # never a project number that a lockfile names
 
 
 def test_what_is_gone_is_none() -> None:
@@ -125,7 +125,7 @@ def test_a_read_that_is_refused_otherwise_is_an_error() -> None:
     assert isinstance(caught, AccessError)
     assert caught.remedy == "ask for roles/aiplatform.user on the target's spec.project"
     told = str(failure(script(JSONResponse({})), lambda provider: provider.observe(Handle(name_of(1)))))
-    assert told.startswith(f"GET /v1/{name_of(1)} returned a body of another shape (KeyError); check spec.location")
+    assert told.startswith(f"GET {JOBS}/1 returned a body of another shape (KeyError); check spec.location")
 
 
 @pytest.mark.parametrize(
@@ -187,19 +187,19 @@ def cancelled(*answers: Response) -> Script:
 
 def test_a_job_is_canceled_by_name() -> None:
     app = cancelled(JSONResponse({}))
-    assert (app.lines, app.seen[0].json()) == ([f"POST /v1/{name_of(1)}:cancel"], {})
+    assert (app.lines, app.seen[0].json()) == ([f"POST {JOBS}/1:cancel"], {})
 
 
 @pytest.mark.parametrize("now", [GONE, job(1, "SUCCEEDED"), job(1, "CANCELLING"), job(1, "FAILED")])
 def test_cancelling_what_has_ended_or_is_gone_is_no_error(now: Response) -> None:
     app = cancelled(error(400, "FAILED_PRECONDITION", "It has ended."), now)
-    assert app.lines == [f"POST /v1/{name_of(1)}:cancel", f"GET /v1/{name_of(1)}"]
+    assert app.lines == [f"POST {JOBS}/1:cancel", f"GET {JOBS}/1"]
 
 
 def test_a_training_that_cannot_be_canceled_is_reported() -> None:
     app = script(error(400, "FAILED_PRECONDITION", "Not now."), job(1, "RUNNING"))
     caught = failure(app, lambda provider: provider.cancel(Handle(name_of(1))))
-    assert str(caught) == f"POST /v1/{name_of(1)}:cancel failed with 400 FAILED_PRECONDITION: Not now"
+    assert str(caught) == f"POST {JOBS}/1:cancel failed with 400 FAILED_PRECONDITION: Not now"
 
 
 def test_nothing_can_be_updated() -> None:

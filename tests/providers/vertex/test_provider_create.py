@@ -168,13 +168,13 @@ def test_a_race_that_is_lost_cancels_of_this_project() -> None:
     answer = create(app)
     assert isinstance(answer, Exists)
     assert answer.remote == name_of(1)
-    assert app.lines[-1] == f"POST /v1/{name_of(2)}:cancel"
+    assert app.lines[-1] == f"POST {JOBS}/2:cancel"
 
 
 def test_a_race_that_is_won_cancels_the_others_that_train() -> None:
     app = script(NONE, STORED, job(1), jobs(body_of(1), body_of(2), body_of(3, "FAILED")), JSONResponse({}))
     assert create(app) == Created(Handle(name_of(1)), None)
-    assert app.lines[4:] == [f"POST /v1/{name_of(2)}:cancel"]
+    assert app.lines[4:] == [f"POST {JOBS}/2:cancel"]
 
 
 def test_what_is_ready_wins_over_what_trains_however_old() -> None:
@@ -182,7 +182,7 @@ def test_what_is_ready_wins_over_what_trains_however_old() -> None:
     answer = create(app)
     assert isinstance(answer, Exists)
     assert answer.remote == name_of(2)
-    assert app.lines[4:] == [f"POST /v1/{name_of(1)}:cancel"]
+    assert app.lines[4:] == [f"POST {JOBS}/1:cancel"]
 
 
 def test_a_started_job_is_returned_when_duplicates_cannot_be_listed(
@@ -210,7 +210,9 @@ def test_what_a_create_keeps_is_what_every_later_run_keeps(states: list[str], se
     app = script(NONE, STORED, job(1), jobs(*there), *[JSONResponse({}) for _ in there])
     answer = create(app)
     models = [read_job(body) for body in there]
-    assert app.lines[4:] == [f"POST /v1/{double.remote}:cancel" for double, _ in find_duplicates(models)]
+    assert app.lines[4:] == [
+        f"POST {JOBS}/{double.remote.rpartition('/')[2]}:cancel" for double, _ in find_duplicates(models)
+    ]
     told = answer.handle.remote if isinstance(answer, Created) else answer.remote
     assert all(kept.remote == told for _, kept in find_duplicates(models))
 

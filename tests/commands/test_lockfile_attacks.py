@@ -1,0 +1,179 @@
+"""A pull request that edits nothing but the lockfile decides neither what serves nor what is deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.adopted_world import MODELS, THEIRS, foreign
+from support.cli_world import Cli, Result
+from support.vertex_runs import chosen, manifest
+from support.vertex_world import JOBS, World, lock_file, lock_of
+
+Json = dict[str, Any]
+WRITES = ("POST", "PATCH", "PUT", "DELETE")
+
+
+def edit(reconcile: Cli, target: str, change: Callable[[Json], object]) -> str:
+    """Change the models of a lockfile as a pull request does, and return its text."""
+    file = lock_file(reconcile, target)
+    document = json.loads(file.read_text())
+    change(document["models"])
+    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    return file.read_text()
+
+
+def refused(reconcile: Cli, world: World, target: str, name: str, field: str) -> Result:
+    """Apply, which must fail, name the model and the field, and change nothing at the service."""
+    before = len(world.lines)
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 1, done.out + done.err
+    assert f"{name}  held (RecordMismatch): the lockfile does not match" in done.out
+    assert f": {field} of " in done.out
+    assert [line for line in world.lines[before:] if line.startswith(WRITES)] == []
+    return done
+
+
+def applied(reconcile: Cli, target: str) -> Json:
+    """Train the model adder, and return its record."""
+    manifest(reconcile)
+    done = reconcile("apply", "--yes", *chosen(target))
+    assert done.status == 0, done.err
+    record: Json = lock_of(reconcile, target)["adder"]["generations"][0]
+    return record
+
+
+def test_a_job_of_another_project_does_not_serve(reconcile: Cli, world: World) -> None:
+    record = applied(reconcile, "vertex")
+    (job,) = world.jobs()
+    theirs = {name: job[name] for name in ("baseModel", "supervisedTuningSpec", "labels", "tunedModelDisplayName")}
+    other = world.ask("POST", JOBS.replace("my-project", "4711"), json.dumps(theirs).encode())["name"]
+    assert other.startswith("projects/4711/")
+    edit(reconcile, "vertex", lambda models: models["adder"]["generations"][0].update(remote=other))
+
+    refused(reconcile, world, "vertex", "adder", "remote")
+
+    assert lock_of(reconcile, "vertex")["adder"]["generations"][0]["key"] == record["key"]
+    drifted = reconcile("drift", "--target", "vertex")
+    assert drifted.status == 2
+    assert "Replaced" in drifted.out
+
+
+@pytest.mark.parametrize("project", ["theirs", "my-project/../theirs"])
+def test_a_job_of_another_project_is_not_requested(reconcile: Cli, world: World, project: str) -> None:
+    record = applied(reconcile, "vertex")
+    other = record["remote"].replace("my-project", project)
+    edit(reconcile, "vertex", lambda models: models["adder"]["generations"][0].update(remote=other))
+
+    refused(reconcile, world, "vertex", "adder", "remote")
+
+    assert not [line for line in world.lines if "theirs" in line]
+
+
+def test_an_unmarked_model_does_not_serve_and_gets_no_mark(reconcile: Cli, world: World) -> None:
+    applied(reconcile, "gl")
+    foreign(reconcile, world)
+    theirs = world.ask("GET", f"/v1beta/{THEIRS}")
+    forged = {"remote": THEIRS, "createTime": theirs["createTime"]}
+    edit(reconcile, "gl", lambda models: models["adder"]["generations"][0].update(forged))
+
+    refused(reconcile, world, "gl", "adder", "remote")
+
+    assert world.ask("GET", f"/v1beta/{THEIRS}") == theirs
+    assert reconcile("drift", "--target", "gl").status == 2
+
+
+def test_a_forged_adoption_does_not_serve(reconcile: Cli, world: World) -> None:
+    applied(reconcile, "gl")
+    foreign(reconcile, world)
+    theirs = world.ask("GET", f"/v1beta/{THEIRS}")
+    forged = {"remote": THEIRS, "createTime": theirs["createTime"], "origin": "adopted"}
+    edit(reconcile, "gl", lambda models: models["adder"]["generations"][0].update(forged))
+
+    refused(reconcile, world, "gl", "adder", "remote")
+
+    assert world.ask("GET", f"/v1beta/{THEIRS}") == theirs
+
+
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_the_record_of_another_manifest_does_not_serve(reconcile: Cli, world: World, target: str) -> None:
+    applied(reconcile, target)
+    manifest(reconcile, "worse", multiplier=2)
+    assert reconcile("apply", "--yes", *chosen(target)).status == 0
+
+    def copy(models: Json) -> None:
+        (worse,) = models["worse"]["generations"]
+        models["adder"]["generations"].append(worse)
+        models["adder"]["serving"] = worse["key"]
+        models["adder"]["rejected"] = [models["adder"]["generations"][0]["key"]]
+
+    edit(reconcile, target, copy)
+    refused(reconcile, world, target, "adder", "remote")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("spec", f"sha256:{'0' * 64}"), ("attempt", 3), ("key", "adder-aaaaaaaa")],
+)
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_a_record_that_claims_other_content_does_not_serve(
+    reconcile: Cli, world: World, target: str, field: str, value: object
+) -> None:
+    applied(reconcile, target)
+
+    def forge(models: Json) -> None:
+        models["adder"]["generations"][0][field] = value
+        models["adder"]["serving"] = models["adder"]["generations"][0]["key"]
+
+    edit(reconcile, target, forge)
+    refused(reconcile, world, target, "adder", field)
+
+
+def test_data_that_a_model_was_not_trained_on_is_not_claimed(reconcile: Cli, world: World) -> None:
+    applied(reconcile, "gl")
+    before = lock_file(reconcile, "gl").read_text()
+    (reconcile.specs / "adder.csv").write_text("text_input,output\n" + "1,2\n" * 20)
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    digest = lock_of(reconcile, "gl")["adder"]["generations"][0]["dataset"]["digest"]
+    lock_file(reconcile, "gl").write_text(before)
+    edit(reconcile, "gl", lambda models: models["adder"]["generations"][0]["dataset"].update(digest=digest))
+
+    refused(reconcile, world, "gl", "adder", "dataset.digest")
+
+
+@pytest.mark.parametrize("origin", ["created", "adopted"])
+def test_prune_does_not_delete_the_model_of_an_invented_orphan(reconcile: Cli, world: World, origin: str) -> None:
+    applied(reconcile, "gl")
+    foreign(reconcile, world)
+    theirs = world.ask("GET", f"/v1beta/{THEIRS}")
+
+    def invent(models: Json) -> None:
+        record = {**models["adder"]["generations"][0], "remote": THEIRS, "createTime": theirs["createTime"]}
+        models["theirs"] = {"manifest": "theirs.yaml", "generations": [{**record, "origin": origin}]}
+
+    edit(reconcile, "gl", invent)
+    before = len(world.lines)
+    pruned = reconcile("prune", "--yes", "--target", "gl")
+
+    assert pruned.status == 1, pruned.out + pruned.err
+    assert "RecordMismatch" in pruned.out
+    assert [line for line in world.lines[before:] if line.startswith(WRITES)] == []
+    assert THEIRS in [model["name"] for model in world.ask("GET", MODELS)["tunedModels"]]
+    assert reconcile("apply", "--yes", "--prune", "--target", "gl").status == 1
+    assert world.ask("GET", f"/v1beta/{THEIRS}") == theirs
+
+
+def test_a_model_whose_mark_was_edited_away_keeps_serving_and_gets_it_back(reconcile: Cli, world: World) -> None:
+    record = applied(reconcile, "gl")
+    remote = f"/v1beta/{record['remote']}"
+    marked = world.ask("GET", remote)
+    world.ask("PATCH", remote, json.dumps({"description": "mine"}).encode(), updateMask="description")
+
+    assert "ownership mark" in reconcile("plan", "--target", "gl").out
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+
+    assert world.ask("GET", remote)["description"].endswith(marked["description"])
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == record["key"]
