@@ -9,15 +9,16 @@ from typing import Final
 from msgspec import Struct
 
 from reconciler.commands._project import CommandInput, Project, read_workspace
-from reconciler.domain.errors import Place, Problem, Severity, UsageError
+from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest
 from reconciler.domain.text import shorten
-from reconciler.manifests.git import file_at_base
+from reconciler.manifests.git import IncomparableError, file_at_base
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.lock_review import LockChange, review_lock
 from reconciler.planning.redaction import redact_lock
 from reconciler.planning.selection import Selection
+from reconciler.reports.documents.plan import LockfileChange
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
 
@@ -39,10 +40,6 @@ class LockReview(Struct, frozen=True):
     commit: str
     changes: tuple[PlacedChange, ...]
 
-    def of_kind(self, kind: str) -> tuple[PlacedChange, ...]:
-        """Return the changed ``decision``s, or the unexplained ``fact``s."""
-        return tuple(placed for placed in self.changes if placed.change.kind == kind)
-
     def problems(self, *, allow_decisions: bool) -> Iterator[Problem]:
         """Yield a problem for each change; changed decisions are warnings if they are allowed."""
         for placed in self.changes:
@@ -55,6 +52,24 @@ class LockReview(Struct, frozen=True):
         if change.kind == "fact":
             return f"restore the value of {self.ref}; reconcile apply --train-only and reconcile wait record trainings"
         return f"restore the value of {self.ref}, or pass --allow-decisions after a review"
+
+    def rows(self, kind: str) -> tuple[LockfileChange, ...]:
+        """Return the changed ``decision``s, or the unexplained ``fact``s, as rows of a plan."""
+        return tuple(
+            LockfileChange(
+                name=change.name,
+                field=change.field,
+                before=change.before,
+                after=change.after,
+                key=change.key,
+                remote=change.remote,
+                reason=change.reason,
+                line=placed.place.line,
+                column=placed.place.column,
+            )
+            for placed in self.changes
+            if (change := placed.change).kind == kind
+        )
 
 
 def change_text(change: LockChange) -> str:
@@ -75,18 +90,17 @@ def review_project(project: Project, ref: str) -> LockReview:
     """Return how the lockfile of a project differs from that at the merge base of ``ref`` and HEAD.
 
     Raises:
-        UsageError: when git has no commit ``ref``, or the lockfile is in a bucket.
-        IncomparableError: when the commit cannot be read.
-        ReconcileError: when a lockfile is invalid.
+        UsageError: when git has no commit ``ref``.
+        IncomparableError: when the commit or its lockfile cannot be read, or the lockfile is in a bucket.
     """
     if project.target.lock:
-        raise UsageError(
-            f"--base compares lockfiles in git, and that of target {project.target.name} is in a bucket",
-            "remove --base, or spec.lock of the target",
-        )
+        raise IncomparableError("it is in a bucket")
     session = project.session
     found = file_at_base(ref, session.lockfile, session.environment.environ)
-    base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
+    try:
+        base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
+    except ReconcileError as error:
+        raise IncomparableError(error.message) from error
     head = project.lock
     if not project.target.show_examples:
         base, head = redact_lock(base), redact_lock(head)

@@ -46,8 +46,8 @@ def plan(
 ) -> CommandResult:
     """Return what apply would do; ``offline`` trusts the lockfile, ``detailed`` reports changes in the exit status.
 
-    With ``base``, a commit, the result shows how the data sets have changed since. ``out`` is the file of a
-    saved plan.
+    With ``base``, a commit, the result shows how the lockfile and the data sets have changed since. ``out`` is the
+    file of a saved plan.
 
     Raises:
         UsageError: when git has no commit ``base``, or no plan can be saved in ``out``.
@@ -65,11 +65,12 @@ def plan(
     if command_input.model_details:
         report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
     if base is not None:
-        report = with_data_changes(report, _data_changes(project, base))
+        report = _with_lock_review(with_data_changes(report, _data_changes(project, base)), project, base)
     if out:
         write_saved_plan(environment.cwd / out, out, saved_plan(request, project, report))
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
-    return CommandResult(report, ExitStatus.ERROR if planned.failing else status, project.workspace.problems)
+    failing = planned.failing or report.unexplained
+    return CommandResult(report, ExitStatus.ERROR if failing else status, project.workspace.problems)
 
 
 def _data_changes(project: Project, base: str) -> DatasetChanges:
@@ -80,6 +81,20 @@ def _data_changes(project: Project, base: str) -> DatasetChanges:
     if project.target.show_examples:
         return report
     return replace(report, changes=tuple(change.without_samples for change in report.changes))
+
+
+def _with_lock_review(report: PlanReport, project: Project, base: str) -> PlanReport:
+    """Return the report with the changes of the lockfile; the reason for not comparing it is a notice."""
+    from reconciler.commands._lock_review import review_project
+    from reconciler.manifests.git import IncomparableError
+
+    try:
+        review = review_project(project, base)
+    except IncomparableError as error:
+        compared = report.base is not None and report.base.commit
+        notices = (f"the lockfile is not compared with {base}: {error}",) if compared else ()
+        return replace(report, notices=(*report.notices, *notices))
+    return replace(report, decisions=review.rows("decision"), unexplained=review.rows("fact"))
 
 
 def complete_request(request: Request, project: Project) -> Request:
@@ -137,7 +152,10 @@ def observe_and_plan(project: Project, request: Request, *, progress: bool) -> t
 @click.option("--offline", is_flag=True, help="Plan from the lockfile, without contacting the service.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with status 2 if there are changes.")
 @click.option(
-    "--base", metavar="REF", help="Also show how the data sets have changed since this git commit, like origin/main."
+    "--base",
+    metavar="REF",
+    help="Also show what changed in the lockfile and in the data sets since the common ancestor of HEAD and this git"
+    " branch or commit, like origin/main.",
 )
 @click.option("--out", metavar="FILE", help="Save the plan to FILE, to carry it out with apply FILE.")
 @_options.environment

@@ -240,7 +240,7 @@ def data_changes(
             changes = [change for pair in current.values() for change in comparison.changes(*pair)]
             return DatasetChanges(ref, base.commit, tuple(changes))
     except IncomparableError as error:
-        return DatasetChanges(ref, note=f"the data sets are not compared with {ref}: {error}")
+        return DatasetChanges(ref, note=f"the lockfile and the data sets are not compared with {ref}: {error}")
 
 
 def _all_versions(manifests: Iterable[tuple[Manifest, Sources]]) -> Iterator[tuple[Use, str, _Version]]:

@@ -20,7 +20,7 @@ from reconciler.reports.documents.doctor import ValidationReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
-from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
+from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import ModelOutcome, Outcome, ResultReport
 from reconciler.reports.documents.status import AccessSummary, ModelStatus, StatusReport
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, miss_texts, passed_text, score_text
@@ -32,6 +32,7 @@ from reconciler.reports.text.plan import (
     action_details,
     data_change_text,
     destination_details,
+    lock_change_text,
     plan_summary,
     sample_text,
 )
@@ -140,16 +141,37 @@ def _shown_file(file: str, root: str) -> str:
 
 def _plan(report: PlanReport) -> ReportSummary:
     explained: dict[str, str] = {}
-    rows = [_action(action, report.target.root, explained) for action in report.actions]
-    by_name = {row.name: row for row in rows}
+    rows = [
+        SummaryRow(
+            change.name,
+            word,
+            level,
+            lock_change_text(change),
+            file=report.lockfile,
+            line=change.line,
+            column=change.column,
+        )
+        for changes, word, level in lock_changes(report)
+        for change in changes
+    ]
+    rows += [_action(action, report.target.root, explained) for action in report.actions]
+    by_name = {row.name: row for row in rows if row.file != report.lockfile}
     rows += [_data_change(change, by_name.get(change.name)) for change in report.data_changes or ()]
     return _summary(
         report,
         plan_summary(report),
         rows,
-        failed=report.summary.failing > 0,
+        failed=report.summary.failing > 0 or bool(report.unexplained),
         facts=destination_details(report.target),
         remarks=unchanged_models(report.unmanaged, report.candidates),
+    )
+
+
+def lock_changes(report: PlanReport) -> tuple[tuple[tuple[LockfileChange, ...], str, Level], ...]:
+    """Return the changes of the lockfile by kind, with the word and the level of their rows."""
+    return (
+        (report.unexplained or (), "unexplained fact", "failed"),
+        (report.decisions or (), "changed decision", "warning"),
     )
 
 

@@ -228,7 +228,10 @@ def note(reconcile: Cli, base: str = "HEAD") -> str:
 
 def test_a_plan_without_git_has_a_notice(reconcile: Cli) -> None:
     reconcile.manifest("adder")
-    assert note(reconcile) == f"the data sets are not compared with HEAD: {reconcile.specs} is not in a git repository"
+    assert (
+        note(reconcile)
+        == f"the lockfile and the data sets are not compared with HEAD: {reconcile.specs} is not in a git repository"
+    )
     Repository(reconcile.folder)
     reconcile.environ["PATH"] = str(reconcile.folder)
     assert note(reconcile).endswith("HEAD: git is not installed, or cannot read this repository")
@@ -245,8 +248,8 @@ def test_a_shallow_clone_names_what_to_fetch(
     shallow = Cli(folder, capsys)
     shallow.environ["PATH"] = os.environ["PATH"]
     assert note(shallow, first) == (
-        f"the data sets are not compared with {first}: this clone is shallow and does not contain {first};"
-        " fetch it (actions/checkout: fetch-depth: 0)"
+        f"the lockfile and the data sets are not compared with {first}: this clone is shallow and does not contain"
+        f" {first}; fetch it (actions/checkout: fetch-depth: 0)"
     )
     assert changes(shallow) == []
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from support.cli_world import Cli, Result
 from support.git_repository import Repository
+from support.render_values import held_to
 
 FAILS = '  checks: [{name: known, prompt: "3", expect: {equals: wrong}}]\n'
 BASE = ("validate", "--locked", "--base", "origin/main")
@@ -210,6 +211,59 @@ def test_a_changed_decision_fails_unless_it_is_allowed(pull_request: PullRequest
     allowed = pull_request.check("--allow-decisions")
     assert f"warning: {message}" in allowed.out
     assert allowed.status == (1 if attack == "a removed block" else 0), allowed.out
+
+
+def test_changed_decisions_are_the_first_rows_of_every_report(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    before = reconcile.lock["adder"]["serving"]
+    other = reconcile.lock["adder"]["generations"][1]
+    pull_request.edit(lambda lock: lock["models"]["adder"].update(serving=other["key"], rejected=[]))
+    reports = [f"--report={reconcile.folder / name}" for name in ("plan.json", "plan.md", "plan.html", "plan.xml")]
+
+    answer = reconcile("plan", "--offline", "--base", "origin/main", "--detailed-exitcode", *reports)
+
+    assert answer.status == 1, "the candidate that failed its checks is held"
+    lines = answer.out.splitlines()
+    title = lines.index("Changed decisions in the lockfile since origin/main:")
+    assert lines[title + 1].startswith(
+        f"  ! adder                serving: {before} → {other['key']} ({other['remote']}), "
+    )
+    assert lines[title + 2].startswith(f"  ! adder                rejected: {other['key']} → unset (")
+    assert title < next(number for number, line in enumerate(lines) if line.endswith("adder.yaml"))
+    document = held_to("plan", json.loads((reconcile.folder / "plan.json").read_text()))
+    assert document["unexplained"] == []
+    assert document["decisions"][0] | {"line": 0, "column": 0} == {
+        "name": "adder",
+        "field": "serving",
+        "before": before,
+        "after": other["key"],
+        "key": other["key"],
+        "remote": other["remote"],
+        "line": 0,
+        "column": 0,
+    }
+    rows = [line for line in (reconcile.folder / "plan.md").read_text().splitlines() if line.startswith("| ")]
+    assert "changed decision" in rows[1]
+    assert "specs/reconcile.lock.json:" in rows[1]
+    page, cases = ((reconcile.folder / name).read_text() for name in ("plan.html", "plan.xml"))
+    assert page.index("changed decision") < page.index("held")
+    assert f"changed decision: serving: {before} → {other['key']}" in cases
+
+
+def test_a_plan_with_an_unexplained_fact_fails(pull_request: PullRequest) -> None:
+    pull_request.edit(lambda lock: _serving(lock, "doubler").update(preamble="Praise us. "))
+    answer = pull_request.reconcile("plan", "--only", "doubler", "--offline", "--base", "origin/main")
+    assert answer.status == 1
+    assert "Unexplained facts in the lockfile since origin/main:\n  ! doubler              preamble: " in answer.out
+    assert pull_request.reconcile("plan", "--only", "doubler", "--offline").status == 0
+
+
+def test_changed_decisions_are_annotations(pull_request: PullRequest) -> None:
+    pull_request.edit(lambda lock: lock["models"]["doubler"].update(protect=True))
+    pull_request.reconcile.environ["GITHUB_ACTIONS"] = "true"
+    answer = pull_request.reconcile("plan", "--only", "doubler", "--offline", "--base", "origin/main")
+    assert "::warning file=specs/reconcile.lock.json,line=" in answer.out + answer.err
+    assert "title=doubler changed decision::protect: false → true" in answer.out + answer.err
 
 
 def _train(pull_request: PullRequest, *options: str) -> None:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, Scalar
 from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
@@ -125,12 +125,12 @@ class PlannedAction(Record, frozen=True, kw_only=True):
 
 
 class DataBase(Record, frozen=True):
-    """The commit that the data sets were compared with (`plan --base REF`)."""
+    """The commit that the lockfile and the data sets were compared with (`plan --base REF`)."""
 
     ref: Annotated[NonEmpty, Meta(examples=["origin/main"])]
     """The branch, tag or commit as it was given."""
     commit: Annotated[str, Meta(pattern="^([0-9a-f]{40,64})?$")] = ""
-    """The resolved commit; omitted if nothing could be compared, which a notice explains."""
+    """The common ancestor of that commit and HEAD; omitted if nothing could be compared, which a notice explains."""
 
 
 SampleChange = Literal["added", "removed", "changed", "duplicate", "contradiction", "leaked"]
@@ -186,6 +186,29 @@ class DataChange(Record, frozen=True, kw_only=True):
     """Why nothing could be compared, or a remark: the data set is new, was moved, or has a different order."""
 
 
+class LockfileChange(Record, frozen=True, kw_only=True):
+    """One change of the lockfile since the base commit that needs a review or an explanation."""
+
+    name: str = ""
+    """The name of the model; omitted for the target."""
+    field: NonEmpty
+    """The field of the model, of its generation `key`, or of the target."""
+    before: Scalar | None = None
+    """The value at the base commit, or the one that manifests and target declare; omitted if there is none."""
+    after: Scalar | None = None
+    """The value in the lockfile; omitted if there is none."""
+    key: str = ""
+    """The key of the generation."""
+    remote: str = ""
+    """The remote name of the generation."""
+    reason: str = ""
+    """Why a fact is unexplained."""
+    line: Position
+    """The line in the lockfile, counted from 1."""
+    column: Position
+    """The column in the lockfile, counted from 1."""
+
+
 class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
     """The actions that a run would carry out.
 
@@ -213,7 +236,13 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
     model_details: tuple[ModelDetails, ...] = ()
     """Every recorded model with its generations; present when a report was requested."""
     base: DataBase | None = None
-    """The commit that the data sets were compared with (`plan --base REF`)."""
+    """The commit that the lockfile and the data sets were compared with (`plan --base REF`)."""
+    decisions: tuple[LockfileChange, ...] | None = None
+    """The decisions in the lockfile that differ from `base`: serving, rejected, protected, published, adopted and
+    removed generations; present only with `--base`."""
+    unexplained: tuple[LockfileChange, ...] | None = None
+    """The facts in the lockfile that differ from `base` and that no manifest change explains; present only with
+    `--base`. They make the command exit with 1."""
     data_changes: tuple[DataChange, ...] | None = None
     """The data sets that differ from `base`; present only with `--base`."""
 

@@ -27,12 +27,12 @@ from reconciler.reports.documents.check import CheckedModel, CheckReport
 from reconciler.reports.documents.drift import DriftReport
 from reconciler.reports.documents.envelope import display_path, is_simulated, kind_of, notices_of, target_of
 from reconciler.reports.documents.history import HistoryReport
-from reconciler.reports.documents.plan import DataChange, PlannedAction, PlanReport
+from reconciler.reports.documents.plan import DataChange, LockfileChange, PlannedAction, PlanReport
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultReport
 from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import CheckScore, model_sections, score_of
-from reconciler.reports.summary import check_summary
+from reconciler.reports.summary import check_summary, lock_changes
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
@@ -43,6 +43,7 @@ from reconciler.reports.text.plan import (
     data_change_counts,
     data_change_remarks,
     destination_details,
+    lock_change_text,
     plan_totals,
     sample_text,
 )
@@ -137,18 +138,36 @@ _IN_SYNC: Final = "in sync"
 def _plan(report: PlanReport) -> PageModel:
     explained: dict[str, str] = {}
     rows = [_action_row(action, explained, report.target.root) for action in report.actions]
+    changed = [
+        _lock_row(change, report.lockfile, word) for changes, word, _ in lock_changes(report) for change in changes
+    ]
     roles = {kind.value: role for kind, (_, role) in SYMBOLS.items() if kind is not Kind.NOOP}
     return PageModel(
         title="Plan",
-        role="error" if report.summary.failing else ("update" if report.changes else "good"),
+        role="error" if report.summary.failing or report.unexplained else ("update" if report.changes else "good"),
         lines=tuple(line.removeprefix("Plan: ") for line in reversed([*plan_totals(report, Layout())])),
         heading="Actions",
-        tallies=_tallies(rows, {**roles, "kept": "muted", _IN_SYNC: "muted"}),
-        rows=tuple(sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
+        tallies=_tallies([*changed, *rows], {**_LOCK_ROLES, **roles, "kept": "muted", _IN_SYNC: "muted"}),
+        rows=(*changed, *sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
         facts=tuple(destination_details(report.target)),
         remarks=tuple(unchanged_models(report.unmanaged, report.candidates)),
         base=report.base.ref if report.base and report.base.commit else "",
         data=report.data_changes or (),
+    )
+
+
+_LOCK_ROLES: Final[Mapping[str, Role]] = {"unexplained fact": "error", "changed decision": "hold"}
+
+
+def _lock_row(change: LockfileChange, lockfile: str, word: str) -> TableRow:
+    return TableRow(
+        (word,),
+        (
+            _name_cell(change.name),
+            Cell(word, role=_LOCK_ROLES[word], sign="!"),
+            Cell(lock_change_text(change)),
+            _manifest_cell(lockfile, change.line, change.column, ""),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from reconciler.reports.documents.envelope import display_path
 from reconciler.reports.documents.plan import (
     DataChange,
     DataSample,
+    LockfileChange,
     PlannedAction,
     PlanReport,
     PlanSummary,
@@ -77,6 +78,7 @@ def plan_text(report: PlanReport, layout: Layout) -> str:
     shown = [action for action in report.actions if layout.verbose or action.reason is not Reason.IN_SYNC]
     lines = [report_heading(report.target, layout, simulated=report.simulated)]
     lines += layout.details(destination_details(report.target), indent=2, columns=LABEL_WIDTH + 4)
+    lines += _lock_changes(report, layout)
     explained: dict[str, str] = {}
     for file, actions in groupby(shown, key=lambda action: action.file):
         lines.append(terminal_safe(display_path(file, report.target.root)))
@@ -302,6 +304,27 @@ def data_change_text(change: DataChange) -> str:
     uses = {"training": "", "validation": " (validation)", "check": f" (check {change.check})"}
     parts = "; ".join(filter(None, [data_change_counts(change), *data_change_remarks(change)]))
     return f"{change.path or 'inline examples'}{uses[change.use]}: {parts}"
+
+
+def lock_change_text(change: LockfileChange) -> str:
+    """Return a change of the lockfile: the field, the old and new value, the remote model, and what is wrong."""
+    remote = f" ({change.remote})" if change.remote and change.remote not in (change.before, change.after) else ""
+    reason = f": {change.reason}" if change.reason else ""
+    return f"{change.field}: {value(change.before)} → {value(change.after)}{remote}{reason}"
+
+
+def _lock_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
+    since = f"since {report.base.ref}:" if report.base else ""
+    titles: tuple[tuple[str, tuple[LockfileChange, ...] | None, Role], ...] = (
+        ("Unexplained facts in the lockfile ", report.unexplained, "error"),
+        ("Changed decisions in the lockfile ", report.decisions, "hold"),
+    )
+    for title, changes, role in titles:
+        if changes:
+            yield from layout.lines(title, since, "heading")
+        for change in changes or ():
+            place = f"{report.lockfile}:{change.line}"
+            yield from layout.lines(signed_head("!", change.name), f"{lock_change_text(change)}, {place}", role)
 
 
 def _data_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
