@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import groupby
 from typing import Final
 from xml.etree import ElementTree as ET
 
@@ -34,7 +33,10 @@ def junit(document: Document) -> str:
     Raises:     UsageError: for a kind of document without a summary.
     """
     summary = summarize(document)
-    cases = [_case(summary, list(rows)) for _, rows in groupby(sorted(summary.rows, key=_subject), key=_subject)]
+    subjects: dict[tuple[str, str, str], list[SummaryRow]] = {}
+    for row in summary.rows:
+        subjects.setdefault(_subject(row), []).append(row)
+    cases = [_case(summary, rows) for rows in subjects.values()]
     counts = {
         "tests": len(cases),
         "failures": sum(case.find("failure") is not None for case in cases),

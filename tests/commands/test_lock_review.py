@@ -203,6 +203,8 @@ DECISIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_a_changed_decision_fails_unless_it_is_allowed(pull_request: PullRequest, attack: str) -> None:
     change, message = DECISIONS[attack]
     pull_request.edit(change)
+    unnoticed = pull_request.reconcile("validate", "--locked").status == 0
+    assert unnoticed is (attack != "a removed block")
 
     answer = pull_request.check()
 
@@ -246,8 +248,9 @@ def test_changed_decisions_are_the_first_rows_of_every_report(pull_request: Pull
     assert "changed decision" in rows[1]
     assert "specs/reconcile.lock.json:" in rows[1]
     page, cases = ((reconcile.folder / name).read_text() for name in ("plan.html", "plan.xml"))
-    assert page.index("changed decision") < page.index("held")
+    assert page.index('data-states="changed decision"') < page.index('data-states="hold"')
     assert f"changed decision: serving: {before} → {other['key']}" in cases
+    assert cases.index("reconcile.lock.json") < cases.index("adder.yaml")
 
 
 def test_a_plan_with_an_unexplained_fact_fails(pull_request: PullRequest) -> None:
