@@ -74,7 +74,11 @@ class Reason(TableEnum):
     FOUND_UNRECORDED = "FoundUnrecorded", "a model with the mark of this manifest is not in the lockfile", (Kind.ADOPT,)
     RENAMED = "Renamed", "the generations are recorded under a name in `metadata.formerly`", (Kind.ADOPT,)
     DATA_CLAIMED = "DataClaimed", "the data set is recorded as the training data of an adopted model", (Kind.ADOPT,)
-    CHECKS_NOT_RUN = "ChecksNotRun", "the checks were not run with this generation", (Kind.CHECK,)
+    CHECKS_NOT_RUN = (
+        "ChecksNotRun",
+        "the checks were not run with this generation, or not in this run, which would promote it",
+        (Kind.CHECK,),
+    )
     CHECKS_CHANGED = "ChecksChanged", "the checks changed since they were run", (Kind.CHECK,)
     READY = "Ready", "the generation is ready and passed its checks", (Kind.PROMOTE,)
     DUPLICATE = "Duplicate", "two runs started the same training; one of them is deleted", (Kind.DELETE,)
@@ -376,7 +380,10 @@ class Observation(Struct, frozen=True):
 
 
 class World(Struct, frozen=True):
-    """Everything that a plan depends on; ``now`` is aware and in UTC."""
+    """Everything that a plan depends on; ``now`` is aware and in UTC.
+
+    ``checked`` are the keys of the generations whose checks ran in this run: recorded results promote nothing.
+    """
 
     manifests: tuple[Manifest, ...]
     lock: Lock
@@ -385,6 +392,7 @@ class World(Struct, frozen=True):
     now: datetime
     observation: Observation = field(default_factory=Observation)
     request: Request = field(default_factory=Request)
+    checked: frozenset[str] = frozenset()
 
     @property
     def scope(self) -> str:

@@ -279,7 +279,8 @@ class Applier:
         return current
 
     def _world(self) -> World:
-        return self._context.world(self._observation, self._request)
+        world = self._context.world(self._observation, self._request)
+        return replace(world, checked=frozenset(self._executor.checked))
 
     def _record_manifests(self) -> None:
         self._recorder.emit(Targeted(record_target(self._target)))

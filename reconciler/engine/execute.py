@@ -94,12 +94,14 @@ class _LiveState(Struct):
 class Executor:
     """Carries out actions, each at most once.
 
-    ``refused`` has the error of each manifest whose actions stopped. ``started`` are the remote names of trainings of
+    ``refused`` has the error of each manifest whose actions stopped. ``checked`` are the keys of the generations whose
+    checks ran. ``started`` are the remote names of trainings of
     this run, and ``remnants`` those of models that are listed but no longer exist.
     """
 
     def __init__(self, context: RunContext) -> None:
         self.refused: dict[str, Refused] = {}
+        self.checked: set[str] = set()
         self.started: set[str] = set()
         self.remnants: set[str] = set()
         self._context = context
@@ -147,6 +149,7 @@ class Executor:
                 await self._update(manifest, action, live)
             case Kind.CHECK:
                 await self._checker.check(manifest, self._checked_generation(manifest, action))
+                self.checked.add(action.key)
             case Kind.PROMOTE:
                 await self._promote(manifest, action)
             case Kind.DELETE:

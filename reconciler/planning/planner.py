@@ -96,6 +96,7 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
             parent=parent,
             permissions=observation.permissions,
             unreadable=observation.unreadable,
+            checked=world.checked,
         )
         actions = decide(context)
         parents[name] = resolve_parent(

@@ -51,7 +51,10 @@ def _is_open(context: ReconcileContext, generation: ResolvedGeneration) -> bool:
 
 
 def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
-    """Yield the checks, or else the promotion, of a ready generation; nothing if it is already serving."""
+    """Yield the checks, or else the promotion, of a ready generation; nothing if it is already serving.
+
+    Recorded results that passed are not used for a promotion: the lockfile can be edited.
+    """
     if not context.serves(generation) and _is_open(context, generation):
         if generation.remote not in context.unreadable:
             yield context.action(Kind.WAIT, Reason.ACCESS_CHANGED, generation, "its permissions could not be read yet")
@@ -62,6 +65,10 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
         yield _check(context, generation, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
     elif digest and checks and checks.failed and context.manifest.lifecycle.on_failed_checks == "hold":
         yield context.action(Kind.HOLD, Reason.CHECKS_FAILED, generation, _failure(context, generation, checks))
+    elif (
+        not context.serves(generation) and digest and context.request.promotes and generation.key not in context.checked
+    ):
+        yield _check(context, generation, Reason.CHECKS_NOT_RUN)
     elif not context.serves(generation):
         yield _promotion(context, generation, checks if digest else None)
 

@@ -177,3 +177,26 @@ def test_a_model_whose_mark_was_edited_away_keeps_serving_and_gets_it_back(recon
 
     assert world.ask("GET", remote)["description"].endswith(marked["description"])
     assert lock_of(reconcile, "gl")["adder"]["serving"] == record["key"]
+
+
+def test_recorded_results_of_checks_promote_nothing(reconcile: Cli, world: World) -> None:
+    assert world
+    applied(reconcile, "gl")
+    more = '  checks:\n    - {name: small, prompt: "7", expect: {equals: "9"}}\n'
+    reconcile.manifest("adder", epochs=3, base="models/gemini-1.5-flash-001-tuning", more=more)
+    assert reconcile("apply", "--yes", "--target", "gl").status == 1
+    serving = lock_of(reconcile, "gl")["adder"]["serving"]
+
+    def forge(models: Json) -> None:
+        checks = models["adder"]["generations"][0]["checks"]
+        checks.pop("failures")
+        checks.update(passed=1, failed=0)
+
+    edit(reconcile, "gl", forge)
+    assert "1 to check" in reconcile("plan", "--target", "gl").out
+    done = reconcile("apply", "--yes", "--target", "gl")
+
+    assert done.status == 1
+    assert "adder  held (ChecksFailed): " in done.out
+    assert lock_of(reconcile, "gl")["adder"]["serving"] == serving
+    assert reconcile("apply", "--yes", "--target", "gl").status == 1

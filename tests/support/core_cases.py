@@ -302,6 +302,7 @@ class Case(Struct, frozen=True, dict=True):
     unmanaged: int = 0
     candidates: int = 0
     ids: bool = True
+    checked: tuple[str, ...] = ()
     untunable: Mapping[str, str] | None = None
 
     @cached_property
@@ -326,6 +327,7 @@ class Case(Struct, frozen=True, dict=True):
             now=START + timedelta(minutes=self.now),
             observation=self._observation(),
             request=Request(complete=self._complete()),
+            checked=frozenset(self.made[alias].key for alias in self.checked),
         )
 
     def _complete(self) -> bool:

@@ -69,6 +69,7 @@ class World(Struct, frozen=True):
     request: Request
     limits: Limits = field(default_factory=Limits)
     ids: bool = True
+    checked: frozenset[str] = frozenset()
 
     @property
     def target(self) -> Target:
@@ -84,6 +85,7 @@ class World(Struct, frozen=True):
             START + timedelta(hours=1),
             self.observation,
             self.request,
+            self.checked,
         )
 
     def plan(self) -> Plan:
@@ -129,7 +131,8 @@ class World(Struct, frozen=True):
             case Kind.UPDATE:
                 return self.showing(self.patched(declared, action))
             case Kind.CHECK | Kind.PROMOTE:
-                return self.recording(_qualified(declared, action))
+                ran = self.checked | ({action.key} if action.kind is Kind.CHECK else set())
+                return replace(self.recording(_qualified(declared, action)), checked=ran)
             case Kind.DELETE:
                 stopped = replace(self.observation.models[action.remote], state=State.CANCELLED)
                 return self.recording(Dropped(declared.name, action.key, action.remote)).showing(stopped)
