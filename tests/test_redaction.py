@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from reconciler.secrets import Secrets, redact, remember, remember_members, secrets_of
+from reconciler.redaction import Secrets, redact, remember, remember_members, secrets_of
 
 SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
 

@@ -20,6 +20,7 @@ from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.files import open_log, write_errors
 from reconciler.planning.events import Event, EventSink
+from reconciler.redaction import redact
 from reconciler.reports.documents.events import (
     CheckingLine,
     EventLine,
@@ -31,7 +32,6 @@ from reconciler.reports.documents.events import (
     summary_line,
 )
 from reconciler.reports.documents.plan import PlanReport
-from reconciler.secrets import redact
 from reconciler.state.json_decoder import JsonSource
 
 events = click.option("--events", metavar="FILE", help="Write events to FILE as JSON lines, while they happen.")

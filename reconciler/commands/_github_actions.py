@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from reconciler.domain.text import encodable
 from reconciler.files import open_log
-from reconciler.secrets import redact
+from reconciler.redaction import redact
 
 if TYPE_CHECKING:
     from reconciler.domain.document import Document

@@ -15,8 +15,8 @@ from reconciler.domain.model import Manifest
 from reconciler.domain.text import shorten
 from reconciler.manifests.git import IncomparableError, file_at_base
 from reconciler.planning.datasets import with_dataset_versions
+from reconciler.planning.hidden_examples import redact_lock
 from reconciler.planning.lock_review import LockChange, review_lock
-from reconciler.planning.redaction import redact_lock
 from reconciler.planning.selection import Selection
 from reconciler.reports.documents.plan import LockfileChange
 from reconciler.state.json_decoder import find_positions, show_path

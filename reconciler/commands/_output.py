@@ -19,9 +19,9 @@ from reconciler.domain.errors import Problem, UsageError
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
+from reconciler.redaction import redact
 from reconciler.reports.text.format import Style, ansi, plain
 from reconciler.reports.writer import encode_report, report_renderer
-from reconciler.secrets import redact
 
 if TYPE_CHECKING:
     from reconciler.planning.events import EventSink

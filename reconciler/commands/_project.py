@@ -28,7 +28,7 @@ from reconciler.manifests.discovery import (
 from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
-from reconciler.planning.redaction import redact_problems
+from reconciler.planning.hidden_examples import redact_problems
 from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary

@@ -22,7 +22,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import first_generation, require_adoptable, require_match
 from reconciler.planning.events import Adopted, Declared, Targeted
-from reconciler.planning.lock_events import has_content
+from reconciler.planning.observed_events import has_content
 from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from reconciler.commands._project import CommandInput, CommandResult, open_proje
 from reconciler.domain.lock import LockedModel
 from reconciler.environment import Environment
 from reconciler.manifests.dataset_history import RecordedData, find_examples
+from reconciler.planning.hidden_examples import redact_history
 from reconciler.planning.history import list_history
-from reconciler.planning.redaction import redact_history
 from reconciler.providers.registry import is_installed
 from reconciler.reports.documents.history import history_report
 from reconciler.reports.writer import render_text

@@ -20,7 +20,7 @@ from reconciler.domain.errors import InvalidInput, Problem, ReconcileError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.text import terminal_safe
 from reconciler.domain.version import __version__
-from reconciler.secrets import RedactedStream, secrets_of
+from reconciler.redaction import RedactedStream, secrets_of
 
 if TYPE_CHECKING:
     from reconciler.environment import Environment

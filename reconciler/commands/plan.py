@@ -74,7 +74,7 @@ def plan(
 
 
 def _data_changes(project: Project, base: str) -> DatasetChanges:
-    from reconciler.manifests.dataset_changes import data_changes
+    from reconciler.manifests.base_commit import data_changes
 
     environ = project.session.environment.environ
     report = data_changes(project.workspace, project.manifests, base, project.capabilities, environ)

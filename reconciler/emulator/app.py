@@ -26,8 +26,8 @@ from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
-from reconciler.emulator.generativelanguage import api, inference, permissions, tuned_models
-from reconciler.emulator.generativelanguage.api import V1, V1BETA, V1BETA3
+from reconciler.emulator.generativelanguage import inference, messages, permissions, tuned_models
+from reconciler.emulator.generativelanguage.messages import V1, V1BETA, V1BETA3
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.objects import ObjectStore
 from reconciler.emulator.proto import EMPTY, Message, decode, decode_query, encode, read_json
@@ -35,8 +35,8 @@ from reconciler.emulator.service import Api, ApiCall, Method, Service, message_o
 from reconciler.emulator.storage import storage_routes
 from reconciler.emulator.store import Store
 from reconciler.emulator.training import DEFAULT_PACE, TrainingPace
-from reconciler.emulator.vertex import api as vertex
 from reconciler.emulator.vertex import creation, jobs, models
+from reconciler.emulator.vertex import messages as vertex
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -61,8 +61,8 @@ _PERMISSIONS = f"{_MEMBER}/permissions"
 _PERMISSION = f"{_PERMISSIONS}/{{permission}}"
 
 _GENERATIVE_LANGUAGE = (
-    _method("GET", "/models", tuned_models.list_base_models, api.LIST_MODELS, query=api.PAGE),
-    _method("GET", "/models/{model}", tuned_models.get_base_model, api.MODEL),
+    _method("GET", "/models", tuned_models.list_base_models, messages.LIST_MODELS, query=messages.PAGE),
+    _method("GET", "/models/{model}", tuned_models.get_base_model, messages.MODEL),
     _method(
         "GET",
         _COLLECTION,
@@ -75,25 +75,27 @@ _GENERATIVE_LANGUAGE = (
         _COLLECTION,
         tuned_models.create_model,
         _operation,
-        query=api.CREATE_QUERY,
+        query=messages.CREATE_QUERY,
         body=_tuned_model,
         root="tuned_model",
     ),
-    _method("POST", f"{_MEMBER}:transferOwnership", permissions.transfer_ownership, EMPTY, body=api.TRANSFER_OWNERSHIP),
+    _method(
+        "POST", f"{_MEMBER}:transferOwnership", permissions.transfer_ownership, EMPTY, body=messages.TRANSFER_OWNERSHIP
+    ),
     _method(
         "POST",
         f"{_MEMBER}:generateText",
         inference.generate_text,
-        api.TEXT,
-        body=api.GENERATE_TEXT,
+        messages.TEXT,
+        body=messages.GENERATE_TEXT,
         apis=(V1BETA3,),
     ),
     _method(
         "POST",
         f"{_MEMBER}:generateContent",
         inference.generate_content,
-        api.CONTENT,
-        body=api.GENERATE_CONTENT,
+        messages.CONTENT,
+        body=messages.GENERATE_CONTENT,
         apis=(V1BETA,),
     ),
     _method("GET", _MEMBER, tuned_models.get_model, _tuned_model),
@@ -102,7 +104,7 @@ _GENERATIVE_LANGUAGE = (
         _MEMBER,
         tuned_models.update_model,
         _tuned_model,
-        query=api.UPDATE_QUERY,
+        query=messages.UPDATE_QUERY,
         body=_tuned_model,
         root="tuned_model",
     ),
@@ -114,18 +116,23 @@ _GENERATIVE_LANGUAGE = (
         _operation,
         apis=(V1, V1BETA3, V1BETA),
     ),
-    _method("GET", _PERMISSIONS, permissions.list_permissions, api.LIST_PERMISSIONS, query=api.PAGE),
+    _method("GET", _PERMISSIONS, permissions.list_permissions, messages.LIST_PERMISSIONS, query=messages.PAGE),
     _method(
-        "POST", _PERMISSIONS, permissions.create_permission, api.PERMISSION, body=api.PERMISSION, root="permission"
+        "POST",
+        _PERMISSIONS,
+        permissions.create_permission,
+        messages.PERMISSION,
+        body=messages.PERMISSION,
+        root="permission",
     ),
-    _method("GET", _PERMISSION, permissions.get_permission, api.PERMISSION),
+    _method("GET", _PERMISSION, permissions.get_permission, messages.PERMISSION),
     _method(
         "PATCH",
         _PERMISSION,
         permissions.update_permission,
-        api.PERMISSION,
-        query=api.UPDATE_QUERY,
-        body=api.PERMISSION,
+        messages.PERMISSION,
+        query=messages.UPDATE_QUERY,
+        body=messages.PERMISSION,
         root="permission",
     ),
     _method("DELETE", _PERMISSION, permissions.delete_permission, EMPTY),

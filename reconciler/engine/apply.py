@@ -21,7 +21,7 @@ from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe,
 from reconciler.engine.prune import Pruner
 from reconciler.planning.events import Cancelled, Failed, Published, Refused, Renamed, Targeted, declared
 from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
-from reconciler.planning.lock_events import find_moved, observed_events
+from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions

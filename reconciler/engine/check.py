@@ -22,7 +22,7 @@ from reconciler.planning.check_evaluation import (
     verdicts,
 )
 from reconciler.planning.events import Checked, Checking, EventSink
-from reconciler.planning.redaction import redact_report
+from reconciler.planning.hidden_examples import redact_report
 
 
 class CheckedGeneration(Struct, frozen=True):

@@ -15,7 +15,7 @@ from reconciler.domain.plan import Action, KeptGeneration, Observation, Plan, Re
 from reconciler.engine.execute import RunContext
 from reconciler.engine.observe import observe, run_bounded
 from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
-from reconciler.planning.lock_events import observed_events
+from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
 

@@ -23,7 +23,7 @@ from reconciler.manifests.provider_fields import incapabilities
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse, parse_scalar
 from reconciler.paths import repository_of, require_inside
-from reconciler.secrets import redact
+from reconciler.redaction import redact
 
 _UNKNOWN = "    unknown: true\n"
 _HINT = "    unknown: true # replace this with the training data; it is recorded, and nothing is trained\n"

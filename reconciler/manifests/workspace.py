@@ -32,7 +32,7 @@ from reconciler.manifests.manifest import IsSelected, ManifestReader, Sources
 from reconciler.manifests.target import ProjectRoot, read_root
 from reconciler.manifests.yaml_parser import Parsed, parse
 from reconciler.paths import require_inside
-from reconciler.planning.redaction import redact_problems
+from reconciler.planning.hidden_examples import redact_problems
 
 
 @dataclass(frozen=True, slots=True)

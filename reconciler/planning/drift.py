@@ -23,7 +23,7 @@ from reconciler.planning.generations import (
     replaced_fields,
     satisfies,
 )
-from reconciler.planning.lock_events import apply_moved, declared_names
+from reconciler.planning.observed_events import apply_moved, declared_names
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 

@@ -18,7 +18,7 @@ from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
 from reconciler.domain.model import Manifest, Sampling, State, Target
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.lock_events import apply_moved, has_content
+from reconciler.planning.observed_events import apply_moved, has_content
 
 Path = tuple[str | int, ...]
 Leaves = dict[Path, Scalar]

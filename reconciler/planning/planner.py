@@ -37,7 +37,7 @@ from reconciler.planning.generations import (
     resolve_recorded,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
-from reconciler.planning.lock_events import apply_moved, declared_names, has_content, moved_actions
+from reconciler.planning.observed_events import apply_moved, declared_names, has_content, moved_actions
 from reconciler.planning.prune import PruneDecisions, plan_prune
 
 _NAMED = 3

@@ -23,7 +23,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import Ancestry
 from reconciler.planning.live_proof import Owner
-from reconciler.planning.retention import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
+from reconciler.planning.prune_rules import LiveGeneration, PruneContext, describe_retention, reasons_to_keep
 
 NO_MANIFEST: Final = "(no manifest)"
 """Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""

@@ -11,7 +11,7 @@ from reconciler.domain.plan import Observation
 from reconciler.planning.generations import choose_generation, resolve_generations, satisfies
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, source_name, with_source
 from reconciler.planning.live_proof import Owner
-from reconciler.planning.lock_events import apply_moved
+from reconciler.planning.observed_events import apply_moved
 
 _OFFLINE = Observation()
 

@@ -12,7 +12,7 @@ from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.paths import require_no_escape
-from reconciler.secrets import redact
+from reconciler.redaction import redact
 from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
 _DocumentT = TypeVar("_DocumentT", bound=Document)

@@ -18,7 +18,7 @@ from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
 from reconciler.paths import require_no_escape
-from reconciler.secrets import redact
+from reconciler.redaction import redact
 from reconciler.state.json_decoder import JsonPath, JsonSource
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class RedactedLockStore:
             lock = loads(text or "", str(self.path))
         except ReconcileError:
             return text
-        from reconciler.planning.redaction import redact_lock
+        from reconciler.planning.hidden_examples import redact_lock
 
         redacted = redact_lock(lock)
         return text if redacted is lock else dumps(redacted)

@@ -34,7 +34,7 @@ from reconciler.planning.generations import (
     resolve_generations,
     satisfies,
 )
-from reconciler.planning.lock_events import find_moved, observed_events
+from reconciler.planning.observed_events import find_moved, observed_events
 
 _END_EVENTS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
     State.ACTIVE: Completed,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from reconciler.domain.identity import round_to_float32
 from reconciler.emulator import proto
 from reconciler.emulator.errors import ApiError
-from reconciler.emulator.generativelanguage import api
-from reconciler.emulator.generativelanguage.api import V1BETA, V1BETA3
+from reconciler.emulator.generativelanguage import messages
+from reconciler.emulator.generativelanguage.messages import V1BETA, V1BETA3
 from reconciler.emulator.proto import Field, Message, decode, decode_query, encode, message, read_json
-from reconciler.emulator.vertex import api as vertex_api
+from reconciler.emulator.vertex import messages as vertex_messages
 from support.google_clients import LazyModule, gemini, palm, vertex, vertex_v1beta1
 
 SAMPLE = message(
@@ -39,23 +39,23 @@ SAMPLE = message(
 PROTOS: list[tuple[Message, LazyModule, str]] = [
     (V1BETA3.tuned_models, palm, "ListTunedModelsResponse"),
     (V1BETA.tuned_models, gemini, "ListTunedModelsResponse"),
-    (api.LIST_MODELS, palm, "ListModelsResponse"),
-    (api.LIST_PERMISSIONS, palm, "ListPermissionsResponse"),
-    (api.GENERATE_TEXT, gemini, "GenerateTextRequest"),
-    (api.TEXT, palm, "GenerateTextResponse"),
-    (api.GENERATE_CONTENT, gemini, "GenerateContentRequest"),
-    (api.CONTENT, gemini, "GenerateContentResponse"),
-    (api.TRANSFER_OWNERSHIP, gemini, "TransferOwnershipRequest"),
+    (messages.LIST_MODELS, palm, "ListModelsResponse"),
+    (messages.LIST_PERMISSIONS, palm, "ListPermissionsResponse"),
+    (messages.GENERATE_TEXT, gemini, "GenerateTextRequest"),
+    (messages.TEXT, palm, "GenerateTextResponse"),
+    (messages.GENERATE_CONTENT, gemini, "GenerateContentRequest"),
+    (messages.CONTENT, gemini, "GenerateContentResponse"),
+    (messages.TRANSFER_OWNERSHIP, gemini, "TransferOwnershipRequest"),
     *(
         row
         for api_version in (vertex, vertex_v1beta1)
         for row in (
-            (vertex_api.list_of("tuningJobs", vertex_api.TUNING_JOB), api_version, "ListTuningJobsResponse"),
-            (vertex_api.list_of("models", vertex_api.MODEL), api_version, "ListModelsResponse"),
-            (vertex_api.list_of("endpoints", vertex_api.ENDPOINT), api_version, "ListEndpointsResponse"),
-            (vertex_api.GENERATE_CONTENT, api_version, "GenerateContentRequest"),
-            (vertex_api.CONTENT, api_version, "GenerateContentResponse"),
-            (vertex_api.UNDEPLOY_MODEL, api_version, "UndeployModelRequest"),
+            (vertex_messages.list_of("tuningJobs", vertex_messages.TUNING_JOB), api_version, "ListTuningJobsResponse"),
+            (vertex_messages.list_of("models", vertex_messages.MODEL), api_version, "ListModelsResponse"),
+            (vertex_messages.list_of("endpoints", vertex_messages.ENDPOINT), api_version, "ListEndpointsResponse"),
+            (vertex_messages.GENERATE_CONTENT, api_version, "GenerateContentRequest"),
+            (vertex_messages.CONTENT, api_version, "GenerateContentResponse"),
+            (vertex_messages.UNDEPLOY_MODEL, api_version, "UndeployModelRequest"),
         )
     ),
 ]
@@ -180,12 +180,12 @@ def test_an_empty_body_is_an_empty_object() -> None:
 
 
 def test_query_parameters_are_read_like_fields() -> None:
-    assert decode_query(api.PAGE, {"page_size": "3", "pageToken": "x"}) == {"pageSize": 3, "pageToken": "x"}
+    assert decode_query(messages.PAGE, {"page_size": "3", "pageToken": "x"}) == {"pageSize": 3, "pageToken": "x"}
 
 
 def test_an_unknown_query_parameter_is_refused() -> None:
     with pytest.raises(ApiError) as caught:
-        decode_query(api.PAGE, {"foo": "1"})
+        decode_query(messages.PAGE, {"foo": "1"})
     assert caught.value.message == (
         'Invalid JSON payload received. Unknown name "foo": Cannot bind query parameter. '
         "Field 'foo' could not be found in request message."

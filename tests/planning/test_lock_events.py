@@ -21,7 +21,7 @@ from reconciler.planning.events import (
     Withdrawn,
     record,
 )
-from reconciler.planning.lock_events import observed_events
+from reconciler.planning.observed_events import observed_events
 from support.core_cases import CAPABILITIES, SCOPE, START, Made, intended, job, live, manifest, recorded
 
 ONE, OTHER = Made(), Made(data="B")

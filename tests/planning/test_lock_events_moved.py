@@ -26,7 +26,7 @@ from reconciler.planning.events import (
 )
 from reconciler.planning.generations import resolve_recorded, satisfies
 from reconciler.planning.live_proof import Owner
-from reconciler.planning.lock_events import apply_moved, declared_names, find_moved, moved_actions
+from reconciler.planning.observed_events import apply_moved, declared_names, find_moved, moved_actions
 from reconciler.state.lockfile import dumps, loads
 from support.core_cases import SCOPE, Made, live, manifest, recorded
 from support.core_worlds import World, worlds

@@ -28,7 +28,7 @@ from reconciler.planning.events import (
     record,
     update_observed,
 )
-from reconciler.planning.lock_events import observed_events
+from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from support.core_cases import (
     CAPABILITIES,

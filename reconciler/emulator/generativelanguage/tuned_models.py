@@ -23,7 +23,7 @@ from reconciler.emulator.errors import (
     not_found,
     snake_case,
 )
-from reconciler.emulator.generativelanguage.api import TUNE, VERSIONS
+from reconciler.emulator.generativelanguage.messages import TUNE, VERSIONS
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
 from reconciler.emulator.service import Api, ApiCall, Service, next_page, read_page, refuse_unless
 from reconciler.emulator.store import StoredModel, with_inherited

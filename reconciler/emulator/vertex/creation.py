@@ -21,8 +21,8 @@ from reconciler.emulator.service import ApiCall, Service
 from reconciler.emulator.store import with_inherited
 from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
-from reconciler.emulator.vertex.api import BASE_MODELS, new_name, parent_of
 from reconciler.emulator.vertex.jobs import JobError, JobTimeline, job_view
+from reconciler.emulator.vertex.messages import BASE_MODELS, new_name, parent_of
 from reconciler.emulator.vertex.models import checkpoints_of, resources_of_job
 
 URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+\.jsonl)")

@@ -15,7 +15,7 @@ from reconciler.emulator.errors import Code, JsonObject, Violation, invalid
 from reconciler.emulator.service import ApiCall, Service, next_page, read_page, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp
 from reconciler.emulator.vertex import store
-from reconciler.emulator.vertex.api import parent_of
+from reconciler.emulator.vertex.messages import parent_of
 from reconciler.emulator.vertex.store import Resource
 
 PENDING, RUNNING = "JOB_STATE_PENDING", "JOB_STATE_RUNNING"

@@ -11,8 +11,8 @@ from reconciler.emulator.generativelanguage.inference import read_prompt, reply_
 from reconciler.emulator.service import ApiCall, Service, refuse_unless
 from reconciler.emulator.training import SimulatedTraining, timestamp, total_steps
 from reconciler.emulator.vertex import store
-from reconciler.emulator.vertex.api import new_name, parent_of
 from reconciler.emulator.vertex.jobs import list_page
+from reconciler.emulator.vertex.messages import new_name, parent_of
 from reconciler.emulator.vertex.store import Resource
 
 MAX_CHECKPOINTS = 10

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from reconciler.domain.model import Capabilities, Target
+from reconciler.domain.model import MUTABLE_FIELDS, Capabilities, Target
 from reconciler.domain.text import join_names
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext, ProviderSpec
 
@@ -26,7 +26,7 @@ _EXAMPLE = "tunedModels/number-generator-3kq7w2ma"
 _PALM = Capabilities(
     label="Generative Language API v1beta3",
     hyperparameters=frozenset({"epochCount", "batchSize", "learningRate"}),
-    mutable=frozenset({"displayName", "description", "sampling"}),
+    mutable=frozenset(field.group for field in MUTABLE_FIELDS),
     defaults=MappingProxyType({"epochCount": 10, "batchSize": 16}),
     max_input_characters=40_000,
     max_output_characters=5_000,

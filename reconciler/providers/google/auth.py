@@ -14,7 +14,7 @@ from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google.errors import LOG_IN
 from reconciler.providers.google.network import GOOGLE_HOSTS, may_receive_token
-from reconciler.secrets import remember
+from reconciler.redaction import remember
 
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
 

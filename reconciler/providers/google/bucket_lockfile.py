@@ -25,7 +25,7 @@ from reconciler.domain.errors import (
 from reconciler.domain.ports import Clock, Sleeper
 from reconciler.domain.text import decode_utf8, sanitize
 from reconciler.providers.google.storage import Storage
-from reconciler.secrets import redact
+from reconciler.redaction import redact
 
 LEASE_DURATION = timedelta(minutes=5)
 """The time after which a lease expires unless it is renewed, and so the longest wait after a run that crashed."""

@@ -32,7 +32,7 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
 from reconciler.providers.google.network import METADATA_HOST, client_options
 from reconciler.providers.google.retry import TransientError
-from reconciler.secrets import is_existing, remember, remember_members
+from reconciler.redaction import is_existing, remember, remember_members
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.emulator.vertex.api import BASE_MODELS
 from reconciler.emulator.vertex.creation import CHECKED_LINES
+from reconciler.emulator.vertex.messages import BASE_MODELS
 from support.emulator_vertex import DONE, NUMBERS, PARENT, URI, Vertex, line, lines, request
 from support.google_clients import vertex
 

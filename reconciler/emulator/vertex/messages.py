@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.emulator.errors import ApiError, Code
-from reconciler.emulator.generativelanguage.api import content, generate_content
+from reconciler.emulator.generativelanguage.messages import content, generate_content
 from reconciler.emulator.proto import (
     BOOL,
     DOUBLE,

@@ -49,7 +49,7 @@ from reconciler.planning.datasets import (
     new_leaks,
     repetitions,
 )
-from reconciler.planning.redaction import redact_problems
+from reconciler.planning.hidden_examples import redact_problems
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _MAX_BYTES: Final = 2**30
