@@ -124,6 +124,8 @@ def _value(schema: Schema) -> Schema:
     choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]
     if {"type": "number"} in choices:
         choices = [choice for choice in choices if choice != {"type": "integer"}]
+    if schema.get("type") == "object" and "additionalProperties" not in schema:
+        schema["additionalProperties"] = True  # a map of anything, which the type states on purpose
     if len(choices) == 1:
         return {**schema, **_value(choices[0])}
     return {**schema, "anyOf": choices} if choices else schema

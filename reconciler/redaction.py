@@ -26,9 +26,16 @@ _SECRET_MEMBER: Final = re.compile(
     r"(?!.*(_uri|_url|_id|_type|_lifetime)$).*(token|secret|password|private_?key|api_?key|assertion)", re.IGNORECASE
 )
 _SECRET_SHAPE: Final = re.compile(
-    r"ya29\.[\w.-]{4}|1//\w{8}|AIza\w{8}|gh[pousr]_\w{8}|github_pat_|glpat-|xox[abprs]-|sk-\w{8}|eyJ[\w-]{8,}\."
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY|\"(private_key|refresh_token|client_secret|access_token)\""
+    r"(?<![\w/.-])(?:ya29\.|1//|AIza|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|eyJ[\w-]{8,}\.)(?=[^\s\"',;]*\d)"
+    r"[^\s\"',;]{16,}"
 )
+"""Tokens by their usual beginnings, as whole words."""
+_KEY_FILE: Final = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\"(private_key|refresh_token|client_secret|access_token)\""
+)
+_FREE_TEXTS: Final = frozenset({"answer", "message", "notices", "prompt", "rejection"})
+"""Fields of documents that a service or a model can fill with anything."""
+_FILE_PATH: Final = re.compile(r"[~./].*\.\w{1,5}", re.DOTALL)
 _PASSWORD: Final = re.compile(r"://[^/@\s:]*:([^@\s]+)@")
 _RUN: Final = re.compile(rf"[A-Za-z0-9+/=_.~-]{{{_PIECE},}}")
 
@@ -63,12 +70,21 @@ class Secrets:
             self._pattern = re.compile("|".join(map(re.escape, dict.fromkeys(starts))))
         shown, end = [], 0
         for found in self._pattern.finditer(text):
-            if found.start() < end:
+            if found.start() < end or _is_escaped(text, found.start()):
                 continue
             shown += [text[end : found.start()], _HIDDEN]
             rest = text[found.start() : found.start() + _LONGEST]
             end = found.start() + max(_same(rest, form) for form in self._forms[found[0][:_PIECE]])
+            end -= _is_escaped(text, end)
         return "".join([*shown, text[end:]]) if shown else text
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    """Whether a backslash before this position escapes the character there, as in JSON."""
+    start = position
+    while start and text[start - 1] == "\\":
+        start -= 1
+    return (position - start) % 2 == 1
 
 
 def _start(form: str) -> str:
@@ -96,7 +112,8 @@ def _parts(secret: str) -> Iterator[str]:
         return
     if len(text) < _SHORTEST:
         return
-    yield text
+    if not text.startswith("-----"):
+        yield text
     pieces = [*text.splitlines(), *text.split("/"), *_RUN.findall(text)]
     yield from (piece for piece in pieces if len(piece) >= _PIECE and not piece.startswith("-----"))
 
@@ -159,6 +176,18 @@ def redact(text: str) -> str:
     return secrets.redact(text) if secrets else text
 
 
+def redact_free_texts(value: Any, *, free: bool = False) -> Any:
+    """Return the JSON of a document that is read again without secrets in its free texts.
+
+    Names, keys and addresses are never changed: a short password can be part of one.
+    """
+    if isinstance(value, dict):
+        return {name: redact_free_texts(member, free=name in _FREE_TEXTS) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_free_texts(member, free=free) for member in value]
+    return redact(value) if free and isinstance(value, str) else value
+
+
 @contextmanager
 def secrets_of(environ: Mapping[str, str]) -> Iterator[None]:
     """Begin with the secrets in the environment variables of a command."""
@@ -174,9 +203,10 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[str]:
         password = _PASSWORD.search(value)
         if password:
             yield password[1]
-        is_plain = value.startswith(("http://", "https://")) or is_existing(Path(value))
-        if _SECRET_SHAPE.search(value) or (_SECRET_VARIABLE.search(name) and not is_plain):
+        is_plain = value.startswith(("http://", "https://")) or _FILE_PATH.fullmatch(value) or is_existing(Path(value))
+        if _KEY_FILE.search(value) or (_SECRET_VARIABLE.search(name) and not is_plain):
             yield value
+        yield from (found[0] for found in _SECRET_SHAPE.finditer(value))
 
 
 def is_existing(path: Path) -> bool:

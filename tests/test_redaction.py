@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from reconciler.redaction import Secrets, redact, remember, remember_members, secrets_of
+from reconciler.redaction import Secrets, redact, redact_free_texts, remember, remember_members, secrets_of
 
 SECRET = "1//0gPz4Vt8mWq+Xy<AbCd>EfGh-IjKl_MnOp"
 
@@ -54,6 +54,9 @@ def test_a_secret_within_a_text_in_base64_is_removed(before: str) -> None:
         ({"HOME": "/var/lib/somebody-else"}, "/var/lib/somebody-else"),
         ({"RECONCILE_VAR_PROJECT": "my-project-name-1"}, "my-project-name-1"),
         ({"SECRETS_FOLDER": "/usr/bin"}, "/usr/bin/env"),
+        ({"GITHUB_REPOSITORY": "acme/helpdesk-assistant"}, "tunedModels/helpdesk-assistant-rzsa47uz"),
+        ({"PATH": "/opt/task-scheduler/bin:/srv/helpdesk-assistant/bin"}, "helpdesk-assistant"),
+        ({"MY_CREDENTIALS": "/srv/no/such/folder/key.json"}, "/srv/no/such/folder/manifest.yaml"),
     ],
 )
 def test_ordinary_values_are_shown(environ: dict[str, str], text: str) -> None:
@@ -77,6 +80,19 @@ def test_secrets_of_the_environment_are_removed(environ: dict[str, str], secret:
     with secrets_of(environ):
         assert secret not in redact(f"{secret} {secret}")
     assert redact(secret) == secret
+
+
+def test_json_stays_json_where_a_secret_is_next_to_an_escape() -> None:
+    with secrets_of({"A_TOKEN": "nabcdefgh-1234567\n-----BEGIN"}):
+        text = json.dumps({"prompt": 'a\nabcdefgh-1234567 "quoted" nabcdefgh-1234567\n"'})
+        assert "nabcdefgh" not in json.loads(redact(text))["prompt"]
+
+
+def test_only_free_texts_of_a_document_that_is_read_again_are_redacted() -> None:
+    with secrets_of({"DB_PASSWORD": "embedded"}):
+        document = {"target": {"provider": "embedded"}, "error": {"message": "embedded"}, "notices": ["embedded"]}
+        shown = {"target": {"provider": "embedded"}, "error": {"message": "[secret]"}, "notices": ["[secret]"]}
+        assert redact_free_texts(document) == shown
 
 
 def test_members_of_an_answer_are_secret_by_their_names() -> None:

@@ -124,7 +124,7 @@ reports = click.option(
     "--report",
     multiple=True,
     metavar="FILE",
-    help=f"Write a report to FILE, in the format of its ending: {', '.join(REPORT_FORMATS)}; .xml is JUnit. Repeatable.",
+    help=f"Write a report to FILE, in the format of its ending: {', '.join(REPORT_FORMATS)}. Repeatable.",
 )
 
 output_options = combine(color, quiet, verbose)

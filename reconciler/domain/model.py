@@ -120,9 +120,9 @@ class Dataset(Record, frozen=True):
 class Sampling(Record, frozen=True):
     """The sampling parameters; an omitted one is the default of the model or the service."""
 
-    temperature: float | None = None
+    temperature: Number | None = None
     """The randomness of the answers; 0 selects the most likely one."""
-    top_p: float | None = None
+    top_p: Number | None = None
     """Sample from the most likely tokens whose probabilities sum to this value."""
     top_k: Annotated[int, Meta(ge=1)] | None = None
     """Sample from this number of the most likely tokens."""

@@ -23,7 +23,6 @@ from reconciler.manifests.provider_fields import incapabilities
 from reconciler.manifests.schema_validation import explain
 from reconciler.manifests.yaml_parser import parse, parse_scalar
 from reconciler.paths import repository_of, require_inside
-from reconciler.redaction import redact
 
 _UNKNOWN = "    unknown: true\n"
 _HINT = "    unknown: true # replace this with the training data; it is recorded, and nothing is trained\n"
@@ -151,4 +150,4 @@ def _path_problems(path: Path, root: Path, target_file: str) -> Iterator[tuple[s
 def write_manifest(path: Path, text: str) -> None:
     """Write a new manifest; raises ReconcileError if the file exists or cannot be written."""
     with write_errors(path):
-        create_file(path, redact(text).encode())
+        create_file(path, text.encode())

@@ -47,7 +47,7 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "History": "history:HistoryReport",
         "Plan": "plan:PlanReport",
         "Prompt": "check:PromptReport",
-        "Refresh": "refresh:RefreshReport",
+        "Refresh": "change:RefreshReport",
         "Resolve": "change:ResolveReport",
         "Result": "result:ResultReport",
         "SavedPlan": "saved_plan:SavedPlan",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from reconciler.domain.document import VERSION, Document, json_text
+from reconciler.domain.document import VERSION, Document, builtins_of
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.paths import require_no_escape
-from reconciler.redaction import redact
+from reconciler.redaction import redact_free_texts
 from reconciler.state.json_decoder import MAX_BYTES, JsonSource
 
 _DocumentT = TypeVar("_DocumentT", bound=Document)
@@ -83,7 +84,7 @@ def check_plan_output(path: Path, shown: str) -> None:
 def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
     """Write a saved plan; raises ReconcileError when writing fails."""
     with write_errors(f"--out {shown}"):
-        write_file(path, f"{redact(json_text(plan, ascii_only=True))}\n".encode())
+        write_file(path, f"{json.dumps(redact_free_texts(builtins_of(plan)), indent=2)}\n".encode())
 
 
 def _read_json(path: Path, shown: str, remedy: str) -> tuple[JsonSource, dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import reduce
 from operator import getitem
 from types import UnionType
@@ -40,6 +41,8 @@ _STRING_PART: Final = re.compile(r'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a
 _SCALAR: Final = re.compile(r"(?:true|false|null|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)(?![\w.+-])")
 _PARTIAL: Final = re.compile(r"[\w.+-]++\Z|\Z")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_PLACE: Final = re.compile(r"(.*) - at ((?:`key` in )?`\$(?:\.\w+|\[(?:\d+|\.\.\.)\])*`)", re.DOTALL)
+"""The end of a message of msgspec. Names in the document come before it, and can contain the same text."""
 _STEP: Final = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
 _FIELD: Final = re.compile(r"(?s)Object (missing required|contains unknown) field `(.*)`")
 _WRONG_TYPE: Final = re.compile(r"Expected `([^`]*)`, got `[^`]*`")
@@ -340,8 +343,14 @@ def _read_scalar(text: str, offset: int, path: JsonPath) -> int:
 
 def _explain(error: ValidationError, document: Any, kind: Any) -> tuple[JsonPath, str]:
     """Return the path and the problem of an error of msgspec, which does not name the keys of maps."""
-    problem, _, place = str(error).partition(" - at ")
-    path, expected = _resolve(document, kind, _STEP.findall(place))
+    problem, place = str(error), ""
+    found = _PLACE.fullmatch(problem)
+    if found:
+        problem, place = found[1], found[2]
+    try:
+        path, expected = _resolve(document, kind, _STEP.findall(place))
+    except (LookupError, TypeError, ValueError, StopIteration):  # an unknown name in the document looks like a place
+        return [], "unknown field" if problem.startswith("Object contains unknown field") else "invalid value"
     field = _FIELD.fullmatch(problem)
     if field:
         return [*path, field[2]], "missing" if field[1].startswith("missing") else "unknown field"
@@ -409,14 +418,25 @@ def _expectation(problem: str, kind: Any) -> str:
     if wrong:
         name = wrong[1].removesuffix(" | null")
         return f"expected {_TYPE_NAMES.get(name, name)}"
-    plain = _plain(kind, None)
     if problem.startswith(("Invalid enum value", "Invalid value")):
-        values = get_args(plain) if get_origin(plain) is Literal else [member.value for member in plain]
+        values = list(_values(kind))
         return f"expected one of {', '.join(map(str, values))}"
     for constraint in getattr(kind, "__metadata__", ()):
         if "expected" in (constraint.extra or {}):
             return f"expected {constraint.extra['expected']}"
     return problem[:1].lower() + problem[1:].replace("`", "")
+
+
+def _values(kind: Any) -> Iterator[Any]:
+    """Yield the values of the enumerations among the types of a field."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if get_origin(kind) in (Union, UnionType):
+        for choice in get_args(kind):
+            yield from _values(choice)
+    elif get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        yield from (member.value for member in kind)
 
 
 _Side = Literal["ours", "base", "theirs"]

@@ -18,7 +18,7 @@ from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
 from reconciler.paths import require_no_escape
-from reconciler.redaction import redact
+from reconciler.redaction import redact_free_texts
 from reconciler.state.json_decoder import JsonPath, JsonSource
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class LockWriter:
         written = self._written.get(name)
         if written and written[0] is model:
             return written
-        return model, _indented(_without_empty(builtins_of(model)), 4)
+        return model, _indented(redact_free_texts(_without_empty(builtins_of(model))), 4)
 
 
 def _indented(value: dict[str, Any], depth: int) -> str:
@@ -165,7 +165,7 @@ class LockFile:
         """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""
         with write_errors(self.path):
             _require_regular(self.path)
-            data = redact(text).encode()
+            data = text.encode()
             if self.path.exists() and self.path.read_bytes() == data:
                 remove_leftovers(self.path)
                 return False

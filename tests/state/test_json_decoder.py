@@ -238,3 +238,17 @@ def test_the_work_of_reading_hostile_bytes_is_linear_in_the_size(build: Callable
 
 def test_a_lock_is_read_as_it_was_written() -> None:
     assert loads(dumps(Lock()), "x.json") == Lock()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"models":{},"version":1,"a - at $.zzz":1}',
+        '{"models":{},"version":1,"a` - at `$.target.zzz":1}',
+        '{"models":{},"version":1,"target":{"name":"a","provider":"b","scope":"c","x - at $.models.y":1}}',
+        '{"models":{"X - at `$[...]`":{}},"version":1}',
+    ],
+)
+def test_a_name_that_looks_like_a_place_is_an_error_like_any_other(text: str) -> None:
+    with pytest.raises(ReconcileError, match=r"^f:1:\d+: .*(unknown field|expected)"):
+        loads(text, "f")

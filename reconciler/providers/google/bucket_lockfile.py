@@ -25,7 +25,6 @@ from reconciler.domain.errors import (
 from reconciler.domain.ports import Clock, Sleeper
 from reconciler.domain.text import decode_utf8, sanitize
 from reconciler.providers.google.storage import Storage
-from reconciler.redaction import redact
 
 LEASE_DURATION = timedelta(minutes=5)
 """The time after which a lease expires unless it is renewed, and so the longest wait after a run that crashed."""
@@ -238,7 +237,6 @@ class BucketLockfile:
         Raises:
             LockConflict: Another run has changed the text; nothing was written.
         """
-        text = redact(text)
         if text == self._text:
             return False
         data, generation = text.encode(), self._generation

@@ -39,7 +39,7 @@ def _tree(nodes: Sequence[GraphNode], layout: Layout) -> Iterator[str]:
             margins[node.id] = ""
             yield _node_line(node, layout)
             continue
-        margin = margins[node.parent]
+        margin = margins.get(node.parent, "")
         is_last = last[node.parent] == node.id
         margins[node.id] = margin + ("    " if is_last else "│   ")
         yield f"{margin}{'└── ' if is_last else '├── '}{_node_line(node, layout)}"
