@@ -55,7 +55,7 @@ def test_a_secret_within_a_text_in_base64_is_removed(before: str) -> None:
         ({"RECONCILE_VAR_PROJECT": "my-project-name-1"}, "my-project-name-1"),
         ({"SECRETS_FOLDER": "/usr/bin"}, "/usr/bin/env"),
         ({"GITHUB_REPOSITORY": "acme/helpdesk-assistant"}, "tunedModels/helpdesk-assistant-rzsa47uz"),
-        ({"PATH": "/opt/task-scheduler/bin:/srv/helpdesk-assistant/bin"}, "helpdesk-assistant"),
+        ({"PATH": "/srv/task-scheduler/bin:/srv/helpdesk-assistant/bin"}, "helpdesk-assistant"),
         ({"MY_CREDENTIALS": "/srv/no/such/folder/key.json"}, "/srv/no/such/folder/manifest.yaml"),
     ],
 )
