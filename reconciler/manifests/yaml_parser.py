@@ -39,6 +39,8 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _Parser: Any = yaml.CLoader if yaml.__with_libyaml__ else yaml.Loader
+_CONFLICT = re.compile(r"^(<{7}|>{7})(?: .*)?\r?$", re.MULTILINE)
+"""A line that git leaves in a file with a conflict."""
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
 _REJECTED = object()
@@ -174,6 +176,11 @@ def _decode(data: bytes, file: str) -> str | Problem:
         line, column = position(text[: found.start()])
         message = f"unprintable character U+{ord(found[0]):04X}"
         return Problem(Place(file, line, column), "", message, "remove it, or write it as an escape in double quotes")
+    marker = _CONFLICT.search(text)
+    if marker:
+        line, _ = position(text[: marker.start()])
+        remedy = "edit the lines between the markers, and remove the markers"
+        return Problem(Place(file, line), "", "contains git conflict markers", remedy)
     return text
 
 

@@ -47,6 +47,10 @@ _BROKEN = [
         b"a: 1\nb: \x07\n",
         "f:2:4: unprintable character U+0007; remove it, or write it as an escape in double quotes",
     ),
+    (
+        b"a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n",
+        "f:2:1: contains git conflict markers; edit the lines between the markers, and remove the markers",
+    ),
     (b"a: *b\n", "f:1:4: a: undefined alias *b; write the value out, or put &b before an earlier value"),
     (
         b"a: &a [*a]\n",
