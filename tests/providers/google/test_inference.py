@@ -25,7 +25,8 @@ ENDPOINT = "projects/123/locations/us-central1/endpoints/9"
 SERVICES: dict[str, tuple[str, str, InferenceCodec]] = {
     "v1beta3": (f"/v1beta3/{MODEL}:generateText", MODEL, CODECS["v1beta3"]),
     "v1beta": (f"/v1beta/{MODEL}:generateContent", MODEL, CODECS["v1beta"]),
-    "v1": (f"/v1/{ENDPOINT}:generateContent", ENDPOINT, VERTEX_CODEC),
+    # Services may return the number of the project; requests name the target's own project by its ID.
+    "v1": (f"/v1/{ENDPOINT.replace('123', 'acme-project')}:generateContent", ENDPOINT, VERTEX_CODEC),
 }
 CONTENTS: dict[str, Any] = {"v1beta": gemini, "v1": vertex}
 FULL = Prompt("7\n\u00fc", Sampling(temperature=0.0, top_p=0.5, top_k=3), candidates=2, max_tokens=20)
