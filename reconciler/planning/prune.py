@@ -1,6 +1,6 @@
 """Plan the deletions of ``prune``, and give the reasons for each generation that is kept.
 
-A generation is deleted only if ``retention`` has no reason to keep it and no kept generation descends from it.
+A generation is deleted only if ``prune_rules`` has no reason to keep it and no kept generation descends from it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.domain.access import EVERYONE, EffectiveAccess, Grantee, Permission, effective_access
+from reconciler.domain.access import (
+    EVERYONE,
+    AccessChange,
+    EffectiveAccess,
+    Grantee,
+    Permission,
+    apply_access_changes,
+    effective_access,
+)
 
 ADA, TEAM = "ada@example.com", "nlp@example.com"
 OWNS = Permission(Grantee("user", "owner@example.com"), "owner")
@@ -44,3 +52,14 @@ def test_an_owner_reaches_most() -> None:
 
 def test_a_groups_address_is_what_its_members_may() -> None:
     assert effective_access([TEAM_WRITES, ALL_READ], TEAM) == EffectiveAccess(TEAM_WRITES, ())
+
+
+def test_changes_are_applied_to_what_they_name_alone() -> None:
+    ada, team = Grantee("user", "ada@example.com"), Grantee("group", "team@example.com")
+    live = (Permission(EVERYONE, "reader", "p/1"), Permission(ada, "reader", "p/2"))
+    changes = (
+        AccessChange(ada, live[1], "writer"),
+        AccessChange(team, None, "reader"),
+        AccessChange(EVERYONE, live[0], None),
+    )
+    assert apply_access_changes(live, changes) == (Permission(ada, "writer", "p/2"), Permission(team, "reader", ""))

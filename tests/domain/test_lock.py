@@ -21,6 +21,7 @@ from reconciler.domain.lock import (
     LockedModel,
     LockedTarget,
     check_owner,
+    check_same_owner,
     parse_time,
     record_target,
 )
@@ -315,3 +316,12 @@ def test_a_model_is_the_recorded_one_when_it_was_created_at_the_same_moment() ->
 def test_nanoseconds_are_cut() -> None:
     assert parse_time("2023-09-18T11:06:39.461814784Z") == parse_time("2023-09-18T11:06:39.461814Z")
     assert parse_time("") is None
+
+
+def test_another_run_with_another_scope_is_an_error() -> None:
+    own = Lock(record_target(TARGET))
+    check_same_owner(own, own, "f")
+    check_same_owner(own, Lock(), "f")
+    other = Lock(record_target(replace(TARGET, scope="other")))
+    with pytest.raises(ReconcileError, match=r"^f was overwritten by a run with another scope"):
+        check_same_owner(other, own, "f")
