@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import create_server
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,9 @@ def fronted(folder: Path, answer: Answer = lambda _request: None) -> Iterator[st
         clock=Time().clock,
         random=random.Random(7),  # noqa: S311 - made-up ids, no secret
     )
-    config = uvicorn.Config(
-        answering(answer)(app), host="127.0.0.1", port=0, log_level="error", lifespan="off", ws="none"
-    )
+    config = uvicorn.Config(answering(answer)(app), log_level="error", lifespan="off", ws="none")
     server = uvicorn.Server(config)
-    socket = config.bind_socket()
+    socket = create_server(("127.0.0.1", 0))  # listens at once: a request may come before the thread runs
     thread = Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:
