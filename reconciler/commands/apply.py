@@ -63,7 +63,7 @@ def apply(
 ) -> CommandResult:
     """Make the live state match the desired state; ``locked`` forbids trainings.
 
-    With ``saved``, carry out exactly that plan. With ``prune``, delete superseded and failed generations and orphans at
+    With ``saved``, carry out exactly that plan; without ``options.writes`` only its trainings. With ``prune``, delete superseded and failed generations and orphans at
     the end.
 
     Raises:
@@ -219,7 +219,7 @@ def command(
     Shows the plan, asks for approval, waits for the trainings, and records the result in the lockfile.
 
     PATHS may be one FILE that plan --out saved. Then exactly that plan is carried out, without a prompt, or nothing if
-    the manifests, the lockfile or the live state have changed since.
+    the manifests, the lockfile or the live state have changed since. --train-only carries out its trainings only.
     """
     output = output_of(values)
     request = request_of(values)
@@ -234,10 +234,9 @@ def command(
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
         saved = plan_file(environment, command_input.paths)
-        if saved and (locked or train_only or prune or retrains):
+        if saved and (locked or prune or retrains):
             raise UsageError(
-                f"{saved.file} already decides what to do",
-                "remove --locked, --train-only, --prune, --retry and --replace",
+                f"{saved.file} already decides what to do", "remove --locked, --prune, --retry and --replace"
             )
         result = apply(
             environment,

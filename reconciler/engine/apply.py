@@ -111,8 +111,11 @@ class Applier:
         lock = self._recorder.lock
         generations = (generation for model in lock.models.values() for generation in model.generations)
         training = any(generation.state is State.CREATING for generation in generations)
+        world = self._world()
+        if self._options.exact:  # saved plans contain promotions, also those that a run without writes carries out
+            world = replace(world, request=replace(world.request, promotes=True))
         self._observation, current = await plan_live_state(
-            self._provider, self._world(), self._clock, progress=training or self._options.curves
+            self._provider, world, self._clock, progress=training or self._options.curves
         )
         self._sources = current.sources
         return current

@@ -77,6 +77,40 @@ def test_a_plan_without_changes_changes_nothing_and_is_in_sync(reconcile: Cli) -
     assert reconcile.lock_file.read_bytes() == before
 
 
+def test_train_only_carries_out_the_trainings_of_a_plan(reconcile: Cli) -> None:
+    """The plan also updates, checks and promotes, and has a child of a parent that is trained but not promoted."""
+    reconcile.manifest("adder", more=CHECKS)
+    applied(reconcile, "--yes")
+    serving = reconcile.lock["adder"]["serving"]
+    reconcile.manifest("parent", more=CHECKS)
+    applied(reconcile, "--yes", "--train-only")
+    reconcile.manifest("adder", more=CHECKS + "  displayName: a new name\n", epochs=3)
+    child = reconcile.manifest("child")
+    child.write_text(
+        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+    )
+    planned(reconcile)
+
+    applied(reconcile, "plan.json", "--train-only")
+
+    assert reconcile.lock["adder"]["serving"] == serving
+    assert "serving" not in reconcile.lock["parent"]
+    assert [len(reconcile.lock[name]["generations"]) for name in ("adder", "parent", "child")] == [2, 1, 1]
+    assert reconcile("validate", "--locked").status == 0
+    assert reconcile("plan", "--format", "json").document["summary"]["create"] == 0
+
+
+def test_train_only_does_not_train_what_was_not_approved(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    planned(reconcile)
+    reconcile.manifest("adder", epochs=3)
+
+    done = reconcile("apply", "plan.json", "--train-only")
+
+    assert (done.status, done.err) == (1, f"{STALE}manifest adder changed; plan again and review the plan\n")
+    assert not reconcile.lock_file.exists()
+
+
 def test_requested_trainings_are_part_of_the_plan(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     applied(reconcile, "--yes")
@@ -275,9 +309,9 @@ def test_a_lowered_limit_is_named(reconcile: Cli) -> None:
         *(
             (
                 [*asked, "--yes"],
-                ("plan.json already decides what to do; remove --locked, --train-only, --prune, --retry and --replace"),
+                ("plan.json already decides what to do; remove --locked, --prune, --retry and --replace"),
             )
-            for asked in (["--locked"], ["--train-only"], ["--retry", "adder"], ["--replace", "adder"])
+            for asked in (["--locked"], ["--retry", "adder"], ["--replace", "adder"])
         ),
     ],
 )
