@@ -63,8 +63,8 @@ def apply(
 ) -> CommandResult:
     """Make the live state match the desired state; ``locked`` forbids trainings.
 
-    With ``saved``, carry out exactly that plan; without ``options.writes`` only its trainings. With ``prune``, delete superseded and failed generations and orphans at
-    the end.
+    With ``saved``, carry out exactly that plan; without ``options.writes`` only its trainings. With ``prune``, delete
+    superseded and failed generations and orphans at the end.
 
     Raises:
         StalePlan: when the saved plan is not the current plan.
