@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, Project, read_workspace
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
@@ -15,10 +17,11 @@ from reconciler.domain.model import Manifest
 from reconciler.domain.text import shorten
 from reconciler.manifests.git import IncomparableError, file_at_base
 from reconciler.planning.datasets import with_dataset_versions
+from reconciler.planning.events import Withheld, record
 from reconciler.planning.hidden_examples import redact_lock
-from reconciler.planning.lock_review import LockChange, review_lock
+from reconciler.planning.lock_review import LockChange, requested_serving, review_lock, withheld_promotions
 from reconciler.planning.selection import Selection
-from reconciler.reports.documents.plan import LockfileChange
+from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
 
@@ -34,11 +37,35 @@ class PlacedChange(Struct, frozen=True):
 
 
 class LockReview(Struct, frozen=True):
-    """The changes of a lockfile since the merge base of ``ref`` and HEAD that need an explanation or a review."""
+    """The changes of a lockfile since the merge base of ``ref`` and HEAD that need an explanation or a review.
+
+    ``serving`` are the generations by manifest that the changed lockfile has as serving, and ``withheld`` those of them
+    that a run promotes itself, after their checks.
+    """
 
     ref: str
     commit: str
     changes: tuple[PlacedChange, ...]
+    serving: Mapping[str, str]
+    withheld: tuple[Withheld, ...]
+
+    def unexplained(self) -> tuple[Problem, ...]:
+        """Return a problem for each changed fact that no manifest explains."""
+        problems = self.problems(allow_decisions=True)
+        return tuple(problem for problem in problems if problem.severity == "error")
+
+    def described(self, report: PlanReport) -> PlanReport:
+        """Return the report of a plan with the changes of the lockfile."""
+        return replace(report, unexplained=self.rows("fact"), **self.compared)
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The base commit and the changed decisions, as fields of reports."""
+        return {"base": DataBase(self.ref, self.commit), "decisions": self.rows("decision")}
+
+    def withhold(self, project: Project) -> Project:
+        """Return the project with the recorded state that a run starts from: what it promotes itself is withheld."""
+        return replace(project, lock=reduce(record, self.withheld, project.lock))
 
     def problems(self, *, allow_decisions: bool) -> Iterator[Problem]:
         """Yield a problem for each change; changed decisions are warnings if they are allowed."""
@@ -110,7 +137,13 @@ def review_project(project: Project, ref: str) -> LockReview:
     text = LockFile(session.lockfile).read() or "{}"  # a store can return a text without examples, on other lines
     positions = find_positions(text, [change.path for change in changes])
     placed = (PlacedChange(change, Place(project.lockfile, *positions[change.path])) for change in changes)
-    return LockReview(ref, found.commit, tuple(placed))
+    return LockReview(
+        ref,
+        found.commit,
+        tuple(placed),
+        requested_serving(base, head, project.manifests),
+        withheld_promotions(base, head, project.manifests),
+    )
 
 
 def _all_manifests(project: Project) -> tuple[Manifest, ...]:

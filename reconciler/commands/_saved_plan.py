@@ -96,8 +96,11 @@ def plan_file(environment: Environment, paths: tuple[str, ...]) -> PlanFile | No
     return PlanFile(plans[0], read_saved_plan(environment.cwd / plans[0], plans[0], SavedPlan))
 
 
-def saved_plan(request: Request, project: Project, plan: PlanReport) -> SavedPlan:
-    """Return a plan with everything that is needed to carry it out later."""
+def saved_plan(request: Request, project: Project, plan: PlanReport, *, base: str = "") -> SavedPlan:
+    """Return a plan with everything that is needed to carry it out later.
+
+    ``base`` is the commit that the lockfile was compared with.
+    """
     selection = project.input.selection
     return SavedPlan(
         time=format_time(project.session.environment.clock()),
@@ -110,6 +113,7 @@ def saved_plan(request: Request, project: Project, plan: PlanReport) -> SavedPla
             exclude=tuple(sorted(selection.exclude)),
             retry=tuple(sorted(request.retry)),
             replace=tuple(sorted(request.replace)),
+            base=base,
         ),
         facts=plan_facts(project.manifests, project.target, project.lock),
         plan=replace(plan, model_details=()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
@@ -32,6 +32,7 @@ from reconciler.domain.errors import (
     InterruptedRun,
     InvalidInput,
     Problem,
+    ReconcileError,
     ServiceError,
     UsageError,
 )
@@ -45,6 +46,9 @@ from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, notices_text
 from reconciler.reports.writer import render_text
+
+if TYPE_CHECKING:
+    from reconciler.commands._lock_review import LockReview
 
 Approve = Callable[[PlanReport, tuple[Problem, ...]], bool]
 """Takes the report of a plan and the warnings about the input; returns whether to carry the plan out."""
@@ -60,16 +64,20 @@ def apply(
     progress: Progress,
     saved: PlanFile | None = None,
     prune: bool = False,
+    base: str | None = None,
 ) -> CommandResult:
     """Make the live state match the desired state; ``locked`` forbids trainings.
 
     With ``saved``, carry out exactly that plan; without ``options.writes`` only its trainings. With ``prune``, delete
-    superseded and failed generations and orphans at the end.
+    superseded and failed generations and orphans at the end. With ``base``, a commit, refuse changed facts in the
+    lockfile that no manifest explains, and check each generation that serves in the lockfile and did not at the commit.
 
     Raises:
         StalePlan: when the saved plan is not the current plan.
         Declined: when ``approve`` returns false.
-        InvalidInput: for problems of the input, and with ``locked`` for manifests without a ready recorded generation.
+        InvalidInput: for problems of the input, with ``locked`` for manifests without a ready recorded generation, and
+            with ``base`` for changed facts.
+        UsageError: when git has no commit ``base``, or not all manifests are selected.
         InterruptedRun: when a signal ended the run; the lockfile is saved.
     """
     project = _saved_project(environment, command_input, saved) if saved else open_project(environment, command_input)
@@ -84,7 +92,34 @@ def apply(
     if prune:
         request = replace(request, pruning=Pruning(others=project.session.all_locks()))
     options = replace(options, request=request, curves=command_input.model_details)
-    return _ApplyRun(project, options, saved).run(approve, progress)
+    base = (saved.saved.input.base or None) if saved else base
+    review = _review(project, base, unselected=options.writes and not saved) if base else None
+    if review:
+        request = replace(request, serving=review.serving)
+        options = replace(options, request=request, withheld=review.withheld)
+    return _ApplyRun(project, options, saved, review).run(approve, progress)
+
+
+def _review(project: Project, base: str, *, unselected: bool) -> LockReview:
+    """Return how the lockfile differs from that at the base; ``unselected`` refuses manifests that are not selected."""
+    from reconciler.commands._lock_review import review_project
+    from reconciler.manifests.git import IncomparableError
+
+    if unselected and not project.complete:
+        raise UsageError(
+            "--base needs all manifests of the target: each generation that serves is checked",
+            f"remove -l, --only and --exclude, and pass the whole root {project.root or '.'}",
+        )
+    try:
+        review = review_project(project, base)
+    except IncomparableError as error:
+        raise ReconcileError(
+            f"the lockfile cannot be compared with {base}: {error}", "make the commit available, or remove --base"
+        ) from error
+    problems = review.unexplained()
+    if problems:
+        raise InvalidInput(problems)
+    return review
 
 
 def _saved_project(environment: Environment, command_input: CommandInput, saved: PlanFile) -> Project:
@@ -123,9 +158,12 @@ class Run:
 
 
 class _ApplyRun(Run):
-    def __init__(self, project: Project, options: ApplyOptions, saved: PlanFile | None) -> None:
+    def __init__(
+        self, project: Project, options: ApplyOptions, saved: PlanFile | None, review: LockReview | None
+    ) -> None:
         super().__init__(project)
         self._saved = saved
+        self._review = review
         self._options = options
 
     def run(self, approve: Approve, progress: Progress) -> CommandResult:
@@ -136,6 +174,8 @@ class _ApplyRun(Run):
                 applier = Applier(context, self._options)
                 planned = loop.run(applier.plan())
                 report = report_of(self._project, planned)
+                if self._review:
+                    report = self._review.described(report)
                 if self._saved:
                     self._saved.check(self._project, report)
                 if not approve(report, self._project.workspace.problems):
@@ -146,6 +186,8 @@ class _ApplyRun(Run):
             finally:
                 loop.run(self._provider.aclose())
         result = self._result(outcome)
+        if self._review:
+            result = replace(result, lockfile=self._project.lockfile, **self._review.compared)
         if self._options.curves:
             scope = self._project.target.scope
             result = replace(result, model_details=details_of(self._recorder.lock, scope, applier.observation))
@@ -186,7 +228,13 @@ class _ApplyRun(Run):
 
 @click.command(
     "apply",
-    epilog=_options.examples("apply", "apply specs --yes --no-wait", "apply plan.json", "apply --retry adder --yes"),
+    epilog=_options.examples(
+        "apply",
+        "apply specs --yes --no-wait",
+        "apply plan.json",
+        "apply --base HEAD~1 --yes",
+        "apply --retry adder --yes",
+    ),
 )
 @_options.run_options
 @_options.training_options
@@ -201,6 +249,13 @@ class _ApplyRun(Run):
 @click.option(
     "--prune", is_flag=True, help="Also delete superseded and failed generations and orphans, like reconcile prune."
 )
+@click.option(
+    "--base",
+    metavar="REF",
+    help="Review what was merged since the common ancestor of HEAD and this git branch or commit, such as the previous"
+    " head: fail if no manifest explains a changed fact in the lockfile, list the changed decisions, and check every"
+    " generation that serves now and did not then, before it is promoted or published.",
+)
 @_options.environment
 def command(
     environment: Environment,
@@ -212,6 +267,7 @@ def command(
     locked: bool,
     train_only: bool,
     prune: bool,
+    base: str | None,
     **values: Any,
 ) -> int:
     """Carry out a plan: train, update and promote models.
@@ -234,9 +290,9 @@ def command(
     with event_log(environment, output, values.pop("events"), "apply") as log:
         command_input = input_of(values, model_details=bool(output.reports))
         saved = plan_file(environment, command_input.paths)
-        if saved and (locked or prune or retrains):
+        if saved and (locked or prune or retrains or base is not None):
             raise UsageError(
-                f"{saved.file} already decides what to do", "remove --locked, --prune, --retry and --replace"
+                f"{saved.file} already decides what to do", "remove --locked, --prune, --retry, --replace and --base"
             )
         result = apply(
             environment,
@@ -247,6 +303,7 @@ def command(
             progress=lambda report: logged(show_progress(environment, output, report), log),
             saved=saved,
             prune=prune,
+            base=base,
         )
         log.ended(result)
     return print_result(output, result)
@@ -258,11 +315,11 @@ def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose
     def approve(report: PlanReport, warnings: tuple[Problem, ...]) -> bool:
         log.planned(report)
         output.warn(warnings)
-        if not report.changes:
+        if not report.changes and not report.decisions:
             output.say(lambda style, width: notices_text(report.notices, Layout(width, style)))
             return True
         output.say(lambda style, width: render_text(report, width=width, verbose=verbose, style=style))
-        return confirm(question, yes=yes)
+        return not report.changes or confirm(question, yes=yes)
 
     return approve
 

@@ -30,6 +30,7 @@ from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
+    from reconciler.commands._lock_review import LockReview
     from reconciler.planning.datasets import DatasetChanges
     from reconciler.providers.spec import ConnectedProvider
 
@@ -56,18 +57,28 @@ def plan(
         check_plan_output(environment.cwd / out, out)
     project = open_project(environment, command_input)
     request = complete_request(request, project)
-    observation = Observation()
+    review, obstacle = _review(project, base) if base is not None else (None, "")
+    observation, started = Observation(), project
+    if review:
+        request, started = replace(request, serving=review.serving), review.withhold(project)
     if offline:
-        planned = project.plan(observation, request)
+        planned = started.plan(observation, request)
     else:
-        project, observation, planned = observe_and_plan(project, request, progress=command_input.model_details)
+        started, observation, planned = observe_and_plan(started, request, progress=command_input.model_details)
+        project = replace(started, lock=project.lock)
     report = report_of(project, planned)
     if command_input.model_details:
         report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
     if base is not None:
-        report = _with_lock_review(with_data_changes(report, _data_changes(project, base)), project, base)
+        report = with_data_changes(report, _data_changes(project, base))
+        compared = report.base is not None and report.base.commit
+        notices = (f"the lockfile is not compared with {base}: {obstacle}",) if compared and obstacle else ()
+        report = replace(report, notices=(*report.notices, *notices))
+    if review:
+        report = review.described(report)
     if out:
-        write_saved_plan(environment.cwd / out, out, saved_plan(request, project, report))
+        saved = saved_plan(request, project, report, base=review.commit if review else "")
+        write_saved_plan(environment.cwd / out, out, saved)
     status = ExitStatus.CHANGES if detailed and planned.changes else ExitStatus.OK
     failing = planned.failing or report.unexplained
     return CommandResult(report, ExitStatus.ERROR if failing else status, project.workspace.problems)
@@ -83,18 +94,15 @@ def _data_changes(project: Project, base: str) -> DatasetChanges:
     return replace(report, changes=tuple(change.without_samples for change in report.changes))
 
 
-def _with_lock_review(report: PlanReport, project: Project, base: str) -> PlanReport:
-    """Return the report with the changes of the lockfile; the reason for not comparing it is a notice."""
+def _review(project: Project, base: str) -> tuple[LockReview | None, str]:
+    """Return how the lockfile differs from that at the base, or else why it cannot be compared."""
     from reconciler.commands._lock_review import review_project
     from reconciler.manifests.git import IncomparableError
 
     try:
-        review = review_project(project, base)
+        return review_project(project, base), ""
     except IncomparableError as error:
-        compared = report.base is not None and report.base.commit
-        notices = (f"the lockfile is not compared with {base}: {error}",) if compared else ()
-        return replace(report, notices=(*report.notices, *notices))
-    return replace(report, decisions=review.rows("decision"), unexplained=review.rows("fact"))
+        return None, str(error)
 
 
 def complete_request(request: Request, project: Project) -> Request:

@@ -264,7 +264,8 @@ class Request(Struct, frozen=True):
 
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
     ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
-    trained from the parent that the next run promotes.
+    trained from the parent that the next run promotes. ``serving`` are the generations, by manifest, that a changed
+    lockfile requests to serve: each is checked in this run.
     """
 
     retry: frozenset[str] = frozenset()
@@ -272,6 +273,7 @@ class Request(Struct, frozen=True):
     complete: bool = True
     pruning: Pruning | None = None
     promotes: bool = True
+    serving: Mapping[str, str] = {}
 
 
 class Plan(Struct, frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from functools import reduce
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -19,7 +20,17 @@ from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Rea
 from reconciler.engine.execute import Executor, RunContext, publish_nothing
 from reconciler.engine.observe import TRANSIENT_CODES, add_permissions, observe, plan_live_state
 from reconciler.engine.prune import Pruner
-from reconciler.planning.events import Cancelled, Failed, Published, Refused, Renamed, Targeted, declared
+from reconciler.planning.events import (
+    Cancelled,
+    Failed,
+    Published,
+    Refused,
+    Renamed,
+    Targeted,
+    Withheld,
+    declared,
+    record,
+)
 from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
 from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
@@ -40,8 +51,8 @@ class ApplyOptions(Struct, frozen=True):
     at the service and of the published pointer. Without both only facts in the lockfile change. ``wait`` waits for
     trainings, at most ``timeout``. ``foreseen`` approves writes that become necessary during the run; without it
     only manifests that the approved plan trains or writes are written. ``exact`` allows only the approved actions,
-    by generation, and what follows from their trainings. ``curves`` also observes the loss curves of completed
-    trainings.
+    by generation, and what follows from their trainings. ``withheld`` are the promotions of a changed lockfile that
+    this run makes itself, after the checks. ``curves`` also observes the loss curves of completed trainings.
     """
 
     request: Request = field(default_factory=Request)
@@ -50,6 +61,7 @@ class ApplyOptions(Struct, frozen=True):
     wait: bool = True
     foreseen: bool = True
     exact: bool = False
+    withheld: tuple[Withheld, ...] = ()
     timeout: timedelta | None = None
     curves: bool = False
 
@@ -114,6 +126,8 @@ class Applier:
         world = self._world()
         if self._options.exact:  # saved plans contain promotions, also those that a run without writes carries out
             world = replace(world, request=replace(world.request, promotes=True))
+        if world.request.promotes:
+            world = replace(world, lock=reduce(record, self._options.withheld, world.lock))  # as it will be recorded
         self._observation, current = await plan_live_state(
             self._provider, world, self._clock, progress=training or self._options.curves
         )
@@ -287,6 +301,7 @@ class Applier:
 
     def _record_manifests(self) -> None:
         self._recorder.emit(Targeted(record_target(self._target)))
+        self._recorder.emit(*(self._options.withheld if self._options.writes else ()))
         for event in find_moved(self._recorder.lock, self._manifests.values()):
             self._recorder.emit(event)
             if isinstance(event, Renamed) and not self._target.publish:

@@ -18,6 +18,7 @@ from reconciler.planning.generations import (
     describe_mismatch,
     desired_content,
     has_same_content,
+    satisfies,
 )
 from reconciler.planning.promotion_gates import failed_notice, promotion_actions, update_actions
 from reconciler.planning.training_time import estimate_training
@@ -29,6 +30,8 @@ _NO_DATA = (
     "adopt a model with reconcile adopt {} REMOTE"
 )
 _CUT_OFF = "an earlier run requested this training and was interrupted; reconcile looks for it first"
+_GATES = frozenset({Kind.CHECK, Kind.PROMOTE, Kind.HOLD, Kind.NOOP})
+"""Actions that decide whether a ready generation serves."""
 _LONG_QUEUE = timedelta(hours=1)
 """The time after which a plan reports that a training has not started."""
 
@@ -41,6 +44,7 @@ def decide(context: ReconcileContext) -> tuple[Action, ...]:
             for generation in context.mismatches
         )
     actions = tuple(_decide(context))
+    actions = (*_requested(context, actions), *actions)
     if not context.manifest.lifecycle.suspend:
         return actions
     blocked = ", ".join(str(action.kind) for action in actions if action.kind in EFFECTS)
@@ -71,6 +75,20 @@ def _decide(context: ReconcileContext) -> Iterator[Action]:
         yield from _ready(context, chosen)
         return
     yield from update_actions(context)
+
+
+def _requested(context: ReconcileContext, actions: tuple[Action, ...]) -> Iterator[Action]:
+    """Check and promote the generation that a changed lockfile requests, unless the manifest requires another one.
+
+    The next run would promote that other one again, so this is what ``promote`` refuses as well.
+    """
+    generation = context.requested
+    if generation is None or any(action.key == generation.key and action.kind in _GATES for action in actions):
+        return
+    matching = context.serving is not None and satisfies(context.serving, context.manifest)
+    promoting = any(action.kind in {Kind.CHECK, Kind.PROMOTE} for action in actions)
+    if context.serves(generation) or not (matching or promoting):
+        yield from promotion_actions(context, generation)
 
 
 def _cancellations(context: ReconcileContext) -> Iterator[Action]:

@@ -133,18 +133,29 @@ class ReconcileContext(Struct, frozen=True):
 
     @property
     def mismatches(self) -> tuple[ResolvedGeneration, ...]:
-        """The generations that are serving or match the manifest, but whose live model does not prove the record."""
+        """The generations that serve, must serve or match the manifest, but whose live model does not prove them."""
         return tuple(
             generation
             for generation in self.generations
             if generation.mismatch
-            and (generation.key == self.locked.serving_key or satisfies(generation, self.manifest))
+            and (
+                generation.key in {self.locked.serving_key, self.request.serving.get(self.manifest.name)}
+                or satisfies(generation, self.manifest)
+            )
         )
 
     @property
     def serving(self) -> ResolvedGeneration | None:
         """The serving generation, if it exists."""
         return next((generation for generation in self.generations if self.serves(generation)), None)
+
+    @property
+    def requested(self) -> ResolvedGeneration | None:
+        """The generation that a changed lockfile requests to serve, if it is ready and not rejected."""
+        key = self.request.serving.get(self.manifest.name)
+        usable = key if key not in self.locked.rejected else None
+        ready = (generation for generation in self.generations if generation.state is State.ACTIVE)
+        return next((generation for generation in ready if generation.key == usable), None)
 
     def serves(self, known: ResolvedGeneration) -> bool:
         """Whether it is the serving generation and is ready."""

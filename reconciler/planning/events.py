@@ -242,6 +242,16 @@ class Restored(_GenerationEvent, frozen=True):
         return replace(_update(model, self.key, rejection=""), rejected=rejected)
 
 
+class Withheld(_GenerationEvent, frozen=True):
+    """A changed lockfile names this generation as serving; until it is promoted, ``before`` serves."""
+
+    before: str | None
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the generation that served before, unless another one has been promoted since."""
+        return replace(model, serving=self.before) if model.serves(self.key) else model
+
+
 class Published(_ModelEvent, frozen=True):
     """The published pointer names this generation, or with ``None`` no generation."""
 
@@ -363,6 +373,7 @@ Event = (
     | Checked
     | Rejected
     | Restored
+    | Withheld
     | Published
     | Renamed
     | Claimed

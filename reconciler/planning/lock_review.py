@@ -18,6 +18,7 @@ from reconciler.domain.identity import Content, key_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, record_target
 from reconciler.domain.model import Manifest, Sampling, State, Target
 from reconciler.planning.check_evaluation import checks_digest
+from reconciler.planning.events import Withheld
 from reconciler.planning.observed_events import apply_moved, has_content
 
 Path = tuple[str | int, ...]
@@ -88,6 +89,33 @@ def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChan
                 after=after,
                 reason=f"{target.file} does not declare this",
             )
+
+
+def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -> tuple[Withheld, ...]:
+    """Return the promotions that a changed lockfile contains, to be made by this run instead, after the checks.
+
+    A rollback is not withheld: it has rejected the generation that served before.
+    """
+    former_names = {manifest.name: manifest.formerly for manifest in manifests}
+    found: list[Withheld] = []
+    for name, model in head.models.items():
+        known = (base.models.get(known) for known in (name, *former_names.get(name, ())))
+        before = next((recorded.serving_key for recorded in known if recorded and has_content(recorded)), None)
+        key = model.serving_key
+        if key is None or key == before or before in model.rejected:
+            continue
+        kept = model.generation(before)
+        found.append(Withheld(name, key, before if kept and kept.state is State.ACTIVE else None))
+    return tuple(found)
+
+
+def requested_serving(base: Lock, head: Lock, manifests: Iterable[Manifest]) -> dict[str, str]:
+    """Return the serving generation by manifest where a changed lockfile has another one than its base."""
+    manifests = tuple(manifests)
+    base, head = apply_moved(base, manifests), apply_moved(head, manifests)
+    before = {name: model.serving_key for name, model in base.models.items()}
+    after = {name: model.serving_key for name, model in head.models.items()}
+    return {name: key for name, key in after.items() if key and key != before.get(name)}
 
 
 class _Review:

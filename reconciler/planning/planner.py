@@ -38,6 +38,7 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
 from reconciler.planning.observed_events import apply_moved, declared_names, has_content, moved_actions
+from reconciler.planning.promotion_gates import failed_notice
 from reconciler.planning.prune import PruneDecisions, plan_prune
 
 _NAMED = 3
@@ -127,6 +128,7 @@ def plan(world: World) -> Plan:
         notices=(
             *limit_notices(world.lock, world.target),
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),
+            *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
             *_idle_request_notices(world.request, decided),
         ),
@@ -145,6 +147,19 @@ def _without_deleted(actions: Iterable[Action], deletions: PruneDecisions) -> It
         is_orphan = action.reason is Reason.ORPHANED and action.name in orphaned
         if not is_orphan and not (action.kind is Kind.UPDATE and action.remote in remotes):
             yield action
+
+
+def _requested_notices(resolved: ResolvedManifest) -> Iterator[str]:
+    """Yield what is unexpected about the generation that a changed lockfile requests to serve."""
+    context, key = resolved.context, resolved.context.request.serving.get(resolved.context.manifest.name)
+    if key is None or not context.request.promotes or any(action.key == key for action in resolved.actions):
+        return
+    serving = context.serving
+    if serving and serving.key == key:
+        yield from filter(None, [failed_notice(context, serving)])
+    else:
+        keeps = f"{serving.key} keeps serving" if serving else "no generation is serving"
+        yield f"{key} is not promoted, although the lockfile names it as serving {context.manifest.name}: {keeps}"
 
 
 def _public_notices(manifests: Iterable[Manifest]) -> Iterator[str]:

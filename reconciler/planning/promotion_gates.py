@@ -53,8 +53,10 @@ def _is_open(context: ReconcileContext, generation: ResolvedGeneration) -> bool:
 def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration) -> Iterator[Action]:
     """Yield the checks, or else the promotion, of a ready generation; nothing if it is already serving.
 
-    Recorded results that passed are not used for a promotion: the lockfile can be edited.
+    Recorded results that passed are not used for a promotion: the lockfile can be edited. A rollback that a changed
+    lockfile records is checked too, but not held: the generation is already serving, and the one before is rejected.
     """
+    rolled_back = context.serves(generation) and generation is context.requested
     if not context.serves(generation) and _is_open(context, generation):
         if generation.remote not in context.unreadable:
             yield context.action(Kind.WAIT, Reason.ACCESS_CHANGED, generation, "its permissions could not be read yet")
@@ -63,10 +65,19 @@ def promotion_actions(context: ReconcileContext, generation: ResolvedGeneration)
     digest = checks_digest(context.manifest.checks) if context.manifest.checks else ""
     if digest and (checks is None or checks.digest != digest):
         yield _check(context, generation, Reason.CHECKS_CHANGED if checks else Reason.CHECKS_NOT_RUN)
-    elif digest and checks and checks.failed and context.manifest.lifecycle.on_failed_checks == "hold":
+    elif (
+        digest
+        and checks
+        and checks.failed
+        and context.manifest.lifecycle.on_failed_checks == "hold"
+        and not rolled_back
+    ):
         yield context.action(Kind.HOLD, Reason.CHECKS_FAILED, generation, _failure(context, generation, checks))
     elif (
-        not context.serves(generation) and digest and context.request.promotes and generation.key not in context.checked
+        digest
+        and context.request.promotes
+        and generation.key not in context.checked
+        and (rolled_back or not context.serves(generation))
     ):
         yield _check(context, generation, Reason.CHECKS_NOT_RUN)
     elif not context.serves(generation):

@@ -141,19 +141,7 @@ def _shown_file(file: str, root: str) -> str:
 
 def _plan(report: PlanReport) -> ReportSummary:
     explained: dict[str, str] = {}
-    rows = [
-        SummaryRow(
-            change.name,
-            word,
-            level,
-            lock_change_text(change),
-            file=report.lockfile,
-            line=change.line,
-            column=change.column,
-        )
-        for changes, word, level in lock_changes(report)
-        for change in changes
-    ]
+    rows = _lock_changes(report)
     rows += [_action(action, report.target.root, explained) for action in report.actions]
     by_name = {row.name: row for row in rows if row.file != report.lockfile}
     rows += [_data_change(change, by_name.get(change.name)) for change in report.data_changes or ()]
@@ -167,10 +155,27 @@ def _plan(report: PlanReport) -> ReportSummary:
     )
 
 
-def lock_changes(report: PlanReport) -> tuple[tuple[tuple[LockfileChange, ...], str, Level], ...]:
+def _lock_changes(report: PlanReport | ResultReport) -> list[SummaryRow]:
+    return [
+        SummaryRow(
+            change.name,
+            word,
+            level,
+            lock_change_text(change),
+            file=report.lockfile,
+            line=change.line,
+            column=change.column,
+        )
+        for changes, word, level in lock_changes(report)
+        for change in changes
+    ]
+
+
+def lock_changes(report: PlanReport | ResultReport) -> tuple[tuple[tuple[LockfileChange, ...], str, Level], ...]:
     """Return the changes of the lockfile by kind, with the word and the level of their rows."""
+    unexplained = report.unexplained or () if isinstance(report, PlanReport) else ()  # they end a run
     return (
-        (report.unexplained or (), "unexplained fact", "failed"),
+        (unexplained, "unexplained fact", "failed"),
         (report.decisions or (), "changed decision", "warning"),
     )
 
@@ -268,7 +273,7 @@ def _result(report: ResultReport) -> ReportSummary:
     return _summary(
         report,
         result_summary(report),
-        [_outcome(model, report.target.root, explained) for model in report.models],
+        [*_lock_changes(report), *(_outcome(model, report.target.root, explained) for model in report.models)],
         failed=report.exit_status not in {ExitStatus.OK, ExitStatus.STILL_TRAINING},
         warnings=[f"Not published: {report.unpublished}"] if report.unpublished else [],
         remarks=next_steps(report),

@@ -394,3 +394,114 @@ def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
     assert answer.err.startswith(
         f"Error: the lockfile cannot be compared with {first}: this clone is shallow and does not contain {first};"
     )
+
+
+APPLY = ("apply", "--base", "origin/main", "--yes")
+
+
+def _serve(key: str) -> Callable[[dict[str, Any]], object]:
+    """Edit a lockfile so that this generation of the adder serves and none is rejected."""
+    return lambda lock: lock["models"]["adder"].update(serving=key, rejected=[])
+
+
+def test_apply_checks_what_a_merged_lockfile_serves_and_keeps_the_generation_before(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    adder = reconcile.lock["adder"]
+    before, other = adder["serving"], adder["generations"][1]
+    assert adder["rejected"] == [other["key"]]
+    reconcile.target("  publish: serving.json\n")
+    pull_request.edit(_serve(other["key"]))
+    reports = [f"--report={reconcile.folder / name}" for name in ("result.json", "result.md", "result.html", "r.xml")]
+
+    planned = reconcile("plan", "--base", "origin/main")
+    answer = reconcile(*APPLY, *reports)
+
+    assert answer.status == 1
+    for shown in (planned.out, answer.err):
+        lines = shown.splitlines()
+        title = lines.index("Changed decisions in the lockfile since origin/main:")
+        assert lines[title + 1].startswith(
+            f"  ! adder                serving: {before} → {other['key']} ({other['remote']}), "
+        )
+        assert f"  ? adder                check {other['key']}: 1 check" in lines
+        assert title < lines.index("specs/adder.yaml")
+    assert f"adder  held (ChecksFailed): {other['key']}: 0 of 1 checks passed" in answer.out
+    assert reconcile.lock["adder"]["serving"] == before
+    published = json.loads((reconcile.specs / "serving.json").read_text())["models"]
+    assert [model["key"] for model in published if model["name"] == "adder"] == [before]
+    document = held_to("result", json.loads((reconcile.folder / "result.json").read_text()))
+    assert [(row["field"], row.get("after")) for row in document["decisions"]] == [
+        ("serving", other["key"]),
+        ("rejected", None),
+    ]
+    markdown, page, cases = ((reconcile.folder / name).read_text() for name in ("result.md", "result.html", "r.xml"))
+    assert "changed decision" in [line for line in markdown.splitlines() if line.startswith("| ")][1]
+    assert page.index('data-states="changed decision"') < page.index('data-states="held"')
+    assert f"changed decision: serving: {before} → {other['key']}" in cases
+
+
+def test_apply_promotes_what_a_merged_lockfile_serves_after_its_checks(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    passes = FAILS.replace("wrong", '"4"')
+    reconcile.manifest("adder", epochs=5, more=passes)
+    _train(pull_request)
+    trained = reconcile.lock["adder"]["generations"][0]
+    pull_request.edit(_serve(trained["key"]))
+
+    answer = reconcile(*APPLY)
+
+    assert answer.status == 0, answer.out + answer.err
+    assert f"  ? adder                check {trained['key']}: 1 check" in answer.err
+    adder = reconcile.lock["adder"]
+    assert adder["serving"] == trained["key"]
+    assert adder["generations"][0]["promoteTime"]
+    pull_request.git.commit()
+    assert reconcile("apply", "--base", "HEAD", "--yes").out.startswith("No changes.")
+
+
+def test_apply_checks_a_merged_rollback_and_does_not_hold_it(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    failed = reconcile.lock["adder"]["generations"][0]["key"]
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    pull_request.git.commit()
+
+    answer = reconcile(*APPLY, "--format", "json")
+
+    assert answer.status == 0, answer.out + answer.err
+    assert f"  ? adder                check {failed}: 1 check" in answer.err
+    assert answer.document["notices"] == ["adder is serving although its checks fail: 0 of 1 checks passed"]
+    assert reconcile.lock["adder"]["serving"] == failed
+
+
+@pytest.mark.parametrize("attack", FACTS)
+def test_apply_refuses_changed_facts_and_changes_nothing(pull_request: PullRequest, attack: str) -> None:
+    change, path, _ = FACTS[attack]
+    pull_request.edit(change)
+    before = pull_request.reconcile.lock_file.read_text()
+
+    answer = pull_request.reconcile(*APPLY)
+
+    assert answer.status == 1
+    assert f": {path}: " in answer.err
+    assert "specs/reconcile.lock.json:" in answer.err
+    assert pull_request.reconcile.lock_file.read_text() == before
+
+
+def test_the_base_of_a_saved_plan_is_that_of_its_apply(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    before, other = reconcile.lock["adder"]["serving"], reconcile.lock["adder"]["generations"][1]["key"]
+    pull_request.edit(_serve(other))
+    assert reconcile("plan", "--base", "origin/main", "--out", "plan.json").status == 1
+
+    answer = reconcile("apply", "plan.json")
+
+    assert "Changed decisions in the lockfile since " in answer.err
+    assert "adder  held (ChecksFailed)" in answer.out
+    assert (answer.status, reconcile.lock["adder"]["serving"]) == (1, before)
+
+
+def test_apply_with_a_base_needs_every_manifest(pull_request: PullRequest) -> None:
+    answer = pull_request.reconcile(*APPLY, "--only", "doubler")
+    assert answer.status == 64
+    assert "--base needs all manifests of the target" in answer.err
+    assert pull_request.reconcile("apply", "--base", "nowhere", "--yes").status == 64

@@ -36,9 +36,10 @@ def test_a_dry_run_shows_the_deletions(reconcile: Cli) -> None:
     before = reconcile.lock_file.read_bytes()
     shown = reconcile("prune", "--dry-run", "-v")
     assert (shown.status, reconcile.lock_file.read_bytes()) == (0, before)
-    _, file, head, why, created, served, *_ = shown.out.splitlines()
+    _, file, head, why, remote, created, served, *_ = shown.out.splitlines()
     assert (file, head) == ("specs/adder.yaml", f"  - adder                delete {min(first, second)}")
     assert why == "      why                spec.lifecycle.retain keeps 2 ready generations, and others come first"
+    assert remote == f"      remote name        tunedModels/{min(first, second)}"
     assert created.startswith("      created            2026-01-01 12:0")
     assert served.startswith("      served             from 2026-01-01 12:0")
     assert shown.out.count("frees              the model that was trained on 20 examples\n") == 2

@@ -309,9 +309,9 @@ def test_a_lowered_limit_is_named(reconcile: Cli) -> None:
         *(
             (
                 [*asked, "--yes"],
-                ("plan.json already decides what to do; remove --locked, --prune, --retry and --replace"),
+                ("plan.json already decides what to do; remove --locked, --prune, --retry, --replace and --base"),
             )
-            for asked in (["--locked"], ["--retry", "adder"], ["--replace", "adder"])
+            for asked in (["--locked"], ["--retry", "adder"], ["--replace", "adder"], ["--base", "HEAD"])
         ),
     ],
 )

@@ -407,6 +407,7 @@ _SAME_FIELDS: Final[Mapping[type[Event], type[ModelLine]]] = {
     events.Claimed: ClaimedLine,
     events.Forgotten: ForgottenLine,
     events.Unserved: UnservedLine,
+    events.Withheld: UnservedLine,
     events.Deleted: DeletedLine,
 }
 """Events that have every field of their line under the same name."""

@@ -124,12 +124,15 @@ class PlannedAction(Record, frozen=True, kw_only=True):
         return self.key or self.remote
 
 
+Commit = Annotated[str, Meta(pattern="^([0-9a-f]{40,64})?$")]
+
+
 class DataBase(Record, frozen=True):
-    """The commit that the lockfile and the data sets were compared with (`plan --base REF`)."""
+    """The commit that the lockfile and the data sets were compared with (`--base REF`)."""
 
     ref: Annotated[NonEmpty, Meta(examples=["origin/main"])]
     """The branch, tag or commit as it was given."""
-    commit: Annotated[str, Meta(pattern="^([0-9a-f]{40,64})?$")] = ""
+    commit: Commit = ""
     """The common ancestor of that commit and HEAD; omitted if nothing could be compared, which a notice explains."""
 
 

@@ -18,6 +18,7 @@ from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
+from reconciler.reports.documents.plan import DataBase, LockfileChange
 from reconciler.reports.documents.status import ModelDetails
 
 
@@ -95,6 +96,12 @@ class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
     """The number of unmanaged models at the service; they are never changed."""
     unpublished: str = ""
     """Why the pointer could not be published; omitted if it was, or if the target publishes nothing."""
+    base: DataBase | None = None
+    """The commit that the lockfile was compared with (`apply --base REF`)."""
+    lockfile: str = ""
+    """The path of the lockfile; present only with `--base`."""
+    decisions: tuple[LockfileChange, ...] | None = None
+    """The decisions in the lockfile that differed from `base` when the run began; present only with `--base`."""
     model_details: tuple[ModelDetails, ...] = ()
     """Every recorded model with its generations; present when a report was requested."""
 

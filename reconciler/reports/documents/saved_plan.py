@@ -15,7 +15,7 @@ from reconciler.domain.document import Digest, Document, Moment, NonEmpty, Recor
 from reconciler.domain.errors import Place
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import Manifest, Target
-from reconciler.reports.documents.plan import PlanReport
+from reconciler.reports.documents.plan import Commit, PlanReport
 
 
 class Label(Record, frozen=True):
@@ -44,6 +44,8 @@ class PlanInput(Record, frozen=True, kw_only=True):
     """Names given with `--retry`: train again because the training failed."""
     replace: tuple[str, ...]
     """Names given with `--replace`: train again although the generation is ready."""
+    base: Commit = ""
+    """The commit that the lockfile was compared with (`plan --base`); omitted without it."""
 
 
 class ManifestFacts(Record, frozen=True):

@@ -138,9 +138,7 @@ _IN_SYNC: Final = "in sync"
 def _plan(report: PlanReport) -> PageModel:
     explained: dict[str, str] = {}
     rows = [_action_row(action, explained, report.target.root) for action in report.actions]
-    changed = [
-        _lock_row(change, report.lockfile, word) for changes, word, _ in lock_changes(report) for change in changes
-    ]
+    changed = _lock_rows(report)
     roles = {kind.value: role for kind, (_, role) in SYMBOLS.items() if kind is not Kind.NOOP}
     return PageModel(
         title="Plan",
@@ -151,7 +149,7 @@ def _plan(report: PlanReport) -> PageModel:
         rows=(*changed, *sorted(rows, key=lambda row: row.states[0] in {_IN_SYNC, "kept"})),
         facts=tuple(destination_details(report.target)),
         remarks=tuple(unchanged_models(report.unmanaged, report.candidates)),
-        base=report.base.ref if report.base and report.base.commit else "",
+        base=report.base.ref if report.base and report.base.commit and report.data_changes is not None else "",
         data=report.data_changes or (),
     )
 
@@ -159,13 +157,23 @@ def _plan(report: PlanReport) -> PageModel:
 _LOCK_ROLES: Final[Mapping[str, Role]] = {"unexplained fact": "error", "changed decision": "hold"}
 
 
-def _lock_row(change: LockfileChange, lockfile: str, word: str) -> TableRow:
+def _lock_rows(report: PlanReport | ResultReport, *more: Cell) -> list[TableRow]:
+    """Return the changes of the lockfile as rows; ``more`` are empty cells of further columns."""
+    return [
+        _lock_row(change, report.lockfile, word, more)
+        for changes, word, _ in lock_changes(report)
+        for change in changes
+    ]
+
+
+def _lock_row(change: LockfileChange, lockfile: str, word: str, more: tuple[Cell, ...]) -> TableRow:
     return TableRow(
         (word,),
         (
             _name_cell(change.name),
             Cell(word, role=_LOCK_ROLES[word], sign="!"),
             Cell(lock_change_text(change)),
+            *more,
             _manifest_cell(lockfile, change.line, change.column, ""),
         ),
     )
@@ -192,6 +200,7 @@ def _result(report: ResultReport) -> PageModel:
     explained: dict[str, str] = {}
     rows = [_outcome_row(model, explained, report.target.root) for model in report.models]
     settled = {OUTCOMES[state][0] for state in SETTLED}
+    changed = _lock_rows(report, Cell(), Cell())
     unpublished = (f"Not published: {report.unpublished}",) if report.unpublished else ()
     roles: Mapping[ExitStatus, Role] = {ExitStatus.OK: "good", ExitStatus.STILL_TRAINING: "wait"}
     return PageModel(
@@ -204,8 +213,8 @@ def _result(report: ResultReport) -> PageModel:
             *unpublished,
         ),
         heading="Outcomes",
-        tallies=_tallies(rows, dict(OUTCOMES.values())),
-        rows=tuple(sorted(rows, key=lambda row: row.states[0] in settled)),
+        tallies=_tallies([*changed, *rows], {**_LOCK_ROLES, **dict(OUTCOMES.values())}),
+        rows=(*changed, *sorted(rows, key=lambda row: row.states[0] in settled)),
     )
 
 

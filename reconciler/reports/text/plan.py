@@ -131,6 +131,8 @@ def action_details(action: PlannedAction, explained: dict[str, str]) -> Iterator
         yield "why", action.message if first == action.name else f"same as {first}"
     if action.action is Kind.HOLD and action.key:
         yield "generation", action.key
+    if action.action in {Kind.PROMOTE, Kind.DELETE} and action.remote and action.key:
+        yield "remote name", action.remote
     for number, change in enumerate(action.changes):
         yield "" if number else "changes", f"{change.field}: {value(change.live)} → {value(change.declared)}"
     if action.training:
@@ -328,7 +330,7 @@ def _lock_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
 
 
 def _data_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
-    if not (report.base and report.base.commit):
+    if not (report.base and report.base.commit) or report.data_changes is None:
         return
     if not report.data_changes:
         yield from layout.lines("Data sets: ", f"same as in {report.base.ref}", "heading")

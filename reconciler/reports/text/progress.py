@@ -34,6 +34,7 @@ from reconciler.planning.events import (
     Targeted,
     Unserved,
     Updated,
+    Withheld,
 )
 from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
@@ -208,7 +209,7 @@ def _serving_line(event: Event) -> Line | None:
             return "warning", f"rejected: {key}: {reason}"
         case Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-        case Unserved(_, key):
+        case Unserved(_, key) | Withheld(_, key):
             return "warning", f"no longer serving: {key}"
         case _:
             return None

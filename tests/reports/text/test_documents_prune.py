@@ -53,6 +53,7 @@ def test_a_deletion_is_shown_with_age_service_and_what_it_frees() -> None:
         words.yaml
           - words                delete words-22222222
               why                spec.lifecycle.retain keeps 2 ready generations, and others come first
+              remote name        tunedModels/words-22222222
               created            2026-01-01 09:12, 40 d ago
               served             from 2026-01-01 09:14 until 2026-01-20 16:02
               frees              the model that was trained on 15 examples
