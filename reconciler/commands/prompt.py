@@ -32,6 +32,7 @@ STDIN: Final = "-"
 _NOT_READY: Final[Mapping[State, str]] = {
     State.INTENDED: "run reconcile wait",
     State.CREATING: "run reconcile wait",
+    State.DELETING: "a run requested its deletion; run reconcile refresh to see whether it still exists",
     State.MISSING: "run reconcile apply to train it again",
 }
 """Remedies for generations that cannot answer."""

@@ -102,11 +102,13 @@ def _read_side(text: str, shown: str, side: str) -> Lock:
         raise ReconcileError(f"the side `{side}` of a merge cannot be read: {error.message}", remedy) from error
 
 
-def refresh(environment: Environment, command_input: CommandInput, *, check: bool, write: bool) -> CommandResult:
+def refresh(
+    environment: Environment, command_input: CommandInput, *, check: bool, write: bool, accept_missing: bool = False
+) -> CommandResult:
     """Rebuild the lockfile from manifests and live state, and merge the two sides that git left in it.
 
     The service is never changed. Without ``write``, neither is the lockfile; with ``check``, the exit status reports
-    whether it would be.
+    whether it would be. With ``accept_missing``, models that are gone are recorded as missing however many they are.
 
     Raises:
         UsageError: when there is no target.
@@ -123,7 +125,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
     with EventLoop() as loop, lease:
         project = replace(project, lock=reader(project.store, project.target, project.lockfile))
         stored = reader.stored
-        lock, notes = loop.run(_rebuild(project))
+        lock, notes = loop.run(_rebuild(project, accept_missing=accept_missing))
         has_content = bool(lock.models or stored.text)  # a lock without models needs no file
         changed = has_content and (stored.merged or lock != stored.lock)
         if write and changed:
@@ -142,18 +144,19 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
     return CommandResult(report, report.exit_status, workspace.problems)
 
 
-async def _rebuild(project: Project) -> tuple[Lock, tuple[str, ...]]:
+async def _rebuild(project: Project, *, accept_missing: bool) -> tuple[Lock, tuple[str, ...]]:
     from reconciler.engine.observe import observe
 
     lock, target = project.lock, project.target
     async with project.session.connect() as service:
         project = await pin_datasets(project, service)
         observation = await observe(service, lock, concurrency=target.limits.concurrency, progress=True)
-    if is_suspicious(lock, observation):
+    if is_suspicious(lock, observation) and not accept_missing:
         raise ReconcileError(describe_suspicion(lock, observation))
     world = project.world(observation)
     manifests = tuple(resolved.context.manifest for resolved in resolve_manifests(world))
-    request = Request(complete=project.complete and not project.workspace.errors)
+    complete = project.complete and not project.workspace.errors
+    request = Request(complete=complete, accept_missing=accept_missing)
     world = replace(world, manifests=manifests, request=request)
     after = reduce(record, refresh_events(world), lock)
     return after, tuple(refresh_notices(lock, replace(world, lock=after)))
@@ -207,6 +210,11 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--check", is_flag=True, help="Write nothing. Exit with status 2 if the lockfile would change.")
 @click.option("--dry-run", is_flag=True, help="Write nothing. Show how the lockfile would change.")
 @click.option(
+    "--accept-missing",
+    is_flag=True,
+    help="Record models that are gone as MISSING even if they are so many that project or credentials may be wrong.",
+)
+@click.option(
     "--merge",
     nargs=3,
     type=_VERSION,
@@ -215,7 +223,14 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @_options.environment
 def command(
-    environment: Environment, /, *, check: bool, dry_run: bool, merge: tuple[Path, Path, Path] | None, **values: Any
+    environment: Environment,
+    /,
+    *,
+    check: bool,
+    dry_run: bool,
+    accept_missing: bool,
+    merge: tuple[Path, Path, Path] | None,
+    **values: Any,
 ) -> int:
     """Rebuild the lockfile from manifests and live state.
 
@@ -225,12 +240,18 @@ def command(
     _options.require_compatible((check and dry_run, "--check", "--dry-run"))
     output = output_of(values)
     if merge:
-        if check or dry_run or values["paths"]:
-            raise UsageError("--merge excludes --check, --dry-run and PATHS", "remove them")
+        if check or dry_run or accept_missing or values["paths"]:
+            raise UsageError("--merge excludes --check, --dry-run, --accept-missing and PATHS", "remove them")
         notes = merge_files(*merge).notes
         output.say(lambda style, _: "\n".join(f"{style('warning', 'note:')} {terminal_safe(note)}" for note in notes))
         return ExitStatus.OK
-    result = refresh(environment, input_of(values), check=check, write=not (check or dry_run))
+    result = refresh(
+        environment,
+        input_of(values),
+        check=check,
+        write=not (check or dry_run),
+        accept_missing=accept_missing,
+    )
     output.warn(result.warnings)
     output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
     return result.exit_status

@@ -261,7 +261,8 @@ def check_owner(lock: Lock, target: Target, file: str) -> None:
     for name, recorded, wanted in _differences(lock, target):
         raise ReconcileError(
             f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} has {_shown(wanted)}",
-            f"restore the old {name}, or move {file} away to start again with a target of another name",
+            f"restore the old {name}, or describe the new one in a target file with another name, which gets its own"
+            " lockfile",
         )
 
 

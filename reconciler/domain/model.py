@@ -33,6 +33,7 @@ class State(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     MISSING = "MISSING"
+    DELETING = "DELETING"
     DELETED = "DELETED"
 
 

@@ -265,7 +265,8 @@ class Request(Struct, frozen=True):
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
     ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
     trained from the parent that the next run promotes. ``serving`` are the generations, by manifest, that a changed
-    lockfile requests to serve: each is checked in this run.
+    lockfile requests to serve: each is checked in this run. ``accept_missing`` records that models are gone however
+    many they are; a user confirmed it.
     """
 
     retry: frozenset[str] = frozenset()
@@ -274,6 +275,7 @@ class Request(Struct, frozen=True):
     pruning: Pruning | None = None
     promotes: bool = True
     serving: Mapping[str, str] = {}
+    accept_missing: bool = False
 
 
 class Plan(Struct, frozen=True):

@@ -18,7 +18,7 @@ from reconciler.domain.model import Dataset, Manifest, RemoteModel, Resources, S
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
-from reconciler.planning.prune import is_over, mark_deleted
+from reconciler.planning.prune import is_over, mark_deleted, mark_deleting
 
 
 class _ModelEvent(Struct, frozen=True):
@@ -199,8 +199,11 @@ class Promoted(_GenerationEvent, frozen=True):
     time: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the serving generation."""
-        return _update(model, self.key, promote_time=self.time).with_serving(self.key)
+        """Record the serving generation; only a ready one is promoted, so it exists."""
+        promoted = _update(model, self.key, promote_time=self.time).with_serving(self.key)
+        generation = promoted.generation(self.key)
+        deleting = generation is not None and generation.state is State.DELETING
+        return _update(promoted, self.key, state=State.ACTIVE) if deleting else promoted
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -327,6 +330,31 @@ class Unserved(_GenerationEvent, frozen=True):
         return model.without_serving(self.key)
 
 
+class Deleting(_GenerationEvent, frozen=True):
+    """The deletion of the generation ``remote`` is about to be requested."""
+
+    remote: str
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the intention, unless another run made it the serving generation or another training."""
+        generation = model.generation(self.key)
+        if generation is None or generation.remote != self.remote or model.serves(self.key):
+            return model
+        return model.with_generation(mark_deleting(generation))
+
+
+class Kept(_GenerationEvent, frozen=True):
+    """A deletion was refused, or did not happen: the generation still exists in this state."""
+
+    state: State
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the state, unless another run recorded another one in the meantime."""
+        generation = model.generation(self.key)
+        deleting = generation is not None and generation.state is State.DELETING
+        return _update(model, self.key, state=self.state) if deleting else model
+
+
 class Deleted(_GenerationEvent, frozen=True):
     """The generation ``remote`` was deleted with everything that its training created."""
 
@@ -380,6 +408,8 @@ Event = (
     | Forgotten
     | Unprotected
     | Unserved
+    | Deleting
+    | Kept
     | Deleted
     | Ended
     | Refused

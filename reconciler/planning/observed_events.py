@@ -13,6 +13,7 @@ from reconciler.planning.events import (
     Cancelled,
     Claimed,
     Completed,
+    Deleted,
     Disappeared,
     Event,
     Failed,
@@ -37,13 +38,13 @@ _ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.C
 
 
 def observed_events(world: World) -> Iterator[Event]:
-    """Return the events that record the live state; none if the observation is suspicious.
+    """Return the events that record the live state; none if the observation is suspicious and not accepted.
 
     The sources of the manifests must name their parent generations. An intended training is withdrawn if it does not
     exist and no manifest asks for it.
     """
     scope, observation = world.scope, world.observation
-    if is_suspicious(world.lock, observation):
+    if is_suspicious(world.lock, observation) and not world.request.accept_missing:
         return
     manifests = {manifest.name: manifest for manifest in world.manifests}
     marked, owners = marked_models(world), owners_of(world)
@@ -84,6 +85,11 @@ def _changes(
     name: str, recorded: LockedGeneration, found: ResolvedGeneration, observation: Observation
 ) -> Iterator[Event]:
     live = found.live
+    if recorded.state is State.DELETING:
+        # One that still exists may be on its way out: only prune, refresh or a promotion decides about it.
+        if found.state is State.DELETED:
+            yield Deleted(name, recorded.key, recorded.remote)
+        return
     if found.state is State.DELETED:
         return
     if live is None:

@@ -229,8 +229,8 @@ def describe_suspicion(lock: Lock, observation: Observation) -> str:
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     return (
         f"{len(gone)} recorded models are gone at once ({named}), "
-        "which looks like a wrong project or wrong credentials; check them, or, if they really were deleted, "
-        "move the lockfile away: the next run rebuilds it"
+        "which looks like a wrong project or wrong credentials; check them, or, if the models really were deleted, "
+        "run reconcile refresh --accept-missing, which records that and keeps everything else"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, World
 from reconciler.planning.generations import (
@@ -333,6 +333,12 @@ def is_over(model: LockedModel) -> bool:
     return absent and not (model.protect or model.rejected)
 
 
+def mark_deleting(generation: LockedGeneration) -> LockedGeneration:
+    """Return the generation as one whose deletion is requested; why a training ended stays recorded."""
+    failure = generation.failure or _UNKNOWN_FAILURES.get(generation.state)
+    return replace(generation, state=State.DELETING, failure=failure)
+
+
 def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     """Return the model with a generation as deleted, without the oldest deleted ones beyond ten.
 
@@ -341,8 +347,7 @@ def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     deleted = model.generation(key)
     if deleted is None or deleted.remote != remote:
         return model
-    failure = deleted.failure or _UNKNOWN_FAILURES.get(deleted.state)
-    model = model.with_generation(replace(deleted, state=State.DELETED, failure=failure))
+    model = model.with_generation(replace(mark_deleting(deleted), state=State.DELETED))
     required = {model.serving_key, *model.rejected}
     absent = [
         generation.key

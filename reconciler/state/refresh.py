@@ -19,6 +19,7 @@ from reconciler.planning.events import (
     Completed,
     Event,
     Failed,
+    Kept,
     Published,
     Renamed,
     Targeted,
@@ -52,7 +53,7 @@ def refresh_events(world: World) -> tuple[Event, ...]:
     One with a record gets only the generations that match it: others can belong to another branch.
     """
     events: tuple[Event, ...] = ()
-    for step in (_manifest_events, observed_events, _completed_records, _adoptions):
+    for step in (_manifest_events, observed_events, _undeleted, _completed_records, _adoptions):
         events += tuple(step(replace(world, lock=reduce(record, events, world.lock))))
     return events
 
@@ -66,6 +67,16 @@ def _manifest_events(world: World) -> Iterator[Event]:
         if isinstance(event, Renamed) and not world.target.publish:
             yield Published(event.former, None)  # no pointer has the old name
     yield from map(declared, world.manifests)
+
+
+def _undeleted(world: World) -> Iterator[Event]:
+    """Yield an event for each generation that an interrupted run wanted to delete, and that still exists."""
+    owners = owners_of(world)
+    for name, model in world.lock.models.items():
+        for generation in model.generations:
+            live = find_live_model(generation, owners.owner(name), world.observation)
+            if live and generation.state is State.DELETING:
+                yield Kept(name, generation.key, live.state)
 
 
 def _completed_records(world: World) -> Iterator[Event]:

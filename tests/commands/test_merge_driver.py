@@ -301,7 +301,7 @@ def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
     file = str(reconcile.specs / "reconcile.yaml")
     answer = reconcile("refresh", "--merge", file, file, file, *more)
     assert answer.status == 64
-    assert "--merge excludes --check, --dry-run and PATHS; remove them" in answer.err
+    assert "--merge excludes --check, --dry-run, --accept-missing and PATHS; remove them" in answer.err
 
 
 @SLOW

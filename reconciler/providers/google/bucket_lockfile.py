@@ -155,7 +155,7 @@ class Lease:
         except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise ReconcileError(
                 f"{self.address} is not a lease",
-                f"delete it if it is not needed (`gcloud storage rm {self.address}`), or move the lockfile",
+                f"delete it if it is not needed (`gcloud storage rm {self.address}`)",
             ) from error
 
     async def _find_own(self, storage: Storage) -> int | None:

@@ -36,6 +36,7 @@ _STATES: Final[Mapping[State, tuple[str, Role]]] = {
     State.FAILED: ("failed", "error"),
     State.CANCELLED: ("cancelled", "error"),
     State.MISSING: ("missing", "error"),
+    State.DELETING: ("being deleted", "wait"),
     State.DELETED: ("deleted", "muted"),
 }
 _ENDS: Final = {state: _STATES[state] for state in (State.FAILED, State.CANCELLED)}

@@ -567,6 +567,6 @@ def test_a_lease_that_cannot_be_released_is_logged_and_ends_by_itself(
 def test_something_else_in_the_place_of_the_lease(cloud: Cloud, content: bytes) -> None:
     cloud.put(LEASE, content)
     assert str(failure(lambda: enter_lease(cloud.lock()))) == (
-        f"{LEASE} is not a lease; delete it if it is not needed (`gcloud storage rm {LEASE}`), or move the lockfile"
+        f"{LEASE} is not a lease; delete it if it is not needed (`gcloud storage rm {LEASE}`)"
     )
     assert cloud.content(LEASE) == content
