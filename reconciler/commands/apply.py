@@ -125,7 +125,7 @@ def _review(project: Project, base: str, *, unselected: bool) -> LockReview:
 def _saved_project(environment: Environment, command_input: CommandInput, saved: PlanFile) -> Project:
     selected = saved.input(command_input)
     try:
-        return open_project(environment, selected)
+        return saved.without_unrelated(open_project(environment, selected))
     except UsageError as error:
         raise saved.stale(error.message) from error
 
