@@ -44,7 +44,9 @@ class Problem(Struct, frozen=True, order=True):
 class ReconcileError(Exception):
     """The base of all errors that a user reads.
 
-    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty.
+    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty. ``outcome_unknown`` is true
+    where a request that acts only once may have been carried out although it failed, such as one whose reply was lost;
+    ``None`` where this was not determined.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
@@ -53,6 +55,7 @@ class ReconcileError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.outcome_unknown: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message

@@ -79,7 +79,10 @@ class RunContext(Struct, frozen=True):
 
 
 _REFUSAL_CODES = frozenset(
-    {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
+    {
+        *("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"),
+        "RESOURCE_EXHAUSTED",
+    }
 )
 """Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
@@ -190,7 +193,7 @@ class Executor:
                 self._context.examples.validation(manifest),
             )
         except ReconcileError as error:
-            if records_intent and _is_refusal(error):
+            if records_intent and not _is_in_doubt(error):
                 self._recorder.emit(Withdrawn(manifest.name, request.key, None if was_intended else before))
             raise
 
@@ -303,9 +306,11 @@ class Executor:
         self._recorder.emit(event)
 
 
-def _is_refusal(error: ReconcileError) -> bool:
-    """Whether nothing can have been created: the service refused, or the examples could not be read."""
-    return not isinstance(error, ServiceError) or error.code in _REFUSAL_CODES
+def _is_in_doubt(error: ReconcileError) -> bool:
+    """Whether a training can have started: its reply was lost, or the provider does not report the outcome."""
+    if error.outcome_unknown is None:
+        return isinstance(error, ServiceError) and error.code not in _REFUSAL_CODES
+    return error.outcome_unknown
 
 
 def _id_of(action: Action) -> tuple[Kind, str, str]:

@@ -20,8 +20,10 @@ from reconciler.planning.generations import EXPECTED_STATES, find_live_model, sh
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.planner import plan
 
-TRANSIENT_CODES = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
-"""Codes of a ServiceError that can disappear when the request is repeated later."""
+TRANSIENT_CODES = frozenset(
+    {"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN"}
+)
+"""Codes of a ServiceError that can disappear when the request is repeated later; a front end's page is UNKNOWN."""
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 

@@ -96,6 +96,7 @@ class GenerativeLanguage(AsyncClosing):
             {"tunedModelId": generation.key},
             wire.write_generation(generation, examples),
             wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES,
+            idempotent=False,
         )
 
         async def attempt(*, in_doubt: bool) -> Created | Exists:

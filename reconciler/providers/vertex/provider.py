@@ -127,7 +127,9 @@ class Vertex(AsyncClosing):
             kms_key=self._target.settings.get("kmsKeyName", ""),
         )
         remedies = wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES
-        request = HttpRequest("POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies)
+        request = HttpRequest(
+            "POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies, idempotent=False
+        )
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._find(generation.mark, patient=True)):
