@@ -178,7 +178,7 @@ def command(
 
     Keeps the newest superseded generations, as spec.lifecycle.retain declares. Deletes managed and recorded generations
     only. Never deletes generations that a lockfile of the root serves, publishes or protects, parents of remaining
-    generations, or more than limits.maxDeletePercent of the target.
+    generations, or more than limits.maxDeletes and limits.maxDeletePercent of the target allow.
     """
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "prune") as log:

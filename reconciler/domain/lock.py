@@ -247,6 +247,7 @@ def limits_by_name(target: Target) -> dict[str, int]:
         "maxCreates": limits.max_creates,
         "maxSteps": limits.max_steps,
         "maxDeletePercent": limits.max_delete_percent,
+        "maxDeletes": limits.max_deletes,
         "concurrency": limits.concurrency,
         "requestsPerMinute": limits.requests_per_minute,
     }

@@ -126,7 +126,11 @@ def result_report(
     others. In a run that ``promotes`` nothing, a generation that only lacks its promotion is ready. ``unpublished`` is
     the reason why the pointer was not written. ``requests`` were sent to the service in ``seconds``.
     """
-    models = {action.name: _remaining(action, promotes=promotes) for action in plan.actions}
+    models: dict[str, ModelOutcome] = {}
+    for action in plan.actions:
+        remaining = _remaining(action, promotes=promotes)
+        if remaining.state not in SETTLED or action.name not in models:  # a hold stays beside what is in sync
+            models[action.name] = remaining
     for outcome in outcomes:
         models[outcome.name] = _merged(outcome, models.get(outcome.name))
     files = {action.name: action.file for action in plan.actions}
