@@ -280,7 +280,7 @@ def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
         assert applied.status == 1
         assert "m0  held (Guarded): 4 of 10 managed models would be deleted" in applied.out
         assert "No changes" not in applied.out
-        assert "limits.maxDeletes of 3" in (reconcile.folder / report).read_text()
+        assert "limits.maxDeletes" in (reconcile.folder / report).read_text()
     document = reconcile("apply", "--prune", "--yes", "--format", "json").document
     held_to("result", document)
     assert document["summary"] == {"held": 4, "inSync": 6}

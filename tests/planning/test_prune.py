@@ -561,8 +561,8 @@ def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
         assert {one.reason for one in made.failing} == {Reason.GUARDED}
         assert made.actions[0].message == (
             f"{gone} of {count} managed models would be deleted, over the target's limits.maxDeletes of 3 and "
-            "limits.maxDeletePercent of 30, so none is; raise one of them in spec.limits of the target, or delete fewer "
-            "with --only, -l or --older-than"
+            "limits.maxDeletePercent of 30, so none is; raise one of them in spec.limits of the target, or delete "
+            "fewer with --only, -l or --older-than"
         )
 
 
