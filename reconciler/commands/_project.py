@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.commands._session import Session, display_root
+from reconciler.domain.document import Document
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from reconciler.reports.documents.status import ModelDetails
 
 
+Report_co = TypeVar("Report_co", bound=Document, covariant=True)
 ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
@@ -64,10 +66,10 @@ class CommandInput(Struct, frozen=True):
     model_details: bool = False
 
 
-class CommandResult(Struct, frozen=True):
+class CommandResult(Struct, Generic[Report_co], frozen=True):
     """A versioned document, the exit status, and the warnings about the input."""
 
-    document: Any
+    document: Report_co
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
 

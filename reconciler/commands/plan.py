@@ -26,7 +26,6 @@ from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
 from reconciler.planning.selection import check_names
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
-from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def plan(
     detailed: bool,
     base: str | None = None,
     out: str | None = None,
-) -> CommandResult:
+) -> CommandResult[PlanReport]:
     """Return what apply would do; ``offline`` trusts the lockfile, ``detailed`` reports changes in the exit status.
 
     With ``base``, a commit, the result shows how the lockfile and the data sets have changed since. ``out`` is the
@@ -186,9 +185,4 @@ def command(
         raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
     command_input = input_of(values, model_details=bool(output.reports))
     result = plan(environment, command_input, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
-    output.warn(result.warnings)
-    output.result(
-        result.document,
-        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
-    )
-    return result.exit_status
+    return output.finish(result)

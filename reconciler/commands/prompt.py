@@ -22,7 +22,6 @@ from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.text.check import prompt_notes
-from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -52,7 +51,9 @@ class PromptRequest(Struct, frozen=True):
     max_tokens: int | None = None
 
 
-def prompt(environment: Environment, command_input: CommandInput, request: PromptRequest) -> CommandResult:
+def prompt(
+    environment: Environment, command_input: CommandInput, request: PromptRequest
+) -> CommandResult[PromptReport]:
     """Return a model's answer. Changes nothing.
 
     Raises:
@@ -167,11 +168,7 @@ class _FiniteRange(click.FloatRange):
 )
 @click.argument("name")
 @click.argument("text", required=False)
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @click.option("--generation", metavar="KEY", help="Generation to use instead of the serving one.")
 @click.option("--temperature", type=_FiniteRange(0, 2), help="0 gives the most likely answer, higher values vary more.")
 @click.option("--top-p", type=_FiniteRange(0, 1), help="Sample from the likeliest tokens with this total probability.")
@@ -203,7 +200,7 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     document = result.document
     output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
-    output.result(document, lambda _style, _width: render_text(document))
+    output.result(document)
     if document.message:
         raise ReconcileError(document.message)
     return result.exit_status

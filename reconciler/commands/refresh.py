@@ -33,7 +33,6 @@ from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.reports.documents.change import RefreshReport, refreshed_models
-from reconciler.reports.writer import render_text
 from reconciler.state.json_decoder import UPGRADE, has_conflict_markers, split_sides
 from reconciler.state.lockfile import LockFile, dumps, loads
 from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge
@@ -104,7 +103,7 @@ def _read_side(text: str, shown: str, side: str) -> Lock:
 
 def refresh(
     environment: Environment, command_input: CommandInput, *, check: bool, write: bool, accept_missing: bool = False
-) -> CommandResult:
+) -> CommandResult[RefreshReport]:
     """Rebuild the lockfile from manifests and live state, and merge the two sides that git left in it.
 
     The service is never changed. Without ``write``, neither is the lockfile; with ``check``, the exit status reports
@@ -202,11 +201,7 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("refresh", epilog=_options.examples("refresh", "refresh --check"))
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @click.option("--check", is_flag=True, help="Write nothing. Exit with status 2 if the lockfile would change.")
 @click.option("--dry-run", is_flag=True, help="Write nothing. Show how the lockfile would change.")
 @click.option(
@@ -252,6 +247,4 @@ def command(
         write=not (check or dry_run),
         accept_missing=accept_missing,
     )
-    output.warn(result.warnings)
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
+    return output.finish(result)

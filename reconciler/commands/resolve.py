@@ -19,7 +19,7 @@ from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout
 
 
-def resolve(environment: Environment, command_input: CommandInput, name: str | None) -> CommandResult:
+def resolve(environment: Environment, command_input: CommandInput, name: str | None) -> CommandResult[ResolveReport]:
     """Return the recorded serving generation of one manifest, or of every model in the lockfile.
 
     Raises:
