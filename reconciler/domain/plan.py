@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.document import Count, NonEmpty, Record, Scalar, TableEnum, Time
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
@@ -191,12 +191,9 @@ class Deletion(Record, frozen=True):
 class KeptGeneration(Record, frozen=True):
     """A generation that is kept."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    key: NonEmpty
-    """The key of the generation."""
-    remote: NonEmpty
-    """The remote name of the generation."""
+    name: ManifestName
+    key: Key
+    remote: Remote
     reason: NonEmpty
     """All reasons to keep it."""
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, TableEnum
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Position, Record, Remote, TableEnum
 from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
@@ -19,7 +19,7 @@ from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
 from reconciler.reports.documents.plan import DataBase, LockfileChange
-from reconciler.reports.documents.status import ModelDetails
+from reconciler.reports.documents.status import RecordedDetails
 
 
 class Outcome(TableEnum):
@@ -46,16 +46,13 @@ class Outcome(TableEnum):
 class ModelOutcome(Record, frozen=True):
     """The outcome of one manifest."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
+    name: ManifestName
     state: Outcome
     """The outcome."""
     reason: Reason | None = None
     """The reason why it is held; a stable name."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     remote: Remote = ""
-    """The remote name of the generation."""
     steps: Count | None = None
     """The total number of training steps."""
     final_loss: Loss | None = None
@@ -102,8 +99,7 @@ class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
     """The path of the lockfile; present only with `--base`."""
     decisions: tuple[LockfileChange, ...] | None = None
     """The decisions in the lockfile that differed from `base` when the run began; present only with `--base`."""
-    model_details: tuple[ModelDetails, ...] = ()
-    """Every recorded model with its generations; present when a report was requested."""
+    model_details: RecordedDetails = ()
 
 
 def result_report(
