@@ -14,8 +14,7 @@ import click
 from reconciler.commands._output import Output
 from reconciler.commands._project import CommandResult
 from reconciler.domain.document import Document, builtins_of
-from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.files import open_log, write_errors

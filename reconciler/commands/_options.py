@@ -16,7 +16,7 @@ from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
-from reconciler.planning.selection import Selection
+from reconciler.manifests.discovery import Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:

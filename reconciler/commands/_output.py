@@ -15,8 +15,7 @@ from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import Document, json_text
-from reconciler.domain.errors import Problem, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Problem, UsageError
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.commands._session import Session, display_root
 from reconciler.domain.document import Document
-from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
 from reconciler.domain.ports import LockStore, Objects
@@ -19,6 +18,7 @@ from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
     STDIN,
+    Selection,
     absolute,
     discover,
     expand_lists,
@@ -30,7 +30,6 @@ from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.hidden_examples import redact_problems
-from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted

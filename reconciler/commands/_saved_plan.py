@@ -14,8 +14,8 @@ from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import EFFECTS, FOLLOW_UPS, Kind, Reason, Request
 from reconciler.domain.version import __version__
+from reconciler.manifests.discovery import Selection
 from reconciler.planning.lineage import descendants
-from reconciler.planning.selection import Selection
 from reconciler.reports.documents.plan import PlannedAction, PlanReport
 from reconciler.reports.documents.saved_plan import (
     Label,

@@ -16,8 +16,7 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import AccessError, InterruptedRun, ReconcileError, ServiceError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, State
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.observe import run_bounded

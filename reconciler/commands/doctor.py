@@ -13,8 +13,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
 from reconciler.commands._session import EventLoop, display_root
-from reconciler.domain.errors import AccessError, InvalidInput, Problem, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, provider_spec

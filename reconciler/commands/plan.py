@@ -18,13 +18,12 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_plan
-from reconciler.domain.errors import UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Observation, Plan, Request
 from reconciler.environment import Environment
+from reconciler.manifests.discovery import check_names
 from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
-from reconciler.planning.selection import check_names
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 

@@ -14,8 +14,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
-from reconciler.domain.errors import Problem, ReconcileError, ServiceError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.domain.ports import Prompt, Reply
 from reconciler.environment import Environment

@@ -18,8 +18,7 @@ from reconciler.commands._output import Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._session import EventLoop
 from reconciler.commands.apply import Approve, Run, approver
-from reconciler.domain.errors import Declined, InterruptedRun, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.domain.text import suggest
 from reconciler.engine.apply import ApplyOutcome

@@ -22,8 +22,7 @@ from reconciler.commands._project import (
     read_workspace,
 )
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import LockConflict, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, LockConflict, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
 from reconciler.domain.text import terminal_safe

@@ -10,8 +10,7 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
-from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
 from reconciler.reports.documents.doctor import ValidationReport, validation_report
 

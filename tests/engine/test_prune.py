@@ -11,8 +11,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Handle, Lifecycle, Limits, Manifest, Resources, Source, State
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from reconciler.domain.document import Key, LockfilePath, ManifestName, NonEmpty, Record, Remote
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, Sampling, State
 from reconciler.domain.plan import Action, Kind, Reason

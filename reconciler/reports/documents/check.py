@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults, RecordedChecks
 from reconciler.domain.document import Key, ManifestName, NonEmpty, Record, Remote
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Answer, Reply
 from reconciler.reports.documents.envelope import TargetReport, TargetSummary

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.document import Count, LockfilePath, Position
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import Places, TargetReport, display_path, target_summary
 from reconciler.reports.documents.status import ModelDetails, RecordedDetails

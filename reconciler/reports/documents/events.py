@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Count, Document, Key, ManifestName, Moment, NonEmpty, Record, Remote, TotalSteps
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import format_time
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Reason

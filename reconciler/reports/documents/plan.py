@@ -268,7 +268,16 @@ def plan_report(
     """
     return PlanReport(
         simulated=capabilities.simulated,
-        target=_target(target, capabilities, root),
+        target=PlanTarget(
+            **asdict(target_summary(target, capabilities, root)),
+            endpoint=target.endpoint,
+            storage_endpoint=target.storage_endpoint,
+            bucket=target.bucket,
+            lock=target.lock,
+            service_account=target.settings.get("serviceAccount", ""),
+            kms_key_name=target.settings.get("kmsKeyName", ""),
+            publish=target.publish,
+        ),
         lockfile=lockfile,
         changes=plan.changes,
         summary=_summary(plan),
@@ -277,19 +286,6 @@ def plan_report(
         unmanaged=plan.unmanaged,
         candidates=plan.candidates,
         kept=plan.kept if deletions_alone else None,
-    )
-
-
-def _target(target: Target, capabilities: Capabilities, root: str) -> PlanTarget:
-    return PlanTarget(
-        **asdict(target_summary(target, capabilities, root)),
-        endpoint=target.endpoint,
-        storage_endpoint=target.storage_endpoint,
-        bucket=target.bucket,
-        lock=target.lock,
-        service_account=target.settings.get("serviceAccount", ""),
-        kms_key_name=target.settings.get("kmsKeyName", ""),
-        publish=target.publish,
     )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Position, Record, Remote, TableEnum
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
@@ -214,7 +214,7 @@ class Outcomes:
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
         if outcome and before and outcome.state is Outcome.DELETED:
-            self._by_name[outcome.name] = _with_deleted(before, outcome)
+            self._by_name[outcome.name] = replace(before, deleted=(*before.deleted, *outcome.deleted))
         elif outcome and not (before and before.state in {Outcome.FAILED, Outcome.REFUSED}):
             self._by_name[outcome.name] = _with_checks(outcome, before)
 
@@ -263,11 +263,6 @@ def _why(event: Failed | Cancelled) -> str:
     if isinstance(event, Cancelled):
         return "the training was canceled"
     return event.model.failure.message if event.model.failure else "the service reports no reason"
-
-
-def _with_deleted(before: ModelOutcome, outcome: ModelOutcome) -> ModelOutcome:
-    """Return the outcome with further deleted generations."""
-    return replace(before, deleted=(*before.deleted, *outcome.deleted))
 
 
 def _with_checks(outcome: ModelOutcome, before: ModelOutcome | None) -> ModelOutcome:
