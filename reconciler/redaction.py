@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -218,8 +217,8 @@ def is_existing(path: Path) -> bool:
         return False
 
 
-class WrappedStream(ABC):
-    """A stream that changes each text before it writes it to ``stream``."""
+class RedactedStream:
+    """A stream from which secrets are removed."""
 
     buffer = None
     """Absent, so that no text bypasses this stream."""
@@ -227,9 +226,10 @@ class WrappedStream(ABC):
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    @abstractmethod
     def write(self, text: str) -> int:
-        """Write a text in its changed form."""
+        """Write a text without secrets."""
+        self.stream.write(redact(text))
+        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write the lines."""
@@ -238,12 +238,3 @@ class WrappedStream(ABC):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-class RedactedStream(WrappedStream):
-    """A stream from which secrets are removed."""
-
-    def write(self, text: str) -> int:
-        """Write a text without secrets."""
-        self.stream.write(redact(text))
-        return len(text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.commands._session import Session, display_root
-from reconciler.domain.document import Document
-from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
 from reconciler.domain.ports import LockStore, Objects
@@ -18,7 +18,6 @@ from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
     STDIN,
-    Selection,
     absolute,
     discover,
     expand_lists,
@@ -30,9 +29,11 @@ from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.hidden_examples import redact_problems
+from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted
+from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import loads
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from reconciler.reports.documents.status import ModelDetails
 
 
-Report_co = TypeVar("Report_co", bound=Document, covariant=True)
 ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
@@ -65,10 +65,10 @@ class CommandInput(Struct, frozen=True):
     model_details: bool = False
 
 
-class CommandResult(Struct, Generic[Report_co], frozen=True):
+class CommandResult(Struct, frozen=True):
     """A versioned document, the exit status, and the warnings about the input."""
 
-    document: Report_co
+    document: Any
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
 
@@ -403,6 +403,45 @@ def load_project(
         lockfile=shown,
         lock=lock,
     )
+
+
+async def prove_generation(
+    project: Project, service: Provider, name: str, recorded: LockedGeneration
+) -> LockedGeneration | None:
+    """Return the record of a generation with the facts that its live model shows; ``None`` if the model is gone.
+
+    Raises:
+        ReconcileError: when the live model does not prove the record; names the line of the lockfile.
+    """
+    from reconciler.domain.model import Handle
+    from reconciler.domain.plan import Observation
+    from reconciler.planning.generations import owners_of, resolve_recorded
+    from reconciler.planning.live_proof import is_elsewhere
+    from reconciler.planning.observed_events import correct
+
+    owner = owners_of(project.world()).owner(name)
+    live = None if is_elsewhere(recorded, owner) else await service.observe(Handle(recorded.remote))
+    observation = Observation({recorded.remote: live} if live else {})
+    found = resolve_recorded(recorded, owner, observation)
+    if found.mismatch:
+        path = generation_path(project.lock, name, recorded.key, found.mismatch.field)
+        place = f"{locate(project, path)}: {show_path(path)}"
+        raise ReconcileError(
+            f"{place}: {found.mismatch.message}", "restore the record from the history of the lockfile"
+        )
+    return correct(name, recorded, found.live, project.manifest(name)) if found.live else None
+
+
+def generation_path(lock: Lock, name: str, key: str, field: str) -> tuple[str | int, ...]:
+    """Return the path of a field of a generation in the lockfile."""
+    keys = [generation.key for generation in lock.models[name].generations]
+    return ("models", name, "generations", keys.index(key), *field.split("."))
+
+
+def locate(project: RecordedProject, path: tuple[str | int, ...]) -> Place:
+    """Return the place of a value in the lockfile, or of the innermost value around it."""
+    line, column = find_positions(project.store.read() or "{}", [path])[path]
+    return Place(project.lockfile, line, column)
 
 
 async def pin_datasets(project: Project, service: ConnectedProvider) -> Project:

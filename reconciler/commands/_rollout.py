@@ -34,6 +34,7 @@ from reconciler.reports.documents.change import (
     rejected_generations,
 )
 from reconciler.reports.documents.envelope import target_summary
+from reconciler.reports.writer import render_text
 from reconciler.state.lockfile import LockFile
 from reconciler.state.published_pointer import (
     newly_published,
@@ -43,6 +44,7 @@ from reconciler.state.published_pointer import (
 )
 
 if TYPE_CHECKING:
+    from reconciler.commands._output import Output
     from reconciler.commands._project import Project
     from reconciler.domain.model import Capabilities, Target
     from reconciler.domain.ports import LockStore, Provider
@@ -113,7 +115,7 @@ class Publisher:
             if (serving := lock.models[name].generation(key))
         )
         target = target_summary(self._target, self._capabilities, "")
-        report = ResolveReport(simulated=self._capabilities.simulated, target=target, models=models)
+        report = ResolveReport(simulated=self._capabilities.simulated, target=target, verified=True, models=models)
         return json_text(report) + "\n"
 
 
@@ -143,7 +145,7 @@ There are no events if the generation is serving already.
 
 def change_serving(
     environment: Environment, command_input: CommandInput, name: str, choose: Choose, reason: str = ""
-) -> CommandResult[ServingReport]:
+) -> CommandResult:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it."""
     project = open_project(environment, command_input, strict=False)
     project.recorded_model(name)
@@ -179,6 +181,12 @@ def change_serving(
 def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:
     """Return the event that makes a generation the serving one."""
     return Promoted(name, generation.key, generation.remote, format_time(environment.clock()))
+
+
+def print_serving(output: Output, result: CommandResult) -> int:
+    """Print the result of a rollback or a promotion and return the exit status."""
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
+    return result.exit_status
 
 
 def _manifest(project: Project, name: str) -> Manifest | None:

@@ -14,19 +14,22 @@ from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_generation
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import AccessError, ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
+from reconciler.domain.errors import AccessError, InterruptedRun, ReconcileError, ServiceError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Manifest, State
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
+from reconciler.reports.documents.check import CheckedModel, check_report
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
+    from reconciler.domain.ports import Provider
 
 CheckProgress = Callable[[frozenset[str], bool], AbstractContextManager[EventSink]]
 """Takes the names of the models and whether their training is simulated; returns a context that shows events."""
@@ -42,7 +45,7 @@ class _Trial(Struct, frozen=True):
 
 def check(
     environment: Environment, command_input: CommandInput, name: str | None, *, key: str | None, progress: CheckProgress
-) -> CommandResult[CheckReport]:
+) -> CommandResult:
     """Run the checks of one manifest, or of every manifest that has checks, and record the results.
 
     Checks the serving generations, or the generation ``key``. Changes nothing at the service.
@@ -99,7 +102,9 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
     async def work() -> list[tuple[CheckedModel, ExitStatus]]:
         async with project.session.connect() as service:
             checker = Checker(service, project.workspace, recorder.emit, project.target)
-            return await run_bounded(lambda trial: _examine(checker, trial), trials, project.target.limits.concurrency)
+            return await run_bounded(
+                lambda trial: _examine(project, service, checker, trial), trials, project.target.limits.concurrency
+            )
 
     names = frozenset(trial.manifest.name for trial in trials)
     with EventLoop() as loop, progress(names, project.capabilities.simulated) as sink:
@@ -114,25 +119,36 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
             recorder.flush()
 
 
-async def _examine(checker: Checker, trial: _Trial) -> tuple[CheckedModel, ExitStatus]:
-    """Check one generation; an error becomes part of the result, so that the other checks run."""
-    generation = trial.generation
-    remote = callable_name(generation.remote, generation.resources)
+async def _examine(
+    project: Project, service: Provider, checker: Checker, trial: _Trial
+) -> tuple[CheckedModel, ExitStatus]:
+    """Check one generation; an error becomes part of the result, so that the other checks run.
+
+    The address and the preamble are not those of the lockfile, which can be edited.
+    """
+    recorded, name = trial.generation, trial.manifest.name
     examined = CheckedModel(
-        name=trial.manifest.name,
-        key=generation.key,
-        remote=remote,
+        name=name,
+        key=recorded.key,
+        remote=recorded.remote,
         serving=trial.serving,
         regressed=False,
-        before=generation.checks,
+        before=recorded.checks,
     )
+    gone = f"{recorded.key} is gone from the service; run reconcile apply"
     try:
+        generation = await prove_generation(project, service, name, recorded)
+        if generation is None:
+            return replace(examined, message=gone), ExitStatus.ERROR
+        remote = callable_name(generation.remote, generation.resources)
+        examined = replace(examined, remote=remote)
         results = await checker.check(trial.manifest, CheckedGeneration(generation.key, remote, generation.preamble))
     except ServiceError as error:
-        gone = f"{generation.key} is gone from the service; run reconcile apply"
         return replace(examined, message=gone if error.code == "NOT_FOUND" else str(error)), ExitStatus.ERROR
     except AccessError as error:
         return replace(examined, message=str(error)), ExitStatus.ACCESS
+    except ReconcileError as error:
+        return replace(examined, message=str(error)), ExitStatus.ERROR
     return examined.with_results(results), ExitStatus.ERROR if results.failed else ExitStatus.OK
 
 
@@ -164,4 +180,6 @@ def command(environment: Environment, /, name: str | None, *, generation: str | 
             progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )
         log.ended(result)
-    return output.finish(result)
+    output.warn(result.warnings)
+    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
+    return result.exit_status

@@ -15,10 +15,11 @@ from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.hidden_examples import redact_history
 from reconciler.planning.history import list_history
 from reconciler.providers.registry import is_installed
-from reconciler.reports.documents.history import HistoryReport, history_report
+from reconciler.reports.documents.history import history_report
+from reconciler.reports.writer import render_text
 
 
-def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult[HistoryReport]:
+def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult:
     """Return every recorded generation of a manifest, and what changed from each to the next.
 
     Raises:
@@ -53,7 +54,11 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
 
 @click.command("history")
 @click.argument("name")
-@_options.model_options
+@_options.paths
+@_options.target
+@_options.allow_endpoint
+@_options.format_option
+@_options.output_options
 @_options.environment
 def command(environment: Environment, /, name: str, **values: Any) -> int:
     """Show the generations of NAME, and what changed. Offline.
@@ -62,4 +67,9 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
     have the old data set. With -v, shows some of these examples.
     """
     output = output_of(values)
-    return output.finish(history(environment, input_of(values), name))
+    result = history(environment, input_of(values), name)
+    output.result(
+        result.document,
+        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
+    )
+    return result.exit_status

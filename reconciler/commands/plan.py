@@ -18,13 +18,15 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_plan
-from reconciler.domain.errors import ExitStatus, UsageError
+from reconciler.domain.errors import UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.plan import Observation, Plan, Request
 from reconciler.environment import Environment
-from reconciler.manifests.discovery import check_names
 from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
+from reconciler.planning.selection import check_names
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
+from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def plan(
     detailed: bool,
     base: str | None = None,
     out: str | None = None,
-) -> CommandResult[PlanReport]:
+) -> CommandResult:
     """Return what apply would do; ``offline`` trusts the lockfile, ``detailed`` reports changes in the exit status.
 
     With ``base``, a commit, the result shows how the lockfile and the data sets have changed since. ``out`` is the
@@ -64,7 +66,7 @@ def plan(
     else:
         started, observation, planned = observe_and_plan(started, request, progress=command_input.model_details)
         project = replace(started, lock=project.lock)
-    report = report_of(project, planned)
+    report = report_of(project, planned, verified=not offline)
     if command_input.model_details:
         report = replace(report, model_details=details_of(project.lock, project.target.scope, observation))
     if base is not None:
@@ -110,7 +112,7 @@ def complete_request(request: Request, project: Project) -> Request:
     return Request(request.retry, request.replace, complete=project.complete)
 
 
-def report_of(project: Project, planned: Plan) -> PlanReport:
+def report_of(project: Project, planned: Plan, *, verified: bool = True) -> PlanReport:
     """Return the report of a plan, with notices about other targets and lost data sets."""
     notices = (
         *planned.notices,
@@ -124,6 +126,7 @@ def report_of(project: Project, planned: Plan) -> PlanReport:
         project.lockfile,
         root=project.root,
         places=project.places,
+        verified=verified,
     )
 
 
@@ -184,4 +187,9 @@ def command(
         raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
     command_input = input_of(values, model_details=bool(output.reports))
     result = plan(environment, command_input, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
-    return output.finish(result)
+    output.warn(result.warnings)
+    output.result(
+        result.document,
+        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
+    )
+    return result.exit_status

@@ -13,14 +13,16 @@ from msgspec.structs import replace
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
-from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, ServiceError, UsageError
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_generation
+from reconciler.domain.errors import Problem, ReconcileError, ServiceError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.domain.ports import Prompt, Reply
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.text.check import prompt_notes
+from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -30,7 +32,6 @@ STDIN: Final = "-"
 _NOT_READY: Final[Mapping[State, str]] = {
     State.INTENDED: "run reconcile wait",
     State.CREATING: "run reconcile wait",
-    State.DELETING: "a run requested its deletion; run reconcile refresh to see whether it still exists",
     State.MISSING: "run reconcile apply to train it again",
 }
 """Remedies for generations that cannot answer."""
@@ -50,9 +51,7 @@ class PromptRequest(Struct, frozen=True):
     max_tokens: int | None = None
 
 
-def prompt(
-    environment: Environment, command_input: CommandInput, request: PromptRequest
-) -> CommandResult[PromptReport]:
+def prompt(environment: Environment, command_input: CommandInput, request: PromptRequest) -> CommandResult:
     """Return a model's answer. Changes nothing.
 
     Raises:
@@ -63,15 +62,9 @@ def prompt(
     project = open_project(environment, command_input, strict=False)
     name = request.name
     generation = project.recorded_generation(name, request.key) if request.key else project.serving_generation(name)
-    remote = _callable_name(project, generation, name)
+    _require_ready(generation, name)
     manifest = project.manifest(name)
-    sent = Prompt(
-        text=generation.preamble + request.text,
-        sampling=_sampling(project, manifest, request.sampling),
-        candidates=request.candidates,
-        max_tokens=request.max_tokens,
-    )
-    reply = _send(project, generation, remote, sent)
+    generation, remote, sent, reply = _send(project, name, generation, request)
     message = missing_answer(reply)
     report = PromptReport(
         simulated=project.capabilities.simulated,
@@ -100,19 +93,21 @@ def _require_text(text: str) -> None:
         raise UsageError("the prompt is not Unicode text", "write it in UTF-8") from None
 
 
-def _callable_name(project: Project, generation: LockedGeneration, name: str) -> str:
-    """Return the name that prompts are sent to; raise ReconcileError for a generation that cannot answer."""
+def _require_ready(generation: LockedGeneration, name: str) -> None:
     if generation.state is not State.ACTIVE:
         remedy = f"see reconcile status; name another generation of {name} with --generation"
         raise ReconcileError(
             f"{generation.key} is not ready: it was recorded as {generation.state}",
             _NOT_READY.get(generation.state, remedy),
         )
+
+
+def _callable_name(project: Project, generation: LockedGeneration) -> str:
+    """Return the name that prompts are sent to; raise ReconcileError for a generation without an endpoint."""
     if project.capabilities.prompts_to_endpoint and not generation.resources.endpoint:
         raise ReconcileError(
-            f"{generation.key} has no endpoint in {project.lockfile}",
-            f"deploy its model to an endpoint in {project.capabilities.label}, and run reconcile apply to record the"
-            " endpoint",
+            f"{generation.key} has no endpoint",
+            f"deploy its model to an endpoint in {project.capabilities.label}",
         )
     return callable_name(generation.remote, generation.resources)
 
@@ -130,18 +125,41 @@ def _sampling(project: Project, manifest: Manifest | None, requested: Sampling) 
     )
 
 
-def _send(project: Project, generation: LockedGeneration, remote: str, sent: Prompt) -> Reply:
-    async def infer(service: ConnectedProvider) -> Reply:
-        return await service.infer(remote, sent)
+def _send(
+    project: Project, name: str, recorded: LockedGeneration, request: PromptRequest
+) -> tuple[LockedGeneration, str, Prompt, Reply]:
+    """Return the generation as its live model shows it, the name that the prompt was sent to, the prompt and the reply.
+
+    The address and the preamble are not those of the lockfile, which can be edited.
+    """
+    remote = recorded.remote
+
+    async def infer(service: ConnectedProvider) -> tuple[LockedGeneration, str, Prompt, Reply]:
+        nonlocal remote
+        generation = await prove_generation(project, service, name, recorded)
+        if generation is None:
+            raise _gone(recorded, remote)
+        remote = _callable_name(project, generation)
+        sent = Prompt(
+            text=generation.preamble + request.text,
+            sampling=_sampling(project, project.manifest(name), request.sampling),
+            candidates=request.candidates,
+            max_tokens=request.max_tokens,
+        )
+        return generation, remote, sent, await service.infer(remote, sent)
 
     try:
         return project.session.query(infer)
     except ServiceError as error:
         if error.code != "NOT_FOUND":
             raise
-        raise ReconcileError(
-            f"{generation.key} is gone: the service has no {remote}", "run reconcile apply to train it again"
-        ) from error
+        raise _gone(recorded, remote) from error
+
+
+def _gone(generation: LockedGeneration, remote: str) -> ReconcileError:
+    return ReconcileError(
+        f"{generation.key} is gone: the service has no {remote}", "run reconcile apply to train it again"
+    )
 
 
 def _warnings(manifest: Manifest | None, generation: LockedGeneration) -> list[Problem]:
@@ -167,7 +185,11 @@ class _FiniteRange(click.FloatRange):
 )
 @click.argument("name")
 @click.argument("text", required=False)
-@_options.model_options
+@_options.paths
+@_options.target
+@_options.allow_endpoint
+@_options.format_option
+@_options.output_options
 @click.option("--generation", metavar="KEY", help="Generation to use instead of the serving one.")
 @click.option("--temperature", type=_FiniteRange(0, 2), help="0 gives the most likely answer, higher values vary more.")
 @click.option("--top-p", type=_FiniteRange(0, 1), help="Sample from the likeliest tokens with this total probability.")
@@ -199,7 +221,7 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     document = result.document
     output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
-    output.result(document)
+    output.result(document, lambda _style, _width: render_text(document))
     if document.message:
         raise ReconcileError(document.message)
     return result.exit_status

@@ -2,47 +2,122 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
-from reconciler.commands._project import CommandInput, CommandResult, RecordedProject, open_project, open_recorded
+from reconciler.commands._project import (
+    CommandInput,
+    CommandResult,
+    Project,
+    RecordedProject,
+    generation_path,
+    locate,
+    open_project,
+    open_recorded,
+    prove_generation,
+)
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, State, Target
+from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name, endpoint_of, url_of
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
 from reconciler.reports.text.change import resolve_text
 from reconciler.reports.text.format import Layout
+from reconciler.state.json_decoder import show_path
+
+if TYPE_CHECKING:
+    from reconciler.providers.spec import ConnectedProvider
 
 
-def resolve(environment: Environment, command_input: CommandInput, name: str | None) -> CommandResult[ResolveReport]:
+def resolve(
+    environment: Environment, command_input: CommandInput, name: str | None, *, live: bool = False
+) -> CommandResult:
     """Return the recorded serving generation of one manifest, or of every model in the lockfile.
 
+    With ``live``, the service proves the records, and the result has the address and the preamble that it shows.
+
     Raises:
-        ReconcileError: when ``name`` has no serving generation, or it is not ready.
+        ReconcileError: when ``name`` has no serving generation, it is not ready or of another target, or with
+            ``live`` is gone or does not prove its record.
     """
-    project = open_recorded(environment, command_input)
+    project = (
+        open_project(environment, command_input, strict=False) if live else open_recorded(environment, command_input)
+    )
     if name and name not in project.names:
         project = open_project(environment, command_input, strict=False)  # whose message has the declared names
     names = [name] if name else sorted(name for name, model in project.lock.models.items() if model.serving_key)
-    models = tuple(resolve_serving(project, name) for name in names)
-    report = ResolveReport(simulated=project.capabilities.simulated, target=project.target_summary, models=models)
+    recorded = {name: ready_generation(project, name) for name in names}
+    serving = _prove(project, recorded) if isinstance(project, Project) and live else recorded
+    models = tuple(resolved(project.target, name, project.lock.models[name], serving[name]) for name in names)
+    report = ResolveReport(
+        simulated=project.capabilities.simulated, target=project.target_summary, verified=live, models=models
+    )
     return CommandResult(report)
 
 
-def resolve_serving(project: RecordedProject, name: str) -> ResolvedModel:
-    """Return the serving generation of a manifest; raise ReconcileError if there is none, or it is not ready."""
+def _prove(project: Project, recorded: dict[str, LockedGeneration]) -> dict[str, LockedGeneration]:
+    """Return the generations as their live models show them."""
+    from reconciler.engine.observe import run_bounded
+
+    async def prove(service: ConnectedProvider) -> Iterable[LockedGeneration]:
+        async def one(name: str) -> LockedGeneration:
+            proved = await prove_generation(project, service, name, recorded[name])
+            if proved is None:
+                raise _record_error(project, name, recorded[name], "remote", "the service has no model of this name")
+            return proved
+
+        return await run_bounded(one, recorded, project.target.limits.concurrency)
+
+    return dict(zip(recorded, project.session.query(prove), strict=True))
+
+
+def _record_error(
+    project: RecordedProject, name: str, generation: LockedGeneration, field: str, cause: str
+) -> ReconcileError:
+    path = generation_path(project.lock, name, generation.key, field)
+    return ReconcileError(
+        f"{locate(project, path)}: {show_path(path)}: {cause}", "run reconcile plan to see what follows"
+    )
+
+
+def _require_own(project: RecordedProject, name: str, generation: LockedGeneration) -> None:
+    """Refuse a remote name or an endpoint outside the target's project and location: the lockfile can be edited."""
+    capabilities = project.capabilities
+    for field, value, pattern in (
+        ("remote", generation.remote, capabilities.remote_pattern),
+        ("resources.endpoint", generation.resources.endpoint, capabilities.endpoint_pattern),
+    ):
+        if value and not re.fullmatch(pattern, value):
+            cause = f"{sanitize(value)} is not in the project and location of the target {project.target.name}"
+            raise _record_error(project, name, generation, field, cause)
+
+
+def ready_generation(project: RecordedProject, name: str) -> LockedGeneration:
+    """Return the serving generation of a manifest.
+
+    Raises:
+        ReconcileError: when there is none, or it is not ready or of another target.
+    """
     serving = project.serving_generation(name)
     if serving.state is not State.ACTIVE:
         raise ReconcileError(
             f"the serving generation of {name} is not ready: {serving.key} was recorded as {serving.state}",
             "run reconcile apply",
         )
-    return resolved(project.target, name, project.lock.models[name], serving)
+    _require_own(project, name, serving)
+    return serving
+
+
+def resolve_serving(project: RecordedProject, name: str) -> ResolvedModel:
+    """Return the serving generation of a manifest, according to the lockfile; raises as :func:`ready_generation`."""
+    return resolved(project.target, name, project.lock.models[name], ready_generation(project, name))
 
 
 def resolved(target: Target, name: str, model: LockedModel, serving: LockedGeneration) -> ResolvedModel:
@@ -68,14 +143,21 @@ def resolved(target: Target, name: str, model: LockedModel, serving: LockedGener
 @_options.target
 @_options.format_option
 @_options.output_options
+@_options.allow_endpoint
+@click.option(
+    "--live", is_flag=True, help="Verify the names at the service. Fail if a model does not prove its record."
+)
 @_options.environment
-def command(environment: Environment, /, name: str | None, **values: Any) -> int:
-    """Print the remote name of a serving generation. Offline.
+def command(environment: Environment, /, name: str | None, *, live: bool, **values: Any) -> int:
+    """Print the remote name of a serving generation. Offline, without --live.
 
     Reads the lockfile and no manifest. Without NAME, prints the remote names of all models in the lockfile.
+
+    The lockfile is trusted, apart from project, location and provider. With --live, the service is queried: the model
+    must have the ownership mark of the manifest, and the endpoint is the one that the service reports.
     """
     output = output_of(values)
-    result = resolve(environment, input_of(values), name)
+    result = resolve(environment, input_of(values), name, live=live)
     output.result(
         result.document, lambda _style, _width: resolve_text(result.document, Layout(), bare=name is not None)
     )

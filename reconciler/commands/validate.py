@@ -10,9 +10,11 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
-from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
+from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, UsageError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.environment import Environment
-from reconciler.reports.documents.doctor import ValidationReport, validation_report
+from reconciler.reports.documents.doctor import validation_report
+from reconciler.reports.writer import render_text
 
 
 def validate(
@@ -22,7 +24,7 @@ def validate(
     locked: bool,
     base: str | None = None,
     allow_decisions: bool = False,
-) -> CommandResult[ValidationReport]:
+) -> CommandResult:
     """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation.
 
     With ``base``, a commit, also the changes of the lockfile since then that no manifest explains, and changed
@@ -95,4 +97,5 @@ def command(
         raise UsageError("--allow-decisions requires --base", "add --base REF")
     command_input = input_of(values)
     result = validate(environment, command_input, locked=locked, base=base, allow_decisions=allow_decisions)
-    return output.finish(result)
+    output.result(result.document, lambda style, _: render_text(result.document, style=style))
+    return result.exit_status

@@ -11,18 +11,7 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.document import (
-    VERSION,
-    Attempt,
-    Count,
-    Digest,
-    Key,
-    ManifestPath,
-    NonEmpty,
-    Record,
-    TotalSteps,
-    Version,
-)
+from reconciler.domain.document import VERSION, Count, Digest, NonEmpty, Record, Version
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import (
@@ -41,7 +30,7 @@ from reconciler.domain.model import (
 )
 
 Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
-Origin = Annotated[Literal["created", "adopted"], Meta(description="How it was added to the lockfile.")]
+Origin = Literal["created", "adopted"]
 Serving = str | None
 """What is serving: the key of a generation. Other modules ask ``LockedModel``: a map by stage can replace the key."""
 _Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
@@ -82,13 +71,16 @@ class LockedHyperparameters(Record, frozen=True):
 class LockedGeneration(Record, frozen=True, kw_only=True):
     """One generation of a manifest."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     remote: str = ""
     """The remote name; omitted while the state is INTENDED."""
     spec: Digest
     """The digest of the canonical content."""
-    attempt: Attempt
+    attempt: Count
+    """The attempt, counted from 0."""
     origin: Origin
+    """How it was added to the lockfile."""
     state: State
     """The last recorded state."""
     source: Source
@@ -101,7 +93,8 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """The text before every training input and every prompt."""
     operation: str | None = None
     """The long-running operation of the training."""
-    total_steps: TotalSteps | None = None
+    total_steps: Count | None = None
+    """The total number of training steps."""
     final_loss: Number | None = None
     """The mean loss of the last step."""
     create_time: str = ""
@@ -157,7 +150,8 @@ def format_time(moment: datetime) -> str:
 class LockedModel(Record, frozen=True):
     """The recorded model of one manifest."""
 
-    manifest: ManifestPath
+    manifest: NonEmpty
+    """The manifest's path relative to the root; `-` is standard input."""
     serving: Serving = None
     """The key of the serving generation."""
     rejected: tuple[NonEmpty, ...] = ()
@@ -253,7 +247,6 @@ def limits_by_name(target: Target) -> dict[str, int]:
         "maxCreates": limits.max_creates,
         "maxSteps": limits.max_steps,
         "maxDeletePercent": limits.max_delete_percent,
-        "maxDeletes": limits.max_deletes,
         "concurrency": limits.concurrency,
         "requestsPerMinute": limits.requests_per_minute,
     }
@@ -268,8 +261,7 @@ def check_owner(lock: Lock, target: Target, file: str) -> None:
     for name, recorded, wanted in _differences(lock, target):
         raise ReconcileError(
             f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} has {_shown(wanted)}",
-            f"restore the old {name}, or describe the new one in a target file with another name, which gets its own"
-            " lockfile",
+            f"restore the old {name}, or move {file} away to start again with a target of another name",
         )
 
 

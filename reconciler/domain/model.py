@@ -33,7 +33,6 @@ class State(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     MISSING = "MISSING"
-    DELETING = "DELETING"
     DELETED = "DELETED"
 
 
@@ -255,12 +254,11 @@ def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
 
 
 class Limits(Struct, frozen=True):
-    """The limits of one run; a run may delete ``max_deletes`` models, or ``max_delete_percent`` of the managed ones."""
+    """The limits of one run; ``max_delete_percent`` applies from 10 managed models."""
 
     max_creates: int = 20
     max_steps: int = 100_000
     max_delete_percent: int = 30
-    max_deletes: int = 3
     concurrency: int = 5
     requests_per_minute: int = 300
 
@@ -460,9 +458,10 @@ class Capabilities(Struct, frozen=True):
     with an example for messages. ``max_candidates`` is the limit of answers per request. ``block`` is the manifest's
     block that overrides common fields. ``mutable`` are the groups of fields that can be patched.
     ``base_model_prefix`` begins the full names of base models, and ``base_model_example`` is one.
-    ``prompts_to_endpoint`` means that a model answers only at its endpoint. ``remedies`` has, by field, the remedies
-    for unsupported parts of a manifest (``access``) that are better than "delete it". Without ``caller_chosen_ids``
-    only labels show whether a generation was created before. Lengths are in characters, sizes in bytes.
+    ``endpoint_pattern`` matches the names of endpoints, where a model answers only at its endpoint. ``remedies`` has,
+    by field, the remedies for unsupported parts of a manifest (``access``) that are better than "delete it". Without
+    ``caller_chosen_ids`` only labels show whether a generation was created before. Lengths are in characters, sizes in
+    bytes.
     """
 
     label: str
@@ -487,5 +486,10 @@ class Capabilities(Struct, frozen=True):
     remote_example: str = "number-generator-3kq7w2ma"
     base_model_prefix: str = ""
     base_model_example: str = "text-bison-001"
-    prompts_to_endpoint: bool = False
+    endpoint_pattern: str = ""
     remedies: Mapping[str, str] = {}
+
+    @property
+    def prompts_to_endpoint(self) -> bool:
+        """Whether a model answers only at its endpoint."""
+        return bool(self.endpoint_pattern)

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
+from reconciler.domain.document import Count, NonEmpty, Record, Scalar, TableEnum, Time
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
@@ -73,6 +73,11 @@ class Reason(TableEnum):
     TRAINING = "Training", "the training is in progress", (Kind.WAIT,)
     FOUND_UNRECORDED = "FoundUnrecorded", "a model with the mark of this manifest is not in the lockfile", (Kind.ADOPT,)
     RENAMED = "Renamed", "the generations are recorded under a name in `metadata.formerly`", (Kind.ADOPT,)
+    RECORD_DIFFERS = (
+        "RecordDiffers",
+        "the lockfile records facts that the live model or the manifest contradicts; they are corrected",
+        (Kind.ADOPT,),
+    )
     DATA_CLAIMED = "DataClaimed", "the data set is recorded as the training data of an adopted model", (Kind.ADOPT,)
     CHECKS_NOT_RUN = (
         "ChecksNotRun",
@@ -191,9 +196,12 @@ class Deletion(Record, frozen=True):
 class KeptGeneration(Record, frozen=True):
     """A generation that is kept."""
 
-    name: ManifestName
-    key: Key
-    remote: Remote
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
+    remote: NonEmpty
+    """The remote name of the generation."""
     reason: NonEmpty
     """All reasons to keep it."""
 
@@ -262,8 +270,7 @@ class Request(Struct, frozen=True):
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
     ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
     trained from the parent that the next run promotes. ``serving`` are the generations, by manifest, that a changed
-    lockfile requests to serve: each is checked in this run. ``accept_missing`` records that models are gone however
-    many they are; a user confirmed it.
+    lockfile requests to serve: each is checked in this run.
     """
 
     retry: frozenset[str] = frozenset()
@@ -272,7 +279,6 @@ class Request(Struct, frozen=True):
     pruning: Pruning | None = None
     promotes: bool = True
     serving: Mapping[str, str] = {}
-    accept_missing: bool = False
 
 
 class Plan(Struct, frozen=True):

@@ -12,7 +12,8 @@ from functools import reduce
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
@@ -33,8 +34,9 @@ from reconciler.planning.events import (
 from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
 from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
+from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions
-from reconciler.planning.training_time import poll_delay, seconds_left
+from reconciler.planning.training_time import seconds_left
 
 MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""
@@ -260,7 +262,7 @@ class Applier:
         self._request = replace(request, retry=request.retry & names, replace=request.replace & names)
 
     def _allowed(self, action: Action, current: Plan, creatable: set[str]) -> bool:
-        if action.prunes:  # deletions come last
+        if action.prunes or action.reason is Reason.RECORD_DIFFERS:  # deletions come last, corrections came first
             return False
         if self._options.exact and (action.name, action.key, action.kind) not in self._approved:
             return False

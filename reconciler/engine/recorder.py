@@ -74,17 +74,15 @@ class Recorder:
         self._saved = self.lock
         self._saved_at = self._clock()
 
-    def reload(self) -> bool:
-        """Read the lockfile again, fold the events of this run into it, and return whether another run changed it.
+    def reload(self) -> None:
+        """Read the lockfile again, and fold the events of this run into it.
 
         Raises:
             ReconcileError: it cannot be read, or belongs to another target.
         """
-        known = self._text
         text = self._rebase()
         if text is not None and self._writer.dumps(self.lock) == text:
             self._saved = self.lock
-        return self._text != known
 
     def mark_changed(self) -> None:
         """Make the next flush write the lock although nothing was recorded, because a store redacted what it read."""

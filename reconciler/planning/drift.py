@@ -23,7 +23,7 @@ from reconciler.planning.generations import (
     replaced_fields,
     satisfies,
 )
-from reconciler.planning.observed_events import apply_moved, declared_names
+from reconciler.planning.observed_events import Correction, apply_moved, declared_names, find_corrections
 from reconciler.planning.planner import list_unmanaged, orphan_actions, resolve_manifests
 from reconciler.planning.promotion_gates import describe_misses, describe_scores
 
@@ -46,10 +46,13 @@ def drift(world: World, *, where: str = "") -> tuple[Finding, ...]:
     complete = world.request.complete
     world = replace(world, lock=apply_moved(world.lock, world.manifests), request=Request(complete=complete))
     findings: list[Finding] = []
+    corrections = tuple(find_corrections(world))
     for resolved in resolve_manifests(world):
-        findings += _of_manifest(world, resolved.context, resolved.actions, command)
+        findings += _of_manifest(world, resolved.context, resolved.actions, corrections, command)
     if complete:
         findings += [*_orphaned(world, command), *_undeclared_candidates(world)]
+        orphans = world.lock.models.keys() - declared_names(world.manifests)
+        findings += _differing_records((change for change in corrections if change.event.name in orphans), command)
     findings += map(_unmanaged, list_unmanaged(world))
     return tuple(sorted(findings, key=Finding.sort_key))
 
@@ -104,7 +107,11 @@ class _Case(Struct, frozen=True):
 
 
 def _of_manifest(
-    world: World, context: ReconcileContext, actions: tuple[Action, ...], command: _Command
+    world: World,
+    context: ReconcileContext,
+    actions: tuple[Action, ...],
+    corrections: Iterable[Correction],
+    command: _Command,
 ) -> Iterator[Finding]:
     if context.manifest.lifecycle.suspend:
         lifecycle = replace(context.manifest.lifecycle, suspend=False)
@@ -112,6 +119,9 @@ def _of_manifest(
     generations = {generation.key: generation for generation in context.generations}
     case = _Case(context, actions, world, command, generations)
     findings = [*_missing(case), *_replaced(case)]
+    replaced = {finding.key for finding in findings if finding.kind is DriftClass.REPLACED}
+    own = (found for found in corrections if found.event.name == context.manifest.name)
+    findings += _differing_records((found for found in own if found.event.key not in replaced), command)
     lost = any(finding.severity == "drift" for finding in findings)
     for action in actions:
         findings += _RULES[action.kind](case, action)
@@ -164,6 +174,23 @@ def _replaced(case: _Case) -> Iterator[Finding]:
                 since=model.create_time,
                 severity="drift" if _matters(case, recorded, generation) else "note",
                 remedy=_replacement_remedy(case, change.field, managed=managed),
+            )
+
+
+def _differing_records(corrections: Iterable[Correction], command: _Command) -> Iterator[Finding]:
+    """Find recorded facts that the live model, or the manifest that declares its data, contradicts."""
+    for correction in corrections:
+        for change in correction.changes:
+            yield Finding(
+                kind=DriftClass.MODIFIED,
+                message=f"the lockfile records another value for {correction.event.key}",
+                severity=DriftClass.MODIFIED.severity,
+                name=correction.event.name,
+                file=correction.file,
+                key=correction.event.key,
+                remote=correction.event.model.remote,
+                **_values(change),
+                remedy=f"{command('apply')}, which records the live value",
             )
 
 

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
-from reconciler.domain.model import Dataset, Manifest, RemoteModel, Resources, Sampling, State
+from reconciler.domain.model import Dataset, Manifest, RemoteModel, Sampling, State
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
-from reconciler.planning.prune import is_over, mark_deleted, mark_deleting
+from reconciler.planning.prune import is_over, mark_deleted
 
 
-class ModelEvent(Struct, frozen=True):
+class _ModelEvent(Struct, frozen=True):
     """An event about the models of the manifest ``name``; ``removes`` means that a model without records is removed."""
 
     name: str
@@ -47,13 +47,13 @@ class ModelEvent(Struct, frozen=True):
         return lock.models.get(self.name)
 
 
-class _GenerationEvent(ModelEvent, frozen=True):
+class _GenerationEvent(_ModelEvent, frozen=True):
     """An event about one generation."""
 
     key: str
 
 
-class _NewGeneration(ModelEvent, frozen=True):
+class _NewGeneration(_ModelEvent, frozen=True):
     """An event that records a generation."""
 
     manifest: str
@@ -94,7 +94,7 @@ class Targeted(Struct, frozen=True):
         return lock if lock.target == self.target else replace(lock, target=self.target)
 
 
-class Declared(ModelEvent, frozen=True):
+class Declared(_ModelEvent, frozen=True):
     """A manifest was read; these fields are recorded for commands that do not read it, and outlive it."""
 
     manifest: str
@@ -162,6 +162,33 @@ class Completed(_TrainingEvent, frozen=True):
     """A training completed."""
 
 
+class Corrected(_TrainingEvent, frozen=True):
+    """The live model proves a record, and shows other facts; ``preamble`` is that of the manifest for the same data.
+
+    Creation time and hyperparameters are what proves a model that lost its mark, and are not changed.
+    """
+
+    preamble: str | None = None
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the live facts, and the preamble."""
+        generation = model.generation(self.key)
+        if generation is None or generation.remote != self.model.remote:
+            return model
+        return model.with_generation(self.correct(generation))
+
+    def correct(self, recorded: LockedGeneration) -> LockedGeneration:
+        """Return the record with the live facts."""
+        live = update_observed(recorded, self.model)
+        return replace(
+            live,
+            create_time=recorded.create_time or live.create_time,
+            hyperparameters=recorded.hyperparameters,
+            failure=self.model.failure if self.model.state is State.ACTIVE else live.failure,
+            preamble=recorded.preamble if self.preamble is None else self.preamble,
+        )
+
+
 class Failed(_TrainingEvent, frozen=True):
     """A training failed; ``model.failure`` is the reason, if the service reports one."""
 
@@ -199,11 +226,8 @@ class Promoted(_GenerationEvent, frozen=True):
     time: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the serving generation; only a ready one is promoted, so it exists."""
-        promoted = _update(model, self.key, promote_time=self.time).with_serving(self.key)
-        generation = promoted.generation(self.key)
-        deleting = generation is not None and generation.state is State.DELETING
-        return _update(promoted, self.key, state=State.ACTIVE) if deleting else promoted
+        """Record the serving generation."""
+        return _update(model, self.key, promote_time=self.time).with_serving(self.key)
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -255,7 +279,7 @@ class Withheld(_GenerationEvent, frozen=True):
         return replace(model, serving=self.before) if model.serves(self.key) else model
 
 
-class Published(ModelEvent, frozen=True):
+class Published(_ModelEvent, frozen=True):
     """The published pointer names this generation, or with ``None`` no generation."""
 
     key: str | None
@@ -266,7 +290,7 @@ class Published(ModelEvent, frozen=True):
         return replace(model, published=self.key)
 
 
-class Renamed(ModelEvent, frozen=True):
+class Renamed(_ModelEvent, frozen=True):
     """A manifest was renamed: the records of its ``former`` name move to ``name``."""
 
     former: str
@@ -304,7 +328,7 @@ class Claimed(_GenerationEvent, frozen=True):
         return _update(model, self.key, dataset=claim, preamble=self.preamble)
 
 
-class Forgotten(ModelEvent, frozen=True):
+class Forgotten(_ModelEvent, frozen=True):
     """A model is no longer managed; it stays at the service."""
 
     removes: ClassVar[bool] = True
@@ -314,7 +338,7 @@ class Forgotten(ModelEvent, frozen=True):
         return _published_only(model)
 
 
-class Unprotected(ModelEvent, frozen=True):
+class Unprotected(_ModelEvent, frozen=True):
     """The recorded protection of an orphan was removed."""
 
     def apply(self, model: LockedModel) -> LockedModel:
@@ -330,31 +354,6 @@ class Unserved(_GenerationEvent, frozen=True):
         return model.without_serving(self.key)
 
 
-class Deleting(_GenerationEvent, frozen=True):
-    """The deletion of the generation ``remote`` is about to be requested."""
-
-    remote: str
-
-    def apply(self, model: LockedModel) -> LockedModel:
-        """Record the intention, unless another run made it the serving generation or another training."""
-        generation = model.generation(self.key)
-        if generation is None or generation.remote != self.remote or model.serves(self.key):
-            return model
-        return model.with_generation(mark_deleting(generation))
-
-
-class Kept(_GenerationEvent, frozen=True):
-    """A deletion was refused, or did not happen: the generation still exists in this state."""
-
-    state: State
-
-    def apply(self, model: LockedModel) -> LockedModel:
-        """Record the state, unless another run recorded another one in the meantime."""
-        generation = model.generation(self.key)
-        deleting = generation is not None and generation.state is State.DELETING
-        return _update(model, self.key, state=self.state) if deleting else model
-
-
 class Deleted(_GenerationEvent, frozen=True):
     """The generation ``remote`` was deleted with everything that its training created."""
 
@@ -365,7 +364,7 @@ class Deleted(_GenerationEvent, frozen=True):
         return mark_deleted(model, self.key, self.remote)
 
 
-class Ended(ModelEvent, frozen=True):
+class Ended(_ModelEvent, frozen=True):
     """The last generation of an orphan was deleted."""
 
     removes: ClassVar[bool] = True
@@ -375,14 +374,44 @@ class Ended(ModelEvent, frozen=True):
         return _published_only(model) if is_over(model) else model
 
 
-class Refused(ModelEvent, frozen=True):
+class Refused(_ModelEvent, frozen=True):
     """An action failed, and the others continue; ``reason`` is set if it is a hold."""
 
     error: ReconcileError
     reason: Reason | None = None
 
 
-Event = Targeted | ModelEvent
+Event = (
+    Targeted
+    | Declared
+    | Intended
+    | Withdrawn
+    | Started
+    | Adopted
+    | Progressed
+    | Completed
+    | Corrected
+    | Failed
+    | Cancelled
+    | Dropped
+    | Disappeared
+    | Updated
+    | Promoted
+    | Checking
+    | Checked
+    | Rejected
+    | Restored
+    | Withheld
+    | Published
+    | Renamed
+    | Claimed
+    | Forgotten
+    | Unprotected
+    | Unserved
+    | Deleted
+    | Ended
+    | Refused
+)
 EventSink = Callable[[Event], None]
 """Takes each event of a run as it happens."""
 
@@ -409,6 +438,8 @@ def recorded_data(data: Struct | None) -> dict[str, Any]:
 def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedGeneration:
     """Return the recorded generation with its live state; fields that the service no longer reports are kept.
 
+    Requests depend on the resources, so they are always the live ones.
+
     The loss is recorded only after the training, so that the lockfile does not change with every poll, and only if it
     is finite, because JSON has no other numbers.
     """
@@ -421,9 +452,9 @@ def update_observed(generation: LockedGeneration, model: RemoteModel) -> LockedG
         hyperparameters=replace(hyperparameters, effective=dict(model.hyperparameters) or hyperparameters.effective),
         create_time=model.create_time or generation.create_time,
         complete_time=model.complete_time or generation.complete_time,
-        total_steps=generation.total_steps or model.total_steps,
+        total_steps=model.total_steps or generation.total_steps,
         final_loss=loss if math.isfinite(loss) else generation.final_loss,
         failure=model.failure or generation.failure,
-        resources=generation.resources if model.resources == Resources() else model.resources,
+        resources=model.resources,
         provider_data=recorded_data(model.provider_data) or generation.provider_data,
     )

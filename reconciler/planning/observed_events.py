@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
+from typing import Any, Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from reconciler.domain.document import Scalar, builtins_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State
-from reconciler.domain.plan import Action, Kind, Observation, Reason, World
-from reconciler.planning import events
+from reconciler.domain.plan import Action, FieldChange, Kind, Observation, Reason, World
+from reconciler.planning.events import (
+    Adopted,
+    Cancelled,
+    Claimed,
+    Completed,
+    Corrected,
+    Disappeared,
+    Event,
+    Failed,
+    Progressed,
+    Renamed,
+    Withdrawn,
+    record,
+    update_observed,
+)
 from reconciler.planning.generations import (
     EXPECTED_STATES,
     ResolvedGeneration,
@@ -17,24 +37,31 @@ from reconciler.planning.generations import (
     marked_models,
     owners_of,
     resolve_generations,
+    resolve_recorded,
 )
 from reconciler.planning.training_time import total_steps
 
-_ENDS: Mapping[State, type[events.Failed | events.Cancelled]] = {
-    State.FAILED: events.Failed,
-    State.CANCELLED: events.Cancelled,
-}
+_ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
 
 
-def observed_events(world: World) -> Iterator[events.Event]:
-    """Return the events that record the live state; none if the observation is suspicious and not accepted.
+def observed_events(world: World) -> Iterator[Event]:
+    """Return the events that record the live state; none if the observation is suspicious.
 
     The sources of the manifests must name their parent generations. An intended training is withdrawn if it does not
-    exist and no manifest asks for it.
+    exist and no manifest asks for it. Records of trainings that ended are corrected only in a run that promotes: a pull
+    request that changed them would have to explain it.
     """
-    scope, observation = world.scope, world.observation
-    if is_suspicious(world.lock, observation) and not world.request.accept_missing:
+    if is_suspicious(world.lock, world.observation):
         return
+    events = tuple(_state_events(world))
+    yield from events
+    if world.request.promotes:
+        ended = replace(world, lock=reduce(record, events, world.lock))
+        yield from (correction.event for correction in find_corrections(ended))
+
+
+def _state_events(world: World) -> Iterator[Event]:
+    scope, observation = world.scope, world.observation
     manifests = {manifest.name: manifest for manifest in world.manifests}
     marked, owners = marked_models(world), owners_of(world)
     for name, model in world.lock.models.items():
@@ -45,11 +72,107 @@ def observed_events(world: World) -> Iterator[events.Event]:
             if found.mismatch:
                 continue  # a record that is not proved is left for a person to restore
             if found.locked is None and found.live:
-                yield events.Adopted(name, model.manifest, _adopted(recorded, found.live))
+                yield Adopted(name, model.manifest, _adopted(recorded, found.live))
             elif recorded.state is not State.INTENDED:
                 yield from _changes(name, recorded, found, observation)
             elif _is_obsolete(recorded, manifests.get(name), scope, complete=world.request.complete):
-                yield events.Withdrawn(name, recorded.key)
+                yield Withdrawn(name, recorded.key)
+
+
+class Correction(Struct, frozen=True):
+    """A record that its live model proves, and the facts in which it differs; ``file`` is its manifest.
+
+    ``declared`` is the recorded value.
+    """
+
+    event: Corrected
+    file: str
+    changes: tuple[FieldChange, ...]
+
+
+def find_corrections(world: World) -> Iterator[Correction]:
+    """Yield the corrections of all records of trainings whose end is recorded.
+
+    What the live model shows replaces the record. The preamble is not part of a live model: it is that of the manifest
+    that declares the same data, or else the recorded one. Creation times and hyperparameters stay: they prove models
+    that lost their mark, and ``drift`` compares them.
+    """
+    if is_suspicious(world.lock, world.observation):
+        return
+    manifests, owners = {manifest.name: manifest for manifest in world.manifests}, owners_of(world)
+    for name, model in world.lock.models.items():
+        for recorded in model.generations:
+            found = resolve_recorded(recorded, owners.owner(name), world.observation)
+            if found.live is None or found.state is State.CREATING or found.state is not recorded.state:
+                continue
+            event = Corrected(name, recorded.key, found.live, declared_preamble(recorded, manifests.get(name)))
+            corrected = event.correct(recorded)
+            changes = tuple(_differences("", builtins_of(recorded), builtins_of(corrected)))
+            if changes:
+                yield Correction(event, model.manifest, changes)
+
+
+def correct(name: str, recorded: LockedGeneration, live: RemoteModel, manifest: Manifest | None) -> LockedGeneration:
+    """Return a record with the facts that the live model, which proves it, shows."""
+    event = Corrected(name, recorded.key, live, declared_preamble(recorded, manifest))
+    return event.correct(recorded)
+
+
+def declared_preamble(recorded: LockedGeneration, manifest: Manifest | None) -> str | None:
+    """Return the preamble of a manifest that declares the data of a generation; ``None`` for other data."""
+    same = manifest is not None and bool(manifest.dataset.digest) and recorded.dataset.digest == manifest.dataset.digest
+    return manifest.preamble if manifest and same else None
+
+
+def _differences(path: str, recorded: Any, live: Any) -> Iterator[FieldChange]:
+    """Yield the corrected facts that differ, by path; facts that only inform may be missing in the record."""
+    if isinstance(recorded, dict) or isinstance(live, dict):
+        recorded, live = recorded or {}, live or {}
+        for field in sorted(recorded.keys() | live.keys()):
+            yield from _differences(f"{path}.{field}".lstrip("."), recorded.get(field), live.get(field))
+    elif recorded != live and path.startswith(_USED if recorded in (None, "") else _USED + _INFORMING):
+        yield FieldChange(path, _shown(live), _shown(recorded))
+
+
+def _shown(value: Any) -> Scalar | None:
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+_USED: Final = ("preamble", "providerData", "resources")
+"""Facts that requests use."""
+_INFORMING: Final = ("completeTime", "error", "finalLoss", "totalSteps")
+"""Facts that reports show."""
+
+
+def apply_corrections(world: World) -> World:
+    """Return the world with the facts that the live models show."""
+    return replace(world, lock=reduce(record, (correction.event for correction in find_corrections(world)), world.lock))
+
+
+def correction_actions(world: World) -> Iterator[Action]:
+    """Return the corrections as actions of a plan; they are carried out first."""
+    if not world.request.promotes:
+        return
+    for correction in find_corrections(world):
+        name, event = correction.event.name, correction.event
+        yield Action(
+            name,
+            correction.file,
+            Kind.ADOPT,
+            Reason.RECORD_DIFFERS,
+            key=event.key,
+            remote=event.model.remote,
+            message=describe_correction(correction),
+        )
+
+
+def describe_correction(correction: Correction) -> str:
+    """Return which facts of a record differ, and what happens."""
+    named = "; ".join(
+        f"{change.field} is {json.dumps(change.live)}, recorded {json.dumps(change.declared)}"
+        for change in correction.changes
+    )
+    return f"the lockfile differs from the service: {named}; the present value is recorded"
 
 
 def _adopted(recorded: LockedGeneration, live: RemoteModel) -> LockedGeneration:
@@ -67,28 +190,23 @@ def _adopted(recorded: LockedGeneration, live: RemoteModel) -> LockedGeneration:
         preamble=recorded.preamble,
         total_steps=total_steps(recorded.dataset.examples, live.hyperparameters),
     )
-    return events.update_observed(generation, live)
+    return update_observed(generation, live)
 
 
 def _changes(
     name: str, recorded: LockedGeneration, found: ResolvedGeneration, observation: Observation
-) -> Iterator[events.Event]:
+) -> Iterator[Event]:
     live = found.live
-    if recorded.state is State.DELETING:
-        # One that still exists may be on its way out: only prune, refresh or a promotion decides about it.
-        if found.state is State.DELETED:
-            yield events.Deleted(name, recorded.key, recorded.remote)
-        return
     if found.state is State.DELETED:
         return
     if live is None:
         if recorded.remote in observation.gone and recorded.state in EXPECTED_STATES:
-            yield events.Disappeared(name, recorded.key)
+            yield Disappeared(name, recorded.key)
     elif live.state is State.CREATING:
         calculated = total_steps(recorded.dataset.examples, live.hyperparameters)
-        yield events.Progressed(name, recorded.key, live, live.total_steps or recorded.total_steps or calculated)
+        yield Progressed(name, recorded.key, live, live.total_steps or recorded.total_steps or calculated)
     elif live.state is not recorded.state:
-        yield _ENDS.get(live.state, events.Completed)(name, recorded.key, live)
+        yield _ENDS.get(live.state, Completed)(name, recorded.key, live)
 
 
 def _is_obsolete(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
@@ -99,7 +217,7 @@ def _is_obsolete(intended: LockedGeneration, manifest: Manifest | None, scope: s
     return desired_content(manifest, scope, intended.attempt).mark().spec != intended.spec
 
 
-Moved = events.Renamed | events.Claimed
+Moved = Renamed | Claimed
 
 
 def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
@@ -113,7 +231,7 @@ def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
 
 def apply_moved(lock: Lock, manifests: Iterable[Manifest]) -> Lock:
     """Return the lockfile after the events of :func:`find_moved`."""
-    return reduce(events.record, find_moved(lock, manifests), lock)
+    return reduce(record, find_moved(lock, manifests), lock)
 
 
 def declared_names(manifests: Iterable[Manifest]) -> frozenset[str]:
@@ -126,7 +244,7 @@ def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]
     by_name = {manifest.name: manifest for manifest in manifests}
     for event in find_moved(lock, by_name.values()):
         manifest = by_name[event.name]
-        if isinstance(event, events.Renamed):
+        if isinstance(event, Renamed):
             former = lock.models[event.former]
             reason, key, message = Reason.RENAMED, former.serving_key or "", _describe_rename(former, event)
         else:
@@ -137,15 +255,15 @@ def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]
 def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
     for former in manifest.formerly:
         if former in lock.models and has_content(lock.models[former]):
-            event = events.Renamed(manifest.name, former, manifest.file)
-            lock = events.record(lock, event)
+            event = Renamed(manifest.name, former, manifest.file)
+            lock = record(lock, event)
             yield event
     model = lock.models.get(manifest.name)
     for generation in model.generations if model else ():
         declares = bool(manifest.dataset.digest) and not manifest.dataset.unknown
         if generation.dataset.unknown and (declares or generation.preamble != manifest.preamble):
             dataset = manifest.dataset if declares else generation.dataset
-            yield events.Claimed(manifest.name, generation.key, dataset, manifest.preamble)
+            yield Claimed(manifest.name, generation.key, dataset, manifest.preamble)
 
 
 def has_content(model: LockedModel) -> bool:
@@ -153,7 +271,7 @@ def has_content(model: LockedModel) -> bool:
     return bool(model.generations or model.rejected)
 
 
-def _describe_rename(former: LockedModel, event: events.Renamed) -> str:
+def _describe_rename(former: LockedModel, event: Renamed) -> str:
     count = len(former.generations)
     records = "its generation is" if count == 1 else f"its {count} generations are"
     return f"recorded as {event.former} before: {records} moved to {event.name}, nothing is trained"

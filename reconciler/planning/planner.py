@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from msgspec import Struct
@@ -38,7 +37,14 @@ from reconciler.planning.generations import (
     resolve_recorded,
 )
 from reconciler.planning.lineage import ParentGeneration, parents_first, recorded_parent, resolve_parent, with_source
-from reconciler.planning.observed_events import apply_moved, declared_names, has_content, moved_actions
+from reconciler.planning.observed_events import (
+    apply_corrections,
+    apply_moved,
+    correction_actions,
+    declared_names,
+    has_content,
+    moved_actions,
+)
 from reconciler.planning.promotion_gates import failed_notice
 from reconciler.planning.prune import PruneDecisions, plan_prune
 
@@ -110,15 +116,17 @@ def resolve_manifests(world: World) -> tuple[ResolvedManifest, ...]:
 
 def plan(world: World) -> Plan:
     """Return the plan that brings the live state to the desired state, with a hold for what cannot be done."""
-    carried = tuple(moved_actions(world.lock, world.manifests))
+    carried = [*moved_actions(world.lock, world.manifests)]
     world = replace(world, lock=apply_moved(world.lock, world.manifests))
+    carried += correction_actions(world)
+    world = apply_corrections(world)
     resolved = resolve_manifests(world)
     manifests = tuple(manifest.context.manifest for manifest in resolved)
     decided = [action for manifest in resolved for action in manifest.actions]
     declared = declared_names(manifests)
     deletions = plan_prune(replace(world, manifests=manifests))
     actions = (*carried, *decided, *(orphan_actions(world, declared) if world.request.complete else ()))
-    actions = (*_without_deleted(actions, deletions, declared), *deletions.actions)
+    actions = (*_without_deleted(actions, deletions), *deletions.actions)
     if is_suspicious(world.lock, world.observation):
         message = describe_suspicion(world.lock, world.observation)
         actions = _hold_all(actions, message, include_orphans=world.request.pruning is not None)
@@ -140,15 +148,14 @@ def plan(world: World) -> Plan:
     )
 
 
-def _without_deleted(
-    actions: Iterable[Action], deletions: PruneDecisions, declared: AbstractSet[str]
-) -> Iterator[Action]:
-    """Return the actions without notes on orphans that are deleted or held, and without updates of deleted models."""
-    orphaned = {action.name for action in deletions.actions} - declared
+def _without_deleted(actions: Iterable[Action], deletions: PruneDecisions) -> Iterator[Action]:
+    """Return the actions without notes on orphans, and updates of models, that are deleted anyway."""
+    orphaned = {action.name for action in deletions.actions if action.reason is Reason.ORPHANED_MODEL}
     remotes = {action.remote for action in deletions.actions if action.prunes}
     for action in actions:
         is_orphan = action.reason is Reason.ORPHANED and action.name in orphaned
-        if not is_orphan and not (action.kind is Kind.UPDATE and action.remote in remotes):
+        is_changed = action.kind is Kind.UPDATE or action.reason is Reason.RECORD_DIFFERS
+        if not is_orphan and not (is_changed and action.remote in remotes):
             yield action
 
 
@@ -232,8 +239,8 @@ def describe_suspicion(lock: Lock, observation: Observation) -> str:
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     return (
         f"{len(gone)} recorded models are gone at once ({named}), "
-        "which looks like a wrong project or wrong credentials; check them, or, if the models really were deleted, "
-        "run reconcile refresh --accept-missing, which records that and keeps everything else"
+        "which looks like a wrong project or wrong credentials; check them, or, if they really were deleted, "
+        "move the lockfile away: the next run rebuilds it"
     )
 
 

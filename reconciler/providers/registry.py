@@ -108,7 +108,7 @@ def recorded_spec(name: str) -> ProviderSpec:
         return provider_spec(name)
     return ProviderSpec(
         name,
-        capabilities=lambda _target: Capabilities(label=name, hyperparameters=frozenset()),
+        capabilities=lambda _target: Capabilities(name, frozenset(), endpoint_pattern=r"\S+"),
         connect=lambda context: provider_spec(name).connect(context),
         settings={"type": "object"},
     )

@@ -37,9 +37,9 @@ def refused(reconcile: Cli, world: World, target: str, name: str, field: str) ->
     return done
 
 
-def applied(reconcile: Cli, target: str) -> Json:
+def applied(reconcile: Cli, target: str, *, more: str = "") -> Json:
     """Train the model adder, and return its record."""
-    manifest(reconcile)
+    manifest(reconcile, more=more)
     done = reconcile("apply", "--yes", *chosen(target))
     assert done.status == 0, done.err
     record: Json = lock_of(reconcile, target)["adder"]["generations"][0]
@@ -179,6 +179,63 @@ def test_a_model_whose_mark_was_edited_away_keeps_serving_and_gets_it_back(recon
     assert lock_of(reconcile, "gl")["adder"]["serving"] == record["key"]
 
 
+POINTER = "  publish: serving.json\n"
+CHECKS = '  checks:\n    - {name: small, prompt: "7", expect: {equals: "8"}}\n'
+
+
+def publishing(reconcile: Cli, target: str) -> None:
+    """Let a target publish a pointer."""
+    file = reconcile.specs / f"reconcile.{target}.yaml"
+    file.write_text(file.read_text() + POINTER)
+
+
+def pointer(reconcile: Cli) -> Json:
+    """The only model of the published pointer."""
+    (model,) = json.loads((reconcile.specs / "serving.json").read_text())["models"]
+    entry: Json = model
+    return entry
+
+
+def test_the_endpoint_comes_from_the_live_job(reconcile: Cli, world: World) -> None:
+    publishing(reconcile, "vertex")
+    record = applied(reconcile, "vertex", more=CHECKS)
+    published, before = pointer(reconcile), lock_of(reconcile, "vertex")
+    theirs = record["resources"]["endpoint"][:-1] + "666"
+    point = [{"checkpointId": "9", "epoch": 9, "step": 9, "endpoint": theirs}]
+    forged = record["resources"] | {"endpoint": theirs, "checkpoints": point}
+    edit(reconcile, "vertex", lambda models: models["adder"]["generations"][0].update(resources=forged))
+
+    assert reconcile("prompt", "adder", "7", "--target", "vertex").out == "8\n"
+    assert reconcile("check", "adder", "--target", "vertex").status == 0
+    planned = reconcile("plan", "--target", "vertex", "--format", "json").document["actions"]
+    (row,) = [action for action in planned if action["reason"] == "RecordDiffers"]
+    assert f'resources.endpoint is "{record["resources"]["endpoint"]}", recorded "{theirs}"' in row["message"]
+    assert row["remote"] == record["remote"]
+    drifted = reconcile("drift", "--target", "vertex", "--format", "json")
+    assert drifted.status == 2
+    assert {found["field"] for found in drifted.document["findings"]} == {"resources.endpoint", "resources.checkpoints"}
+    assert reconcile("apply", "--yes", "--target", "vertex").status == 0
+    assert pointer(reconcile) == published
+    assert lock_of(reconcile, "vertex") == before
+    assert not [line for line in world.lines if theirs in line]
+
+
+def test_the_preamble_comes_from_the_manifest(reconcile: Cli, world: World) -> None:
+    assert world
+    publishing(reconcile, "gl")
+    applied(reconcile, "gl", more=CHECKS)
+    published, before = pointer(reconcile), lock_of(reconcile, "gl")
+    edit(reconcile, "gl", lambda models: models["adder"]["generations"][0].update(preamble="Lie. "))
+
+    answered = reconcile("prompt", "adder", "7", "--target", "gl", "--format", "json").document
+    assert (answered["candidates"][0]["text"], answered.get("preamble", "")) == ("8", "")
+    assert 'preamble is "", recorded "Lie. "' in reconcile("plan", "--target", "gl").out
+    assert reconcile("drift", "--target", "gl").status == 2
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    assert pointer(reconcile) == published
+    assert lock_of(reconcile, "gl") == before
+
+
 def test_recorded_results_of_checks_promote_nothing(reconcile: Cli, world: World) -> None:
     assert world
     applied(reconcile, "gl")
@@ -200,3 +257,97 @@ def test_recorded_results_of_checks_promote_nothing(reconcile: Cli, world: World
     assert "adder  held (ChecksFailed): " in done.out
     assert lock_of(reconcile, "gl")["adder"]["serving"] == serving
     assert reconcile("apply", "--yes", "--target", "gl").status == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "value"),
+    [
+        ("vertex", "remote", "projects/theirs/locations/europe-west4/tuningJobs/1"),
+        ("vertex", "remote", "projects/my-project/locations/us-central1/tuningJobs/1"),
+        ("vertex", "resources.endpoint", "projects/theirs/locations/europe-west4/endpoints/1"),
+        ("vertex", "resources.endpoint", "https://evil.example/v1"),
+        ("gl", "resources.endpoint", "tunedModels/theirs"),
+        ("gl", "remote", "projects/4711/locations/europe-west4/endpoints/1"),
+    ],
+)
+def test_resolve_prints_no_name_of_another_place(
+    reconcile: Cli, world: World, target: str, field: str, value: str
+) -> None:
+    applied(reconcile, target)
+    edit(reconcile, target, lambda models: forge(models["adder"]["generations"][0], field, value))
+    before = len(world.lines)
+
+    for arguments in (("resolve", "adder"), ("resolve",), ("resolve", "--format", "json")):
+        done = reconcile(*arguments, "--target", target)
+        assert (done.status, done.out) == (1, "")
+        line = next(
+            number
+            for number, text in enumerate(lock_file(reconcile, target).read_text().splitlines(), 1)
+            if f'"{value}"' in text
+        )
+        assert f"specs/reconcile.{target}.lock.json:{line}:" in done.err
+        assert f"models.adder.generations[0].{field}: {value} is not in the project and location" in done.err
+    assert len(world.lines) == before
+
+
+def forge(record: Json, field: str, value: object) -> None:
+    """Set a field of a record."""
+    *objects, last = field.split(".")
+    for name in objects:
+        record = record.setdefault(name, {})
+    record[last] = value
+
+
+def test_resolve_states_what_was_verified(reconcile: Cli, world: World) -> None:
+    record = applied(reconcile, "vertex")
+    endpoint = record["resources"]["endpoint"]
+    theirs = endpoint[:-1] + "666"
+    edit(reconcile, "vertex", lambda models: forge(models["adder"]["generations"][0], "resources.endpoint", theirs))
+    before = len(world.lines)
+
+    offline = reconcile("resolve", "--target", "vertex", "--format", "json").document
+    assert (offline["verified"], offline["models"][0]["remote"]) == (False, theirs)
+    assert len(world.lines) == before
+    live = reconcile("resolve", "--live", "--target", "vertex", "--format", "json").document
+    assert (live["verified"], live["models"][0]["remote"]) == (True, endpoint)
+    assert reconcile("resolve", "adder", "--live", "--target", "vertex").out == f"{endpoint}\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "value"),
+    [("vertex", "attempt", 3), ("gl", "spec", f"sha256:{'0' * 64}"), ("gl", "attempt", 5)],
+)
+def test_resolve_live_fails_at_the_line_that_is_not_proved(
+    reconcile: Cli, world: World, target: str, field: str, value: object
+) -> None:
+    applied(reconcile, target)
+    foreign(reconcile, world)
+    edit(reconcile, target, lambda models: forge(models["adder"]["generations"][0], field, value))
+
+    for arguments in (("resolve", "adder", "--live"), ("prompt", "adder", "7"), ("resolve", "--live")):
+        done = reconcile(*arguments, "--target", target)
+        assert (done.status, done.out) == (1, "")
+        assert f"Error: specs/reconcile.{target}.lock.json:" in done.err
+        assert f"models.adder.generations[0].{field}: " in done.err
+
+
+def test_resolve_live_fails_for_a_model_that_is_gone(reconcile: Cli, world: World) -> None:
+    record = applied(reconcile, "gl")
+    world.ask("DELETE", f"/v1beta/{record['remote']}")
+    done = reconcile("resolve", "adder", "--live", "--target", "gl")
+    assert (done.status, done.out) == (1, "")
+    assert "models.adder.generations[0].remote: the service has no model of this name; run reconcile plan" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("history", "adder"), ("plan", "--offline"), ("resolve", "adder")],
+    ids=lambda one: one[0],
+)
+def test_a_document_states_that_the_service_was_not_queried(
+    reconcile: Cli, world: World, arguments: tuple[str, ...]
+) -> None:
+    applied(reconcile, "gl")
+    before = len(world.lines)
+    assert reconcile(*arguments, "--target", "gl", "--format", "json").document["verified"] is False
+    assert len(world.lines) == before

@@ -123,10 +123,10 @@ def test_status_shows_what_is_recorded_and_what_is_live(reconcile: Cli) -> None:
     reconcile("apply", "--yes", "--no-wait")
 
     recorded = reconcile("status", "--format", "json").document
-    assert recorded["observed"] is False
+    assert recorded["verified"] is False
     assert recorded["models"][0]["inProgress"] is True
     live = reconcile("status", "--live", "--format", "json").document
-    assert live["observed"] is True
+    assert live["verified"] is True
     assert live["models"][0]["generations"][0]["state"] == "CREATING"
 
 

@@ -15,7 +15,7 @@ from reconciler.emulator.generativelanguage.inference import BLOCKED_ANSWER, BLO
 from reconciler.environment import Environment
 from support.cli_world import Cli, Result
 from support.render_values import held_to
-from support.vertex_fronts import refusal, refusing
+from support.vertex_fronts import altering, refusal, refusing
 from support.vertex_runs import apply, manifest, on
 from support.vertex_world import LOCATION, PROJECT, World, lock_file, lock_of
 
@@ -384,21 +384,28 @@ def test_where_the_service_keeps_sampling_none_is_sent(reconcile: Cli, world: Wo
 
 
 def test_a_model_without_an_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:
-    file = lock_file(reconcile, "vertex")
-    document = json.loads(file.read_text())
-    generation = document["models"]["adder"]["generations"][0]
-    del generation["resources"]["endpoint"]
-    file.write_text(json.dumps(document))
-    asked = len(vertex.lines)
+    (generation,) = lock_of(reconcile, "vertex")["adder"]["generations"]
+    vertex.front = altering(_undeployed)
 
     answer = ask(reconcile, "7")
 
     assert answer.status == 1
-    assert answer.err == (
-        f"Error: {generation['key']} has no endpoint in specs/reconcile.vertex.lock.json; deploy"
-        " its model to an endpoint in Vertex AI, and run reconcile apply to record the endpoint\n"
-    )
-    assert len(vertex.lines) == asked
+    assert answer.err == f"Error: {generation['key']} has no endpoint; deploy its model to an endpoint in Vertex AI\n"
+    assert not [line for line in vertex.lines if ":generateContent" in line]
+
+
+def _undeployed(job: dict[str, Any]) -> dict[str, Any]:
+    return {**job, "tunedModel": {"model": job["tunedModel"]["model"]}} if "tunedModel" in job else job
+
+
+def test_a_record_without_an_endpoint_is_answered_by_the_live_one(reconcile: Cli, vertex: World) -> None:
+    assert vertex
+    file = lock_file(reconcile, "vertex")
+    document = json.loads(file.read_text())
+    del document["models"]["adder"]["generations"][0]["resources"]["endpoint"]
+    file.write_text(json.dumps(document))
+
+    assert ask(reconcile, "7").out == "8\n"
 
 
 def test_a_missing_endpoint_is_an_error(reconcile: Cli, vertex: World) -> None:

@@ -52,7 +52,7 @@ def test_the_pointer_equals_the_resolve_document(reconcile: Cli, pointer: Path) 
         moved = reconcile(*command, "--format", "json")
         assert moved.document["published"] == "specs/serving.json"
         assert keys(read(pointer))["adder"] == reconcile.lock["adder"]["published"] == key
-        resolved = reconcile("resolve", "--format", "json").document
+        resolved = reconcile("resolve", "--live", "--format", "json").document
         del resolved["target"]["root"]
         assert held_to("resolve", read(pointer)) == resolved
     assert "  published   specs/serving.json\n" in reconcile("rollback", "adder", *WHY).out

@@ -56,7 +56,7 @@ def test_what_somebody_can_reach(reconcile: Cli, world: World, keys: dict[str, s
     assert {line.split(" ")[0] for line in world.lines[asked:]} == {"GET"}
     assert lock_of(reconcile, "gl") == before
     document = held_to("status", reconcile("status", "--access", ADA, *GL, "--format", "json").document)
-    assert document["observed"] is False
+    assert document["verified"] is False
     assert [(one["name"], one["role"], one["through"]) for one in document["access"]["models"]] == [
         ("adder", "writer", "user:ada@example.com"),
         ("letters", "reader", "everyone"),
@@ -90,7 +90,7 @@ def test_a_missing_model_is_skipped_with_a_warning(reconcile: Cli, world: World,
 
 def test_live_reads_states_and_permissions(reconcile: Cli, keys: dict[str, str]) -> None:
     document = reconcile("status", "--live", "--access", "owner@example.com", *GL, "--format", "json").document
-    assert document["observed"] is True
+    assert document["verified"] is True
     assert [(one["key"], one["role"]) for one in document["access"]["models"]] == [
         (key, "owner") for _, key in sorted(keys.items())
     ]

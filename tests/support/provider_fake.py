@@ -36,7 +36,7 @@ CAPABILITIES = Capabilities(
     caller_chosen_ids=False,
     defaults={"epochCount": 5},
     features=frozenset({"cloudStorage", "conversations", "lineage"}),
-    prompts_to_endpoint=True,
+    endpoint_pattern=r"\S+",
 )
 TRAINING = timedelta(seconds=30)
 DIVERGES = 10

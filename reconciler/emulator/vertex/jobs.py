@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct, convert, to_builtins
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from reconciler.domain.model import State
@@ -52,7 +52,12 @@ class JobTimeline(Struct, frozen=True):
     @staticmethod
     def load(stored: Mapping[str, Any]) -> JobTimeline:
         """Return the timeline from its JSON."""
-        return convert(stored, JobTimeline)
+        fault = stored["fault"]
+        return JobTimeline(
+            SimulatedTraining(**stored["training"]),
+            JobError(Code(fault["code"]), fault["message"]) if fault else None,
+            stored["canceled"],
+        )
 
     def at(self, now: datetime) -> JsonObject:
         """Return the time-dependent fields of the job."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from reconciler.domain.document import Key, LockfilePath, ManifestName, NonEmpty, Record, Remote
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.document import NonEmpty, Record, Remote
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, Sampling, State
 from reconciler.domain.plan import Action, Kind, Reason
@@ -18,7 +18,8 @@ from reconciler.state.lockfile import dumps
 class ChangedGeneration(Record, frozen=True, kw_only=True):
     """One generation."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     state: State
     """The last recorded state."""
     remote: str = ""
@@ -34,7 +35,8 @@ class NextAction(Record, frozen=True, kw_only=True):
     """The action."""
     reason: Reason
     """The reason."""
-    key: Key = ""
+    key: str = ""
+    """The key of the generation."""
     message: str = ""
     """A sentence for the reader."""
 
@@ -47,10 +49,12 @@ class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
 
     command: Literal["adopt", "forget", "cancel"]
     """The command."""
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's name."""
     outcome: Literal["planned", "done", "unchanged"]
     """The outcome: `planned` before approval, `unchanged` when there was nothing to do."""
-    lockfile: LockfilePath
+    lockfile: NonEmpty
+    """The path of the lockfile."""
     manifest: str = ""
     """The manifest that was written for the adopted model."""
     published: str = ""
@@ -88,7 +92,8 @@ def next_actions(actions: Iterable[Action], name: str) -> tuple[NextAction, ...]
 class ServingGeneration(Record, frozen=True, kw_only=True):
     """The serving generation."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     remote: NonEmpty
     """The remote name that answers prompts."""
 
@@ -96,7 +101,8 @@ class ServingGeneration(Record, frozen=True, kw_only=True):
 class RejectedGeneration(Record, frozen=True, kw_only=True):
     """One rejected generation."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     reason: str = ""
     """The reason for the rollback."""
 
@@ -107,7 +113,8 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     It is the output of `reconcile rollback` and `reconcile promote` with `--format json`.
     """
 
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's name."""
     changed: bool
     """Whether the serving generation changed."""
     before: str = ""
@@ -120,7 +127,8 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """The serving generation."""
     rejected: tuple[RejectedGeneration, ...]
     """The rejected generations."""
-    lockfile: LockfilePath
+    lockfile: NonEmpty
+    """The path of the lockfile."""
     next: tuple[NextAction, ...]
     """What the next apply would do for the manifest and its children, according to the lockfile."""
 
@@ -136,8 +144,10 @@ def rejected_generations(model: LockedModel) -> tuple[RejectedGeneration, ...]:
 class ResolvedModel(Record, frozen=True, kw_only=True):
     """The serving generation of one manifest."""
 
-    name: ManifestName
-    key: Key
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
     remote: Remote
     """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI."""
     provider: NonEmpty
@@ -162,6 +172,9 @@ class ResolveReport(TargetReport, frozen=True, kw_only=True, tag="Resolve"):
     It is the output of `reconcile resolve --format json`, and the published pointer.
     """
 
+    verified: bool
+    """Whether the service was queried and its models prove the records. Otherwise the lockfile states this, and only
+    the project, location and provider were checked."""
     models: tuple[ResolvedModel, ...]
     """Every resolved manifest, by name."""
 
@@ -174,7 +187,8 @@ _Block = Mapping[str, Any]
 class RefreshedGeneration(Record, frozen=True, kw_only=True):
     """One generation."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     change: RecordChange
     """The change of its record."""
     before: State | None = None
@@ -190,7 +204,8 @@ class RefreshedGeneration(Record, frozen=True, kw_only=True):
 class RefreshedModel(Record, frozen=True, kw_only=True):
     """One model."""
 
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's name."""
     change: RecordChange
     """The change of its block."""
     fields: tuple[NonEmpty, ...] = ()
@@ -202,7 +217,8 @@ class RefreshedModel(Record, frozen=True, kw_only=True):
 class RefreshReport(TargetReport, frozen=True, kw_only=True, tag="Refresh"):
     """What a refresh changed in the lockfile, or would change: the output of `reconcile refresh --format json`."""
 
-    lockfile: LockfilePath
+    lockfile: NonEmpty
+    """The path of the lockfile."""
     exit_status: ExitStatus
     """The exit status of the command: 2 if `--check` found something to write."""
     changed: bool

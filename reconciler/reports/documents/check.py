@@ -9,8 +9,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults, RecordedChecks
-from reconciler.domain.document import Key, ManifestName, NonEmpty, Record, Remote
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.document import NonEmpty, Record, Remote
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Answer, Reply
 from reconciler.reports.documents.envelope import TargetReport, TargetSummary
@@ -19,8 +19,10 @@ from reconciler.reports.documents.envelope import TargetReport, TargetSummary
 class CheckedModel(Record, frozen=True, kw_only=True):
     """The result of one generation."""
 
-    name: ManifestName
-    key: Key
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
     remote: NonEmpty
     """The remote name that prompts were sent to."""
     serving: bool
@@ -81,7 +83,8 @@ class PromptReport(TargetReport, frozen=True, kw_only=True, tag="Prompt"):
 
     exit_status: ExitStatus
     """The exit status of the command: 0 if there is an answer, 1 if not."""
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's metadata.name."""
     key: NonEmpty
     """The key of the generation that was prompted."""
     remote: Remote

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from reconciler.domain.document import Key, LockfilePath, NonEmpty, Record
+from reconciler.domain.document import NonEmpty, Record
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Reason
@@ -24,7 +24,8 @@ NodeId = Annotated[str, Meta(pattern="^n[1-9][0-9]*$")]
 class LineageGeneration(Record, frozen=True, kw_only=True):
     """A generation and the generation of the parent that it was tuned from."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     state: State
     """The recorded state."""
     parent: str = msgspec.field(name="from", default="")
@@ -70,7 +71,8 @@ class GraphNode(Record, frozen=True, kw_only=True):
 class GraphReport(TargetReport, frozen=True, kw_only=True, tag="Graph"):
     """The lineage of models and their states: the output of `reconcile graph --format json`."""
 
-    lockfile: LockfilePath
+    lockfile: NonEmpty
+    """The path of the lockfile."""
     nodes: tuple[GraphNode, ...]
     """Base models, unmanaged parents and the models that are tuned from them; parents come before their children."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from reconciler.domain.document import Attempt, Count, ManifestName, NonEmpty, Record
+from msgspec import field
+
+from reconciler.domain.document import Count, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration, Origin
 from reconciler.domain.model import Capabilities, Number, Source, Target
 from reconciler.planning.datasets import ExampleChanges
@@ -83,7 +85,9 @@ class HistoryGeneration(GenerationSummary, frozen=True, kw_only=True):
     """The role of the generation: `held` means that its checks failed and no later generation is serving; omitted for
     other generations that are not serving."""
     origin: Origin
-    attempt: Attempt
+    """How it was added to the lockfile."""
+    attempt: Count
+    """The attempt, counted from 0."""
     source: Source
     """The base model or parent that it was tuned from."""
     hyperparameters: Mapping[str, Number] = {}
@@ -104,9 +108,12 @@ class HistoryGeneration(GenerationSummary, frozen=True, kw_only=True):
 class HistoryReport(TargetReport, frozen=True, kw_only=True, tag="History"):
     """The recorded generations of one manifest and what changed: the output of `reconcile history --format json`."""
 
+    verified: Literal[False] = field(default_factory=lambda: False)  # a plain default would be omitted
+    """The service is not queried: the document contains what the lockfile records."""
     lockfile: str
     """The path of the lockfile."""
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's name."""
     manifest: str
     """The manifest's file relative to the root."""
     generations: tuple[HistoryGeneration, ...]

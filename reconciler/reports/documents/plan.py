@@ -11,23 +11,12 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
-from reconciler.domain.document import (
-    Attempt,
-    Count,
-    Key,
-    LockfilePath,
-    ManifestName,
-    NonEmpty,
-    Position,
-    Record,
-    Remote,
-    Scalar,
-)
+from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, Scalar
 from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
-from reconciler.reports.documents.status import RecordedDetails
+from reconciler.reports.documents.status import ModelDetails
 
 
 class PlanTarget(TargetSummary, frozen=True, kw_only=True):
@@ -83,18 +72,22 @@ class PlanSummary(Record, frozen=True):
 class PlannedAction(Record, frozen=True, kw_only=True):
     """One action for one manifest."""
 
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's metadata.name."""
     file: NonEmpty
     """The path of the manifest relative to the root; `-` is standard input, `(no manifest)` if none is known."""
     action: Kind
     """The action."""
     reason: Reason
     """The reason; a stable name."""
-    key: Key = ""
+    key: str = ""
+    """The key of the generation."""
     remote: Remote = ""
+    """The remote name of the generation."""
     message: str = ""
     """A sentence for the reader."""
-    attempt: Attempt
+    attempt: Count
+    """The attempt, counted from 0."""
     base_model: Annotated[str, Meta(examples=["models/text-bison-001"])] = ""
     """The full name of the model that a create is tuned from."""
     source: Source | None = None
@@ -170,7 +163,8 @@ class DataSample(Record, frozen=True, kw_only=True):
 class DataChange(Record, frozen=True, kw_only=True):
     """The changes of one data set of one manifest."""
 
-    name: ManifestName
+    name: NonEmpty
+    """The manifest's name."""
     use: Use
     """The use of the data set; `check` is a held-out data set."""
     check: str = ""
@@ -206,8 +200,10 @@ class LockfileChange(Record, frozen=True, kw_only=True):
     """The value at the base commit, or the one that manifests and target declare; omitted if there is none."""
     after: Scalar | None = None
     """The value in the lockfile; omitted if there is none."""
-    key: Key = ""
-    remote: Remote = ""
+    key: str = ""
+    """The key of the generation."""
+    remote: str = ""
+    """The remote name of the generation."""
     reason: str = ""
     """Why a fact is unexplained."""
     line: Position
@@ -224,7 +220,10 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
 
     target: PlanTarget
     """The target of this document."""
-    lockfile: LockfilePath
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    verified: bool
+    """Whether the service was queried; otherwise the plan trusts what the lockfile records (`--offline`)."""
     changes: bool
     """Whether applying the plan would change the service or the lockfile."""
     summary: PlanSummary
@@ -239,7 +238,8 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
     """The number of candidates: models of this scope that neither a manifest nor the lockfile knows."""
     kept: tuple[KeptGeneration, ...] | None = None
     """The generations that are kept; only in the plan of `reconcile prune`."""
-    model_details: RecordedDetails = ()
+    model_details: tuple[ModelDetails, ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
     base: DataBase | None = None
     """The commit that the lockfile and the data sets were compared with (`plan --base REF`)."""
     decisions: tuple[LockfileChange, ...] | None = None
@@ -261,24 +261,18 @@ def plan_report(
     root: str = "",
     places: Places = MappingProxyType({}),
     deletions_alone: bool = False,
+    verified: bool = True,
 ) -> PlanReport:
     """Return the report of a plan; ``lockfile`` is its path as the user would write it.
 
-    With ``deletions_alone`` it has the reason why each other generation is kept.
+    With ``deletions_alone`` it has the reason why each other generation is kept. ``verified`` means that the service
+    was queried.
     """
     return PlanReport(
         simulated=capabilities.simulated,
-        target=PlanTarget(
-            **asdict(target_summary(target, capabilities, root)),
-            endpoint=target.endpoint,
-            storage_endpoint=target.storage_endpoint,
-            bucket=target.bucket,
-            lock=target.lock,
-            service_account=target.settings.get("serviceAccount", ""),
-            kms_key_name=target.settings.get("kmsKeyName", ""),
-            publish=target.publish,
-        ),
+        target=_target(target, capabilities, root),
         lockfile=lockfile,
+        verified=verified,
         changes=plan.changes,
         summary=_summary(plan),
         actions=tuple(_action(action, places) for action in plan.actions),
@@ -286,6 +280,19 @@ def plan_report(
         unmanaged=plan.unmanaged,
         candidates=plan.candidates,
         kept=plan.kept if deletions_alone else None,
+    )
+
+
+def _target(target: Target, capabilities: Capabilities, root: str) -> PlanTarget:
+    return PlanTarget(
+        **asdict(target_summary(target, capabilities, root)),
+        endpoint=target.endpoint,
+        storage_endpoint=target.storage_endpoint,
+        bucket=target.bucket,
+        lock=target.lock,
+        service_account=target.settings.get("serviceAccount", ""),
+        kms_key_name=target.settings.get("kmsKeyName", ""),
+        publish=target.publish,
     )
 
 

@@ -10,19 +10,7 @@ from msgspec import Meta, Struct
 
 from reconciler.domain.access import EffectiveAccess, Permission, Role
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.document import (
-    Attempt,
-    Count,
-    Digest,
-    Key,
-    LockfilePath,
-    ManifestName,
-    ManifestPath,
-    NonEmpty,
-    Record,
-    Remote,
-    TotalSteps,
-)
+from reconciler.domain.document import Count, Digest, NonEmpty, Record, Remote
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, Origin
 from reconciler.domain.model import (
     Capabilities,
@@ -57,7 +45,8 @@ class TrainingData(Record, frozen=True):
 class GenerationSummary(Record, frozen=True, kw_only=True):
     """A generation of a manifest."""
 
-    key: Key
+    key: NonEmpty
+    """The key."""
     remote: str = ""
     """The remote name; omitted while the state is INTENDED."""
     state: State
@@ -70,7 +59,8 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """When it was last promoted; RFC 3339."""
     rejection: str = ""
     """The reason for the rollback."""
-    total_steps: TotalSteps | None = None
+    total_steps: Count | None = None
+    """The total number of training steps."""
     final_loss: Loss | None = None
     """The mean loss of the last step."""
     error: Failure | None = None
@@ -102,18 +92,14 @@ class GenerationDetails(LiveGeneration, frozen=True, kw_only=True):
 class ModelDetails(Record, frozen=True, kw_only=True):
     """One recorded model and its history."""
 
-    name: ManifestName
-    manifest: ManifestPath
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    manifest: NonEmpty
+    """The manifest's path relative to the root; `-` is standard input."""
     serving: str = ""
     """The key of the serving generation; omitted if there is none."""
     generations: tuple[GenerationDetails, ...]
     """Its generations, newest first."""
-
-
-RecordedDetails = Annotated[
-    tuple[ModelDetails, ...],
-    Meta(description="Every recorded model with its generations; present when a report was requested."),
-]
 
 
 def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDetails, ...]:
@@ -196,9 +182,12 @@ _GRANTEES = ["user:ada@example.com", "group:nlp@example.com", "everyone", "proje
 class SharedGeneration(Record, frozen=True):
     """A generation whose permissions were read."""
 
-    name: ManifestName
-    key: Key
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    key: NonEmpty
+    """The key of the generation."""
     remote: Remote
+    """The remote name of the generation."""
     serving: bool
     """Whether it is the serving generation."""
 
@@ -232,7 +221,8 @@ class TrainingProgress(Record, frozen=True, kw_only=True):
 
     completed_steps: Count
     """The completed steps."""
-    total_steps: TotalSteps | None = None
+    total_steps: Count | None = None
+    """The total number of training steps."""
     percent: Annotated[float, Meta(ge=0)] | None = None
     """The completed share."""
     epoch: Count | None = None
@@ -244,8 +234,10 @@ class TrainingProgress(Record, frozen=True, kw_only=True):
 class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
     """One generation of the manifest."""
 
-    attempt: Attempt
+    attempt: Count
+    """The attempt, counted from 0."""
     origin: Origin
+    """How it was added to the lockfile."""
     phase: Annotated[str, Meta(examples=["QUEUED"])] = ""
     """The state in the service's spelling, if it is more specific."""
     resources: Resources | None = None
@@ -257,15 +249,19 @@ class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
 class ServingKey(Record, frozen=True):
     """The serving generation."""
 
-    key: Key
+    key: NonEmpty
+    """The key of the generation."""
     remote: Remote
+    """The remote name of the generation."""
 
 
 class ModelStatus(Record, frozen=True, kw_only=True):
     """One recorded model."""
 
-    name: ManifestName
-    manifest: ManifestPath
+    name: NonEmpty
+    """The manifest's metadata.name."""
+    manifest: NonEmpty
+    """The manifest's path relative to the root; `-` is standard input."""
     serving: ServingKey | None = None
     """The serving generation; omitted if there is none."""
     protect: bool
@@ -286,14 +282,16 @@ class ModelStatus(Record, frozen=True, kw_only=True):
 class StatusReport(TargetReport, frozen=True, kw_only=True, tag="Status"):
     """The recorded and live state of every model: the output of `reconcile status --format json`."""
 
-    lockfile: LockfilePath
-    observed: bool
-    """Whether the service was queried; otherwise the document contains recorded state only."""
+    lockfile: NonEmpty
+    """The path of the lockfile."""
+    verified: bool
+    """Whether the service was queried; otherwise the document contains what the lockfile records."""
     models: tuple[ModelStatus, ...]
     """Every recorded model, by name."""
     access: AccessSummary | None = None
     """The access of one address; only with `--access`."""
-    model_details: RecordedDetails = ()
+    model_details: tuple[ModelDetails, ...] = ()
+    """Every recorded model with its generations; present when a report was requested."""
 
 
 class AccessReport(Struct, frozen=True):
@@ -332,14 +330,14 @@ def status_report(
 ) -> StatusReport:
     """Return the report of every recorded model.
 
-    ``live`` has the live state by remote name and overrides the record; without it ``observed`` is false. ``reach`` is
+    ``live`` has the live state by remote name and overrides the record; without it ``verified`` is false. ``reach`` is
     the access of an address, if it was requested.
     """
     return StatusReport(
         simulated=capabilities.simulated,
         target=target_summary(target, capabilities, root),
         lockfile=lockfile,
-        observed=live is not None,
+        verified=live is not None,
         models=tuple(_model(name, model, live or {}) for name, model in sorted(lock.models.items())),
         access=access_summary(reach) if reach else None,
         model_details=model_details,

@@ -13,7 +13,29 @@ from msgspec import Struct
 from reconciler.domain.model import RemoteModel
 from reconciler.domain.ports import Clock
 from reconciler.domain.text import encodable, terminal_safe
-from reconciler.planning import events
+from reconciler.planning.events import (
+    Adopted,
+    Cancelled,
+    Checked,
+    Checking,
+    Claimed,
+    Completed,
+    Deleted,
+    Disappeared,
+    Dropped,
+    Event,
+    Failed,
+    Progressed,
+    Refused,
+    Rejected,
+    Renamed,
+    Restored,
+    Started,
+    Targeted,
+    Unserved,
+    Updated,
+    Withheld,
+)
 from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
 
@@ -110,22 +132,22 @@ class EventPhrases:
         self._steps: dict[str, int] = {}
         self._phases: dict[str, str] = {}
 
-    def describe(self, event: events.Event) -> Line | None:
+    def describe(self, event: Event) -> Line | None:
         """Return the line about an event, safe to print; ``None`` if nothing changed."""
         line = self._training_line(event)
         return (line[0], terminal_safe(line[1])) if line else None
 
-    def _training_line(self, event: events.Event) -> Line | None:
+    def _training_line(self, event: Event) -> Line | None:
         match event:
-            case events.Started(_, _, generation):
+            case Started(_, _, generation):
                 training = "simulated training" if self._simulated else "training"
                 self._remember_steps(generation.key, generation.total_steps)
                 steps = f", {counted(generation.total_steps, 'step')}" if generation.total_steps else ""
                 return "wait", f"{training} started: {generation.key}{steps}"
-            case events.Progressed(_, key, model, total):
+            case Progressed(_, key, model, total):
                 self._remember_steps(key, total)
                 return self._phase_line(key, model.phase)
-            case events.Completed(_, key, model):
+            case Completed(_, key, model):
                 final = model.snapshots[-1].loss if model.snapshots else None
                 trained = steps_and_loss(model.total_steps or self._steps.get(key), final)
                 return "good", ", ".join(filter(None, [f"completed: {key}", trained]))
@@ -144,50 +166,50 @@ class EventPhrases:
             self._steps[key] = steps
 
 
-def _failure_line(event: events.Event) -> Line | None:
+def _failure_line(event: Event) -> Line | None:
     match event:
-        case events.Failed(_, _, model):
+        case Failed(_, _, model):
             return "error", f"failed: {model.failure.message if model.failure else 'the service reports no reason'}"
-        case events.Cancelled(_, key, model):
+        case Cancelled(_, key, model):
             return "error", f"canceled: {key}{f': {model.failure.message}' if model.failure else ''}"
-        case events.Refused(_, error):
+        case Refused(_, error):
             return "error", f"refused: {error}"
-        case events.Dropped(_, _, remote):
+        case Dropped(_, _, remote):
             return "warning", f"canceled: {remote}, which duplicates a training that another run started"
-        case events.Disappeared(_, key):
+        case Disappeared(_, key):
             return "warning", f"missing: {key} no longer exists at the service"
         case _:
             return None
 
 
-def _record_line(event: events.Event) -> Line | None:
+def _record_line(event: Event) -> Line | None:
     match event:
-        case events.Adopted(_, _, generation):
+        case Adopted(_, _, generation):
             return "promote", f"adopted: {generation.key}"
-        case events.Renamed(former=former):
+        case Renamed(former=former):
             return "promote", f"renamed: previously recorded as {former}"
-        case events.Claimed(key=key, dataset=dataset):
+        case Claimed(key=key, dataset=dataset):
             return "promote", f"claimed: {key} is recorded as trained on {dataset.path or 'the inline examples'}"
-        case events.Updated(_, _, fields):
+        case Updated(_, _, fields):
             return "update", f"updated: {', '.join(fields)}"
-        case events.Deleted(_, key):
+        case Deleted(_, key):
             return "delete", f"deleted: {key}"
         case _:
             return None
 
 
-def _serving_line(event: events.Event) -> Line | None:
+def _serving_line(event: Event) -> Line | None:
     """Return the line about an event that decides whether a generation is serving."""
     match event:
-        case events.Checking(_, key, 0, total, checks):
+        case Checking(_, key, 0, total, checks):
             return "wait", f"checking {key}: {counted(checks, 'check')}, {counted(total, 'prompt')}"
-        case events.Checked(_, _, report):
+        case Checked(_, _, report):
             return "error" if report.failed else "good", checks_line(report)
-        case events.Rejected(_, key, reason):
+        case Rejected(_, key, reason):
             return "warning", f"rejected: {key}: {reason}"
-        case events.Restored(_, key):
+        case Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-        case events.Unserved(_, key) | events.Withheld(_, key):
+        case Unserved(_, key) | Withheld(_, key):
             return "warning", f"no longer serving: {key}"
         case _:
             return None
@@ -218,9 +240,9 @@ class PlainProgress:
     ) -> None:
         self._stream.flush()
 
-    def __call__(self, event: events.Event) -> None:
+    def __call__(self, event: Event) -> None:
         """Write the line about an event, if it has one."""
-        if isinstance(event, events.Targeted):
+        if isinstance(event, Targeted):
             return
         described = self._phrases.describe(event) or self._progress_line(event)
         if described:
@@ -230,15 +252,15 @@ class PlainProgress:
             self._stream.flush()
             self._last_lines[event.name] = self._clock()
 
-    def _progress_line(self, event: events.Event) -> Line | None:
+    def _progress_line(self, event: Event) -> Line | None:
         """Return the progress after each quarter and after each long silence."""
         match event:
-            case events.Progressed():
+            case Progressed():
                 curve = curve_of(event.model, event.total_steps, self._clock())
                 if self._is_new_quarter(event, curve.share or 0):
                     return "wait", _progress(curve)
                 return self._after_silence(event, _still_running(curve))
-            case events.Checking(_, _, done, total):
+            case Checking(_, _, done, total):
                 answered = f"{done} of {counted(total, 'prompt')}"
                 if self._is_new_quarter(event, done / total) and total >= _MANY_PROMPTS:
                     return "wait", f"{100 * done / total:.0f} %: {answered}"
@@ -246,11 +268,11 @@ class PlainProgress:
             case _:
                 return None
 
-    def _after_silence(self, event: events.Progressed | events.Checking, text: str) -> Line | None:
+    def _after_silence(self, event: Progressed | Checking, text: str) -> Line | None:
         now = self._clock()
         return None if now - self._last_lines.setdefault(event.name, now) < _LONGEST_SILENCE else ("wait", text)
 
-    def _is_new_quarter(self, event: events.Progressed | events.Checking, share: float) -> bool:
+    def _is_new_quarter(self, event: Progressed | Checking, share: float) -> bool:
         """Return whether another quarter is completed; the last one is not reported, as the result follows."""
         subject, quarter = (type(event), event.key), int(share * _QUARTERS)
         if not self._quarters.get(subject, 0) < quarter < _QUARTERS:

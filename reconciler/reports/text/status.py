@@ -26,7 +26,6 @@ _UNFINISHED: Final = {
     State.FAILED: ("failed", "the service reports no reason"),
     State.CANCELLED: ("canceled", "canceled at the service"),
     State.INTENDED: ("intended", "a run requested this training and stopped; the next apply looks for the model first"),
-    State.DELETING: ("deleting", "a run requested its deletion and stopped; run reconcile prune to complete it"),
 }
 """States in which the newest generation has a line of its own: its word, and the text if the service has no reason."""
 
@@ -45,7 +44,7 @@ def status_text(report: StatusReport, layout: Layout) -> str:
 
 def origin_of(report: StatusReport) -> Iterator[str]:
     """Yield where the state in a Status report comes from, if not from the service."""
-    if not report.observed:
+    if not report.verified:
         yield recorded_state(report.lockfile, "queried only for permissions" if report.access else "not queried")
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.errors import ExitStatus, Place, Problem
+from reconciler.domain.errors import Place, Problem
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport
@@ -257,7 +258,7 @@ def test_resolve_tells_how_to_ask_each_model() -> None:
         ),
         ResolvedModel(name="words", key="words-22222222", remote="tunedModels/words-22222222", provider="embedded"),
     )
-    report = ResolveReport(simulated=False, target=target_summary(TARGET, REAL, "specs"), models=models)
+    report = ResolveReport(simulated=False, target=target_summary(TARGET, REAL, "specs"), verified=False, models=models)
     document = held_to("resolve", report)
     assert document["models"][0]["sampling"] == {"temperature": 0.0, "topK": 40}
     assert document["models"][1] == {

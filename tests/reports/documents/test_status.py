@@ -46,8 +46,8 @@ def test_the_record_alone_tells_what_serves() -> None:
 
 def test_a_document_says_whether_the_service_was_asked() -> None:
     lock = Lock(models={})
-    assert status_report(lock, TARGET, SIMULATED, LOCKFILE).observed is False
-    assert status_report(lock, TARGET, SIMULATED, LOCKFILE, live={}).observed is True
+    assert status_report(lock, TARGET, SIMULATED, LOCKFILE).verified is False
+    assert status_report(lock, TARGET, SIMULATED, LOCKFILE, live={}).verified is True
 
 
 def test_a_training_under_way_shows_its_progress() -> None:

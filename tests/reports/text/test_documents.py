@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.errors import ExitStatus, Place, Problem
+from reconciler.domain.errors import Place, Problem
+from reconciler.domain.exit_status import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason
@@ -274,7 +275,7 @@ def test_resolve_prints_what_a_shell_wants() -> None:
     numbers = ResolvedModel(name="number-generator", key=KEY, remote=REMOTE, provider="embedded")
     words = ResolvedModel(name="words", key="words-22222222", remote="tunedModels/w", provider="embedded")
     target = target_summary(TARGET, SIMULATED, "")
-    report = ResolveReport(simulated=True, target=target, models=(numbers, words))
+    report = ResolveReport(simulated=True, target=target, verified=False, models=(numbers, words))
     assert resolve_text(report, Layout(), bare=False) == (
         f"number-generator  {REMOTE}\nwords             tunedModels/w"
     )
