@@ -28,6 +28,17 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+def is_canceled() -> bool:
+    """Return whether the calling task was canceled; code that blocks the event loop has to check."""
+    import asyncio
+
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
+
+
 def _system_random() -> random.Random:
     from random import SystemRandom
 

@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,8 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
 _STREAM_FOLDERS: Final = frozenset({Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")})
 _NAME_SHOWN: Final = 60
 """The characters of a file name that its temporary name has; both fit the 255 bytes of a name."""
+_HOLDER_SHOWN: Final = 200
+"""The bytes of a lock's description that are read."""
 
 
 class _UnsafeError(OSError):
@@ -131,6 +133,52 @@ def remove_leftovers(path: Path) -> None:
         leftovers = [file for file in path.parent.iterdir() if pattern.fullmatch(file.name)]
         for leftover in leftovers:
             _remove_unless_locked(leftover)
+
+
+def acquire_lock(path: Path, holder: str, wait: Callable[[str], None]) -> int | None:
+    """Take the kernel's lock of a file, and return the descriptor that holds it until it is closed.
+
+    The end of the process releases the lock, and child processes do not inherit it.
+
+    Args:
+        path: The file, which is created if need be, and must not be removed.
+        holder: A description of this run, which is written into the file.
+        wait: Called with the description of the run that has the lock, before each further attempt.
+
+    Returns:
+        The descriptor, or ``None`` where the system or the file system has no such locks.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    if fcntl is None:
+        return None
+    flags = os.O_CREAT | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, os.O_RDWR | flags, 0o666)
+    except PermissionError:  # another user's, which can be locked nevertheless
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        while not _try_lock(descriptor):
+            wait(os.pread(descriptor, _HOLDER_SHOWN, 0).decode(errors="replace"))
+        with suppress(OSError):  # the description matters less than the lock
+            os.ftruncate(descriptor, os.pwrite(descriptor, holder.encode(), 0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Return whether the lock is held now, or cannot be had on this file system."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS}:
+            raise
+    return True
 
 
 def _remove_unless_locked(leftover: Path) -> None:

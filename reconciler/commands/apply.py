@@ -196,7 +196,7 @@ class _ApplyRun(Run):
     def _redact_lockfile(self) -> None:
         """Remove examples that an earlier policy allowed in the lockfile, even if nothing else changes."""
         if not self._project.target.show_examples:
-            self._recorder.mark_changed()
+            self._recorder.must_save()
 
     def _carry_out(
         self, loop: EventLoop, work: Coroutine[Any, Any, ApplyOutcome], progress: AbstractContextManager[EventSink]

@@ -97,7 +97,7 @@ def _run(project: Project, trials: list[_Trial], progress: CheckProgress) -> lis
     recorder = project.recorder(sinks)
     project.store.check_writable()
     if not project.target.show_examples:
-        recorder.mark_changed()  # removes examples that an earlier policy allowed
+        recorder.must_save()  # removes examples that an earlier policy allowed
 
     async def work() -> list[tuple[CheckedModel, ExitStatus]]:
         async with project.session.connect() as service:

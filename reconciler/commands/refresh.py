@@ -28,6 +28,7 @@ from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
+from reconciler.files import write_errors, write_file
 from reconciler.manifests.git import Unmerged, unmerged
 from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
@@ -182,7 +183,8 @@ def merge_files(base: Path, current: Path, other: Path) -> MergeResult:
         )
     )
     merged = merge(ancestor, current_lock or Lock(), other_lock or Lock())
-    LockFile(current).write(dumps(merged.lock))
+    with write_errors(current):
+        write_file(current, dumps(merged.lock).encode())
     return merged
 
 

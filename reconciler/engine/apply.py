@@ -155,16 +155,24 @@ class Applier:
             outcome = await self._converge({action.key for action in creates}, approved)
         finally:
             self._recorder.flush()
-        try:
-            self._executor.publish()
-        except ReconcileError as error:
-            return replace(outcome, unpublished=error)
-        self._recorder.flush()
-        return outcome
+        return replace(outcome, unpublished=self._publish_serving())
+
+    def _publish_serving(self) -> ReconcileError | None:
+        """Publish what is recorded as serving now, and return the error; it changes nothing else about the run."""
+        if not self._target.publish:
+            return None
+        with self._recorder.lease():
+            try:
+                self._executor.publish()
+            except ReconcileError as error:
+                return error
+        return None
 
     async def _converge(self, creatable: set[str], approved: Plan) -> ApplyOutcome:
         started = self._observed_at = self._clock()
-        with self._recorder.lease() if approved.changes else nullcontext():
+        with self._recorder.lease() if approved.changes else nullcontext() as changed:
+            if changed:
+                await self._observe_again()
             self._record_manifests()
             self._record_observation()
             current = await self._carry_out(creatable)
@@ -230,17 +238,29 @@ class Applier:
             raise error
 
     async def _carry_out(self, creatable: set[str]) -> Plan:
-        """Plan and carry out actions until no allowed action is left; each action is tried once in a run."""
+        """Plan and carry out actions until no allowed action is left; each action is tried once in a run.
+
+        The lease is held from the decision until its results are saved.
+        """
         while True:
-            await self._add_permissions()
-            current = self._plan()
-            effects = [action for action in current.of_kind(*EFFECTS) if self._allowed(action, current, creatable)]
-            effects = self._executor.untried(effects)
+            current, effects = await self._decide(creatable)
             if not effects:
                 return current
-            self._observation = await self._executor.carry_out(effects, self._resolved(), self._observation)
+            with self._recorder.lease() as changed:
+                if changed:
+                    await self._observe_again()
+                    self._record_observation()
+                    _, effects = await self._decide(creatable)
+                self._observation = await self._executor.carry_out(effects, self._resolved(), self._observation)
             created = {action.name for action in effects if action.kind is Kind.CREATE}
             self._narrow_request(self._manifests.keys() - created)
+
+    async def _decide(self, creatable: set[str]) -> tuple[Plan, list[Action]]:
+        """Return the plan for what is recorded and observed now, and its actions that this run may carry out."""
+        await self._add_permissions()
+        current = self._plan()
+        allowed = [action for action in current.of_kind(*EFFECTS) if self._allowed(action, current, creatable)]
+        return current, self._executor.untried(allowed)
 
     async def _add_permissions(self) -> None:
         """Read the permissions of models that became ready or were adopted."""

@@ -54,13 +54,9 @@ class Pruner:
             AccessError: the service denies access.
         """
         with self._recorder.lease():
-            self._recorder.reload()
-            try:
-                self._recorder.emit(*self._unprotected)
-                approved_ids = {_id_of(action) for action in approved.actions if action.prunes}
-                return await self._delete_approved(approved_ids, approved)
-            finally:
-                self._recorder.flush()
+            self._recorder.emit(*self._unprotected)
+            approved_ids = {_id_of(action) for action in approved.actions if action.prunes}
+            return await self._delete_approved(approved_ids, approved)
 
     async def _delete_approved(self, approved_ids: AbstractSet[GenerationId], approved: Plan) -> Plan:
         if not approved_ids:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import reduce
-
-from msgspec.structs import replace
 
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, check_same_owner
@@ -23,7 +21,8 @@ _MAX_ATTEMPTS = 5
 class Recorder:
     """Folds events into the lock, saves it at most once a second and on flush, and calls the sinks.
 
-    When another run saved the lockfile in between, the events of this run are folded into what that run saved.
+    When another run saved the lockfile in between, the events of this run that are not saved yet are folded into what
+    that run saved. Saved events are forgotten: another run may have undone them since.
     """
 
     def __init__(self, lock: Lock, store: LockStore, clock: Clock, sinks: Sequence[EventSink] = ()) -> None:
@@ -33,10 +32,12 @@ class Recorder:
         self._writer = LockWriter()
         self._clock = clock
         self._sinks = sinks
-        self._events: list[Event] = []
+        self._events: list[Event] = []  # that are not saved yet
         self._saved = lock
-        self._text: str | None = None  # the text that the events were last folded into, or that was saved
+        self._text: str | None = None  # the text of the lockfile when it was last read or saved
         self._saved_at: datetime | None = None
+        self._must_save = False
+        self._leased = False
 
     def emit(self, *events: Event) -> None:
         """Record events, save the lock when the interval has passed, and call the sinks.
@@ -53,13 +54,27 @@ class Recorder:
             for sink in self._sinks:
                 sink(event)
 
-    def lease(self) -> AbstractContextManager[object]:
-        """Return a context manager that keeps other runs with this lockfile from changing models.
+    @contextmanager
+    def lease(self) -> Iterator[bool]:
+        """Keep other runs with this lockfile from changes while this run decides, acts and saves.
+
+        The lockfile is read again before, and saved after. Gives whether another run has changed it since it was last
+        read or saved. Inside of another lease, nothing is read or saved.
 
         Raises:
-            ReconcileError: another run has the lease.
+            ReconcileError: another run has the lease, or the lockfile cannot be read or saved.
         """
-        return self._store.lease()
+        if self._leased:
+            yield False
+            return
+        with self._store.lease():
+            changed = self.reload()
+            self._leased = True
+            try:
+                yield changed
+            finally:
+                self._leased = False
+                self.flush()
 
     def flush(self) -> None:
         """Save the lock if it changed; without models no file is created.
@@ -68,25 +83,25 @@ class Recorder:
             LockConflict: other runs kept saving in between.
             ReconcileError: the lockfile cannot be written, or is no longer valid.
         """
-        if self.lock is self._saved or not (self.lock.models or self._saved.models):
+        unchanged = self.lock is self._saved and not self._must_save
+        if unchanged or not (self.lock.models or self._saved.models):
             return
         self._save()
-        self._saved = self.lock
         self._saved_at = self._clock()
 
-    def reload(self) -> None:
-        """Read the lockfile again, and fold the events of this run into it.
+    def reload(self) -> bool:
+        """Read the lockfile again, fold the unsaved events of this run into it, and return whether it has changed.
 
         Raises:
             ReconcileError: it cannot be read, or belongs to another target.
         """
-        text = self._rebase()
-        if text is not None and self._writer.dumps(self.lock) == text:
-            self._saved = self.lock
+        known = self._saved
+        self._rebase()
+        return self._saved is not known
 
-    def mark_changed(self) -> None:
+    def must_save(self) -> None:
         """Make the next flush write the lock although nothing was recorded, because a store redacted what it read."""
-        self._saved = replace(self._saved)
+        self._must_save = True
 
     def _save(self) -> None:
         for _ in range(_MAX_ATTEMPTS):
@@ -94,19 +109,22 @@ class Recorder:
                 self._rebase()
                 text = self._writer.dumps(self.lock)
                 self._store.write(text)
-                self._text = text
+                self._text, self._saved, self._must_save = text, self.lock, False
+                self._events.clear()
                 return
         raise LockConflict(
             f"{self._store.path} cannot be saved: another run saved it first, {_MAX_ATTEMPTS} times in a row",
             "run the command again; trainings that were started continue and are found",
         )
 
-    def _rebase(self) -> str | None:
-        """Fold the events of this run into the saved lock if another run changed it, and return the text found."""
+    def _rebase(self) -> None:
+        """Read the lockfile, and fold the unsaved events of this run into it if another run has changed it."""
         found = self._store.read()
-        if found is not None and found != self._text:
-            saved = loads(found, str(self._store.path))
-            check_same_owner(saved, self.lock, str(self._store.path))
+        if found is None or found == self._text:
+            return
+        self._text = found
+        saved = loads(found, str(self._store.path))
+        check_same_owner(saved, self.lock, str(self._store.path))
+        if saved != self._saved:
+            self._saved = saved
             self.lock = reduce(record, self._events, saved)
-            self._text = found
-        return found

@@ -94,6 +94,13 @@ class Git:
         """Return whether the repository is a shallow clone."""
         return self._run("rev-parse", "--is-shallow-repository").strip() == b"true"
 
+    def head(self) -> str:
+        """Return the content that HEAD has where references are files: a reference to a branch, or a commit."""
+        try:
+            return f"ref: {self._run('symbolic-ref', '--quiet', 'HEAD').decode().strip()}"
+        except GitError:
+            return self.commit("HEAD")
+
     def commit(self, ref: str) -> str:
         """Return the commit of a branch, a tag or another revision."""
         if ref.startswith("-"):

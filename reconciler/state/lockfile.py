@@ -5,25 +5,24 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.domain.document import VERSION, builtins_of
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import LockConflict, ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.domain.text import decode_utf8
-from reconciler.files import check_writable, remove_leftovers, write_errors, write_file
+from reconciler.files import check_writable, remove_leftovers, require_safe, write_errors, write_file
 from reconciler.paths import require_no_escape
 from reconciler.redaction import redact_free_texts
+from reconciler.state.checkout import Checkout, pause
 from reconciler.state.json_decoder import JsonPath, JsonSource
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from msgspec import Struct
 
     from reconciler.domain.ports import LockStore
@@ -142,34 +141,57 @@ def _is_time(text: str) -> bool:
 
 
 class LockFile:
-    """A lockfile on disk."""
+    """A lockfile, or another text that several runs write, on disk; one run has one such object for it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        wait: Lets a moment pass while another run of this checkout has the lock; raises an exception to stop.
+    """
+
+    def __init__(self, path: Path, wait: Callable[[], None] = pause) -> None:
         self.path = path
+        self._checkout = Checkout(path, wait)
+        self._found: bytes | None = None
 
     def read(self) -> str | None:
         """Return the text, or ``None`` when the file does not exist; raises ReconcileError when it cannot be read."""
         require_no_escape(self.path, self.path)
         try:
-            _require_regular(self.path)
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
+            self._found = self._read()
         except OSError as error:
             raise ReconcileError(
                 f"{self.path} cannot be read: {error.strerror}", "check the permissions of the file and its folder"
             ) from error
-        return decode_utf8(data, str(self.path), "restore it from git, or save it as UTF-8")
+        if self._found is None:
+            return None
+        return decode_utf8(self._found, str(self.path), "restore it from git, or save it as UTF-8")
+
+    def _read(self) -> bytes | None:
+        _require_regular(self.path)
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
 
     def write(self, text: str) -> bool:
-        """Replace the text atomically, and return whether it changed; raises ReconcileError when writing fails."""
-        with write_errors(self.path):
-            _require_regular(self.path)
-            data = text.encode()
-            if self.path.exists() and self.path.read_bytes() == data:
+        """Replace the text that :meth:`read` returned, and return whether it differed.
+
+        Raises:
+            LockConflict: another run, or git, has changed the text since; nothing is written.
+            SwitchedBranch: another branch is checked out than at the start of the run.
+            ReconcileError: writing fails.
+        """
+        data = text.encode()
+        with self.lease(), write_errors(self.path):
+            require_safe(self.path)
+            current = self._read()
+            if current == data:
                 remove_leftovers(self.path)
                 return False
+            if current != self._found:
+                raise LockConflict(f"{self.path} has changed since it was read", "run the command again")
             write_file(self.path, data)
+            self._found = data
             return True
 
     def check_writable(self) -> None:
@@ -178,9 +200,18 @@ class LockFile:
             _require_regular(self.path)
             check_writable(self.path)
 
-    def lease(self) -> AbstractContextManager[None]:
-        """Return a context manager that does nothing: a file belongs to one checkout."""
-        return nullcontext()
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Exclude other runs of this checkout until the end; waits for a run that has the lock.
+
+        Raises:
+            SwitchedBranch: another branch is checked out than at the start of the run.
+            ReconcileError: the lock cannot be created.
+        """
+        with ExitStack() as stack:
+            with write_errors(self.path):
+                stack.enter_context(self._checkout.locked())
+            yield
 
 
 def _require_regular(path: Path) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from reconciler.domain.errors import LockConflict
 from reconciler.domain.lock import Lock, LockedModel, LockedTarget
 from reconciler.engine.recorder import Recorder
-from reconciler.planning.events import Declared, Disappeared, Event, Promoted, Started, Targeted, record
+from reconciler.planning.events import Declared, Disappeared, Event, Promoted, Rejected, Started, Targeted, record
 from reconciler.state.lockfile import dumps, loads
 from support.core_strategies import generation
 from support.provider_service import Time
@@ -172,25 +172,43 @@ def test_repeated_conflicts_are_an_error_and_lose_nothing() -> None:
     assert set(loads(saved[-1], "lock").models) == {"rival-4", "numbers"}
 
 
-def test_reload_reads_changes_of_another_run() -> None:
+def test_a_lease_reads_changes_of_another_run() -> None:
     store = Saved([others("words")])
     recorder = Recorder(loads(others("words"), "lock"), store, Time().clock)
+    with recorder.lease() as changed:
+        assert not changed
     store.append(others("words", "letters"))
-    recorder.reload()
-    assert recorder.lock.models.keys() == {"words", "letters"}
-    recorder.flush()
+    with recorder.lease() as changed, recorder.lease() as changed_again:
+        assert (changed, changed_again) == (True, False)
+        assert recorder.lock.models.keys() == {"words", "letters"}
     assert len(store) == 2
-    recorder.emit(STARTED)
-    recorder.flush()
-    assert loads(store[-1], "lock").models.keys() == {"words", "letters", "numbers"}
+    with recorder.lease():
+        recorder.emit(STARTED)
+        recorder.emit(replace(STARTED, name="figures"))
+    assert loads(store[-1], "lock").models.keys() == {"words", "letters", "numbers", "figures"}
 
 
-def test_reload_keeps_unsaved_events() -> None:
+def test_a_lease_keeps_unsaved_events() -> None:
     store = Saved()
     recorder = Recorder(Lock(), store, Time().clock)
     recorder.emit(TARGETED, STARTED)
     recorder.emit(replace(STARTED, name="words"))
     store.append(others("letters"))
-    recorder.reload()
+    with recorder.lease():
+        pass
+    assert loads(store[-1], "lock").models.keys() == {"words", "letters"}
+
+
+def test_saved_events_are_not_replayed() -> None:
+    """One run promotes and waits, another rolls back: the next save of the first keeps the rollback."""
+    store = Saved()
+    recorder = Recorder(Lock(), store, Time().clock)
+    promoted = Promoted("numbers", STARTED.generation.key, STARTED.generation.remote)
+    recorder.emit(TARGETED, STARTED, promoted)
+    rolled_back = record(loads(store[-1], "lock"), Rejected("numbers", STARTED.generation.key, "bad"))
+    store.append(dumps(rolled_back))
+    recorder.emit(replace(STARTED, name="words"))
     recorder.flush()
-    assert loads(store[-1], "lock").models.keys() == {"numbers", "words", "letters"}
+    saved = loads(store[-1], "lock")
+    assert saved.models["numbers"] == rolled_back.models["numbers"]
+    assert saved.models["words"].generations == (STARTED.generation,)

@@ -175,7 +175,7 @@ class World(Struct, dict=True):
         return Ran(approved, outcome, events, [])
 
     def race(self, *checkouts: Checkout, **options: Any) -> list[Ran]:
-        """Runs that all look before any of them acts."""
+        """Runs that all look before any of them acts; each has a thread if they share a lockfile, as one may wait."""
         recorded: list[list[Event]] = [[] for _ in checkouts]
         appliers = [
             self.applier((manifest(),), ApplyOptions(**options), checkout=checkout, events=events)
@@ -184,7 +184,10 @@ class World(Struct, dict=True):
 
         async def act() -> list[tuple[Plan, ApplyOutcome]]:
             plans = [await applier.plan() for applier in appliers]
-            outcomes = await asyncio.gather(*map(Applier.apply, appliers, plans))
+            runs = map(Applier.apply, appliers, plans)
+            if len({checkout.path for checkout in checkouts}) < len(checkouts):
+                runs = (asyncio.to_thread(asyncio.run, run) for run in list(runs))
+            outcomes = await asyncio.gather(*runs)
             return list(zip(plans, outcomes, strict=True))
 
         ended = asyncio.run(act())

@@ -133,7 +133,8 @@ class World(Struct, dict=True):
 
     @property
     def target(self) -> Target:
-        return Target(name="default", file="reconcile.yaml", provider="embedded", scope=self.scope, limits=self.limits)
+        publish = "" if self.publish is publish_nothing else "serving.json"
+        return Target("default", "reconcile.yaml", "embedded", scope=self.scope, limits=self.limits, publish=publish)
 
     def recorder(self, checkout: Checkout, events: list[Event]) -> Recorder:
         return Recorder(checkout.lock, LockFile(checkout.path), self.time.clock, [events.append])

@@ -24,6 +24,7 @@ from reconciler.domain.errors import (
 )
 from reconciler.domain.ports import Clock, Sleeper
 from reconciler.domain.text import decode_utf8, sanitize
+from reconciler.environment import is_canceled
 from reconciler.providers.google.storage import Storage
 
 LEASE_DURATION = timedelta(minutes=5)
@@ -322,7 +323,7 @@ class _StorageThread:
 
     def _wait(self, outcome: Future[_T]) -> None:
         while not wait([outcome], timeout=_POLL).done:
-            if not _is_canceled():
+            if not is_canceled():
                 continue
             if wait([outcome], timeout=self._grace).done:
                 return
@@ -336,15 +337,6 @@ class _StorageThread:
         self._loop.call_soon_threadsafe(self._end.set)
         if self._thread is not current_thread():  # the garbage collector may call this in the thread itself
             self._thread.join()
-
-
-def _is_canceled() -> bool:
-    """Return whether the calling task was canceled; it has to check, because it blocks its loop."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return False
-    return task is not None and task.cancelling() > 0
 
 
 async def _serve(

@@ -1,0 +1,195 @@
+"""The git checkout that a lockfile belongs to: the lock of its runs, and the branch that a run began on.
+
+Two runs in one checkout take turns: each holds the lock while it reads, decides, acts and saves, and not while it
+waits for trainings. The lock is the kernel's, so that it ends with its process, however that ends. It is not promised
+on network file systems, and between containers with kernels of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import sanitize
+from reconciler.environment import is_canceled
+from reconciler.files import acquire_lock
+from reconciler.paths import git_repository_of
+
+_LOG = logging.getLogger(__name__)
+_OPERATIONS: Final = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+"""What git leaves in its directory while an operation is in progress; see gitrepository-layout(5)."""
+_BRANCH: Final = "ref: refs/heads/"
+_REFTABLE: Final = f"{_BRANCH}.invalid"
+"""The content of HEAD where the references are in a table, which only git reads."""
+
+
+_PAUSE: Final = 0.1  # seconds
+_QUIET_ATTEMPTS: Final = 5
+"""How often the lock is tried before the user is reported: saving takes a moment only."""
+
+
+class SwitchedBranch(ReconcileError):  # noqa: N818 - the program did nothing wrong
+    """Another branch was checked out under a run, whose lockfile is not written then."""
+
+
+class Checkout:
+    """The worktree and branch of a file, as they are when this is made.
+
+    Args:
+        file: The file that runs read and write.
+        wait: Lets a moment pass between two attempts to get the lock; raises an exception to stop.
+    """
+
+    def __init__(self, file: Path, wait: Callable[[], None]) -> None:
+        self._file = file
+        self._wait = wait
+        self._repository = git_repository_of(file.parent)
+        self._git = _git_directory(self._repository) if self._repository else None
+        self._head = self._read_head()
+        self._operation = self._find_operation()
+        self._held = False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the file's runs; inside of another call it is held already.
+
+        Raises:
+            SwitchedBranch: another branch is checked out than at the start of the run.
+            OSError: the lock cannot be created.
+        """
+        if self._held:
+            self._require_same_branch()
+            yield
+            return
+        self._await_git()
+        descriptor = self._acquire()
+        self._held = True
+        try:
+            self._require_same_branch()
+            yield
+        finally:
+            self._held = False
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _acquire(self) -> int | None:
+        """Return the descriptor that holds the lock, ``None`` where the system has no such locks."""
+        import socket
+
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        attempts = 0
+
+        def wait_for(other: str) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts == _QUIET_ATTEMPTS:
+                _LOG.warning("waiting for another run with %s: %s", self._file.name, sanitize(other))
+            self._wait()
+
+        return acquire_lock(self._lock_path(), holder, wait_for)
+
+    def _lock_path(self) -> Path:
+        """Return the path of the lock's file, which is never removed: removing it would give the lock two holders."""
+        if self._git and self._repository and os.access(self._git, os.W_OK):
+            digest = hashlib.sha256(os.path.relpath(self._file, self._repository).encode(errors="surrogateescape"))
+            folder = self._git / "reconcile"
+            folder.mkdir(exist_ok=True)
+            return folder / f"{digest.hexdigest()[:16]}.lock"
+        return self._file.with_name(f".{self._file.name}.lock")
+
+    def _await_git(self) -> None:
+        """Wait until git has ended a rebase, merge or similar operation that began after the run."""
+        reported = False
+        while (operation := self._find_operation()) and not self._operation:
+            if not reported:
+                _LOG.warning("waiting until git has ended its %s: %s is saved afterwards", operation, self._file.name)
+            reported = True
+            self._wait()
+
+    def _find_operation(self) -> str:
+        return next((name for file, name in _OPERATIONS.items() if self._git and (self._git / file).exists()), "")
+
+    def _require_same_branch(self) -> None:
+        if self._operation:
+            return  # the run began during a rebase or merge, which moves HEAD
+        head = self._read_head()
+        if head == self._head or self._is_descendant(head):
+            return
+        before, now = _describe(self._head), _describe(head)
+        branch = self._head.removeprefix(_BRANCH)
+        raise SwitchedBranch(
+            f"{self._file.name} is not written: git switched from {before} to {now} while this run was in progress",
+            f"run git switch {shlex.quote(sanitize(branch))}, and then reconcile wait,"
+            " which finds the trainings that were started",
+        )
+
+    def _is_descendant(self, head: str) -> bool:
+        """Whether both heads are commits, and the earlier one is an ancestor of this one."""
+        if self._repository is None or _BRANCH in head + self._head or not (head and self._head):
+            return False
+        from reconciler.manifests.git import Git, GitError
+
+        git = Git(self._repository, os.environ)
+        try:
+            return git.merge_base(self._head, head) == self._head
+        except GitError:
+            return False
+
+    def _read_head(self) -> str:
+        """Return the content of HEAD: a reference to a branch, or a commit; empty outside of git."""
+        if self._git is None or self._repository is None:
+            return ""
+        try:
+            head = (self._git / "HEAD").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return _ask_git(self._repository) if head == _REFTABLE else head
+
+
+def pause() -> None:
+    """Let a moment pass, or raise CancelledError when the calling task was canceled."""
+    time.sleep(_PAUSE)
+    if is_canceled():
+        from asyncio import CancelledError
+
+        raise CancelledError
+
+
+def _ask_git(repository: Path) -> str:
+    from reconciler.manifests.git import Git, GitError
+
+    try:
+        return Git(repository, os.environ).head()
+    except GitError:
+        return ""
+
+
+def _git_directory(repository: Path) -> Path | None:
+    """Return git's directory of a worktree; ``.git`` is a file with its path in linked worktrees and submodules."""
+    entry = repository / ".git"
+    if entry.is_dir():
+        return entry
+    try:
+        linked = Path(entry.read_text().removeprefix("gitdir:").strip())
+    except (OSError, UnicodeDecodeError):
+        return None
+    directory = repository / linked
+    return directory if directory.is_dir() else None
+
+
+def _describe(head: str) -> str:
+    return f"branch {sanitize(head.removeprefix(_BRANCH))}" if head.startswith(_BRANCH) else f"commit {head[:12]}"

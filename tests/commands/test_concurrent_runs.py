@@ -1,0 +1,102 @@
+"""Two commands in one checkout, and a branch that is switched under a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.commands.main import main
+from reconciler.environment import Environment
+from support.git_repository import Repository
+
+if TYPE_CHECKING:
+    from support.cli_world import Cli
+
+
+def once(reconcile: Cli, act: Callable[[], object], when: Callable[[], bool] = lambda: True) -> None:
+    """Do something when a command waits for the first time; in a thread, as another process would."""
+
+    def move(_now: object) -> None:
+        if when():
+            reconcile.clock.on_move = lambda _now: None
+            thread = Thread(target=act)
+            thread.start()
+            thread.join()
+
+    reconcile.clock.on_move = move
+
+
+def in_the_same_checkout(reconcile: Cli, *arguments: str) -> int:
+    return main(arguments, Environment(cwd=reconcile.folder, environ={}, clock=reconcile.clock))
+
+
+def test_a_rollback_while_apply_waits_is_kept(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    before = reconcile.lock["adder"]["serving"]
+    reconcile.manifest("adder", epochs=3)
+    reconcile.manifest("slow", epochs=9)
+    statuses: list[int] = []
+    once(
+        reconcile,
+        lambda: statuses.append(in_the_same_checkout(reconcile, "rollback", "adder", "--reason", "bad")),
+        when=lambda: reconcile.lock["adder"]["serving"] != before,
+    )
+
+    answer = reconcile("apply", "--yes")
+
+    assert (statuses, answer.status) == ([0], 0)
+    assert reconcile.lock["adder"]["serving"] == before
+    assert reconcile.lock["adder"]["rejected"]
+    assert reconcile.lock["slow"]["serving"]
+
+
+@pytest.mark.slow
+def test_applies_at_once_all_serve(reconcile: Cli) -> None:
+    reconcile.target("  embedded: {stepSeconds: 0.01}\n")
+    names = [f"adder-{number}" for number in range(4)]
+    for name in names:
+        reconcile.manifest(name)
+
+    runs = [reconcile.process("apply", "--yes", "--only", name) for name in names]
+
+    assert [(run.communicate(timeout=120), run.returncode)[1] for run in runs] == [0] * 4
+    assert all(reconcile.lock[name]["serving"] for name in names)
+
+
+@pytest.mark.slow
+def test_rollbacks_at_once_are_all_kept(reconcile: Cli) -> None:
+    names = [f"adder-{number}" for number in range(4)]
+    for epochs in (2, 3):
+        for name in names:
+            reconcile.manifest(name, epochs=epochs)
+        reconcile("apply", "--yes")
+
+    runs = [reconcile.process("rollback", name, "--reason", "bad") for name in names]
+
+    assert [(run.communicate(timeout=120), run.returncode)[1] for run in runs] == [0] * 4
+    assert all(reconcile.lock[name]["rejected"] for name in names)
+
+
+def test_a_run_whose_branch_is_switched_ends(reconcile: Cli) -> None:
+    repository = Repository(reconcile.folder)
+    (reconcile.folder / ".gitignore").write_text(".reconcile/\n")
+    repository.commit()
+    repository("switch", "--quiet", "--create", "feature")
+    reconcile.manifest("adder")
+    repository.commit()
+
+    def switch() -> None:
+        repository("stash", "--include-untracked", "--quiet")
+        repository("switch", "--quiet", "main")
+
+    once(reconcile, switch)
+
+    answer = reconcile("apply", "--yes")
+
+    assert answer.status == 1
+    assert "reconcile.lock.json is not written: git switched from branch feature to branch main" in answer.err
+    assert not reconcile.lock_file.exists()
