@@ -16,7 +16,7 @@ from json_schemas import schema_file, schemas
 
 from reconciler.commands.main import cli
 from reconciler.domain.drift import DriftClass
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
 from reconciler.manifests.schema_validation import schema_text, with_providers

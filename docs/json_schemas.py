@@ -101,8 +101,10 @@ def _described(schema: Schema, kind: type[msgspec.Struct | Enum]) -> Schema:
     properties = {}
     for name, value in schema["properties"].items():
         tag = name == kind.__struct_config__.tag_field
-        description = f"The kind of {_TAGGED[name]}." if tag else descriptions[names[name]]
         shown = _value(value)
+        description = shown.pop("description", "")
+        if tag or names[name] in descriptions:
+            description = f"The kind of {_TAGGED[name]}." if tag else descriptions[names[name]]
         if name in written and {"type": "null"} in value.get("anyOf", ()):
             shown = {"anyOf": [shown, {"const": {}}]}  # what is always written is empty in place of null
         properties[name] = {"title": _title(name), "description": description, **shown}

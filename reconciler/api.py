@@ -18,8 +18,7 @@ from reconciler.commands._project import CommandInput, Project, open_project
 from reconciler.commands._saved_plan import PlanFile, saved_plan
 from reconciler.commands.resolve import resolve_serving
 from reconciler.domain.document import json_text
-from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, StalePlan
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, StalePlan
 from reconciler.domain.plan import Action, Kind, Reason, Request
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment

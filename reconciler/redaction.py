@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -217,8 +218,8 @@ def is_existing(path: Path) -> bool:
         return False
 
 
-class RedactedStream:
-    """A stream from which secrets are removed."""
+class WrappedStream(ABC):
+    """A stream that changes each text before it writes it to ``stream``."""
 
     buffer = None
     """Absent, so that no text bypasses this stream."""
@@ -226,10 +227,9 @@ class RedactedStream:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
+    @abstractmethod
     def write(self, text: str) -> int:
-        """Write a text without secrets."""
-        self.stream.write(redact(text))
-        return len(text)
+        """Write a text in its changed form."""
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write the lines."""
@@ -238,3 +238,12 @@ class RedactedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+class RedactedStream(WrappedStream):
+    """A stream from which secrets are removed."""
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets."""
+        self.stream.write(redact(text))
+        return len(text)

@@ -13,9 +13,8 @@ import click
 
 from reconciler.commands._output import Output
 from reconciler.commands._project import CommandResult
-from reconciler.domain.document import builtins_of
-from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Document, builtins_of
+from reconciler.domain.errors import ExitStatus, ReconcileError, UsageError
 from reconciler.domain.ports import Clock
 from reconciler.environment import Environment
 from reconciler.files import open_log, write_errors
@@ -65,7 +64,7 @@ class EventLog:
         if line and self._is_progress(line):
             self._write(line)
 
-    def ended(self, result: CommandResult) -> None:
+    def ended(self, result: CommandResult[Document]) -> None:
         """Write the last line."""
         self._write(summary_line(result.document, result.exit_status, self._clock()))
 

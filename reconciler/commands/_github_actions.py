@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from msgspec import Struct
 
 from reconciler.domain.text import encodable
 from reconciler.files import open_log
-from reconciler.redaction import redact
+from reconciler.redaction import WrappedStream, redact
 
 if TYPE_CHECKING:
     from reconciler.domain.document import Document
@@ -102,15 +102,10 @@ def current_runner() -> Runner | None:
     return _CURRENT.get()
 
 
-class Defused:
+class Defused(WrappedStream):
     """A stream on which no text is a workflow command; write our own commands to ``stream`` directly."""
 
-    buffer = None
-    """Absent, so that no text bypasses this stream."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self._line = ""
+    _line = ""
 
     def write(self, text: str) -> int:
         """Write a text; a command that is completed by it is found too, if it began earlier on the line."""
@@ -120,14 +115,6 @@ class Defused:
         self.stream.write(whole[len(self._line) :])
         self._line = whole[max(whole.rfind("\n"), whole.rfind("\r")) + 1 :]
         return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write the lines."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
 
 
 @contextmanager

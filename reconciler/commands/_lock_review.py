@@ -15,12 +15,12 @@ from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Manifest
 from reconciler.domain.text import shorten
+from reconciler.manifests.discovery import Selection
 from reconciler.manifests.git import IncomparableError, file_at_base
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld, record
 from reconciler.planning.hidden_examples import redact_lock
 from reconciler.planning.lock_review import LockChange, requested_serving, review_lock, withheld_promotions
-from reconciler.planning.selection import Selection
 from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads

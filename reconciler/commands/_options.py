@@ -16,7 +16,7 @@ from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
-from reconciler.planning.selection import Selection
+from reconciler.manifests.discovery import Selection
 from reconciler.reports.writer import REPORT_FORMATS
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ output_options = combine(color, quiet, verbose)
 manifest_options = combine(paths, target, labels, allow_endpoint, format_option)
 """Options of every command that reads manifests and connects to the service."""
 model_options = combine(paths, target, allow_endpoint, format_option, output_options)
-"""Options of every command for one model."""
+"""Options of every command that may connect to the service, but selects no manifests by label."""
 run_options = combine(manifest_options, output_options, reports, only, exclude)
 """Options of plan, apply, wait and prune."""
 training_options = combine(retry, replace)

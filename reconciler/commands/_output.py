@@ -15,15 +15,16 @@ from msgspec import Struct
 
 from reconciler.commands._github_actions import current_runner
 from reconciler.domain.document import Document, json_text
-from reconciler.domain.errors import Problem, UsageError
+from reconciler.domain.errors import ExitStatus, Problem, UsageError
 from reconciler.domain.text import encodable, terminal_safe
 from reconciler.environment import Environment
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.redaction import redact
 from reconciler.reports.text.format import Style, ansi, plain
-from reconciler.reports.writer import encode_report, report_renderer
+from reconciler.reports.writer import encode_report, render_text, report_renderer
 
 if TYPE_CHECKING:
+    from reconciler.commands._project import CommandResult
     from reconciler.planning.events import EventSink
     from reconciler.reports.documents.plan import PlanReport
 
@@ -55,18 +56,30 @@ class Output(Struct, frozen=True):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
-    def result(self, document: Document, text: Draw) -> None:
-        """Print the result, as text or as the JSON document, and write the reports."""
+    def result(self, document: Document, text: Draw | None = None) -> None:
+        """Print a document as text, which ``text`` may draw, or as JSON, and write the reports."""
         if self.form == "json":
-            click.echo(json_text(document, ascii_only=not _is_unicode(sys.stdout)))
+            ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+            click.echo(json_text(document, ascii_only=ascii_only))
         else:
-            _print(text(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
+            draw = text or (
+                lambda style, width: render_text(document, width=width, verbose=self.verbose > 0, style=style)
+            )
+            _print(draw(self.style(sys.stdout), width_of(sys.stdout)), sys.stdout)
         for report in self.reports:
-            _write_report(report, document)
+            content = encode_report(redact(report_renderer(report)(document)))
+            with write_errors(f"--report {report}"):
+                write_file(Path(report), content)
         runner = current_runner()
         problem = runner.add_document(document) if runner else ""
         if problem:
             self.warning(problem)
+
+    def finish(self, result: CommandResult[Document], text: Draw | None = None) -> ExitStatus:
+        """Print the warnings and the document of a command, and return its exit status."""
+        self.warn(result.warnings)
+        self.result(result.document, text)
+        return result.exit_status
 
     def say(self, text: Draw) -> None:
         """Print a message on standard error, unless quiet."""
@@ -103,10 +116,6 @@ def confirm(question: str, *, yes: bool) -> bool:
 def _print(text: str, stream: TextIO) -> None:
     if text:
         click.echo(encodable(text, stream.encoding), file=stream, color=True)
-
-
-def _is_unicode(stream: TextIO) -> bool:
-    return stream.encoding.lower().startswith("utf")
 
 
 def width_of(stream: TextIO) -> int | None:
@@ -154,12 +163,6 @@ def _holds_report(path: Path) -> bool:
         return False
     kind = re.search(rb'"kind"\s*:\s*"(\w+)"', head) if head.startswith(b"{") else None
     return not head or (kind is not None and kind[1].decode() in KINDS)
-
-
-def _write_report(report: str, document: Document) -> None:
-    content = encode_report(redact(report_renderer(report)(document)))
-    with write_errors(f"--report {report}"):
-        write_file(Path(report), content)
 
 
 def show_progress(environment: Environment, output: Output, report: PlanReport) -> AbstractContextManager[EventSink]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reconciler.commands._session import Session, display_root
-from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Document
+from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
 from reconciler.domain.ports import LockStore, Objects
@@ -18,6 +18,7 @@ from reconciler.domain.text import join_names, suggest
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
     STDIN,
+    Selection,
     absolute,
     discover,
     expand_lists,
@@ -29,7 +30,6 @@ from reconciler.manifests.target import read_root
 from reconciler.manifests.yaml_parser import parse
 from reconciler.paths import repository_of
 from reconciler.planning.hidden_examples import redact_problems
-from reconciler.planning.selection import Selection
 from reconciler.providers.registry import capabilities_of, recorded_spec
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 from reconciler.reports.text.format import counted
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from reconciler.reports.documents.status import ModelDetails
 
 
+Report_co = TypeVar("Report_co", bound=Document, covariant=True)
 ReadLock = Callable[[LockStore, Target, str], Lock]
 
 
@@ -65,10 +66,10 @@ class CommandInput(Struct, frozen=True):
     model_details: bool = False
 
 
-class CommandResult(Struct, frozen=True):
+class CommandResult(Struct, Generic[Report_co], frozen=True):
     """A versioned document, the exit status, and the warnings about the input."""
 
-    document: Any
+    document: Report_co
     exit_status: ExitStatus = ExitStatus.OK
     warnings: tuple[Problem, ...] = ()
 

@@ -34,7 +34,6 @@ from reconciler.reports.documents.change import (
     rejected_generations,
 )
 from reconciler.reports.documents.envelope import target_summary
-from reconciler.reports.writer import render_text
 from reconciler.state.lockfile import LockFile
 from reconciler.state.published_pointer import (
     newly_published,
@@ -44,7 +43,6 @@ from reconciler.state.published_pointer import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.commands._output import Output
     from reconciler.commands._project import Project
     from reconciler.domain.model import Capabilities, Target
     from reconciler.domain.ports import LockStore, Provider
@@ -145,7 +143,7 @@ There are no events if the generation is serving already.
 
 def change_serving(
     environment: Environment, command_input: CommandInput, name: str, choose: Choose, reason: str = ""
-) -> CommandResult:
+) -> CommandResult[ServingReport]:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it."""
     project = open_project(environment, command_input, strict=False)
     project.recorded_model(name)
@@ -181,12 +179,6 @@ def change_serving(
 def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:
     """Return the event that makes a generation the serving one."""
     return Promoted(name, generation.key, generation.remote, format_time(environment.clock()))
-
-
-def print_serving(output: Output, result: CommandResult) -> int:
-    """Print the result of a rollback or a promotion and return the exit status."""
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
 
 
 def _manifest(project: Project, name: str) -> Manifest | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,8 @@ from reconciler.domain.errors import StalePlan, UsageError
 from reconciler.domain.lock import format_time
 from reconciler.domain.plan import EFFECTS, FOLLOW_UPS, Kind, Reason, Request
 from reconciler.domain.version import __version__
-from reconciler.planning.selection import Selection
+from reconciler.manifests.discovery import Selection
+from reconciler.planning.lineage import descendants
 from reconciler.reports.documents.plan import PlannedAction, PlanReport
 from reconciler.reports.documents.saved_plan import (
     Label,
@@ -24,7 +26,7 @@ from reconciler.reports.documents.saved_plan import (
     SavedPlan,
     plan_facts,
 )
-from reconciler.state.document_files import is_plan, read_saved_plan
+from reconciler.state.document_files import is_plan, read_saved_plan, require_manifest
 
 if TYPE_CHECKING:
     from reconciler.commands._project import CommandInput, Project
@@ -50,9 +52,10 @@ class PlanFile(Struct, frozen=True):
                 f"{self.file} already selects a target and manifests",
                 f"remove -l, --only and --exclude, and any target except {saved.target}",
             )
+        only = frozenset(saved.only)
         selection = Selection(
             labels=tuple((label.name, label.value) for label in saved.labels),
-            only=frozenset(saved.only),
+            only=self._acting & only or only,
             exclude=frozenset(saved.exclude),
         )
         return replace(given, paths=saved.paths, target=saved.target, selection=selection)
@@ -62,15 +65,38 @@ class PlanFile(Struct, frozen=True):
         """The trainings that were requested with the plan."""
         return Request(retry=frozenset(self.saved.input.retry), replace=frozenset(self.saved.input.replace))
 
+    @property
+    def _acting(self) -> frozenset[str]:
+        """The models that the plan does something for, now or when a training ends."""
+        acting = EFFECTS | {Kind.WAIT}
+        return frozenset(action.name for action in self.saved.plan.actions if action.action in acting)
+
+    def without_unrelated(self, project: Project) -> Project:
+        """Return the project without the manifests that were added or changed, and that no action depends on.
+
+        An action depends on its own model and on those that it is tuned from. Children of an omitted manifest are
+        omitted too.
+        """
+        parents = {manifest.name: manifest.source.tuned_model for manifest in project.manifests}
+        needed = {parent for name in self._acting for parent in _lineage(name, parents)}
+        saved, current = self.saved.facts, plan_facts(project.manifests, project.target, project.lock)
+        changed = {name for name in parents if saved.of(name) != current.of(name)} - needed
+        unrelated = changed.union(*(descendants(project.manifests, name) for name in changed)) - needed
+        manifests = tuple(manifest for manifest in project.manifests if manifest.name not in unrelated)
+        return replace(project, manifests=manifests, complete=project.complete and not unrelated)
+
     def check(self, project: Project, plan: PlanReport) -> None:
         """Compare the saved facts with the current ones, and the saved plan with the current ``plan``.
+
+        ``project`` has no unrelated manifests.
 
         Raises:
             StalePlan: with every change.
         """
-        saved = self.saved
-        changes = list(fact_changes(saved.facts, plan_facts(project.manifests, project.target, project.lock)))
-        changes = changes or list(action_changes(saved.plan, plan))
+        names = {manifest.name for manifest in project.manifests} | self._acting
+        saved = replace(self.saved, facts=self.saved.facts.about(names), plan=_about(self.saved.plan, names))
+        current = plan_facts(project.manifests, project.target, project.lock).about(names)
+        changes = list(fact_changes(saved.facts, current)) or list(action_changes(saved.plan, plan))
         if saved.reconciler != __version__:
             changes.insert(0, f"it was made by reconcile {saved.reconciler}, and this is {__version__}")
         if changes:
@@ -81,15 +107,29 @@ class PlanFile(Struct, frozen=True):
         return StalePlan(f"{self.file} is stale, and nothing was changed: {changes}", "plan again and review the plan")
 
 
+def _lineage(name: str, parents: Mapping[str, str]) -> Iterator[str]:
+    """Yield a name and the names of the manifests that its model is tuned from."""
+    while name:
+        yield name
+        name = parents.get(name, "")
+
+
+def _about(plan: PlanReport, names: AbstractSet[str]) -> PlanReport:
+    return replace(plan, actions=tuple(action for action in plan.actions if action.name in names))
+
+
 def plan_file(environment: Environment, paths: tuple[str, ...]) -> PlanFile | None:
     """Return the saved plan that the paths of a command name; ``None`` if they name manifests.
 
     Raises:
-        UsageError: when there are other paths beside it, or it is another document about a plan.
+        UsageError: when there are other paths beside it, it is another document about a plan, or a path is a file
+            that is neither a plan nor a manifest.
         ReconcileError: when it cannot be read.
     """
     plans = [path for path in paths if is_plan(environment.cwd / path)]
     if not plans:
+        for path in paths:
+            require_manifest(environment.cwd / path, path)
         return None
     if len(paths) > 1:
         raise UsageError(f"{plans[0]} is a saved plan, which excludes other paths", "name the plan or the manifests")
@@ -142,12 +182,14 @@ def _manifest_changes(saved: Mapping[str, ManifestFacts], current: Mapping[str, 
             yield f"manifest {name} was added"
         elif saved[name].data != current[name].data:
             yield f"the data set of {name} changed"
+        elif saved[name].checks != current[name].checks:
+            yield f"the checks of {name} changed"
         elif saved[name] != current[name]:
             yield f"manifest {name} changed"
 
 
 def _recorded_changes(saved: Mapping[str, RecordedFacts], current: Mapping[str, RecordedFacts]) -> Iterator[str]:
-    unrecorded = RecordedFacts(rejected=())
+    unrecorded = RecordedFacts(rejected=(), generations={})
     for name in sorted(saved.keys() | current.keys()):
         before, after = saved.get(name, unrecorded), current.get(name, unrecorded)
         if before.serving != after.serving:
@@ -155,6 +197,11 @@ def _recorded_changes(saved: Mapping[str, RecordedFacts], current: Mapping[str, 
             yield f"the serving generation of {name} changed {serving}"
         if before.rejected != after.rejected:
             yield f"the rejected generations of {name} changed"
+        for key, digest in before.generations.items():
+            if after.generations.get(key) != digest:
+                yield f"the record of {key}, a generation of {name}, " + (
+                    "changed in the lockfile" if key in after.generations else "was removed from the lockfile"
+                )
 
 
 _compared: Final = attrgetter("attempt", "base_model", "source", "after", "hyperparameters", "changes", "checks")

@@ -12,7 +12,6 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._session import display_path
-from reconciler.commands.forget import print_change
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import LockedGeneration, record_target
@@ -33,7 +32,7 @@ _CHOOSE_ANOTHER = "choose another name"
 
 def adopt(
     environment: Environment, command_input: CommandInput, name: str, remote: str, *, file: str | None = None
-) -> CommandResult:
+) -> CommandResult[ChangeReport]:
     """Write a manifest for a live model, to ``file`` or beside the target, and record the model as its generation.
 
     Nothing is trained or changed at the service; the next apply promotes the model. An existing manifest of that name
@@ -182,4 +181,4 @@ def command(environment: Environment, /, name: str, remote: str, *, file: str | 
     that you declare is recorded as its data, and later changes of the data set start trainings.
     """
     output = output_of(values)
-    return print_change(output, adopt(environment, input_of(values), name, remote, file=file))
+    return output.finish(adopt(environment, input_of(values), name, remote, file=file))

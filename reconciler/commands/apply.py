@@ -65,7 +65,7 @@ def apply(
     saved: PlanFile | None = None,
     prune: bool = False,
     base: str | None = None,
-) -> CommandResult:
+) -> CommandResult[ResultReport]:
     """Make the live state match the desired state; ``locked`` forbids trainings.
 
     With ``saved``, carry out exactly that plan; without ``options.writes`` only its trainings. With ``prune``, delete
@@ -125,7 +125,7 @@ def _review(project: Project, base: str, *, unselected: bool) -> LockReview:
 def _saved_project(environment: Environment, command_input: CommandInput, saved: PlanFile) -> Project:
     selected = saved.input(command_input)
     try:
-        return open_project(environment, selected)
+        return saved.without_unrelated(open_project(environment, selected))
     except UsageError as error:
         raise saved.stale(error.message) from error
 
@@ -166,7 +166,7 @@ class _ApplyRun(Run):
         self._review = review
         self._options = options
 
-    def run(self, approve: Approve, progress: Progress) -> CommandResult:
+    def run(self, approve: Approve, progress: Progress) -> CommandResult[ResultReport]:
         with EventLoop() as loop:
             try:
                 self._project = loop.run(pin_datasets(self._project, self._provider))
@@ -306,7 +306,7 @@ def command(
             base=base,
         )
         log.ended(result)
-    return print_result(output, result)
+    return output.finish(result)
 
 
 def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose: bool = False) -> Approve:
@@ -322,9 +322,3 @@ def approver(output: Output, log: EventLog, question: str, *, yes: bool, verbose
         return not report.changes or confirm(question, yes=yes)
 
     return approve
-
-
-def print_result(output: Output, result: CommandResult) -> int:
-    """Print the result of apply or wait and return the exit status."""
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status

@@ -12,7 +12,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
 from reconciler.commands._session import EventLoop
-from reconciler.commands.forget import ApproveChange, approve_change, print_change
+from reconciler.commands.forget import ApproveChange, approve_change
 from reconciler.domain.errors import Declined, InterruptedRun
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import RemoteModel, State
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def cancel(
     environment: Environment, command_input: CommandInput, name: str, *, key: str | None, approve: ApproveChange
-) -> CommandResult:
+) -> CommandResult[ChangeReport]:
     """Stop the trainings of a model that are in progress, or only that of the generation ``key``.
 
     A stopped training is recorded as canceled, and held until its inputs change or ``--retry`` names the model.
@@ -135,4 +135,4 @@ def command(environment: Environment, /, name: str, *, yes: bool, generation: st
     """
     output = output_of(values)
     approve = partial(approve_change, output, f"Cancel the training of {name}?", yes=yes)
-    return print_change(output, cancel(environment, input_of(values), name, key=generation, approve=approve))
+    return output.finish(cancel(environment, input_of(values), name, key=generation, approve=approve))

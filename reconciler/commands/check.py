@@ -16,16 +16,14 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_generation
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import AccessError, InterruptedRun, ReconcileError, ServiceError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, InterruptedRun, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, State
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.observe import run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.providers.registry import callable_name
-from reconciler.reports.documents.check import CheckedModel, check_report
-from reconciler.reports.writer import render_text
+from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -45,7 +43,7 @@ class _Trial(Struct, frozen=True):
 
 def check(
     environment: Environment, command_input: CommandInput, name: str | None, *, key: str | None, progress: CheckProgress
-) -> CommandResult:
+) -> CommandResult[CheckReport]:
     """Run the checks of one manifest, or of every manifest that has checks, and record the results.
 
     Checks the serving generations, or the generation ``key``. Changes nothing at the service.
@@ -180,6 +178,4 @@ def command(environment: Environment, /, name: str | None, *, generation: str | 
             progress=lambda names, simulated: logged(progress(environment, output, names, simulated=simulated), log),
         )
         log.ended(result)
-    output.warn(result.warnings)
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
+    return output.finish(result)

@@ -13,15 +13,13 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, load_project, read_workspace
 from reconciler.commands._session import EventLoop, display_root
-from reconciler.domain.errors import AccessError, InvalidInput, Problem, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, InvalidInput, Problem, ReconcileError, ServiceError
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import DEFAULT, target_file_name
 from reconciler.providers.registry import capabilities_of, provider_spec
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext, ProviderContext
-from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, doctor_report
+from reconciler.reports.documents.doctor import DoctorFinding, DoctorReport, DoctorTarget, doctor_report
 from reconciler.reports.text.format import counted
-from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.commands._project import Project
@@ -65,7 +63,7 @@ _CHECKS = ("manifests", "credentials", "service", "list", "lockfile")
 """The checks that are skipped when the target cannot be read, so that its provider is unknown."""
 
 
-def doctor(environment: Environment, command_input: CommandInput) -> CommandResult:
+def doctor(environment: Environment, command_input: CommandInput) -> CommandResult[DoctorReport]:
     """Check everything that the target needs; a failed check becomes a finding with its remedy.
 
     Raises:
@@ -171,11 +169,7 @@ async def _find_held_lease(project: Project) -> ReconcileError | None:
 
 
 @click.command("doctor", epilog=_options.examples("doctor", "doctor --target prod"))
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @_options.environment
 def command(environment: Environment, /, **values: Any) -> int:
     """Check what a target needs to work. Changes nothing.
@@ -184,6 +178,4 @@ def command(environment: Environment, /, **values: Any) -> int:
     skipped.
     """
     output = output_of(values)
-    result = doctor(environment, input_of(values))
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
+    return output.finish(doctor(environment, input_of(values)))

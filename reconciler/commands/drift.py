@@ -29,8 +29,7 @@ from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.drift import drift, with_severities
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion
-from reconciler.reports.documents.drift import drift_report
-from reconciler.reports.writer import render_text
+from reconciler.reports.documents.drift import DriftReport, drift_report
 
 if TYPE_CHECKING:
     from reconciler.providers.spec import ConnectedProvider
@@ -69,7 +68,9 @@ def class_of(text: str) -> DriftClass:
     return by_name[name]
 
 
-def find_drift(environment: Environment, command_input: CommandInput, options: DriftOptions) -> CommandResult:
+def find_drift(
+    environment: Environment, command_input: CommandInput, options: DriftOptions
+) -> CommandResult[DriftReport]:
     """Return all differences between desired, live and recorded state.
 
     Raises:
@@ -156,9 +157,4 @@ def command(
     classes = frozenset(class_of(name) for text in fail_on for name in text.split(",")) or None
     options = DriftOptions(fail_on=classes, exit_zero=exit_zero, unmanaged=unmanaged)
     result = find_drift(environment, input_of(values, model_details=bool(output.reports)), options)
-    output.warn(result.warnings)
-    output.result(
-        result.document,
-        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
-    )
-    return result.exit_status
+    return output.finish(result)

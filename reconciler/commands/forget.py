@@ -35,7 +35,7 @@ ApproveChange = Callable[[ChangeReport], bool]
 
 def forget(
     environment: Environment, command_input: CommandInput, name: str, *, keep_marks: bool, approve: ApproveChange
-) -> CommandResult:
+) -> CommandResult[ChangeReport]:
     """Stop managing a model, and leave it at the service.
 
     Removes the marks from its descriptions if the service can change them, unless ``keep_marks``.
@@ -147,7 +147,7 @@ def command(environment: Environment, /, name: str, *, yes: bool, keep_marks: bo
     """
     output = output_of(values)
     approve = partial(approve_change, output, f"Stop managing {name}?", yes=yes)
-    return print_change(output, forget(environment, input_of(values), name, keep_marks=keep_marks, approve=approve))
+    return output.finish(forget(environment, input_of(values), name, keep_marks=keep_marks, approve=approve))
 
 
 def approve_change(output: Output, question: str, report: ChangeReport, *, yes: bool) -> bool:
@@ -155,9 +155,3 @@ def approve_change(output: Output, question: str, report: ChangeReport, *, yes: 
     if not yes:
         output.say(lambda style, width: render_text(report, width=width, style=style))
     return confirm(question, yes=yes)
-
-
-def print_change(output: Output, result: CommandResult) -> int:
-    """Print the result of adopt, forget or cancel and return the exit status."""
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status

@@ -11,12 +11,11 @@ from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, open_project
 from reconciler.domain.plan import Kind
 from reconciler.environment import Environment
-from reconciler.reports.documents.graph import GraphInput, graph_report
+from reconciler.reports.documents.graph import GraphInput, GraphReport, graph_report
 from reconciler.reports.text.graph import graph_mermaid
-from reconciler.reports.writer import render_text
 
 
-def graph(environment: Environment, command_input: CommandInput) -> CommandResult:
+def graph(environment: Environment, command_input: CommandInput) -> CommandResult[GraphReport]:
     """Return every model below its parent, according to manifests and lockfile, with the holds of an offline plan.
 
     Raises:
@@ -45,6 +44,4 @@ def command(environment: Environment, /, **values: Any) -> int:
     mermaid = values["format"] == "mermaid"
     output = output_of(values)
     result = graph(environment, input_of(values))
-    report = result.document
-    output.result(report, lambda style, _: graph_mermaid(report) if mermaid else render_text(report, style=style))
-    return result.exit_status
+    return output.finish(result, (lambda _style, _width: graph_mermaid(result.document)) if mermaid else None)

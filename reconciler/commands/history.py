@@ -15,11 +15,10 @@ from reconciler.manifests.dataset_history import RecordedData, find_examples
 from reconciler.planning.hidden_examples import redact_history
 from reconciler.planning.history import list_history
 from reconciler.providers.registry import is_installed
-from reconciler.reports.documents.history import history_report
-from reconciler.reports.writer import render_text
+from reconciler.reports.documents.history import HistoryReport, history_report
 
 
-def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult:
+def history(environment: Environment, command_input: CommandInput, name: str) -> CommandResult[HistoryReport]:
     """Return every recorded generation of a manifest, and what changed from each to the next.
 
     Raises:
@@ -54,11 +53,7 @@ def history(environment: Environment, command_input: CommandInput, name: str) ->
 
 @click.command("history")
 @click.argument("name")
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @_options.environment
 def command(environment: Environment, /, name: str, **values: Any) -> int:
     """Show the generations of NAME, and what changed. Offline.
@@ -67,9 +62,4 @@ def command(environment: Environment, /, name: str, **values: Any) -> int:
     have the old data set. With -v, shows some of these examples.
     """
     output = output_of(values)
-    result = history(environment, input_of(values), name)
-    output.result(
-        result.document,
-        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
-    )
-    return result.exit_status
+    return output.finish(history(environment, input_of(values), name))

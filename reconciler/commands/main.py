@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 import click
 
 from reconciler.commands._github_actions import current_runner, github_actions
-from reconciler.domain.errors import InvalidInput, Problem, ReconcileError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError
 from reconciler.domain.text import terminal_safe
 from reconciler.domain.version import __version__
 from reconciler.redaction import RedactedStream, secrets_of

@@ -18,15 +18,13 @@ from reconciler.commands._project import (
     pin_datasets,
 )
 from reconciler.commands._saved_plan import saved_plan
-from reconciler.domain.errors import UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Observation, Plan, Request
 from reconciler.environment import Environment
+from reconciler.manifests.discovery import check_names
 from reconciler.planning.datasets import missing_dataset_notices
 from reconciler.planning.planner import cross_target_notices
-from reconciler.planning.selection import check_names
 from reconciler.reports.documents.plan import PlanReport, plan_report, with_data_changes
-from reconciler.reports.writer import render_text
 from reconciler.state.document_files import check_plan_output, write_saved_plan
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def plan(
     detailed: bool,
     base: str | None = None,
     out: str | None = None,
-) -> CommandResult:
+) -> CommandResult[PlanReport]:
     """Return what apply would do; ``offline`` trusts the lockfile, ``detailed`` reports changes in the exit status.
 
     With ``base``, a commit, the result shows how the lockfile and the data sets have changed since. ``out`` is the
@@ -187,9 +185,4 @@ def command(
         raise UsageError("--out needs a plan from the live state, which --offline does not read", "remove one of them")
     command_input = input_of(values, model_details=bool(output.reports))
     result = plan(environment, command_input, request, offline=offline, detailed=detailed_exitcode, base=base, out=out)
-    output.warn(result.warnings)
-    output.result(
-        result.document,
-        lambda style, width: render_text(result.document, width=width, verbose=output.verbose > 0, style=style),
-    )
-    return result.exit_status
+    return output.finish(result)

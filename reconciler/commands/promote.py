@@ -9,15 +9,18 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult
-from reconciler.commands._rollout import change_serving, print_serving, promotion
+from reconciler.commands._rollout import change_serving, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Restored
 from reconciler.planning.rollout import choose_promotion, is_serving
+from reconciler.reports.documents.change import ServingReport
 
 
-def promote(environment: Environment, command_input: CommandInput, name: str, *, to: str | None) -> CommandResult:
+def promote(
+    environment: Environment, command_input: CommandInput, name: str, *, to: str | None
+) -> CommandResult[ServingReport]:
     """Promote the generation ``to``, by default the rejected one that matches the manifest; it is no longer rejected.
 
     Raises as :func:`rollback`, and when the generation did not pass the checks of the manifest.
@@ -45,4 +48,4 @@ def command(environment: Environment, /, name: str, *, to: str | None, **values:
     lockfile, the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)
-    return print_serving(output, promote(environment, input_of(values), name, to=to))
+    return output.finish(promote(environment, input_of(values), name, to=to))

@@ -14,15 +14,13 @@ from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import Output
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_generation
-from reconciler.domain.errors import Problem, ReconcileError, ServiceError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Problem, ReconcileError, ServiceError, UsageError
 from reconciler.domain.model import Manifest, Sampling, State
 from reconciler.domain.ports import Prompt, Reply
 from reconciler.environment import Environment
 from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.check import PromptReport, missing_answer
 from reconciler.reports.text.check import prompt_notes
-from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration
@@ -32,6 +30,7 @@ STDIN: Final = "-"
 _NOT_READY: Final[Mapping[State, str]] = {
     State.INTENDED: "run reconcile wait",
     State.CREATING: "run reconcile wait",
+    State.DELETING: "a run requested its deletion; run reconcile refresh to see whether it still exists",
     State.MISSING: "run reconcile apply to train it again",
 }
 """Remedies for generations that cannot answer."""
@@ -51,7 +50,9 @@ class PromptRequest(Struct, frozen=True):
     max_tokens: int | None = None
 
 
-def prompt(environment: Environment, command_input: CommandInput, request: PromptRequest) -> CommandResult:
+def prompt(
+    environment: Environment, command_input: CommandInput, request: PromptRequest
+) -> CommandResult[PromptReport]:
     """Return a model's answer. Changes nothing.
 
     Raises:
@@ -185,11 +186,7 @@ class _FiniteRange(click.FloatRange):
 )
 @click.argument("name")
 @click.argument("text", required=False)
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @click.option("--generation", metavar="KEY", help="Generation to use instead of the serving one.")
 @click.option("--temperature", type=_FiniteRange(0, 2), help="0 gives the most likely answer, higher values vary more.")
 @click.option("--top-p", type=_FiniteRange(0, 1), help="Sample from the likeliest tokens with this total probability.")
@@ -221,7 +218,7 @@ def command(environment: Environment, /, name: str, text: str | None, **values: 
     document = result.document
     output.warn(result.warnings)
     output.say(lambda _style, _width: prompt_notes(document))
-    output.result(document, lambda _style, _width: render_text(document))
+    output.result(document)
     if document.message:
         raise ReconcileError(document.message)
     return result.exit_status

@@ -14,12 +14,11 @@ from msgspec.structs import replace
 from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import age, input_of, output_of
-from reconciler.commands._output import Output, Progress, show_progress
+from reconciler.commands._output import Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
 from reconciler.commands._session import EventLoop
 from reconciler.commands.apply import Approve, Run, approver
-from reconciler.domain.errors import Declined, InterruptedRun, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
 from reconciler.domain.plan import Plan, Pruning, Request, limit_notices
 from reconciler.domain.text import suggest
 from reconciler.engine.apply import ApplyOutcome
@@ -28,9 +27,9 @@ from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.prune import approved_only
 from reconciler.reports.documents.plan import PlanReport, plan_report
+from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.text.format import Layout
 from reconciler.reports.text.result import prune_text
-from reconciler.reports.writer import render_text
 
 
 class PruneOptions(Struct, frozen=True):
@@ -48,7 +47,7 @@ def prune(
     dry_run: bool,
     approve: Approve,
     progress: Progress,
-) -> CommandResult:
+) -> CommandResult[PlanReport | ResultReport]:
     """Delete superseded and failed generations and orphans; a ``dry_run`` returns the plan.
 
     Raises:
@@ -72,7 +71,7 @@ class _PruneRun(Run):
         self._unprotect = tuple(unprotect)
         self._notices = tuple(f"{name} is no longer protected" for name in self._unprotect)
 
-    def run(self, approve: Approve | None, progress: Progress) -> CommandResult:
+    def run(self, approve: Approve | None, progress: Progress) -> CommandResult[PlanReport | ResultReport]:
         """Plan, and carry the plan out if ``approve`` is given and approves it."""
         with EventLoop() as loop:
             try:
@@ -178,7 +177,7 @@ def command(
 
     Keeps the newest superseded generations, as spec.lifecycle.retain declares. Deletes managed and recorded generations
     only. Never deletes generations that a lockfile of the root serves, publishes or protects, parents of remaining
-    generations, or more than limits.maxDeletePercent of the target.
+    generations, or more than limits.maxDeletes and limits.maxDeletePercent of the target allow.
     """
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "prune") as log:
@@ -191,18 +190,10 @@ def command(
             approve=approver(output, log, question, yes=yes, verbose=bool(output.verbose)),
             progress=lambda report: logged(show_progress(environment, output, report), log),
         )
-        if dry_run:
-            log.planned(result.document)
+        document = result.document
+        if isinstance(document, PlanReport):
+            log.planned(document)
         log.ended(result)
-    _print_result(output, result, dry_run=dry_run)
-    return result.exit_status
-
-
-def _print_result(output: Output, result: CommandResult, *, dry_run: bool) -> None:
-    document = result.document
-    if not dry_run:
-        output.result(document, lambda style, width: prune_text(document, Layout(width, style)))
-        return
-    output.warn(result.warnings)
-    verbose = bool(output.verbose)
-    output.result(document, lambda style, width: render_text(document, width=width, verbose=verbose, style=style))
+    if isinstance(document, PlanReport):
+        return output.finish(result)
+    return output.finish(result, lambda style, width: prune_text(document, Layout(width, style)))

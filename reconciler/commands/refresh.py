@@ -22,8 +22,7 @@ from reconciler.commands._project import (
     read_workspace,
 )
 from reconciler.commands._session import EventLoop
-from reconciler.domain.errors import LockConflict, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, LockConflict, ReconcileError, UsageError
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.plan import Request
 from reconciler.domain.text import terminal_safe
@@ -34,7 +33,6 @@ from reconciler.planning.events import record
 from reconciler.planning.generations import is_suspicious
 from reconciler.planning.planner import describe_suspicion, resolve_manifests
 from reconciler.reports.documents.change import RefreshReport, refreshed_models
-from reconciler.reports.writer import render_text
 from reconciler.state.json_decoder import UPGRADE, has_conflict_markers, split_sides
 from reconciler.state.lockfile import LockFile, dumps, loads
 from reconciler.state.merge import TAKE_ONE_SIDE, MergeResult, merge
@@ -103,11 +101,13 @@ def _read_side(text: str, shown: str, side: str) -> Lock:
         raise ReconcileError(f"the side `{side}` of a merge cannot be read: {error.message}", remedy) from error
 
 
-def refresh(environment: Environment, command_input: CommandInput, *, check: bool, write: bool) -> CommandResult:
+def refresh(
+    environment: Environment, command_input: CommandInput, *, check: bool, write: bool, accept_missing: bool = False
+) -> CommandResult[RefreshReport]:
     """Rebuild the lockfile from manifests and live state, and merge the two sides that git left in it.
 
     The service is never changed. Without ``write``, neither is the lockfile; with ``check``, the exit status reports
-    whether it would be.
+    whether it would be. With ``accept_missing``, models that are gone are recorded as missing however many they are.
 
     Raises:
         UsageError: when there is no target.
@@ -124,7 +124,7 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
     with EventLoop() as loop, lease:
         project = replace(project, lock=reader(project.store, project.target, project.lockfile))
         stored = reader.stored
-        lock, notes = loop.run(_rebuild(project))
+        lock, notes = loop.run(_rebuild(project, accept_missing=accept_missing))
         has_content = bool(lock.models or stored.text)  # a lock without models needs no file
         changed = has_content and (stored.merged or lock != stored.lock)
         if write and changed:
@@ -143,18 +143,19 @@ def refresh(environment: Environment, command_input: CommandInput, *, check: boo
     return CommandResult(report, report.exit_status, workspace.problems)
 
 
-async def _rebuild(project: Project) -> tuple[Lock, tuple[str, ...]]:
+async def _rebuild(project: Project, *, accept_missing: bool) -> tuple[Lock, tuple[str, ...]]:
     from reconciler.engine.observe import observe
 
     lock, target = project.lock, project.target
     async with project.session.connect() as service:
         project = await pin_datasets(project, service)
         observation = await observe(service, lock, concurrency=target.limits.concurrency, progress=True)
-    if is_suspicious(lock, observation):
+    if is_suspicious(lock, observation) and not accept_missing:
         raise ReconcileError(describe_suspicion(lock, observation))
     world = project.world(observation)
     manifests = tuple(resolved.context.manifest for resolved in resolve_manifests(world))
-    request = Request(complete=project.complete and not project.workspace.errors)
+    complete = project.complete and not project.workspace.errors
+    request = Request(complete=complete, accept_missing=accept_missing)
     world = replace(world, manifests=manifests, request=request)
     after = reduce(record, refresh_events(world), lock)
     return after, tuple(refresh_notices(lock, replace(world, lock=after)))
@@ -201,13 +202,14 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("refresh", epilog=_options.examples("refresh", "refresh --check"))
-@_options.paths
-@_options.target
-@_options.allow_endpoint
-@_options.format_option
-@_options.output_options
+@_options.model_options
 @click.option("--check", is_flag=True, help="Write nothing. Exit with status 2 if the lockfile would change.")
 @click.option("--dry-run", is_flag=True, help="Write nothing. Show how the lockfile would change.")
+@click.option(
+    "--accept-missing",
+    is_flag=True,
+    help="Record models that are gone as MISSING even if they are so many that project or credentials may be wrong.",
+)
 @click.option(
     "--merge",
     nargs=3,
@@ -217,7 +219,14 @@ _VERSION = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @_options.environment
 def command(
-    environment: Environment, /, *, check: bool, dry_run: bool, merge: tuple[Path, Path, Path] | None, **values: Any
+    environment: Environment,
+    /,
+    *,
+    check: bool,
+    dry_run: bool,
+    accept_missing: bool,
+    merge: tuple[Path, Path, Path] | None,
+    **values: Any,
 ) -> int:
     """Rebuild the lockfile from manifests and live state.
 
@@ -227,12 +236,16 @@ def command(
     _options.require_compatible((check and dry_run, "--check", "--dry-run"))
     output = output_of(values)
     if merge:
-        if check or dry_run or values["paths"]:
-            raise UsageError("--merge excludes --check, --dry-run and PATHS", "remove them")
+        if check or dry_run or accept_missing or values["paths"]:
+            raise UsageError("--merge excludes --check, --dry-run, --accept-missing and PATHS", "remove them")
         notes = merge_files(*merge).notes
         output.say(lambda style, _: "\n".join(f"{style('warning', 'note:')} {terminal_safe(note)}" for note in notes))
         return ExitStatus.OK
-    result = refresh(environment, input_of(values), check=check, write=not (check or dry_run))
-    output.warn(result.warnings)
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
+    result = refresh(
+        environment,
+        input_of(values),
+        check=check,
+        write=not (check or dry_run),
+        accept_missing=accept_missing,
+    )
+    return output.finish(result)

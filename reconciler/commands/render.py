@@ -10,7 +10,7 @@ from reconciler.commands import _options
 from reconciler.commands._options import output_of
 from reconciler.environment import Environment
 from reconciler.reports.documents.saved_plan import SavedPlan
-from reconciler.reports.writer import KINDS, render_text, type_of
+from reconciler.reports.writer import KINDS, type_of
 from reconciler.state.document_files import read_document
 
 
@@ -29,6 +29,4 @@ def command(environment: Environment, /, file: str, **values: Any) -> None:
     document = read_document(environment.cwd / file, file, (*KINDS, "SavedPlan"), type_of)
     if isinstance(document, SavedPlan):
         document = document.plan
-    output.result(
-        document, lambda style, width: render_text(document, width=width, verbose=output.verbose > 0, style=style)
-    )
+    output.result(document)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def resolve(
     environment: Environment, command_input: CommandInput, name: str | None, *, live: bool = False
-) -> CommandResult:
+) -> CommandResult[ResolveReport]:
     """Return the recorded serving generation of one manifest, or of every model in the lockfile.
 
     With ``live``, the service proves the records, and the result has the address and the preamble that it shows.

@@ -9,20 +9,21 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult
-from reconciler.commands._rollout import change_serving, print_serving, promotion
+from reconciler.commands._rollout import change_serving, promotion
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Manifest
 from reconciler.domain.text import STEERING
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, Rejected
 from reconciler.planning.rollout import choose_rollback
+from reconciler.reports.documents.change import ServingReport
 
 _MAX_REASON_LENGTH: Final = 500
 
 
 def rollback(
     environment: Environment, command_input: CommandInput, name: str, *, to: str | None, reason: str
-) -> CommandResult:
+) -> CommandResult[ServingReport]:
     """Reject the serving generation, and promote the one that was serving before, or the generation ``to``.
 
     Raises:
@@ -66,4 +67,4 @@ def command(environment: Environment, /, name: str, *, to: str | None, reason: s
     the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)
-    return print_serving(output, rollback(environment, input_of(values), name, to=to, reason=reason))
+    return output.finish(rollback(environment, input_of(values), name, to=to, reason=reason))

@@ -23,8 +23,7 @@ from reconciler.domain.errors import ServiceError, UsageError
 from reconciler.domain.model import State
 from reconciler.domain.plan import Observation
 from reconciler.environment import Environment
-from reconciler.reports.documents.status import AccessReport, SharedGeneration, status_report
-from reconciler.reports.writer import render_text
+from reconciler.reports.documents.status import AccessReport, SharedGeneration, StatusReport, status_report
 
 if TYPE_CHECKING:
     from reconciler.domain.access import Permission
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 def status(
     environment: Environment, command_input: CommandInput, *, live: bool, access: str | None = None
-) -> CommandResult:
+) -> CommandResult[StatusReport]:
     """Return the recorded state; with ``live``, also the live state of the recorded models.
 
     ``access`` is an email address; the result then has the models that it can reach.
@@ -142,6 +141,4 @@ def command(environment: Environment, /, *, live: bool, access: str | None, **va
     """Show what the lockfile records of each model."""
     output = output_of(values)
     command_input = input_of(values, model_details=bool(output.reports))
-    result = status(environment, command_input, live=live, access=access)
-    output.result(result.document, lambda style, width: render_text(result.document, width=width, style=style))
-    return result.exit_status
+    return output.finish(status(environment, command_input, live=live, access=access))

@@ -10,11 +10,9 @@ import click
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._project import CommandInput, CommandResult, Project, load_project, read_workspace
-from reconciler.domain.errors import InvalidInput, Problem, ReconcileError, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, InvalidInput, Problem, ReconcileError, UsageError
 from reconciler.environment import Environment
-from reconciler.reports.documents.doctor import validation_report
-from reconciler.reports.writer import render_text
+from reconciler.reports.documents.doctor import ValidationReport, validation_report
 
 
 def validate(
@@ -24,7 +22,7 @@ def validate(
     locked: bool,
     base: str | None = None,
     allow_decisions: bool = False,
-) -> CommandResult:
+) -> CommandResult[ValidationReport]:
     """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation.
 
     With ``base``, a commit, also the changes of the lockfile since then that no manifest explains, and changed
@@ -97,5 +95,4 @@ def command(
         raise UsageError("--allow-decisions requires --base", "add --base REF")
     command_input = input_of(values)
     result = validate(environment, command_input, locked=locked, base=base, allow_decisions=allow_decisions)
-    output.result(result.document, lambda style, _: render_text(result.document, style=style))
-    return result.exit_status
+    return output.finish(result)

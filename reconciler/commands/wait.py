@@ -11,7 +11,7 @@ from reconciler.commands import _options
 from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import input_of, output_of
 from reconciler.commands._output import show_progress
-from reconciler.commands.apply import apply, print_result
+from reconciler.commands.apply import apply
 from reconciler.domain.errors import Problem
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
@@ -41,4 +41,4 @@ def command(environment: Environment, /, *, timeout: timedelta | None, **values:
             progress=lambda report: logged(show_progress(environment, output, report), log),
         )
         log.ended(result)
-    return print_result(output, result)
+    return output.finish(result)

@@ -1,7 +1,7 @@
 """The base of the typed JSON documents: lockfile, reports, saved plan, pointer and events.
 
 ``python docs/generate.py`` derives the schemas in ``schemas/`` from these types: the docstring of a class describes its
-object, and the string below a field describes the field.
+object, and the string below a field describes the field; without one, the description of its type does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", examples=["2026-01-31T12:34:56Z"])]
 """A time in UTC, in whole seconds."""
 Scalar = str | int | float | bool
-Remote = Annotated[str, Meta(min_length=1, examples=["tunedModels/number-generator-3kq7w2ma"])]
+ManifestName = Annotated[NonEmpty, Meta(description="The manifest's metadata.name.")]
+ManifestPath = Annotated[NonEmpty, Meta(description="The manifest's path relative to the root; `-` is standard input.")]
+LockfilePath = Annotated[NonEmpty, Meta(description="The path of the lockfile.")]
+Key = Annotated[NonEmpty, Meta(description="The key of the generation.")]
+Remote = Annotated[
+    NonEmpty,
+    Meta(description="The remote name of the generation.", examples=["tunedModels/number-generator-3kq7w2ma"]),
+]
+Attempt = Annotated[Count, Meta(description="The attempt, counted from 0.")]
+TotalSteps = Annotated[Count, Meta(description="The total number of training steps.")]
 
 
 class Record(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):

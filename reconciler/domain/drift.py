@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from reconciler.domain.document import NonEmpty, Position, Record, TableEnum
+from reconciler.domain.document import Key, NonEmpty, Position, Record, TableEnum
 
 Severity = Literal["drift", "note"]
 """Whether a finding makes ``reconcile drift`` exit with 2, or with 0."""
@@ -155,8 +155,7 @@ class Finding(Record, frozen=True, kw_only=True):
     """The line of the manifest's name, counted from 1; omitted for orphans."""
     column: Position | None = None
     """The column of the manifest's name, counted from 1."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     remote: Annotated[str, Meta(examples=["tunedModels/number-generator-3kq7w2ma"])] = ""
     """The remote name of the model."""
     field: Annotated[str, Meta(examples=["displayName"])] = ""

@@ -1,14 +1,38 @@
-"""Problems of the input, and every error that a user can see, with its exit status."""
+"""Exit statuses, problems of the input, and every error that a user can see, with its exit status."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from enum import IntEnum
+from typing import ClassVar, Literal, Self
 
 from msgspec import Struct
 
-from reconciler.domain.exit_status import ExitStatus
-
 Severity = Literal["error", "warning"]
+
+
+class ExitStatus(IntEnum):
+    """The number that a command ends with; scripts may rely on it.
+
+    This is the table of exit statuses: each row has the number and what it means. ``reconcile --help``, README.md and
+    the schemas are generated from it.
+    """
+
+    meaning: str
+
+    def __new__(cls, number: int, meaning: str = "") -> Self:
+        """Make a member that is the number, with its meaning."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.meaning = meaning
+        return member
+
+    OK = 0, "done, or nothing to do"
+    ERROR = 1, "an error, or an action is held until you resolve it"
+    CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
+    ACCESS = 3, "not authenticated, or not allowed"
+    STILL_TRAINING = 4, "still training when the timeout was reached; run again to resume"
+    USAGE = 64, "usage error"
+    INTERRUPTED = 130, "interrupted; the lockfile is valid, and the next run resumes"
 
 
 class Place(Struct, frozen=True, order=True):
@@ -44,7 +68,9 @@ class Problem(Struct, frozen=True, order=True):
 class ReconcileError(Exception):
     """The base of all errors that a user reads.
 
-    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty.
+    ``message`` is a sentence without a final stop; ``remedy`` is an imperative, or empty. ``outcome_unknown`` is true
+    where a request that acts only once may have been carried out although it failed, such as one whose reply was lost;
+    ``None`` where this was not determined.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.ERROR
@@ -53,6 +79,7 @@ class ReconcileError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.outcome_unknown: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message

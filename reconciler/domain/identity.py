@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 import rfc8785
 from msgspec import Struct
@@ -50,22 +51,32 @@ class Content(Struct, frozen=True):
 
     def canonical(self) -> bytes:
         """Return the spec as RFC 8785 canonical JSON."""
-        return rfc8785.dumps(
-            {
-                "v": _VERSION,
-                "scope": self.scope,
-                "name": self.name,
-                "source": self.source.identity,
-                "hyperparameters": {name: canonical_number(value) for name, value in self.hyperparameters.items()},
-                "data": self.data,
-                "attempt": self.attempt,
-            }
-        )
+        numbers = {name: canonical_number(value) for name, value in self.hyperparameters.items()}
+        source = self.source.identity
+        return _canonical(self.scope, self.name, source, tuple(sorted(numbers.items())), self.data, self.attempt)
 
     def mark(self) -> Mark:
         """Return the ownership mark of a generation with this content."""
         spec = f"sha256:{hashlib.sha256(self.canonical()).hexdigest()}"
         return Mark(scope=self.scope, name=self.name, spec=spec, data=self.data, attempt=self.attempt)
+
+
+@lru_cache(maxsize=2**14)  # a plan computes the mark of a generation several times
+def _canonical(
+    scope: str, name: str, source: str, hyperparameters: tuple[tuple[str, Number], ...], data: str, attempt: int
+) -> bytes:
+    """Return the canonical JSON of a spec. The numbers are canonical: equal ones have one spelling."""
+    return rfc8785.dumps(
+        {
+            "v": _VERSION,
+            "scope": scope,
+            "name": name,
+            "source": source,
+            "hyperparameters": dict(hyperparameters),
+            "data": data,
+            "attempt": attempt,
+        }
+    )
 
 
 def key_of(mark: Mark) -> str:

@@ -11,7 +11,18 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.document import VERSION, Count, Digest, NonEmpty, Record, Version
+from reconciler.domain.document import (
+    VERSION,
+    Attempt,
+    Count,
+    Digest,
+    Key,
+    ManifestPath,
+    NonEmpty,
+    Record,
+    TotalSteps,
+    Version,
+)
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.model import (
@@ -30,7 +41,7 @@ from reconciler.domain.model import (
 )
 
 Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
-Origin = Literal["created", "adopted"]
+Origin = Annotated[Literal["created", "adopted"], Meta(description="How it was added to the lockfile.")]
 Serving = str | None
 """What is serving: the key of a generation. Other modules ask ``LockedModel``: a map by stage can replace the key."""
 _Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
@@ -71,16 +82,13 @@ class LockedHyperparameters(Record, frozen=True):
 class LockedGeneration(Record, frozen=True, kw_only=True):
     """One generation of a manifest."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     remote: str = ""
     """The remote name; omitted while the state is INTENDED."""
     spec: Digest
     """The digest of the canonical content."""
-    attempt: Count
-    """The attempt, counted from 0."""
+    attempt: Attempt
     origin: Origin
-    """How it was added to the lockfile."""
     state: State
     """The last recorded state."""
     source: Source
@@ -93,8 +101,7 @@ class LockedGeneration(Record, frozen=True, kw_only=True):
     """The text before every training input and every prompt."""
     operation: str | None = None
     """The long-running operation of the training."""
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
     final_loss: Number | None = None
     """The mean loss of the last step."""
     create_time: str = ""
@@ -150,8 +157,7 @@ def format_time(moment: datetime) -> str:
 class LockedModel(Record, frozen=True):
     """The recorded model of one manifest."""
 
-    manifest: NonEmpty
-    """The manifest's path relative to the root; `-` is standard input."""
+    manifest: ManifestPath
     serving: Serving = None
     """The key of the serving generation."""
     rejected: tuple[NonEmpty, ...] = ()
@@ -247,6 +253,7 @@ def limits_by_name(target: Target) -> dict[str, int]:
         "maxCreates": limits.max_creates,
         "maxSteps": limits.max_steps,
         "maxDeletePercent": limits.max_delete_percent,
+        "maxDeletes": limits.max_deletes,
         "concurrency": limits.concurrency,
         "requestsPerMinute": limits.requests_per_minute,
     }
@@ -261,7 +268,8 @@ def check_owner(lock: Lock, target: Target, file: str) -> None:
     for name, recorded, wanted in _differences(lock, target):
         raise ReconcileError(
             f"{file} belongs to another {name}: it records {_shown(recorded)}, {target.file} has {_shown(wanted)}",
-            f"restore the old {name}, or move {file} away to start again with a target of another name",
+            f"restore the old {name}, or describe the new one in a target file with another name, which gets its own"
+            " lockfile",
         )
 
 

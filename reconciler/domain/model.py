@@ -33,6 +33,7 @@ class State(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     MISSING = "MISSING"
+    DELETING = "DELETING"
     DELETED = "DELETED"
 
 
@@ -254,11 +255,12 @@ def with_value(record: _RecordT, attribute: str, value: Any) -> _RecordT:
 
 
 class Limits(Struct, frozen=True):
-    """The limits of one run; ``max_delete_percent`` applies from 10 managed models."""
+    """The limits of one run; a run may delete ``max_deletes`` models, or ``max_delete_percent`` of the managed ones."""
 
     max_creates: int = 20
     max_steps: int = 100_000
     max_delete_percent: int = 30
+    max_deletes: int = 3
     concurrency: int = 5
     requests_per_minute: int = 300
 

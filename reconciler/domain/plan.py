@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
-from reconciler.domain.document import Count, NonEmpty, Record, Scalar, TableEnum, Time
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
 from reconciler.domain.lock import Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
@@ -196,12 +196,9 @@ class Deletion(Record, frozen=True):
 class KeptGeneration(Record, frozen=True):
     """A generation that is kept."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    key: NonEmpty
-    """The key of the generation."""
-    remote: NonEmpty
-    """The remote name of the generation."""
+    name: ManifestName
+    key: Key
+    remote: Remote
     reason: NonEmpty
     """All reasons to keep it."""
 
@@ -270,7 +267,8 @@ class Request(Struct, frozen=True):
     ``complete`` means that every manifest of the root was read and selected, so that undeclared models are orphans.
     ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
     trained from the parent that the next run promotes. ``serving`` are the generations, by manifest, that a changed
-    lockfile requests to serve: each is checked in this run.
+    lockfile requests to serve: each is checked in this run. ``accept_missing`` records that models are gone however
+    many they are; a user confirmed it.
     """
 
     retry: frozenset[str] = frozenset()
@@ -279,6 +277,7 @@ class Request(Struct, frozen=True):
     pruning: Pruning | None = None
     promotes: bool = True
     serving: Mapping[str, str] = {}
+    accept_missing: bool = False
 
 
 class Plan(Struct, frozen=True):

@@ -149,7 +149,8 @@ class Provider(Protocol):
         """Start the training of a generation; a second call for the same key returns ``Exists``.
 
         The examples are read at most once, when they are sent; a data set in Cloud Storage has none here. Where callers
-        choose no ids, the earliest of several racing trainings is kept, and the others are canceled.
+        choose no ids, the earliest of several racing trainings is kept, and the others are canceled. The
+        ``outcome_unknown`` of an error states whether a training can have started; without it, the code decides.
         """
         ...
 

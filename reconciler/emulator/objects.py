@@ -198,7 +198,7 @@ def _check_conditions(found: StoredObject | None, query: Query) -> None:
             continue
         actual = found.document[field] if found else "0"
         if (whole_number(name, query[name]) == int(actual)) is not equal:
-            raise condition_not_met()
+            raise StorageError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
 
 
 def _remove(path: Path) -> None:
@@ -357,8 +357,3 @@ def whole_number(name: str, text: str) -> int:
 def not_found(message: str) -> StorageError:
     """Return the error for an object that does not exist."""
     return StorageError(404, "notFound", message)
-
-
-def condition_not_met() -> StorageError:
-    """Return the error for a failed precondition."""
-    return StorageError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")

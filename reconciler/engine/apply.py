@@ -12,8 +12,7 @@ from functools import reduce
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
@@ -34,9 +33,8 @@ from reconciler.planning.events import (
 from reconciler.planning.generations import owners_of, resolve_recorded, satisfies
 from reconciler.planning.observed_events import find_moved, observed_events
 from reconciler.planning.planner import plan
-from reconciler.planning.poll_interval import poll_delay
 from reconciler.planning.prune import deletions_only, without_deletions
-from reconciler.planning.training_time import seconds_left
+from reconciler.planning.training_time import poll_delay, seconds_left
 
 MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""

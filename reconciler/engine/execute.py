@@ -19,28 +19,16 @@ from reconciler.domain.ports import Clock, Created, Examples, Exists, Provider, 
 from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.engine.observe import run_bounded
 from reconciler.engine.recorder import Recorder
+from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, requested_generation
 from reconciler.planning.diff import update_of
-from reconciler.planning.events import (
-    Adopted,
-    Deleted,
-    Dropped,
-    Intended,
-    Promoted,
-    Published,
-    Refused,
-    Started,
-    Updated,
-    Withdrawn,
-    declared,
-)
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
 
-Publish = Callable[[Lock], Iterable[Published]]
+Publish = Callable[[Lock], Iterable[events.Published]]
 """Writes the serving generations of a lock to the published pointer, and returns what changed there."""
 
 
-def publish_nothing(_lock: Lock) -> Iterable[Published]:
+def publish_nothing(_lock: Lock) -> Iterable[events.Published]:
     """Return no events: the publisher of a target without a pointer."""
     return ()
 
@@ -79,7 +67,10 @@ class RunContext(Struct, frozen=True):
 
 
 _REFUSAL_CODES = frozenset(
-    {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
+    {
+        *("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"),
+        "RESOURCE_EXHAUSTED",
+    }
 )
 """Codes of a ServiceError after which nothing was created; with any other code a model can exist."""
 
@@ -100,7 +91,7 @@ class Executor:
     """
 
     def __init__(self, context: RunContext) -> None:
-        self.refused: dict[str, Refused] = {}
+        self.refused: dict[str, events.Refused] = {}
         self.checked: set[str] = set()
         self.started: set[str] = set()
         self.remnants: set[str] = set()
@@ -155,7 +146,7 @@ class Executor:
             case Kind.DELETE:
                 await self._provider.cancel(Handle(action.remote))
                 live.models.pop(action.remote)
-                self._recorder.emit(Dropped(manifest.name, action.key, action.remote))
+                self._recorder.emit(events.Dropped(manifest.name, action.key, action.remote))
             case _:
                 raise AssertionError(f"{action.kind} has no effect")
 
@@ -166,7 +157,7 @@ class Executor:
             requested = requested_generation(manifest, mark, remote=answer.handle.remote, state=State.CREATING)
             started = replace(requested, operation=answer.handle.operation, total_steps=answer.total_steps)
             self.started.add(started.remote)
-            self._record(manifest, Started(manifest.name, manifest.file, started))
+            self._record(manifest, events.Started(manifest.name, manifest.file, started))
         else:
             self._resolve_taken_id(manifest, mark, answer, models)
 
@@ -180,7 +171,7 @@ class Executor:
         records_intent = not self._provider.capabilities.caller_chosen_ids
         if records_intent:
             intended = requested_generation(manifest, mark, remote="", state=State.INTENDED)
-            self._record(manifest, Intended(manifest.name, manifest.file, intended))
+            self._record(manifest, events.Intended(manifest.name, manifest.file, intended))
             self._recorder.flush()
         was_intended = before is not None and before.state is State.INTENDED
         try:
@@ -190,8 +181,8 @@ class Executor:
                 self._context.examples.validation(manifest),
             )
         except ReconcileError as error:
-            if records_intent and _is_refusal(error):
-                self._recorder.emit(Withdrawn(manifest.name, request.key, None if was_intended else before))
+            if records_intent and not _is_in_doubt(error):
+                self._recorder.emit(events.Withdrawn(manifest.name, request.key, None if was_intended else before))
             raise
 
     def _recorded(self, name: str, key: str) -> LockedGeneration | None:
@@ -239,12 +230,12 @@ class Executor:
         if model.mark is None:
             raise AssertionError("only models with a mark are adopted")
         adopted = adopted_generation(manifest, model.mark, model)
-        self._record(manifest, Adopted(manifest.name, manifest.file, adopted))
+        self._record(manifest, events.Adopted(manifest.name, manifest.file, adopted))
 
-    def _record(self, manifest: Manifest, event: Intended | Started | Adopted) -> None:
+    def _record(self, manifest: Manifest, event: events.Intended | events.Started | events.Adopted) -> None:
         """Record the event and the declared fields, which a new record of a manifest lacks."""
         self._recorder.emit(event)
-        self._recorder.emit(declared(manifest))
+        self._recorder.emit(events.declared(manifest))
 
     async def _update(self, manifest: Manifest, action: Action, live: _LiveState) -> None:
         model = live.models[action.remote]
@@ -255,7 +246,7 @@ class Executor:
             permissions = live.permissions[action.remote]
             await self._provider.set_access(action.remote, permissions, action.access)
             live.permissions[action.remote] = apply_access_changes(permissions, action.access)
-        self._recorder.emit(Updated(manifest.name, action.key, action.fields))
+        self._recorder.emit(events.Updated(manifest.name, action.key, action.fields))
 
     def _mark(self, manifest: Manifest, action: Action, model: RemoteModel) -> Mark:
         recorded = self._recorded(manifest.name, action.key)
@@ -273,7 +264,9 @@ class Executor:
     async def _promote(self, manifest: Manifest, action: Action) -> None:
         """Save the serving generation, then publish it; an error of publishing is reported at the end of the run."""
         await self._require_model(action)
-        self._recorder.emit(Promoted(manifest.name, action.key, action.remote, format_time(self._context.clock())))
+        self._recorder.emit(
+            events.Promoted(manifest.name, action.key, action.remote, format_time(self._context.clock()))
+        )
         self._recorder.flush()
         with suppress(ReconcileError):
             self.publish()
@@ -282,7 +275,7 @@ class Executor:
         """Record a model as deleted, and raise, where its job is listed but the model no longer exists."""
         if self._provider.capabilities.caller_chosen_ids or await self._provider.observe(Handle(action.remote)):
             return
-        self._recorder.emit(Deleted(action.name, action.key, action.remote))
+        self._recorder.emit(events.Deleted(action.name, action.key, action.remote))
         raise ReconcileError(
             f"{action.key} cannot be promoted: the model of {action.remote} was deleted",
             "run reconcile plan to see what follows",
@@ -298,14 +291,16 @@ class Executor:
             self._recorder.emit(event)
 
     def _refuse(self, name: str, error: ReconcileError, reason: Reason | None = None) -> None:
-        event = Refused(name, error, reason)
+        event = events.Refused(name, error, reason)
         self.refused[name] = event
         self._recorder.emit(event)
 
 
-def _is_refusal(error: ReconcileError) -> bool:
-    """Whether nothing can have been created: the service refused, or the examples could not be read."""
-    return not isinstance(error, ServiceError) or error.code in _REFUSAL_CODES
+def _is_in_doubt(error: ReconcileError) -> bool:
+    """Whether a training can have started: its reply was lost, or the provider does not report the outcome."""
+    if error.outcome_unknown is None:
+        return isinstance(error, ServiceError) and error.code not in _REFUSAL_CODES
+    return error.outcome_unknown
 
 
 def _id_of(action: Action) -> tuple[Kind, str, str]:

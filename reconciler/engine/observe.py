@@ -20,8 +20,10 @@ from reconciler.planning.generations import EXPECTED_STATES, find_live_model, sh
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.planner import plan
 
-TRANSIENT_CODES = frozenset({"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"})
-"""Codes of a ServiceError that can disappear when the request is repeated later."""
+TRANSIENT_CODES = frozenset(
+    {"UNREACHABLE", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN"}
+)
+"""Codes of a ServiceError that can disappear when the request is repeated later; a front end's page is UNKNOWN."""
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 
@@ -33,8 +35,8 @@ async def observe(
 
     A recorded generation that the list lacks is requested by name, which proves that it is gone; no request is sent for
     a name outside the target's project and location. A training that has just ended is requested through its operation,
-    which contains the reason of a failure. ``progress`` includes loss curves; ``unmanaged`` includes models that the
-    list of a provider leaves out.
+    which contains the reason of a failure, and so is a generation whose deletion was interrupted. ``progress`` includes
+    loss curves; ``unmanaged`` includes models that the list of a provider leaves out.
 
     Raises:
         ServiceError: the service refuses a request or cannot be reached.
@@ -45,16 +47,17 @@ async def observe(
     requested = [
         generation
         for generation in expected
-        if generation.state in EXPECTED_STATES
+        if generation.state in {*EXPECTED_STATES, State.DELETING}
         and re.fullmatch(provider.capabilities.remote_pattern, generation.remote)
-        and (generation.remote not in models or _just_ended(generation, models[generation.remote]))
+        and (generation.remote not in models or _is_outdated(generation, models[generation.remote]))
     ]
     answers = await run_bounded(provider.observe, map(_handle, requested), concurrency)
     gone = set()
     for generation, answer in zip(requested, answers, strict=True):
         if answer is not None:
             models[generation.remote] = _merge_outcome(answer, models.get(generation.remote))
-        elif generation.remote not in models:
+        elif generation.remote not in models or _is_remnant(generation, provider):
+            models.pop(generation.remote, None)
             gone.add(generation.remote)
     if unmanaged and isinstance(provider, UnmanagedModels):
         models = {model.remote: model for model in await provider.list_unmanaged()} | models
@@ -67,8 +70,15 @@ async def observe_generation(provider: Provider, generation: LockedGeneration, o
     return find_live_model(generation, owner, Observation({generation.remote: live})) if live else None
 
 
-def _just_ended(generation: LockedGeneration, model: RemoteModel) -> bool:
-    return generation.state is State.CREATING and model.state is not State.CREATING
+def _is_outdated(generation: LockedGeneration, model: RemoteModel) -> bool:
+    """Whether a list does not show how a training ended, or whether an interrupted run deleted the model."""
+    ended = generation.state is State.CREATING and model.state is not State.CREATING
+    return ended or generation.state is State.DELETING
+
+
+def _is_remnant(generation: LockedGeneration, provider: Provider) -> bool:
+    """Whether a listed model without a model of its own is the job of a deleted one: jobs are permanent."""
+    return generation.state is State.DELETING and not provider.capabilities.caller_chosen_ids
 
 
 def _handle(generation: LockedGeneration) -> Handle:

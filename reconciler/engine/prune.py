@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 
 from msgspec.structs import replace
 
-from reconciler.domain.errors import ReconcileError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
 from reconciler.domain.lock import parse_time
 from reconciler.domain.model import Handle, RemoteModel, State
 from reconciler.domain.plan import Action, KeptGeneration, Observation, Plan, Reason, Request
 from reconciler.engine.execute import RunContext
-from reconciler.engine.observe import observe, run_bounded
-from reconciler.planning.events import Deleted, Ended, Published, Refused, Unprotected, Unserved, record
+from reconciler.engine.observe import TRANSIENT_CODES, observe, run_bounded
+from reconciler.planning.events import (
+    Deleted,
+    Deleting,
+    Ended,
+    Kept,
+    Published,
+    Refused,
+    Unprotected,
+    Unserved,
+    record,
+)
 from reconciler.planning.observed_events import observed_events
 from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, is_over
 
 _RUN_AGAIN = "run reconcile prune again, and check its plan"
+_ASK_FOR_ACCESS = "ask the owner of the model for access, then run reconcile prune again"
+_CHANGED = "another run has changed its record"
 GenerationId = tuple[str, str, str]
 """Name, key and remote name of a generation."""
+_Found = Mapping[str, RemoteModel | ReconcileError | None]
+"""Live models by remote name, ``None`` for those that are gone, or the error that hides one."""
 
 
 class Pruner:
@@ -36,6 +50,7 @@ class Pruner:
         self._request = request
         self._unprotected = tuple(map(Unprotected, unprotected))
         self._kept: set[str] = set()
+        self._no_longer_planned: dict[GenerationId, str] = {}
 
     async def plan(self) -> Plan:
         """Observe live state, and return the planned deletions; nothing is changed."""
@@ -67,14 +82,19 @@ class Pruner:
         actions = _with_all_descendants(
             [action for action in current.actions if action.prunes and _id_of(action) in approved_ids]
         )
-        await self._delete_all(actions, observation)
+        await self._delete_all([action for action in actions if action.remote], observation)
+        self._remove_records([action for action in actions if not action.remote])
         self._end({action.name for action in actions if action.reason is Reason.ORPHANED_MODEL})
-        deleted = {_id_of(action) for action in actions if action.remote not in self._kept}
-        kept = (generation for generation in current.kept if _id_of(generation) in approved_ids)
+        kept = {_id_of(generation): generation.reason for generation in current.kept} | self._no_longer_planned
+        done = {_id_of(action) for action in actions if action.remote not in self._kept} | kept.keys()
         return replace(
             current,
-            actions=tuple(action for action in current.actions if _id_of(action) not in deleted),
-            notices=tuple(f"{generation.key} is kept: {generation.reason}" for generation in kept),
+            actions=tuple(action for action in current.actions if _id_of(action) not in done),
+            notices=tuple(
+                f"{generation_id[1]} is kept: {reason}"
+                for generation_id, reason in kept.items()
+                if generation_id in approved_ids
+            ),
         )
 
     async def _plan_live_state(self) -> tuple[Observation, Plan]:
@@ -107,29 +127,115 @@ class Pruner:
         self._recorder.emit(*observed_events(world))
 
     async def _delete_all(self, actions: Sequence[Action], observation: Observation) -> None:
-        """Delete descendants before their ancestors, and unrelated models concurrently."""
+        """Delete descendants before their ancestors, and unrelated models concurrently.
+
+        Another run can have changed the lockfile meanwhile, so it is read and decided again right before the requests.
+        """
         left = list(actions)
         while left:
             remotes = {action.remote for action in left}
             ready = [action for action in left if not (action.descendants & remotes - {action.remote})]
             if not ready:
                 raise AssertionError("cyclic ancestry")
-            await run_bounded(
-                lambda action: self._try_delete(action, observation.models[action.remote]),
-                ready,
-                self._context.concurrency,
-            )
-            left = [action for action in left if action not in ready]
+            batch = ready[: self._context.concurrency]
+            found = await self._read(batch)
+            if self._recorder.reload():
+                self._decide_again(left, observation)
+            await self._delete_batch(batch, found, observation)
+            left = [action for action in left if action not in batch]
 
-    async def _try_delete(self, action: Action, planned: RemoteModel) -> None:
-        """Delete one generation; an error keeps it, and is recorded."""
+    async def _delete_batch(self, batch: Sequence[Action], found: _Found, observation: Observation) -> None:
+        """Delete generations of which none is tuned from another, as ``found`` by name.
+
+        The intention is saved first: wherever this run ends, the next one finds which models may be gone.
+        """
+        intended = [action for action in batch if self._intend(action, observation, found[action.remote])]
+        self._recorder.flush()
+        intended = [action for action in intended if self._is_intended(action)]
+
+        async def request(action: Action) -> None:
+            live = found[action.remote]
+            await self._request_deletion(action, live if isinstance(live, RemoteModel) else None, observation)
+
+        await run_bounded(request, intended, self._context.concurrency)
+
+    async def _read(self, batch: Sequence[Action]) -> _Found:
+        """Return the live models of these actions."""
+
+        async def read(remote: str) -> RemoteModel | ReconcileError | None:
+            try:
+                return await self._provider.observe(Handle(remote))
+            except ReconcileError as error:
+                return error
+
+        remotes = [action.remote for action in batch]
+        found = dict(zip(remotes, await run_bounded(read, remotes, self._context.concurrency), strict=True))
+        if self._provider.capabilities.caller_chosen_ids and None in found.values():
+            # The service may refuse to return a model as if it did not exist. The list proves that it does.
+            for model in await self._provider.list(progress=False):
+                if model.remote in found and found[model.remote] is None:
+                    found[model.remote] = AccessError(
+                        f"{model.remote} is kept: the service lists it, and denies access to it", _ASK_FOR_ACCESS
+                    )
+        return found
+
+    def _decide_again(self, actions: Iterable[Action], observation: Observation) -> None:
+        """Drop the deletions that are no longer planned with the lockfile as it is now."""
+        current = self._plan(observation)
+        planned = {_id_of(action) for action in current.actions if action.prunes}
+        reasons = {_id_of(generation): generation.reason for generation in current.kept}
+        for action in actions:
+            if _id_of(action) not in planned:
+                self._drop(action, reasons.get(_id_of(action), _CHANGED))
+
+    def _drop(self, action: Action, reason: str) -> None:
+        self._kept.add(action.remote)
+        self._no_longer_planned[_id_of(action)] = reason
+
+    def _intend(self, action: Action, observation: Observation, found: RemoteModel | ReconcileError | None) -> bool:
+        """Record that a generation is about to be deleted, unless it is kept; return whether it is not."""
+        if _id_of(action) in self._no_longer_planned:
+            return False
         try:
+            if isinstance(found, ReconcileError):
+                raise found
             self._require_no_descendant(action)
-            await self._delete(action, planned)
+            if found:
+                _require_unchanged(action, observation.models[action.remote], found)
+            if action.reason is Reason.ORPHANED_MODEL:
+                self._take_out_of_service(action)
         except ReconcileError as error:
-            self._kept.add(action.remote)
-            self.refused[action.name] = Refused(action.name, error)
-            self._recorder.emit(self.refused[action.name])
+            self._refuse(action, error)
+            return False
+        self._recorder.emit(Deleting(action.name, action.key, action.remote))
+        return True
+
+    def _is_intended(self, action: Action) -> bool:
+        """Return whether the intention is saved; a run that saved in between can have promoted the generation."""
+        model = self._recorder.lock.models.get(action.name)
+        recorded = model.generation(action.key) if model else None
+        if action.reason is Reason.ABANDONED or (recorded and recorded.state is State.DELETING):
+            return True
+        self._drop(action, _CHANGED)
+        return False
+
+    async def _request_deletion(self, action: Action, found: RemoteModel | None, observation: Observation) -> None:
+        """Delete one generation; an error keeps it, and is recorded. After an unknown outcome the intention stays."""
+        planned = observation.models[action.remote]
+        try:
+            if found or not self._provider.capabilities.caller_chosen_ids:  # another owner can reuse an id that is free
+                await self._provider.delete(Handle(action.remote), (found or planned).resources)
+        except ReconcileError as error:
+            if not (isinstance(error, ServiceError) and error.code in TRANSIENT_CODES):
+                self._recorder.emit(Kept(action.name, action.key, planned.state))
+            self._refuse(action, error)
+        else:
+            self._recorder.emit(Deleted(action.name, action.key, action.remote))
+
+    def _refuse(self, action: Action, error: ReconcileError) -> None:
+        self._kept.add(action.remote)
+        self.refused[action.name] = Refused(action.name, error)
+        self._recorder.emit(self.refused[action.name])
 
     def _require_no_descendant(self, action: Action) -> None:
         kept = sorted(action.descendants & self._kept)
@@ -137,23 +243,25 @@ class Pruner:
             message = f"{action.key} is kept: {kept[0]} is tuned from it, and could not be deleted"
             raise ReconcileError(message, _RUN_AGAIN)
 
-    async def _delete(self, action: Action, planned: RemoteModel) -> None:
-        """Delete one generation after checking that the live model is the planned one."""
-        found = await self._provider.observe(Handle(action.remote))
-        if found:
-            _require_unchanged(action, planned, found)
-        if action.reason is Reason.ORPHANED_MODEL:
-            self._take_out_of_service(action)
-        if found or not self._provider.capabilities.caller_chosen_ids:  # another owner can reuse an id that is free
-            await self._provider.delete(Handle(action.remote), (found or planned).resources)
-        self._recorder.emit(Deleted(action.name, action.key, action.remote))
+    def _remove_records(self, actions: Iterable[Action]) -> None:
+        """Record as deleted what is left of orphans in the lockfile; nothing of them exists at the service."""
+        for action in actions:
+            try:
+                self._take_out_of_service(action)
+            except ReconcileError as error:
+                self._refuse(action, error)
+                continue
+            model = self._recorder.lock.models.get(action.name)
+            for generation in model.generations if model else ():
+                self._recorder.emit(Deleted(action.name, generation.key, generation.remote))
 
     def _take_out_of_service(self, action: Action) -> None:
         """Record and publish that an orphan is no longer serving before it is deleted."""
-        if self._recorder.lock.models[action.name].serves(action.key):
+        model = self._recorder.lock.models.get(action.name)
+        if model and model.serves(action.key):
             self._recorder.emit(Unserved(action.name, action.key))
             self._recorder.flush()
-        if self._recorder.lock.models[action.name].published == action.key:
+        if model and model.published == action.key:
             self._recorder.emit(*self._context.publish(self._recorder.lock))
             if not self._context.target.publish:
                 self._recorder.emit(Published(action.name, None))  # the target no longer has a pointer

@@ -128,6 +128,7 @@ _LIMITS = {
     "maxCreates": "max_creates",
     "maxSteps": "max_steps",
     "maxDeletePercent": "max_delete_percent",
+    "maxDeletes": "max_deletes",
     "concurrency": "concurrency",
     "requestsPerMinute": "requests_per_minute",
 }

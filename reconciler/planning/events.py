@@ -18,10 +18,10 @@ from reconciler.domain.model import Dataset, Manifest, RemoteModel, Sampling, St
 from reconciler.domain.plan import Reason
 from reconciler.planning.check_evaluation import recorded_checks
 from reconciler.planning.generations import EXPECTED_STATES
-from reconciler.planning.prune import is_over, mark_deleted
+from reconciler.planning.prune import is_over, mark_deleted, mark_deleting
 
 
-class _ModelEvent(Struct, frozen=True):
+class ModelEvent(Struct, frozen=True):
     """An event about the models of the manifest ``name``; ``removes`` means that a model without records is removed."""
 
     name: str
@@ -47,13 +47,13 @@ class _ModelEvent(Struct, frozen=True):
         return lock.models.get(self.name)
 
 
-class _GenerationEvent(_ModelEvent, frozen=True):
+class _GenerationEvent(ModelEvent, frozen=True):
     """An event about one generation."""
 
     key: str
 
 
-class _NewGeneration(_ModelEvent, frozen=True):
+class _NewGeneration(ModelEvent, frozen=True):
     """An event that records a generation."""
 
     manifest: str
@@ -94,7 +94,7 @@ class Targeted(Struct, frozen=True):
         return lock if lock.target == self.target else replace(lock, target=self.target)
 
 
-class Declared(_ModelEvent, frozen=True):
+class Declared(ModelEvent, frozen=True):
     """A manifest was read; these fields are recorded for commands that do not read it, and outlive it."""
 
     manifest: str
@@ -226,8 +226,11 @@ class Promoted(_GenerationEvent, frozen=True):
     time: str = ""
 
     def apply(self, model: LockedModel) -> LockedModel:
-        """Record the serving generation."""
-        return _update(model, self.key, promote_time=self.time).with_serving(self.key)
+        """Record the serving generation; only a ready one is promoted, so it exists."""
+        promoted = _update(model, self.key, promote_time=self.time).with_serving(self.key)
+        generation = promoted.generation(self.key)
+        deleting = generation is not None and generation.state is State.DELETING
+        return _update(promoted, self.key, state=State.ACTIVE) if deleting else promoted
 
 
 class Checking(_GenerationEvent, frozen=True):
@@ -279,7 +282,7 @@ class Withheld(_GenerationEvent, frozen=True):
         return replace(model, serving=self.before) if model.serves(self.key) else model
 
 
-class Published(_ModelEvent, frozen=True):
+class Published(ModelEvent, frozen=True):
     """The published pointer names this generation, or with ``None`` no generation."""
 
     key: str | None
@@ -290,7 +293,7 @@ class Published(_ModelEvent, frozen=True):
         return replace(model, published=self.key)
 
 
-class Renamed(_ModelEvent, frozen=True):
+class Renamed(ModelEvent, frozen=True):
     """A manifest was renamed: the records of its ``former`` name move to ``name``."""
 
     former: str
@@ -328,7 +331,7 @@ class Claimed(_GenerationEvent, frozen=True):
         return _update(model, self.key, dataset=claim, preamble=self.preamble)
 
 
-class Forgotten(_ModelEvent, frozen=True):
+class Forgotten(ModelEvent, frozen=True):
     """A model is no longer managed; it stays at the service."""
 
     removes: ClassVar[bool] = True
@@ -338,7 +341,7 @@ class Forgotten(_ModelEvent, frozen=True):
         return _published_only(model)
 
 
-class Unprotected(_ModelEvent, frozen=True):
+class Unprotected(ModelEvent, frozen=True):
     """The recorded protection of an orphan was removed."""
 
     def apply(self, model: LockedModel) -> LockedModel:
@@ -354,6 +357,31 @@ class Unserved(_GenerationEvent, frozen=True):
         return model.without_serving(self.key)
 
 
+class Deleting(_GenerationEvent, frozen=True):
+    """The deletion of the generation ``remote`` is about to be requested."""
+
+    remote: str
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the intention, unless another run made it the serving generation or another training."""
+        generation = model.generation(self.key)
+        if generation is None or generation.remote != self.remote or model.serves(self.key):
+            return model
+        return model.with_generation(mark_deleting(generation))
+
+
+class Kept(_GenerationEvent, frozen=True):
+    """A deletion was refused, or did not happen: the generation still exists in this state."""
+
+    state: State
+
+    def apply(self, model: LockedModel) -> LockedModel:
+        """Record the state, unless another run recorded another one in the meantime."""
+        generation = model.generation(self.key)
+        deleting = generation is not None and generation.state is State.DELETING
+        return _update(model, self.key, state=self.state) if deleting else model
+
+
 class Deleted(_GenerationEvent, frozen=True):
     """The generation ``remote`` was deleted with everything that its training created."""
 
@@ -364,7 +392,7 @@ class Deleted(_GenerationEvent, frozen=True):
         return mark_deleted(model, self.key, self.remote)
 
 
-class Ended(_ModelEvent, frozen=True):
+class Ended(ModelEvent, frozen=True):
     """The last generation of an orphan was deleted."""
 
     removes: ClassVar[bool] = True
@@ -374,44 +402,14 @@ class Ended(_ModelEvent, frozen=True):
         return _published_only(model) if is_over(model) else model
 
 
-class Refused(_ModelEvent, frozen=True):
+class Refused(ModelEvent, frozen=True):
     """An action failed, and the others continue; ``reason`` is set if it is a hold."""
 
     error: ReconcileError
     reason: Reason | None = None
 
 
-Event = (
-    Targeted
-    | Declared
-    | Intended
-    | Withdrawn
-    | Started
-    | Adopted
-    | Progressed
-    | Completed
-    | Corrected
-    | Failed
-    | Cancelled
-    | Dropped
-    | Disappeared
-    | Updated
-    | Promoted
-    | Checking
-    | Checked
-    | Rejected
-    | Restored
-    | Withheld
-    | Published
-    | Renamed
-    | Claimed
-    | Forgotten
-    | Unprotected
-    | Unserved
-    | Deleted
-    | Ended
-    | Refused
-)
+Event = Targeted | ModelEvent
 EventSink = Callable[[Event], None]
 """Takes each event of a run as it happens."""
 

@@ -163,10 +163,16 @@ def resolve_recorded(generation: LockedGeneration, owner: Owner, observation: Ob
         generation.remote in observation.gone or generation.remote in observation.models
     )
     recorded = generation.hyperparameters
+    if live and not _is_remnant(generation, live):
+        state = live.state
+    elif generation.state is State.DELETING and generation.remote in observation.gone:
+        state = State.DELETED
+    else:
+        state = State.MISSING if lost else generation.state
     return ResolvedGeneration(
         key=generation.key,
         remote=generation.remote,
-        state=live.state if live and not _is_remnant(generation, live) else State.MISSING if lost else generation.state,
+        state=state,
         mark=generation.mark(owner.scope, owner.name),
         source=generation.source,
         effective=(live.hyperparameters if live else None) or recorded.effective or recorded.declared,

@@ -26,7 +26,7 @@ Leaves = dict[Path, Scalar]
 """The values of a record by path; lists and objects are not values."""
 
 _UNFINISHED: Final = frozenset({State.INTENDED, State.CREATING})
-_REPLACEABLE: Final = frozenset({State.INTENDED, State.MISSING, State.DELETED})
+_REPLACEABLE: Final = frozenset({State.INTENDED, State.MISSING, State.DELETING, State.DELETED})
 """States of a record that another training with the same content replaces."""
 _DECISIONS: Final = ("promoteTime", "rejection")
 """Fields of a generation that a promotion or rollback writes."""
@@ -317,7 +317,7 @@ class _RecordReview(Struct, frozen=True):
             old, new = before.get(path), after.get(path)
             if old == new:
                 continue
-            if path[0] in _DECISIONS or (path == ("state",) and new == State.DELETED):
+            if path[0] in _DECISIONS or (path == ("state",) and new in {State.DELETING, State.DELETED}):
                 yield self._change("decision", path, old)
             elif not self._is_explained(known, str(path[0]), path, old):
                 yield self.fact(path, old, _UNEXPLAINED)

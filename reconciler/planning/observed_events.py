@@ -14,21 +14,7 @@ from reconciler.domain.document import Scalar, builtins_of
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Manifest, RemoteModel, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Observation, Reason, World
-from reconciler.planning.events import (
-    Adopted,
-    Cancelled,
-    Claimed,
-    Completed,
-    Corrected,
-    Disappeared,
-    Event,
-    Failed,
-    Progressed,
-    Renamed,
-    Withdrawn,
-    record,
-    update_observed,
-)
+from reconciler.planning import events
 from reconciler.planning.generations import (
     EXPECTED_STATES,
     ResolvedGeneration,
@@ -41,26 +27,29 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.training_time import total_steps
 
-_ENDS: Mapping[State, type[Failed | Cancelled]] = {State.FAILED: Failed, State.CANCELLED: Cancelled}
+_ENDS: Mapping[State, type[events.Failed | events.Cancelled]] = {
+    State.FAILED: events.Failed,
+    State.CANCELLED: events.Cancelled,
+}
 
 
-def observed_events(world: World) -> Iterator[Event]:
-    """Return the events that record the live state; none if the observation is suspicious.
+def observed_events(world: World) -> Iterator[events.Event]:
+    """Return the events that record the live state; none if the observation is suspicious and not accepted.
 
     The sources of the manifests must name their parent generations. An intended training is withdrawn if it does not
     exist and no manifest asks for it. Records of trainings that ended are corrected only in a run that promotes: a pull
     request that changed them would have to explain it.
     """
-    if is_suspicious(world.lock, world.observation):
+    if is_suspicious(world.lock, world.observation) and not world.request.accept_missing:
         return
-    events = tuple(_state_events(world))
-    yield from events
+    changes = tuple(_state_events(world))
+    yield from changes
     if world.request.promotes:
-        ended = replace(world, lock=reduce(record, events, world.lock))
+        ended = replace(world, lock=reduce(events.record, changes, world.lock))
         yield from (correction.event for correction in find_corrections(ended))
 
 
-def _state_events(world: World) -> Iterator[Event]:
+def _state_events(world: World) -> Iterator[events.Event]:
     scope, observation = world.scope, world.observation
     manifests = {manifest.name: manifest for manifest in world.manifests}
     marked, owners = marked_models(world), owners_of(world)
@@ -72,11 +61,11 @@ def _state_events(world: World) -> Iterator[Event]:
             if found.mismatch:
                 continue  # a record that is not proved is left for a person to restore
             if found.locked is None and found.live:
-                yield Adopted(name, model.manifest, _adopted(recorded, found.live))
+                yield events.Adopted(name, model.manifest, _adopted(recorded, found.live))
             elif recorded.state is not State.INTENDED:
                 yield from _changes(name, recorded, found, observation)
             elif _is_obsolete(recorded, manifests.get(name), scope, complete=world.request.complete):
-                yield Withdrawn(name, recorded.key)
+                yield events.Withdrawn(name, recorded.key)
 
 
 class Correction(Struct, frozen=True):
@@ -85,7 +74,7 @@ class Correction(Struct, frozen=True):
     ``declared`` is the recorded value.
     """
 
-    event: Corrected
+    event: events.Corrected
     file: str
     changes: tuple[FieldChange, ...]
 
@@ -105,7 +94,7 @@ def find_corrections(world: World) -> Iterator[Correction]:
             found = resolve_recorded(recorded, owners.owner(name), world.observation)
             if found.live is None or found.state is State.CREATING or found.state is not recorded.state:
                 continue
-            event = Corrected(name, recorded.key, found.live, declared_preamble(recorded, manifests.get(name)))
+            event = events.Corrected(name, recorded.key, found.live, declared_preamble(recorded, manifests.get(name)))
             corrected = event.correct(recorded)
             changes = tuple(_differences("", builtins_of(recorded), builtins_of(corrected)))
             if changes:
@@ -114,7 +103,7 @@ def find_corrections(world: World) -> Iterator[Correction]:
 
 def correct(name: str, recorded: LockedGeneration, live: RemoteModel, manifest: Manifest | None) -> LockedGeneration:
     """Return a record with the facts that the live model, which proves it, shows."""
-    event = Corrected(name, recorded.key, live, declared_preamble(recorded, manifest))
+    event = events.Corrected(name, recorded.key, live, declared_preamble(recorded, manifest))
     return event.correct(recorded)
 
 
@@ -146,7 +135,8 @@ _INFORMING: Final = ("completeTime", "error", "finalLoss", "totalSteps")
 
 def apply_corrections(world: World) -> World:
     """Return the world with the facts that the live models show."""
-    return replace(world, lock=reduce(record, (correction.event for correction in find_corrections(world)), world.lock))
+    corrections = (correction.event for correction in find_corrections(world))
+    return replace(world, lock=reduce(events.record, corrections, world.lock))
 
 
 def correction_actions(world: World) -> Iterator[Action]:
@@ -190,23 +180,28 @@ def _adopted(recorded: LockedGeneration, live: RemoteModel) -> LockedGeneration:
         preamble=recorded.preamble,
         total_steps=total_steps(recorded.dataset.examples, live.hyperparameters),
     )
-    return update_observed(generation, live)
+    return events.update_observed(generation, live)
 
 
 def _changes(
     name: str, recorded: LockedGeneration, found: ResolvedGeneration, observation: Observation
-) -> Iterator[Event]:
+) -> Iterator[events.Event]:
     live = found.live
+    if recorded.state is State.DELETING:
+        # One that still exists may be on its way out: only prune, refresh or a promotion decides about it.
+        if found.state is State.DELETED:
+            yield events.Deleted(name, recorded.key, recorded.remote)
+        return
     if found.state is State.DELETED:
         return
     if live is None:
         if recorded.remote in observation.gone and recorded.state in EXPECTED_STATES:
-            yield Disappeared(name, recorded.key)
+            yield events.Disappeared(name, recorded.key)
     elif live.state is State.CREATING:
         calculated = total_steps(recorded.dataset.examples, live.hyperparameters)
-        yield Progressed(name, recorded.key, live, live.total_steps or recorded.total_steps or calculated)
+        yield events.Progressed(name, recorded.key, live, live.total_steps or recorded.total_steps or calculated)
     elif live.state is not recorded.state:
-        yield _ENDS.get(live.state, Completed)(name, recorded.key, live)
+        yield _ENDS.get(live.state, events.Completed)(name, recorded.key, live)
 
 
 def _is_obsolete(intended: LockedGeneration, manifest: Manifest | None, scope: str, *, complete: bool) -> bool:
@@ -217,7 +212,7 @@ def _is_obsolete(intended: LockedGeneration, manifest: Manifest | None, scope: s
     return desired_content(manifest, scope, intended.attempt).mark().spec != intended.spec
 
 
-Moved = Renamed | Claimed
+Moved = events.Renamed | events.Claimed
 
 
 def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
@@ -231,7 +226,7 @@ def find_moved(lock: Lock, manifests: Iterable[Manifest]) -> tuple[Moved, ...]:
 
 def apply_moved(lock: Lock, manifests: Iterable[Manifest]) -> Lock:
     """Return the lockfile after the events of :func:`find_moved`."""
-    return reduce(record, find_moved(lock, manifests), lock)
+    return reduce(events.record, find_moved(lock, manifests), lock)
 
 
 def declared_names(manifests: Iterable[Manifest]) -> frozenset[str]:
@@ -244,7 +239,7 @@ def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]
     by_name = {manifest.name: manifest for manifest in manifests}
     for event in find_moved(lock, by_name.values()):
         manifest = by_name[event.name]
-        if isinstance(event, Renamed):
+        if isinstance(event, events.Renamed):
             former = lock.models[event.former]
             reason, key, message = Reason.RENAMED, former.serving_key or "", _describe_rename(former, event)
         else:
@@ -255,15 +250,15 @@ def moved_actions(lock: Lock, manifests: Iterable[Manifest]) -> Iterator[Action]
 def _events(lock: Lock, manifest: Manifest) -> Iterator[Moved]:
     for former in manifest.formerly:
         if former in lock.models and has_content(lock.models[former]):
-            event = Renamed(manifest.name, former, manifest.file)
-            lock = record(lock, event)
+            event = events.Renamed(manifest.name, former, manifest.file)
+            lock = events.record(lock, event)
             yield event
     model = lock.models.get(manifest.name)
     for generation in model.generations if model else ():
         declares = bool(manifest.dataset.digest) and not manifest.dataset.unknown
         if generation.dataset.unknown and (declares or generation.preamble != manifest.preamble):
             dataset = manifest.dataset if declares else generation.dataset
-            yield Claimed(manifest.name, generation.key, dataset, manifest.preamble)
+            yield events.Claimed(manifest.name, generation.key, dataset, manifest.preamble)
 
 
 def has_content(model: LockedModel) -> bool:
@@ -271,7 +266,7 @@ def has_content(model: LockedModel) -> bool:
     return bool(model.generations or model.rejected)
 
 
-def _describe_rename(former: LockedModel, event: Renamed) -> str:
+def _describe_rename(former: LockedModel, event: events.Renamed) -> str:
     count = len(former.generations)
     records = "its generation is" if count == 1 else f"its {count} generations are"
     return f"recorded as {event.former} before: {records} moved to {event.name}, nothing is trained"

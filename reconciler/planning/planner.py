@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from msgspec import Struct
@@ -126,7 +127,7 @@ def plan(world: World) -> Plan:
     declared = declared_names(manifests)
     deletions = plan_prune(replace(world, manifests=manifests))
     actions = (*carried, *decided, *(orphan_actions(world, declared) if world.request.complete else ()))
-    actions = (*_without_deleted(actions, deletions), *deletions.actions)
+    actions = (*_without_deleted(actions, deletions, declared), *deletions.actions)
     if is_suspicious(world.lock, world.observation):
         message = describe_suspicion(world.lock, world.observation)
         actions = _hold_all(actions, message, include_orphans=world.request.pruning is not None)
@@ -148,9 +149,11 @@ def plan(world: World) -> Plan:
     )
 
 
-def _without_deleted(actions: Iterable[Action], deletions: PruneDecisions) -> Iterator[Action]:
-    """Return the actions without notes on orphans, and updates of models, that are deleted anyway."""
-    orphaned = {action.name for action in deletions.actions if action.reason is Reason.ORPHANED_MODEL}
+def _without_deleted(
+    actions: Iterable[Action], deletions: PruneDecisions, declared: AbstractSet[str]
+) -> Iterator[Action]:
+    """Return the actions without notes on orphans that are deleted or held, and without updates of deleted models."""
+    orphaned = {action.name for action in deletions.actions} - declared
     remotes = {action.remote for action in deletions.actions if action.prunes}
     for action in actions:
         is_orphan = action.reason is Reason.ORPHANED and action.name in orphaned
@@ -239,8 +242,8 @@ def describe_suspicion(lock: Lock, observation: Observation) -> str:
     named = ", ".join([*gone[:_NAMED], *(["…"] if len(gone) > _NAMED else [])])
     return (
         f"{len(gone)} recorded models are gone at once ({named}), "
-        "which looks like a wrong project or wrong credentials; check them, or, if they really were deleted, "
-        "move the lockfile away: the next run rebuilds it"
+        "which looks like a wrong project or wrong credentials; check them, or, if the models really were deleted, "
+        "run reconcile refresh --accept-missing, which records that and keeps everything else"
     )
 
 

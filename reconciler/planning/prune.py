@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.lock import EARLIEST, Lock, LockedModel, parse_time
+from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, World
 from reconciler.planning.generations import (
@@ -27,8 +27,6 @@ from reconciler.planning.prune_rules import LiveGeneration, PruneContext, descri
 
 NO_MANIFEST: Final = "(no manifest)"
 """Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""
-MANAGED_BEFORE_LIMIT: Final = 10
-"""The least number of managed models to which limits.maxDeletePercent applies."""
 _UNSUCCESSFUL: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
 
 
@@ -304,14 +302,14 @@ def _managed(context: PruneContext, existing: Iterable[LiveGeneration]) -> set[s
 def _limited(
     actions: tuple[Action, ...], deleted: Sequence[LiveGeneration], managed: set[str], target: Target
 ) -> tuple[Action, ...]:
-    """Return the actions, all held if together they exceed limits.maxDeletePercent."""
-    percent, count = target.limits.max_delete_percent, len({live.remote for live in deleted} & managed)
-    if len(managed) < MANAGED_BEFORE_LIMIT or 100 * count <= percent * len(managed):
+    """Return the actions, all held if together they exceed both limits.maxDeletes and limits.maxDeletePercent."""
+    limits, count = target.limits, len({live.remote for live in deleted} & managed)
+    if count <= limits.max_deletes or 100 * count <= limits.max_delete_percent * len(managed):
         return actions
     message = (
-        f"{count} of {len(managed)} managed models would be deleted, over the target's limits.maxDeletePercent of"
-        f" {percent}, so none is; raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l"
-        " or --older-than"
+        f"{count} of {len(managed)} managed models would be deleted, over the target's limits.maxDeletes of"
+        f" {limits.max_deletes} and limits.maxDeletePercent of {limits.max_delete_percent}, so none is; raise one of"
+        " them in spec.limits of the target, or delete fewer with --only, -l or --older-than"
     )
     return tuple(replace(action, kind=Kind.HOLD, reason=Reason.GUARDED, message=message) for action in actions)
 
@@ -333,6 +331,12 @@ def is_over(model: LockedModel) -> bool:
     return absent and not (model.protect or model.rejected)
 
 
+def mark_deleting(generation: LockedGeneration) -> LockedGeneration:
+    """Return the generation as one whose deletion is requested; why a training ended stays recorded."""
+    failure = generation.failure or _UNKNOWN_FAILURES.get(generation.state)
+    return replace(generation, state=State.DELETING, failure=failure)
+
+
 def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     """Return the model with a generation as deleted, without the oldest deleted ones beyond ten.
 
@@ -341,8 +345,7 @@ def mark_deleted(model: LockedModel, key: str, remote: str) -> LockedModel:
     deleted = model.generation(key)
     if deleted is None or deleted.remote != remote:
         return model
-    failure = deleted.failure or _UNKNOWN_FAILURES.get(deleted.state)
-    model = model.with_generation(replace(deleted, state=State.DELETED, failure=failure))
+    model = model.with_generation(replace(mark_deleting(deleted), state=State.DELETED))
     required = {model.serving_key, *model.rejected}
     absent = [
         generation.key

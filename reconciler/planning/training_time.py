@@ -1,4 +1,4 @@
-"""Estimate the size and the remaining time of trainings."""
+"""Estimate the size and the remaining time of trainings, and how often to poll one."""
 
 from __future__ import annotations
 
@@ -57,3 +57,25 @@ def completed_steps(model: RemoteModel) -> int:
     if model.completed_steps is not None:
         return model.completed_steps
     return model.snapshots[-1].step if model.snapshots else 0
+
+
+POLLS_PER_TRAINING = 20
+SLOWEST_SECONDS = 30.0
+FASTEST_SECONDS = 2.0
+FASTEST_SIMULATED_SECONDS = 0.1
+SLOWEST_SIMULATED_SECONDS = 1.0
+"""Polling the embedded service costs no network, so the display is smooth."""
+
+
+def poll_delay(left: float | None, waited: float, capabilities: Capabilities) -> float:
+    """Return the seconds until the next poll: about twenty polls per training, more often if it costs nothing.
+
+    Without an estimate (``left`` is ``None``) the pause grows with the time already ``waited``.
+    """
+    fastest, slowest = (
+        (FASTEST_SIMULATED_SECONDS, SLOWEST_SIMULATED_SECONDS)
+        if capabilities.simulated
+        else (FASTEST_SECONDS, SLOWEST_SECONDS)
+    )
+    pause = (waited if left is None else left) / POLLS_PER_TRAINING
+    return min(max(pause, fastest), slowest)

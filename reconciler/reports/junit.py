@@ -35,7 +35,7 @@ def junit(document: Document) -> str:
     summary = summarize(document)
     subjects: dict[tuple[str, str, str], list[SummaryRow]] = {}
     for row in summary.rows:
-        subjects.setdefault(_subject(row), []).append(row)
+        subjects.setdefault((row.file, row.name, row.part), []).append(row)
     cases = [_case(summary, rows) for rows in subjects.values()]
     counts = {
         "tests": len(cases),
@@ -52,11 +52,6 @@ def junit(document: Document) -> str:
     whole.append(suite)
     ET.indent(whole)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(whole, encoding="unicode")}\n'
-
-
-def _subject(row: SummaryRow) -> tuple[str, str, str]:
-    """Return the subject of a case: several rows can have the same."""
-    return row.file, row.name, row.part
 
 
 def _case(summary: ReportSummary, rows: list[SummaryRow]) -> ET.Element:

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.checks import CheckResults
 from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
-from reconciler.domain.errors import UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.model import State
 from reconciler.domain.plan import REQUESTED_HOLDS, Kind, Reason
 from reconciler.reports.documents.check import CheckedModel, CheckReport

@@ -8,72 +8,57 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import PurePath
-from types import MappingProxyType
-from typing import Any, Final
+from types import MappingProxyType, ModuleType
+from typing import Final
 
 from reconciler.domain.document import Document, json_text
 from reconciler.domain.errors import UsageError
 from reconciler.reports.documents.envelope import kind_of
 from reconciler.reports.text.format import Layout, Style, plain
 
-_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
+_MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "Change": "change:change_text",
-        "Check": "check:check_text",
-        "Doctor": "doctor:doctor_text",
-        "Drift": "drift:drift_text",
-        "Graph": "graph:graph_text",
-        "History": "history:history_text",
-        "Plan": "plan:plan_text",
-        "Prompt": "check:prompt_text",
-        "Refresh": "change:refresh_text",
-        "Resolve": "change:resolve_text",
-        "Result": "result:result_text",
-        "Serving": "change:serving_text",
-        "Status": "status:status_text",
-        "Validation": "doctor:validation_text",
+        "Change": "change",
+        "Check": "check",
+        "Doctor": "doctor",
+        "Drift": "drift",
+        "Graph": "graph",
+        "History": "history",
+        "Plan": "plan",
+        "Prompt": "check",
+        "Refresh": "change",
+        "Resolve": "change",
+        "Result": "result",
+        "Serving": "change",
+        "Status": "status",
+        "Validation": "doctor",
     }
 )
-"""The function of ``reports/text`` that draws each kind; only that of the printed document is imported."""
-KINDS: Final = tuple(_TEXTS)
+"""The module of each kind, imported when it is needed: ``documents/plan.py`` has its type ``PlanReport``, and
+``text/plan.py`` draws it with ``plan_text``."""
+KINDS: Final = tuple(_MODULES)
 """The kinds of documents that commands print."""
-_TYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "Change": "change:ChangeReport",
-        "Check": "check:CheckReport",
-        "Doctor": "doctor:DoctorReport",
-        "Drift": "drift:DriftReport",
-        "Graph": "graph:GraphReport",
-        "History": "history:HistoryReport",
-        "Plan": "plan:PlanReport",
-        "Prompt": "check:PromptReport",
-        "Refresh": "change:RefreshReport",
-        "Resolve": "change:ResolveReport",
-        "Result": "result:ResultReport",
-        "SavedPlan": "saved_plan:SavedPlan",
-        "Serving": "change:ServingReport",
-        "Status": "status:StatusReport",
-        "Validation": "doctor:ValidationReport",
-    }
-)
-"""The type in ``reports/documents`` of each kind."""
 
 
 def type_of(kind: str) -> type[Document]:
     """Return the type of a kind of document."""
-    found: type[Document] = _load("documents", _TYPES[kind])
+    if kind == "SavedPlan":
+        from reconciler.reports.documents.saved_plan import SavedPlan
+
+        return SavedPlan
+    found: type[Document] = getattr(_module("documents", kind), f"{kind}Report")
     return found
 
 
 def render_text(document: Document, *, width: int | None = None, verbose: bool = False, style: Style = plain) -> str:
     """Return a document as text for a terminal, folded to ``width`` columns; ``verbose`` adds details."""
-    draw: Callable[[Document, Layout], str] = _load("text", _TEXTS[kind_of(document)])
+    kind = kind_of(document)
+    draw: Callable[[Document, Layout], str] = getattr(_module("text", kind), f"{kind.lower()}_text")
     return draw(document, Layout(width, style, verbose))
 
 
-def _load(package: str, name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(f"reconciler.reports.{package}.{module}"), attribute)
+def _module(package: str, kind: str) -> ModuleType:
+    return import_module(f"reconciler.reports.{package}.{_MODULES[kind]}")
 
 
 def _json(document: Document) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from reconciler.domain.document import VERSION, Document, builtins_of
 from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.model import API_GROUP, API_VERSION
 from reconciler.domain.text import shorten
 from reconciler.files import check_writable, write_errors, write_file
 from reconciler.paths import require_no_escape
@@ -21,6 +22,8 @@ _MANIFEST_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _PLAN_KIND: Final = re.compile(rb'"kind"\s*:\s*"(SavedPlan|Plan)"')
 _NAME_DOCUMENT: Final = "pass a file written by --report FILE.json, --format json or plan --out"
 _WRITE_AGAIN: Final = "write it again with --report x.json"
+_MOST_SEARCHED: Final = 2**20
+"""The bytes of a file in which a manifest must have its API group; the limit of YAML files."""
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
 
 
@@ -51,6 +54,26 @@ def is_plan(path: Path) -> bool:
     except OSError:
         return False
     return start.lstrip().startswith(b"{") and _PLAN_KIND.search(start) is not None
+
+
+def require_manifest(path: Path, shown: str) -> None:
+    """Check that a file without the extension of manifests is one in JSON, and not a plan that was damaged.
+
+    Raises:
+        UsageError: no manifest can be in the file.
+    """
+    if path.suffix in _MANIFEST_SUFFIXES or not path.is_file():
+        return
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_SEARCHED)
+    except OSError as error:
+        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", "check its permissions") from error
+    if API_GROUP.encode() not in content:
+        raise UsageError(
+            f"{shown}: not a saved plan, and not a manifest: it has no apiVersion {API_VERSION}",
+            f"{_PLAN_AGAIN}, or pass a manifest, or a directory with manifests",
+        )
 
 
 def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _DocumentT:

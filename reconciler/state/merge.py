@@ -78,6 +78,7 @@ _BY_PROGRESS: Final = (
     State.MISSING,
     State.CANCELLED,
     State.FAILED,
+    State.DELETING,
     State.DELETED,
 )
 """The states of one training, the last known last. A failure outlives the model: it holds the manifest."""
@@ -87,6 +88,7 @@ _BY_PRECEDENCE: Final = (
     State.FAILED,
     State.MISSING,
     State.CANCELLED,
+    State.DELETING,
     State.DELETED,
     State.INTENDED,
 )

@@ -12,20 +12,8 @@ from reconciler.domain.lock import Lock, LockedGeneration, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import World
 from reconciler.domain.text import join_names
+from reconciler.planning import events
 from reconciler.planning.adopt import adopted_generation, outdated_generation
-from reconciler.planning.events import (
-    Adopted,
-    Cancelled,
-    Completed,
-    Event,
-    Failed,
-    Published,
-    Renamed,
-    Targeted,
-    declared,
-    record,
-    update_observed,
-)
 from reconciler.planning.generations import (
     ResolvedGeneration,
     find_live_model,
@@ -36,39 +24,49 @@ from reconciler.planning.generations import (
 )
 from reconciler.planning.observed_events import find_moved, observed_events
 
-_END_EVENTS: Final[Mapping[State, type[Completed | Failed | Cancelled]]] = {
-    State.ACTIVE: Completed,
-    State.FAILED: Failed,
-    State.CANCELLED: Cancelled,
+_END_EVENTS: Final[Mapping[State, type[events.Completed | events.Failed | events.Cancelled]]] = {
+    State.ACTIVE: events.Completed,
+    State.FAILED: events.Failed,
+    State.CANCELLED: events.Cancelled,
 }
 _MOST_NAMES: Final = 3
 """How many names a notice lists."""
 
 
-def refresh_events(world: World) -> tuple[Event, ...]:
+def refresh_events(world: World) -> tuple[events.Event, ...]:
     """Return the events that bring a lock in line with manifests and live state; none promotes a generation.
 
     The manifests must name their parent generations. A manifest without a record gets every generation with its mark.
     One with a record gets only the generations that match it: others can belong to another branch.
     """
-    events: tuple[Event, ...] = ()
-    for step in (_manifest_events, observed_events, _completed_records, _adoptions):
-        events += tuple(step(replace(world, lock=reduce(record, events, world.lock))))
-    return events
+    found: tuple[events.Event, ...] = ()
+    for step in (_manifest_events, observed_events, _undeleted, _completed_records, _adoptions):
+        found += tuple(step(replace(world, lock=reduce(events.record, found, world.lock))))
+    return found
 
 
-def _manifest_events(world: World) -> Iterator[Event]:
+def _manifest_events(world: World) -> Iterator[events.Event]:
     """Yield events for the target, renames and declarations; changed limits are left for the next plan to report."""
     if world.lock.target is None:
-        yield Targeted(record_target(world.target))
+        yield events.Targeted(record_target(world.target))
     for event in find_moved(world.lock, world.manifests):
         yield event
-        if isinstance(event, Renamed) and not world.target.publish:
-            yield Published(event.former, None)  # no pointer has the old name
-    yield from map(declared, world.manifests)
+        if isinstance(event, events.Renamed) and not world.target.publish:
+            yield events.Published(event.former, None)  # no pointer has the old name
+    yield from map(events.declared, world.manifests)
 
 
-def _completed_records(world: World) -> Iterator[Event]:
+def _undeleted(world: World) -> Iterator[events.Event]:
+    """Yield an event for each generation that an interrupted run wanted to delete, and that still exists."""
+    owners = owners_of(world)
+    for name, model in world.lock.models.items():
+        for generation in model.generations:
+            live = find_live_model(generation, owners.owner(name), world.observation)
+            if live and generation.state is State.DELETING:
+                yield events.Kept(name, generation.key, live.state)
+
+
+def _completed_records(world: World) -> Iterator[events.Event]:
     """Yield events for trainings that ended as recorded, but whose record lacks details that the service returns."""
     owners = owners_of(world)
     for name, model in world.lock.models.items():
@@ -76,18 +74,18 @@ def _completed_records(world: World) -> Iterator[Event]:
             live = find_live_model(generation, owners.owner(name), world.observation)
             if live is None or live.state is not generation.state or live.state not in _END_EVENTS:
                 continue
-            if update_observed(generation, live) != generation:
+            if events.update_observed(generation, live) != generation:
                 yield _END_EVENTS[live.state](name, generation.key, live)
 
 
-def _adoptions(world: World) -> Iterator[Event]:
+def _adoptions(world: World) -> Iterator[events.Event]:
     unrecorded = tuple(_unrecorded(world))
     parents = _sources_by_remote(world.lock, unrecorded)
     for manifest, known in unrecorded:
         generation = _adopted(known, manifest, parents)
         if generation and (satisfies(known, manifest) or _has_no_record(world.lock, manifest.name)):
-            yield Adopted(manifest.name, manifest.file, generation)
-            yield declared(manifest)
+            yield events.Adopted(manifest.name, manifest.file, generation)
+            yield events.declared(manifest)
 
 
 def _has_no_record(lock: Lock, name: str) -> bool:

@@ -334,7 +334,9 @@ def test_a_lockfile_of_another_scope_is_reported(reconcile: Cli) -> None:
     assert answer.status == 1
     lockfile = found(answer)["lockfile"]
     assert lockfile["message"].startswith("specs/reconcile.lock.json belongs to another scope")
-    assert lockfile["remedy"].startswith("restore the old scope, or move specs/reconcile.lock.json away")
+    assert lockfile["remedy"].startswith(
+        "restore the old scope, or describe the new one in a target file with another name"
+    )
 
 
 def test_an_unreadable_lockfile_is_reported(reconcile: Cli) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.commands.doctor import Report
-from reconciler.domain.errors import AccessError, ReconcileError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
 from reconciler.providers.spec import Diagnosis
 from reconciler.reports.documents.doctor import DoctorFinding
 

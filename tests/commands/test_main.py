@@ -149,7 +149,13 @@ def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
 def test_a_closed_pipe_prints_no_error(reconcile: Cli) -> None:
     for number in range(30):
         reconcile.manifest(f"model-{number}")
-    process = reconcile.process("plan", "--format", "json")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconciler", "plan", "--format", "json"],
+        cwd=reconcile.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     process.stdout.close()
 

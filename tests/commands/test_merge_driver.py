@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from support.cases import slow_except
 from support.cli_world import Cli
+from support.fork_server import forked
 from support.git_repository import Repository
 from support.render_values import held_to
 
@@ -64,7 +65,7 @@ def driver(reconcile: Cli, repository: Repository, monkeypatch: pytest.MonkeyPat
     """The repository with the configuration that the documentation tells."""
     command = reconcile.folder / "bin" / "reconcile"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m reconciler "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(forked("-m", "reconciler"))} "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     (reconcile.folder / ".gitattributes").write_text(f"{documented('gitattributes', '')}\n")
@@ -301,7 +302,7 @@ def test_a_driver_takes_nothing_else(reconcile: Cli, more: list[str]) -> None:
     file = str(reconcile.specs / "reconcile.yaml")
     answer = reconcile("refresh", "--merge", file, file, file, *more)
     assert answer.status == 64
-    assert "--merge excludes --check, --dry-run and PATHS; remove them" in answer.err
+    assert "--merge excludes --check, --dry-run, --accept-missing and PATHS; remove them" in answer.err
 
 
 @SLOW

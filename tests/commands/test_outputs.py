@@ -8,7 +8,6 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 import reconciler
 from reconciler.domain.text import UNSEEN
 from support.cli_world import Cli
+from support.fork_server import forked
 from support.git_repository import Repository
 
 SECRET = "the user's own file\n"
@@ -142,7 +142,7 @@ def test_the_published_pointer_is_not_written_into_the_directory_of_git(reconcil
     ],
 )
 def test_a_stream_is_written_directly(reconcile: Cli, output: list[str], stream: str, *, to_file: bool) -> None:
-    command = [sys.executable, "-m", "reconciler", *output, stream]
+    command = forked("-m", "reconciler", *output, stream)
     file = reconcile.folder / "redirected"
     with file.open("w") as target:
         done = subprocess.run(  # noqa: S603 - our own command
@@ -161,7 +161,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(reconcile: Cli) -> No
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(kill); main(['apply', '--yes'])"
     )
-    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)  # noqa: S603 - our own
+    killed = subprocess.run(forked("-c", program), check=False, capture_output=True)  # noqa: S603 - our own
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
     def left() -> list[str]:
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_clear_message(reconcile: Cli, option: str, name: str
         f"sys.addaudithook(fill); sys.exit(main({['plan', option, name]!r}))"
     )
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+        forked("-c", program), check=False, capture_output=True, text=True
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr == (

@@ -271,7 +271,20 @@ def test_too_much_at_once_is_nothing_at_all(reconcile: Cli) -> None:
         removed(reconcile, f"m{number}")
     refused = reconcile("prune", "--yes")
     assert refused.status == 1
-    assert "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30" in refused.out
+    assert (
+        "m0  held (Guarded): 4 of 10 managed models would be deleted, over the target's limits.maxDeletes of 3 and"
+        " limits.maxDeletePercent of 30, so none is"
+    ) in refused.out
+    for report in ("r.md", "r.html", "r.xml"):
+        applied = reconcile("apply", "--prune", "--yes", "--report", str(reconcile.folder / report))
+        assert applied.status == 1
+        assert "m0  held (Guarded): 4 of 10 managed models would be deleted" in applied.out
+        assert "No changes" not in applied.out
+        assert "limits.maxDeletes" in (reconcile.folder / report).read_text()
+    document = reconcile("apply", "--prune", "--yes", "--format", "json").document
+    held_to("result", document)
+    assert document["summary"] == {"held": 4, "inSync": 6}
+    assert {one["reason"] for one in document["models"] if one["state"] == "held"} == {"Guarded"}
     assert len(reconcile.lock) == 10
     assert reconcile("prune", "--dry-run").status == 1
 

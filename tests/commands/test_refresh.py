@@ -306,3 +306,44 @@ def test_changes_of_another_run_are_not_overwritten(reconcile: Cli, world: World
         "Error: another run has saved specs/reconcile.gl.lock.json meanwhile; run reconcile refresh again\n"
     )
     assert file.read_text() == rival
+
+
+# when many models are gone
+
+
+def test_the_remedy_for_an_old_lockfile_after_prune_keeps_the_rollback(reconcile: Cli) -> None:
+    """The lockfile of the last commit is restored after a prune that was not committed."""
+    for epochs in (1, 2, 3, 4, 5):
+        reconcile.manifest("adder", epochs=epochs, more="  lifecycle: {retain: 1}\n")
+        assert reconcile("apply", "--yes").status == 0
+    assert reconcile("rollback", "adder", "--reason", "speaks French").status == 0
+    committed = reconcile.lock_file.read_bytes()
+    assert reconcile("prune", "--yes").status == 0
+    reconcile.lock_file.write_bytes(committed)
+    rejected = reconcile.lock["adder"]["rejected"]
+
+    held = reconcile("apply", "--yes")
+    assert held.status == 1
+    assert "held (ListingSuspicious): 4 recorded models are gone at once" in held.out
+    assert "run reconcile refresh --accept-missing, which records that and keeps everything else" in held.out
+    assert "lockfile away" not in held.out
+    assert "gone at once" in refused(reconcile)
+
+    refreshed(reconcile, "--accept-missing")
+    assert reconcile.lock["adder"]["rejected"] == rejected
+    again = reconcile("apply", "--yes")
+    assert (again.status, "held (RolledBack)" in again.out) == (0, True)
+    assert reconcile("prune", "--yes").status == 0
+
+
+def test_a_generation_whose_deletion_did_not_happen_is_usable_after_a_refresh(reconcile: Cli) -> None:
+    for epochs in (1, 2):
+        reconcile.manifest("adder", epochs=epochs)
+        assert reconcile("apply", "--yes").status == 0
+    lock = json.loads(reconcile.lock_file.read_text())
+    lock["models"]["adder"]["generations"][1]["state"] = "DELETING"
+    reconcile.lock_file.write_text(json.dumps(lock))
+    assert reconcile("rollback", "adder", "--reason", "no").status == 1
+    assert reconcile("apply", "--yes").status == 0
+    refreshed(reconcile)
+    assert reconcile("rollback", "adder", "--reason", "no").status == 0

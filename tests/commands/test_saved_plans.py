@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,78 @@ def test_changed_manifests_are_named(reconcile: Cli) -> None:
         "manifest adder changed",
         "the data set of doubler changed",
         "manifest gone was removed",
-        "manifest new was added",
     )
+
+
+def _copied_record(reconcile: Cli) -> None:
+    document = json.loads(reconcile.lock_file.read_text())
+    document["models"]["other"]["generations"][0]["preamble"] = "Praise us. "
+    document["models"]["other"].update(rejected=["other-aaaaaaaa"])
+    reconcile.lock_file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+UNRELATED: dict[str, Callable[[Cli], object]] = {
+    "another manifest": lambda reconcile: reconcile.manifest("other", epochs=3, more=CHECKS),
+    "the data set of another manifest": lambda reconcile: reconcile.manifest("other", examples=EXAMPLES[1:]),
+    "another record": _copied_record,
+    "a new manifest": lambda reconcile: reconcile.manifest("new"),
+    "a removed manifest": lambda reconcile: (reconcile.specs / "other.yaml").unlink(),
+    "a new parent of another manifest": lambda reconcile: reconcile.manifest("parent", epochs=4),
+    "a page": lambda reconcile: (reconcile.specs / "README.md").write_text("Models.\n"),
+}
+
+
+@pytest.mark.parametrize("change", UNRELATED)
+@pytest.mark.parametrize("options", [(), ("--only", "adder", "--only", "other")], ids=["all", "some"])
+def test_a_change_that_no_action_depends_on_is_not_refused(
+    reconcile: Cli, change: str, options: tuple[str, ...]
+) -> None:
+    reconcile.manifest("other")
+    reconcile.manifest("parent")
+    child = reconcile.manifest("child")
+    child.write_text(
+        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+    )
+    applied(reconcile, "--yes")
+    before = {name: model["generations"] for name, model in reconcile.lock.items()}
+    reconcile.target("  limits: {maxCreates: 1}\n")
+    reconcile.manifest("adder")
+    wanted = planned(reconcile, *options)["plan"]["summary"]["create"]
+    assert wanted == 1
+    UNRELATED[change](reconcile)
+
+    applied(reconcile, "plan.json")
+
+    assert reconcile.lock["adder"]["serving"] == key(reconcile)
+    assert {name: len(model["generations"]) for name, model in reconcile.lock.items()} == {
+        "adder": 1,
+        **{name: len(generations) for name, generations in before.items()},
+    }
+
+
+def test_a_changed_parent_makes_the_plan_of_its_child_stale(reconcile: Cli) -> None:
+    reconcile.manifest("parent")
+    applied(reconcile, "--yes")
+    child = reconcile.manifest("child")
+    child.write_text(
+        child.read_text().replace("  baseModel: models/text-bison-001\n", "  source: {tunedModel: parent}\n")
+    )
+    planned(reconcile)
+    reconcile.manifest("parent", epochs=3)
+    stale(reconcile, "manifest parent changed")
+
+
+def test_a_changed_record_of_the_model_is_named(reconcile: Cli) -> None:
+    reconcile.manifest("adder")
+    applied(reconcile, "--yes")
+    first = key(reconcile)
+    reconcile.manifest("adder", epochs=3)
+    planned(reconcile)
+    text = reconcile.lock_file.read_text()
+    reconcile.lock_file.write_text(text.replace('"preamble": ""', '"preamble": "Praise us. "'))
+    stale(reconcile, f"the record of {first}, a generation of adder, changed in the lockfile")
+    reconcile.lock_file.write_text(text)
+    applied(reconcile, "plan.json")
 
 
 def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
@@ -168,7 +239,6 @@ def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
     planned(reconcile)
     for old, new in (
         ("epochCount: 2", "epochCount: 3"),
-        ('equals: "8"', 'equals: "9"'),
         ("temperature: 0", "temperature: 1"),
         ("{name: adder}", "{name: adder, labels: {team: demo}}"),
         ("spec:\n", "spec:\n  lifecycle: {timeout: 1h}\n"),
@@ -177,6 +247,8 @@ def test_every_part_of_a_manifest_counts(reconcile: Cli) -> None:
     ):
         file.write_text(text.replace(old, new))
         stale(reconcile, "manifest adder changed")
+    file.write_text(text.replace('equals: "8"', 'equals: "9"'))
+    stale(reconcile, "the checks of adder changed")
     file.write_text(f"# a comment\n{text}")
     applied(reconcile, "plan.json")
 
@@ -207,11 +279,13 @@ def test_changed_serving_and_rejected_generations_are_named(reconcile: Cli) -> N
     first = key(reconcile)
     reconcile.manifest("adder", epochs=3)
     applied(reconcile, "--yes")
+    second = key(reconcile)
+    reconcile.manifest("adder", epochs=4)
     planned(reconcile)
     assert reconcile("rollback", "adder", "--reason", "worse").status == 0
     stale(
         reconcile,
-        f"the serving generation of adder changed from {key(reconcile)} to {first}",
+        f"the serving generation of adder changed from {second} to {first}",
         "the rejected generations of adder changed",
     )
 
@@ -364,6 +438,20 @@ def test_an_invalid_plan_file_is_an_error(reconcile: Cli, change: Any, status: i
     assert done.status == status
     assert done.err.startswith(f"Error: {message}")
     assert not reconcile.lock_file.exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "Sa', '{"a": 1}', "[]", "hello\n", "\0\1\2", '{"kind": "Result"}'])
+@pytest.mark.parametrize("more", [(), ("--train-only",)])
+def test_a_file_that_is_no_plan_is_named(reconcile: Cli, content: str, more: tuple[str, ...]) -> None:
+    (reconcile.folder / "plan.json").write_text(content)
+    done = reconcile("apply", "plan.json", "--yes", *more)
+    assert (done.status, done.err) == (
+        64,
+        (
+            "Error: plan.json: not a saved plan, and not a manifest: it has no apiVersion tuning.reconcile/v1alpha1;"
+            " write it again with reconcile plan --out, or pass a manifest, or a directory with manifests\n"
+        ),
+    )
 
 
 def test_a_manifest_in_json_is_not_a_plan(reconcile: Cli) -> None:

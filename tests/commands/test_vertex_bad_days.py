@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.cli_world import Cli
-from support.vertex_fronts import Json, altering, refusal, refusing
+from support.vertex_fronts import Json, altering, line_of, losing_reply, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
 from support.vertex_world import BUCKET, CREATE, JOBS, OBJECTS, UPLOAD, World, aim
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 LIST = f"GET {JOBS}"
 AGENT = "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com"
@@ -198,3 +202,52 @@ def test_a_training_that_diverges(reconcile: Cli, world: World) -> None:
     manifest(reconcile, multiplier=1)
     goes_on(reconcile, world, jobs=3)
     assert states(reconcile) == ["ACTIVE", "FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "recorded"),
+    [
+        ([400], []),
+        ([401], []),
+        ([403], []),
+        ([429], []),
+        ([503], ["INTENDED"]),
+        ([520], ["INTENDED"]),
+        ([503, 401], ["INTENDED"]),
+        ([500, 429], ["INTENDED"]),
+        ([429, 403], []),
+    ],
+)
+def test_only_an_unknown_outcome_leaves_an_intent(
+    reconcile: Cli, world: World, answers: list[int], recorded: list[str]
+) -> None:
+    manifest(reconcile)
+    last = refusing(refusal(answers[-1], "", "No."), CREATE)
+    earlier = refusing(refusal(answers[0], "", "No."), CREATE, times=len(answers) - 1)
+    world.front = lambda app: earlier(last(app))
+    answer = apply(reconcile)
+
+    assert answer.status in {1, 3}
+    assert states(reconcile) == recorded
+    goes_on(reconcile, world)
+
+
+def test_a_lost_reply_and_an_expired_token_lead_to_one_training(reconcile: Cli, world: World) -> None:
+    manifest(reconcile)
+    lost = losing_reply(CREATE)
+    expired = refusing(refusal(401, "UNAUTHENTICATED", "Expired."), LIST, CREATE)
+    created = False
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal created
+            before, created = created, created or line_of(scope) == CREATE
+            await (expired if before else lost)(app)(scope, receive, send)
+
+        return answer
+
+    world.front = front
+    assert apply(reconcile).status == 3
+    assert states(reconcile) == ["INTENDED"]
+    assert len(world.jobs()) == 1
+    goes_on(reconcile, world)

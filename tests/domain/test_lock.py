@@ -32,7 +32,7 @@ from support.core_strategies import generation, locked_models, locks, names
 SCHEMA = Path(__file__).parents[2] / "schemas" / "lock.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 FILE = "specs/reconcile.lock.json"
-RESTORE = "restore it from git, or move it away and run reconcile refresh"
+RESTORE = "restore it from git"
 FULL = Lock(
     LockedTarget("default", "embedded", "acme/nlp", "p", None, {"maxCreates": 5}),
     {
@@ -208,7 +208,7 @@ UNREADABLE = {
     "a boolean for a number": (put(*ONE, "attempt", value=True), f": {AT}.attempt: expected an integer"),
     "odd state": (
         put(*ONE, "state", value="DONE"),
-        f": {AT}.state: expected one of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, DELETED",
+        f": {AT}.state: expected one of INTENDED, CREATING, ACTIVE, FAILED, CANCELLED, MISSING, DELETING, DELETED",
     ),
     "odd digest": (put(*ONE, "spec", value="sha256:xyz"), f": {AT}.spec: expected a sha256 digest"),
     "odd time": (
@@ -288,7 +288,8 @@ def test_a_lockfile_of_something_else_is_refused(field: str, recorded: str | Non
         check_owner(lock, TARGET, FILE)
     assert str(caught.value) == (
         f"{FILE} belongs to another {field}: {message}; "
-        f"restore the old {field}, or move {FILE} away to start again with a target of another name"
+        f"restore the old {field}, or describe the new one in a target file with another name, which gets its own"
+        " lockfile"
     )
 
 

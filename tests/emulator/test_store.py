@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from reconciler.domain.errors import ReconcileError
 from reconciler.emulator.store import Store
 from support.emulator_world import REQUEST, World
+from support.fork_server import forked
 
 REMEDY = "make the file writable, or choose another one"
 
@@ -56,18 +57,28 @@ def test_a_store_that_breaks_is_unavailable_and_no_traceback(tmp_path: Path) -> 
     assert world.names() == []
 
 
-def _create(store: Path, barrier: multiprocessing.synchronize.Barrier, answers: multiprocessing.Queue[int]) -> None:
-    barrier.wait()
-    answers.put(World(store).send("POST", "/v1beta3/tunedModels?tunedModelId=m", REQUEST).status_code)
+_CREATE = """
+import sys
+from pathlib import Path
+from support.emulator_world import REQUEST, World
+from support.fork_server import forked
+
+print("ready", flush=True)
+input()
+print(World(Path(sys.argv[1])).send("POST", "/v1beta3/tunedModels?tunedModelId=m", REQUEST).status_code)
+"""
 
 
 def test_processes_that_open_a_new_file_and_create_one_id_at_once_end_with_one_model(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_create, args=(tmp_path / "store", barrier, answers)) for _ in range(3)]
+    command = forked("-c", _CREATE, str(tmp_path / "store"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]  # noqa: S603 - our own program
     for process in processes:
-        process.start()
-    assert sorted(answers.get(timeout=20) for _ in processes) == [200, 409, 409]
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join(20)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert sorted(int(process.communicate(timeout=60)[0]) for process in processes) == [200, 409, 409]
     assert World(tmp_path / "store").names() == ["m"]

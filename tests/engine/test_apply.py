@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Lifecycle, Limits, Sampling, State
 from reconciler.domain.plan import Kind, Plan, Reason, Request
 from support.engine_world import CREATE, FOREIGN, LIST, SECONDS, World, crowd, manifest, tuning

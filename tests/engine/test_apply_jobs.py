@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, ServiceError
 from reconciler.domain.model import Dataset, Failure, Lifecycle, Source, State
 from reconciler.domain.plan import Kind, Reason, Request
 from reconciler.engine.observe import fetch_dataset_versions

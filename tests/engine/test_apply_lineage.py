@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import Kind, Reason, Request

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from reconciler.domain.errors import ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, ServiceError
 from reconciler.domain.model import State
 from support.engine_world import World, answering, manifest
 from support.provider_service import Time, error

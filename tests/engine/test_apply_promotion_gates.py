@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.access import EVERYONE, Grant, Grantee
 from reconciler.domain.checks import Check, Expectation
-from reconciler.domain.errors import ReconcileError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import Lifecycle, Manifest, Sampling
 from reconciler.domain.plan import Kind, Reason

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.identity import key_of, split_mark, with_mark
 from reconciler.domain.lock import LockedModel
 from reconciler.domain.model import State

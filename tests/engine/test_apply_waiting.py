@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Lifecycle, State
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.ports import Provider

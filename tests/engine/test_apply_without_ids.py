@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.identity import key_of
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import Limits, Manifest, State

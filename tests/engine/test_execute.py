@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import Response
 
-from reconciler.domain.errors import AccessError, ReconcileError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError
 from reconciler.domain.identity import key_of
 from reconciler.domain.model import Limits, Sampling, State
 from reconciler.domain.plan import Kind, Observation, Plan, Reason, Request

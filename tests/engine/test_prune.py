@@ -11,14 +11,13 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
 from reconciler.domain.lock import Lock
-from reconciler.domain.model import Handle, Lifecycle, Manifest, Source, State
+from reconciler.domain.model import Handle, Lifecycle, Limits, Manifest, Resources, Source, State
 from reconciler.domain.plan import Kind, Plan, Pruning, Reason, Request
 from reconciler.domain.ports import Provider
 from reconciler.engine.prune import Pruner
-from reconciler.planning.events import Deleted, Event, Published, Rejected, Unserved, record
+from reconciler.planning.events import Deleted, Event, Forgotten, Published, Rejected, Unserved, record
 from reconciler.state.lockfile import dumps
 from reconciler.state.published_pointer import newly_published
 from support.engine_fake import World as Jobs
@@ -419,3 +418,132 @@ def test_a_model_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     assert ran.deleted == []
     assert isinstance(ran.pruner.refused["numbers"].error, AccessError | ServiceError)
     assert world.with_provider(lambda provider: provider.observe(Handle(ran.approved.actions[0].remote))) is not None
+
+
+# interrupted, and beside other runs
+
+
+def on_first(method: str, act: Callable[[], object]) -> Callable[[HttpRequest], None]:
+    """Let something happen before the first request with this method is answered."""
+    happened: list[bool] = []
+
+    def answer(request: HttpRequest) -> None:
+        if request.method == method and "/tunedModels/" in request.url.path and not happened:
+            happened.append(True)
+            act()
+
+    return answer
+
+
+def test_a_prune_that_is_cut_off_at_any_deletion_leaves_a_usable_lockfile(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first, _second, _third, fourth = trained(world, 1, 2, 3, 4)
+    rejected = record(world.checkout.lock, Rejected("numbers", first, "speaks French"))
+    world.checkout.path.write_text(dumps(rejected))
+    saved: list[str] = []
+
+    def remember(request: HttpRequest) -> None:
+        if request.method == "DELETE":
+            saved.append(world.checkout.text)
+
+    world.relay.app = answering(remember)(world.app)
+    prune(world, latest(4))
+    assert ids(world) == {fourth}
+    for text in saved:  # what the next run finds if the process ends while it waits for this answer
+        world.checkout.path.write_text(text)
+        assert world.look(latest(4)).failing == ()
+        assert world.run(latest(4)).outcome.exit_status is ExitStatus.OK
+        assert states(world) == [State.DELETED, State.DELETED, State.DELETED, State.ACTIVE]
+        assert world.checkout.lock.models["numbers"].rejected == (first,)
+        assert prune(world, latest(4)).deleted == []
+    assert len(saved) == 3
+
+
+def test_a_deletion_that_did_not_happen_is_completed_by_the_next_prune(tmp_path: Path) -> None:
+    unavailable = [True]
+
+    def answer(request: HttpRequest) -> Response | None:
+        return error(503, "UNAVAILABLE", "Later.") if request.method == "DELETE" and unavailable else None
+
+    world = World(tmp_path, around=answering(answer))
+    first, _ = trained(world, 1, 2)
+    ran = prune(world, latest(2))
+    assert (ran.deleted, states(world)) == ([], [State.DELETING, State.ACTIVE])
+    assert world.run(latest(2)).outcome.exit_status is ExitStatus.OK
+    assert states(world) == [State.DELETING, State.ACTIVE]  # it may be on its way out
+    unavailable.clear()
+    assert prune(world, latest(2)).deleted == [first]
+
+
+def test_what_another_run_promotes_between_two_deletions_is_kept(tmp_path: Path) -> None:
+    """Another run rolled back after the observation, before the deletion of what it promoted."""
+    world = World(tmp_path, limits=Limits(concurrency=1, max_delete_percent=100))
+    first, second, third, fourth = trained(world, 1, 2, 3, 4)
+    deleted: list[str] = []
+
+    def roll_back() -> None:
+        lock = record(world.checkout.lock, Rejected("numbers", fourth, "no"))
+        deleted.extend(one.key for one in lock.models["numbers"].generations if one.state is State.DELETING)
+        left = next(key for key in (first, second, third) if key not in deleted)
+        model = lock.models["numbers"].with_serving(left)
+        world.checkout.path.write_text(dumps(replace(lock, models={"numbers": model})))
+
+    world.relay.app = answering(on_first("DELETE", roll_back))(world.app)
+    ran = prune(world, latest(4))
+    serving = world.checkout.lock.models["numbers"].serving
+    assert serving in ids(world)
+    assert deleted
+    assert serving not in ran.deleted
+    assert any(notice.startswith(f"{serving} is kept: it is serving") for notice in ran.left.notices)
+
+
+def test_what_another_run_forgets_before_the_deletion_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    keys = trained(world, 1, 2)
+    trained(world, 3, name="others")
+
+    def forget() -> None:
+        world.checkout.path.write_text(dumps(record(world.checkout.lock, Forgotten("numbers"))))
+
+    others = manifest("others", hyperparameters=tuning(epochCount=3))
+    world.relay.app = answering(on_first("GET", forget))(world.app)
+    ran = prune(world, others)
+    assert (ran.deleted, set(keys) <= ids(world)) == ([], True)
+    assert set(world.checkout.lock.models) == {"others"}
+
+
+@pytest.mark.parametrize("methods", [{"GET"}, {"GET", "DELETE"}])
+def test_a_model_that_is_listed_and_not_returned_is_not_deleted(tmp_path: Path, methods: set[str]) -> None:
+    def answer(request: HttpRequest) -> Response | None:
+        denied = request.method in methods and "/tunedModels/" in request.url.path and hidden
+        return error(403, "PERMISSION_DENIED", "You do not have permission, or it may not exist.") if denied else None
+
+    hidden: list[bool] = []
+    world = World(tmp_path, around=answering(answer))
+    first, second = trained(world, 1, 2)
+    hidden.append(True)
+    ran = prune(world, latest(2))
+    hidden.clear()
+    assert (ran.deleted, ids(world)) == ([], {first, second})
+    assert isinstance(ran.pruner.refused["numbers"].error, AccessError)
+    assert states(world) == [State.ACTIVE, State.ACTIVE]
+
+
+@pytest.mark.parametrize("act", ["delete", "cancel"])
+def test_a_model_that_is_denied_does_not_count_as_gone(tmp_path: Path, act: str) -> None:
+    def answer(request: HttpRequest) -> Response | None:
+        denied = "/tunedModels/" in request.url.path and request.method in {"GET", "DELETE"}
+        return error(403, "PERMISSION_DENIED", "You do not have permission, or it may not exist.") if denied else None
+
+    world = World(tmp_path)
+    (key,) = trained(world, 1)
+    world.relay.app = answering(answer)(world.app)
+    handle = Handle(f"tunedModels/{key}")
+
+    async def remove(provider: Provider) -> None:
+        await (provider.delete(handle, Resources()) if act == "delete" else provider.cancel(handle))
+
+    with pytest.raises(AccessError):
+        world.with_provider(remove)
+    world.request("DELETE", handle.remote)
+    world.with_provider(remove)  # no longer listed, so it is gone

@@ -13,7 +13,7 @@ from reconciler.domain.model import Hyperparameters, RemoteModel, Sampling, Sour
 from reconciler.manifests.adopted_manifest import manifest_text, write_manifest
 from reconciler.manifests.yaml_parser import parse
 from reconciler.providers.generativelanguage.spec import VERSIONS
-from reconciler.providers.vertex.capabilities import VERTEX
+from reconciler.providers.vertex.spec import VERTEX
 
 GL = VERSIONS["v1beta"]
 JOB = "projects/p/locations/l/tuningJobs/1"

@@ -427,7 +427,8 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
     more = (
         "  project: my-project-id\n  location: europe-west4\n  apiVersion: v1beta\n"
         "  endpoint: http://127.0.0.1:8080/\n"
-        "  limits: {maxCreates: 1, maxSteps: 2, maxDeletePercent: 3, concurrency: 4, requestsPerMinute: 5}\n"
+        "  limits: {maxCreates: 1, maxSteps: 2, maxDeletePercent: 3, maxDeletes: 4, concurrency: 5,"
+        " requestsPerMinute: 6}\n"
         "  embedded: {stepSeconds: 0.05, world: world.json}\n"
     )
     write(sample(tmp_path, target=TARGET.replace("embedded", "generativelanguage") + more), {"world.json": "{}"})
@@ -441,7 +442,7 @@ def test_limits_and_settings_of_a_target(tmp_path: Path) -> None:
         api_version="v1beta",
         endpoint="http://127.0.0.1:8080",
         storage_endpoint="http://127.0.0.1:8080",
-        limits=Limits(1, 2, 3, 4, 5),
+        limits=Limits(1, 2, 3, 4, 5, 6),
     )
 
 

@@ -547,7 +547,10 @@ def crowd(count: int, superseded: int) -> PruningWorld:
     return world(manifests=manifests, lock=Lock(models=models), observation=shown(*map(live, every)), limits=Limits())
 
 
-@pytest.mark.parametrize(("count", "gone", "allowed"), [(9, 9, True), (10, 3, True), (10, 4, False), (20, 6, True)])
+@pytest.mark.parametrize(
+    ("count", "gone", "allowed"),
+    [(1, 1, True), (3, 3, True), (9, 9, False), (5, 4, False), (10, 3, True), (10, 4, False), (20, 6, True)],
+)
 def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
     count: int, gone: int, *, allowed: bool
 ) -> None:
@@ -557,8 +560,9 @@ def test_no_more_than_a_share_of_the_managed_models_goes_or_nothing_at_all(
     if not allowed:
         assert {one.reason for one in made.failing} == {Reason.GUARDED}
         assert made.actions[0].message == (
-            "4 of 10 managed models would be deleted, over the target's limits.maxDeletePercent of 30, so none is; "
-            "raise spec.limits.maxDeletePercent in the target, or delete fewer with --only, -l or --older-than"
+            f"{gone} of {count} managed models would be deleted, over the target's limits.maxDeletes of 3 and "
+            "limits.maxDeletePercent of 30, so none is; raise one of them in spec.limits of the target, or delete "
+            "fewer with --only, -l or --older-than"
         )
 
 

@@ -1,13 +1,24 @@
-"""The size of a training, as the services count it."""
+"""The size of a training, as the services count it; how long it will still take, and how often to poll it."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 
+from reconciler.domain.model import Capabilities, RemoteModel, Snapshot, State
 from reconciler.domain.plan import TrainingEstimate
-from reconciler.planning.training_time import estimate_training, total_steps
-from support.core_cases import CAPABILITIES, Made, manifest
+from reconciler.planning.training_time import (
+    completed_steps,
+    estimate_training,
+    poll_delay,
+    reports_progress,
+    seconds_left,
+    total_steps,
+    training_start,
+)
+from support.core_cases import CAPABILITIES, START, Made, at, manifest
 
 
 @pytest.mark.parametrize(
@@ -38,3 +49,71 @@ def test_time_is_told_where_the_service_tells_its_pace() -> None:
     training = estimate_training(made, paced)
     assert (training.steps, training.estimated) == (23, False)
     assert training.seconds == pytest.approx(23 * 1.65 + 2)
+
+
+REAL = Capabilities("a service", frozenset())
+SIMULATED = Capabilities("a service", frozenset(), simulated=True)
+NOW = START + timedelta(minutes=1)
+
+
+def training(**fields: object) -> RemoteModel:
+    return RemoteModel("tunedModels/m", State.CREATING, **fields)  # type: ignore[arg-type] # fields of every type
+
+
+@pytest.mark.parametrize(
+    ("model", "left"),
+    [
+        (training(start_time=at(0), completed_steps=10), 60 / 10 * 13),
+        (training(start_time=at(0.5), create_time=at(0), completed_steps=10), 30 / 10 * 13),
+        (training(create_time=at(0), snapshots=(Snapshot(5, 0, 1.0), Snapshot(20, 2, 0.5))), 60 / 20 * 3),
+        (training(start_time=at(0), completed_steps=25), 0),
+        (training(start_time=at(0), completed_steps=0), None),
+        (training(start_time=at(0)), None),
+        (training(completed_steps=5), None),
+    ],
+)
+def test_the_time_left_follows_from_the_pace_so_far(model: RemoteModel, left: float | None) -> None:
+    assert seconds_left(model, 23, NOW) == left
+
+
+def test_without_a_total_there_is_no_telling() -> None:
+    assert seconds_left(training(start_time=at(0), completed_steps=5), None, NOW) is None
+
+
+def test_the_services_own_count_goes_before_the_curve() -> None:
+    assert completed_steps(training(completed_steps=0, snapshots=(Snapshot(5, 0, 1.0),))) == 0
+    assert completed_steps(training(snapshots=(Snapshot(5, 0, 1.0),))) == 5
+    assert completed_steps(training()) == 0
+
+
+def test_progress_is_told_by_a_count_or_by_a_curve() -> None:
+    assert reports_progress(training(completed_steps=0))
+    assert reports_progress(training(snapshots=(Snapshot(5, 0, 1.0),)))
+    assert not reports_progress(training(total_steps=23))
+
+
+def test_a_training_counts_from_its_start_or_until_then_from_its_creation() -> None:
+    assert training_start(training(create_time=at(0), start_time=at(1))) == START + timedelta(minutes=1)
+    assert training_start(training(create_time=at(0))) == START
+    assert training_start(training()) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "waited", "capabilities", "delay"),
+    [
+        (200, 0, REAL, 10),
+        (3600, 0, REAL, 30),
+        (5, 0, REAL, 2),
+        (0, 0, REAL, 2),
+        (None, 0, REAL, 2),
+        (None, 100, REAL, 5),
+        (None, 10_000, REAL, 30),
+        (10, 0, SIMULATED, 0.5),
+        (3600, 0, SIMULATED, 1),
+        (0.5, 0, SIMULATED, 0.1),
+    ],
+)
+def test_looks_are_spread_over_the_time_left(
+    left: float | None, waited: float, capabilities: Capabilities, delay: float
+) -> None:
+    assert poll_delay(left, waited, capabilities) == delay

@@ -20,6 +20,7 @@ from reconciler.manifests.schema_validation import schema_text, strict_validator
 from reconciler.providers.registry import BUILT_IN
 from reconciler.testing.contract import ProviderContract
 from reconciler.testing.service import ServiceUnderTest
+from support.fork_server import forked
 
 PACKAGE = Path(__file__).parents[1] / "fixtures" / "plugin_package"
 TARGET = """\
@@ -75,7 +76,7 @@ def reconcile(tmp_path: Path, site: Path) -> Run:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         paths = [str(site), str(Path(__file__).parents[2])]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-m", "reconciler", *arguments]
+        command = forked("-m", "reconciler", *arguments)
         return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
 
     return run

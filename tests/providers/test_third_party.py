@@ -16,6 +16,7 @@ from reconciler.domain.ports import Answer, Created, Prompt, Provider, Reply
 from reconciler.providers.generativelanguage import provider as generativelanguage
 from reconciler.providers.generativelanguage.spec import VERSIONS
 from reconciler.providers.vertex import provider as vertex_ai
+from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
 from support.emulator_process import Process, running
 from support.google_clients import gemini, palm, vertex
 from support.provider_contract import TARGET
@@ -50,7 +51,7 @@ def run(service: Process, version: str, act: Callable[[Provider], Awaitable[T]])
         time = Time()
         if version == "v1":
             here = replace(TARGET, endpoint=service.url, storage_endpoint=service.url)
-            async with vertex_ai.connect(here, settings_of(time)) as provider:
+            async with vertex_ai.connect(endpoint_of(here), here, settings_of(time), capabilities_of(here)) as provider:
                 return await act(provider)
         async with generativelanguage.connect(service.url, version, settings_of(time), VERSIONS[version]) as provider:
             return await act(provider)

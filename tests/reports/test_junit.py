@@ -14,8 +14,7 @@ from msgspec import convert
 
 from reconciler.domain.document import Document
 from reconciler.domain.drift import Finding
-from reconciler.domain.errors import Place, Problem, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Place, Problem, UsageError
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.check import CheckedModel, check_report
 from reconciler.reports.documents.doctor import doctor_report, validation_report

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from msgspec.structs import replace
 
-from reconciler.domain.errors import Place, UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Place, UsageError
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.doctor import doctor_report

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from msgspec import Struct, field
 
 from reconciler.commands.main import main
 from reconciler.environment import Environment
+from support.fork_server import forked
 
 if TYPE_CHECKING:
     import pytest
@@ -138,7 +138,7 @@ class Cli:
     def process(self, *arguments: str) -> subprocess.Popen[str]:
         """The real command as a process of its own, on the real clock."""
         return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "reconciler", *arguments],
+            forked("-m", "reconciler", *arguments),
             cwd=self.folder,
             env={**os.environ, **self.environ},
             stdin=subprocess.DEVNULL,

@@ -216,7 +216,9 @@ def pruning_worlds(draw: st.DrawFn) -> PruningWorld:
             pruning=Pruning(draw(st.sampled_from(AGES)), others),
         ),
         others=others,
-        limits=Limits(max_delete_percent=draw(st.sampled_from([30, 100, 100]))),
+        limits=Limits(
+            max_delete_percent=draw(st.sampled_from([30, 100, 100])), max_deletes=draw(st.sampled_from([0, 3]))
+        ),
     )
     if draw(st.booleans()):
         return world

@@ -16,6 +16,7 @@ from typing import IO
 
 from reconciler.emulator.app import create_app, serve
 from reconciler.emulator.training import TrainingPace
+from support.fork_server import forked
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,7 +27,7 @@ class Process:
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self._clock = folder / "clock"
         self.advance_to(0)
-        command = [sys.executable, __file__, str(folder / "store"), str(self._clock), host]
+        command = forked(__file__, str(folder / "store"), str(self._clock), host)
         self.process = subprocess.Popen(  # noqa: S603 - this very file
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

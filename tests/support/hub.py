@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from reconciler.manifests.yaml_parser import parse
+from support.fork_server import forked
 
 Json = dict[str, Any]
 REPOSITORY = "acme/nlp-models"
@@ -139,7 +141,8 @@ class Hub(Struct, dict=True):
         self._state = self.folder / "hub.json"
         self._write({"pulls": [], "comments": [], "issues": []})
         self._bin.mkdir()
-        for name, text in (("reconcile", _RECONCILE), ("gh", _GH), ("pip", _PIP)):
+        reconcile = f'#!/bin/sh\nexec {shlex.join(forked("-m", "reconciler"))} "$@"\n'
+        for name, text in (("reconcile", reconcile), ("gh", _GH), ("pip", _PIP)):
             (self._bin / name).write_text(text.replace("PYTHON", sys.executable))
             (self._bin / name).chmod(0o755)
         self.environ = {
@@ -384,17 +387,12 @@ class _Job:
         return True
 
 
-_RECONCILE = """#!PYTHON
-import sys
-from reconciler.commands.main import main
-sys.exit(main())
-"""
-_PIP = """#!PYTHON
+_PIP = """#!PYTHON -IS
 import pathlib, sys
 assert sys.argv[1:3] == ["install", "--requirement"], sys.argv
 assert pathlib.Path(sys.argv[3]).is_file(), sys.argv
 """
-_GH = """#!PYTHON
+_GH = """#!PYTHON -IS
 import json, os, pathlib, sys
 
 place = pathlib.Path(os.environ["HUB_STATE"])

@@ -15,6 +15,7 @@ from reconciler.emulator.app import create_app
 from reconciler.emulator.generativelanguage.inference import BLOCKED_PROMPT
 from reconciler.emulator.training import TrainingPace
 from reconciler.providers.vertex.provider import connect as connect_vertex
+from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
 from reconciler.testing.service import ServiceUnderTest
 from support import provider_fake
 from support.provider_fake import FakeJobs, FakeProvider
@@ -86,7 +87,9 @@ class EmbeddedVertex(_Embedded):
 
     async def provider(self) -> AsyncIterator[Provider]:
         transport = httpx.ASGITransport(self.relay)
-        async with connect_vertex(TARGET, settings_of(self, transport)) as provider:
+        async with connect_vertex(
+            endpoint_of(TARGET), TARGET, settings_of(self, transport), capabilities_of(TARGET)
+        ) as provider:
             yield provider
 
 

@@ -46,11 +46,15 @@ class Asked(Struct, frozen=True):
 
 
 class Google(Struct, dict=True):
-    """What the endpoints know: the key they verify with, how long tokens live, what they refuse with instead."""
+    """What the endpoints know: the key they verify with, how long tokens live, what they refuse with instead.
+
+    ``faults`` are the first responses by number; ``None`` closes the connection, and text is a page in place of JSON.
+    """
 
     keys: KeyPair
     expires_in: int = 3600
     refusal: tuple[int, dict[str, Any]] | None = None
+    faults: dict[int, tuple[int, str] | None] = field(default_factory=dict)
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
 
@@ -62,8 +66,10 @@ class Google(Struct, dict=True):
     def lines(self) -> list[str]:
         return [f"{asked.line} on {asked.host}" if "." in asked.host[9:] else asked.line for asked in self.asked]
 
-    def answer(self, asked: Asked) -> tuple[int, dict[str, Any]]:
+    def answer(self, asked: Asked) -> tuple[int, dict[str, Any] | str] | None:
         self.asked.append(asked)
+        if len(self.asked) in self.faults:
+            return self.faults[len(self.asked)]
         if self.refusal:
             return self.refusal
         token = f"token-{len(self.asked)}"
@@ -93,8 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
             claims = dict(jwt.decode(form["assertion"], certs=self._google.keys.public, audience=AUDIENCE))
         headers = {name.lower(): value for name, value in self.headers.items()}
         asked = Asked(headers["host"], f"{self.command} {self.path}", headers, form, claims)
-        status, document = self._google.answer(asked)
-        content = json.dumps(document).encode()
+        answer = self._google.answer(asked)
+        if answer is None:
+            self.close_connection = True
+            return
+        status, document = answer
+        content = (document if isinstance(document, str) else json.dumps(document)).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 
+from support.fork_server import forked
+
 _PROGRAM = """
-import asyncio, os, sys
+import asyncio, os, sys, warnings
 from datetime import UTC, datetime
 from reconciler.domain.errors import ReconcileError
 from reconciler.providers.generativelanguage.wire import SERVICE
 from reconciler.providers.google.auth import google_auth
 from reconciler.providers.google.http import Client, ClientSettings, HttpRequest
+
+warnings.simplefilter("error")
 
 async def rest(seconds):
     pass
@@ -40,7 +43,7 @@ except KeyboardInterrupt:
 
 def start_asking(endpoint: str, environ: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start the process; its only line says ``answered``, ``interrupted``, or which error it was."""
-    command = [sys.executable, "-W", "error", "-c", _PROGRAM, endpoint]
+    command = forked("-c", _PROGRAM, endpoint)
     return subprocess.Popen(  # noqa: S603 - our own program
         command, env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

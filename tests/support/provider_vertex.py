@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.model import CreateRequest, Target
 from reconciler.providers.vertex.provider import Vertex, connect
+from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
 from reconciler.providers.vertex.wire import JobInputs, write_job
 from support.provider_contract import TARGET
 from support.provider_samples import generation
@@ -47,7 +48,7 @@ def jobs(*bodies: dict[str, Any]) -> Response:
 
 
 def vertex_over(transport: httpx.AsyncBaseTransport, time: Time, target: Target = TARGET) -> Vertex:
-    return connect(target, settings_of(time, transport))
+    return connect(endpoint_of(target), target, settings_of(time, transport), capabilities_of(target))
 
 
 def vertex_of(app: ASGIApp, time: Time, target: Target = TARGET) -> Vertex:

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks, RecordedMiss
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.errors import Place
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Place
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Capabilities, Dataset, Failure, RemoteModel, Snapshot, Source, State
 from reconciler.domain.plan import Action, FieldChange, Kind, Plan, Reason

@@ -42,6 +42,22 @@ def refusing(response: Response, *lines: str, times: int = 1_000_000) -> Front:
     return front
 
 
+def losing_reply(line: str) -> Front:
+    """A front end that passes requests which begin with ``line`` on, and answers in place of the service."""
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def lose(scope: Scope, receive: Receive, send: Send) -> None:
+            if not line_of(scope).startswith(line):
+                await app(scope, receive, send)
+                return
+            await app(scope, receive, _nowhere)
+            await refusal(502, "", "The reply is lost.")(scope, receive, send)
+
+        return lose
+
+    return front
+
+
 def altering(alter: Callable[[Json], Json]) -> Front:
     """A front end that changes each tuning job that is shown."""
 

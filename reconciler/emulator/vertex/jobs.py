@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from reconciler.domain.model import State
@@ -52,12 +52,7 @@ class JobTimeline(Struct, frozen=True):
     @staticmethod
     def load(stored: Mapping[str, Any]) -> JobTimeline:
         """Return the timeline from its JSON."""
-        fault = stored["fault"]
-        return JobTimeline(
-            SimulatedTraining(**stored["training"]),
-            JobError(Code(fault["code"]), fault["message"]) if fault else None,
-            stored["canceled"],
-        )
+        return convert(stored, JobTimeline)
 
     def at(self, now: datetime) -> JsonObject:
         """Return the time-dependent fields of the job."""

@@ -96,6 +96,7 @@ class GenerativeLanguage(AsyncClosing):
             {"tunedModelId": generation.key},
             wire.write_generation(generation, examples),
             wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES,
+            idempotent=False,
         )
 
         async def attempt(*, in_doubt: bool) -> Created | Exists:
@@ -129,7 +130,13 @@ class GenerativeLanguage(AsyncClosing):
 
     async def cancel(self, handle: Handle) -> None:
         """Stop a training by deleting its model: this API has no other way."""
-        model = await self._read(handle.remote)
+        path = self._path(handle.remote)
+        try:
+            model = await self._client.find(HttpRequest("GET", path, remedies=wire.DELETE_REMEDIES), wire.read_model)
+        except ForbiddenError as error:
+            if not error.resource or await self._is_listed(handle.remote):
+                raise
+            return
         if model is not None and model.state is State.CREATING:
             await self._delete(handle.remote)
 
@@ -159,13 +166,17 @@ class GenerativeLanguage(AsyncClosing):
         await self._delete(handle.remote)
 
     async def _delete(self, remote: str) -> None:
-        """Delete a model; a 403 counts as deleted where the model is not visible, as after a repeated request."""
+        """Delete a model; a 403 counts as deleted only if the model is not listed, as after a repeated request."""
         request = HttpRequest("DELETE", self._path(remote), remedies=wire.DELETE_REMEDIES)
         try:
             await self._client.find(request, dict)
         except ForbiddenError:
-            if await self._read(remote) is not None:
+            if await self._is_listed(remote):
                 raise
+
+    async def _is_listed(self, remote: str) -> bool:
+        """Return whether a model exists; a GET answers 403 both to names that do not exist and without access."""
+        return any(model.remote == remote for model in await self.list(progress=False))
 
     async def _read(self, remote: str) -> RemoteModel | None:
         return await self._get(remote, wire.read_model)

@@ -1,22 +1,34 @@
-"""Access tokens: their sources, and the authorization of requests. Secrets appear in no message or ``repr``."""
+"""Access tokens: their sources, the hosts that may receive them, and the authorization of requests.
+
+Secrets appear in no message or ``repr``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 import httpx
 
+from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import AccessError
 from reconciler.domain.model import Target
 from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google.errors import LOG_IN
-from reconciler.providers.google.network import GOOGLE_HOSTS, may_receive_token
 from reconciler.redaction import remember
 
 TOKEN_VARIABLE = "RECONCILE_ACCESS_TOKEN"  # noqa: S105 - the name of the variable, not a token
+GOOGLE_HOSTS = ("*.googleapis.com",)
+"""The hosts of Google's APIs, which may receive a token over TLS."""
+
+
+def may_receive_token(url: httpx.URL, allowed: Collection[str], hosts: Collection[str] = GOOGLE_HOSTS) -> bool:
+    """Return whether a URL may receive a token: one of the hosts over TLS, loopback, or an allowed ``host[:port]``."""
+    known = url.scheme == "https" and any(fnmatchcase(url.host, host) for host in hosts)
+    return known or is_loopback(url.host) or url.host in allowed or f"{url.host}:{url.port}" in allowed
 
 
 class TokenSource(Protocol):

@@ -11,9 +11,10 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Thread, current_thread
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, MsgspecError, Struct, to_builtins
+from msgspec.json import decode
 
 from reconciler.domain.errors import (
     AccessError,
@@ -49,32 +50,17 @@ class _LeaseContent(Struct, frozen=True):
     """The content of a lease; ``holder`` and ``acquired`` together identify the run that holds it."""
 
     holder: str
-    acquired: datetime
-    expires: datetime
-
-    @classmethod
-    def read(cls, data: bytes) -> _LeaseContent:
-        """Parse a lease; raises LookupError, OverflowError, RecursionError, TypeError or ValueError."""
-        document = json.loads(data)
-        return cls(str(document["holder"]), _time(document["acquired"]), _time(document["expires"]))
+    acquired: Annotated[datetime, Meta(tz=True)]
+    expires: Annotated[datetime, Meta(tz=True)]
 
     def data(self) -> bytes:
-        document = {
-            "holder": self.holder,
-            "acquired": self.acquired.isoformat(),
-            "expires": self.expires.isoformat(),
-        }
-        return f"{json.dumps(document, indent=2)}\n".encode()
+        return f"{json.dumps(to_builtins(self), indent=2)}\n".encode()
 
     def has_same_holder(self, other: _LeaseContent) -> bool:
         return (self.holder, self.acquired) == (other.holder, other.acquired)
 
     def __str__(self) -> str:
-        return f"held by {sanitize(self.holder)} until {self.expires:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+        return f"held by {sanitize(self.holder)} until {self.expires.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Lease:
@@ -152,11 +138,11 @@ class Lease:
             return None
         data, generation = stored
         try:
-            return _LeaseContent.read(data), generation
-        except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            return decode(data, type=_LeaseContent), generation
+        except (MsgspecError, RecursionError) as error:
             raise ReconcileError(
                 f"{self.address} is not a lease",
-                f"delete it if it is not needed (`gcloud storage rm {self.address}`), or move the lockfile",
+                f"delete it if it is not needed (`gcloud storage rm {self.address}`)",
             ) from error
 
     async def _find_own(self, storage: Storage) -> int | None:

@@ -27,17 +27,24 @@ from google.auth.credentials import Credentials, with_scopes_if_required
 from msgspec import Struct
 
 from reconciler.domain.endpoints import is_loopback
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.errors import LOG_IN, SCOPES, failure_cause, parse_error_object
+from reconciler.providers.google.errors import (
+    LOG_IN,
+    SCOPES,
+    failure_cause,
+    parse_error_object,
+    parse_error_response,
+)
 from reconciler.providers.google.network import METADATA_HOST, client_options
-from reconciler.providers.google.retry import TransientError
+from reconciler.providers.google.retry import FEW_ATTEMPTS, RETRIED_STATUSES, TransientError, requested_delay
 from reconciler.redaction import is_existing, remember, remember_members
 
 T = TypeVar("T")
 
 _TIMEOUT = 10.0
 _METADATA_TIMEOUT = 3.0
+_FAILED = "cannot get an access token"
 _NETWORK = "check the network and the proxy settings, then run the command again"
 _MALFORMED = (AttributeError, LookupError, OSError, TypeError, ValueError)
 
@@ -115,10 +122,11 @@ class ApplicationDefault:
         return scoped
 
     def _refresh(self, credentials: Credentials) -> None:
+        self._request.succeeded = False
         try:
             credentials.refresh(self._request)
         except (exceptions.GoogleAuthError, *_MALFORMED) as error:
-            failure = _token_failure(error)
+            failure = _token_failure(error, self._request)
         else:
             return
         raise failure  # outside the handler: google-auth's errors contain whole responses, and with them secrets
@@ -139,14 +147,16 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(outcome)
 
 
-def _token_failure(error: Exception) -> AccessError | TransientError:
-    if isinstance(error, exceptions.DefaultCredentialsError):
-        return AccessError(_describe(error), LOG_IN)
+def _token_failure(error: Exception, request: GoogleAuthRequest) -> AccessError | TransientError:
+    """Return the failure to get a token; an unusable response with status 200 is usually a front end's page."""
+    if request.succeeded:
+        message = f"{_FAILED}: {request.address} responded without a token"
+        return TransientError(ServiceError(message, _NETWORK, code="UNKNOWN"), attempts=FEW_ATTEMPTS)
     if not isinstance(error, exceptions.GoogleAuthError):
-        return AccessError(f"cannot get an access token: {type(error).__name__}", LOG_IN)
-    message = f"cannot get an access token: {_describe(error)}"
-    if error.retryable or isinstance(error, exceptions.TransportError):
-        return TransientError(AccessError(message, _NETWORK), delay=None, ambiguous=False)
+        return AccessError(f"{_FAILED}: {type(error).__name__}", LOG_IN)
+    message = f"{_FAILED}: {_describe(error)}"
+    if error.retryable:
+        return TransientError(ServiceError(message, _NETWORK, code="UNAVAILABLE"))
     return AccessError(message, LOG_IN)
 
 
@@ -194,7 +204,7 @@ class MetadataCredentials(Credentials):
         """Return the account's email address, empty where the metadata server does not respond."""
         try:
             response = self._get(request, "email")
-        except exceptions.TransportError:
+        except TransientError:
             return ""
         return sanitize(response.data.decode("utf-8", "replace")) if response.status == httpx.codes.OK else ""
 
@@ -202,17 +212,20 @@ class MetadataCredentials(Credentials):
         return request(f"{self._account}/{path}", headers={"Metadata-Flavor": "Google"}, timeout=_METADATA_TIMEOUT)
 
     def refresh(self, request: GoogleAuthRequest) -> None:
-        """Get a token from the metadata server; without a response there are no credentials at all."""
+        """Get a token from the metadata server; where there never was a server, there are no credentials at all."""
         try:
             response = self._get(request, f"token?scopes={','.join(SCOPES)}")
-        except exceptions.TransportError as error:
-            raise exceptions.DefaultCredentialsError("no credentials found") from error
+        except TransientError as failure:
+            if request.connected or self.token is not None:
+                raise
+            raise TransientError(AccessError("no credentials found", LOG_IN), attempts=FEW_ATTEMPTS) from failure
         if response.status != httpx.codes.OK:
             raise exceptions.RefreshError(f"the metadata server responded with {response.status}")
         document = json.loads(response.data)
-        self.token = str(document["access_token"])
+        token, lifetime = str(document["access_token"]), int(document["expires_in"])
+        self.token = token
         # google-auth compares with naive times in UTC
-        self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=int(document["expires_in"]))
+        self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=lifetime)
 
 
 class GoogleAuthResponse(Struct, frozen=True):
@@ -226,10 +239,15 @@ class GoogleAuthResponse(Struct, frozen=True):
 class GoogleAuthRequest(transport.Request):
     """The transport of google-auth over httpx; redirects are not followed.
 
-    Requests without TLS, such as those to the metadata server, use no proxy, which would see the token.
+    Requests without TLS, such as those to the metadata server, use no proxy, which would see the token. Of the last
+    request, ``address`` is the address, ``connected`` states whether there was a server, and ``succeeded`` whether its
+    status was 200.
     """
 
     def __init__(self, transport: httpx.BaseTransport | None) -> None:
+        self.address = ""
+        self.connected = True
+        self.succeeded = False
         self._transport = transport
 
     def __call__(
@@ -241,15 +259,31 @@ class GoogleAuthRequest(transport.Request):
         timeout: float | None = None,
         **_options: object,
     ) -> GoogleAuthResponse:
-        """Send one request; raises google.auth.exceptions.TransportError where no response arrives."""
+        """Send one request; raises TransientError where no response arrives, and for a status that is retried.
+
+        google-auth does not see these failures: it retries some of them itself, and refuses others at once.
+        """
+        self.address, self.connected, self.succeeded = sanitize(url.partition("?")[0]), True, False
+        failure: TransientError | exceptions.TransportError
         try:
             address = httpx.URL(url)
             direct = address.scheme == "http" or is_loopback(address.host)
             options = client_options(address, direct=direct, in_process=self._transport is not None)
             with httpx.Client(transport=self._transport, timeout=timeout or _TIMEOUT, **options) as client:
                 response = client.request(method, address, content=body, headers=headers)
-                remember_members(response.text)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            failure = exceptions.TransportError(f"{self.address} does not respond: {failure_cause(error)}")
+        except httpx.HTTPError as error:
+            self.connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            message = f"{_FAILED}: {self.address} does not respond: {failure_cause(error)}"
+            failure = TransientError(ServiceError(message, _NETWORK, code="UNREACHABLE"))
+        else:
+            remember_members(response.text)
+            if response.status_code not in RETRIED_STATUSES:
+                self.succeeded = response.status_code == httpx.codes.OK
                 return GoogleAuthResponse(response.status_code, response.headers, response.content)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            message = f"{sanitize(url.partition('?')[0])} does not respond: {failure_cause(error)}"
-            raise exceptions.TransportError(message) from error
+            details = parse_error_response(response, response.content)
+            message = f"{_FAILED}: {self.address} responded with {response.status_code}: {details.message}"
+            delay = requested_delay(response, details, datetime.now(UTC))
+            failure = TransientError(ServiceError(message, _NETWORK, code="UNAVAILABLE"), delay=delay)
+        raise failure  # outside the handlers: httpx's errors contain the request, with its secrets

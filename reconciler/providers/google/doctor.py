@@ -30,7 +30,7 @@ from reconciler.providers.google.credentials import (
 )
 from reconciler.providers.google.errors import SCOPES, ServiceDescription
 from reconciler.providers.google.network import TOKEN_INFO, check_connection
-from reconciler.providers.google.retry import TransientError
+from reconciler.providers.google.retry import RetryPolicy, TransientError
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.spec import Diagnosis, DoctorCheck, DoctorContext
 
@@ -63,6 +63,7 @@ def connection_checks(
             access_token=environ.get(TOKEN_VARIABLE),
             environ=environ,
             project=doctor.target.project,
+            retry=RetryPolicy(doctor.env.sleeper, doctor.env.rng.random),
             ask_google=(urlsplit(endpoint(doctor.target)).hostname or "").endswith(".googleapis.com"),
         )
         return describe_credentials(identity, service)
@@ -152,6 +153,7 @@ async def whoami(
     environ: Mapping[str, str],
     project: str | None,
     ask_google: bool,
+    retry: RetryPolicy,
     transport: httpx.BaseTransport | None = None,
 ) -> CallerIdentity:
     """Get a token as :func:`reconciler.providers.google.auth.google_auth` does, and return the account behind it.
@@ -161,9 +163,11 @@ async def whoami(
         environ: The process environment.
         project: The quota project.
         ask_google: Whether to send the token to Google for details that only Google has; a failure is ignored.
+        retry: The retries of requests for a token.
         transport: A transport that carries requests without the network.
 
     Raises:
+        ServiceError: The credentials' service cannot be reached.
         AccessError: There are no valid credentials.
     """
     request = GoogleAuthRequest(transport)
@@ -172,10 +176,7 @@ async def whoami(
         identity = CallerIdentity("access token", "RECONCILE_ACCESS_TOKEN", quota_project=project or "")
     else:
         source = ApplicationDefault(environ, project, transport)
-        try:
-            token = await source.token()
-        except TransientError as failure:
-            raise failure.error from failure
+        token = await retry.run(lambda **_in_doubt: source.token())
         identity = await run_in_daemon_thread(lambda: _describe_source(source, environ, request))
     if ask_google and not (identity.account and identity.scopes):
         return await run_in_daemon_thread(lambda: _add_token_info(identity, token, request))
@@ -226,6 +227,6 @@ def _add_token_info(identity: CallerIdentity, token: str, request: GoogleAuthReq
         info = json.loads(response.data) if response.status == httpx.codes.OK else {}
         scopes = frozenset(str(info.get("scope", "")).split())
         account = identity.account or sanitize(str(info.get("email", "")))
-    except (exceptions.TransportError, AttributeError, ValueError):
+    except (exceptions.TransportError, TransientError, AttributeError, ValueError):
         return identity
     return replace(identity, account=account, scopes=identity.scopes or scopes)

@@ -18,7 +18,7 @@ import httpx
 from msgspec import Struct
 
 from reconciler.domain.endpoints import is_loopback
-from reconciler.domain.errors import ServiceError
+from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.ports import Clock, Random, Sleeper
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
@@ -31,12 +31,13 @@ from reconciler.providers.google.errors import (
 )
 from reconciler.providers.google.network import client_options, parse_endpoint
 from reconciler.providers.google.retry import (
+    FEW_ATTEMPTS,
     MAX_RETRY_AFTER,
-    NOT_EXECUTED_STATUSES,
     RETRIED_STATUSES,
     Attempt,
     RetryPolicy,
     TransientError,
+    is_unknown_outcome,
     requested_delay,
 )
 
@@ -70,7 +71,14 @@ T = TypeVar("T")
 MAX_BODY = 64 * 2**20
 """The largest response, in bytes after decompression; 1,000 models with long loss curves take a tenth of it."""
 
+DEADLINE = timedelta(minutes=2)
+"""The longest time for one request with its whole response; each retry has its own."""
+
+UPLOAD_DEADLINE = timedelta(minutes=10)
+"""The longest time for a request that uploads a part of a data set, at most 16 MiB."""
+
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_DEADLINE = "reconcile.deadline"
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -81,6 +89,7 @@ class HttpRequest:
     ``content`` other than ``bytes`` must yield the same bytes each time it is iterated, for retries; its length is in
     ``headers``. ``accepted`` are statuses outside 2xx that are not errors. ``remedies`` by google.rpc status name
     precede the service's. ``shown`` replaces method and path in messages where the path is a secret, as in ``repr``.
+    ``idempotent`` is false where a repeated request may act twice. ``deadline`` replaces that of the client.
     """
 
     method: str
@@ -92,6 +101,8 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     accepted: frozenset[int] = frozenset()
     shown: str = ""
+    idempotent: bool = True
+    deadline: timedelta | None = None
 
     def __str__(self) -> str:
         return self.shown or f"{self.method} {self.path}"
@@ -127,7 +138,7 @@ class ClientSettings(Struct, frozen=True):
 
     ``random`` is the jitter of retries. ``auth`` is ``None`` for requests without authorization, and
     ``requests_per_minute`` for no rate limit. ``transport`` carries requests without the network, such as
-    ``httpx.ASGITransport(app)``.
+    ``httpx.ASGITransport(app)``. ``deadline`` is the longest real time for one request with its whole response.
     """
 
     clock: Clock
@@ -136,6 +147,7 @@ class ClientSettings(Struct, frozen=True):
     auth: httpx.Auth | None = None
     requests_per_minute: int | None = None
     transport: httpx.AsyncBaseTransport | None = None
+    deadline: timedelta = DEADLINE
 
 
 class Client(AsyncClosing):
@@ -150,6 +162,7 @@ class Client(AsyncClosing):
     def __init__(self, endpoint: str, service: ServiceDescription, settings: ClientSettings) -> None:
         self.requests = 0
         self._clock = settings.clock
+        self._deadline = settings.deadline
         self._retry = RetryPolicy(settings.sleep, settings.random)
         limit, transport = settings.requests_per_minute, settings.transport
         self._limit = RateLimit(limit, clock=settings.clock, sleep=settings.sleep) if limit else None
@@ -170,9 +183,14 @@ class Client(AsyncClosing):
         """Close the connections."""
         await self._http.aclose()
 
-    async def _before_request(self, _request: httpx.Request) -> None:
+    async def _before_request(self, request: httpx.Request) -> None:
+        """Wait for the rate limit, which does not count towards the deadline of the request."""
+        deadline: asyncio.Timeout
+        deadline, seconds = request.extensions[_DEADLINE]
         if self._limit:
+            deadline.reschedule(None)
             await self._limit.acquire()
+        deadline.reschedule(asyncio.get_running_loop().time() + seconds)
         self.requests += 1
 
     async def request(self, request: HttpRequest) -> Json:
@@ -182,11 +200,15 @@ class Client(AsyncClosing):
             AccessError: The status is 401 or 403.
             ServiceError: The status is another error, the response is not JSON, or there is none.
         """
-        return self.document(request, await self.send(request))
+        return await self.fetch(request, lambda body: body)
 
     async def fetch(self, request: HttpRequest, read: Callable[[Json], T]) -> T:
         """Send a request as :meth:`request` does, and return the decoded response."""
-        return self.decode(request, read, await self.request(request))
+
+        async def attempt(*, in_doubt: bool) -> T:  # noqa: ARG001 - an idempotent request may be sent again
+            return await self.fetch_once(request, read)
+
+        return await self.retry(attempt)
 
     async def find(self, request: HttpRequest, read: Callable[[Json], T]) -> T | None:
         """Send a request as :meth:`fetch` does; return ``None`` where the resource does not exist."""
@@ -224,16 +246,26 @@ class Client(AsyncClosing):
             TransientError: The request may be sent again if the caller knows that this is safe.
             ReconcileError: A retry cannot succeed.
         """
+        failure: ReconcileError | TransientError
         try:
             response, body = await self._exchange(request)
+        except TimeoutError:
+            seconds = self._seconds(request)
+            failure = TransientError(self._no_response(request, f"the response is incomplete after {seconds:g} s"))
+            unknown = True
         except httpx.TransportError as error:
             failure = self._connection_failure(request, error)
+            unknown = not isinstance(error, _NEVER_SENT)
         except httpx.DecodingError:
-            failure = self.unexpected_response(request, "a body that cannot be decompressed")
+            failure = self._unusable(request, "a body that cannot be decompressed")
+            unknown = True
         else:
             if response.is_success or response.status_code in request.accepted:
                 return HttpResponse(response.status_code, response.headers, body)
             failure = self._status_failure(request, response, body)
+            unknown = is_unknown_outcome(response.status_code)
+        reported = failure.error if isinstance(failure, TransientError) else failure
+        reported.outcome_unknown = unknown and not request.idempotent
         raise failure  # outside the handlers: httpx's errors contain the request, with its token and address
 
     def unexpected_response(self, request: HttpRequest, problem: str) -> ServiceError:
@@ -241,24 +273,29 @@ class Client(AsyncClosing):
         return unexpected_response(str(request), problem, self._service)
 
     def document(self, request: HttpRequest, response: HttpResponse) -> Json:
-        """Return the JSON object of a response; raises ServiceError for another body."""
+        """Return the JSON object of a response; raises TransientError for another body, such as a front end's page."""
         if not response.body and request.method == "DELETE":
             return {}
         try:
             document = json.loads(response.body)
         except (ValueError, RecursionError) as error:
             kind = sanitize(response.headers.get("content-type", "")) or "no content type"
-            raise self.unexpected_response(request, f"{response.status} without JSON ({kind})") from error
+            raise self._unusable(request, f"{response.status} without JSON ({kind})") from error
         if not isinstance(document, dict):
-            raise self.unexpected_response(request, f"{response.status} with JSON that is not an object")
+            raise self._unusable(request, f"{response.status} with JSON that is not an object")
         return document
 
     def decode(self, request: HttpRequest, read: Callable[[Json], T], body: Json) -> T:
-        """Return the result of ``read`` for a JSON object; raises ServiceError for an object of another shape."""
+        """Return the result of ``read`` for a JSON object; raises TransientError for an object of another shape."""
         try:
             return read(body)
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-            raise self.unexpected_response(request, f"a body of another shape ({type(error).__name__})") from error
+            raise self._unusable(request, f"a body of another shape ({type(error).__name__})") from error
+
+    def _unusable(self, request: HttpRequest, problem: str) -> TransientError:
+        error = self.unexpected_response(request, problem)
+        error.outcome_unknown = not request.idempotent
+        return TransientError(error, attempts=FEW_ATTEMPTS)
 
     @property
     def origin(self) -> tuple[str, str, int | None]:
@@ -275,25 +312,34 @@ class Client(AsyncClosing):
             content=request.content,
             headers=request.headers,
         )
-        response = await self._http.send(outgoing, stream=True)
-        try:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise self.unexpected_response(request, f"more than {MAX_BODY // 2**20} MiB")
-            return response, bytes(body)
-        finally:
-            await response.aclose()
+        seconds = self._seconds(request)
+        async with asyncio.timeout(seconds) as deadline:
+            outgoing.extensions[_DEADLINE] = deadline, seconds
+            response = await self._http.send(outgoing, stream=True)
+            try:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise self._unusable(request, f"more than {MAX_BODY // 2**20} MiB").error
+                return response, bytes(body)
+            finally:
+                await response.aclose()
 
-    def _connection_failure(self, request: HttpRequest, error: httpx.TransportError) -> Exception:
-        host = self._http.base_url.netloc.decode()
-        failure = connection_error(str(request), host, failure_cause(error), self._service)
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-            return failure
-        return TransientError(failure, delay=None, ambiguous=not isinstance(error, _NEVER_SENT))
+    def _seconds(self, request: HttpRequest) -> float:
+        return (request.deadline or self._deadline).total_seconds()
 
-    def _status_failure(self, request: HttpRequest, response: httpx.Response, body: bytes) -> Exception:
+    def _no_response(self, request: HttpRequest, cause: str) -> ServiceError:
+        return connection_error(str(request), self._http.base_url.netloc.decode(), cause, self._service)
+
+    def _connection_failure(self, request: HttpRequest, error: httpx.TransportError) -> ReconcileError | TransientError:
+        failure = self._no_response(request, failure_cause(error))
+        permanent = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+        return failure if permanent else TransientError(failure)
+
+    def _status_failure(
+        self, request: HttpRequest, response: httpx.Response, body: bytes
+    ) -> ReconcileError | TransientError:
         if response.is_redirect:
             host = sanitize(response.next_request.url.host) if response.next_request else "an unnamed address"
             return self.unexpected_response(request, f"a redirect to {host}, and redirects are not followed")
@@ -303,9 +349,7 @@ class Client(AsyncClosing):
         retried = error.status in RETRIED_STATUSES
         note = f" and a requested delay of {delay:.0f} s" if retried and too_long else ""
         failure = response_error(str(request), error, self._service, note, request.remedies)
-        if not retried or too_long:
-            return failure
-        return TransientError(failure, delay=delay, ambiguous=error.status not in NOT_EXECUTED_STATUSES)
+        return TransientError(failure, delay=delay) if retried and not too_long else failure
 
 
 class Named(Protocol):
@@ -319,6 +363,7 @@ class Named(Protocol):
 
 N = TypeVar("N", bound=Named)
 _MAX_BARREN_PAGES = 100
+_MAX_PAGES = 100_000  # ten million models in pages of 100
 
 
 async def list_models(
@@ -355,7 +400,7 @@ async def list_all(
         resources |= {name(resource): resource for resource in page}
         if not token:
             return tuple(resources.values())
-        if token in tokens or barren > _MAX_BARREN_PAGES:
+        if token in tokens or barren > _MAX_BARREN_PAGES or len(tokens) > _MAX_PAGES:
             raise client.unexpected_response(request, "a list without end: its page tokens repeat")
         tokens.add(token)
         request = replace(request, params={**request.params, "pageToken": token})

@@ -1,12 +1,11 @@
-"""Endpoints, hosts that may receive a token, proxies and certificates, and a check whether a service can be reached."""
+"""Endpoints, proxies and certificates, and a check whether a service can be reached."""
 
 from __future__ import annotations
 
 import os
 import socket
 import ssl
-from collections.abc import Collection, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from functools import cache
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
@@ -20,17 +19,9 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import ServiceDescription, failure_cause
 
 STORAGE = "https://storage.googleapis.com"
-GOOGLE_HOSTS = ("*.googleapis.com",)
-"""The hosts of Google's APIs, which may receive a token over TLS."""
 TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"  # noqa: S105 - an address, not a token
 METADATA_HOST = "metadata.google.internal"
 _MAX_PORT = 65_535
-
-
-def may_receive_token(url: httpx.URL, allowed: Collection[str], hosts: Collection[str] = GOOGLE_HOSTS) -> bool:
-    """Return whether a URL may receive a token: one of the hosts over TLS, loopback, or an allowed ``host[:port]``."""
-    known = url.scheme == "https" and any(fnmatchcase(url.host, host) for host in hosts)
-    return known or is_loopback(url.host) or url.host in allowed or f"{url.host}:{url.port}" in allowed
 
 
 def parse_address(address: str) -> httpx.URL:

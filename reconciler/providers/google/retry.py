@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.ports import Random, Sleeper
 from reconciler.providers.google.errors import ErrorResponse
-
-if TYPE_CHECKING:
-    import httpx
 
 ATTEMPTS = 6
 """The number of times that one request is sent at most."""
@@ -25,27 +24,33 @@ MAX_BACKOFF = 30.0
 MAX_RETRY_AFTER = 120.0
 """The longest pause, in seconds, that a service may request; a longer one is an error."""
 
-RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-NOT_EXECUTED_STATUSES = frozenset({429})
-"""Of the retried statuses, those after which the service has certainly not carried out the request."""
+FEW_ATTEMPTS = 3
+"""The attempts for a failure that is usually permanent, such as a page of another service."""
 
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 _LOG = logging.getLogger(__name__)
 
 
+def is_unknown_outcome(status: int) -> bool:
+    """Whether the service may have carried out a request that it answered with this error status."""
+    executed = httpx.codes.is_server_error(status) and status != httpx.codes.NOT_IMPLEMENTED
+    return executed or status == httpx.codes.REQUEST_TIMEOUT
+
+
 class TransientError(Exception):
     """A failed attempt that may succeed when it is repeated.
 
-    ``error`` is raised after the last attempt; ``delay`` is the pause in seconds that the service requested.
-    ``ambiguous`` is true where the service may have carried out the request.
+    ``error`` is raised after the last of ``attempts``; its ``outcome_unknown`` is true where the service may have
+    carried out this attempt. ``delay`` is the pause in seconds that the service requested.
     """
 
-    def __init__(self, error: ReconcileError, *, delay: float | None, ambiguous: bool) -> None:
+    def __init__(self, error: ReconcileError, *, delay: float | None = None, attempts: int = ATTEMPTS) -> None:
         super().__init__(str(error))
         self.error = error
         self.delay = delay
-        self.ambiguous = ambiguous
+        self.attempts = attempts
 
 
 class Attempt(Protocol[T_co]):
@@ -62,20 +67,25 @@ class RetryPolicy:
         self._random = random
 
     async def run(self, attempt: Attempt[T]) -> T:
-        """Return the result of the first attempt that raises no :class:`TransientError`, of at most ATTEMPTS."""
+        """Return the result of the first attempt that raises no :class:`TransientError`.
+
+        The ``outcome_unknown`` of an error is true where any of the attempts may have been carried out.
+        """
         in_doubt = False
+        failures: Counter[int] = Counter()
 
         async def run_once() -> T:
             nonlocal in_doubt
             try:
                 return await attempt(in_doubt=in_doubt)
             except TransientError as failure:
-                in_doubt = in_doubt or failure.ambiguous
+                in_doubt = in_doubt or bool(failure.error.outcome_unknown)
+                failures[failure.attempts] += 1
                 raise
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or any(failures[most] >= most for most in failures),
             wait=self._wait,
             retry=retry_if_exception_type(TransientError),
             before_sleep=_log_retry,
@@ -84,7 +94,11 @@ class RetryPolicy:
         try:
             return await retrying(run_once)
         except TransientError as failure:
+            failure.error.outcome_unknown = in_doubt
             raise failure.error from failure
+        except ReconcileError as error:
+            error.outcome_unknown = in_doubt or bool(error.outcome_unknown)
+            raise
 
     async def pause(self, attempt: int) -> None:
         """Wait after attempt number ``attempt``, counted from 1; each pause is longer than the one before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -23,7 +24,7 @@ from reconciler.domain.text import sanitize
 from reconciler.environment import Environment
 from reconciler.providers.google.auth import authorize
 from reconciler.providers.google.errors import CLOUD_PLATFORM, ServiceDescription
-from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json
+from reconciler.providers.google.http import UPLOAD_DEADLINE, AsyncClosing, Client, ClientSettings, HttpRequest, Json
 from reconciler.providers.google.network import STORAGE
 from reconciler.providers.google.upload import ResumableUpload, SpooledFile
 
@@ -225,7 +226,7 @@ class Storage(AsyncClosing):
         Raises:
             PreconditionError: The object has another generation; nothing was written.
         """
-        request = _media_upload(ObjectName.parse(uri), data, generation)
+        request = replace(_media_upload(ObjectName.parse(uri), data, generation), idempotent=False)
 
         async def attempt(*, in_doubt: bool) -> int:
             try:
@@ -274,8 +275,7 @@ class Storage(AsyncClosing):
             if spool.size <= MAX_SIMPLE_UPLOAD:
                 return await self._client.fetch(_media_upload(name, spool.content(), _ABSENT), read_object)
             request = _session_request(name, spool)
-            body = await ResumableUpload(self._client, request, spool).send()
-            return self._client.decode(request, read_object, body)
+            return await ResumableUpload(self._client, request, spool).send(read_object)
         except PreconditionError:
             stored = await self.stat(str(name))
             if stored is None:
@@ -302,6 +302,7 @@ def _media_upload(name: ObjectName, data: bytes, generation: int) -> HttpRequest
         content=data,
         headers={"content-type": "application/octet-stream"},
         remedies=_remedies(name.bucket),
+        deadline=UPLOAD_DEADLINE,
     )
 
 

@@ -12,17 +12,17 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import httpx
 from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError, ServiceError
 from reconciler.domain.text import sanitize
-from reconciler.providers.google.http import Client, HttpRequest, HttpResponse, Json
+from reconciler.providers.google.http import UPLOAD_DEADLINE, Client, HttpRequest, HttpResponse, Json
 from reconciler.providers.google.retry import TransientError
 
 _BLOCK = 2**20
@@ -131,6 +131,7 @@ _TRANSIENT_CODES = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 _RUN_AGAIN = "run the command again; the upload restarts"
 _PROGRESS_STEPS = 10
 _MEGABYTE = 1_000_000
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
@@ -150,22 +151,30 @@ class ResumableUpload:
         self._session = ""
         self._offset: int | None = None
 
-    async def send(self) -> Json:
-        """Upload the file and return the object's metadata; each chunk has retries of its own."""
-        metadata = None
-        while metadata is None:
-            metadata = await self._client.retry(self._advance)
-        return metadata
+    async def send(self, read: Callable[[Json], T]) -> T:
+        """Upload the file and return what ``read`` makes of the object's metadata; each chunk has its own retries."""
 
-    async def _advance(self, *, in_doubt: bool) -> Json | None:  # noqa: ARG002 - the service reports what arrived
-        """Upload one more chunk; return the object's metadata after the last one."""
+        async def advance(*, in_doubt: bool) -> T | None:  # noqa: ARG001 - the service reports what arrived
+            response = await self._advance()
+            if response is None:
+                return None
+            metadata = self._client.document(self._session_request, response)
+            return self._client.decode(self._session_request, read, metadata)
+
+        result = None
+        while result is None:
+            result = await self._client.retry(advance)
+        return result
+
+    async def _advance(self) -> HttpResponse | None:
+        """Upload one more chunk; return the response to the last one."""
         if not self._session:
             self._session, self._offset = await self._start_session(), 0
         start = self._offset
         if start is None:
             response = await self._put(f"bytes */{self._spool.size}", 0, b"")
             if response.status != _INCOMPLETE:
-                return self._client.document(self._session_request, response)
+                return response
             start = self._received_bytes(response)
         self._offset = None  # unknown until the service reports it
         if start == self._spool.size:
@@ -174,7 +183,7 @@ class ResumableUpload:
         span = f"bytes {start}-{start + length - 1}/{self._spool.size}"
         response = await self._put(span, length, self._spool.part(start, length))
         if response.status != _INCOMPLETE:
-            return self._client.document(self._session_request, response)
+            return response
         self._offset = self._received_bytes(response)
         if self._offset <= start:
             raise self._failure("accepted no bytes")
@@ -208,6 +217,7 @@ class ResumableUpload:
                 accepted=_SESSION_ENDED | {_INCOMPLETE},
                 remedies={**self._session_request.remedies, **dict.fromkeys(_TRANSIENT_CODES, _RUN_AGAIN)},
                 shown=f"PUT {self._session_request.path}",
+                deadline=UPLOAD_DEADLINE,
             )
         )
         if response.status in _SESSION_ENDED:
@@ -217,7 +227,7 @@ class ResumableUpload:
 
     def _failure(self, problem: str) -> TransientError:
         message = f"PUT {self._session_request.path}: the service {problem}"
-        return TransientError(ServiceError(message, _RUN_AGAIN, code="ABORTED"), delay=None, ambiguous=True)
+        return TransientError(ServiceError(message, _RUN_AGAIN, code="ABORTED"))
 
     def _received_bytes(self, response: HttpResponse) -> int:
         """Return how many bytes the service has received; 0 where it names no range."""

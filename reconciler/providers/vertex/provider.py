@@ -38,7 +38,6 @@ from reconciler.providers.google.inference import send_prompt
 from reconciler.providers.google.storage import Storage
 from reconciler.providers.google.upload import spool_lines
 from reconciler.providers.vertex import wire
-from reconciler.providers.vertex.capabilities import capabilities_of, endpoint_of
 from reconciler.providers.vertex.deletion import ModelDeleter
 from reconciler.providers.vertex.wire import KEY, SCOPE, scope_label, write_labels
 
@@ -50,14 +49,11 @@ _PREFERENCE = MappingProxyType({State.ACTIVE: 0, State.CREATING: 1})
 _LOG = logging.getLogger(__name__)
 
 
-def connect(target: Target, settings: ClientSettings, capabilities: Capabilities | None = None) -> Vertex:
-    """Return a provider with clients of Vertex AI and Cloud Storage; use it as an async context manager.
-
-    ``capabilities`` may be those of a service that simulates training.
-    """
-    client = Client(endpoint_of(target), wire.SERVICE, settings)
+def connect(endpoint: str, target: Target, settings: ClientSettings, capabilities: Capabilities) -> Vertex:
+    """Return a provider with clients of Vertex AI and Cloud Storage; use it as an async context manager."""
+    client = Client(endpoint, wire.SERVICE, settings)
     storage = cloud_storage.connect(target.storage_endpoint, settings)
-    return Vertex(client, storage, target, capabilities or capabilities_of(target))
+    return Vertex(client, storage, target, capabilities)
 
 
 class Vertex(AsyncClosing):
@@ -127,7 +123,9 @@ class Vertex(AsyncClosing):
             kms_key=self._target.settings.get("kmsKeyName", ""),
         )
         remedies = wire.CREATE_REMEDIES if generation.source.base_model else wire.CREATE_CHILD_REMEDIES
-        request = HttpRequest("POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies)
+        request = HttpRequest(
+            "POST", self._jobs, body=wire.write_job(generation, inputs), remedies=remedies, idempotent=False
+        )
 
         async def attempt(*, in_doubt: bool) -> tuple[RemoteModel, bool]:
             if in_doubt and (job := await self._find(generation.mark, patient=True)):

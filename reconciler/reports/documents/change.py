@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from reconciler.domain.document import NonEmpty, Record, Remote
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Key, LockfilePath, ManifestName, NonEmpty, Record, Remote
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Resources, Sampling, State
 from reconciler.domain.plan import Action, Kind, Reason
@@ -18,8 +18,7 @@ from reconciler.state.lockfile import dumps
 class ChangedGeneration(Record, frozen=True, kw_only=True):
     """One generation."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     state: State
     """The last recorded state."""
     remote: str = ""
@@ -35,8 +34,7 @@ class NextAction(Record, frozen=True, kw_only=True):
     """The action."""
     reason: Reason
     """The reason."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     message: str = ""
     """A sentence for the reader."""
 
@@ -49,12 +47,10 @@ class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
 
     command: Literal["adopt", "forget", "cancel"]
     """The command."""
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
     outcome: Literal["planned", "done", "unchanged"]
     """The outcome: `planned` before approval, `unchanged` when there was nothing to do."""
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     manifest: str = ""
     """The manifest that was written for the adopted model."""
     published: str = ""
@@ -92,8 +88,7 @@ def next_actions(actions: Iterable[Action], name: str) -> tuple[NextAction, ...]
 class ServingGeneration(Record, frozen=True, kw_only=True):
     """The serving generation."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     remote: NonEmpty
     """The remote name that answers prompts."""
 
@@ -101,8 +96,7 @@ class ServingGeneration(Record, frozen=True, kw_only=True):
 class RejectedGeneration(Record, frozen=True, kw_only=True):
     """One rejected generation."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     reason: str = ""
     """The reason for the rollback."""
 
@@ -113,8 +107,7 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     It is the output of `reconcile rollback` and `reconcile promote` with `--format json`.
     """
 
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
     changed: bool
     """Whether the serving generation changed."""
     before: str = ""
@@ -127,8 +120,7 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """The serving generation."""
     rejected: tuple[RejectedGeneration, ...]
     """The rejected generations."""
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     next: tuple[NextAction, ...]
     """What the next apply would do for the manifest and its children, according to the lockfile."""
 
@@ -144,10 +136,8 @@ def rejected_generations(model: LockedModel) -> tuple[RejectedGeneration, ...]:
 class ResolvedModel(Record, frozen=True, kw_only=True):
     """The serving generation of one manifest."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    key: NonEmpty
-    """The key of the generation."""
+    name: ManifestName
+    key: Key
     remote: Remote
     """The remote name to send prompts to: the tuned model, or its endpoint on Vertex AI."""
     provider: NonEmpty
@@ -187,8 +177,7 @@ _Block = Mapping[str, Any]
 class RefreshedGeneration(Record, frozen=True, kw_only=True):
     """One generation."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     change: RecordChange
     """The change of its record."""
     before: State | None = None
@@ -204,8 +193,7 @@ class RefreshedGeneration(Record, frozen=True, kw_only=True):
 class RefreshedModel(Record, frozen=True, kw_only=True):
     """One model."""
 
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
     change: RecordChange
     """The change of its block."""
     fields: tuple[NonEmpty, ...] = ()
@@ -217,8 +205,7 @@ class RefreshedModel(Record, frozen=True, kw_only=True):
 class RefreshReport(TargetReport, frozen=True, kw_only=True, tag="Refresh"):
     """What a refresh changed in the lockfile, or would change: the output of `reconcile refresh --format json`."""
 
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     exit_status: ExitStatus
     """The exit status of the command: 2 if `--check` found something to write."""
     changed: bool

@@ -9,8 +9,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults, RecordedChecks
-from reconciler.domain.document import NonEmpty, Record, Remote
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Key, ManifestName, NonEmpty, Record, Remote
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Sampling
 from reconciler.domain.ports import Answer, Reply
 from reconciler.reports.documents.envelope import TargetReport, TargetSummary
@@ -19,10 +19,8 @@ from reconciler.reports.documents.envelope import TargetReport, TargetSummary
 class CheckedModel(Record, frozen=True, kw_only=True):
     """The result of one generation."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    key: NonEmpty
-    """The key of the generation."""
+    name: ManifestName
+    key: Key
     remote: NonEmpty
     """The remote name that prompts were sent to."""
     serving: bool
@@ -83,8 +81,7 @@ class PromptReport(TargetReport, frozen=True, kw_only=True, tag="Prompt"):
 
     exit_status: ExitStatus
     """The exit status of the command: 0 if there is an answer, 1 if not."""
-    name: NonEmpty
-    """The manifest's metadata.name."""
+    name: ManifestName
     key: NonEmpty
     """The key of the generation that was prompted."""
     remote: Remote

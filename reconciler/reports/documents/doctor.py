@@ -9,8 +9,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta, Struct
 
 from reconciler.domain.document import Count, Document, NonEmpty, Position, Record
-from reconciler.domain.errors import Problem, Severity
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Problem, Severity
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import TargetSummary, target_summary
 

@@ -8,19 +8,18 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from reconciler.domain.document import Count, NonEmpty, Position
+from reconciler.domain.document import Count, LockfilePath, Position
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Capabilities, Target
 from reconciler.reports.documents.envelope import Places, TargetReport, display_path, target_summary
-from reconciler.reports.documents.status import ModelDetails
+from reconciler.reports.documents.status import ModelDetails, RecordedDetails
 
 
 class DriftReport(TargetReport, frozen=True, kw_only=True, tag="Drift"):
     """The differences between desired, live and recorded state: the output of `reconcile drift --format json`."""
 
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     exit_status: ExitStatus
     """The exit status of the command: 2 when there is drift, otherwise 0."""
     drifted: bool
@@ -34,8 +33,7 @@ class DriftReport(TargetReport, frozen=True, kw_only=True, tag="Drift"):
     """Notices about the whole run."""
     unmanaged: Count | None = None
     """The number of unmanaged models at the service; they are never changed. Omitted unless requested."""
-    model_details: tuple[ModelDetails, ...] = ()
-    """Every recorded model with its generations; present when a report was requested."""
+    model_details: RecordedDetails = ()
 
 
 def drift_report(

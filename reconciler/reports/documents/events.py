@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from reconciler.domain.checks import CheckResults
-from reconciler.domain.document import Count, Document, Moment, NonEmpty, Record, Remote
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Count, Document, Key, ManifestName, Moment, NonEmpty, Record, Remote, TotalSteps
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import format_time
 from reconciler.domain.model import State
 from reconciler.domain.plan import Kind, Reason
@@ -44,16 +44,13 @@ class EventLine(Record, frozen=True, kw_only=True, tag_field="event"):
 class ActionSummary(Record, frozen=True, kw_only=True):
     """One action of the plan."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
+    name: ManifestName
     action: Kind
     """The action."""
     reason: Reason
     """The reason; a stable name."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     remote: Remote = ""
-    """The remote name of the generation."""
 
 
 class PlannedLine(EventLine, frozen=True, kw_only=True, tag="planned"):
@@ -74,15 +71,13 @@ class PlannedLine(EventLine, frozen=True, kw_only=True, tag="planned"):
 class ModelLine(EventLine, frozen=True, kw_only=True):
     """An event about one manifest."""
 
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
 
 
 class GenerationLine(ModelLine, frozen=True, kw_only=True):
     """An event about one generation."""
 
-    key: NonEmpty
-    """The generation's key."""
+    key: Key
 
 
 class RemoteLine(GenerationLine, frozen=True, kw_only=True):
@@ -97,8 +92,7 @@ class StartedLine(RemoteLine, frozen=True, kw_only=True, tag="started"):
 
     state: State
     """The state of the generation."""
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
 
 
 class AdoptedLine(StartedLine, frozen=True, kw_only=True, tag="adopted"):
@@ -112,8 +106,7 @@ class ProgressLine(RemoteLine, frozen=True, kw_only=True, tag="progress"):
     """The state in the service's spelling."""
     completed_steps: Count | None = None
     """The completed steps, if the service reports them."""
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
     percent: Annotated[float, Meta(ge=0)] | None = None
     """The completed share of the steps."""
     epoch: Count | None = None
@@ -125,8 +118,7 @@ class ProgressLine(RemoteLine, frozen=True, kw_only=True, tag="progress"):
 class CompletedLine(RemoteLine, frozen=True, kw_only=True, tag="completed"):
     """A training completed."""
 
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
     final_loss: Loss | None = None
     """The last mean loss; a value that is not finite has its proto3 JSON name."""
     code: int | None = None

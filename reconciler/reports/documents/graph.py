@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from reconciler.domain.document import NonEmpty, Record
+from reconciler.domain.document import Key, LockfilePath, NonEmpty, Record
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Reason
@@ -24,8 +24,7 @@ NodeId = Annotated[str, Meta(pattern="^n[1-9][0-9]*$")]
 class LineageGeneration(Record, frozen=True, kw_only=True):
     """A generation and the generation of the parent that it was tuned from."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     state: State
     """The recorded state."""
     parent: str = msgspec.field(name="from", default="")
@@ -71,8 +70,7 @@ class GraphNode(Record, frozen=True, kw_only=True):
 class GraphReport(TargetReport, frozen=True, kw_only=True, tag="Graph"):
     """The lineage of models and their states: the output of `reconcile graph --format json`."""
 
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     nodes: tuple[GraphNode, ...]
     """Base models, unmanaged parents and the models that are tuned from them; parents come before their children."""
 

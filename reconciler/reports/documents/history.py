@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import field
 
-from reconciler.domain.document import Count, NonEmpty, Record
+from reconciler.domain.document import Attempt, Count, ManifestName, NonEmpty, Record
 from reconciler.domain.lock import LockedGeneration, Origin
 from reconciler.domain.model import Capabilities, Number, Source, Target
 from reconciler.planning.datasets import ExampleChanges
@@ -85,9 +85,7 @@ class HistoryGeneration(GenerationSummary, frozen=True, kw_only=True):
     """The role of the generation: `held` means that its checks failed and no later generation is serving; omitted for
     other generations that are not serving."""
     origin: Origin
-    """How it was added to the lockfile."""
-    attempt: Count
-    """The attempt, counted from 0."""
+    attempt: Attempt
     source: Source
     """The base model or parent that it was tuned from."""
     hyperparameters: Mapping[str, Number] = {}
@@ -112,8 +110,7 @@ class HistoryReport(TargetReport, frozen=True, kw_only=True, tag="History"):
     """The service is not queried: the document contains what the lockfile records."""
     lockfile: str
     """The path of the lockfile."""
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
     manifest: str
     """The manifest's file relative to the root."""
     generations: tuple[HistoryGeneration, ...]

@@ -11,12 +11,23 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, Scalar
+from reconciler.domain.document import (
+    Attempt,
+    Count,
+    Key,
+    LockfilePath,
+    ManifestName,
+    NonEmpty,
+    Position,
+    Record,
+    Remote,
+    Scalar,
+)
 from reconciler.domain.model import Capabilities, Conversation, Number, Source, Target, TrainingExample
 from reconciler.domain.plan import Action, Deletion, FieldChange, KeptGeneration, Kind, Plan, Reason, TrainingEstimate
 from reconciler.planning.datasets import ChangedExample, DatasetChange, DatasetChanges, Use
 from reconciler.reports.documents.envelope import Places, TargetReport, TargetSummary, target_summary
-from reconciler.reports.documents.status import ModelDetails
+from reconciler.reports.documents.status import RecordedDetails
 
 
 class PlanTarget(TargetSummary, frozen=True, kw_only=True):
@@ -72,22 +83,18 @@ class PlanSummary(Record, frozen=True):
 class PlannedAction(Record, frozen=True, kw_only=True):
     """One action for one manifest."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
+    name: ManifestName
     file: NonEmpty
     """The path of the manifest relative to the root; `-` is standard input, `(no manifest)` if none is known."""
     action: Kind
     """The action."""
     reason: Reason
     """The reason; a stable name."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     remote: Remote = ""
-    """The remote name of the generation."""
     message: str = ""
     """A sentence for the reader."""
-    attempt: Count
-    """The attempt, counted from 0."""
+    attempt: Attempt
     base_model: Annotated[str, Meta(examples=["models/text-bison-001"])] = ""
     """The full name of the model that a create is tuned from."""
     source: Source | None = None
@@ -163,8 +170,7 @@ class DataSample(Record, frozen=True, kw_only=True):
 class DataChange(Record, frozen=True, kw_only=True):
     """The changes of one data set of one manifest."""
 
-    name: NonEmpty
-    """The manifest's name."""
+    name: ManifestName
     use: Use
     """The use of the data set; `check` is a held-out data set."""
     check: str = ""
@@ -200,10 +206,8 @@ class LockfileChange(Record, frozen=True, kw_only=True):
     """The value at the base commit, or the one that manifests and target declare; omitted if there is none."""
     after: Scalar | None = None
     """The value in the lockfile; omitted if there is none."""
-    key: str = ""
-    """The key of the generation."""
-    remote: str = ""
-    """The remote name of the generation."""
+    key: Key = ""
+    remote: Remote = ""
     reason: str = ""
     """Why a fact is unexplained."""
     line: Position
@@ -220,8 +224,7 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
 
     target: PlanTarget
     """The target of this document."""
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     verified: bool
     """Whether the service was queried; otherwise the plan trusts what the lockfile records (`--offline`)."""
     changes: bool
@@ -238,8 +241,7 @@ class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):
     """The number of candidates: models of this scope that neither a manifest nor the lockfile knows."""
     kept: tuple[KeptGeneration, ...] | None = None
     """The generations that are kept; only in the plan of `reconcile prune`."""
-    model_details: tuple[ModelDetails, ...] = ()
-    """Every recorded model with its generations; present when a report was requested."""
+    model_details: RecordedDetails = ()
     base: DataBase | None = None
     """The commit that the lockfile and the data sets were compared with (`plan --base REF`)."""
     decisions: tuple[LockfileChange, ...] | None = None
@@ -270,7 +272,16 @@ def plan_report(
     """
     return PlanReport(
         simulated=capabilities.simulated,
-        target=_target(target, capabilities, root),
+        target=PlanTarget(
+            **asdict(target_summary(target, capabilities, root)),
+            endpoint=target.endpoint,
+            storage_endpoint=target.storage_endpoint,
+            bucket=target.bucket,
+            lock=target.lock,
+            service_account=target.settings.get("serviceAccount", ""),
+            kms_key_name=target.settings.get("kmsKeyName", ""),
+            publish=target.publish,
+        ),
         lockfile=lockfile,
         verified=verified,
         changes=plan.changes,
@@ -280,19 +291,6 @@ def plan_report(
         unmanaged=plan.unmanaged,
         candidates=plan.candidates,
         kept=plan.kept if deletions_alone else None,
-    )
-
-
-def _target(target: Target, capabilities: Capabilities, root: str) -> PlanTarget:
-    return PlanTarget(
-        **asdict(target_summary(target, capabilities, root)),
-        endpoint=target.endpoint,
-        storage_endpoint=target.storage_endpoint,
-        bucket=target.bucket,
-        lock=target.lock,
-        service_account=target.settings.get("serviceAccount", ""),
-        kms_key_name=target.settings.get("kmsKeyName", ""),
-        publish=target.publish,
     )
 
 

@@ -11,15 +11,15 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResults
-from reconciler.domain.document import Count, NonEmpty, Position, Record, Remote, TableEnum
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Position, Record, Remote, TableEnum
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.planning.events import Cancelled, Checked, Completed, Deleted, Event, Failed, Promoted, Refused, Updated
 from reconciler.reports.documents.envelope import Loss, Places, TargetReport, number, target_summary
 from reconciler.reports.documents.plan import DataBase, LockfileChange
-from reconciler.reports.documents.status import ModelDetails
+from reconciler.reports.documents.status import RecordedDetails
 
 
 class Outcome(TableEnum):
@@ -46,16 +46,13 @@ class Outcome(TableEnum):
 class ModelOutcome(Record, frozen=True):
     """The outcome of one manifest."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
+    name: ManifestName
     state: Outcome
     """The outcome."""
     reason: Reason | None = None
     """The reason why it is held; a stable name."""
-    key: str = ""
-    """The key of the generation."""
+    key: Key = ""
     remote: Remote = ""
-    """The remote name of the generation."""
     steps: Count | None = None
     """The total number of training steps."""
     final_loss: Loss | None = None
@@ -102,8 +99,7 @@ class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
     """The path of the lockfile; present only with `--base`."""
     decisions: tuple[LockfileChange, ...] | None = None
     """The decisions in the lockfile that differed from `base` when the run began; present only with `--base`."""
-    model_details: tuple[ModelDetails, ...] = ()
-    """Every recorded model with its generations; present when a report was requested."""
+    model_details: RecordedDetails = ()
 
 
 def result_report(
@@ -126,7 +122,11 @@ def result_report(
     others. In a run that ``promotes`` nothing, a generation that only lacks its promotion is ready. ``unpublished`` is
     the reason why the pointer was not written. ``requests`` were sent to the service in ``seconds``.
     """
-    models = {action.name: _remaining(action, promotes=promotes) for action in plan.actions}
+    models: dict[str, ModelOutcome] = {}
+    for action in plan.actions:
+        remaining = _remaining(action, promotes=promotes)
+        if remaining.state not in SETTLED or action.name not in models:  # a hold stays beside what is in sync
+            models[action.name] = remaining
     for outcome in outcomes:
         models[outcome.name] = _merged(outcome, models.get(outcome.name))
     files = {action.name: action.file for action in plan.actions}
@@ -214,7 +214,7 @@ class Outcomes:
         outcome = self._outcome(event)
         before = self._by_name.get(outcome.name) if outcome else None
         if outcome and before and outcome.state is Outcome.DELETED:
-            self._by_name[outcome.name] = _with_deleted(before, outcome)
+            self._by_name[outcome.name] = replace(before, deleted=(*before.deleted, *outcome.deleted))
         elif outcome and not (before and before.state in {Outcome.FAILED, Outcome.REFUSED}):
             self._by_name[outcome.name] = _with_checks(outcome, before)
 
@@ -263,11 +263,6 @@ def _why(event: Failed | Cancelled) -> str:
     if isinstance(event, Cancelled):
         return "the training was canceled"
     return event.model.failure.message if event.model.failure else "the service reports no reason"
-
-
-def _with_deleted(before: ModelOutcome, outcome: ModelOutcome) -> ModelOutcome:
-    """Return the outcome with further deleted generations."""
-    return replace(before, deleted=(*before.deleted, *outcome.deleted))
 
 
 def _with_checks(outcome: ModelOutcome, before: ModelOutcome | None) -> ModelOutcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Final
 
 import msgspec
@@ -13,8 +14,9 @@ from msgspec.structs import replace
 
 from reconciler.domain.document import Digest, Document, Moment, NonEmpty, Record, Scalar
 from reconciler.domain.errors import Place
-from reconciler.domain.lock import Lock, limits_by_name
+from reconciler.domain.lock import Lock, LockedGeneration, limits_by_name
 from reconciler.domain.model import Manifest, Target
+from reconciler.planning.check_evaluation import checks_digest
 from reconciler.reports.documents.plan import Commit, PlanReport
 
 
@@ -55,6 +57,8 @@ class ManifestFacts(Record, frozen=True):
     """The digest of all its declared fields."""
     data: str
     """The digest of its training data; empty if the data is unavailable."""
+    checks: str = ""
+    """The digest of its checks; omitted if there are none."""
 
 
 class RecordedFacts(Record, frozen=True, kw_only=True):
@@ -62,6 +66,8 @@ class RecordedFacts(Record, frozen=True, kw_only=True):
 
     rejected: tuple[str, ...]
     """The keys of the rejected generations."""
+    generations: Mapping[str, Digest]
+    """The digest of what does not change in the record of each generation, by key: remote name, inputs and origin."""
     serving: str = ""
     """The key of the serving generation."""
 
@@ -76,6 +82,18 @@ class PlanFacts(Record, frozen=True):
     recorded: Mapping[str, RecordedFacts]
     """The inputs from the lockfile, by manifest."""
 
+    def of(self, name: str) -> tuple[ManifestFacts | None, RecordedFacts | None]:
+        """Return the facts about one name."""
+        return self.manifests.get(name), self.recorded.get(name)
+
+    def about(self, names: AbstractSet[str]) -> PlanFacts:
+        """Return the facts about these names, and about the target."""
+        return PlanFacts(
+            self.target,
+            {name: facts for name, facts in self.manifests.items() if name in names},
+            {name: facts for name, facts in self.recorded.items() if name in names},
+        )
+
 
 class SavedPlan(Document, frozen=True, kw_only=True, tag="SavedPlan"):
     """A saved plan: written by `reconcile plan --out FILE` and read by `reconcile apply FILE`."""
@@ -87,7 +105,7 @@ class SavedPlan(Document, frozen=True, kw_only=True, tag="SavedPlan"):
     input: PlanInput
     """The request that the plan answers."""
     facts: PlanFacts
-    """The inputs of the plan besides the live state; if one of them changed, the plan is stale."""
+    """The inputs of the plan besides the live state; if one changed that an action depends on, the plan is stale."""
     plan: PlanReport
     """The plan. Its actions contain the live state."""
 
@@ -111,14 +129,13 @@ _TARGET_FIELDS: Final = {
 
 def plan_facts(manifests: Sequence[Manifest], target: Target, lock: Lock) -> PlanFacts:
     """Return what a plan depends on besides live state, which its actions contain."""
-    names = sorted({name for manifest in manifests for name in manifest.names} & lock.models.keys())
     fields = {name: getattr(target, attribute) for name, attribute in _TARGET_FIELDS.items()}
     settings = {f"{target.provider}.{name}": _scalar(value) for name, value in target.settings.items()}
     limits = {f"limits.{name}": limit for name, limit in limits_by_name(target).items()}
     return PlanFacts(
         target={name: value for name, value in {**fields, **settings, **limits}.items() if value not in (None, "")},
-        manifests={manifest.name: ManifestFacts(_content(manifest), manifest.dataset.digest) for manifest in manifests},
-        recorded={name: _recorded(lock, name) for name in names},
+        manifests={manifest.name: _manifest(manifest) for manifest in manifests},
+        recorded={manifest.name: _recorded(lock, manifest) for manifest in manifests if _is_recorded(lock, manifest)},
     )
 
 
@@ -126,12 +143,39 @@ def _scalar(value: object) -> str | int:
     return value if isinstance(value, str | int) else json.dumps(value, sort_keys=True)
 
 
-def _content(manifest: Manifest) -> str:
-    """Return the digest of everything that a manifest declares with its data sets, without its place in the file."""
-    declared = msgspec.json.encode(replace(manifest, place=Place("")), order="sorted")
-    return f"sha256:{hashlib.sha256(declared).hexdigest()}"
+def _manifest(manifest: Manifest) -> ManifestFacts:
+    """Return the facts about everything that a manifest declares, without its place in the file."""
+    checks = checks_digest(manifest.checks) if manifest.checks else ""
+    return ManifestFacts(_digest(replace(manifest, place=Place(""))), manifest.dataset.digest, checks)
 
 
-def _recorded(lock: Lock, name: str) -> RecordedFacts:
-    model = lock.models[name]
-    return RecordedFacts(rejected=tuple(sorted(model.rejected)), serving=model.serving_key or "")
+def _digest(value: object) -> str:
+    return f"sha256:{hashlib.sha256(msgspec.json.encode(value, order='sorted')).hexdigest()}"
+
+
+def _is_recorded(lock: Lock, manifest: Manifest) -> bool:
+    return not lock.models.keys().isdisjoint(manifest.names)
+
+
+def _recorded(lock: Lock, manifest: Manifest) -> RecordedFacts:
+    """Return what is recorded under the present and the former names of a manifest."""
+    models = [lock.models[name] for name in manifest.names if name in lock.models]
+    generations = [generation for model in models for generation in model.generations if generation.remote]
+    return RecordedFacts(
+        rejected=tuple(sorted(key for model in models for key in model.rejected)),
+        serving=next((model.serving_key for model in models if model.serving_key), ""),
+        generations={generation.key: _digest(_unchanging(generation)) for generation in generations},
+    )
+
+
+def _unchanging(generation: LockedGeneration) -> tuple[object, ...]:
+    return (
+        generation.remote,
+        generation.spec,
+        generation.attempt,
+        generation.origin,
+        generation.source,
+        generation.hyperparameters.declared,
+        generation.dataset,
+        generation.preamble,
+    )

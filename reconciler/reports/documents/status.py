@@ -10,7 +10,19 @@ from msgspec import Meta, Struct
 
 from reconciler.domain.access import EffectiveAccess, Permission, Role
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.document import Count, Digest, NonEmpty, Record, Remote
+from reconciler.domain.document import (
+    Attempt,
+    Count,
+    Digest,
+    Key,
+    LockfilePath,
+    ManifestName,
+    ManifestPath,
+    NonEmpty,
+    Record,
+    Remote,
+    TotalSteps,
+)
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, Origin
 from reconciler.domain.model import (
     Capabilities,
@@ -45,8 +57,7 @@ class TrainingData(Record, frozen=True):
 class GenerationSummary(Record, frozen=True, kw_only=True):
     """A generation of a manifest."""
 
-    key: NonEmpty
-    """The key."""
+    key: Key
     remote: str = ""
     """The remote name; omitted while the state is INTENDED."""
     state: State
@@ -59,8 +70,7 @@ class GenerationSummary(Record, frozen=True, kw_only=True):
     """When it was last promoted; RFC 3339."""
     rejection: str = ""
     """The reason for the rollback."""
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
     final_loss: Loss | None = None
     """The mean loss of the last step."""
     error: Failure | None = None
@@ -92,14 +102,18 @@ class GenerationDetails(LiveGeneration, frozen=True, kw_only=True):
 class ModelDetails(Record, frozen=True, kw_only=True):
     """One recorded model and its history."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    manifest: NonEmpty
-    """The manifest's path relative to the root; `-` is standard input."""
+    name: ManifestName
+    manifest: ManifestPath
     serving: str = ""
     """The key of the serving generation; omitted if there is none."""
     generations: tuple[GenerationDetails, ...]
     """Its generations, newest first."""
+
+
+RecordedDetails = Annotated[
+    tuple[ModelDetails, ...],
+    Meta(description="Every recorded model with its generations; present when a report was requested."),
+]
 
 
 def model_details(lock: Lock, live: Mapping[str, RemoteModel]) -> tuple[ModelDetails, ...]:
@@ -182,12 +196,9 @@ _GRANTEES = ["user:ada@example.com", "group:nlp@example.com", "everyone", "proje
 class SharedGeneration(Record, frozen=True):
     """A generation whose permissions were read."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    key: NonEmpty
-    """The key of the generation."""
+    name: ManifestName
+    key: Key
     remote: Remote
-    """The remote name of the generation."""
     serving: bool
     """Whether it is the serving generation."""
 
@@ -221,8 +232,7 @@ class TrainingProgress(Record, frozen=True, kw_only=True):
 
     completed_steps: Count
     """The completed steps."""
-    total_steps: Count | None = None
-    """The total number of training steps."""
+    total_steps: TotalSteps | None = None
     percent: Annotated[float, Meta(ge=0)] | None = None
     """The completed share."""
     epoch: Count | None = None
@@ -234,10 +244,8 @@ class TrainingProgress(Record, frozen=True, kw_only=True):
 class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
     """One generation of the manifest."""
 
-    attempt: Count
-    """The attempt, counted from 0."""
+    attempt: Attempt
     origin: Origin
-    """How it was added to the lockfile."""
     phase: Annotated[str, Meta(examples=["QUEUED"])] = ""
     """The state in the service's spelling, if it is more specific."""
     resources: Resources | None = None
@@ -249,19 +257,15 @@ class GenerationStatus(LiveGeneration, frozen=True, kw_only=True):
 class ServingKey(Record, frozen=True):
     """The serving generation."""
 
-    key: NonEmpty
-    """The key of the generation."""
+    key: Key
     remote: Remote
-    """The remote name of the generation."""
 
 
 class ModelStatus(Record, frozen=True, kw_only=True):
     """One recorded model."""
 
-    name: NonEmpty
-    """The manifest's metadata.name."""
-    manifest: NonEmpty
-    """The manifest's path relative to the root; `-` is standard input."""
+    name: ManifestName
+    manifest: ManifestPath
     serving: ServingKey | None = None
     """The serving generation; omitted if there is none."""
     protect: bool
@@ -282,16 +286,14 @@ class ModelStatus(Record, frozen=True, kw_only=True):
 class StatusReport(TargetReport, frozen=True, kw_only=True, tag="Status"):
     """The recorded and live state of every model: the output of `reconcile status --format json`."""
 
-    lockfile: NonEmpty
-    """The path of the lockfile."""
+    lockfile: LockfilePath
     verified: bool
     """Whether the service was queried; otherwise the document contains what the lockfile records."""
     models: tuple[ModelStatus, ...]
     """Every recorded model, by name."""
     access: AccessSummary | None = None
     """The access of one address; only with `--access`."""
-    model_details: tuple[ModelDetails, ...] = ()
-    """Every recorded model with its generations; present when a report was requested."""
+    model_details: RecordedDetails = ()
 
 
 class AccessReport(Struct, frozen=True):

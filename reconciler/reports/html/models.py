@@ -36,6 +36,7 @@ _STATES: Final[Mapping[State, tuple[str, Role]]] = {
     State.FAILED: ("failed", "error"),
     State.CANCELLED: ("cancelled", "error"),
     State.MISSING: ("missing", "error"),
+    State.DELETING: ("being deleted", "wait"),
     State.DELETED: ("deleted", "muted"),
 }
 _ENDS: Final = {state: _STATES[state] for state in (State.FAILED, State.CANCELLED)}
@@ -114,12 +115,11 @@ def model_sections(document: Document) -> tuple[ModelSection, ...]:
         _section(f"model-{position}", models[name], reports.get(name, {}), target.root if target else "")
         for position, name in enumerate(sorted(models), start=1)
     )
-    return tuple(sections) if kind_of(document) != "Check" else tuple(_without_scores(sections))
-
-
-def _without_scores(models: Iterable[ModelSection]) -> Iterator[ModelSection]:
-    """Yield the models with content besides scores, which the table above already has."""
-    return (replace(model, scores=None) for model in models if model.misses)
+    return (
+        tuple(sections)
+        if kind_of(document) != "Check"
+        else tuple(replace(model, scores=None) for model in sections if model.misses)
+    )
 
 
 class _Model(Struct, frozen=True):

@@ -19,8 +19,7 @@ from msgspec import Struct
 
 from reconciler.domain.document import VERSION, Document
 from reconciler.domain.drift import Finding
-from reconciler.domain.errors import UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport

@@ -8,12 +8,10 @@ from typing import Final
 from reconciler.domain.plan import Kind
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import (
-    ChangedGeneration,
     ChangeReport,
     NextAction,
     RefreshedGeneration,
     RefreshReport,
-    RejectedGeneration,
     ResolveReport,
     ServingReport,
 )
@@ -46,16 +44,15 @@ def change_text(report: ChangeReport, layout: Layout) -> str:
     role, summary = _SUMMARIES[report.command, report.outcome]
     count = len(report.generations)
     counts = {"generations": counted(count, "generation"), "trainings": counted(count, "training")}
-    details = [("generation", _generation_line(generation)) for generation in report.generations]
+    details = [
+        ("generation", " ".join(filter(None, (generation.key, generation.state, generation.remote))))
+        for generation in report.generations
+    ]
     if report.manifest:
         details.append(("manifest", report.manifest))
     details += [("note", note) for note in report.notes]
     details += _recorded(report, changed=report.outcome == "done")
     return _summary_with_details(report, role, summary.format(**counts), details, layout)
-
-
-def _generation_line(generation: ChangedGeneration) -> str:
-    return " ".join(filter(None, (generation.key, generation.state, generation.remote)))
 
 
 def serving_text(report: ServingReport, layout: Layout) -> str:
@@ -65,13 +62,9 @@ def serving_text(report: ServingReport, layout: Layout) -> str:
     if report.changed and report.before:
         summary += f" instead of {report.before}"
     details = [("remote", report.serving.remote)]
-    details += [("rejected", _rejected_line(rejected)) for rejected in report.rejected]
+    details += [("rejected", ": ".join(filter(None, (rejected.key, rejected.reason)))) for rejected in report.rejected]
     details += _recorded(report, changed=report.changed)
     return _summary_with_details(report, "good", summary, details, layout)
-
-
-def _rejected_line(rejected: RejectedGeneration) -> str:
-    return ": ".join(filter(None, (rejected.key, rejected.reason)))
 
 
 def _recorded(report: ChangeReport | ServingReport, *, changed: bool) -> Iterator[Detail]:

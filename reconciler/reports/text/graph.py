@@ -18,6 +18,7 @@ _STATES: Final[Mapping[State, str]] = {
     State.FAILED: "failed",
     State.CANCELLED: "was canceled",
     State.MISSING: "is missing",
+    State.DELETING: "is being deleted",
     State.DELETED: "was deleted",
 }
 

@@ -15,20 +15,7 @@ from rich.text import Text
 from reconciler.domain.model import State
 from reconciler.domain.ports import Clock
 from reconciler.domain.text import encodable, terminal_safe
-from reconciler.planning.events import (
-    Adopted,
-    Cancelled,
-    Checked,
-    Checking,
-    Completed,
-    Disappeared,
-    Event,
-    Failed,
-    Progressed,
-    Refused,
-    Started,
-    Targeted,
-)
+from reconciler.planning import events
 from reconciler.reports.text.format import Role, clock_time, counted, loss
 from reconciler.reports.text.progress import Curve, EventPhrases, curve_of, sparkline
 
@@ -175,29 +162,35 @@ class LiveProgress:
         self._live.transient = not self._display.rows
         self._live.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Redraw the line that the event is about, and print a permanent line if it has one."""
-        if isinstance(event, Targeted):
+        if isinstance(event, events.Targeted):
             return
         self._redraw(event)
         described = self._phrases.describe(event)
-        if described and not isinstance(event, Started | Checking):
+        if described and not isinstance(event, events.Started | events.Checking):
             role, text = described
             name = f"{terminal_safe(event.name):<{self._column}}  "
             line = Text.assemble(name, (encodable(text, self._console.encoding), _STYLES[role]))
             self._console.print(line, soft_wrap=True)
 
-    def _redraw(self, event: Event) -> None:
+    def _redraw(self, event: events.Event) -> None:
         match event:
-            case Started(name, _, started) | Adopted(name, _, started) if started.state is State.CREATING:
+            case events.Started(name, _, started) | events.Adopted(name, _, started) if started.state is State.CREATING:
                 self._show(started.key, name, Curve(seen=self._clock(), total=started.total_steps))
-            case Progressed(name, key, model, total):
+            case events.Progressed(name, key, model, total):
                 self._show(key, name, curve_of(model, total, self._clock()))
-            case Checking(name, key, done, total):
+            case events.Checking(name, key, done, total):
                 self._show(key, name, Curve(self._clock(), done, total, phase="checking", unit=_PROMPT))
-            case Completed(_, key) | Failed(_, key) | Cancelled(_, key) | Disappeared(_, key) | Checked(_, key):
+            case (
+                events.Completed(_, key)
+                | events.Failed(_, key)
+                | events.Cancelled(_, key)
+                | events.Disappeared(_, key)
+                | events.Checked(_, key)
+            ):
                 self._keep(lambda shown_key, _: shown_key != key)
-            case Refused(name):
+            case events.Refused(name):
                 self._keep(lambda _, row: row[0] != name or row[1].unit != _PROMPT)  # its training continues
             case _:
                 return

@@ -13,29 +13,7 @@ from msgspec import Struct
 from reconciler.domain.model import RemoteModel
 from reconciler.domain.ports import Clock
 from reconciler.domain.text import encodable, terminal_safe
-from reconciler.planning.events import (
-    Adopted,
-    Cancelled,
-    Checked,
-    Checking,
-    Claimed,
-    Completed,
-    Deleted,
-    Disappeared,
-    Dropped,
-    Event,
-    Failed,
-    Progressed,
-    Refused,
-    Rejected,
-    Renamed,
-    Restored,
-    Started,
-    Targeted,
-    Unserved,
-    Updated,
-    Withheld,
-)
+from reconciler.planning import events
 from reconciler.planning.training_time import completed_steps, reports_progress, seconds_left, training_start
 from reconciler.reports.text.format import Role, Style, checks_line, counted, duration, loss, plain, steps_and_loss
 
@@ -132,22 +110,22 @@ class EventPhrases:
         self._steps: dict[str, int] = {}
         self._phases: dict[str, str] = {}
 
-    def describe(self, event: Event) -> Line | None:
+    def describe(self, event: events.Event) -> Line | None:
         """Return the line about an event, safe to print; ``None`` if nothing changed."""
         line = self._training_line(event)
         return (line[0], terminal_safe(line[1])) if line else None
 
-    def _training_line(self, event: Event) -> Line | None:
+    def _training_line(self, event: events.Event) -> Line | None:
         match event:
-            case Started(_, _, generation):
+            case events.Started(_, _, generation):
                 training = "simulated training" if self._simulated else "training"
                 self._remember_steps(generation.key, generation.total_steps)
                 steps = f", {counted(generation.total_steps, 'step')}" if generation.total_steps else ""
                 return "wait", f"{training} started: {generation.key}{steps}"
-            case Progressed(_, key, model, total):
+            case events.Progressed(_, key, model, total):
                 self._remember_steps(key, total)
                 return self._phase_line(key, model.phase)
-            case Completed(_, key, model):
+            case events.Completed(_, key, model):
                 final = model.snapshots[-1].loss if model.snapshots else None
                 trained = steps_and_loss(model.total_steps or self._steps.get(key), final)
                 return "good", ", ".join(filter(None, [f"completed: {key}", trained]))
@@ -166,50 +144,50 @@ class EventPhrases:
             self._steps[key] = steps
 
 
-def _failure_line(event: Event) -> Line | None:
+def _failure_line(event: events.Event) -> Line | None:
     match event:
-        case Failed(_, _, model):
+        case events.Failed(_, _, model):
             return "error", f"failed: {model.failure.message if model.failure else 'the service reports no reason'}"
-        case Cancelled(_, key, model):
+        case events.Cancelled(_, key, model):
             return "error", f"canceled: {key}{f': {model.failure.message}' if model.failure else ''}"
-        case Refused(_, error):
+        case events.Refused(_, error):
             return "error", f"refused: {error}"
-        case Dropped(_, _, remote):
+        case events.Dropped(_, _, remote):
             return "warning", f"canceled: {remote}, which duplicates a training that another run started"
-        case Disappeared(_, key):
+        case events.Disappeared(_, key):
             return "warning", f"missing: {key} no longer exists at the service"
         case _:
             return None
 
 
-def _record_line(event: Event) -> Line | None:
+def _record_line(event: events.Event) -> Line | None:
     match event:
-        case Adopted(_, _, generation):
+        case events.Adopted(_, _, generation):
             return "promote", f"adopted: {generation.key}"
-        case Renamed(former=former):
+        case events.Renamed(former=former):
             return "promote", f"renamed: previously recorded as {former}"
-        case Claimed(key=key, dataset=dataset):
+        case events.Claimed(key=key, dataset=dataset):
             return "promote", f"claimed: {key} is recorded as trained on {dataset.path or 'the inline examples'}"
-        case Updated(_, _, fields):
+        case events.Updated(_, _, fields):
             return "update", f"updated: {', '.join(fields)}"
-        case Deleted(_, key):
+        case events.Deleted(_, key):
             return "delete", f"deleted: {key}"
         case _:
             return None
 
 
-def _serving_line(event: Event) -> Line | None:
+def _serving_line(event: events.Event) -> Line | None:
     """Return the line about an event that decides whether a generation is serving."""
     match event:
-        case Checking(_, key, 0, total, checks):
+        case events.Checking(_, key, 0, total, checks):
             return "wait", f"checking {key}: {counted(checks, 'check')}, {counted(total, 'prompt')}"
-        case Checked(_, _, report):
+        case events.Checked(_, _, report):
             return "error" if report.failed else "good", checks_line(report)
-        case Rejected(_, key, reason):
+        case events.Rejected(_, key, reason):
             return "warning", f"rejected: {key}: {reason}"
-        case Restored(_, key):
+        case events.Restored(_, key):
             return "promote", f"no longer rejected: {key}"
-        case Unserved(_, key) | Withheld(_, key):
+        case events.Unserved(_, key) | events.Withheld(_, key):
             return "warning", f"no longer serving: {key}"
         case _:
             return None
@@ -240,9 +218,9 @@ class PlainProgress:
     ) -> None:
         self._stream.flush()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Write the line about an event, if it has one."""
-        if isinstance(event, Targeted):
+        if isinstance(event, events.Targeted):
             return
         described = self._phrases.describe(event) or self._progress_line(event)
         if described:
@@ -252,15 +230,15 @@ class PlainProgress:
             self._stream.flush()
             self._last_lines[event.name] = self._clock()
 
-    def _progress_line(self, event: Event) -> Line | None:
+    def _progress_line(self, event: events.Event) -> Line | None:
         """Return the progress after each quarter and after each long silence."""
         match event:
-            case Progressed():
+            case events.Progressed():
                 curve = curve_of(event.model, event.total_steps, self._clock())
                 if self._is_new_quarter(event, curve.share or 0):
                     return "wait", _progress(curve)
                 return self._after_silence(event, _still_running(curve))
-            case Checking(_, _, done, total):
+            case events.Checking(_, _, done, total):
                 answered = f"{done} of {counted(total, 'prompt')}"
                 if self._is_new_quarter(event, done / total) and total >= _MANY_PROMPTS:
                     return "wait", f"{100 * done / total:.0f} %: {answered}"
@@ -268,11 +246,11 @@ class PlainProgress:
             case _:
                 return None
 
-    def _after_silence(self, event: Progressed | Checking, text: str) -> Line | None:
+    def _after_silence(self, event: events.Progressed | events.Checking, text: str) -> Line | None:
         now = self._clock()
         return None if now - self._last_lines.setdefault(event.name, now) < _LONGEST_SILENCE else ("wait", text)
 
-    def _is_new_quarter(self, event: Progressed | Checking, share: float) -> bool:
+    def _is_new_quarter(self, event: events.Progressed | events.Checking, share: float) -> bool:
         """Return whether another quarter is completed; the last one is not reported, as the result follows."""
         subject, quarter = (type(event), event.key), int(share * _QUARTERS)
         if not self._quarters.get(subject, 0) < quarter < _QUARTERS:

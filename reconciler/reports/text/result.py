@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.result import SETTLED, ModelOutcome, Outcome, ResultReport
 from reconciler.reports.text.check import passed_text

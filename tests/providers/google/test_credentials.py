@@ -4,16 +4,19 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.responses import JSONResponse
 
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, ReconcileError, ServiceError
+from reconciler.engine.observe import TRANSIENT_CODES
 from reconciler.providers.google.auth import BearerAuth, google_auth
+from reconciler.providers.google.credentials import ApplicationDefault
 from reconciler.providers.google.http import HttpRequest
-from reconciler.providers.google.retry import ATTEMPTS
+from reconciler.providers.google.retry import ATTEMPTS, FEW_ATTEMPTS
 from support.provider_google import (
     EMAIL,
     Google,
@@ -68,9 +71,9 @@ def ask(auth: BearerAuth, app: Script | None = None, time: Time | None = None, *
     return app
 
 
-def refusal(auth: BearerAuth, time: Time | None = None) -> AccessError:
+def refusal(auth: BearerAuth, time: Time | None = None, kind: type[ReconcileError] = AccessError) -> ReconcileError:
     app = script(OK)
-    with pytest.raises(AccessError) as caught:
+    with pytest.raises(kind) as caught:
         ask(auth, app, time)
     assert app.seen == []
     return caught.value
@@ -186,24 +189,110 @@ def test_a_revoked_login_is_reported_with_what_to_do(google: Google, tmp_path: P
 def test_an_unreachable_token_endpoint_is_retried_and_then_reported(google: Google, tmp_path: Path) -> None:
     time = Time()
     path = service_account(tmp_path, google, token_uri=f"http://{DEAD_PORT}/token")
-    caught = refusal(adc(named(path)), time)
+    caught = refusal(adc(named(path)), time, ServiceError)
     assert caught.message.startswith(f"cannot get an access token: http://{DEAD_PORT}/token does not respond: ")
     assert caught.remedy == "check the network and the proxy settings, then run the command again"
     assert len(time.naps) == ATTEMPTS - 1
 
 
 def test_without_any_credentials_the_remedy_is_to_log_in(tmp_path: Path) -> None:
-    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": DEAD_PORT}))
+    time = Time()
+    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": DEAD_PORT}), time)
     assert str(caught).startswith("no credentials found; log in with `gcloud auth application-default login --scopes=")
+    assert len(time.naps) == FEW_ATTEMPTS - 1, "a metadata server counts as absent only after repeats"
 
 
-@pytest.mark.parametrize(("status", "document"), [(404, {}), (200, {"expires_in": 5}), (200, {"access_token": "t"})])
+@pytest.mark.parametrize(
+    ("status", "document", "kind"),
+    [(404, {}, AccessError), (200, {"expires_in": 5}, ServiceError), (200, {"access_token": "t"}, ServiceError)],
+)
 def test_a_metadata_server_without_a_service_account_is_reported(
-    google: Google, tmp_path: Path, status: int, document: dict[str, object]
+    google: Google, tmp_path: Path, status: int, document: dict[str, object], kind: type[ReconcileError]
 ) -> None:
     google.refusal = status, document
-    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}))
+    caught = refusal(adc({"HOME": str(tmp_path), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}), kind=kind)
     assert caught.message.startswith("cannot get an access token: ")
+
+
+PAGE = "<!doctype html><title>Sign in</title>"
+FAULTS: Mapping[str, tuple[int, str] | None] = {
+    "page": (200, PAGE),
+    "truncated": (200, '{"access_token": "t'),
+    "without a token": (200, "{}"),
+    "quota": (429, "{}"),
+    "internal": (500, PAGE),
+    "unavailable": (503, '{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Busy."}}'),
+    "cut": None,
+}
+
+
+def sources(folder: Path, google: Google) -> Mapping[str, Callable[[], BearerAuth]]:
+    """Return the kinds of credentials whose tokens live so shortly that each request gets a new one."""
+    google.expires_in = 60
+    metadata = {"HOME": str(folder), "GCE_METADATA_HOST": f"127.0.0.1:{google.port}"}
+    return {
+        "login": lambda: adc(named(authorized_user(folder)), google),
+        "service account": lambda: adc(named(service_account(folder, google))),
+        "impersonated": lambda: adc(named(impersonated(folder)), google),
+        "workload identity": lambda: adc(named(workload_identity(folder, google))),
+        "metadata": lambda: adc(metadata),
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("login", 1),
+        ("login", 2),
+        ("service account", 1),
+        ("impersonated", 1),
+        ("impersonated", 2),
+        ("workload identity", 1),
+        ("metadata", 1),
+        ("metadata", 2),
+    ],
+)
+def test_one_fault_of_a_token_endpoint_ends_no_run(
+    google: Google, tmp_path: Path, kind: str, number: int, fault: str
+) -> None:
+    google.faults = {number: FAULTS[fault]}
+    time = Time()
+    app = ask(sources(tmp_path, google)[kind](), time=time, times=2)
+    assert len(app.seen) == 2
+    assert len(time.naps) == 1
+
+
+def test_a_slow_metadata_server_is_not_absent(google: Google, tmp_path: Path) -> None:
+    class Slow(Rerouted):
+        asked = 0
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self.asked += 1
+            if self.asked <= FEW_ATTEMPTS:
+                raise httpx.ReadTimeout("timed out", request=request)
+            return super().handle_request(request)
+
+    auth = BearerAuth(ApplicationDefault({"HOME": str(tmp_path)}, None, Slow(google)))
+    assert len(ask(auth).seen) == 1
+
+
+def test_a_metadata_server_that_vanishes_during_a_run_is_an_outage(google: Google, tmp_path: Path) -> None:
+    class Gone(Rerouted):
+        asked = 0
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self.asked += 1
+            if self.asked > 1:
+                raise httpx.ConnectError("no route", request=request)
+            return super().handle_request(request)
+
+    google.expires_in = 60
+    time = Time()
+    auth = BearerAuth(ApplicationDefault({"HOME": str(tmp_path)}, None, Gone(google)))
+    with pytest.raises(ServiceError, match="no route") as caught:
+        ask(auth, time=time, times=2)
+    assert caught.value.code in TRANSIENT_CODES, "a run that waits tolerates it"
 
 
 @pytest.mark.parametrize(

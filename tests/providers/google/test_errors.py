@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from reconciler.domain.errors import AccessError, ForbiddenError, ReconcileError, ServiceError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import AccessError, ExitStatus, ForbiddenError, ReconcileError, ServiceError
 from reconciler.domain.text import sanitize
 from reconciler.providers.google.http import HttpRequest
 from support.provider_service import Time, client_of, error, script

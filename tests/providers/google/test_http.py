@@ -5,15 +5,17 @@ import gzip
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from email.utils import format_datetime
 
 import httpx
 import pytest
+from msgspec import structs
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from reconciler.domain.errors import AccessError, ReconcileError, ServiceError, UsageError
 from reconciler.providers.generativelanguage.wire import SERVICE
-from reconciler.providers.google.http import MAX_BODY, Client, HttpRequest
+from reconciler.providers.google.http import DEADLINE, MAX_BODY, Client, HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS
 from support.provider_service import START, Script, Time, client_of, error, script, settings_of
 
@@ -173,12 +175,12 @@ def test_a_path_in_the_endpoint_is_kept() -> None:
     assert app.lines == ["GET /proxy/v1beta3/tunedModels"]
 
 
-def network_client(endpoint: str, time: Time) -> Client:
-    return Client(endpoint, SERVICE, settings_of(time))
+def network_client(endpoint: str, time: Time, deadline: timedelta = DEADLINE) -> Client:
+    return Client(endpoint, SERVICE, structs.replace(settings_of(time), deadline=deadline))
 
 
-async def request_once(endpoint: str, time: Time) -> None:
-    client = network_client(endpoint, time)
+async def request_once(endpoint: str, time: Time, deadline: timedelta = DEADLINE) -> None:
+    client = network_client(endpoint, time, deadline)
     try:
         await client.request(LIST)
     finally:
@@ -188,14 +190,23 @@ async def request_once(endpoint: str, time: Time) -> None:
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def against(handler: Handler, time: Time) -> ServiceError:
+def against(handler: Handler, time: Time, deadline: timedelta = DEADLINE) -> ServiceError:
     """Ask a raw TCP server on a free port, which must make the request fail."""
 
     async def run() -> None:
-        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        tasks = []
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append(asyncio.current_task())
+            await handler(reader, writer)
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
         async with server:
             host, port = server.sockets[0].getsockname()
-            await request_once(f"http://{host}:{port}", time)
+            try:
+                await request_once(f"http://{host}:{port}", time, deadline)
+            finally:
+                await asyncio.gather(*filter(None, tasks))
 
     with pytest.raises(ServiceError) as caught:
         asyncio.run(run())
@@ -234,6 +245,78 @@ def test_a_body_that_is_cut_short_is_tried_again_and_then_reported() -> None:
     assert len(time.naps) == ATTEMPTS - 1
     assert caught.message.startswith("GET /v1beta3/tunedModels got no response from 127.0.0.1:")
     assert "peer closed connection without sending" in caught.message
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"], ids=["hung", "dribbling"])
+def test_a_response_has_a_total_deadline(reply: bytes) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        while not reader.at_eof():
+            writer.write(reply[-1:])
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    time = Time()
+    caught = against(trickle, time, timedelta(seconds=0.05))
+    assert len(time.naps) == ATTEMPTS - 1
+    assert caught.code == "UNREACHABLE"
+    assert "the response is incomplete after 0.05 s; check spec.endpoint" in str(caught)
+
+
+def test_the_rate_limit_does_not_count_towards_the_deadline() -> None:
+    async def brief(_seconds: float) -> None:
+        await asyncio.sleep(0.1)
+
+    app = script(OK)
+    settings = structs.replace(
+        settings_of(Time(), httpx.ASGITransport(app)),
+        requests_per_minute=1,
+        sleep=brief,
+        deadline=timedelta(seconds=0.05),
+    )
+    client = Client("http://127.0.0.1", SERVICE, settings)
+
+    async def run() -> None:
+        await client.request(LIST)
+        await client.request(LIST)
+
+    asyncio.run(run())
+    assert len(app.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "unknown"),
+    [([error(status, "", "no")], False) for status in (400, 401, 403, 404, 409, 412, 429, 501)]
+    + [([error(status, "", "no")], True) for status in (408, 500, 502, 503, 504, 505, 520)]
+    + [
+        ([error(503, "", "no", retry_after="9999")], True),
+        ([error(503, "", "no"), error(401, "", "no")], True),
+        ([error(503, "", "no"), error(400, "", "no")], True),
+        ([error(429, "", "no"), error(403, "", "no")], False),
+        ([HTMLResponse("<h1>Sign in</h1>")], True),
+        ([Response(b'{"name": "a')], True),
+        ([RedirectResponse("/elsewhere", 302)], False),
+    ],
+)
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_an_error_states_whether_the_request_may_have_been_carried_out(
+    *, answers: list[Response], unknown: bool, idempotent: bool
+) -> None:
+    client = client_of(script(*answers), Time())
+    request = HttpRequest("POST", "/v1beta3/tunedModels", body={}, idempotent=idempotent)
+    with pytest.raises(ReconcileError) as caught:
+        asyncio.run(client.request(request))
+    assert caught.value.outcome_unknown is (unknown and not idempotent)
+
+
+@pytest.mark.parametrize(
+    "answer", [HTMLResponse("<h1>Sign in</h1>"), Response(b'{"tunedModels": ['), JSONResponse([1])]
+)
+def test_one_page_of_a_front_end_ends_no_run(answer: Response) -> None:
+    app, time = script(answer, OK), Time()
+    assert ask(app, time) == {"fine": True}
+    assert time.naps == [0.5]
 
 
 def test_no_server_is_reported() -> None:

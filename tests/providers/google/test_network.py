@@ -87,7 +87,7 @@ def test_a_token_endpoint_on_loopback_never_meets_a_proxy(google: Google, proxy:
 def test_googles_token_endpoint_is_asked_through_the_proxy(google: Google, proxy: Proxy, tmp_path: Path) -> None:
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(authorized_user(tmp_path)), **through(proxy)}
     assert ask_alone(google.url, environ).startswith(
-        "AccessError: cannot get an access token: https://oauth2.googleapis.com/token does not respond: "
+        "ServiceError: cannot get an access token: https://oauth2.googleapis.com/token does not respond: "
     )
     assert set(proxy.lines) == {"CONNECT oauth2.googleapis.com:443 HTTP/1.1"}
 

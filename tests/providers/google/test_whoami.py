@@ -12,9 +12,10 @@ import httpx
 import pytest
 from msgspec import structs
 
-from reconciler.domain.errors import AccessError
+from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.providers.google.doctor import CallerIdentity, whoami
 from reconciler.providers.google.errors import SCOPES
+from reconciler.providers.google.retry import ATTEMPTS, RetryPolicy
 from support.provider_google import (
     EMAIL,
     Google,
@@ -26,6 +27,7 @@ from support.provider_google import (
     workload_identity,
     write_json,
 )
+from support.provider_service import Time
 
 ASKED = frozenset(SCOPES)
 LOGIN_SCOPES = "openid https://www.googleapis.com/auth/cloud-platform"
@@ -69,9 +71,10 @@ def named(path: Path) -> Mapping[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
 
 
-def who(environ: Mapping[str, str], answers: Answers, **options: Any) -> CallerIdentity:
+def who(environ: Mapping[str, str], answers: Answers, time: Time | None = None, **options: Any) -> CallerIdentity:
     chosen = {"access_token": None, "project": None, "ask_google": True, **options}
-    return asyncio.run(whoami(environ=environ, transport=answers, **chosen))
+    retry = RetryPolicy((time or Time()).sleep, lambda: 0.0)
+    return asyncio.run(whoami(environ=environ, transport=answers, retry=retry, **chosen))
 
 
 def test_whose_an_access_token_is_google_tells() -> None:
@@ -176,13 +179,15 @@ def test_no_credentials_are_an_access_error(tmp_path: Path) -> None:
         who(named(tmp_path / "nowhere.json"), Answers())
 
 
-def test_a_token_endpoint_out_of_order_is_an_access_error(tmp_path: Path) -> None:
+def test_a_token_endpoint_out_of_order_is_reported_after_retries(tmp_path: Path) -> None:
     class Broken(Answers):
         def answer(self, request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("no route", request=request)
 
-    with pytest.raises(AccessError, match=r"cannot get an access token: .* does not respond: no route"):
-        who(named(authorized_user(tmp_path)), Broken())
+    time = Time()
+    with pytest.raises(ServiceError, match=r"cannot get an access token: .* does not respond: no route"):
+        who(named(authorized_user(tmp_path)), Broken(), time)
+    assert len(time.naps) == ATTEMPTS - 1
 
 
 def test_no_secret_shows(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from reconciler.domain.endpoints import TUNING_REGIONS
 from reconciler.domain.errors import ReconcileError
-from reconciler.providers.vertex.capabilities import is_near
+from reconciler.providers.vertex.spec import is_near
 from support.provider_service import error, script
 from support.provider_storage import NO_BUCKET, with_storage
 

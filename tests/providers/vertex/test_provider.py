@@ -14,8 +14,8 @@ from reconciler.domain.errors import AccessError, ServiceError
 from reconciler.domain.model import Capabilities, Dataset, Handle, State, Update
 from reconciler.domain.ports import Provider
 from reconciler.providers.google.network import STORAGE
-from reconciler.providers.vertex.capabilities import capabilities_of
 from reconciler.providers.vertex.provider import Vertex, connect
+from reconciler.providers.vertex.spec import capabilities_of, endpoint_of
 from support.provider_contract import TARGET
 from support.provider_samples import generation
 from support.provider_service import Script, Time, error, script, settings_of
@@ -43,7 +43,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
     async def run() -> int:
         time, here = Time(), replace(TARGET, endpoint="", storage_endpoint="", location="europe-west4")
         transport = httpx.MockTransport(answer)
-        async with connect(here, settings_of(time, transport)) as provider:
+        async with connect(endpoint_of(here), here, settings_of(time, transport), capabilities_of(here)) as provider:
             await provider.list(progress=False)
             with pytest.raises(ServiceError):
                 await provider.create(ON_OBJECT, ())
@@ -57,7 +57,7 @@ def test_the_endpoints_are_those_of_the_location_unless_the_target_names_others(
 
 def test_other_capabilities_can_be_given() -> None:
     time, simulated = Time(), replace(capabilities_of(TARGET), simulated=True)
-    provider = connect(TARGET, settings_of(time), simulated)
+    provider = connect(endpoint_of(TARGET), TARGET, settings_of(time), simulated)
     assert isinstance(provider.capabilities, Capabilities)
     assert provider.capabilities.simulated
     asyncio.run(provider.aclose())
@@ -164,7 +164,9 @@ def test_a_location_whose_host_cannot_be_found_is_reported() -> None:
 
     async def run() -> None:
         time, wrong = Time(), replace(TARGET, endpoint="", location="us-centrall")
-        async with connect(wrong, settings_of(time, httpx.MockTransport(resolve))) as provider:
+        async with connect(
+            endpoint_of(wrong), wrong, settings_of(time, httpx.MockTransport(resolve)), capabilities_of(wrong)
+        ) as provider:
             await provider.list(progress=False)
 
     with pytest.raises(ServiceError) as caught:

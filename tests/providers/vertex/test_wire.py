@@ -9,7 +9,7 @@ from google.protobuf.json_format import Parse
 from msgspec.structs import replace
 
 from reconciler.domain.model import Checkpoint, Conversation, Example, Failure, Resources, Source, State
-from reconciler.providers.vertex.capabilities import VERTEX
+from reconciler.providers.vertex.spec import VERTEX
 from reconciler.providers.vertex.wire import JobInputs, read_job, read_page, write_example, write_job
 from support.google_clients import vertex
 from support.provider_samples import generation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from reconciler.domain.checks import CheckResult, Miss, RecordedChecks, check_results
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.reports.documents.check import CheckedModel, CheckReport, check_report
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.reports.writer import render_text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.text import terminal_safe
 from reconciler.manifests.schema_validation import SCHEMA_KINDS
 from reconciler.reports.documents.doctor import DoctorFinding, DoctorTarget, Status, doctor_report

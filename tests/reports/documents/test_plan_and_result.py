@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.errors import Place, Problem
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.model import Capabilities, Sampling, Target
 from reconciler.domain.plan import Action, Kind, Plan, Reason
 from reconciler.reports.documents.change import ResolvedModel, ResolveReport

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import Capabilities, Sampling
 from reconciler.domain.ports import Answer, Reply
 from reconciler.domain.text import terminal_safe

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.lock import Lock, LockedModel
 from reconciler.domain.model import State
 from reconciler.reports.documents.change import RefreshReport, refreshed_models

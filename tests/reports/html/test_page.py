@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.drift import DriftClass, Finding
-from reconciler.domain.errors import UsageError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, UsageError
 from reconciler.domain.lock import Lock
 from reconciler.domain.model import Capabilities, RemoteModel, Target
 from reconciler.domain.plan import Plan

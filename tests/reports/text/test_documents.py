@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.errors import Place, Problem
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, Place, Problem
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Failure, RemoteModel, State
 from reconciler.domain.plan import Action, Kind, Plan, Reason

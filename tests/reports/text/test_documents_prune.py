@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.errors import ReconcileError
-from reconciler.domain.exit_status import ExitStatus
+from reconciler.domain.errors import ExitStatus, ReconcileError
 from reconciler.domain.lock import Lock
 from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Reason
 from reconciler.planning.events import Deleted, Promoted, Refused, Unserved

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.errors import UsageError
-from reconciler.planning.selection import Selection, check_names
+from reconciler.manifests.discovery import Selection, check_names
 from support.core_cases import Made, manifest
 
 MANIFESTS = [
