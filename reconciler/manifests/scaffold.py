@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import reduce
 from importlib import resources
 from pathlib import Path
+from textwrap import indent
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -43,28 +44,41 @@ _GITLAB: Final = {
 }
 _FILES: Final[Mapping[Platform, Mapping[str, str]]] = {"github": _GITHUB, "gitlab": _GITLAB}
 """The paths of the files in the repository for each platform, and their templates."""
-_SHARED: Final = frozenset({".github/reconcile.txt", ".gitlab/reconcile.txt"})
-"""Files that all targets of a repository share; an existing one is kept."""
+_REQUIREMENTS: Final[Mapping[Platform, str]] = {"github": ".github/reconcile.txt", "gitlab": ".gitlab/reconcile.txt"}
+"""The files that all targets of a repository share; an existing one is kept."""
+_SCRIPT: Final = re.compile(r"^( *)@([a-z]+\.sh)@$", re.MULTILINE)
+"""A line of a template that stands for a script of several workflows."""
 _FEDERATION: Final = (
-    "Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT and "
-    "APPLY_ACCOUNT."
+    "Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER{variables}, "
+    "PLAN_ACCOUNT{variables} and APPLY_ACCOUNT{variables}."
+)
+_DEPLOY_KEY: Final = (
+    "Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in the environments "
+    "reconcile-train{suffix} and reconcile{suffix}."
+)
+_PUSH_ACCESS: Final = (
+    "Set the masked variable RECONCILE_TOKEN in the environments reconcile-train{suffix} and reconcile{suffix} to an "
+    "access token that can push."
 )
 _NEXT: Final[Mapping[Platform, tuple[str, ...]]] = {
     "github": (
-        "Write the pinned requirement for pip to install reconcile into .github/reconcile.txt.",
-        "Create the environment reconcile-train, with the reviewers who approve spending.",
-        "Create the environment reconcile, restricted to the branch {branch}.",
-        "Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in both environments.",
+        "Write the requirements for pip to install reconcile, with hashes, into .github/reconcile.txt.",
+        "Create the environment reconcile-train{suffix}, with the reviewers who approve spending.",
+        "Create the environment reconcile-decisions{suffix}, with the reviewers who approve rollbacks.",
+        "Create the environment reconcile{suffix}, restricted to the branch {branch}.",
+        _DEPLOY_KEY,
         _FEDERATION,
         "Require the check reconcile-locked{suffix} in a ruleset of {branch} that deploy keys bypass.",
+        "Restrict what actions may do in the settings of the repository.",
         "Optional: enable the merge queue.",
     ),
     "gitlab": (
         "Include the file in .gitlab-ci.yml: include: [{{local: .gitlab/reconcile{suffix}.yml}}].",
-        "Write the pinned requirement for pip to install reconcile into .gitlab/reconcile.txt.",
-        "Protect the environment reconcile-train, with access for those who approve spending.",
-        "Protect the environment reconcile, with access for maintainers.",
-        "Set the masked variable RECONCILE_TOKEN in both environments to an access token that can push.",
+        "Write the requirements for pip to install reconcile, with hashes, into .gitlab/reconcile.txt.",
+        "Protect the environment reconcile-train{suffix}, with access for those who approve spending.",
+        "Protect the environment reconcile-decisions{suffix}, with access for those who approve rollbacks.",
+        "Protect the environment reconcile{suffix}, with access for maintainers.",
+        _PUSH_ACCESS,
         "Set the masked variable RECONCILE_COMMENT_TOKEN to an access token that can comment.",
         _FEDERATION,
         "Schedule pipelines of {branch}: RECONCILE_JOB=settle every 20 minutes, RECONCILE_JOB=drift every day.",
@@ -98,14 +112,20 @@ def create_workflows(platform: Platform, root: Root, target: Target, directory: 
     require_inside(root.folder, repository)
     suffix = "" if target.name == DEFAULT else f"-{target.name}"
     branch = _default_branch(repository)
-    values = _values(root, target, (directory / specs).resolve(), repository) | {"SUFFIX": suffix, "REF": f"'{branch}'"}
-    values["BRANCH"] = _quoted(branch)
+    variables = suffix.upper().replace("-", "_")
+    values = _values(root, target, (directory / specs).resolve(), repository) | {
+        "SUFFIX": suffix,
+        "VARIABLES": variables,
+        "REF": f"'refs/heads/{branch}'",
+        "BRANCH": _quoted(branch),
+        "REQUIREMENTS": _REQUIREMENTS[platform],
+    }
     files = {
         fill_in(path, {"SUFFIX": suffix}): fill_in(_template(name), values).encode()
         for path, name in _FILES[platform].items()
-        if path not in _SHARED or not (repository / path).exists()
+        if path != _REQUIREMENTS[platform] or not (repository / path).exists()
     }
-    steps = tuple(step.format(branch=branch, suffix=suffix) for step in _NEXT[platform])
+    steps = tuple(step.format(branch=branch, suffix=suffix, variables=variables) for step in _NEXT[platform])
     return Workflows(repository, files, (*steps, _SIMULATED) if capabilities_of(target).simulated else steps)
 
 
@@ -140,7 +160,9 @@ def _quoted(text: str) -> str:
 
 
 def _template(name: str) -> str:
-    return resources.files("reconciler.manifests").joinpath("ci", name).read_text(encoding="utf-8")
+    """Return a template, with the scripts that it includes."""
+    text = resources.files("reconciler.manifests").joinpath("ci", name).read_text(encoding="utf-8")
+    return _SCRIPT.sub(lambda line: indent(_template(f"scripts/{line[2]}").removesuffix("\n"), line[1]), text)
 
 
 def _default_branch(repository: Path) -> str:

@@ -20,8 +20,10 @@ PULL, LOCKED, SETTLE, MERGED, DRIFT = (
 LOCK, POINTER = "specs/reconcile.lock.json", "specs/serving.json"
 _FIRST = ("adder", "middle", "zeta")
 CREATE = "POST /v1beta/tunedModels"
+TOOLS = "reconcile @ file:///somewhere --hash=sha256:01"
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
+"""Whole flows of many jobs; one attack stays in the normal run."""
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +73,30 @@ class Team(Struct, dict=True):
     def plan(self, pull: Pull) -> Ran:
         return self.hub.on_pull(pull, PULL, "plan")
 
-    def train(self, pull: Pull, head: str = "", trains: str = "true") -> Ran:
-        """The reviewers of the environment say yes to what was planned for a commit."""
-        return self.hub.on_pull(pull, PULL, "train", head, plan={"outputs": {"trains": trains}})
+    def train(self, pull: Pull, planned: Ran | None = None, head: str = "") -> Ran:
+        """Reviewers of the environment approve a plan of a commit, by default a new one of the newest commit."""
+        planned = planned or self.plan(pull)
+        return self.hub.on_pull(pull, PULL, "train", head, planned.at, plan={"outputs": planned.outputs})
 
-    def locked(self, pull: Pull) -> bool:
-        return self.hub.on_pull(pull, LOCKED, "locked").passed
+    def locked(self, pull: Pull, *, queue: bool = False, approved: bool = False) -> bool:
+        """Whether the required check passes; ``approved`` are changed decisions."""
+        play = self.hub.in_queue if queue else self.hub.on_pull
+        validated = play(pull, LOCKED, "validate")
+        decides = validated.outputs["decisions"] == "true"
+        needs = {
+            "validate": {"result": "success" if validated.passed else "failure", "outputs": validated.outputs},
+            "decisions": {"result": ("success" if approved else "failure") if decides else "skipped"},
+        }
+        return play(pull, LOCKED, "locked", **needs).passed
 
     def settle(self) -> Ran:
         return self.hub.on_main(SETTLE, "settle")
 
     def merge(self, pull: Pull) -> Ran:
         """Merge, and play what the push to the main branch starts."""
+        before = self.hub.head()
         self.hub.merge(pull)
-        return self.hub.on_main(MERGED, "apply")
+        return self.hub.on_main(MERGED, "apply", before=before)
 
     def drift(self) -> Ran:
         return self.hub.on_main(DRIFT, "drift")
@@ -120,8 +132,9 @@ def team(port: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Tea
     desk.environ["RECONCILE_ACCESS_TOKEN"] = "ya29.hush-hush"
     for name in _FIRST:
         _declare(desk, name, epochs=1)
-    assert desk("init", "--ci", "github").status == 0
-    (desk.folder / ".github" / "reconcile.txt").write_text("reconcile @ file:///somewhere\n")
+    for platform in ("github", "gitlab"):
+        assert desk("init", "--ci", platform).status == 0
+        (desk.folder / f".{platform}" / "reconcile.txt").write_text(f"{TOOLS}\n")
     assert desk("apply", "--yes").status == 0
     hub.commit(desk.folder, "main")
     port.lines.clear()
@@ -142,6 +155,7 @@ def _second(desk: Cli) -> None:
     _declare(desk, "nova", 2)
 
 
+@slow
 def test_two_pull_requests_at_once(team: Team) -> None:
     before = {name: team.serving(name) for name in _FIRST}
     one, two = team.change("one", _first), team.change("two", _second)
@@ -154,9 +168,10 @@ def test_two_pull_requests_at_once(team: Team) -> None:
         assert not team.locked(pull)
     assert team.trainings == 0
 
-    for pull in (one, two, one):  # somebody runs the first one twice
+    for pull in (one, two):
         trained = team.train(pull)
         assert trained.passed, trained.log
+    assert team.train(one).log == SKIPPED, "a training that is in progress is not planned again"
     assert team.trainings == 4
     assert not team.locked(one)
     assert team.settle().passed  # too early
@@ -184,7 +199,7 @@ def test_two_pull_requests_at_once(team: Team) -> None:
     assert planned.outputs["trains"] == "false", planned.log
     assert len(team.hub.comments) == 2, "the comment is kept up to date"
     assert team.locked(two)
-    assert team.hub.in_queue(two, LOCKED, "locked").passed
+    assert team.locked(two, queue=True)
     assert team.merge(two).passed
 
     assert team.trainings == 4, "nothing was trained twice, and nothing after a merge"
@@ -193,6 +208,7 @@ def test_two_pull_requests_at_once(team: Team) -> None:
     assert team.hub.issues == []
 
 
+@slow
 def test_a_fork_has_no_credentials_and_needs_none(team: Team) -> None:
     pull = team.change("theirs", _first, fork=True)
 
@@ -203,18 +219,19 @@ def test_a_fork_has_no_credentials_and_needs_none(team: Team) -> None:
     assert "nine-" in planned.summary
     assert team.world.lines == []
     assert team.hub.comments == []
-    assert team.train(pull, trains=planned.outputs["trains"]).log == SKIPPED
+    assert team.train(pull, planned).log == SKIPPED
     assert not team.locked(pull)
     assert team.settle().passed
     assert len(team.hub.git(team.hub.origin, "rev-list", "main..theirs").splitlines()) == 1, "nobody commits there"
 
 
+@slow
 def test_only_the_approved_plan_is_trained(team: Team) -> None:
     pull = team.change("one", _first)
-    approved = team.hub.head("one")
+    approved, planned = team.hub.head("one"), team.plan(pull)
     team.push("one", "one", lambda desk: _declare(desk, "zeta", 9))
 
-    late = team.train(pull, approved)
+    late = team.train(pull, planned, approved)
 
     assert not late.passed
     assert "the branch has new commits since this plan; approve the newest run instead" in late.log
@@ -222,6 +239,7 @@ def test_only_the_approved_plan_is_trained(team: Team) -> None:
     assert "lockfile" not in team.hub.git(team.hub.origin, "log", "--format=%s", "one")
 
 
+@slow
 def test_comments_of_other_users_are_not_changed(team: Team) -> None:
     pull = team.change("one", _second)
     team.hub.comment(pull.number, "mallory", "<!-- reconcile:plan:default -->\nNothing to see here.")
@@ -236,6 +254,7 @@ def test_comments_of_other_users_are_not_changed(team: Team) -> None:
     )
 
 
+@slow
 def test_drift_keeps_one_issue_open_until_it_is_fixed(team: Team) -> None:
     team.tamper("adder", "mine now")
 
@@ -255,6 +274,7 @@ def test_drift_keeps_one_issue_open_until_it_is_fixed(team: Team) -> None:
     assert team.trainings == 0
 
 
+@slow
 def test_a_failed_drift_check_fails_the_job_and_changes_no_issue(team: Team) -> None:
     team.tamper("adder", "mine now")
     assert team.drift().passed
@@ -265,6 +285,7 @@ def test_a_failed_drift_check_fails_the_job_and_changes_no_issue(team: Team) -> 
     assert team.hub.issues == before
 
 
+@slow
 def test_a_merge_without_a_ready_model_fails_without_training(team: Team) -> None:
     pull = team.change("one", _first)
 
@@ -273,3 +294,217 @@ def test_a_merge_without_a_ready_model_fails_without_training(team: Team) -> Non
     assert not merged.passed
     assert "has no ready generation of nine with this content" in merged.log
     assert team.trainings == 0
+
+
+def _hostile(desk: Cli) -> None:
+    """Files that programs run, read as settings, or follow, all of them in one pull request."""
+    _declare(desk, "zeta", 2)
+    for name in ("json.py", "sitecustomize.py", "conftest.py", "reconciler/__init__.py", "pip/__main__.py"):
+        file = desk.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"import pathlib\npathlib.Path({str(desk.folder / 'pwned')!r}).touch()\n")
+    hook = desk.folder / ".githooks" / "pre-commit"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\n[ -z \"$RECONCILE_ACCESS_TOKEN\" ] || touch '{desk.folder / 'pwned'}'\n")
+    hook.chmod(0o755)
+    (desk.folder / ".gitattributes").write_text("*.json filter=lfs merge=union\n")
+    (desk.folder / ".gitignore").write_text("*\n")
+    (desk.folder / "plan.md").symlink_to(desk.folder / "pwned")
+    for platform in ("github", "gitlab"):
+        (desk.folder / f".{platform}" / "reconcile.txt").write_text("reconcile @ file:///mine --hash=sha256:02\n")
+
+
+@pytest.fixture
+def runner(team: Team) -> Team:
+    """Runners whose git has a filter and relative hooks, like a developer's machine or one with git-lfs."""
+    settings = team.hub.folder / "gitconfig"
+    settings.write_text('[core]\n\thooksPath = .githooks\n[filter "lfs"]\n\tclean = echo a pointer\n')
+    team.hub.settings = str(settings)
+    return team
+
+
+def _harmless(team: Team, pull: Pull) -> None:
+    """The lockfile of the branch was recorded as it is, by the tools of the main branch, and nothing was run."""
+    assert "lockfile" not in team.lock(pull.branch)
+    assert len(team.lock(pull.branch)["zeta"]["generations"]) == 2
+    assert team.hub.installed == [TOOLS]
+    assert not (team.desk.folder / "pwned").exists()
+
+
+def test_no_file_of_a_pull_request_is_run_or_followed(runner: Team) -> None:
+    pull = runner.change("one", _hostile)
+
+    planned = runner.plan(pull)
+    assert planned.passed, planned.log
+    trained = runner.train(pull, planned)
+
+    assert trained.passed, trained.log
+    _harmless(runner, pull)
+
+
+@slow
+def test_no_file_of_a_merge_request_is_run_or_followed(runner: Team) -> None:
+    pull = runner.change("one", _hostile)
+
+    planned = runner.hub.on_gitlab("reconcile-plan", pull)
+    assert planned.passed, planned.log
+    trained = runner.hub.on_gitlab("reconcile-train", pull)
+
+    assert trained.passed, trained.log
+    _harmless(runner, pull)
+    assert "zeta-" in runner.hub.comments[0]["body"]
+
+
+@slow
+@pytest.mark.parametrize("name", ["tags/origin/main", "heads/refs/heads/one"])
+def test_a_tag_or_branch_with_the_name_of_another_is_not_taken_for_it(team: Team, name: str) -> None:
+    pull = team.change("one", _first)
+    team.push("evil", "main", lambda desk: _declare(desk, "evil", 5))
+    team.hub.git(team.hub.origin, "update-ref", f"refs/{name}", "refs/heads/evil")
+
+    trained = team.train(pull)
+    settled = team.settle()
+
+    assert trained.passed, trained.log
+    assert settled.passed, settled.log
+    assert team.trainings == 2
+    assert "evil" not in team.lock("one")
+    assert "Record the trainings" in team.hub.git(team.hub.origin, "log", "--format=%s", "refs/heads/one")
+
+
+@slow
+@pytest.mark.parametrize(("workflow", "job"), [(MERGED, "apply"), (SETTLE, "settle"), (DRIFT, "drift")])
+def test_a_tag_with_the_name_of_the_main_branch_runs_no_job_of_it(team: Team, workflow: str, job: str) -> None:
+    assert team.hub.on_main(workflow, job, "refs/tags/main").log == SKIPPED
+
+
+@slow
+@pytest.mark.parametrize("platform", ["github", "gitlab"])
+def test_nothing_is_trained_when_the_base_has_moved(team: Team, platform: str) -> None:
+    pull = team.change("one", _first)
+    planned = team.plan(pull) if platform == "github" else team.hub.on_gitlab("reconcile-plan", pull)
+    team.push("main", "main", lambda desk: _declare(desk, "middle", 7))
+
+    trained = team.train(pull, planned) if platform == "github" else team.hub.on_gitlab("reconcile-train", pull)
+
+    assert not trained.passed
+    assert "main has moved since this plan; " in trained.log
+    assert team.trainings == 0
+    assert "lockfile" not in team.hub.git(team.hub.origin, "log", "--format=%s", "one")
+    again = team.train(pull) if platform == "github" else team.hub.on_gitlab("reconcile-plan", pull)
+    assert again.passed, again.log
+
+
+@slow
+def test_another_plan_than_the_approved_one_is_not_carried_out(team: Team) -> None:
+    pull = team.change("one", _first)
+    planned = team.plan(pull)
+    other = team.change("two", _second)
+    team.plan(other)  # its artifact replaces that of the first pull request
+
+    trained = team.train(pull, planned)
+
+    assert not trained.passed
+    assert "plan.json: FAILED" in trained.log
+    assert team.trainings == 0
+
+
+def _forged(team: Team, branch: str, entry: str) -> Pull:
+    """A pull request whose tree has an entry, as git prints them, in place of one of the main branch."""
+    git, origin = team.hub.git, team.hub.origin
+    lines = git(origin, "ls-tree", "main").splitlines()
+    kept = [line for line in lines if line.partition("\t")[2] != entry.partition("\t")[2]]
+    tree = git(origin, "mktree", "--missing", stdin="\n".join([*kept, entry]))
+    commit = git(origin, "commit-tree", tree, "-p", "main", "-m", "a change")
+    git(origin, "update-ref", f"refs/heads/{branch}", commit)
+    return team.hub.open(branch)
+
+
+def _hidden(desk: Cli) -> None:
+    _first(desk)
+    desk.lock_file.unlink()
+    (desk.folder / ".gitignore").write_text("*.json\n")
+
+
+def _linked(desk: Cli) -> None:
+    _first(desk)
+    desk.lock_file.unlink()
+    desk.lock_file.symlink_to("../.git")
+
+
+@slow
+@pytest.mark.parametrize("platform", ["github", "gitlab"])
+def test_a_hostile_pull_request_does_not_block_the_others(team: Team, platform: str) -> None:
+    team.change("hidden", _hidden)
+    good = team.change("good", _first)
+    assert team.train(good).passed
+    blob = team.hub.git(team.hub.origin, "hash-object", "-w", "--stdin", stdin="gitdir: /tmp\n")
+    slow = team.change("slow", _first)
+    hostile = [
+        team.change("link", _linked),
+        _forged(team, "git-file", f"100644 blob {blob}\t.git"),
+        _forged(team, "submodule", f"160000 commit {'1' * 40}\tspecs"),
+        team.hub.open("gone"),
+        slow,
+    ]
+    team.hub.environ["HUB_SLOW"] = str(slow.number)
+    before = {pull.branch: team.hub.git(team.hub.origin, "rev-parse", pull.branch, strict=False) for pull in hostile}
+    team.later()
+
+    settled = team.settle() if platform == "github" else team.hub.on_gitlab("reconcile-settle")
+
+    assert settled.passed, settled.log
+    assert team.locked(good), settled.log
+    assert "nine" in team.lock("hidden")
+    for pull in hostile:
+        assert team.hub.git(team.hub.origin, "rev-parse", pull.branch, strict=False) == before[pull.branch]
+    assert f"{slow.number} (exit status 124)" in settled.log
+
+
+@slow
+def test_runs_of_several_targets_record_on_the_same_branch(team: Team) -> None:
+    pull = team.change("one", _first)
+    assert team.train(pull).passed
+    team.later()
+    assert team.settle().passed
+    team.hub.merge(pull)
+    merged = team.hub.head()
+    team.push("main", "main", lambda desk: (desk.specs / "reconcile.prod.lock.json").write_text("{}\n"))
+
+    recorded = team.hub.on_main(MERGED, "apply", at=merged)
+
+    assert recorded.passed, recorded.log
+    assert team.serving("nine") in team.published().values()
+    assert team.hub.file("specs/reconcile.prod.lock.json") == "{}"
+
+
+def _rollback(desk: Cli) -> None:
+    assert desk("rollback", "adder", "--reason", "worse").status == 0
+
+
+@slow
+def test_a_changed_decision_needs_an_approval_and_a_pull_request_of_its_own(team: Team) -> None:
+    def improve(desk: Cli) -> None:
+        _declare(desk, "adder", 2)
+        assert desk("apply", "--yes").status == 0
+
+    def both(desk: Cli) -> None:
+        _rollback(desk)
+        (desk.folder / "README.md").write_text("more\n")
+
+    team.push("main", "main", improve)
+    former = team.published()["adder"]
+    alone, mixed = team.change("alone", _rollback), team.change("mixed", both)
+
+    assert not team.locked(alone)
+    assert team.locked(alone, approved=True)
+    assert not team.locked(alone, queue=True)
+    assert not team.locked(mixed, approved=True)
+    decided = team.hub.on_gitlab("reconcile-decisions", alone)
+    assert decided.passed, decided.log
+    assert not team.hub.on_gitlab("reconcile-decisions", mixed).passed
+    assert not team.hub.on_gitlab("reconcile-locked", alone).passed
+
+    merged = team.merge(alone)
+    assert merged.passed, merged.log
+    assert team.published()["adder"] == team.serving("adder") != former

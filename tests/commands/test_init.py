@@ -56,15 +56,18 @@ def test_a_project_that_is_there_gets_the_workflows_alone(reconcile: Cli) -> Non
     assert {name: _files(reconcile.folder)[name] for name in before} == before
     assert made.out.endswith(
         "To set up, see docs/ci.md of reconcile:\n"
-        "1. Write the pinned requirement for pip to install reconcile into .github/reconcile.txt.\n"
+        "1. Write the requirements for pip to install reconcile, with hashes, into .github/reconcile.txt.\n"
         "2. Create the environment reconcile-train, with the reviewers who approve spending.\n"
-        "3. Create the environment reconcile, restricted to the branch main.\n"
-        "4. Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in both environments.\n"
-        "5. Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT and "
+        "3. Create the environment reconcile-decisions, with the reviewers who approve rollbacks.\n"
+        "4. Create the environment reconcile, restricted to the branch main.\n"
+        "5. Add a deploy key with write access, and set its private key as RECONCILE_DEPLOY_KEY in the environments "
+        "reconcile-train and reconcile.\n"
+        "6. Set up workload identity federation, and set the variables WORKLOAD_IDENTITY_PROVIDER, PLAN_ACCOUNT and "
         "APPLY_ACCOUNT.\n"
-        "6. Require the check reconcile-locked in a ruleset of main that deploy keys bypass.\n"
-        "7. Optional: enable the merge queue.\n"
-        "8. Use a target of a real service: models on the embedded service are not shared between jobs.\n"
+        "7. Require the check reconcile-locked in a ruleset of main that deploy keys bypass.\n"
+        "8. Restrict what actions may do in the settings of the repository.\n"
+        "9. Optional: enable the merge queue.\n"
+        "10. Use a target of a real service: models on the embedded service are not shared between jobs.\n"
     )
     assert "the check reconcile-locked-prod in a ruleset" in more.out
     assert "Next:" not in made.out

@@ -19,7 +19,7 @@ from reconciler.manifests.discovery import find_root
 from reconciler.manifests.scaffold import Platform, create_workflows, init, init_workflows
 from reconciler.manifests.target import read_target
 from support.files_samples import write
-from support.pipelines import commands, read, scripts
+from support.pipelines import commands, read, scripts, steps
 
 GITHUB = [
     ".github/workflows/reconcile-drift.yml",
@@ -104,26 +104,27 @@ def test_their_commands_are_there_with_those_options(project: Path, name: str) -
 @pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
 def test_their_python_compiles(project: Path, name: str) -> None:
     for script in scripts(project / name):
-        programs = re.findall(r"python -c '(.*?)'", script, re.DOTALL)
-        assert len(programs) == script.count("python -c")
+        programs = re.findall(r"python -I -c '(.*?)'", script, re.DOTALL)
+        assert len(programs) == script.count(" -c '") - script.count("bash -euo pipefail -c '")
         for program in programs:
             compile(program, name, "exec")
 
 
 def test_the_flow_calls_what_it_is_made_of(project: Path) -> None:
     called = {
-        (command, frozenset(one for one in arguments if one.startswith("-") and one not in {"--report", "--base"}))
+        (command, frozenset(one for one in arguments if one.startswith("-") and one != "--report"))
         for name in GITHUB
         for script in scripts(project / name)
         for command, *arguments in commands(script)
     }
     assert called == {
         ("validate", frozenset()),
-        ("validate", frozenset({"--locked"})),
+        ("validate", frozenset({"--locked", "--base"})),
+        ("validate", frozenset({"--locked", "--base", "--allow-decisions"})),
         ("validate", frozenset({"--locked", "--quiet"})),
-        ("plan", frozenset()),
-        ("plan", frozenset({"--offline"})),
-        ("apply", frozenset({"--yes", "--no-wait", "--train-only"})),
+        ("plan", frozenset({"--base", "--out"})),
+        ("plan", frozenset({"--base", "--offline"})),
+        ("apply", frozenset({"--no-wait", "--train-only"})),
         ("apply", frozenset({"--yes", "--locked"})),
         ("wait", frozenset({"--timeout"})),
         ("drift", frozenset()),
@@ -155,9 +156,93 @@ def test_jobs_have_little_leave_and_little_time(project: Path, name: str) -> Non
         assert job["concurrency"]["group"].startswith("reconcile-")
         written = {name for name, leave in job["permissions"].items() if leave == "write"}
         assert written <= {"id-token", "pull-requests", "issues"}
-        checkout = job["steps"][0]["with"]
-        assert checkout.get("persist-credentials") is False or "environment" in job
-        assert ("secrets." in json.dumps(job)) == ("ssh-key" in checkout) == ("environment" in job)
+
+
+def test_zizmor_has_nothing_to_say(project: Path) -> None:
+    """Among others: no key is kept on disk by a checkout, and each permission has its reason beside it."""
+    done = subprocess.run(  # noqa: S603 - a tool of the tests, on files of the test
+        [
+            str(Path(sys.executable).with_name("zizmor")),
+            *("--offline", "--no-config", "--no-progress", "--persona", "pedantic", *GITHUB),
+        ],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "No findings to report. Good job!\n"), done.stdout
+
+
+@pytest.mark.parametrize("name", GITHUB)
+def test_a_key_is_beside_no_file_of_a_pull_request_and_no_other_step(project: Path, name: str) -> None:
+    """Secrets are given to the step that pushes, which reads commits and no files, and tokens to steps that call gh."""
+    for job in read(project / name)["jobs"].values():
+        assert "secrets." not in json.dumps({key: value for key, value in job.items() if key != "steps"})
+        for step in job["steps"]:
+            text, script = json.dumps(step), step.get("run", "")
+            assert ("secrets." in text) == ("push" in script.split()), step
+            assert ("github.token" in text) == ("gh " in script), step
+            assert "secrets." not in text or "reconcile " not in script
+            assert "checkout" not in step.get("uses", "") or step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_what_is_installed_has_hashes_and_is_of_the_base_commit(project: Path, name: str) -> None:
+    for script in scripts(project / name):
+        installs = re.findall(r".*\bpip install.*", script)
+        assert len(installs) == script.count('git cat-file blob "$trusted:')
+        assert all("python -I -m pip install --quiet --require-hashes --only-binary :all: " in one for one in installs)
+    order = [step.get("uses", step.get("name", "")).partition("@")[0] for step in steps(read(project / GITHUB[3]))]
+    assert order.index("Install") < order.index("google-github-actions/auth")
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_refs_are_full_names_or_hashes(project: Path, name: str) -> None:
+    """A short name such as ``origin/main`` can be that of a tag."""
+    text = (project / name).read_text(encoding="utf-8")
+    assert not re.findall(r"(?<!refs/remotes/)(?<![\w+:.-])origin/(?!\*)", text)
+    assert "ref_name" not in text
+    assert "FETCH_HEAD" not in text
+    for script in scripts(project / name):
+        assert len(re.findall(r"\bpush -", script)) == script.count("'refs/reconcile/*:refs/heads/*'")
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_reports_are_written_to_new_folders_outside_of_the_checkout(project: Path, name: str) -> None:
+    for script in scripts(project / name):
+        written = re.findall(r"--(?:report|out) (\S+)", script)
+        assert all(one.startswith('"$out/') for one in written)
+        assert not written or "out=$(mktemp -d" in script
+
+
+@pytest.mark.parametrize("name", [*GITHUB, *GITLAB])
+def test_decisions_are_allowed_behind_an_environment_alone(project: Path, name: str) -> None:
+    document = read(project / name)
+    for key, job in document.get("jobs", document).items():
+        if "--allow-decisions" in json.dumps(job):
+            approving = document["jobs"]["decisions"] if "jobs" in document else job
+            assert approving["environment"] == "reconcile-decisions", key
+
+
+@pytest.mark.parametrize("platform", ["github", "gitlab"])
+def test_targets_share_no_group_environment_or_account(tmp_path: Path, platform: Platform) -> None:
+    write(tmp_path, {".git/config": ""})
+    init(tmp_path, data=None, name=None)
+    _written(tmp_path, platform)
+    target = (tmp_path / "specs/reconcile.yaml").read_text(encoding="utf-8").replace("name: default", "name: eu-prod")
+    write(tmp_path, {"specs/reconcile.eu-prod.yaml": target})
+    _written(tmp_path, platform, "eu-prod")
+    names: list[set[str]] = [set(), set()]
+    for file in (tmp_path / f".{platform}").rglob("*.yml"):
+        text = file.read_text(encoding="utf-8")
+        found = re.findall(
+            r"^ *(?:group|environment|resource_group|name): (?:&\w+ )?(reconcile\S*)", text, re.MULTILINE
+        )
+        found += re.findall(r"(?:WORKLOAD_IDENTITY_PROVIDER|PLAN_ACCOUNT|APPLY_ACCOUNT)\w*", text)
+        found += re.findall(r"^[.]?reconcile\S*(?=:$)", text, re.MULTILINE)
+        names["eu-prod" in file.name] |= set(found)
+    assert len(names[0]) == len(names[1]) > 10
+    assert not names[0] & names[1]
 
 
 def test_only_the_jobs_of_environments_change_models(project: Path) -> None:
@@ -208,6 +293,7 @@ def test_they_name_what_is_there(project: Path) -> None:
     workflow = read(project / GITHUB[2])
     assert workflow["on"]["push"] == {"branches": ["main"]}
     assert workflow["env"] == {
+        "PYTHONSAFEPATH": "1",
         "RECONCILE_TARGET": "default",
         "SPECS": "specs",
         "LOCKFILE": "specs/reconcile.lock.json",
@@ -231,8 +317,12 @@ def test_another_target_branch_and_folder(tmp_path: Path) -> None:
     assert "../.github/workflows/reconcile-locked-prod.yml" in made
     workflow = read(tmp_path / ".github/workflows/reconcile-merged-prod.yml")
     assert workflow["on"]["push"] == {"branches": ["trunk"]}
-    assert workflow["jobs"]["apply"]["if"] == "github.ref_name == 'trunk'"
+    job = workflow["jobs"]["apply"]
+    assert job["if"] == "github.ref == 'refs/heads/trunk'"
+    assert (job["environment"], job["concurrency"]["group"]) == ("reconcile-prod", "reconcile-merged-prod")
+    assert "vars.APPLY_ACCOUNT_PROD" in json.dumps(job)
     assert workflow["env"] == {
+        "PYTHONSAFEPATH": "1",
         "RECONCILE_TARGET": "prod",
         "SPECS": "models of ours/specs",
         "LOCKFILE": "models of ours/specs/reconcile.prod.lock.json",
