@@ -108,7 +108,7 @@ timeout = click.option(
     "--timeout",
     type=duration,
     metavar="DURATION",
-    help="Longest time to wait for trainings, like 90s, 30m or 1h30m. 0 checks once.",
+    help="Longest time for the run, like 90s, 30m or 1h30m. 0 checks once, without waiting.",
 )
 
 color = click.option(

@@ -38,7 +38,7 @@ from reconciler.domain.errors import (
 )
 from reconciler.domain.model import State
 from reconciler.domain.plan import Pruning, Request
-from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome
+from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome, run_within
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
 from reconciler.planning.verify_locked import verify_locked
@@ -169,7 +169,8 @@ class _ApplyRun(Run):
     def run(self, approve: Approve, progress: Progress) -> CommandResult[ResultReport]:
         with EventLoop() as loop:
             try:
-                self._project = loop.run(pin_datasets(self._project, self._provider))
+                pinned = pin_datasets(self._project, self._provider)
+                self._project = loop.run(run_within(self._options.limit(), pinned))
                 context = self._project.run_context(self._provider, self._recorder, self._publisher.publish)
                 applier = Applier(context, self._options)
                 planned = loop.run(applier.plan())

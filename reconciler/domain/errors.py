@@ -30,7 +30,7 @@ class ExitStatus(IntEnum):
     ERROR = 1, "an error, or an action is held until you resolve it"
     CHANGES = 2, "`plan --detailed-exitcode` or `refresh --check` found changes, or `drift` found drift"
     ACCESS = 3, "not authenticated, or not allowed"
-    STILL_TRAINING = 4, "still training when the timeout was reached; run again to resume"
+    STILL_TRAINING = 4, "the timeout was reached, and trainings continue; run again to resume"
     USAGE = 64, "usage error"
     INTERRUPTED = 130, "interrupted; the lockfile is valid, and the next run resumes"
 
@@ -126,6 +126,12 @@ class ServiceError(ReconcileError):
 
 class PreconditionError(ServiceError):
     """HTTP 412: the object is not in the state that the request requires."""
+
+
+class TimeoutReached(ReconcileError):  # noqa: N818 - the timeout is what the user set
+    """The ``--timeout`` of the run has passed."""
+
+    exit_status = ExitStatus.STILL_TRAINING
 
 
 class LockConflict(ReconcileError):  # noqa: N818 - the run that was first made no error

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import reduce
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError
+from reconciler.domain.errors import AccessError, ExitStatus, ReconcileError, ServiceError, TimeoutReached
 from reconciler.domain.lock import Lock, record_target
 from reconciler.domain.model import Manifest, Source, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Observation, Plan, Reason, Request, World, approved_effects
@@ -36,10 +38,25 @@ from reconciler.planning.planner import plan
 from reconciler.planning.prune import deletions_only, without_deletions
 from reconciler.planning.training_time import poll_delay, seconds_left
 
+GRACE = timedelta(seconds=5)
+"""How long the last observation of a run may take."""
+T = TypeVar("T")
 MAX_OUTAGE = timedelta(minutes=15)
 """How long a run waits while every observation fails; the provider has retried each of them."""
 MISSES_BEFORE_GONE = 5
 """How many observations in a row must lack a model of this run before it counts as gone."""
+
+
+async def run_within(limit: timedelta | None, part: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a part of a run, which is canceled after this real time; raises TimeoutReached then."""
+    try:
+        async with asyncio.timeout(None if limit is None else limit.total_seconds()):
+            return await part
+    except TimeoutError:
+        raise TimeoutReached(
+            "the service did not respond within --timeout; trainings that have started continue",
+            "run the command again to resume",
+        ) from None
 
 
 class ApplyOptions(Struct, frozen=True):
@@ -47,7 +64,8 @@ class ApplyOptions(Struct, frozen=True):
 
     ``creates`` allows trainings, and canceling duplicate ones. ``writes`` allows promotions, and all other changes
     at the service and of the published pointer. Without both only facts in the lockfile change. ``wait`` waits for
-    trainings, at most ``timeout``. ``foreseen`` approves writes that become necessary during the run; without it
+    trainings, at most ``timeout``; the run ends at the latest ``grace`` after it, even if the service does not respond.
+    A timeout of zero observes once. ``foreseen`` approves writes that become necessary during the run; without it
     only manifests that the approved plan trains or writes are written. ``exact`` allows only the approved actions,
     by generation, and what follows from their trainings. ``withheld`` are the promotions of a changed lockfile that
     this run makes itself, after the checks. ``curves`` also observes the loss curves of completed trainings.
@@ -61,7 +79,12 @@ class ApplyOptions(Struct, frozen=True):
     exact: bool = False
     withheld: tuple[Withheld, ...] = ()
     timeout: timedelta | None = None
+    grace: timedelta = GRACE
     curves: bool = False
+
+    def limit(self, spent: timedelta = timedelta()) -> timedelta | None:
+        """Return the longest time for the rest of a run; ``None`` if it has no timeout, or only checks once."""
+        return max(self.timeout - spent, timedelta()) + self.grace if self.timeout else None
 
 
 class ApplyOutcome(Struct, frozen=True):
@@ -101,6 +124,7 @@ class Applier:
         self._clock = context.clock
         self._manifests = {manifest.name: manifest for manifest in context.manifests}
         self._options = options
+        self._spent = timedelta()
         self._request = replace(options.request, promotes=options.writes)
         self._observation = Observation()
         self._executor = Executor(self._context)
@@ -117,7 +141,14 @@ class Applier:
         return self._observation
 
     async def plan(self) -> Plan:
-        """Observe live state, and return the plan; nothing is changed."""
+        """Observe live state, and return the plan; nothing is changed. Raises TimeoutReached."""
+        started = self._clock()
+        try:
+            return await run_within(self._options.limit(), self._observe_and_plan())
+        finally:
+            self._spent = self._clock() - started
+
+    async def _observe_and_plan(self) -> Plan:
         lock = self._recorder.lock
         generations = (generation for model in lock.models.values() for generation in model.generations)
         training = any(generation.state is State.CREATING for generation in generations)
@@ -136,7 +167,8 @@ class Applier:
         """Carry out a plan of :meth:`plan` and what follows from it, wait for trainings, delete, and publish.
 
         Only trainings in ``approved`` are started. The lease is held while the approved actions are carried out, but
-        not while trainings run. The lockfile is saved before this returns or raises.
+        not while trainings run. The lockfile is saved before this returns or raises. When the timeout passes while the
+        service does not respond, the request is canceled as in an interrupted run, and nothing is published.
 
         Raises:
             ServiceError: the service could not be reached for a long time, or failed permanently.
@@ -150,7 +182,10 @@ class Applier:
         self._approved = approved_effects(approved)
         self._narrow_request({action.name for action in creates} | held)
         try:
-            outcome = await self._converge({action.key for action in creates}, approved)
+            run = self._converge({action.key for action in creates}, approved)
+            outcome = await run_within(self._options.limit(self._spent), run)
+        except TimeoutReached as reached:
+            return self._cut_off(reached)
         finally:
             self._recorder.flush()
         return replace(outcome, unpublished=self._publish_serving())
@@ -167,7 +202,8 @@ class Applier:
         return None
 
     async def _converge(self, creatable: set[str], approved: Plan) -> ApplyOutcome:
-        started = self._observed_at = self._clock()
+        self._observed_at = self._clock()
+        started = self._observed_at - self._spent
         with self._recorder.lease() if approved.changes else nullcontext() as changed:
             if changed:
                 await self._observe_again()
@@ -186,6 +222,12 @@ class Applier:
             await self._observe_again()
             self._record_observation()
             current = await self._carry_out(creatable)
+
+    def _cut_off(self, reached: TimeoutReached) -> ApplyOutcome:
+        """Return the outcome of a run that ended before everything that it may do was done."""
+        current = without_deletions(self._plan(), Plan(actions=()))
+        outcome = self._outcome(current, timed_out=True)
+        return replace(outcome, plan=replace(outcome.plan, notices=(*current.notices, str(reached))), unfinished=False)
 
     async def _prune(self, approved: Plan, current: Plan) -> Plan:
         """Delete what the approved plan deletes; later candidates are left for another run."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from starlette.responses import Response
 
-from reconciler.domain.errors import ExitStatus
+from reconciler.domain.errors import ExitStatus, TimeoutReached
 from reconciler.domain.model import Lifecycle, State
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.ports import Provider
 from reconciler.engine.apply import Applier, ApplyOptions
-from support.engine_world import CREATE, LIST, SECONDS, World, manifest, tuning
+from support.engine_world import CREATE, LIST, SECONDS, World, answering, manifest, tuning
 from support.provider_service import Time
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @pytest.fixture
@@ -39,6 +45,62 @@ def test_a_timeout_is_reported_and_the_next_run_resumes(world: World) -> None:
     assert CREATE not in resumed.requests
     assert resumed.happened == ["Completed", "Promoted"]
     assert sum(world.time.naps) == pytest.approx(SECONDS, abs=2)
+
+
+BRIEFLY = {"timeout": timedelta(seconds=0.05), "grace": timedelta(seconds=0.05)}
+
+
+def hanging(*lines: str, after: int = 0) -> Callable[[ASGIApp], ASGIApp]:
+    """A service that carries out such requests, and does not respond to them after the first few."""
+    left = after
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal left
+            if not f"{scope['method']} {scope['path']}".startswith(lines) or left > 0:
+                left -= 1
+                await app(scope, receive, send)
+                return
+            await app(scope, receive, nowhere)
+            await asyncio.Event().wait()
+
+        return front
+
+    return around
+
+
+async def nowhere(_message: Message) -> None:
+    pass
+
+
+def test_a_service_that_never_responds_ends_a_run_with_a_timeout(tmp_path: Path) -> None:
+    world = World(tmp_path, around=hanging("GET"))
+    with pytest.raises(TimeoutReached, match="the service did not respond within --timeout"):
+        world.run(manifest(), **BRIEFLY)
+    assert TimeoutReached.exit_status is ExitStatus.STILL_TRAINING
+
+
+@pytest.mark.parametrize("line", [LIST, CREATE])
+def test_a_timeout_ends_a_request_and_the_next_run_resumes(tmp_path: Path, line: str) -> None:
+    world = World(tmp_path, around=hanging(line, after=0 if line == CREATE else 2))
+    ran = world.run(manifest(), **BRIEFLY)
+    assert ran.outcome.timed_out
+    assert ran.outcome.exit_status is ExitStatus.STILL_TRAINING
+    assert any("did not respond within --timeout" in notice for notice in ran.outcome.plan.notices)
+    world.relay.app = world.app
+    assert world.run(manifest()).outcome.exit_status is ExitStatus.OK
+    assert len(world.everything()) == 1
+
+
+def test_a_pause_that_the_service_requests_does_not_outlast_the_timeout(tmp_path: Path) -> None:
+    class Asleep(Time):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+
+    busy = Response(status_code=503, headers={"retry-after": "100"})
+    world = World(tmp_path, around=answering(lambda _request: busy), time=Asleep())
+    with pytest.raises(TimeoutReached):
+        world.run(manifest(), **BRIEFLY)
 
 
 def test_a_timeout_of_zero_observes_once(world: World) -> None:
