@@ -61,7 +61,7 @@ class Bucket:
 
     def _send(self, method: str, path: str, data: bytes | None = None) -> Any:
         request = urllib.request.Request(f"{self._url}{path}", data, method=method)  # noqa: S310 - our own loopback service
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own loopback service
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own loopback service
             return json.load(answer)
 
 
@@ -233,13 +233,13 @@ def test_two_runs_at_once_end_with_one_model_and_one_lockfile(reconcile: Cli, re
             break
 
     second = reconcile.process("apply", "--yes")
-    _out, err = second.communicate(timeout=30)
+    _out, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
-    _out, err = first.communicate(timeout=30)
+    _out, err = first.communicate(timeout=60)
     assert first.returncode == 0, err
 
     third = reconcile.process("apply", "--yes")
-    out, err = third.communicate(timeout=30)
+    out, err = third.communicate(timeout=60)
     assert third.returncode == 0, err
     assert out.startswith("No changes. 1 model matches its manifest; ")
     assert len(real.models()) == 1
@@ -259,7 +259,7 @@ def test_a_signal_saves_the_lockfile_and_releases_the_lease(
             break
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
+    _out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "interrupted; the lockfile is saved, and trainings continue" in err

@@ -61,7 +61,7 @@ def test_every_exit_status(reconcile: Cli, *, in_process: bool) -> None:
         if in_process:
             return reconcile(*arguments).status
         process = reconcile.process(*arguments)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         return process.returncode
 
     manifest = reconcile.manifest("adder", epochs=100)
@@ -83,7 +83,7 @@ def test_every_exit_status(reconcile: Cli, *, in_process: bool) -> None:
 def test_the_exit_status_is_that_of_the_process(reconcile: Cli) -> None:
     reconcile.manifest("adder")
     process = reconcile.process("plan", "--detailed-exitcode")
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 2
 
 
@@ -105,7 +105,7 @@ def test_a_signal_ends_promptly_with_a_valid_lockfile(reconcile: Cli, number: si
             break
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
+    _out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "interrupted; the lockfile is saved, and trainings continue" in err
@@ -122,10 +122,10 @@ def test_a_kill_loses_nothing(reconcile: Cli) -> None:
         if "training started" in line:
             break
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
     resumed = reconcile.process("apply", "--yes")
-    out, err = resumed.communicate(timeout=30)
+    out, err = resumed.communicate(timeout=60)
 
     assert resumed.returncode == 0, err
     assert len(reconcile.lock["adder"]["generations"]) == 1
@@ -142,7 +142,7 @@ def test_two_racing_runs_end_with_one_model(reconcile: Cli) -> None:
         assert racer.returncode == 0, err
 
     assert len(reconcile.lock["adder"]["generations"]) == 1
-    out, _err = reconcile.process("status", "--live", "--format", "json").communicate(timeout=20)
+    out, _err = reconcile.process("status", "--live", "--format", "json").communicate(timeout=60)
     assert json.loads(out)["models"][0]["generations"][0]["state"] == "ACTIVE"
 
 
@@ -162,7 +162,7 @@ def test_a_closed_pipe_prints_no_error(reconcile: Cli) -> None:
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    process.wait(timeout=20)
+    process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -192,14 +192,14 @@ def test_models_of_an_invalid_manifest_are_not_deleted(reconcile: Cli) -> None:
     assert len(keys(reconcile, "adder", "ACTIVE")) == 1
 
 
-@pytest.mark.parametrize(("age", "gone"), [("59m", 1), ("1h1m", 0), ("14d", 0)])
-def test_only_what_is_old_enough_is_deleted(reconcile: Cli, age: str, gone: int) -> None:
-    reconcile.clock.least = 0
+def test_only_what_is_old_enough_is_deleted(reconcile: Cli) -> None:
     trained(reconcile, 1, 2, 3)
     reconcile.clock.now += timedelta(hours=1)
-    ran = reconcile("prune", "--dry-run", "--older-than", age, "--format", "json")
-    assert len(ran.document["actions"]) in {gone, 2 * gone}
-    assert bool(ran.document["actions"]) == bool(gone)
+
+    def deleted(age: str) -> int:
+        return len(reconcile("prune", "--dry-run", "--older-than", age, "--format", "json").document["actions"])
+
+    assert {age: deleted(age) for age in ("59m", "1h5m", "14d")} == {"59m": 1, "1h5m": 0, "14d": 0}
 
 
 @pytest.mark.parametrize("age", ["", "0d", "5", "2w", "30s", "1h2d"])

@@ -244,9 +244,9 @@ def test_an_interruption_while_publishing_names_the_serving_generation(
     holding = Holding(f"POST /upload/storage/v1/b/{BUCKET}/o")
     bucket.front = holding
     process = reconcile.process("rollback", "adder", *WHY, "--target", "vertex")
-    assert holding.reached.wait(30)
+    assert holding.reached.wait(60)
     process.send_signal(number)
-    _out, err = process.communicate(timeout=30)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.endswith(
         f"Error: interrupted; specs/reconcile.vertex.lock.json may already record {first} as the serving"

@@ -61,11 +61,11 @@ def test_the_emulator_serves_until_a_signal(reconcile: Cli, number: signal.Signa
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("Embedded service (simulated training) on http://127.0.0.1:")
-    with urllib.request.urlopen(f"{line.split()[-1]}/v1beta3/tunedModels", timeout=10) as answer:  # noqa: S310 - our own loopback service
+    with urllib.request.urlopen(f"{line.split()[-1]}/v1beta3/tunedModels", timeout=60) as answer:  # noqa: S310 - our own loopback service
         assert answer.read() == b"{}"
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=10)
+    _out, err = process.communicate(timeout=60)
 
     assert process.returncode == 0
     assert err == ""

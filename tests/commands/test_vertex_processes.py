@@ -57,10 +57,10 @@ def test_a_process_that_ends_in_the_middle_of_a_request_is_gone_on_with(
     manifest(reconcile)
     world.front = holding = Holding(line, carried_out=carried_out)
     process = started(reconcile, "apply", "--yes", *chosen(target))
-    assert holding.reached.wait(20)
+    assert holding.reached.wait(60)
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
+    _out, err = process.communicate(timeout=60)
 
     assert process.returncode == (-number if number is signal.SIGKILL else 130)
     assert "Traceback" not in err
@@ -85,7 +85,7 @@ def test_a_process_that_ends_while_it_waits_is_gone_on_with(
     assert any("training started" in line for line in process.stderr)
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
+    _out, err = process.communicate(timeout=60)
 
     if number is signal.SIGINT:
         assert process.returncode == 130
@@ -125,7 +125,7 @@ def test_of_two_processes_that_create_at_once_one_training_is_left(
     world.front = Meeting(line, 2)
 
     processes = [started(one, "apply", "--yes", "--no-wait", *chosen(target)) for one in (reconcile, other)]
-    outputs = [process.communicate(timeout=30) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert world.count(line) == 2, "both had looked before either asked"

@@ -166,10 +166,10 @@ def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     world.front = holding = Holding(line, carried_out=carried_out)
     process = reconcile.process("prune", "--yes", "--target", "vertex")
     processes.append(process)
-    assert holding.reached.wait(20)
+    assert holding.reached.wait(60)
 
     process.send_signal(number)
-    _out, err = process.communicate(timeout=20)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == (-number if number is signal.SIGKILL else 130), err
     assert "Traceback" not in err
     assert states(reconcile) == ["ACTIVE"] * 3, "it is deleted only when all of it is"

@@ -61,7 +61,6 @@ _CREATE = """
 import sys
 from pathlib import Path
 from support.emulator_world import REQUEST, World
-from support.fork_server import forked
 
 print("ready", flush=True)
 input()

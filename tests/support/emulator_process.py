@@ -39,7 +39,7 @@ class Process:
     def end(self, signal: int) -> tuple[int, str, str]:
         """Exit status and what else was written to stdout and stderr."""
         self.process.send_signal(signal)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
 

@@ -13,7 +13,7 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._minutes = 0
-        self("init", "--quiet", "--initial-branch=main")
+        self("init", "--quiet", "--template=", "--initial-branch=main")  # without a template of hooks and notes
 
     def __call__(self, *arguments: str) -> str:
         """Run git in the folder with a user name, and return its standard output."""

@@ -54,7 +54,7 @@ class Play:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.specs = folder / "specs"
-        self.clock = Clock(least=0)
+        self.clock = Clock()
         self.specs.mkdir()
         (self.specs / "reconcile.yaml").write_text(TARGET)
         shutil.copy(FOREIGN, self.specs / "world.json")

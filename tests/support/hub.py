@@ -162,7 +162,7 @@ class Hub(Struct, dict=True):
             "HUB_INSTALLED": str(self.folder / "installed"),
             "HUB_SLOW": "",  # the number of a pull request that exceeds its time limit
         }
-        self.git(self.folder, "init", "--quiet", "--bare", "--initial-branch=main", str(self.origin))
+        self.git(self.folder, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(self.origin))
 
     def git(self, folder: Path, *arguments: str, strict: bool = True, stdin: str = "") -> str:
         """Run git in a folder as somebody who has a name; what it prints."""
@@ -181,7 +181,7 @@ class Hub(Struct, dict=True):
     def begin(self, name: str) -> Path:
         """A checkout of an empty repository."""
         folder = self.folder / name
-        self.git(self.folder, "init", "--quiet", "--initial-branch=main", str(folder))
+        self.git(self.folder, "init", "--quiet", "--template=", "--initial-branch=main", str(folder))
         self.git(folder, "remote", "add", "origin", str(self.origin))
         return folder
 
@@ -422,7 +422,7 @@ class _Job:
         git, given = self._hub.git, self._expanded(step.get("with", {}))
         at, folder = given.get("ref") or self._at, self._checkout / given.get("path", ".")
         folder.mkdir(exist_ok=True)
-        git(folder, "init", "--quiet")
+        git(folder, "init", "--quiet", "--template=")
         git(folder, "remote", "add", "origin", self._hub.origin.as_uri())
         if given.get("fetch-depth", "1") == "0":
             git(folder, "fetch", "--quiet", "origin", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")

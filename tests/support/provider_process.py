@@ -52,7 +52,7 @@ def start_asking(endpoint: str, environ: Mapping[str, str]) -> subprocess.Popen[
 def ask_alone(endpoint: str, environ: Mapping[str, str]) -> str:
     """What the process says, a traceback included."""
     with start_asking(endpoint, environ) as process:
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
     return said.strip()
 
 

@@ -129,7 +129,7 @@ class Meeting:
                 self._missing -= 1
                 if self._missing <= 0:
                     self._met.set()
-                await asyncio.wait_for(self._met.wait(), 20)
+                await asyncio.wait_for(self._met.wait(), 60)
             await app(scope, receive, send)
 
         return meet

@@ -117,7 +117,7 @@ class World:
 @contextmanager
 def serving() -> Iterator[World]:
     """A port of this process, where nothing is until :meth:`World.begin`."""
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         world = World(http)
         config = uvicorn.Config(world, log_level="critical", lifespan="off", ws="none")
         server, socket = uvicorn.Server(config), create_server(("127.0.0.1", 0))

@@ -77,14 +77,14 @@ class Naps:
 
     def end(self) -> None:
         """End the sleep that is going on."""
-        seconds, wake = self._current or self._begun.get(timeout=10)
+        seconds, wake = self._current or self._begun.get(timeout=60)
         self._current = None
         self._time.now += timedelta(seconds=seconds)
         wake()
 
     def await_next(self) -> None:
         """Wait until what the last sleep was followed by is done, and the next sleep begins."""
-        self._current = self._begun.get(timeout=10)
+        self._current = self._begun.get(timeout=60)
 
 
 def _from_outside(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
@@ -159,7 +159,7 @@ def logged() -> Iterator[SimpleQueue[logging.LogRecord]]:
 
 
 def told(records: SimpleQueue[logging.LogRecord]) -> str:
-    return records.get(timeout=10).getMessage()
+    return records.get(timeout=60).getMessage()
 
 
 def failure(act: Callable[[], object]) -> ReconcileError:

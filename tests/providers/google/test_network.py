@@ -151,5 +151,5 @@ def test_an_interruption_does_not_wait_for_a_token(keys: KeyPair, tmp_path: Path
             with connection:
                 connection.recv(1)  # the token was asked for, and is never answered
                 process.send_signal(signal.SIGINT)
-                said, _ = process.communicate(timeout=30)
+                said, _ = process.communicate(timeout=60)
     assert said.strip() == "interrupted"
