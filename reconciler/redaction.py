@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 _HIDDEN: Final = "[secret]"
+_ENCODING: Final = ("utf-8", "surrogatepass")
 _SHORTEST: Final = 8
 """The characters of a secret at least; a shorter one would remove ordinary words."""
 _PIECE: Final = 16
@@ -24,8 +25,13 @@ _PIECE: Final = 16
 _LONGEST: Final = 2**14
 _SECRET_VARIABLE: Final = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_?KEY|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 _SECRET_MEMBER: Final = re.compile(
-    r"(?!.*(_uri|_url|_id|_type|_lifetime)$).*(token|secret|password|private_?key|api_?key|assertion)", re.IGNORECASE
+    r"(?!.*(_uri|_url|_id|_type|_lifetime)$).*(token|secret|password|private_?key|api_?key|assertion|authorization|cookie"
+    r"|identity-header)",
+    re.IGNORECASE,
 )
+"""Names of members of JSON, the headers in the credentials of an external account among them."""
+_SCHEME: Final = re.compile(r"(Basic|Bearer)\s+", re.IGNORECASE)
+"""What precedes the secret in an Authorization header."""
 _SECRET_SHAPE: Final = re.compile(
     r"(?<![\w/.-])(?:ya29\.|1//|AIza|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|eyJ[\w-]{8,}\.)(?=[^\s\"',;]*\d)"
     r"[^\s\"',;]{16,}"
@@ -47,7 +53,7 @@ class Secrets:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known: dict[str, None] = {}
         self._forms: dict[str, set[str]] = {}
-        self._pattern: re.Pattern[str] | None = None
+        self._pattern: Any = None
         for secret in secrets:
             self.add(secret)
 
@@ -67,17 +73,39 @@ class Secrets:
             self._forms = {}
             for form in forms:
                 self._forms.setdefault(form[:_PIECE], set()).add(form)
-            starts = sorted(map(_start, forms), key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, dict.fromkeys(starts))))
+            self._pattern = _compile(map(_start, forms))
         shown, end = [], 0
-        for found in self._pattern.finditer(text):
-            if found.start() < end or _is_escaped(text, found.start()):
+        for start, found in _find(self._pattern, text):
+            if start < end or _is_escaped(text, start):
                 continue
-            shown += [text[end : found.start()], _HIDDEN]
-            rest = text[found.start() : found.start() + _LONGEST]
-            end = found.start() + max(_same(rest, form) for form in self._forms[found[0][:_PIECE]])
+            shown += [text[end:start], _HIDDEN]
+            rest = text[start : start + _LONGEST]
+            end = start + max(_same(rest, form) for form in self._forms[found[:_PIECE]])
             end -= _is_escaped(text, end)
         return "".join([*shown, text[end:]]) if shown else text
+
+
+def _compile(texts: Iterable[str]) -> Any:
+    """Return a pattern that finds the longest of the texts, in one pass however many they are: a key file has hundreds.
+
+    It is for bytes, because the library counts their positions, and cannot encode halves of surrogate pairs.
+    """
+    import re2  # type: ignore[import-untyped]  # the library has no types
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    longest_first = sorted(dict.fromkeys(texts), key=len, reverse=True)
+    return re2.compile(b"|".join(re2.escape(text.encode(*_ENCODING)) for text in longest_first), options)
+
+
+def _find(pattern: Any, text: str) -> Iterator[tuple[int, str]]:
+    """Yield position and text of each match of a pattern for bytes."""
+    data = text.encode(*_ENCODING)
+    position = read = 0
+    for found in pattern.finditer(data):
+        position += len(data[read : found.start()].decode(*_ENCODING))
+        read = found.start()
+        yield position, found[0].decode(*_ENCODING)
 
 
 def _is_escaped(text: str, position: int) -> bool:
@@ -128,6 +156,8 @@ def _members(value: Any, *, secret: bool) -> Iterator[str]:
             yield from _members(member, secret=secret)
     elif secret and isinstance(value, str):
         yield value
+        if scheme := _SCHEME.match(value):
+            yield value[scheme.end() :]
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import posixpath
+import random
 import re
 from html import escape
+from time import process_time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -104,3 +106,36 @@ def test_members_of_an_answer_are_secret_by_their_names() -> None:
         )
         remember("another-secret")
         assert redact("another-secret") == "[secret]"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", f"Bearer {SECRET}"),
+        ("authorization", "Basic dXNlcjpwYXNz"),
+        ("Proxy-Authorization", "Bearer abcdefgh1"),
+        ("X-IDENTITY-HEADER", "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a"),
+        ("Cookie", "session-5bfa4b22a3f3"),
+    ],
+)
+def test_headers_of_an_external_account_are_secret(name: str, value: str) -> None:
+    """Workload identity federation reads its subject token with the headers in the credentials file."""
+    source = {"url": "http://127.0.0.1/token", "headers": {name: value, "Metadata": "True"}}
+    with secrets_of({}):
+        remember_members(json.dumps({"type": "external_account", "credential_source": source}))
+        for text in (value, value.rpartition(" ")[2]):
+            assert (
+                redact(f"GET http://127.0.0.1/token: {text} refused") == "GET http://127.0.0.1/token: [secret] refused"
+            )
+
+
+def test_a_key_file_costs_little_however_long_the_text_is() -> None:
+    rng = random.Random(5)  # noqa: S311 - reproducible, and no secret
+    lines = [base64.b64encode(rng.randbytes(48)).decode() for _ in range(26)]
+    key = "\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----"])
+    secrets = Secrets([json.dumps({"private_key": key})])
+    text = json.dumps([f"adder-{number:08x}: nothing changed, see specs/adder.yaml:3:5" for number in range(20_000)])
+    assert secrets.redact(f"ä\ud800{lines[3]}") == "ä\ud800[secret]"
+    began = process_time()
+    assert secrets.redact(text) == text
+    assert process_time() - began < 0.2  # seconds of CPU for 1.2 MB

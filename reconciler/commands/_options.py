@@ -129,11 +129,11 @@ reports = click.option(
 
 output_options = combine(color, quiet, verbose)
 """Options of every command that prints a result."""
-manifest_options = combine(paths, target, labels, allow_endpoint, format_option)
+manifest_options = combine(paths, target, labels, only, exclude, allow_endpoint, format_option)
 """Options of every command that reads manifests and connects to the service."""
 model_options = combine(paths, target, allow_endpoint, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
-run_options = combine(manifest_options, output_options, reports, only, exclude)
+run_options = combine(manifest_options, output_options, reports)
 """Options of plan, apply, wait and prune."""
 training_options = combine(retry, replace)
 """Options of plan and apply."""
@@ -141,6 +141,7 @@ training_options = combine(retry, replace)
 
 def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandInput:
     """Take the options that select manifests out of a command's values."""
+    by_name = "only" in values
     selection = Selection(
         labels=tuple(values.pop("label", ())),
         only=frozenset(values.pop("only", ())),
@@ -150,6 +151,7 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         paths=tuple(values.pop("paths")),
         target=values.pop("target"),
         selection=selection,
+        by_name=by_name,
         allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
         model_details=model_details,
     )

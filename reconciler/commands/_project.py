@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct, field
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from reconciler.commands._session import Session, display_root
 from reconciler.domain.document import Document
 from reconciler.domain.errors import ExitStatus, InvalidInput, Place, Problem, ReconcileError, UsageError
+from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import Lock, check_owner
 from reconciler.domain.model import Capabilities, Manifest, Target
 from reconciler.domain.ports import LockStore, Objects
@@ -19,6 +22,7 @@ from reconciler.environment import Environment
 from reconciler.manifests.discovery import (
     STDIN,
     Selection,
+    UnknownPathError,
     absolute,
     discover,
     expand_lists,
@@ -56,12 +60,14 @@ ReadLock = Callable[[LockStore, Target, str], Lock]
 class CommandInput(Struct, frozen=True):
     """What the shared options select: paths, the target's name, manifests, and hosts that credentials may be sent to.
 
-    ``model_details`` adds details of each recorded model to the document, for which the service lists more.
+    ``by_name`` is whether the command can select manifests by name. ``model_details`` adds details of each recorded
+    model to the document, for which the service lists more.
     """
 
     paths: tuple[str, ...] = ()
     target: str | None = None
     selection: Selection = field(default_factory=Selection)
+    by_name: bool = False
     allow_endpoints: frozenset[str] = frozenset()
     model_details: bool = False
 
@@ -276,15 +282,27 @@ def read_workspace(environment: Environment, command_input: CommandInput) -> Wor
     """
     from reconciler.manifests.workspace import load
 
-    return load(
-        command_input.paths,
-        target=command_input.target,
-        cwd=environment.cwd,
-        stdin=environment.stdin,
-        environ=environment.environ,
-        capabilities=capabilities_of,
-        is_selected=command_input.selection.matches,
-    )
+    with _suggest_selection(command_input):
+        return load(
+            command_input.paths,
+            target=command_input.target,
+            cwd=environment.cwd,
+            stdin=environment.stdin,
+            environ=environment.environ,
+            capabilities=capabilities_of,
+            is_selected=command_input.selection.matches,
+        )
+
+
+@contextmanager
+def _suggest_selection(command_input: CommandInput) -> Iterator[None]:
+    """Name the option that selects a model by its name, if a path that does not exist can be a name."""
+    try:
+        yield
+    except UnknownPathError as error:
+        if command_input.by_name and re.fullmatch(NAME_PATTERN, error.path):
+            error.remedy = f"{error.remedy}; to select a model by its name, pass --only {error.path}"
+        raise
 
 
 def open_project(environment: Environment, command_input: CommandInput, *, strict: bool = True) -> Project:
@@ -307,9 +325,10 @@ def open_recorded(environment: Environment, command_input: CommandInput) -> Reco
         ReconcileError: when a file cannot be read, or the lockfile belongs to another target.
     """
     try:
-        root = read_root(
-            command_input.paths, command_input.target, environment.cwd, environment.environ, installed=False
-        )
+        with _suggest_selection(command_input):
+            root = read_root(
+                command_input.paths, command_input.target, environment.cwd, environment.environ, installed=False
+            )
     except OSError as error:
         raise ReconcileError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
     if root.target is None:
@@ -333,15 +352,18 @@ def select_recorded(project: RecordedProject) -> RecordedProject:
     Raises:
         InvalidInput: when the files at the paths have errors and no manifest.
         UsageError: when no model is selected.
+        ReconcileError: when a selected name is not recorded.
     """
-    names, labels = _declared_names(project), project.input.selection
+    names, selection = _declared_names(project), project.input.selection
+    for name in sorted((selection.only | selection.exclude) - project.names):
+        raise project.unknown_name(name)
     models = {
         name: model
         for name, model in project.lock.models.items()
-        if (names is None or name in names) and labels.matches(name, model.labels)
+        if (names is None or name in names) and selection.matches(name, model.labels)
     }
     if project.lock.models and not models:
-        remedy = "check the paths and --label; reconcile apply records the labels of manifests"
+        remedy = "check the paths, --label, --only and --exclude; reconcile apply records the labels of manifests"
         raise UsageError(f"no models match in {project.lockfile}", remedy)
     return replace(project, lock=replace(project.lock, models=models))
 

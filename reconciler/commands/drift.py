@@ -120,7 +120,7 @@ def _command_arguments(command_input: CommandInput) -> str:
 def _notices(project: Project) -> tuple[str, ...]:
     partial = (
         "only some of the manifests were read, so orphans and candidates are not reported; "
-        f"to include them, name the whole root {project.root or '.'} without labels"
+        f"to include them, name the whole root {project.root or '.'} without --label, --only and --exclude"
     )
     return (*missing_dataset_notices(project.manifests), *(() if project.complete else (partial,)))
 

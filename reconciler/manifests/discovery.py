@@ -94,11 +94,19 @@ def _target_not_found(target: str, shown: str, directory: Path) -> UsageError:
     return UsageError(message, "run `reconcile init` to create a target, or pass `--target embedded`")
 
 
+class UnknownPathError(UsageError):
+    """A path that does not exist."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: no such file or directory", "pass a manifest, or a directory with manifests")
+        self.path = path
+
+
 def require_existing(paths: Iterable[str], cwd: Path) -> None:
-    """Raise UsageError if a path does not exist."""
+    """Raise UnknownPathError if a path does not exist."""
     for path in paths:
         if path != STDIN and not (cwd / path).exists():
-            raise UsageError(f"{path}: no such file or directory", "pass a manifest, or a directory with manifests")
+            raise UnknownPathError(path)
 
 
 def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestFile, ...]:

@@ -324,7 +324,8 @@ def _type_remedy(expected: str, error: Any) -> str:
     if isinstance(value, str) and type(_unquoted(value)) in _UNQUOTED.get(expected, ()):
         return "remove the quotes"
     if expected == "string" and value is not None and not isinstance(value, dict | list):
-        return "put it in quotes"
+        fits = "pattern" not in error.schema or matches(error.schema["pattern"])(str(value))
+        return "put it in quotes" if fits else str(error.schema["patternErrorMessage"])
     if expected == "integer" and "minimum" in error.schema:
         remedy += f" of at least {error.schema['minimum']}"
     return f"{remedy}, or delete the line" if value is None else remedy

@@ -129,6 +129,8 @@ def _load(
         _add(reader, read(file.path, file.shown, root.repository), _origin(file, root), named=file.named)
     if STDIN in root.paths:
         _add(reader, parse(_read_stdin(stdin), STDIN), Origin(STDIN, cwd), named=True)
+    if not reader.manifests and not reader.problems:
+        reader.problems.append(_no_manifest(root))
     complete = _is_complete(files, root, target, cwd)
     reader.finish(complete=complete)
     problems = tuple(sorted(set(reader.problems)))
@@ -146,6 +148,14 @@ def _load(
         files=len(files) + (STDIN in root.paths),
         _sources=reader.sources,
     )
+
+
+def _no_manifest(root: ProjectRoot) -> Problem:
+    """Return a warning: every manifest may have been deleted on purpose."""
+    first = "run reconcile init to write a target and a first manifest"
+    start = "add one, see reconcile schema TunedModel" if root.file else first
+    remedy = f"{start}, or pass the directory that has your manifests"
+    return Problem(Place(root.paths[0]), "", "no manifest found", remedy, "warning")
 
 
 def _is_complete(files: Sequence[ManifestFile], root: ProjectRoot, target: str, cwd: Path) -> bool:

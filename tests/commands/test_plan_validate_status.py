@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+
+import pytest
 
 from support.cli_world import Cli
 from support.render_values import held_to
@@ -229,3 +232,49 @@ def test_a_broken_data_set_of_one_does_not_hide_the_other(reconcile: Cli) -> Non
     assert reconcile("plan").status == 1
     assert reconcile("resolve", "good").status == 0
     assert reconcile("status").status == 0
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "wait", "prune", "status", "drift", "validate"])
+def test_a_name_in_place_of_a_path_is_selected_by_the_suggested_option(reconcile: Cli, command: str) -> None:
+    reconcile.manifest("adder")
+    reconcile("apply", "--yes")
+    mistaken = reconcile(command, "adder")
+    assert mistaken.status == 64
+    assert mistaken.err == (
+        "Error: adder: no such file or directory; pass a manifest, or a directory with manifests; to select a model by"
+        " its name, pass --only adder\n"
+    )
+    yes = ["--yes"] if command in {"apply", "prune"} else []
+    assert reconcile(command, "--only", "adder", *yes).status == 0
+    assert "did you mean adder?" in reconcile(command, "--only", "addre", "--exclude", "adder", *yes).err
+    assert "--only" not in reconcile(command, "specs/adder.csv/x").err
+
+
+@pytest.mark.parametrize("command", ["graph", "doctor", "refresh"])
+def test_a_command_for_all_models_suggests_no_option_that_it_lacks(reconcile: Cli, command: str) -> None:
+    assert reconcile(command, "adder").err == (
+        "Error: adder: no such file or directory; pass a manifest, or a directory with manifests\n"
+    )
+
+
+def test_a_folder_without_manifests_is_reported(reconcile: Cli) -> None:
+    (reconcile.specs / "reconcile.yaml").unlink()
+    for command in ("plan", "apply", "drift"):
+        done = reconcile(command, "--target", "embedded")
+        assert done.status == 0
+        assert done.err.startswith(
+            "warning: specs:1:1: no manifest found; run reconcile init to write a target and a first manifest, or pass"
+            " the directory that has your manifests\n"
+        ), command
+    assert "specs:1:1: warning: no manifest found" in reconcile("validate", "--target", "embedded").out
+    shutil.rmtree(reconcile.specs)
+    assert "warning: .:1:1: no manifest found" in reconcile("plan", "--target", "embedded").err
+    assert reconcile("init").status == 0
+    assert "no manifest found" not in reconcile("plan", "specs").err
+
+
+def test_a_project_without_manifests_names_the_schema_in_place_of_init(reconcile: Cli) -> None:
+    assert (
+        "warning: specs:1:1: no manifest found; add one, see reconcile schema TunedModel, or pass"
+        in reconcile("plan").err
+    )

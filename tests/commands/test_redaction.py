@@ -123,7 +123,7 @@ def test_examples_from_an_earlier_policy_are_removed_from_the_lockfile(reconcile
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("text_input,output\n", "", "spec.dataset.path: no column"),
+        ("text_input,output\n", "", "spec.dataset.inputField: no column"),
         ("path: adder.csv", f"path: adder.csv, inputField: 5, examples: [{SECRET}]", "spec.dataset"),
         ("path: adder.csv", f"examples: [{SECRET}]", 'spec.dataset.examples[0]: invalid value "…": expected a mapping'),
         (

@@ -243,8 +243,8 @@ def test_held_out_files_that_are_none(tmp_path: Path, path: str, told: str) -> N
         (
             "question,output\n5,6\n",
             (
-                f'unseen.csv:1:1: {_PATH}: no column "text_input" in the header; set {_AT}.dataset.inputField'
-                " to one of: question, output"
+                f'unseen.csv:1:1: {_AT}.dataset.inputField: no column "text_input" in the header; set'
+                f" {_AT}.dataset.inputField to one of: question, output"
             ),
         ),
         ("text_input,output\n", f"m.yaml:10:17: {_AT}.dataset: the data set has no examples; add examples"),

@@ -95,7 +95,10 @@ def test_a_remote_name_that_is_none(tmp_path: Path, able: object, told: str) -> 
             "{tunedModel: A}",
             f'24: {_FIELD}: invalid value "A"; use the metadata.name of another manifest',
         ),
-        ("{tunedModel: 1}", f"24: {_FIELD}: invalid value 1: expected a string; put it in quotes"),
+        (
+            "{tunedModel: 1}",
+            f"24: {_FIELD}: invalid value 1: expected a string; use the metadata.name of another manifest",
+        ),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, source: str, told: str) -> None:

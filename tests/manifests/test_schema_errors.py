@@ -129,6 +129,13 @@ _IN_SPEC = [
         "9:24: spec.lifecycle.timeout: empty value; write hours, minutes and seconds as in 4h, 90m or 1h30m",
     ),
     (
+        "  lifecycle: {timeout: 5}\n",
+        (
+            "9:24: spec.lifecycle.timeout: invalid value 5: expected a string; write hours, minutes and seconds as in"
+            " 4h, 90m or 1h30m"
+        ),
+    ),
+    (
         "  lifecycle: {timeout: 0m}\n",
         ('9:24: spec.lifecycle.timeout: invalid value "0m"; write hours, minutes and seconds as in 4h, 90m or 1h30m'),
     ),

@@ -121,7 +121,7 @@ def _record(number: int, value: Any, fields: Fields) -> Record:
         return ConversationRow(number, value)
     for name in (fields.input, fields.output):
         if name not in value:
-            return Fault(number, f"missing member {quote(name)}", field_remedy(name, list(value), fields))
+            return _missing(number, f"missing member {quote(name)}", name, list(value), fields)
     name = fields.output if isinstance(given, str) else fields.input
     return Fault(number, invalid(value[name], "a string", f"member {quote(name)}"), "put it in double quotes")
 
@@ -176,10 +176,11 @@ def column_names(text: TextIO, delimiter: str) -> Iterator[str]:
         return
 
 
-def field_remedy(name: str, known: list[str], fields: Fields) -> str:
-    """Return the remedy for a missing field: set the option that names it to one of the known fields."""
+def _missing(number: int, message: str, name: str, known: list[str], fields: Fields) -> Fault:
+    """Return the fault of a missing field: the option that names it must be one of the known fields."""
     option = "inputField" if name == fields.input else "outputField"
-    return f"set {fields.declared}.{option} to one of: {list_choices(name, known)}"
+    remedy = f"set {fields.declared}.{option} to one of: {list_choices(name, known)}"
+    return Fault(number, message, remedy, option=option)
 
 
 def _reader(lines: Lines, delimiter: str) -> Any:
@@ -197,7 +198,7 @@ def _header_faults(header: list[str], fields: Fields, line: int) -> Iterator[Fau
             yield Fault(line, f"{count} columns in the header are named {quote(name)}", "rename all but one of them")
     for name in (fields.input, fields.output):
         if header and name not in header:
-            yield Fault(line, f"no column {quote(name)} in the header", field_remedy(name, header, fields))
+            yield _missing(line, f"no column {quote(name)} in the header", name, header, fields)
 
 
 def _rows(reader: Iterator[list[str]], lines: Lines, header: list[str], fields: Fields) -> Records:

@@ -47,12 +47,13 @@ class ConversationRow(NamedTuple):
 
 
 class Fault(Struct, frozen=True):
-    """An error on a line, and the remedy."""
+    """An error on a line, and the remedy; ``option`` is the field beside ``path`` that it is about, if any."""
 
     number: int
     message: str
     remedy: str
     column: int = 1
+    option: str = ""
 
 
 Record = Row | ConversationRow | Fault

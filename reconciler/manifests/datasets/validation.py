@@ -170,6 +170,8 @@ class _Validation:
         if isinstance(record, Fault):
             place, path = self._source.locate(record.number)
             column = max(place.column, record.column)
+            if record.option:
+                path = f"{self._source.declared_at[1]}.{record.option}"
             self._errors.add(replace(place, column=column), path, record.message, record.remedy)
         elif not self._has_right_form(record):
             return

@@ -145,12 +145,12 @@ _WHERE = "spec.vertex.validationDataset"
             "{path: v.csv}",
             [
                 (
-                    f'v.csv:1:1: {_WHERE}.path: no column "output" in the header; set {_WHERE}.outputField to'
-                    " one of: a, q"
+                    f'v.csv:1:1: {_WHERE}.inputField: no column "text_input" in the header; set {_WHERE}.inputField'
+                    " to one of: a, q"
                 ),
                 (
-                    f'v.csv:1:1: {_WHERE}.path: no column "text_input" in the header; set {_WHERE}.inputField'
-                    " to one of: a, q"
+                    f'v.csv:1:1: {_WHERE}.outputField: no column "output" in the header; set {_WHERE}.outputField to'
+                    " one of: a, q"
                 ),
             ],
         ),

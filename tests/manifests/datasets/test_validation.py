@@ -92,7 +92,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         "input,output\n1,2\n",
         [
             (
-                '1:1: spec.dataset.path: no column "text_input" in the header; set spec.dataset.inputField'
+                '1:1: spec.dataset.inputField: no column "text_input" in the header; set spec.dataset.inputField'
                 " to one of: input, output (did you mean input?)"
             )
         ],
@@ -102,7 +102,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         "text_input,reply\n1,2\n",
         [
             (
-                '1:1: spec.dataset.path: no column "output" in the header; set spec.dataset.outputField to one'
+                '1:1: spec.dataset.outputField: no column "output" in the header; set spec.dataset.outputField to one'
                 " of: text_input, reply"
             )
         ],
@@ -189,7 +189,7 @@ _BROKEN: list[tuple[str, str | bytes, list[str]]] = [
         '{"text_input": "1", "out": "2"}\n',
         [
             (
-                '1:1: spec.dataset.path: missing member "output"; set spec.dataset.outputField to one of:'
+                '1:1: spec.dataset.outputField: missing member "output"; set spec.dataset.outputField to one of:'
                 " text_input, out (did you mean out?)"
             )
         ],
