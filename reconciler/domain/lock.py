@@ -47,6 +47,12 @@ Serving = str | None
 _Hyperparameters = Annotated[Hyperparameters, Meta(examples=[{"batchSize": 2}])]
 OWNER_FIELDS: Final = ("provider", "project", "location", "scope")
 """The fields of a target that determine which models a lockfile is about."""
+MAX_LOCKFILE_BYTES: Final = 2**26
+"""The largest lockfile or pointer: 10,000 models with four generations of 1.5 KB. A response is read up to it too."""
+MAX_MODELS: Final = 20_000
+"""The most models of a lockfile or pointer: twice as many as the benchmarks measure."""
+MAX_GENERATIONS: Final = 1_000
+"""The most recorded generations of a model; ``prune`` deletes superseded ones."""
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """A time before every other; replaces unknown times when sorting."""
 
@@ -231,6 +237,19 @@ class Lock(Record, frozen=True):
     """The recorded models, by metadata.name."""
     version: Version = field(default_factory=lambda: VERSION)
     """The version of this format."""
+
+
+def require_size(data: bytes, shown: str) -> None:
+    """Refuse a new lockfile or pointer that could not be read again; ``shown`` is its name in messages.
+
+    Raises:
+        ReconcileError: it is larger than :data:`MAX_LOCKFILE_BYTES`.
+    """
+    if len(data) > MAX_LOCKFILE_BYTES:
+        raise ReconcileError(
+            f"{shown}: not saved, because the new content has {len(data)} bytes, and the limit is {MAX_LOCKFILE_BYTES}",
+            "delete superseded generations with reconcile prune, or move manifests to another target",
+        )
 
 
 def record_target(target: Target) -> LockedTarget:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import AccessChange, Permission
 from reconciler.domain.document import Count, Key, ManifestName, NonEmpty, Record, Remote, Scalar, TableEnum, Time
-from reconciler.domain.lock import Lock, limits_by_name
+from reconciler.domain.lock import MAX_MODELS, Lock, limits_by_name
 from reconciler.domain.model import (
     Capabilities,
     Dataset,
@@ -111,7 +111,11 @@ class Reason(TableEnum):
         "the service rejects the ID of the generation and does not return its model",
         (Kind.HOLD,),
     )
-    GUARDED = "Guarded", "the plan is over a limit in `spec.limits` of the target", (Kind.HOLD,)
+    GUARDED = (
+        "Guarded",
+        "the plan is over a limit in `spec.limits` of the target, or over one of the lockfile",
+        (Kind.HOLD,),
+    )
     LISTING_SUSPICIOUS = (
         "ListingSuspicious",
         "so many recorded models are gone that the project may be wrong",
@@ -352,6 +356,21 @@ def hold_over_limits(actions: tuple[Action, ...], limits: Limits) -> tuple[Actio
             )
             return tuple(_held(action, message) if action.kind is Kind.CREATE else action for action in actions)
     return actions
+
+
+def hold_over_records(actions: tuple[Action, ...], lock: Lock) -> tuple[Action, ...]:
+    """Return the actions, with every create of a new model held if the lockfile would have too many models."""
+    new = {action.name for action in actions if action.kind is Kind.CREATE} - lock.models.keys()
+    total = len(lock.models) + len(new)
+    if not new or total <= MAX_MODELS:
+        return actions
+    message = (
+        f"the lockfile would have {total} models, and it has at most {MAX_MODELS}, so none is added; move manifests to"
+        " another target"
+    )
+    return tuple(
+        _held(action, message) if action.kind is Kind.CREATE and action.name in new else action for action in actions
+    )
 
 
 def _held(action: Action, message: str) -> Action:

@@ -273,7 +273,8 @@ async def _no_such_call(request: Request, _: Exception) -> Response:
 
 
 async def _store_failed(_: Request, error: Exception) -> Response:
-    return _refusal(ApiError(Code.UNAVAILABLE, f"The embedded service cannot use its store: {error}"))
+    code = Code.UNAVAILABLE if isinstance(error, sqlite3.OperationalError) else Code.DATA_LOSS  # SQLite: or damaged
+    return _refusal(ApiError(code, f"The embedded service cannot use its store: {error}"))
 
 
 _WORLD_REMEDY = 'use the format of the list method: {"tunedModels": [{"name": "tunedModels/…", …}]}'

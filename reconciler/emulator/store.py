@@ -14,7 +14,7 @@ import json
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,53 @@ _TEXT = (
 _COLUMNS = "seq, name, api, operation, document, training"
 
 
+_MOVE_AWAY = (
+    "restore the file from a backup, or move it away, and with it the lockfile that records its models; the next apply"
+    " trains them again"
+)
+MAX_STORE_BYTES = 2**33
+"""The largest store: eight data sets of the largest size, 1 GiB. It is read page by page, so it needs no memory."""
+_MAX_VALUE_BYTES = 2**30
+"""The largest value in a store: the examples of one data set."""
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.setlimit(
+        sqlite3.SQLITE_LIMIT_LENGTH, min(_MAX_VALUE_BYTES, connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH))
+    )
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _require_size(path: Path) -> None:
+    size = path.stat().st_size if path.exists() else 0
+    if size > MAX_STORE_BYTES:
+        raise ReconcileError(f"{path}: the store has {size} bytes: expected at most {MAX_STORE_BYTES}", _MOVE_AWAY)
+
+
+_SchemaRow = tuple[str, str, str, str]
+"""The type and the name of an entry of a schema, the table that it is about, and its statement."""
+
+
+def _schema_of(connection: sqlite3.Connection) -> Iterator[_SchemaRow]:
+    yield from connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
+
+
+def _require_own_schema(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Refuse views, triggers, and other tables, columns and indexes: a trigger runs with our own statements."""
+    with closing(_connect(None)) as own:
+        own.executescript(_SCHEMA)
+        expected = {(kind, name): row for row in _schema_of(own) for kind, name in [row[:2]]}
+    for row in _schema_of(connection):
+        kind, name, *_ = row
+        if row != expected.get((kind, name)):
+            problem = "has other columns" if (kind, name) in expected else "was not created by the embedded service"
+            raise ReconcileError(f"{path}: not a store of the embedded service: {kind} {name} {problem}", _MOVE_AWAY)
+
+
 class StoredModel(Struct, frozen=True):
     """A stored tuned model. Only models that were created here have ``operation`` and ``training``."""
 
@@ -75,21 +122,29 @@ class Store:
     """The connection of an application; not for concurrent use by several threads."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open the file, and create it and its directory if needed; ``None`` is in memory. Raises ReconcileError."""
+        """Open the file, and create it and its directory if needed; ``None`` is in memory.
+
+        The file may come from a pull request: what this class did not create there is refused before it is used.
+
+        Raises:
+            ReconcileError: the file cannot be written, is damaged, too large, or not a store.
+        """
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+                _require_size(path)
+            self._connection = _connect(path)
             weakref.finalize(self, self._connection.close)
+            _require_own_schema(self._connection, path)
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.OperationalError) as error:
             raise ReconcileError(
                 f"{path}: the embedded service cannot store its models here: {error}",
-                "make the file writable, or choose another one",
+                "make the file and its folder writable, and end processes that keep the file locked",
             ) from error
+        except sqlite3.DatabaseError as error:
+            raise ReconcileError(f"{path}: not a store of the embedded service: {error}", _MOVE_AWAY) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

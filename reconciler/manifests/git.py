@@ -13,7 +13,8 @@ from typing import IO, Final
 
 from msgspec import Struct
 
-from reconciler.domain.errors import UsageError
+from reconciler.domain.errors import ReconcileError, UsageError
+from reconciler.domain.lock import MAX_LOCKFILE_BYTES
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
@@ -165,10 +166,6 @@ def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
         size -= len(chunk)
 
 
-_MAX_LOCKFILE_BYTES: Final = 2**28
-"""The limit for the size of a lockfile that is read from a commit."""
-
-
 class BaseFile(Struct, frozen=True):
     """A file at the merge base of a ref and HEAD; ``content`` is ``None`` if it did not exist."""
 
@@ -190,8 +187,8 @@ def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
         (found,) = git.blobs((commit,), (path,))
         if path not in found:
             return BaseFile(commit, None)
-        if found[path].size > _MAX_LOCKFILE_BYTES:
-            raise IncomparableError(f"{file.name} at {ref} is larger than {_MAX_LOCKFILE_BYTES} bytes")
+        if found[path].size > MAX_LOCKFILE_BYTES:
+            raise IncomparableError(f"{file.name} at {ref} is larger than {MAX_LOCKFILE_BYTES} bytes")
         return BaseFile(commit, git.content(found[path]))
     except GitError:
         raise missing_files(ref) from None
@@ -273,6 +270,11 @@ def unmerged(file: Path, environ: Mapping[str, str]) -> Unmerged | None:
     git = Git(repository, environ)
     try:
         found = [blobs.get(path) for blobs in git.blobs(_STAGES, (path,))]
+        if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in found):
+            raise ReconcileError(
+                f"{file}: one side of the merge is larger than {MAX_LOCKFILE_BYTES} bytes, the limit for lockfiles",
+                f"choose a side: git checkout --ours {file}, or --theirs, then git add {file} and reconcile refresh",
+            )
         base, ours, theirs = (None if blob is None else git.content(blob).decode() for blob in found)
     except (GitError, UnicodeDecodeError):
         return None

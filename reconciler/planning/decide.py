@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from reconciler.domain.identity import key_of
-from reconciler.domain.lock import parse_time
+from reconciler.domain.lock import MAX_GENERATIONS, parse_time
 from reconciler.domain.model import CANCELLED_CODE, State
 from reconciler.domain.plan import EFFECTS, Action, Kind, Reason
 from reconciler.planning.diff import SOURCE_FIELD, ReconcileContext
@@ -227,6 +227,12 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
         return context.action(Kind.HOLD, context.parent.hold, message=context.parent.message)
     if context.manifest.dataset.unknown:
         return context.action(Kind.HOLD, Reason.DATA_UNKNOWN, message=_NO_DATA.format(context.manifest.name))
+    if len(context.locked.generations) >= MAX_GENERATIONS and context.locked.generation(key) is None:
+        message = (
+            f"{context.manifest.name} has {len(context.locked.generations)} recorded generations, and a lockfile has at"
+            f" most {MAX_GENERATIONS}; delete superseded ones with reconcile prune {context.manifest.name}"
+        )
+        return context.action(Kind.HOLD, Reason.GUARDED, message=message)
     holder = context.taken.get(key)
     if holder:
         message = (

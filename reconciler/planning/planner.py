@@ -21,6 +21,7 @@ from reconciler.domain.plan import (
     Request,
     World,
     hold_over_limits,
+    hold_over_records,
     limit_notices,
 )
 from reconciler.domain.text import join_names
@@ -134,7 +135,9 @@ def plan(world: World) -> Plan:
         deletions = PruneDecisions()
     claimed = declared | world.lock.models.keys()
     return Plan(
-        actions=tuple(sorted(hold_over_limits(actions, world.target.limits), key=Action.sort_key)),
+        actions=tuple(
+            sorted(hold_over_records(hold_over_limits(actions, world.target.limits), world.lock), key=Action.sort_key)
+        ),
         notices=(
             *limit_notices(world.lock, world.target),
             *(action.message for action in decided if action.reason is Reason.IN_SYNC and action.message),

@@ -83,8 +83,11 @@ class JsonSource:
         *,
         allow_bom: bool = True,
         conflict_remedy: str = "",
+        limit: int = MAX_BYTES,
     ) -> None:
         """Decode the bytes; ``prefix`` begins every problem, ``conflict_remedy`` is what to do about conflict markers.
+
+        ``limit`` is the largest number of bytes.
 
         Raises:
             ReconcileError: there are too many bytes, they are not UTF-8, or they begin with a byte order mark although
@@ -94,8 +97,8 @@ class JsonSource:
         self.remedy = remedy
         self._prefix = prefix
         self._conflict_remedy = conflict_remedy
-        if len(data) > MAX_BYTES:
-            raise ReconcileError(f"{file}: {prefix}larger than {MAX_BYTES} bytes, the limit for documents", remedy)
+        if len(data) > limit:
+            raise ReconcileError(f"{file}: {prefix}larger than {limit} bytes, the limit for this kind of file", remedy)
         self.text = data if isinstance(data, str) else decode_utf8(data, file, remedy)
         if self.text.startswith(_BOM):
             if not allow_bom:

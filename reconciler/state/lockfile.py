@@ -11,9 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from reconciler.domain.document import VERSION, builtins_of
+from reconciler.domain.document import VERSION, builtins_of, escape_unseen
 from reconciler.domain.errors import LockConflict, ReconcileError
-from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
+from reconciler.domain.lock import (
+    MAX_GENERATIONS,
+    MAX_LOCKFILE_BYTES,
+    MAX_MODELS,
+    Lock,
+    LockedGeneration,
+    LockedModel,
+    require_size,
+)
 from reconciler.domain.model import REMOTE_SCHEME, State
 from reconciler.domain.text import decode_utf8
 from reconciler.files import check_writable, remove_leftovers, require_safe, write_errors, write_file
@@ -65,7 +73,7 @@ def _indented(value: dict[str, Any], depth: int) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    return escape_unseen(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
 def _without_empty(value: Any) -> Any:
@@ -87,7 +95,7 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
     origin = "an earlier version of the object" if file.startswith(REMOTE_SCHEME) else "git"
     remedy = f"restore it from {origin}"  # it may hold rollbacks, so no remedy starts without it
     merge = "run reconcile refresh to merge both sides"
-    source = JsonSource(data, file, remedy, allow_bom=False, conflict_remedy=merge)
+    source = JsonSource(data, file, remedy, allow_bom=False, conflict_remedy=merge, limit=MAX_LOCKFILE_BYTES)
     document = source.parse()
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1 or not isinstance(document.get("models"), dict):
@@ -95,6 +103,8 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
     source.require_version(document, VERSION)
     if document.get("target") == {}:
         document["target"] = None
+    for path, problem in _excesses(document["models"]):
+        raise source.error(path, problem)
     lock = source.convert(document, Lock)
     for path, problem in _problems(lock):
         raise source.error(path, problem)
@@ -102,6 +112,17 @@ def loads(data: bytes | str, file: str, provider_data: type[Struct] | None = Non
         for path, recorded in _provider_data(lock):
             source.convert(recorded, provider_data, path)
     return lock
+
+
+def _excesses(models: Mapping[str, Any]) -> Iterator[tuple[JsonPath, str]]:
+    """Yield the path and the problem of each list that is too long."""
+    if len(models) > MAX_MODELS:
+        yield ["models"], f"{len(models)} models: expected at most {MAX_MODELS}"
+    for name, model in models.items():
+        generations = model.get("generations") if isinstance(model, dict) else None
+        if isinstance(generations, list) and len(generations) > MAX_GENERATIONS:
+            path = ["models", name, "generations"]
+            yield path, f"{len(generations)} generations: expected at most {MAX_GENERATIONS}"
 
 
 def _provider_data(lock: Lock) -> Iterator[tuple[JsonPath, Mapping[str, Any]]]:
@@ -164,12 +185,19 @@ class LockFile:
             ) from error
         if self._found is None:
             return None
+        if len(self._found) > MAX_LOCKFILE_BYTES:
+            raise ReconcileError(
+                f"{self.path}: larger than {MAX_LOCKFILE_BYTES} bytes, the limit for lockfiles and pointers",
+                "restore an earlier version of the file",
+            )
         return decode_utf8(self._found, str(self.path), "restore it from git, or save it as UTF-8")
 
     def _read(self) -> bytes | None:
+        """Return the content, of a file that is too large only a part."""
         _require_regular(self.path)
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as stream:
+                return stream.read(MAX_LOCKFILE_BYTES + 1)
         except FileNotFoundError:
             return None
 
@@ -179,9 +207,10 @@ class LockFile:
         Raises:
             LockConflict: another run, or git, has changed the text since; nothing is written.
             SwitchedBranch: another branch is checked out than at the start of the run.
-            ReconcileError: writing fails.
+            ReconcileError: the text is too large, or writing fails.
         """
         data = text.encode()
+        require_size(data, str(self.path))
         with self.lease(), write_errors(self.path):
             require_safe(self.path)
             current = self._read()

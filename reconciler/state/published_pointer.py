@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import OWNER_FIELDS, Lock
+from reconciler.domain.lock import MAX_LOCKFILE_BYTES, MAX_MODELS, OWNER_FIELDS, Lock
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import Published
 from reconciler.state.json_decoder import JsonSource
@@ -139,13 +139,16 @@ def read_pointer(text: str, target: Target, shown: str) -> dict[str, PublishedMo
     Raises:
         ReconcileError: for truncated or other JSON, a newer version, or the pointer of another target.
     """
-    source = JsonSource(text, shown, f"check the file, then delete it or move it away: {_NEXT_APPLY}", _NOT_POINTER)
+    remedy = f"check the file, then delete it or move it away: {_NEXT_APPLY}"
+    source = JsonSource(text, shown, remedy, _NOT_POINTER, limit=MAX_LOCKFILE_BYTES)
     document = source.parse()
     if not isinstance(document, dict) or document.get("kind") != _KIND or type(document.get("version")) is not int:
         raise source.error([], "other JSON")
     source.require_version(document, POINTER_VERSION)
     pointer = source.convert(document, Pointer)
     _require_target(pointer.target, target, shown)
+    if len(pointer.models) > MAX_MODELS:
+        raise source.error(["models"], f"{len(pointer.models)} models: expected at most {MAX_MODELS}")
     models: dict[str, PublishedModel] = {}
     for index, model in enumerate(pointer.models):
         if model.name in models:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -95,6 +95,36 @@ def test_the_store_of_a_target_is_not_written_through_a_link(
     assert refused.status == 1
     assert "cannot be written: it is a symbolic link" in refused.err
     assert [*(tmp_path / ".git").iterdir(), *(tmp_path / "elsewhere").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda _data: b"no database" * 500, "file is not a database"),
+        (lambda data: data[: len(data) // 2], "database disk image is malformed"),
+        (lambda data: data[:8192] + bytes(len(data) - 8192), "cannot use its store: database disk image is malformed"),
+    ],
+    ids=["other", "cut", "zeros"],
+)
+def test_the_remedy_for_a_damaged_store_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes], message: str
+) -> None:
+    reconcile = Cli(tmp_path, capsys)
+    for name in ("adder", "doubler"):
+        reconcile.manifest(name)
+    assert reconcile("apply", "--yes").status == 0
+    store = reconcile.specs / ".reconcile" / "default.sqlite3"
+    store.write_bytes(damage(store.read_bytes()))
+
+    answer = reconcile("plan")
+
+    assert answer.status == 1
+    assert message in answer.err
+    assert "move it away, " in answer.err or "move away, " in answer.err
+    store.rename(tmp_path / "damaged")
+    reconcile.lock_file.rename(tmp_path / "old.lock.json")
+    assert reconcile("apply", "--yes").status == 0
+    assert "No changes" in reconcile("plan").out
 
 
 @pytest.mark.parametrize(("host", "warned"), [("host.invalid", True), ("127.0.0.1", False)])

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.emulator.store import Store
+from reconciler.emulator.store import MAX_STORE_BYTES, Store
 from support.emulator_world import REQUEST, World
 from support.fork_server import forked
 
-REMEDY = "make the file writable, or choose another one"
+REMEDY = "make the file and its folder writable, and end processes that keep the file locked"
+MOVE_AWAY = (
+    "restore the file from a backup, or move it away, and with it the lockfile that records its models; the next apply"
+    " trains them again"
+)
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -19,9 +25,44 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     file.write_text("no database " * 100, encoding="utf-8")
     with pytest.raises(ReconcileError) as caught:
         Store(file)
-    assert str(caught.value) == (
-        f"{file}: the embedded service cannot store its models here: file is not a database; {REMEDY}"
-    )
+    assert str(caught.value) == (f"{file}: not a store of the embedded service: file is not a database; {MOVE_AWAY}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        (
+            "CREATE TRIGGER models AFTER INSERT ON models BEGIN DELETE FROM models; END",
+            "trigger models was not created by the embedded service",
+        ),
+        ("CREATE VIEW names AS SELECT name FROM models", "view names was not created by the embedded service"),
+        ("CREATE TABLE other (x)", "table other was not created by the embedded service"),
+        ("CREATE INDEX other ON models (api)", "index other was not created by the embedded service"),
+        ("ALTER TABLE models ADD COLUMN other TEXT", "table models has other columns"),
+        (
+            "DROP TABLE buckets; CREATE VIEW buckets AS SELECT name, document FROM models",
+            "view buckets was not created by the embedded service",
+        ),
+    ],
+)
+def test_a_store_with_statements_of_another_author_is_refused(tmp_path: Path, statement: str, problem: str) -> None:
+    file = tmp_path / "store"
+    Store(file).insert({"name": "tunedModels/a"}, api="v1beta3")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(statement)
+    before = file.read_bytes()
+    with pytest.raises(ReconcileError) as caught:
+        Store(file)
+    assert str(caught.value) == f"{file}: not a store of the embedded service: {problem}; {MOVE_AWAY}"
+    assert file.read_bytes() == before
+
+
+def test_a_store_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    Store(file)
+    os.truncate(file, MAX_STORE_BYTES + 1)  # a sparse file
+    with pytest.raises(ReconcileError, match=f"the store has {MAX_STORE_BYTES + 1} bytes: expected at most "):
+        Store(file)
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
-from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.lock import MAX_GENERATIONS, MAX_MODELS, Lock, LockedModel
 from reconciler.domain.model import Dataset, Limits, Target
-from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World
+from reconciler.domain.plan import Action, Kind, Observation, Plan, Reason, World, hold_over_records
 from reconciler.planning.planner import describe_suspicion, plan
 from reconciler.planning.promotion_gates import describe_scores
 from support.core_cases import (
@@ -34,6 +34,32 @@ CASES = cases()
 def bare(action: Action) -> Action:
     """An action without what follows from its manifest or is told in words."""
     return replace(action, remote="", message="", source=None, dataset=None, hyperparameters={}, training=None)
+
+
+def test_no_model_is_added_to_a_full_lockfile() -> None:
+    full = {f"m{number}": LockedModel("m.yaml") for number in range(MAX_MODELS)}
+    new, again = (
+        Action("new", "new.yaml", Kind.CREATE, Reason.NOT_FOUND),
+        Action("m1", "m", Kind.CREATE, Reason.MISSING),
+    )
+    held, kept = hold_over_records((new, again), Lock(models=full))
+    assert (held.kind, held.reason, kept) == (Kind.HOLD, Reason.GUARDED, again)
+    assert held.message.startswith("the lockfile would have 20001 models, and it has at most 20000, so none is added; ")
+    assert hold_over_records((new,), Lock(models={"m1": full["m1"]})) == (new,)
+
+
+def test_no_generation_is_added_to_a_full_record() -> None:
+    world = CASES["creating: first run"].world()
+    old = recorded(Made(hyperparameters={"epochCount": 9}), state="FAILED")
+    generations = tuple(replace(old, key=f"numbers-{number:08}") for number in range(MAX_GENERATIONS))
+    name = world.manifests[0].name
+    lock = replace(world.lock, models={name: LockedModel("numbers.yaml", generations=generations)})
+    (held,) = plan(replace(world, lock=lock)).actions
+    assert (held.kind, held.reason) == (Kind.HOLD, Reason.GUARDED)
+    assert held.message.endswith(
+        "has 1000 recorded generations, and a lockfile has at most 1000;"
+        f" delete superseded ones with reconcile prune {name}"
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.state.lockfile import LockFile
+from reconciler.domain.lock import MAX_GENERATIONS, MAX_LOCKFILE_BYTES, MAX_MODELS
+from reconciler.state.lockfile import LockFile, loads
 
 _PERMISSIONS = "check the permissions of the file and its folder"
 _FOLDER = "name a file in an existing, writable directory"
@@ -40,6 +42,46 @@ def test_an_equal_text_is_not_written(tmp_path: Path) -> None:
     assert not lock.write("a")
     assert lock.path.stat() == before
     assert lock.write("b")
+
+
+def test_a_file_that_is_too_large_is_neither_read_nor_written(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "lock.json")
+    lock.path.touch()
+    os.truncate(lock.path, MAX_LOCKFILE_BYTES + 1)  # a sparse file
+    with pytest.raises(ReconcileError) as caught:
+        lock.read()
+    assert str(caught.value) == (
+        f"{lock.path}: larger than 67108864 bytes, the limit for lockfiles and pointers;"
+        " restore an earlier version of the file"
+    )
+    lock.write("a")
+    with pytest.raises(ReconcileError) as caught:
+        lock.write("b" * (MAX_LOCKFILE_BYTES + 1))
+    assert str(caught.value) == (
+        f"{lock.path}: not saved, because the new content has 67108865 bytes, and the limit is 67108864;"
+        " delete superseded generations with reconcile prune, or move manifests to another target"
+    )
+    assert lock.read() == "a"
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        (
+            {f"m{number}": {"manifest": "m.yaml"} for number in range(MAX_MODELS + 1)},
+            "1:26: models: 20001 models: expected at most 20000",
+        ),
+        (
+            {"m": {"manifest": "m.yaml", "generations": [{}] * (MAX_GENERATIONS + 1)}},
+            "1:70: models.m.generations: 1001 generations: expected at most 1000",
+        ),
+    ],
+)
+def test_a_lockfile_with_too_many_records_is_refused(models: dict[str, object], problem: str) -> None:
+    text = json.dumps({"version": 1, "models": models})
+    with pytest.raises(ReconcileError) as caught:
+        loads(text, "x.lock.json")
+    assert str(caught.value) == f"x.lock.json:{problem}; restore it from git"
 
 
 def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lockfiles that earlier versions wrote: each is read, and written again byte for byte.
+"""Lockfiles that earlier versions wrote: each is read and written again unchanged, apart from invisible characters.
 
 ``golden-world.lock.json`` is the lockfile of the golden files' world. The files are frozen: never regenerate them.
 """
@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from reconciler.domain.document import escape_unseen
 from reconciler.domain.errors import ReconcileError
+from reconciler.domain.text import UNSEEN
 from reconciler.state.lockfile import dumps, loads
 from reconciler.state.merge import merge
 
@@ -24,7 +27,17 @@ VALIDATOR = Draft202012Validator(json.loads((ROOT / "schemas" / "lock.schema.jso
 def test_a_recorded_lockfile_is_read_and_written_again_byte_for_byte(file: str) -> None:
     recorded = (LOCKFILES / file).read_bytes()
     VALIDATOR.validate(json.loads(recorded))
-    assert dumps(loads(recorded.decode(), file)).encode() == recorded
+    written = dumps(loads(recorded.decode(), file))
+    assert written == escape_unseen(recorded.decode())
+    assert loads(written, file) == loads(recorded, file)
+
+
+def test_a_written_lockfile_has_invisible_characters_as_escapes_only() -> None:
+    recorded = (LOCKFILES / "checks.lock.json").read_text(encoding="utf-8")
+    assert {"\u2028", "\x7f"} <= set(recorded), "an earlier version wrote them as they are"
+    written = dumps(loads(recorded, "x"))
+    assert r"\u2028\u007f" in written
+    assert not re.search(rf"(?!\n)[{UNSEEN}]", written)
 
 
 def test_the_recorded_lockfiles_have_the_values_that_are_easily_changed() -> None:
@@ -50,7 +63,7 @@ def with_provider_data(value: str) -> str:
     document = json.loads(text)
     model = next(model for _, model in sorted(document["models"].items()) if model.get("generations"))
     model["generations"][0]["providerData"] = json.loads(value)
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return escape_unseen(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 @pytest.mark.parametrize(

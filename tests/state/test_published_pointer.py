@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.lock import Lock, LockedModel
+from reconciler.domain.lock import MAX_MODELS, Lock, LockedModel
 from reconciler.domain.model import Sampling, State, Target
 from reconciler.planning.events import record
 from reconciler.state.published_pointer import (
@@ -220,3 +220,8 @@ def test_the_pointer_of_another_target_is_not_overwritten(field: str, value: str
         f"specs/serving.json: belongs to another target, not overwritten: {detail}; set another spec.publish for each "
         "target, or delete the file or move it away: the next apply writes a new one"
     )
+
+
+def test_a_pointer_with_too_many_models_is_refused() -> None:
+    text = pointer(*({"name": f"m{number}", "key": "k"} for number in range(MAX_MODELS + 1)))
+    assert "models: 20001 models: expected at most 20000; " in read_error(text)

@@ -23,6 +23,7 @@ from reconciler.domain.errors import (
     ReconcileError,
     ServiceError,
 )
+from reconciler.domain.lock import require_size
 from reconciler.domain.ports import Clock, Sleeper
 from reconciler.domain.text import decode_utf8, sanitize
 from reconciler.environment import is_canceled
@@ -227,6 +228,7 @@ class BucketLockfile:
         if text == self._text:
             return False
         data, generation = text.encode(), self._generation
+        require_size(data, self._address)
         try:
             with _add_context(f"cannot save {self._label} {self._address}"):
                 self._generation = self._run(lambda storage: storage.write(self._address, data, generation=generation))

@@ -68,6 +68,8 @@ _STATUS_REMEDIES: Mapping[str, str] = {
     "UNREACHABLE": "check {fields} of the target, the network and the proxy settings",
     "INTERNAL": _LATER,
     "UNAVAILABLE": _LATER,
+    "DATA_LOSS": "restore the data of the service; reconcile doctor names the file of the embedded service, which you"
+    " can also move away, and with it the lockfile that records its models",
     "DEADLINE_EXCEEDED": _LATER,
 }
 # Reasons of google.api.ErrorReason (googleapis, google/api/error_reason.proto) that are about the caller or the
