@@ -273,7 +273,7 @@ def unmerged(file: Path, environ: Mapping[str, str]) -> Unmerged | None:
         if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in found):
             raise ReconcileError(
                 f"{file}: one side of the merge is larger than {MAX_LOCKFILE_BYTES} bytes, the limit for lockfiles",
-                f"choose a side: git checkout --ours {file}, or --theirs, then git add {file} and reconcile refresh",
+                f"choose one side with git, git add {file}, then run reconcile refresh",
             )
         base, ours, theirs = (None if blob is None else git.content(blob).decode() for blob in found)
     except (GitError, UnicodeDecodeError):
