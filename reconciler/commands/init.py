@@ -67,7 +67,7 @@ def _flow(environment: Environment, platform: Platform, name: str) -> Workflows:
     result = read_target(root, file, environment.environ)
     if result.target is None:
         raise InvalidInput(result.problems)
-    return create_workflows(platform, root, result.target, environment.cwd, path)
+    return create_workflows(platform, root, result.target, environment.cwd)
 
 
 def _default_path(environment: Environment) -> str:

@@ -97,8 +97,8 @@ class Workflows(Struct, frozen=True):
     steps: tuple[str, ...]
 
 
-def create_workflows(platform: Platform, root: Root, target: Target, directory: Path, specs: str) -> Workflows:
-    """Return the workflows for a target and the manifests in ``specs``, relative to a directory in the repository.
+def create_workflows(platform: Platform, root: Root, target: Target, directory: Path) -> Workflows:
+    """Return the workflows for a target and all manifests of its root, in the repository of a directory.
 
     Raises ReconcileError if the root is outside the repository, and UsageError if the lockfile is in a bucket or a path
     contains a ``$``.
@@ -113,7 +113,7 @@ def create_workflows(platform: Platform, root: Root, target: Target, directory: 
     suffix = "" if target.name == DEFAULT else f"-{target.name}"
     branch = _default_branch(repository)
     variables = suffix.upper().replace("-", "_")
-    values = _values(root, target, (directory / specs).resolve(), repository) | {
+    values = _values(root, target, repository) | {
         "SUFFIX": suffix,
         "VARIABLES": variables,
         "REF": f"'refs/heads/{branch}'",
@@ -134,7 +134,7 @@ def fill_in(template: str, values: Mapping[str, str]) -> str:
     return reduce(lambda text, name: text.replace(f"@{name}@", values[name]), values, template)
 
 
-def _values(root: Root, target: Target, specs: Path, repository: Path) -> dict[str, str]:
+def _values(root: Root, target: Target, repository: Path) -> dict[str, str]:
     def path(file: Path) -> str:
         return Path(os.path.relpath(file, repository)).as_posix()
 
@@ -142,7 +142,7 @@ def _values(root: Root, target: Target, specs: Path, repository: Path) -> dict[s
     lockfile = (directory / target_file_name(target.name)).with_suffix(".lock.json")
     in_file = target.publish and not target.publish.startswith(REMOTE_SCHEME)
     paths = {
-        "SPECS": path(specs),
+        "SPECS": path(directory),
         "LOCKFILE": path(lockfile),
         "POINTER": path(directory / target.publish) if in_file else "",
     }

@@ -286,6 +286,26 @@ def test_a_failed_drift_check_fails_the_job_and_changes_no_issue(team: Team) -> 
 
 
 @slow
+def test_a_merged_fact_that_no_manifest_explains_stops_the_job_after_the_merge(team: Team) -> None:
+    def forge(desk: Cli) -> None:
+        document = json.loads(desk.lock_file.read_text())
+        document["models"]["adder"]["generations"][0]["finalLoss"] = 0.01
+        desk.lock_file.write_text(json.dumps(document))
+
+    before = team.hub.head()
+    team.push("main", "main", forge)
+
+    for merged in (team.hub.on_main(MERGED, "apply", before=before), _on_gitlab(team, before)):
+        assert not merged.passed
+        assert "models.adder.generations[0].finalLoss: changed fact" in merged.log
+    assert team.hub.on_main(MERGED, "apply", before="0" * 40).passed, "the branch is new"
+
+
+def _on_gitlab(team: Team, before: str) -> Ran:
+    return team.hub.on_gitlab("reconcile-merged", CI_COMMIT_BEFORE_SHA=before)
+
+
+@slow
 def test_a_merge_without_a_ready_model_fails_without_training(team: Team) -> None:
     pull = team.change("one", _first)
 

@@ -453,6 +453,7 @@ class _GitLabJob:
             "CI_SERVER_HOST": "gitlab.example.com",
             "CI_DEFAULT_BRANCH": "main",
             "CI_COMMIT_SHA": at,
+            "CI_COMMIT_BEFORE_SHA": "0" * 40,
             "RECONCILE_TOKEN": TOKEN,
             "RECONCILE_COMMENT_TOKEN": TOKEN,
             "RECONCILE_ACCESS_TOKEN": TOKEN,
