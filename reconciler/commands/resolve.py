@@ -109,7 +109,7 @@ def ready_generation(project: RecordedProject, name: str) -> LockedGeneration:
     if serving.state is not State.ACTIVE:
         raise ReconcileError(
             f"the serving generation of {name} is not ready: {serving.key} was recorded as {serving.state}",
-            "run reconcile apply",
+            "run reconcile plan to see what follows",
         )
     _require_own(project, name, serving)
     return serving

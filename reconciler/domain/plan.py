@@ -94,6 +94,11 @@ class Reason(TableEnum):
     ABANDONED = "Abandoned", "it has the mark of this scope, and no lockfile records it", (Kind.DELETE,)
     SUSPENDED = "Suspended", "`spec.lifecycle.suspend` is set", (Kind.HOLD,)
     ROLLED_BACK = "RolledBack", "the generation that matches the manifest was rolled back", (Kind.HOLD,)
+    NOTHING_SERVES = (
+        "NothingServes",
+        "no generation is serving, and the one that matches the manifest, or its parent, was rolled back",
+        (Kind.HOLD,),
+    )
     FAILED = "Failed", "the training failed, and the manifest has not changed since", (Kind.HOLD,)
     CANCELLED = "Cancelled", "the training was canceled, and the manifest has not changed since", (Kind.HOLD,)
     DEADLINE_EXCEEDED = "DeadlineExceeded", "the training takes longer than `spec.lifecycle.timeout`", (Kind.HOLD,)

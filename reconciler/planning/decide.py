@@ -44,12 +44,20 @@ def decide(context: ReconcileContext) -> tuple[Action, ...]:
             for generation in context.mismatches
         )
     actions = tuple(_decide(context))
-    actions = (*_requested(context, actions), *actions)
+    actions = (*_requested(context, actions), *(_fail_if_nothing_serves(context, action) for action in actions))
     if not context.manifest.lifecycle.suspend:
         return actions
     blocked = ", ".join(str(action.kind) for action in actions if action.kind in EFFECTS)
     message = f"spec.lifecycle.suspend holds back: {blocked}" if blocked else "spec.lifecycle.suspend is set"
     return (context.action(Kind.HOLD, Reason.SUSPENDED, message=message),)
+
+
+def _fail_if_nothing_serves(context: ReconcileContext, action: Action) -> Action:
+    """Return a hold after a rollback as one that makes the run fail if no earlier generation is serving instead."""
+    if action.reason not in {Reason.ROLLED_BACK, Reason.PARENT_ROLLED_BACK} or context.serving:
+        return action
+    gone = f": {context.locked.serving_key} is gone" if context.locked.serving_key else ""
+    return replace(action, reason=Reason.NOTHING_SERVES, message=f"nothing is serving{gone}; {action.message}")
 
 
 def _decide(context: ReconcileContext) -> Iterator[Action]:
@@ -108,6 +116,9 @@ def _again(
     name = context.manifest.name
     ended = any(map(_end, satisfying))
     cut_off = _latest(satisfying) if _is_pending(context, satisfying) else 0
+    rejected = any(generation.key in context.locked.rejected for generation in satisfying)
+    if chosen is None and rejected and name in context.request.replace:
+        return Reason.REPLACE_REQUESTED
     if chosen is None:
         return Reason.RETRY_REQUESTED if ended and (name in context.request.retry or cut_off) else None
     if chosen.state is not State.ACTIVE:
@@ -139,7 +150,7 @@ def _absent(context: ReconcileContext, satisfying: tuple[ResolvedGeneration, ...
     name = context.manifest.name
     rejected = [generation for generation in satisfying if generation.key in context.locked.rejected]
     if rejected:
-        return context.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], _rolled_back(name, rejected[0]))
+        return context.action(Kind.HOLD, Reason.ROLLED_BACK, rejected[0], _rolled_back(context, rejected[0]))
     failed = max(satisfying, key=_age, default=None)
     end = _end(failed) if failed else None
     if failed and end and _is_what_failed(context, failed):
@@ -155,11 +166,16 @@ def _end(generation: ResolvedGeneration) -> Reason | None:
     return _ENDED_BADLY.get(generation.state)
 
 
-def _rolled_back(name: str, generation: ResolvedGeneration) -> str:
+def _rolled_back(context: ReconcileContext, generation: ResolvedGeneration) -> str:
+    name, rejected = context.manifest.name, context.locked.rejected
+    ready = (other.key for other in context.generations if other.state is State.ACTIVE and other.key not in rejected)
+    other = None if context.serving else next(ready, None)
+    promote = f"promote it again with reconcile promote {name}"
+    promote += f" or {other} with reconcile promote {name} --to {other}" if other else ""
     why = f" ({generation.locked.rejection})" if generation.locked and generation.locked.rejection else ""
     return (
         f"the generation that satisfies this manifest was rolled back{why}, and is not trained again;"
-        f" change the manifest, or promote it again with reconcile promote {name}"
+        f" change the manifest, {promote}, or train another one with reconcile apply --replace {name}"
     )
 
 

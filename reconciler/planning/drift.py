@@ -145,14 +145,18 @@ def _missing(case: _Case) -> Iterator[Finding]:
         if lost and recorded.remote not in case.world.observation.models:
             message = f"{'the serving generation' if serves else 'the generation'} is gone from the service"
             matters = serves or satisfies(generation, case.context.manifest)
-            remedy = f"{case.apply()}, which {_loss_effect(case) if matters else 'records that'}"
+            remedy = _loss_remedy(case) if matters else f"{case.apply()}, which records that"
             fields = {"field": _GENERATION, "declared": recorded.key, "remedy": remedy}
             yield case.finding(DriftClass.MISSING, message, generation, **fields)
 
 
-def _loss_effect(case: _Case) -> str:
-    promoted = next((action.key for action in case.actions if action.kind is Kind.PROMOTE), "")
-    return f"promotes {promoted}" if promoted else "trains it again"
+def _loss_remedy(case: _Case) -> str:
+    for action in case.actions:
+        if action.reason is Reason.NOTHING_SERVES:
+            return action.message.rpartition("; ")[2]
+        if action.kind is Kind.PROMOTE:
+            return f"{case.apply()}, which promotes {action.key}"
+    return f"{case.apply()}, which trains it again"
 
 
 def _replaced(case: _Case) -> Iterator[Finding]:
@@ -341,6 +345,12 @@ def _mismatched(case: _Case, action: Action) -> Iterator[Finding]:
         yield case.finding(DriftClass.REPLACED, action.message, generation, field=generation.mismatch.field)
 
 
+def _nothing_serves(case: _Case, action: Action) -> Iterator[Finding]:
+    if not case.context.locked.serving_key:  # the loss of a serving generation is found anyway
+        message, _, remedy = action.message.rpartition("; ")
+        yield case.finding(DriftClass.MISSING, message, remedy=remedy)
+
+
 def _nothing(_case: _Case, _action: Action) -> Iterator[Finding]:
     yield from ()
 
@@ -348,6 +358,7 @@ def _nothing(_case: _Case, _action: Action) -> Iterator[Finding]:
 _Rule = Callable[[_Case, Action], Iterator[Finding]]
 _HOLD_RULES: Final[Mapping[Reason, _Rule]] = {
     Reason.ROLLED_BACK: _rolled_back,
+    Reason.NOTHING_SERVES: _nothing_serves,
     Reason.FAILED: _failed,
     Reason.CANCELLED: _failed,
     Reason.CHECKS_FAILED: _checks_failed,

@@ -60,6 +60,7 @@ _TRAINING_HOLDS = frozenset(
         Reason.DATA_UNKNOWN,
         Reason.BASE_MODEL_UNAVAILABLE,
         Reason.PARENT_HELD,
+        Reason.NOTHING_SERVES,
         Reason.PARENT_ROLLED_BACK,
         Reason.PARENT_SUSPENDED,
     }

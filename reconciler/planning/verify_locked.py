@@ -32,6 +32,16 @@ def verify_locked(manifests: Iterable[Manifest], scope: str, lock: Lock, lockfil
         if chosen and chosen.state is State.ACTIVE:
             ready[manifest.name] = ParentGeneration(manifest.name, chosen.key, source_name(chosen))
         states = {generation.state for generation in matching}
+        serving = model.serving_generation
+        if chosen is None and State.ACTIVE in states and not (serving and serving.state is State.ACTIVE):
+            gone = f"and {serving.key} is recorded as {serving.state}" if serving else "and no other one is serving"
+            yield Problem(
+                place=manifest.place,
+                path="metadata.name",
+                message=f"{lockfile} has no generation of {manifest.name} that may serve: the one with this content was"
+                f" rolled back, {gone}",
+                remedy=f"change the manifest, or promote a generation with reconcile promote {manifest.name}",
+            )
         if State.ACTIVE not in states:
             recorded = f"recorded: {', '.join(sorted(states))}" if states else "none is recorded"
             yield Problem(

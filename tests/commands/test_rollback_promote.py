@@ -367,3 +367,37 @@ def test_children_are_named_as_well(reconcile: Cli) -> None:
     done = reconcile("rollback", "top", "--reason", "it is worse")
     assert done.status == 0, done.err
     assert f"  next apply  leaf: promotes {before}" in done.out
+
+
+def test_a_rollback_whose_generation_vanished_fails_every_run_and_offers_what_works(
+    reconcile: Cli, world: World
+) -> None:
+    oldest, before, after = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
+    target = chosen("gl")
+    reconcile("rollback", "adder", *WHY, *target)
+    assert serving(reconcile, "gl") == before
+    gone = recorded(reconcile, before, "gl")["remote"]
+    world.ask("DELETE", f"/v1beta/{gone}")
+
+    for _ in range(2):
+        answer = reconcile("apply", "--yes", *target)
+        assert answer.status == 1
+        assert f"held (NothingServes): nothing is serving: {before} is gone; " in answer.out
+    options = f"promote it again with reconcile promote adder or {oldest} with reconcile promote adder --to {oldest}"
+    assert options in answer.out
+    assert options in reconcile("drift", *target).out
+    assert reconcile("validate", "--locked", *target).status == 1
+
+    assert reconcile("promote", "adder", "--to", oldest, *target).status == 0
+    assert serving(reconcile, "gl") == oldest
+    assert reconcile("promote", "adder", *target).status == 0
+    assert (serving(reconcile, "gl"), reconcile("apply", "--yes", *target).status) == (after, 0)
+
+
+@pytest.mark.usefixtures("world")
+def test_what_was_rolled_back_is_trained_again_on_request(reconcile: Cli) -> None:
+    before, after = (version(reconcile, epochs) for epochs in (2, 3))
+    reconcile("rollback", "adder", *WHY)
+
+    assert reconcile("apply", "--replace", "adder", "--yes").status == 0
+    assert serving(reconcile) not in {before, after}

@@ -56,3 +56,15 @@ def test_every_manifest_that_is_not_ready_is_told() -> None:
     manifests = [manifest(Made(name=name)) for name in ("numbers", "words", "letters")]
     problems = verify_locked(manifests, SCOPE, lock_of(recorded(MADE)), LOCKFILE)
     assert [problem.place.file for problem in problems] == ["words.yaml", "letters.yaml"]
+
+
+@pytest.mark.parametrize(("state", "found"), [("ACTIVE", 0), ("MISSING", 1)])
+def test_a_rollback_needs_a_generation_that_serves(state: str, found: int) -> None:
+    rejected, serving = recorded(MADE), recorded(replace(MADE, data="B"), state=state)
+    model = LockedModel("numbers.yaml", serving.key, rejected=(rejected.key,), generations=(rejected, serving))
+
+    problems = list(verify_locked([manifest(MADE)], SCOPE, Lock(models={"numbers": model}), LOCKFILE))
+
+    assert len(problems) == found
+    for problem in problems:
+        assert f"the one with this content was rolled back, and {serving.key} is recorded as MISSING" in str(problem)
