@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+    return World(tmp_path, time=Time())  # polls at the real interval
 
 
 def test_a_run_that_does_not_wait_succeeds_while_the_training_runs(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,7 +115,7 @@ class World(Struct, dict=True):
     limits: Limits = field(default_factory=Limits)
     scope: str = "demo"
     around: Callable[[ASGIApp], ASGIApp] = field(default=lambda app: app)
-    time: Time = field(default_factory=Time)
+    time: Time = field(default_factory=partial(Time, 4))  # a run polls a training a few times rather than about fifty
     publish: Publish = publish_nothing
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -27,7 +27,9 @@ class KeyPair(Struct, frozen=True):
     public: bytes
 
 
+@cache
 def key_pair() -> KeyPair:
+    """Return the key pair of this test run: making one takes up to a second."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     encoding = serialization.Encoding.PEM
     private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -29,18 +29,19 @@ ENDPOINT = "http://127.0.0.1"
 
 
 class Time:
-    """A clock and a sleeper: sleeping takes no time and moves the clock."""
+    """A clock and a sleeper: sleeping takes no time and moves the clock, by at least ``least`` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: float = 0) -> None:
         self.now = START
         self.naps: list[float] = []
+        self._least = least
 
     def clock(self) -> datetime:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)
-        self.now += timedelta(seconds=seconds)
+        self.now += timedelta(seconds=max(seconds, self._least))
 
 
 class Seen(Struct, frozen=True):
