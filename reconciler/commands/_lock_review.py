@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import reduce
+from hashlib import sha256
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.commands._project import CommandInput, Project, read_workspace
+from reconciler.commands._session import display_path
 from reconciler.domain.errors import Place, Problem, ReconcileError, Severity
 from reconciler.domain.lock import Lock
-from reconciler.domain.model import Manifest
+from reconciler.domain.model import REMOTE_SCHEME, Manifest
 from reconciler.domain.text import shorten
-from reconciler.manifests.discovery import Selection
+from reconciler.manifests.discovery import Selection, absolute, target_file_name
 from reconciler.manifests.git import IncomparableError, file_at_base
+from reconciler.manifests.yaml_parser import parse
 from reconciler.planning.datasets import with_dataset_versions
 from reconciler.planning.events import Withheld, record
 from reconciler.planning.hidden_examples import redact_lock
@@ -24,6 +27,7 @@ from reconciler.planning.lock_review import LockChange, requested_serving, revie
 from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
 from reconciler.state.json_decoder import find_positions, show_path
 from reconciler.state.lockfile import LockFile, loads
+from reconciler.state.published_pointer import serving_keys
 
 _SHOWN: Final = 120
 """Characters of a value that a message shows."""
@@ -76,6 +80,8 @@ class LockReview(Struct, frozen=True):
             yield Problem(placed.place, show_path(change.path), change_text(change), self._remedy(change), severity)
 
     def _remedy(self, change: LockChange) -> str:
+        if change.field == "pointer":
+            return f"restore the file of {self.ref}"
         if change.kind == "fact":
             return f"restore the value of {self.ref}; reconcile apply --train-only and reconcile wait record trainings"
         return f"restore the value of {self.ref}, or pass --allow-decisions after a review"
@@ -91,6 +97,7 @@ class LockReview(Struct, frozen=True):
                 key=change.key,
                 remote=change.remote,
                 reason=change.reason,
+                file=placed.place.file,
                 line=placed.place.line,
                 column=placed.place.column,
             )
@@ -120,10 +127,14 @@ def review_project(project: Project, ref: str) -> LockReview:
         UsageError: when git has no commit ``ref``.
         IncomparableError: when the commit or its lockfile cannot be read, or the lockfile is in a bucket.
     """
-    if project.target.lock:
-        raise IncomparableError("it is in a bucket")
     session = project.session
-    found = file_at_base(ref, session.lockfile, session.environment.environ)
+    environ = session.environment.environ
+    addresses = tuple(_address_changes(project, ref))
+    if project.target.lock and not addresses:
+        raise IncomparableError("it is in a bucket")
+    found = file_at_base(ref, session.lockfile, environ)
+    if project.target.lock:
+        return LockReview(ref, found.commit, addresses, {}, ())
     try:
         base = Lock() if found.content is None else loads(found.content, f"{project.lockfile} at {ref}")
     except ReconcileError as error:
@@ -140,10 +151,76 @@ def review_project(project: Project, ref: str) -> LockReview:
     return LockReview(
         ref,
         found.commit,
-        tuple(placed),
+        (*placed, *addresses, *_pointer_changes(project, ref)),
         requested_serving(base, head, project.manifests),
         withheld_promotions(base, head, project.manifests),
     )
+
+
+_ADDRESSES: Final = ("lock", "publish")
+"""The fields of a target that say where decisions are recorded and published."""
+
+
+def _address_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
+    """Yield the changed addresses of the lockfile and the pointer; those of a new target are not changes."""
+    session, target = project.session, project.target
+    file = session.root / target_file_name(target.name)
+    if not file.is_file():
+        return  # the built-in target
+    found = file_at_base(ref, file, session.environment.environ)
+    before = _spec_at(found.content, target.file)
+    document = next(iter(parse(file.read_bytes(), target.file).documents), None)
+    for field in _ADDRESSES if before is not None else ():
+        old, new = (before or {}).get(field), document.value.get("spec", {}).get(field) if document else None
+        if old != new and document:
+            path = ("spec", field)
+            change = LockChange(kind="decision", name="", path=path, field=field, before=_text(old), after=_text(new))
+            yield PlacedChange(change, document.place(path))
+
+
+def _spec_at(content: bytes | None, shown: str) -> Mapping[str, Any] | None:
+    """Return the spec of a target file, ``None`` if there is no valid one."""
+    document = next(iter(parse(content, shown).documents), None) if content else None
+    spec = document.value.get("spec") if document and isinstance(document.value, dict) else None
+    return spec if isinstance(spec, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _pointer_changes(project: Project, ref: str) -> Iterator[PlacedChange]:
+    """Yield the change of a pointer in the repository, unless it is what the lockfile publishes.
+
+    A committed rollback changes both; the changed ``published`` of the lockfile is the decision to review then.
+    """
+    publish, session = project.target.publish, project.session
+    if not publish or publish.startswith(REMOTE_SCHEME):
+        return
+    path = absolute(publish, session.root)
+    found = file_at_base(ref, path, session.environment.environ)
+    if found.content == found.head:
+        return
+    from reconciler.commands._rollout import publisher_of
+
+    published = {name: model.published for name, model in project.lock.models.items() if model.published}
+    explained = published == serving_keys(project.lock) and found.head is not None
+    if explained and found.head == publisher_of(project).text(project.lock).encode():
+        return
+    change = LockChange(
+        kind="fact",
+        name="",
+        path=("pointer",),
+        field="pointer",
+        before=_digest(found.content),
+        after=_digest(found.head),
+        reason="a pull request does not change the published pointer; reconcile apply writes it after the merge",
+    )
+    yield PlacedChange(change, Place(display_path(path, session.environment.cwd), 1, 1))
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else f"sha256:{sha256(content).hexdigest()}"
 
 
 def _all_manifests(project: Project) -> tuple[Manifest, ...]:

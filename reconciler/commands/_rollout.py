@@ -107,9 +107,13 @@ class Publisher:
             return None
         if current is not None:
             require_unchanged(read_pointer(current, self._target, self.shown), lock, self.shown)
+        return self.text(lock)
+
+    def text(self, lock: Lock) -> str:
+        """Return the text of the pointer for a lock."""
         models = tuple(
             resolved(self._target, name, lock.models[name], serving)
-            for name, key in serving_now.items()
+            for name, key in serving_keys(lock).items()
             if (serving := lock.models[name].generation(key))
         )
         target = target_summary(self._target, self._capabilities, "")

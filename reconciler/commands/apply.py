@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from msgspec.structs import replace
@@ -81,6 +81,8 @@ def apply(
         InterruptedRun: when a signal ended the run; the lockfile is saved.
     """
     project = _saved_project(environment, command_input, saved) if saved else open_project(environment, command_input)
+    if project.target.lock and not options.writes:
+        _require_deployed_branch(project, train_only=options.creates)
     if saved:
         options = replace(options, request=saved.request, foreseen=False, exact=True)
     if locked:
@@ -120,6 +122,29 @@ def _review(project: Project, base: str, *, unselected: bool) -> LockReview:
     if problems:
         raise InvalidInput(problems)
     return review
+
+
+_PULL_REQUEST_VARIABLES: Final = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_IID")
+"""Variables that GitHub Actions and GitLab CI set in a run for a pull or merge request only."""
+
+
+def _require_deployed_branch(project: Project, *, train_only: bool) -> None:
+    """Refuse a lockfile in a bucket on an unmerged branch, whose run would write what the deployed branch serves from.
+
+    Raises:
+        ReconcileError: naming the lockfile.
+    """
+    environ = project.session.environment.environ
+    if not train_only and not any(environ.get(name) for name in _PULL_REQUEST_VARIABLES):
+        return
+    address, file = project.target.lock, project.session.lockfile.name
+    raise ReconcileError(
+        f"{address}: a lockfile in a bucket has no branches, so "
+        + ("--train-only" if train_only else "reconcile wait in a pull request")
+        + " would change the lockfile of the deployed branch",
+        f"run reconcile apply on the deployed branch, or copy the object to {file} beside {project.target.file}, remove"
+        " spec.lock there, and commit both",
+    )
 
 
 def _saved_project(environment: Environment, command_input: CommandInput, saved: PlanFile) -> Project:
@@ -188,7 +213,7 @@ class _ApplyRun(Run):
                 loop.run(self._provider.aclose())
         result = self._result(outcome)
         if self._review:
-            result = replace(result, lockfile=self._project.lockfile, **self._review.compared)
+            result = replace(result, **self._review.compared)
         if self._options.curves:
             scope = self._project.target.scope
             result = replace(result, model_details=details_of(self._recorder.lock, scope, applier.observation))

@@ -167,14 +167,15 @@ def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:
 
 
 class BaseFile(Struct, frozen=True):
-    """A file at the merge base of a ref and HEAD; ``content`` is ``None`` if it did not exist."""
+    """A file at the merge base of a ref and HEAD, and at HEAD; ``None`` where it did not exist."""
 
     commit: str
     content: bytes | None
+    head: bytes | None
 
 
 def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
-    """Return a file as it was at the merge base of the commit ``ref`` and HEAD.
+    """Return a file as it was at the merge base of the commit ``ref`` and HEAD, and as it is committed at HEAD.
 
     Raises:
         UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
@@ -184,12 +185,11 @@ def file_at_base(ref: str, file: Path, environ: Mapping[str, str]) -> BaseFile:
     commit = resolve_base(git, ref)
     path = posixpath.normpath(posixpath.join(directory, file.name))
     try:
-        (found,) = git.blobs((commit,), (path,))
-        if path not in found:
-            return BaseFile(commit, None)
-        if found[path].size > MAX_LOCKFILE_BYTES:
-            raise IncomparableError(f"{file.name} at {ref} is larger than {MAX_LOCKFILE_BYTES} bytes")
-        return BaseFile(commit, git.content(found[path]))
+        base, head = (found.get(path) for found in git.blobs((commit, "HEAD"), (path,)))
+        if any(blob and blob.size > MAX_LOCKFILE_BYTES for blob in (base, head)):
+            raise IncomparableError(f"{file.name} is larger than {MAX_LOCKFILE_BYTES} bytes at {ref} or at HEAD")
+        content = git.content(base) if base else None
+        return BaseFile(commit, content, content if base == head else git.content(head) if head else None)
     except GitError:
         raise missing_files(ref) from None
 

@@ -142,7 +142,7 @@ def _plan(report: PlanReport) -> ReportSummary:
     explained: dict[str, str] = {}
     rows = _lock_changes(report)
     rows += [_action(action, report.target.root, explained) for action in report.actions]
-    by_name = {row.name: row for row in rows if row.file != report.lockfile}
+    by_name = {row.name: row for row in rows[-len(report.actions) :] if report.actions}
     rows += [_data_change(change, by_name.get(change.name)) for change in report.data_changes or ()]
     return _summary(
         report,
@@ -161,7 +161,7 @@ def _lock_changes(report: PlanReport | ResultReport) -> list[SummaryRow]:
             word,
             level,
             lock_change_text(change),
-            file=report.lockfile,
+            file=change.file,
             line=change.line,
             column=change.column,
         )

@@ -124,6 +124,40 @@ def test_the_whole_run_leaves_no_lockfile_on_disk(reconcile: Cli, bucket: Bucket
     assert lockfiles(reconcile) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environ", "run"),
+    [
+        (("apply", "--yes", "--train-only"), {}, "--train-only"),
+        (("wait",), {"GITHUB_HEAD_REF": "topic"}, "reconcile wait in a pull request"),
+        (("wait",), {"CI_MERGE_REQUEST_IID": "7"}, "reconcile wait in a pull request"),
+    ],
+)
+def test_an_unmerged_branch_does_not_change_the_lockfile(
+    reconcile: Cli, bucket: Bucket, arguments: tuple[str, ...], environ: dict[str, str], run: str
+) -> None:
+    reconcile.manifest("adder")
+    assert reconcile("apply", "--yes", "--no-wait").status == 0
+    before = bucket.get(_LOCK)
+    reconcile.environ.update(environ)
+
+    refused = reconcile(*arguments)
+
+    assert (refused.status, refused.err) == (
+        1,
+        (
+            f"Error: {LOCK}: a lockfile in a bucket has no branches, so {run} would change the lockfile of the deployed"
+            " branch; run reconcile apply on the deployed branch, or copy the object to reconcile.lock.json beside"
+            " specs/reconcile.yaml, remove spec.lock there, and commit both\n"
+        ),
+    )
+    assert bucket.get(_LOCK) == before
+    target = reconcile.specs / "reconcile.yaml"
+    reconcile.lock_file.write_text(json.dumps(before))
+    target.write_text(target.read_text().replace(f"\n  lock: {LOCK}", ""))
+    assert reconcile(*arguments).status == 0, "the remedy works"
+    assert bucket.get(_LOCK) == before
+
+
 def test_a_waiting_run_does_not_hold_the_lease(reconcile: Cli, service: Process, bucket: Bucket) -> None:
     reconcile.manifest("adder", epochs=130)
     held: list[object] = []

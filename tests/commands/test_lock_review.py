@@ -12,6 +12,10 @@ from typing import Any, cast
 import pytest
 from msgspec import Struct
 
+from reconciler.commands._lock_review import review_project
+from reconciler.commands._project import CommandInput, load_project, read_workspace
+from reconciler.domain.lock import Lock
+from reconciler.environment import Environment
 from support.cli_world import Cli, Result
 from support.git_repository import Repository
 from support.render_values import held_to
@@ -241,6 +245,7 @@ def test_changed_decisions_are_the_first_rows_of_every_report(pull_request: Pull
         "after": other["key"],
         "key": other["key"],
         "remote": other["remote"],
+        "file": "specs/reconcile.lock.json",
         "line": 0,
         "column": 0,
     }
@@ -433,6 +438,7 @@ def test_apply_checks_what_a_merged_lockfile_serves_and_keeps_the_generation_bef
     assert [(row["field"], row.get("after")) for row in document["decisions"]] == [
         ("serving", other["key"]),
         ("rejected", None),
+        ("publish", "serving.json"),
     ]
     markdown, page, cases = ((reconcile.folder / name).read_text() for name in ("result.md", "result.html", "r.xml"))
     assert "changed decision" in [line for line in markdown.splitlines() if line.startswith("| ")][1]
@@ -505,3 +511,88 @@ def test_apply_with_a_base_needs_every_manifest(pull_request: PullRequest) -> No
     assert answer.status == 64
     assert "--base needs all manifests of the target" in answer.err
     assert pull_request.reconcile("apply", "--base", "nowhere", "--yes").status == 64
+
+
+def _publish(reconcile: Cli) -> Path:
+    """Publish a pointer to a file of the repository, and return it."""
+    reconcile.target("  publish: serving.json\n")
+    assert reconcile("apply", "--yes").status == 1, "the candidate that failed its checks is held"
+    return reconcile.specs / "serving.json"
+
+
+POINTERS: dict[str, Callable[[str], str | None]] = {
+    "another model": lambda text: text.replace("tunedModels/doubler", "tunedModels/payroll"),
+    "another layout": lambda text: text.replace("\n", "\n\n", 1),
+    "other JSON": lambda _text: "{}",
+    "removed": lambda _text: None,
+}
+
+
+@pytest.mark.parametrize("attack", POINTERS)
+def test_a_pull_request_does_not_change_a_pointer(pull_request: PullRequest, attack: str) -> None:
+    reconcile, git = pull_request.reconcile, pull_request.git
+    pointer = _publish(reconcile)
+    git.commit()
+    git("branch", "merged")
+    text = POINTERS[attack](pointer.read_text())
+    pointer.unlink() if text is None else pointer.write_text(text)
+    git.commit()
+    base = ("--base", "merged")
+
+    checked = reconcile("validate", "--locked", *base, "--allow-decisions")
+    planned = reconcile("plan", "--offline", *base)
+    applied = reconcile("apply", "--yes", *base)
+
+    assert (checked.status, planned.status, applied.status) == (1, 1, 1)
+    for shown in (checked.out, applied.err):
+        assert "specs/serving.json:1:1: pointer: changed fact pointer: " in shown
+        assert "reconcile apply writes it after the merge; restore the file of merged" in shown
+    assert "Unexplained facts in the lockfile since merged:\n  ! (target)             pointer: " in planned.out
+    assert reconcile("validate", "--locked", *base).status == 1
+
+
+def test_a_committed_rollback_may_change_the_pointer_with_the_lockfile(pull_request: PullRequest) -> None:
+    reconcile, git = pull_request.reconcile, pull_request.git
+    _publish(reconcile)
+    git.commit()
+    git("branch", "merged")
+    failed = reconcile.lock["adder"]["generations"][0]["key"]
+    assert reconcile("rollback", "adder", "--to", failed, "--reason", "worse").status == 0
+    git.commit()
+
+    refused = reconcile("validate", "--locked", "--base", "merged")
+    assert (refused.status, "pointer: changed" in refused.out) == (1, False)
+    assert "models.adder.published: changed decision published: " in refused.out
+    assert reconcile("validate", "--locked", "--base", "merged", "--allow-decisions").status == 0
+
+
+def test_a_changed_address_of_the_pointer_is_a_row(pull_request: PullRequest) -> None:
+    reconcile = pull_request.reconcile
+    line = (reconcile.specs / "reconcile.yaml").read_text().count("\n") + 1
+    reconcile.target("  publish: theirs.json\n")
+    pull_request.git.commit()
+    planned = reconcile("plan", "--offline", "--base", "origin/main")
+    assert f"  ! (target)             publish: unset → theirs.json, specs/reconcile.yaml:{line}\n" in planned.out
+    checked = pull_request.check()
+    assert checked.status == 1
+    assert (
+        'spec.publish: changed decision publish: none → "theirs.json"; restore the value of origin/main' in checked.out
+    )
+    assert pull_request.check("--allow-decisions").status == 0
+
+
+def test_a_lockfile_that_moves_to_a_bucket_is_a_row(pull_request: PullRequest) -> None:
+    """Reading the bucket needs a service, so its lockfile is replaced by an empty one."""
+    reconcile = pull_request.reconcile
+    reconcile.lock_file.unlink()
+    file = reconcile.specs / "reconcile.yaml"
+    text = file.read_text().replace("provider: embedded", "provider: generativelanguage")
+    file.write_text(text)
+    pull_request.git.commit()
+    pull_request.git("branch", "merged")
+    file.write_text(text + "  lock: gs://theirs/lock.json\n")
+    environment, given = Environment(cwd=reconcile.folder, environ=reconcile.environ), CommandInput(paths=("specs",))
+    project = load_project(environment, read_workspace(environment, given), given, read=lambda *_: Lock())
+    (row,) = review_project(project, "merged").rows("decision")
+    assert (row.field, row.before, row.after) == ("lock", None, "gs://theirs/lock.json")
+    assert (row.file, row.line) == ("specs/reconcile.yaml", text.count("\n") + 1)

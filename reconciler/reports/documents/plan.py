@@ -199,21 +199,23 @@ class LockfileChange(Record, frozen=True, kw_only=True):
     """One change of the lockfile since the base commit that needs a review or an explanation."""
 
     name: str = ""
-    """The name of the model; omitted for the target."""
+    """The name of the model; omitted for the target and the published pointer."""
     field: NonEmpty
-    """The field of the model, of its generation `key`, or of the target."""
+    """The field of the model, of its generation `key`, or of the target; `pointer` for the published pointer."""
     before: Scalar | None = None
     """The value at the base commit, or the one that manifests and target declare; omitted if there is none."""
     after: Scalar | None = None
-    """The value in the lockfile; omitted if there is none."""
+    """The value now; omitted if there is none."""
     key: Key = ""
     remote: Remote = ""
     reason: str = ""
     """Why a fact is unexplained."""
+    file: NonEmpty
+    """The path of the lockfile, the target or the published pointer."""
     line: Position
-    """The line in the lockfile, counted from 1."""
+    """The line in the file, counted from 1."""
     column: Position
-    """The column in the lockfile, counted from 1."""
+    """The column in the file, counted from 1."""
 
 
 class PlanReport(TargetReport, frozen=True, kw_only=True, tag="Plan"):

@@ -95,8 +95,6 @@ class ResultReport(TargetReport, frozen=True, kw_only=True, tag="Result"):
     """Why the pointer could not be published; omitted if it was, or if the target publishes nothing."""
     base: DataBase | None = None
     """The commit that the lockfile was compared with (`apply --base REF`)."""
-    lockfile: str = ""
-    """The path of the lockfile; present only with `--base`."""
     decisions: tuple[LockfileChange, ...] | None = None
     """The decisions in the lockfile that differed from `base` when the run began; present only with `--base`."""
     model_details: RecordedDetails = ()

@@ -158,14 +158,10 @@ _LOCK_ROLES: Final[Mapping[str, Role]] = {"unexplained fact": "error", "changed 
 
 def _lock_rows(report: PlanReport | ResultReport, *more: Cell) -> list[TableRow]:
     """Return the changes of the lockfile as rows; ``more`` are empty cells of further columns."""
-    return [
-        _lock_row(change, report.lockfile, word, more)
-        for changes, word, _ in lock_changes(report)
-        for change in changes
-    ]
+    return [_lock_row(change, word, more) for changes, word, _ in lock_changes(report) for change in changes]
 
 
-def _lock_row(change: LockfileChange, lockfile: str, word: str, more: tuple[Cell, ...]) -> TableRow:
+def _lock_row(change: LockfileChange, word: str, more: tuple[Cell, ...]) -> TableRow:
     return TableRow(
         (word,),
         (
@@ -173,7 +169,7 @@ def _lock_row(change: LockfileChange, lockfile: str, word: str, more: tuple[Cell
             Cell(word, role=_LOCK_ROLES[word], sign="!"),
             Cell(lock_change_text(change)),
             *more,
-            _manifest_cell(lockfile, change.line, change.column, ""),
+            _manifest_cell(change.file, change.line, change.column, ""),
         ),
     )
 

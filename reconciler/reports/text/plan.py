@@ -325,8 +325,10 @@ def _lock_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
         if changes:
             yield from layout.lines(title, since, "heading")
         for change in changes or ():
-            place = f"{report.lockfile}:{change.line}"
-            yield from layout.lines(signed_head("!", change.name), f"{lock_change_text(change)}, {place}", role)
+            place = f"{change.file}:{change.line}"
+            yield from layout.lines(
+                signed_head("!", change.name or "(target)"), f"{lock_change_text(change)}, {place}", role
+            )
 
 
 def _data_changes(report: PlanReport, layout: Layout) -> Iterator[str]:
