@@ -206,5 +206,7 @@ def display_root(root: Path, cwd: Path) -> str:
 
 
 def display_path(path: Path, cwd: Path) -> str:
-    """Return a path as the user would write it."""
-    return path.relative_to(cwd).as_posix() if path.is_relative_to(cwd) else str(path)
+    """Return a path as the user would write it: relative to the working directory, unless that is longer."""
+    if path.anchor != cwd.anchor:
+        return str(path)
+    return min(Path(os.path.relpath(path, cwd)).as_posix(), str(path), key=len)

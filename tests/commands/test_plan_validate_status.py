@@ -278,3 +278,17 @@ def test_a_project_without_manifests_names_the_schema_in_place_of_init(reconcile
         "warning: specs:1:1: no manifest found; add one, see reconcile schema TunedModel, or pass"
         in reconcile("plan").err
     )
+
+
+def test_paths_are_shown_relative_to_the_working_directory(reconcile: Cli) -> None:
+    manifest = reconcile.manifest("adder")
+    top, reconcile.folder = reconcile.folder, reconcile.folder / "docs"
+    reconcile.folder.mkdir()
+    assert "\n../specs/adder.yaml\n" in reconcile("plan", "../specs").out
+    assert "Recorded state of ../specs/reconcile.lock.json;" in reconcile("status", "../specs").out
+    assert "\n../specs/adder.yaml\n" in reconcile("plan", str(reconcile.specs)).out
+    manifest.write_text(manifest.read_text().replace("baseModel", "baseModle"))
+    for command in ("validate", "plan"):
+        done = reconcile(command, "../specs")
+        assert (done.out + done.err).startswith("../specs/adder.yaml:4:1: spec: missing required field")
+        assert str(top) not in done.out + done.err

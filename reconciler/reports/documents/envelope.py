@@ -32,8 +32,8 @@ class TargetSummary(Record, frozen=True, kw_only=True):
     location: str = ""
     """The location of the service."""
     root: str = ""
-    """The directory of the target file, relative to the working directory if it is inside; manifest paths are relative
-    to it. Omitted for the working directory."""
+    """The directory of the target file, relative to the working directory, or absolute if that is shorter; manifest
+    paths are relative to it. Omitted for the working directory."""
 
 
 class TargetReport(Document, frozen=True, kw_only=True):
