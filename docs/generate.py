@@ -1,4 +1,4 @@
-"""Write the schemas of documents, and the generated parts of pages: commands, fields, drift classes, reasons.
+"""Write the schemas of documents, and the generated parts of pages: commands, fields, drift classes, reasons, events.
 
 Run ``python docs/generate.py``; a test fails if a file differs from what this writes.
 """
@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from json_schemas import schema_file, schemas
@@ -21,6 +21,7 @@ from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
 from reconciler.manifests.schema_validation import schema_text, with_providers
 from reconciler.providers.registry import BUILT_IN, provider_spec
+from reconciler.reports.documents.events import AnyLine
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -180,6 +181,16 @@ _TABLES: Mapping[str, type[DriftClass | Reason | ExitStatus]] = {
     "Process exit status": ExitStatus,
 }
 """The tables of values and meanings, by the title of the nodes in schemas that list them."""
+
+
+def _events() -> str:
+    rows = []
+    for line in get_args(AnyLine):
+        meaning = " ".join((line.__doc__ or "").split()).removesuffix(".")
+        rows.append(f"| `{line.__struct_config__.tag}` | {meaning[0].lower()}{meaning[1:]} |")
+    return "\n".join(["| event | meaning |", "|---|---|", *rows, ""])
+
+
 _PARTS: Mapping[str, Callable[[], str]] = {
     "commands": _commands,
     "drift classes": _drift_classes,
@@ -189,6 +200,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "action kinds": _action_kinds,
     "reasons": _reasons,
     "exit statuses": _exit_statuses,
+    "events": _events,
 }
 
 if __name__ == "__main__":
