@@ -117,7 +117,8 @@ def ready_generation(project: RecordedProject, name: str) -> LockedGeneration:
 
 def resolve_serving(project: RecordedProject, name: str) -> ResolvedModel:
     """Return the serving generation of a manifest, according to the lockfile; raises as :func:`ready_generation`."""
-    return resolved(project.target, name, project.lock.models[name], ready_generation(project, name))
+    serving = ready_generation(project, name)
+    return resolved(project.target, name, project.lock.models[name], serving)
 
 
 def resolved(target: Target, name: str, model: LockedModel, serving: LockedGeneration) -> ResolvedModel:

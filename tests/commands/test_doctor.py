@@ -110,7 +110,7 @@ def test_the_root_is_the_working_folder_or_elsewhere(reconcile: Cli) -> None:
     (reconcile.specs / "reconcile.yaml").rename(reconcile.folder / "reconcile.yaml")
     assert "root" not in reconcile("doctor", "--format", "json").document["target"]
     reconcile.folder = reconcile.specs
-    assert reconcile("doctor", "--format", "json").document["target"]["root"] == str(reconcile.specs.parent)
+    assert reconcile("doctor", "--format", "json").document["target"]["root"] == ".."
 
 
 def test_without_a_target_it_is_wrong_usage(reconcile: Cli) -> None:
