@@ -19,6 +19,8 @@ from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
 _CHUNK: Final = 2**20
+_SUFFIX: Final = re.compile(r"[~^:]|@\{")
+"""Ends the name of a ref in an expression such as ``main~2``."""
 _BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
 _INHERITED: Final = (
     "PATH",
@@ -107,6 +109,15 @@ class Git:
         if ref.startswith("-"):
             raise GitError
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
+
+    def names(self, ref: str) -> tuple[str, ...]:
+        """Return the full names of the branches and tags that a short name can mean; git takes the first of them."""
+        name = _SUFFIX.split(ref, maxsplit=1)[0]
+        if name.startswith("refs/"):
+            return (name,)
+        names = [f"refs/{kind}/{name}" for kind in ("tags", "heads", "remotes")]
+        existing = self._run("for-each-ref", "--format=%(refname)", *names).decode().splitlines()
+        return tuple(full_name for full_name in names if full_name in existing)
 
     def merge_base(self, commit: str, other: str) -> str:
         """Return the best common ancestor of two commits."""
@@ -216,7 +227,7 @@ def resolve_base(git: Git, ref: str) -> str:
     """Return the merge base of a ref and HEAD: a pull request is compared with the state from which it branched.
 
     Raises:
-        UsageError: if the commit does not exist, or has no ancestor in common with HEAD.
+        UsageError: if the commit does not exist, has no ancestor in common with HEAD, or a tag has its name.
         IncomparableError: if git or the commit is missing.
     """
     try:
@@ -232,6 +243,10 @@ def resolve_base(git: Git, ref: str) -> str:
         raise UsageError(
             f"--base {ref}: no such commit in this repository", "pass a branch, a tag or a commit, and fetch it first"
         ) from None
+    if len(names := git.names(ref)) > 1:
+        raise UsageError(
+            f"--base {ref}: ambiguous: {' and '.join(names)} exist", f"pass a full name, such as {names[-1]}"
+        )
     try:
         return git.merge_base(commit, git.commit("HEAD"))
     except GitError:

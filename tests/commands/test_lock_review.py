@@ -384,6 +384,20 @@ def test_base_needs_locked_and_decisions_need_base(pull_request: PullRequest) ->
         assert (answer.status, message in answer.err) == (64, True)
 
 
+def test_a_tag_with_the_name_of_the_base_is_not_taken_for_it(pull_request: PullRequest) -> None:
+    """Otherwise the author of a tag chooses what a reviewer compares with."""
+    pull_request.edit(lambda document: document["models"]["adder"].pop("serving"))
+    pull_request.git("tag", "origin/main")
+    names = "refs/tags/origin/main and refs/remotes/origin/main"
+
+    for options in (["validate", "--locked"], ["plan"], ["apply", "--yes"]):
+        answer = pull_request.reconcile(*options, "--base", "origin/main")
+        error = f"--base origin/main: ambiguous: {names} exist; pass a full name, such as refs/remotes/origin/main"
+        assert (answer.status, answer.err) == (64, f"Error: {error}\n")
+    answer = pull_request.reconcile("validate", "--locked", "--base", "refs/remotes/origin/main")
+    assert "changed decision serving" in answer.out
+
+
 def test_a_shallow_clone_is_an_error_that_names_what_to_fetch(
     upstream: tuple[Cli, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
