@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +16,7 @@ import click
 from reconciler.commands._output import Output, check_reports
 from reconciler.commands._project import CommandInput
 from reconciler.domain.errors import UsageError
+from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.text import terminal_safe
 from reconciler.environment import Environment
 from reconciler.manifests.discovery import Selection
@@ -129,12 +132,17 @@ reports = click.option(
 
 output_options = combine(color, quiet, verbose)
 """Options of every command that prints a result."""
-manifest_options = combine(paths, target, labels, only, exclude, allow_endpoint, format_option)
+_selection_options = combine(target, labels, only, exclude, allow_endpoint, format_option)
+manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
 model_options = combine(paths, target, allow_endpoint, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
 run_options = combine(manifest_options, output_options, reports)
-"""Options of plan, apply, wait and prune."""
+"""Options of plan, apply and wait."""
+named_run_options = combine(
+    click.argument("paths", nargs=-1, metavar="[NAMES]... [PATHS]..."), _selection_options, output_options, reports
+)
+"""Options of prune."""
 training_options = combine(retry, replace)
 """Options of plan and apply."""
 
@@ -155,6 +163,16 @@ def input_of(values: dict[str, Any], *, model_details: bool = False) -> CommandI
         allow_endpoints=frozenset(values.pop("allow_endpoint", ())),
         model_details=model_details,
     )
+
+
+def split_names(arguments: Sequence[str], cwd: Path) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of models and the paths among arguments; what exists below ``cwd`` is a path."""
+    names = frozenset(
+        argument
+        for argument in arguments
+        if re.fullmatch(NAME_PATTERN, argument) and not os.path.lexists(cwd / argument)
+    )
+    return names, tuple(argument for argument in arguments if argument not in names)
 
 
 def require_compatible(*pairs: tuple[bool, str, str]) -> None:

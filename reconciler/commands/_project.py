@@ -43,7 +43,7 @@ from reconciler.state.lockfile import loads
 if TYPE_CHECKING:
     from reconciler.domain.lock import LockedGeneration, LockedModel
     from reconciler.domain.model import RemoteModel
-    from reconciler.domain.plan import Observation, Plan, Request, World
+    from reconciler.domain.plan import Observation, Plan, Request, Unread, World
     from reconciler.domain.ports import Provider
     from reconciler.engine.execute import Publish, RunContext
     from reconciler.engine.recorder import Recorder
@@ -249,11 +249,45 @@ class Project(RecordedProject, frozen=True, kw_only=True):
             request=request or Request(complete=self.complete),
         )
 
+    def unread(self, *, prunes: bool = False) -> Unread:
+        """Return the manifests that were not read; nothing is searched if no recorded model lacks one.
+
+        A run that ``prunes`` deletes unrecorded models too, whose names are not known yet.
+        """
+        from reconciler.domain.plan import Unread
+
+        declared = {name for manifest in self.workspace.manifests for name in manifest.names}
+        recorded = {name: model.manifest for name, model in self.lock.models.items() if name not in declared}
+        if not self.complete or not (recorded or prunes):
+            return Unread()
+        from reconciler.manifests.unread import find_unread
+
+        return find_unread(self.workspace, recorded, self.session.environment.environ)
+
+    def require_manifests(self) -> None:
+        """Refuse to change anything if the root has no manifest at all, although models are recorded.
+
+        Raises:
+            ReconcileError: naming the manifests that were not read, if there are any.
+        """
+        if self.workspace.manifests or self.workspace.errors or not (self.workspace.complete and self.lock.models):
+            return
+        from reconciler.planning.prune import unread_notices
+
+        found = "".join(f"; {notice}" for notice in unread_notices(self.unread()))
+        raise ReconcileError(
+            f"no manifest found in {self.root or '.'}, although {self.lockfile} records"
+            f" {counted(len(self.lock.models), 'model')}{found}",
+            "restore the manifests, or pass the path that they are in; to stop managing a model without a manifest,"
+            " run reconcile forget NAME",
+        )
+
     def plan(self, observation: Observation | None = None, request: Request | None = None) -> Plan:
         """Return the plan for an observation; by default for the recorded state, without further trainings."""
+        from reconciler.domain.plan import Request
         from reconciler.planning.planner import plan
 
-        return plan(self.world(observation, request))
+        return plan(self.world(observation, request or Request(complete=self.complete, unread=self.unread())))
 
     @property
     def names(self) -> set[str]:

@@ -150,6 +150,7 @@ def change_serving(
 ) -> CommandResult[ServingReport]:
     """Promote the chosen generation of a model, grant its declared permissions, and publish it."""
     project = open_project(environment, command_input, strict=False)
+    project.require_manifests()
     project.recorded_model(name)
     manifest = _manifest(project, name)
     publisher = publisher_of(project)

@@ -44,6 +44,7 @@ def adopt(
         ReconcileError: when the name is in use, or the model is gone, not ready or already managed.
     """
     project = open_project(environment, command_input)
+    project.require_manifests()
     _require_valid_names(project, name, remote)
     manifest = _require_available(project, name)
     root = project.workspace.root

@@ -90,7 +90,8 @@ def apply(
         if unready:
             raise InvalidInput(unready)
         options = replace(options, creates=False)
-    request = complete_request(options.request, project)
+    project.require_manifests()
+    request = complete_request(options.request, project, prunes=prune)
     if prune:
         request = replace(request, pruning=Pruning(others=project.session.all_locks()))
     options = replace(options, request=request, curves=command_input.model_details)

@@ -42,6 +42,7 @@ def cancel(
         InterruptedRun: when a signal ended the command.
     """
     project = open_project(environment, command_input, strict=False)
+    project.require_manifests()
     model = project.find_model(name) or LockedModel("")
     if key:
         project.recorded_generation(name, key)

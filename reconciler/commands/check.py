@@ -56,6 +56,7 @@ def check(
     if key and not name:
         raise UsageError("--generation needs NAME", "add the name of its manifest")
     project = open_project(environment, command_input)
+    project.require_manifests()
     unserved: tuple[str, ...] = ()
     if name:
         trials = [_trial(project, name, key)]

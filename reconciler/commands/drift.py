@@ -21,7 +21,7 @@ from reconciler.commands._project import (
 )
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
-from reconciler.domain.plan import Observation
+from reconciler.domain.plan import Observation, Request
 from reconciler.domain.text import join_names, suggest
 from reconciler.engine.observe import observe_all
 from reconciler.environment import Environment
@@ -82,7 +82,8 @@ def find_drift(
     project, observation = _observe(project, progress=progress, unmanaged=options.unmanaged != "none")
     if is_suspicious(project.lock, observation):
         raise ReconcileError(describe_suspicion(project.lock, observation))
-    findings = drift(project.world(observation), where=_command_arguments(command_input))
+    request = Request(complete=project.complete, unread=project.unread())
+    findings = drift(project.world(observation, request), where=_command_arguments(command_input))
     unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
     report = drift_report(
         with_severities(_reported(findings, options.unmanaged), options.fail_on),

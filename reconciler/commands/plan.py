@@ -103,11 +103,11 @@ def _review(project: Project, base: str) -> tuple[LockReview | None, str]:
         return None, str(error)
 
 
-def complete_request(request: Request, project: Project) -> Request:
+def complete_request(request: Request, project: Project, *, prunes: bool = False) -> Request:
     """Return the request for this project; raise UsageError for names that no manifest has."""
     check_names("--retry", request.retry, project.manifests)
     check_names("--replace", request.replace, project.manifests)
-    return Request(request.retry, request.replace, complete=project.complete)
+    return Request(request.retry, request.replace, complete=project.complete, unread=project.unread(prunes=prunes))
 
 
 def report_of(project: Project, planned: Plan, *, verified: bool = True) -> PlanReport:

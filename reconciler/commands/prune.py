@@ -33,10 +33,14 @@ from reconciler.reports.text.result import prune_text
 
 
 class PruneOptions(Struct, frozen=True):
-    """Limits deletions to generations ``older_than`` this, and removes the protection of the models ``unprotect``."""
+    """Limits deletions to generations ``older_than`` this, and removes the protection of the models ``unprotect``.
+
+    With ``names``, only generations of these models are deleted, also if a manifest that was not read may declare them.
+    """
 
     older_than: timedelta | None = None
     unprotect: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
 
 def prune(
@@ -52,15 +56,28 @@ def prune(
 
     Raises:
         Declined: when ``approve`` returns false.
-        UsageError: for names to unprotect that are not protected, or that their manifest protects.
+        UsageError: for names to unprotect that are not protected, or that their manifest protects; for names that may
+            be declared by a manifest that is not selected.
+        ReconcileError: for unknown names, and without names if the root has no manifest at all.
         InvalidInput: for problems of the input: the models of an invalid manifest are not orphans.
         InterruptedRun: when a signal ended the run; the lockfile is saved.
     """
     project = open_project(environment, command_input)
+    for path in command_input.paths:
+        if path in project.lock.models:
+            raise UsageError(
+                f"{path} is a path and a recorded model",
+                f"write ./{path} for the path, or run the command in another directory for the model",
+            )
+    if options.names:
+        _require_known(project, options.names)
+    else:
+        project.require_manifests()
     for name in sorted(options.unprotect):
         _require_protected(project, name)
-    pruning = Pruning(options.older_than, project.session.all_locks())
-    run = _PruneRun(project, Request(complete=project.complete, pruning=pruning), sorted(options.unprotect))
+    pruning = Pruning(options.older_than, project.session.all_locks(), options.names)
+    request = Request(complete=project.complete, pruning=pruning, unread=project.unread(prunes=True))
+    run = _PruneRun(project, request, sorted(options.unprotect))
     return run.run(None if dry_run else approve, progress)
 
 
@@ -112,7 +129,7 @@ class _PruneRun(Run):
 
     def _plan_report(self, planned: Plan) -> PlanReport:
         project = self._project
-        notices = (*limit_notices(project.lock, project.target), *self._notices)
+        notices = (*limit_notices(project.lock, project.target), *planned.notices, *self._notices)
         return plan_report(
             replace(planned, notices=notices),
             project.target,
@@ -122,6 +139,18 @@ class _PruneRun(Run):
             places=project.places,
             deletions_alone=True,
         )
+
+
+def _require_known(project: Project, names: Iterable[str]) -> None:
+    """Refuse names that are neither declared nor recorded, and orphans if not the whole root is read."""
+    declared = {name for manifest in project.manifests for name in manifest.names}
+    for name in sorted(names):
+        project.find_model(name)
+        if name not in declared and not project.complete:
+            raise UsageError(
+                f"a manifest that is not selected may declare {name}",
+                f"remove -l, --only and --exclude, and name the whole root {project.root or '.'}",
+            )
 
 
 def _require_protected(project: Project, name: str) -> None:
@@ -145,8 +174,8 @@ def _require_protected(project: Project, name: str) -> None:
         )
 
 
-@click.command("prune", epilog=_options.examples("prune --dry-run", "prune --older-than 14d --yes"))
-@_options.run_options
+@click.command("prune", epilog=_options.examples("prune --dry-run", "prune --older-than 14d --yes", "prune adder"))
+@_options.named_run_options
 @events
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted. Changes nothing.")
 @click.option(
@@ -175,6 +204,9 @@ def command(
 ) -> int:
     """Delete superseded and failed generations, and orphans.
 
+    With NAMES, deletes only generations of these models, also if a file that is not read may contain their manifest.
+    An argument that exists as a path is a path.
+
     Keeps the newest superseded generations, as spec.lifecycle.retain declares. Deletes managed and recorded generations
     only. Never deletes generations that a lockfile of the root serves, publishes or protects, parents of remaining
     generations, or more than limits.maxDeletes and limits.maxDeletePercent of the target allow.
@@ -182,10 +214,11 @@ def command(
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "prune") as log:
         question = "Delete these generations? This cannot be undone."
+        names, values["paths"] = _options.split_names(values["paths"], environment.cwd)
         result = prune(
             environment,
             input_of(values),
-            PruneOptions(older_than, frozenset(unprotect)),
+            PruneOptions(older_than, frozenset(unprotect), names),
             dry_run=dry_run,
             approve=approver(output, log, question, yes=yes, verbose=bool(output.verbose)),
             progress=lambda report: logged(show_progress(environment, output, report), log),

@@ -22,15 +22,17 @@ def validate(
     locked: bool,
     base: str | None = None,
     allow_decisions: bool = False,
+    verbose: bool = False,
 ) -> CommandResult[ValidationReport]:
     """Return every problem of the input; with ``locked``, also manifests without a ready recorded generation.
 
     With ``base``, a commit, also the changes of the lockfile since then that no manifest explains, and changed
-    decisions; the latter are warnings with ``allow_decisions``.
+    decisions; the latter are warnings with ``allow_decisions``. With ``verbose``, also the manifests that are not read.
 
     Raises:
         UsageError: when git has no commit ``base``.
-        ReconcileError: when the commit or its lockfile cannot be read.
+        ReconcileError: when the commit or its lockfile cannot be read, or with ``locked`` when models are recorded and
+            there is no manifest at all.
     """
     try:
         workspace = read_workspace(environment, command_input)
@@ -45,10 +47,16 @@ def validate(
         from reconciler.planning.verify_locked import verify_locked
 
         project = load_project(environment, workspace, command_input)
+        project.require_manifests()
         unready = verify_locked(project.manifests, project.target.scope, project.lock, project.lockfile)
         if base is not None:
             unready = (*unready, *_lock_problems(project, base, allow_decisions=allow_decisions))
-    document = validation_report([*workspace.problems, *unready], workspace.files, len(selected))
+    unread: tuple[str, ...] = ()
+    if verbose:
+        from reconciler.manifests.unread import find_unread
+
+        unread = find_unread(workspace, {}, environment.environ).files
+    document = validation_report([*workspace.problems, *unready], workspace.files, len(selected), unread)
     return CommandResult(document, ExitStatus.OK if document.valid else ExitStatus.ERROR)
 
 
@@ -86,7 +94,7 @@ def command(
 ) -> int:
     """Check manifests, target and data sets. Offline.
 
-    Reports every problem at once.
+    Reports every problem at once, and with -v the manifests below the root that are not read.
     """
     output = output_of(values)
     if base is not None and not locked:
@@ -94,5 +102,12 @@ def command(
     if allow_decisions and base is None:
         raise UsageError("--allow-decisions requires --base", "add --base REF")
     command_input = input_of(values)
-    result = validate(environment, command_input, locked=locked, base=base, allow_decisions=allow_decisions)
+    result = validate(
+        environment,
+        command_input,
+        locked=locked,
+        base=base,
+        allow_decisions=allow_decisions,
+        verbose=bool(output.verbose),
+    )
     return output.finish(result)

@@ -263,11 +263,29 @@ class Pruning(Struct, frozen=True):
     """Options of pruning.
 
     With ``older_than``, only generations that were created longer ago are deleted, including those with this scope's
-    mark that no lockfile records. ``others`` are the lockfiles of the other targets of the root.
+    mark that no lockfile records. ``names`` limits pruning to these models, which a user typed: an unread manifest does
+    not keep them. ``others`` are the lockfiles of the other targets of the root.
     """
 
     older_than: timedelta | None = None
     others: tuple[Lock, ...] = ()
+    names: frozenset[str] = frozenset()
+
+
+class Unread(Struct, frozen=True):
+    """What may declare models, although it was not read: a model that such a file names is not an orphan.
+
+    ``files`` are the paths of unread manifests. ``names`` has a reason for each name that they, or git, may declare.
+    ``unknown`` is the reason why other names may be declared too, empty if all files were searched.
+    """
+
+    files: tuple[str, ...] = ()
+    names: Mapping[str, str] = {}
+    unknown: str = ""
+
+    def reason(self, name: str) -> str:
+        """Return why a manifest of that name may exist; empty if none can."""
+        return self.names.get(name) or self.unknown
 
 
 class Request(Struct, frozen=True):
@@ -277,7 +295,7 @@ class Request(Struct, frozen=True):
     ``pruning`` requests deletions. Without ``promotes`` the serving generations stay as they are, and children are
     trained from the parent that the next run promotes. ``serving`` are the generations, by manifest, that a changed
     lockfile requests to serve: each is checked in this run. ``accept_missing`` records that models are gone however
-    many they are; a user confirmed it.
+    many they are; a user confirmed it. ``unread`` are the manifests that were not read.
     """
 
     retry: frozenset[str] = frozenset()
@@ -287,6 +305,7 @@ class Request(Struct, frozen=True):
     promotes: bool = True
     serving: Mapping[str, str] = {}
     accept_missing: bool = False
+    unread: Unread = Unread()
 
 
 class Plan(Struct, frozen=True):
@@ -295,7 +314,7 @@ class Plan(Struct, frozen=True):
     ``notices`` are sentences about the whole plan. ``unmanaged`` counts unmanaged models, ``candidates`` those with
     this scope's mark that neither manifests nor lockfile have. ``sources`` has the source of each manifest by name,
     with the chosen parent generations; a manifest whose parent is held has none. ``kept`` are the generations that a
-    requested pruning keeps.
+    requested pruning keeps, and ``skipped`` are sentences about the orphans among them.
     """
 
     actions: tuple[Action, ...]
@@ -304,6 +323,7 @@ class Plan(Struct, frozen=True):
     candidates: int = 0
     sources: Mapping[str, Source] = {}
     kept: tuple[KeptGeneration, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def of_kind(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds, in order."""

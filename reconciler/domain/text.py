@@ -37,6 +37,12 @@ def suggest(value: str, choices: Iterable[str], *, otherwise: str = "", cutoff: 
     return f"did you mean {matches[0]}?" if matches else otherwise
 
 
+def decode_unicode(data: bytes) -> str:
+    """Return text in any encoding of Unicode for a search; invalid bytes are replaced."""
+    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    return data.decode(encoding, "replace")
+
+
 def join_names(names: Collection[str], most: int | None = None, *, none: str = "none") -> str:
     """Return ``a, b and 3 more``: at most ``most`` names, and the count of the others."""
     shown = list(names)[:most]

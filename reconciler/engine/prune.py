@@ -90,10 +90,9 @@ class Pruner:
         return replace(
             current,
             actions=tuple(action for action in current.actions if _id_of(action) not in done),
-            notices=tuple(
-                f"{generation_id[1]} is kept: {reason}"
-                for generation_id, reason in kept.items()
-                if generation_id in approved_ids
+            notices=(
+                *current.notices,
+                *(f"{found[1]} is kept: {reason}" for found, reason in kept.items() if found in approved_ids),
             ),
         )
 

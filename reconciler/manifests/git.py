@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.lock import MAX_LOCKFILE_BYTES
+from reconciler.domain.text import decode_unicode
 from reconciler.paths import repository_of
 
 _TIMEOUT_SECONDS: Final = 60
@@ -22,6 +23,7 @@ _CHUNK: Final = 2**20
 _SUFFIX: Final = re.compile(r"[~^:]|@\{")
 """Ends the name of a ref in an expression such as ``main~2``."""
 _BLOB: Final = re.compile(rb"(?P<name>[0-9a-f]{40,64}) blob (?P<size>\d{1,18})")
+_SUBMODULE: Final = b"160000 "
 _INHERITED: Final = (
     "PATH",
     "HOME",
@@ -63,6 +65,14 @@ class Blob(Struct, frozen=True):
 
     name: str
     size: int
+
+
+class TreeFile(Struct, frozen=True):
+    """A file of a commit or of the index, or a submodule, whose ``blob`` is a commit of another repository."""
+
+    path: str
+    blob: str
+    is_submodule: bool
 
 
 class Git:
@@ -129,6 +139,41 @@ class Git:
         output = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", *pathspec)
         return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
 
+    def head_files(self) -> tuple[TreeFile, ...]:
+        """Return all files and submodules of HEAD; none before the first commit."""
+        self.is_shallow()  # distinguishes a repository without commits from one that cannot be read
+        try:
+            head = self.commit("HEAD")
+        except GitError:
+            return ()
+        return _tree_files(self._run("ls-tree", "-r", "-z", "--full-tree", head), blob=2)
+
+    def index_files(self) -> tuple[TreeFile, ...]:
+        """Return all files and submodules of the index."""
+        return _tree_files(self._run("ls-files", "--stage", "-z"), blob=1)
+
+    def texts(self, blobs: Collection[str], max_bytes: int, total: int) -> dict[str, str | None]:
+        """Return the texts of blobs, ``None`` for those over ``max_bytes``; missing blobs have no entry.
+
+        Raises GitError, before anything is read, if all together are over ``total``.
+        """
+        names = "".join(f"{blob}\n" for blob in sorted(blobs))
+        lines = self._run("cat-file", "--batch-check", stdin=names.encode()).splitlines()
+        found = [match for match in map(_BLOB.fullmatch, lines) if match]
+        sizes = {match["name"].decode(): int(match["size"]) for match in found}
+        small = {blob: size for blob, size in sizes.items() if size <= max_bytes}
+        if sum(small.values()) > total:
+            raise GitError
+        texts: dict[str, str | None] = dict.fromkeys(sizes)
+        with TemporaryFile() as stream:
+            self._run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in small).encode(), stdout=stream)
+            stream.seek(0)
+            for blob, size in small.items():
+                stream.readline()
+                texts[blob] = decode_unicode(stream.read(size))
+                stream.read(1)
+        return texts
+
     def save_all(self, blobs: Mapping[Path, Blob]) -> None:
         """Write each blob to a new file, with one call of git."""
         names = "".join(f"{blob.name}\n" for blob in blobs.values())
@@ -166,6 +211,14 @@ class Git:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise GitError from error
         return completed.stdout or b""
+
+
+def _tree_files(output: bytes, blob: int) -> tuple[TreeFile, ...]:
+    """Parse entries of ls-tree or ls-files; ``blob`` is the position of the object name before the path."""
+    lines = (line.partition(b"\t") for line in output.split(b"\0") if line)
+    return tuple(
+        TreeFile(os.fsdecode(path), head.split()[blob].decode(), head.startswith(_SUBMODULE)) for head, _, path in lines
+    )
 
 
 def _copy(source: IO[bytes], destination: IO[bytes], size: int) -> None:

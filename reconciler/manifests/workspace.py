@@ -41,7 +41,7 @@ class Workspace:
 
     ``root`` is the directory of the target file. ``manifests`` are those without errors, sorted by name, and
     ``problems`` the sorted errors and warnings. ``complete`` says whether the whole root was read: only then is a model
-    without a manifest an orphan. ``files`` counts the files that were read.
+    without a manifest an orphan. ``files`` counts the files that were read; ``read_files`` are their resolved paths.
     """
 
     root: Path
@@ -51,6 +51,7 @@ class Workspace:
     complete: bool
     lockfile: Path
     files: int
+    read_files: frozenset[str]
     _sources: Mapping[str, Sources] = field(repr=False)
 
     @property
@@ -146,6 +147,7 @@ def _load(
         complete=complete,
         lockfile=root.lockfile,
         files=len(files) + (STDIN in root.paths),
+        read_files=frozenset(os.path.realpath(file.path) for file in files),
         _sources=reader.sources,
     )
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.lock import LockedGeneration
 from reconciler.domain.model import RemoteModel, State
-from reconciler.domain.plan import Action, FieldChange, Kind, Reason, Request, World
+from reconciler.domain.plan import Action, FieldChange, Kind, Reason, World
 from reconciler.planning.decide import decide, failure_cause
 from reconciler.planning.diff import ReconcileContext
 from reconciler.planning.generations import (
@@ -44,7 +44,9 @@ def drift(world: World, *, where: str = "") -> tuple[Finding, ...]:
         return " ".join(("reconcile", *words, *filter(None, (where,))))
 
     complete = world.request.complete
-    world = replace(world, lock=apply_moved(world.lock, world.manifests), request=Request(complete=complete))
+    world = replace(
+        world, lock=apply_moved(world.lock, world.manifests), request=replace(world.request, complete=complete)
+    )
     findings: list[Finding] = []
     corrections = tuple(find_corrections(world))
     for resolved in resolve_manifests(world):
@@ -482,8 +484,6 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
             )
             continue
         model = world.lock.models[action.name]
-        if model.generations and all(generation.state is State.DELETED for generation in model.generations):
-            continue
         alive = sum(
             find_live_model(generation, owners.owner(action.name), world.observation) is not None
             for generation in model.generations
@@ -491,15 +491,17 @@ def _orphaned(world: World, command: _Command) -> Iterator[Finding]:
         serving = model.serving_generation
         forget = command("forget", action.name)
         still = f"{alive or 'none'} of its generations still exist{'' if alive > 1 else 's'}"
+        unread = world.request.unread.reason(action.name)
+        remedy = f"{command('prune')} to delete its generations, or {forget} to keep them" if alive else forget
         yield Finding(
             kind=DriftClass.ORPHANED,
-            message=f"no manifest declares it; {still}",
+            message=f"a manifest may declare it: {unread}; {still}" if unread else f"no manifest declares it; {still}",
             severity=DriftClass.ORPHANED.severity,
             name=action.name,
             file=action.file,
             key=action.key,
             remote=serving.remote if serving else "",
-            remedy=f"{command('prune')} to delete its generations, or {forget} to keep them" if alive else forget,
+            remedy="move the manifest to where it is read, or commit its removal" if unread else remedy,
         )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.access import EVERYONE
 from reconciler.domain.lock import Lock, LockedModel
-from reconciler.domain.model import Manifest, RemoteModel
+from reconciler.domain.model import Manifest, RemoteModel, State
 from reconciler.domain.plan import (
     Action,
     Kind,
@@ -145,11 +145,13 @@ def plan(world: World) -> Plan:
             *(notice for manifest in resolved for notice in _requested_notices(manifest)),
             *_public_notices(manifests),
             *_idle_request_notices(world.request, decided),
+            *(deletions.notices if world.request.pruning else _orphan_notices(world, actions)),
         ),
         unmanaged=len(list_unmanaged(world)),
         candidates=sum(len(models) for name, models in marked_models(world).items() if name not in claimed),
         sources={manifest.name: manifest.source for manifest in manifests},
         kept=deletions.kept,
+        skipped=deletions.notices,
     )
 
 
@@ -183,6 +185,19 @@ def _public_notices(manifests: Iterable[Manifest]) -> Iterator[str]:
     for manifest in manifests:
         if any(grant.grantee == EVERYONE for grant in manifest.access or ()):
             yield f"{manifest.name} is shared with everyone, as spec.access declares"
+
+
+def _orphan_notices(world: World, actions: Iterable[Action]) -> Iterator[str]:
+    """Yield how to decide about the recorded models without a manifest, and which unread files may declare them."""
+    names = sorted({action.name for action in actions if action.reason is Reason.ORPHANED})
+    unread = {name: reason for name in names if (reason := world.request.unread.reason(name))}
+    yield from (f"{name} is recorded, and a manifest may declare it: {reason}" for name, reason in unread.items())
+    orphans = [name for name in names if name not in unread]
+    if orphans:
+        yield (
+            f"recorded, and declared by no manifest: {join_names(orphans, _MOST_NAMES)}; review their models with"
+            " reconcile prune --dry-run, or keep them with reconcile forget NAME"
+        )
 
 
 def _idle_request_notices(request: Request, actions: Iterable[Action]) -> Iterator[str]:
@@ -223,7 +238,10 @@ def orphan_actions(world: World, declared: Iterable[str]) -> Iterator[Action]:
     lock, owners = world.lock, owners_of(world)
     for name in sorted(lock.models.keys() - set(declared)):
         locked = lock.models[name]
-        if not has_content(locked):
+        deleted = bool(locked.generations) and all(
+            generation.state is State.DELETED for generation in locked.generations
+        )
+        if deleted or not has_content(locked):
             continue
         yield Action(
             name=name,

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import CANCELLED_CODE, Failure, Manifest, Source, State, Target
-from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, World
+from reconciler.domain.plan import Action, Deletion, KeptGeneration, Kind, Plan, Pruning, Reason, Unread, World
+from reconciler.domain.text import join_names
 from reconciler.planning.generations import (
     ResolvedGeneration,
     owners_of,
@@ -27,6 +28,8 @@ from reconciler.planning.prune_rules import LiveGeneration, PruneContext, descri
 
 NO_MANIFEST: Final = "(no manifest)"
 """Replaces the path of the manifest if neither a manifest nor the lockfile has the name."""
+_NAMED: Final = 10
+"""How many files a notice names."""
 _UNSUCCESSFUL: Final = {State.FAILED: Reason.FAILED_TRAINING, State.CANCELLED: Reason.CANCELLED_TRAINING}
 
 
@@ -35,6 +38,8 @@ class PruneDecisions(Struct, frozen=True):
 
     actions: tuple[Action, ...] = ()
     kept: tuple[KeptGeneration, ...] = ()
+    notices: tuple[str, ...] = ()
+    """About kept orphans, and about the manifests that were not read, if something is deleted."""
 
 
 def plan_prune(world: World) -> PruneDecisions:
@@ -49,21 +54,74 @@ def plan_prune(world: World) -> PruneDecisions:
     kept = {live.remote: reason for live in existing if (reason := "; ".join(reasons_to_keep(context, live)))}
     kept |= _kept_ancestors(context, existing, kept, world.manifests)
     deleted = [live for live in existing if live.remote not in kept]
+    records = tuple(_records(context, existing))
+    actions = _limited(_deletions(context, deleted), deleted, _managed(context, existing), world.target)
     return PruneDecisions(
-        actions=_limited(_deletions(context, deleted), deleted, _managed(context, existing), world.target),
+        actions=(*actions, *records),
         kept=tuple(
             KeptGeneration(live.name, live.key, live.remote, kept[live.remote])
             for live in sorted(existing, key=lambda live: (live.name, live.key, live.remote))
             if live.remote in kept
         ),
+        notices=(
+            *_kept_orphans(context, existing, kept),
+            *(unread_notices(world.request.unread) if actions or records else ()),
+        ),
     )
+
+
+def _kept_orphans(context: PruneContext, existing: Iterable[LiveGeneration], kept: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence about each recorded model without a manifest that is kept, unless it was not named."""
+    names = context.pruning.names
+    reasons: dict[str, str] = {}
+    for generation in existing:
+        recorded = generation.name in context.world.lock.models and context.is_orphan(generation.name)
+        if recorded and generation.remote in kept and (not names or generation.name in names):
+            reasons.setdefault(generation.name, kept[generation.remote])
+    for name, reason in sorted(reasons.items()):
+        unread = not names and context.world.request.unread.reason(name)
+        yield f"{name} is kept: {reason}" + (f"; if it is not wanted, run reconcile prune {name}" if unread else "")
+
+
+def unread_notices(unread: Unread) -> Iterator[str]:
+    """Yield a sentence about the manifests that were not read, if there are any."""
+    if unread.files:
+        yield f"not read, although they contain manifests or commented ones: {join_names(unread.files, _NAMED)}"
+
+
+def _records(context: PruneContext, existing: Iterable[LiveGeneration]) -> Iterator[Action]:
+    """Yield the removal of each orphan from the lockfile of which nothing exists at the service.
+
+    These are failed, canceled and missing trainings, whose models are gone, and the rest of an interrupted run.
+    """
+    alive, owners = {generation.name for generation in existing}, owners_of(context.world)
+    for name, model in sorted(context.world.lock.models.items()):
+        resolved = [
+            resolve_recorded(generation, owners.owner(name), context.world.observation)
+            for generation in model.generations
+        ]
+        over = all(not generation.mismatch and generation.state in _ENDED for generation in resolved)
+        held = model.protect or model.rejected or context.world.request.unread.reason(name)
+        named = name in context.pruning.names
+        if not (context.is_orphan(name) and resolved and over) or name in alive:
+            continue
+        if named or not (held or context.pruning.names or context.pruning.older_than):
+            yield Action(
+                name=name,
+                file=model.manifest,
+                kind=Kind.DELETE,
+                reason=Reason.ORPHANED_MODEL,
+                key=model.serving_key or resolved[0].key,
+                message=f"no manifest declares {name}, and none of its models exists; its record is removed",
+                deletion=Deletion(create_time=resolved[0].create_time),
+            )
 
 
 def deletions_only(plan: Plan) -> Plan:
     """Return the plan with its deletions, their holds and those of unproved records only."""
     kept = {Reason.LISTING_SUSPICIOUS, Reason.RECORD_MISMATCH}
     deletions = tuple(action for action in plan.actions if action.deletion or action.reason in kept)
-    return replace(plan, actions=deletions, notices=())
+    return replace(plan, actions=deletions, notices=plan.skipped)
 
 
 def approved_only(current: Plan, approved: Plan) -> Plan:
@@ -81,7 +139,9 @@ def without_deletions(plan: Plan, remaining: Plan) -> Plan:
     more = "1 more generation" if count == 1 else f"{count} more generations"
     notices = (f"{more} can be deleted; run reconcile prune",) if count else ()
     actions = tuple(action for action in plan.actions if not action.prunes)
-    return replace(plan, actions=actions, notices=(*plan.notices, *remaining.notices, *notices), kept=())
+    return replace(
+        plan, actions=actions, notices=tuple(dict.fromkeys((*plan.notices, *remaining.notices, *notices))), kept=()
+    )
 
 
 def _context(world: World, pruning: Pruning) -> PruneContext:
@@ -316,6 +376,7 @@ def _limited(
 
 ABSENT: Final = frozenset({State.MISSING, State.DELETED})
 """States of generations that no longer exist at the service."""
+_ENDED: Final = ABSENT | _UNSUCCESSFUL.keys()
 _DELETED_RECORDS: Final = 10
 """How many deleted, failed and missing generations of a model stay in the lockfile."""
 _UNKNOWN_FAILURES: Final = {

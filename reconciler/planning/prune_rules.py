@@ -98,13 +98,14 @@ def _unmanaged(context: PruneContext, generation: LiveGeneration) -> str:
 
 
 def _not_selected(context: PruneContext, generation: LiveGeneration) -> str:
-    manifest = context.manifests.get(generation.name)
+    manifest, names = context.manifests.get(generation.name), context.pruning.names
+    if names and generation.name not in names:
+        return "its model is not named"
+    if manifest is None and not context.world.request.complete:
+        return "its manifest was not read, and only a run over the whole root finds orphans"
     if manifest is None:
-        return (
-            ""
-            if context.world.request.complete
-            else "its manifest was not read, and only a run over the whole root finds orphans"
-        )
+        unread = "" if names else context.world.request.unread.reason(generation.name)
+        return f"a manifest may declare it: {unread}" if unread else ""
     return "spec.lifecycle.suspend is set" if manifest.lifecycle.suspend else ""
 
 

@@ -257,6 +257,7 @@ def test_a_name_in_use_is_refused(reconcile: Cli, world: World) -> None:
         "Error: summer is a former name of adder, at specs/adder.yaml:3:18; choose another name\n"
     )
     assert reconcile("apply", "--yes", *chosen("gl")).status == 0
+    reconcile.manifest("words", base=BASE)
     (reconcile.specs / "adder.yaml").unlink()
     assert refused(reconcile, "adder", remote) == (
         "Error: specs/reconcile.gl.lock.json already records generations of adder; choose another name, or run "

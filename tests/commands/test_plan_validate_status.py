@@ -101,12 +101,21 @@ def test_plan_offline_believes_the_lockfile(reconcile: Cli) -> None:
 def test_a_deleted_manifest_is_an_orphan_and_kept(reconcile: Cli) -> None:
     manifest = reconcile.manifest("adder")
     reconcile("apply", "--yes")
+    reconcile.manifest("words")
     manifest.unlink()
 
-    (action,) = reconcile("plan", "--format", "json").document["actions"]
+    document = reconcile("plan", "--format", "json").document
+    action = next(action for action in document["actions"] if action["name"] == "adder")
+    mention = (
+        "recorded, and declared by no manifest: adder; review their models with reconcile prune --dry-run, or keep them"
+        " with reconcile forget NAME"
+    )
 
     assert (action["action"], action["reason"]) == ("noop", "Orphaned")
-    assert reconcile("apply", "--yes").status == 0
+    assert mention in document["notices"]
+    applied = reconcile("apply", "--yes")
+    assert applied.status == 0
+    assert mention in applied.out + applied.err
     assert reconcile.lock["adder"]["serving"]
 
 
@@ -234,7 +243,7 @@ def test_a_broken_data_set_of_one_does_not_hide_the_other(reconcile: Cli) -> Non
     assert reconcile("status").status == 0
 
 
-@pytest.mark.parametrize("command", ["plan", "apply", "wait", "prune", "status", "drift", "validate"])
+@pytest.mark.parametrize("command", ["plan", "apply", "wait", "status", "drift", "validate"])
 def test_a_name_in_place_of_a_path_is_selected_by_the_suggested_option(reconcile: Cli, command: str) -> None:
     reconcile.manifest("adder")
     reconcile("apply", "--yes")
@@ -244,7 +253,7 @@ def test_a_name_in_place_of_a_path_is_selected_by_the_suggested_option(reconcile
         "Error: adder: no such file or directory; pass a manifest, or a directory with manifests; to select a model by"
         " its name, pass --only adder\n"
     )
-    yes = ["--yes"] if command in {"apply", "prune"} else []
+    yes = ["--yes"] if command == "apply" else []
     assert reconcile(command, "--only", "adder", *yes).status == 0
     assert "did you mean adder?" in reconcile(command, "--only", "addre", "--exclude", "adder", *yes).err
     assert "--only" not in reconcile(command, "specs/adder.csv/x").err

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.cli_world import Cli, Result
+from support.git_repository import Repository
 from support.render_values import held_to
 
 
@@ -121,13 +122,15 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(reconcile: 
 
     text = pointer.read_text()
     pointer.write_text(text.replace("adder-", "adder-x"))
-    refused = reconcile("prune", "--yes")
+    refused = reconcile("prune", "adder", "--yes")
     assert refused.status == 1
     assert "changed out-of-band" in refused.out
     assert keys(reconcile, "adder", "ACTIVE")
 
     pointer.write_text(text)
-    assert reconcile("prune", "--yes").status == 0
+    none = reconcile("prune", "--yes")
+    assert (none.status, "no manifest found in specs, although" in none.err) == (1, True)
+    assert reconcile("prune", "adder", "--yes").status == 0
     assert json.loads(pointer.read_text())["models"] == []
     assert reconcile.lock == {}
 
@@ -138,9 +141,13 @@ def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> 
     assert still.status == 64
     assert still.err.startswith("Error: --unprotect adder: spec.lifecycle.protect of the manifest at specs/adder.yaml:")
 
+    trained(reconcile, 1, name="words")
     removed(reconcile)
     kept = reconcile("prune", "--yes", "-v")
-    assert (kept.status, kept.out) == (0, "Nothing was deleted.\n")
+    assert (kept.status, kept.out) == (
+        0,
+        "Nothing was deleted.\nNote: adder is kept: adder is recorded as protected\n",
+    )
     shown = reconcile("prune", "--dry-run", "--unprotect", "adder")
     assert "Note: adder is no longer protected\n" in shown.out
     assert reconcile.lock["adder"]["protect"] is True
@@ -148,7 +155,7 @@ def test_protection_outlives_the_manifest_until_it_is_lifted(reconcile: Cli) -> 
     ran = reconcile("prune", "--unprotect", "adder", "--yes")
     assert ran.status == 0
     assert ran.out.endswith("Note: adder is no longer protected\n")
-    assert reconcile.lock == {}
+    assert list(reconcile.lock) == ["words"]
 
 
 def test_lifting_a_protection_is_recorded_also_where_nothing_is_to_be_deleted(reconcile: Cli) -> None:
@@ -323,3 +330,120 @@ def test_apply_deletes_nothing_in_a_run_that_only_trains(reconcile: Cli) -> None
         64,
         "Error: --train-only excludes --prune; remove one of them\n",
     )
+
+
+# manifests that exist and are not read
+
+
+def test_a_model_whose_manifest_is_not_read_is_kept_until_it_is_named(reconcile: Cli) -> None:
+    trained(reconcile, 1)
+    trained(reconcile, 1, name="words")
+    file = reconcile.specs / "adder.yaml"
+    text = file.read_text()
+    (serving,) = keys(reconcile, "adder", "ACTIVE")
+    ways = {
+        "adder.YAML": text,
+        "adder.yaml.bak": text,
+        ".adder.yaml": text,
+        ".off/adder.yml~": text,
+        "adder.json": json.dumps(
+            {"apiVersion": "tuning.reconcile/v1alpha1", "kind": "TunedModel", "metadata": {"name": "adder"}}
+        ),
+        "adder.yaml": "".join(f"#{line}\n" for line in text.splitlines()),
+    }
+    for name, content in (*ways.items(), ("adder.yaml", "")):
+        file.unlink(missing_ok=True)
+        other = reconcile.specs / name
+        other.parent.mkdir(exist_ok=True)
+        other.write_text(content)
+        for command in (["prune"], ["apply", "--prune"]):
+            ran = reconcile(*command, "--yes")
+            assert (ran.status, keys(reconcile, "adder", "ACTIVE")) == (0, [serving]), (name, ran.err)
+            assert "adder is kept: a manifest may declare it: " in ran.out + ran.err
+        if content:
+            assert f"not read: {name}\n" in reconcile("validate", "-v").out
+        other.unlink()
+
+    other = reconcile.specs / "adder.yaml.bak"
+    other.write_text(text)
+    planned = reconcile("plan")
+    assert "adder is recorded, and a manifest may declare it: adder.yaml.bak is not read" in planned.out
+    assert "prune" not in planned.out
+    shown = reconcile("prune", "--dry-run", "adder")
+    assert "Note: not read, although they contain manifests or commented ones: adder.yaml.bak\n" in shown.out
+    assert reconcile("prune", "adder", "--yes").status == 0
+    assert list(reconcile.lock) == ["words"]
+
+
+def test_a_removal_that_is_not_committed_deletes_nothing(reconcile: Cli) -> None:
+    trained(reconcile, 1)
+    trained(reconcile, 1, name="words")
+    repository = Repository(reconcile.folder)
+    repository.commit()
+    removed(reconcile)
+    ran = reconcile("prune", "--yes")
+    assert (ran.status, list(reconcile.lock)) == (0, ["adder", "words"])
+    assert "adder is kept: a manifest may declare it: adder.yaml is in git's index, and not on disk" in ran.out
+    repository.commit()
+    assert reconcile("prune", "--yes").status == 0
+    assert list(reconcile.lock) == ["words"]
+
+
+def test_without_any_manifest_only_what_is_named_is_changed(reconcile: Cli) -> None:
+    trained(reconcile, 1)
+    trained(reconcile, 1, name="words")
+    for name in ("adder", "words"):
+        (reconcile.specs / f"{name}.yaml").rename(reconcile.specs / f"{name}.YAML")
+    before = reconcile.lock_file.read_bytes()
+    for command in (
+        ["apply", "--yes"],
+        ["apply", "--prune", "--yes"],
+        ["apply", "--train-only", "--yes"],
+        ["wait"],
+        ["prune", "--yes"],
+        ["prune", "--older-than", "1d", "--yes"],
+        ["rollback", "adder", "--reason", "no"],
+        ["promote", "adder"],
+        ["cancel", "adder", "--yes"],
+        ["check"],
+        ["adopt", "more", "tunedModels/more"],
+        ["validate", "--locked"],
+    ):
+        refused = reconcile(*command)
+        assert refused.status == 1, command
+        assert refused.err.startswith(
+            "Error: no manifest found in specs, although specs/reconcile.lock.json records 2 models; not read, although"
+            " they contain manifests or commented ones: adder.YAML, words.YAML; restore the manifests"
+        ), command
+    assert reconcile.lock_file.read_bytes() == before
+    assert reconcile("refresh").status == 0
+    assert reconcile("forget", "adder", "--yes").status == 0
+    assert reconcile("prune", "words", "--yes").status == 0
+    assert reconcile.lock == {}
+
+
+def test_names_limit_a_prune(reconcile: Cli) -> None:
+    first, *_ = trained(reconcile, 1, 2, 3)
+    trained(reconcile, 1, 2, 3, name="words")
+    assert reconcile("prune", "adder", "--yes").status == 0
+    assert keys(reconcile, "adder", "DELETED") == [first]
+    assert keys(reconcile, "words", "DELETED") == []
+    unknown = reconcile("prune", "ader", "--yes")
+    assert (unknown.status, "did you mean adder?" in unknown.err) == (1, True)
+    removed(reconcile)
+    partial = reconcile("prune", "adder", "specs/words.yaml", "--yes")
+    assert (partial.status, "name the whole root specs" in partial.err) == (64, True)
+
+
+def test_the_record_of_an_orphan_without_models_is_removed(reconcile: Cli) -> None:
+    """A canceled training leaves a record, and on this service no model."""
+    trained(reconcile, 1)
+    reconcile.manifest("words", epochs=9)
+    assert reconcile("apply", "--yes", "--no-wait").status == 0
+    assert reconcile("cancel", "words", "--yes").status == 0
+    removed(reconcile, "words")
+    assert reconcile.lock["words"]["generations"][0]["state"] == "CANCELLED"
+    shown = reconcile("prune", "--dry-run")
+    assert "no manifest declares words, and none of its models exists; its record is removed" in shown.out
+    assert reconcile("prune", "--yes").status == 0
+    assert list(reconcile.lock) == ["adder"]

@@ -141,6 +141,12 @@ def test_an_orphan_can_be_rolled_back_and_promoted(reconcile: Cli, world: World)
     assert world
     first, second = (version(reconcile, epochs) for epochs in (2, 3))
     (reconcile.specs / "adder.yaml").unlink()
+    refused = reconcile("rollback", "adder", *WHY)
+    assert (refused.status, serving(reconcile)) == (1, second)
+    assert refused.err.startswith(
+        "Error: no manifest found in specs, although specs/reconcile.lock.json records 1 model;"
+    )
+    reconcile.manifest("words")
     rolled = reconcile("rollback", "adder", *WHY)
     assert (rolled.status, serving(reconcile)) == (0, first), rolled.err
     assert rolled.out.endswith("  next apply  makes no change: no manifest declares it; it is kept\n")

@@ -122,9 +122,13 @@ class ValidationReport(Document, frozen=True, kw_only=True, tag="Validation"):
     """The number of problems."""
     problems: tuple[ValidationProblem, ...]
     """Every problem, in the order of files and lines."""
+    unread: tuple[NonEmpty, ...] = ()
+    """Files below the root that contain manifests, or commented ones, and that are not read as such; with -v only."""
 
 
-def validation_report(problems: Iterable[Problem], files: int, manifests: int) -> ValidationReport:
+def validation_report(
+    problems: Iterable[Problem], files: int, manifests: int, unread: tuple[str, ...] = ()
+) -> ValidationReport:
     """Return the report of all problems, ordered by file and line."""
     ordered = sorted(problems)
     counted = Counter(problem.severity for problem in ordered)
@@ -134,6 +138,7 @@ def validation_report(problems: Iterable[Problem], files: int, manifests: int) -
         manifests=manifests,
         summary=ValidationSummary(counted["error"], counted["warning"]),
         problems=tuple(map(_problem, ordered)),
+        unread=unread,
     )
 
 

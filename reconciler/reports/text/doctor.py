@@ -44,6 +44,7 @@ def _finding_lines(finding: DoctorFinding, layout: Layout) -> Iterator[str]:
 def validation_text(report: ValidationReport, layout: Layout) -> str:
     """Return a Validation report: a line for each error or warning as compilers write it, and the totals."""
     lines = [_problem_line(problem, layout) for problem in report.problems]
+    lines += [f"{layout.style('muted', 'not read: ')}{terminal_safe(file)}" for file in report.unread]
     verdict = layout.style("good" if report.valid else "error", validation_summary(report))
     return "\n".join([*lines, verdict])
 
