@@ -163,6 +163,10 @@ def _visible(directory: Path) -> list[Path]:
 
 def read(path: Path, shown: str, repository: Path) -> Parsed:
     """Parse a file; a file that is unreadable or outside the repository has no documents and a problem."""
+    readable = os.fsencode(shown).decode(errors="replace")
+    if readable != shown:  # neither the lockfile nor JSON output can contain it
+        problem = Problem(Place(readable), "", "the path of the file is not UTF-8 text", "rename the file or folder")
+        return Parsed(readable, (), (problem,))
     try:
         found = file_problem(path, repository)
         if not found:

@@ -103,6 +103,17 @@ def test_folders_are_read_in_order_without_what_is_hidden_or_not_ours(tmp_path: 
     assert workspace.complete
 
 
+@pytest.mark.parametrize("path", ["m\udcff.yaml", "fine\udcff/m.yaml"])
+def test_a_path_that_is_not_utf_8_is_a_problem_before_anything_starts(tmp_path: Path, path: str) -> None:
+    """The lockfile records the path, and is UTF-8 text."""
+    (sample(tmp_path) / "m.yaml").unlink()
+    write(tmp_path, {path: MANIFEST})
+    workspace = load_in(tmp_path)
+    shown = path.replace("\udcff", "\ufffd")
+    assert messages(workspace) == [f"{shown}:1:1: the path of the file is not UTF-8 text; rename the file or folder"]
+    assert not workspace.manifests
+
+
 def test_a_folder_with_a_target_of_its_own_is_another_root(tmp_path: Path) -> None:
     write(sample(tmp_path), {"other/reconcile.yaml": TARGET, "other/m.yaml": "broken: ["})
     assert load_in(tmp_path).complete

@@ -181,16 +181,22 @@ def credentials_file(environ: Mapping[str, str]) -> Path | None:
                 LOG_IN,
             )
         return Path(path)
-    file = _gcloud_folder(environ) / "application_default_credentials.json"
-    return file if is_existing(file) and file.is_file() else None
+    folder = _gcloud_folder(environ)
+    file = folder / "application_default_credentials.json" if folder else None
+    return file if file and is_existing(file) and file.is_file() else None
 
 
-def _gcloud_folder(environ: Mapping[str, str]) -> Path:
+def _gcloud_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of gcloud's settings; ``None`` for a user without a home directory, as in some containers."""
     if configured := environ.get("CLOUDSDK_CONFIG"):
         return Path(configured)
     if roaming := environ.get("APPDATA"):
         return Path(roaming) / "gcloud"
-    return Path(environ.get("HOME", "~")).expanduser() / ".config" / "gcloud"
+    try:
+        home = Path(environ["HOME"]) if "HOME" in environ else Path.home()
+    except RuntimeError:
+        return None
+    return home / ".config" / "gcloud"
 
 
 class MetadataCredentials(Credentials):

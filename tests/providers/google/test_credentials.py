@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -122,6 +123,20 @@ def test_a_google_cloud_machine_asks_its_metadata_server(google: Google, tmp_pat
     assert asked.line == f"GET {path}?scopes={CLOUD},{TUNING}"
     assert asked.headers["metadata-flavor"] == "Google"
     assert app.seen[0].headers["authorization"] == "Bearer token-1"
+
+
+WITHOUT_HOME = (
+    "import os; os.environ.pop('HOME', None); os.setresuid(2**31 - 1, 0, 0)\n"  # without an entry in the user database
+    "from reconciler.providers.google.credentials import credentials_file; print(credentials_file({}))"
+)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can take another user id")
+def test_a_user_without_a_home_directory_has_no_login() -> None:
+    done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
+        [sys.executable, "-c", WITHOUT_HOME], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 @pytest.mark.parametrize(
