@@ -19,6 +19,7 @@ from reconciler.domain.drift import DriftClass
 from reconciler.domain.errors import ExitStatus
 from reconciler.domain.model import FIELDS, MUTABLE_FIELDS
 from reconciler.domain.plan import Kind, Reason
+from reconciler.emulator.faults import FaultKind
 from reconciler.manifests.schema_validation import schema_text, with_providers
 from reconciler.providers.registry import BUILT_IN, provider_spec
 from reconciler.reports.documents.events import AnyLine
@@ -175,6 +176,11 @@ def _exit_statuses() -> str:
     return "\n".join(["| exit status | meaning |", "|---|---|", *rows, ""])
 
 
+def _fault_kinds() -> str:
+    rows = [f"| `{row}` | {row.meaning} | {f'`{row.required}`' if row.required else ''} |" for row in FaultKind]
+    return "\n".join(["| fault | the service | required |", "|---|---|---|", *rows, ""])
+
+
 _TABLES: Mapping[str, type[DriftClass | Reason | ExitStatus]] = {
     "Drift class": DriftClass,
     "Reason": Reason,
@@ -201,6 +207,7 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "reasons": _reasons,
     "exit statuses": _exit_statuses,
     "events": _events,
+    "fault kinds": _fault_kinds,
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from msgspec.inspect import EnumType, StructType, type_info
 
 from reconciler.domain.document import Record
 from reconciler.domain.lock import Lock
+from reconciler.emulator.faults import Faults
 from reconciler.reports.documents.change import ChangeReport, RefreshReport, ResolveReport, ServingReport
 from reconciler.reports.documents.check import CheckReport, PromptReport
 from reconciler.reports.documents.doctor import DoctorReport, ValidationReport
@@ -34,6 +35,7 @@ DOCUMENTS: tuple[type[Record], ...] = (
     CheckReport,
     DoctorReport,
     DriftReport,
+    Faults,
     GraphReport,
     HistoryReport,
     Lock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from reconciler.commands._output import Output
 from reconciler.domain.endpoints import is_loopback
 from reconciler.environment import Environment
 from reconciler.providers.embedded import ServerOptions, serve
+
+if TYPE_CHECKING:
+    from reconciler.emulator.faults import Faults
 
 
 @click.command("emulator")
@@ -22,6 +26,12 @@ from reconciler.providers.embedded import ServerOptions, serve
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Start with the models of this file, a saved tunedModels list.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Answer some requests wrongly, as the rules in FILE state.",
 )
 @click.option(
     "--step-seconds",
@@ -44,6 +54,7 @@ def command(
     port: int,
     store: Path | None,
     world: Path | None,
+    faults: Path | None,
     step_seconds: float | None,
     allow_host: tuple[str, ...],
 ) -> None:
@@ -51,12 +62,20 @@ def command(
 
     Any client can connect. Trainings are simulated. Without --store, the models are in memory and lost at the end.
     """
+    rules = _read_faults(environment, faults) if faults else None
     if not is_loopback(host):
         Output().warning(f"listening on {host}: every machine that reaches this address can read and change the models")
     serve(
         environment,
-        ServerOptions(store=store, world=world, step_seconds=step_seconds, hosts=allow_host),
+        ServerOptions(store=store, world=world, step_seconds=step_seconds, hosts=allow_host, faults=rules),
         host=host,
         port=port,
         started=lambda url: click.echo(f"Embedded service (simulated training) on {url}"),
     )
+
+
+def _read_faults(environment: Environment, path: Path) -> Faults:
+    from reconciler.emulator.faults import Faults
+    from reconciler.state.document_files import read_faults
+
+    return read_faults(environment.cwd / path, str(path), Faults)

@@ -26,6 +26,7 @@ from reconciler.domain.endpoints import is_loopback
 from reconciler.domain.errors import Place, ReconcileError
 from reconciler.domain.ports import Clock
 from reconciler.emulator.errors import ApiError, Code, JsonObject, json_response
+from reconciler.emulator.faults import abortable_protocol
 from reconciler.emulator.generativelanguage import inference, messages, permissions, tuned_models
 from reconciler.emulator.generativelanguage.messages import V1, V1BETA, V1BETA3
 from reconciler.emulator.generativelanguage.permissions import grant_ownership
@@ -41,7 +42,7 @@ from reconciler.emulator.vertex import messages as vertex
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 _method = partial(Method, apis=(V1BETA3, V1BETA))
@@ -343,7 +344,7 @@ class HostGuard:
     or with a form. Loopback names are always allowed.
     """
 
-    def __init__(self, app: Starlette, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -367,7 +368,7 @@ class HostGuard:
         return is_loopback(host) or host.endswith(".localhost") or host in self._hosts
 
 
-def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None], hosts: Iterable[str] = ()) -> None:
+def serve(app: ASGIApp, *, host: str, port: int, started: Callable[[str], None], hosts: Iterable[str] = ()) -> None:
     """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM. Port 0 selects a free one.
 
     ``started`` is called once with the base URL, when the server accepts requests. ``hosts`` are names that requests
@@ -385,6 +386,7 @@ def serve(app: Starlette, *, host: str, port: int, started: Callable[[str], None
 
         config = uvicorn.Config(
             HostGuard(app, (host, *hosts)),
+            http=abortable_protocol(),
             log_config=None,
             log_level="critical",
             access_log=False,

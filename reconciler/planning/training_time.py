@@ -53,10 +53,11 @@ def reports_progress(model: RemoteModel) -> bool:
 
 
 def completed_steps(model: RemoteModel) -> int:
-    """Return the completed steps, as the service counts them or as the loss curve shows."""
-    if model.completed_steps is not None:
-        return model.completed_steps
-    return model.snapshots[-1].step if model.snapshots else 0
+    """Return the completed steps, as the service counts them or as the loss curve shows, at most the total."""
+    done = model.completed_steps
+    if done is None:
+        done = model.snapshots[-1].step if model.snapshots else 0
+    return done if model.total_steps is None else min(done, model.total_steps)
 
 
 POLLS_PER_TRAINING = 20

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import httpx
+    from starlette.types import ASGIApp
 
+    from reconciler.emulator.faults import Faults
     from reconciler.environment import Environment
     from reconciler.providers.generativelanguage.provider import GenerativeLanguage
 
@@ -92,21 +94,27 @@ def _transport(context: ProviderContext) -> httpx.AsyncBaseTransport:
 
 
 class ServerOptions(Struct, frozen=True):
-    """What a server of the embedded service starts with; ``None`` is memory, no models, and the usual pace."""
+    """What a server of the embedded service starts with; ``None`` is memory, no models, the usual pace, no faults."""
 
     store: Path | None = None
     world: Path | None = None
     step_seconds: float | None = None
     hosts: tuple[str, ...] = ()
+    faults: Faults | None = None
 
 
 def serve(env: Environment, options: ServerOptions, *, host: str, port: int, started: Callable[[str], None]) -> None:
     """Serve the embedded service until it is interrupted; ``started`` gets its URL."""
     from reconciler.emulator.app import create_app
     from reconciler.emulator.app import serve as serve_app
+    from reconciler.emulator.faults import FaultInjector
 
     settings = _pace(options.step_seconds)
-    app = create_app(store=options.store, clock=env.clock, random=env.rng, settings=settings, world=options.world)
+    app: ASGIApp = create_app(
+        store=options.store, clock=env.clock, random=env.rng, settings=settings, world=options.world
+    )
+    if options.faults:
+        app = FaultInjector(app, options.faults, clock=env.clock, sleep=env.sleeper)
     with suppress(KeyboardInterrupt):  # the ordinary way to end a server
         serve_app(app, host=host, port=port, started=started, hosts=options.hosts)
 

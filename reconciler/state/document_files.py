@@ -25,6 +25,7 @@ _WRITE_AGAIN: Final = "write it again with --report x.json"
 _MOST_SEARCHED: Final = 2**20
 """The bytes of a file in which a manifest must have its API group; the limit of YAML files."""
 _PLAN_AGAIN: Final = "write it again with reconcile plan --out"
+_FIX_FAULTS: Final = "fix the rule; schemas/faults.schema.json describes the file"
 
 
 def read_document(path: Path, shown: str, kinds: Collection[str], type_of: Callable[[str], type[Document]]) -> Document:
@@ -90,6 +91,17 @@ def read_saved_plan(path: Path, shown: str, kind: type[_DocumentT]) -> _Document
     return source.convert(document, kind)
 
 
+def read_faults(path: Path, shown: str, kind: type[_DocumentT]) -> _DocumentT:
+    """Return the rules of ``reconcile emulator --faults`` as their type ``kind``; ``shown`` is the file in messages.
+
+    Raises:
+        ReconcileError: the file cannot be read, or a rule is invalid.
+    """
+    source, document = _read_json(path, shown, _FIX_FAULTS, "pass a file with fault rules, see docs/emulator.md")
+    source.require_version(document, VERSION)
+    return source.convert(document, kind)
+
+
 def check_plan_output(path: Path, shown: str) -> None:
     """Check that a plan can be saved to a path, before it is made.
 
@@ -110,17 +122,19 @@ def write_saved_plan(path: Path, shown: str, plan: Document) -> None:
         write_file(path, f"{json.dumps(redact_free_texts(builtins_of(plan)), indent=2)}\n".encode())
 
 
-def _read_json(path: Path, shown: str, remedy: str) -> tuple[JsonSource, dict[str, Any]]:
+def _read_json(
+    path: Path, shown: str, remedy: str, expected: str = _NAME_DOCUMENT
+) -> tuple[JsonSource, dict[str, Any]]:
     require_no_escape(path, shown)
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", _NAME_DOCUMENT) from error
+        raise ReconcileError(f"{shown} cannot be read: {error.strerror}", expected) from error
     source = JsonSource(content, shown, remedy)
     document = source.parse()
     if not isinstance(document, dict):
-        raise source.error([], "not a document of reconcile", _NAME_DOCUMENT)
+        raise source.error([], "not a document of reconcile", expected)
     return source, document
 
 

@@ -107,8 +107,10 @@ class Relay(_Recorder):
             query = re.sub(rb"(?<=pageSize=)\d+", str(self._page_size).encode(), scope["query_string"])
             scope = {**scope, "query_string": query}
 
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
         async def replay() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            return messages.pop() if messages else await receive()
 
         await self.app(scope, replay, send)
 

@@ -26,7 +26,7 @@ from reconciler.domain.ports import Created, Exists, Prompt, Reply
 from reconciler.domain.text import join_names, sanitize, suggest
 from reconciler.providers.generativelanguage import wire
 from reconciler.providers.generativelanguage.permissions import PermissionClient
-from reconciler.providers.google.errors import read_failure, read_integer, read_name, read_text
+from reconciler.providers.google.errors import read_count, read_failure, read_name, read_text
 from reconciler.providers.google.http import AsyncClosing, Client, ClientSettings, HttpRequest, Json, list_models
 from reconciler.providers.google.inference import send_prompt
 
@@ -207,7 +207,7 @@ def _read_created(remote: str, operation: Json) -> Created:
     metadata = operation.get("metadata") or {}
     name = read_name(metadata.get("tunedModel") or remote)
     handle = Handle(remote=name, operation=read_text(operation.get("name")) or None)
-    return Created(handle, read_integer(metadata.get("totalSteps")))
+    return Created(handle, read_count(metadata.get("totalSteps")))
 
 
 def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
@@ -216,11 +216,11 @@ def _with_outcome(model: RemoteModel, operation: Json) -> RemoteModel:
     done = bool(operation.get("done"))
     response = operation.get("response")
     latest = wire.read_model(response) if done and response else model
-    total = read_integer(metadata.get("totalSteps"))
+    total = read_count(metadata.get("totalSteps"))
     trained = replace(
         latest,
         snapshots=latest.snapshots or wire.read_snapshots(metadata),
-        completed_steps=total if latest.state is State.ACTIVE else read_integer(metadata.get("completedSteps")) or 0,
+        completed_steps=total if latest.state is State.ACTIVE else read_count(metadata.get("completedSteps")) or 0,
         total_steps=total,
     )
     if done and (error := operation.get("error")):

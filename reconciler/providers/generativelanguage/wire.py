@@ -22,6 +22,7 @@ from reconciler.domain.ports import Answer, Prompt, Reply
 from reconciler.providers.google.errors import (
     SCOPES,
     ServiceDescription,
+    read_count,
     read_integer,
     read_name,
     read_number,
@@ -179,13 +180,20 @@ def read_snapshots(task: Mapping[str, Any]) -> tuple[Snapshot, ...]:
     """Return the loss curve of a TuningTask or of an operation's metadata; a diverged loss is NaN or infinite."""
     return tuple(
         Snapshot(
-            step=read_integer(snapshot.get("step")) or 0,
-            epoch=read_integer(snapshot.get("epoch")) or 0,
-            loss=float(snapshot["meanLoss"]),
+            step=read_count(snapshot.get("step")) or 0,
+            epoch=read_count(snapshot.get("epoch")) or 0,
+            loss=loss,
         )
         for snapshot in task.get("snapshots") or ()
-        if snapshot.get("meanLoss") is not None
+        if (loss := _read_loss(snapshot.get("meanLoss"))) is not None
     )
+
+
+def _read_loss(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def write_generation(generation: CreateRequest, examples: Iterable[TrainingExample]) -> Json:

@@ -267,6 +267,12 @@ def read_integer(value: Any) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def read_count(value: Any) -> int | None:
+    """Return a number of steps or epochs; ``None`` for a negative or any other value."""
+    number = read_integer(value)
+    return number if number is not None and number >= 0 else None
+
+
 def read_text(value: Any) -> str:
     """Return text that UTF-8 can encode; lone surrogates, which JSON can spell, are replaced."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""

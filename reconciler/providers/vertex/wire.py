@@ -33,6 +33,7 @@ from reconciler.domain.text import sanitize
 from reconciler.providers.google.errors import (
     CLOUD_PLATFORM,
     ServiceDescription,
+    read_count,
     read_failure,
     read_integer,
     read_name,
@@ -276,7 +277,7 @@ def read_job(body: Mapping[str, Any]) -> RemoteModel:
         create_time=read_time(body.get("createTime")),
         start_time=read_time(body.get("startTime")),
         complete_time=read_time(body.get("endTime")),
-        total_steps=read_integer(stats.get("tuningStepCount")),
+        total_steps=read_count(stats.get("tuningStepCount")),
         failure=_read_failure(body.get("error") or {}) if state is State.FAILED else None,
         phase="" if phase in _ORDINARY_PHASES else phase,
         resources=_read_resources(name, tuned),
@@ -316,15 +317,19 @@ def _read_resources(job: str, tuned: Mapping[str, Any]) -> Resources:
         model=read_text(tuned.get("model")),
         endpoint=read_text(tuned.get("endpoint")),
         location=match["location"] if match else "",
-        checkpoints=tuple(map(_read_checkpoint, tuned.get("checkpoints") or ())),
+        checkpoints=tuple(
+            _read_checkpoint(checkpoint)
+            for checkpoint in tuned.get("checkpoints") or ()
+            if read_text(checkpoint.get("checkpointId"))
+        ),
     )
 
 
 def _read_checkpoint(checkpoint: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         id=read_text(checkpoint.get("checkpointId")),
-        epoch=read_integer(checkpoint.get("epoch")) or 0,
-        step=read_integer(checkpoint.get("step")) or 0,
+        epoch=read_count(checkpoint.get("epoch")) or 0,
+        step=read_count(checkpoint.get("step")) or 0,
         endpoint=read_text(checkpoint.get("endpoint")),
     )
 
