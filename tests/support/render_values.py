@@ -144,10 +144,15 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schema(name))
+
+
 def held_to(name: str, document: dict[str, Any] | Record) -> dict[str, Any]:
     """The document as strict JSON gives it back, after its schema found nothing wrong in it."""
     document = document if isinstance(document, dict) else json.loads(json_text(document))
-    errors = list(Draft202012Validator(schema(name)).iter_errors(document))
+    errors = list(_validator(name).iter_errors(document))
     assert not errors, "\n".join(f"{error.json_path}: {error.message}" for error in errors)
     copy: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
     assert copy == document
