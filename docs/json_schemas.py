@@ -15,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec.inspect import EnumType, StructType, type_info
 
-from reconciler.domain.document import Record
+from reconciler.domain.document import END, Record
 from reconciler.domain.lock import Lock
 from reconciler.emulator.faults import Faults
 from reconciler.reports.documents.change import ChangeReport, RefreshReport, ResolveReport, ServingReport
@@ -210,7 +210,7 @@ def _prose(text: str) -> str:
 
 def schema_file(schema: Schema) -> str:
     """Return the text of the file of a schema: JSON with an indent of two spaces, and short values on one line."""
-    return "".join(_written(schema, "")) + "\n"
+    return "".join(_written(schema, "")).replace(json.dumps(END)[1:-1], "$") + "\n"
 
 
 def _written(value: Any, indent: str, head: str = "") -> Iterator[str]:

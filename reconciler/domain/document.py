@@ -16,6 +16,8 @@ from msgspec import Meta, Struct, field, to_builtins
 from reconciler.domain.text import UNSEEN
 
 _UNSEEN: Final = re.compile(rf"(?!\n)[{UNSEEN}]")
+END: Final = r"$(?!\n)"
+"""The end of a pattern. In Python, ``$`` also matches before a final line break; published schemas have ``$`` alone."""
 VERSION: Final = 1
 Version = Literal[1]
 NonEmpty = Annotated[str, Meta(min_length=1, extra={"expected": "a string that is not empty"})]
@@ -23,10 +25,17 @@ Count = Annotated[int, Meta(ge=0, extra={"expected": "a whole number, 0 or more"
 Share = Annotated[float, Meta(ge=0, le=1, extra={"expected": "a number from 0 to 1"})]
 Position = Annotated[int, Meta(ge=1, extra={"expected": "a whole number, 1 or more"})]
 """A line or column, counted from 1."""
-Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", extra={"expected": "a sha256 digest"})]
+Digest = Annotated[str, Meta(pattern=f"^sha256:[0-9a-f]{{64}}{END}", extra={"expected": "a sha256 digest"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """An RFC 3339 time as the service wrote it, empty if it is unknown."""
-Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", examples=["2026-01-31T12:34:56Z"])]
+Moment = Annotated[
+    str,
+    Meta(
+        pattern=rf"^\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ{END}",
+        examples=["2026-01-31T12:34:56Z"],
+        extra={"expected": "a time in UTC, in whole seconds"},
+    ),
+]
 """A time in UTC, in whole seconds."""
 Scalar = str | int | float | bool
 ManifestName = Annotated[NonEmpty, Meta(description="The manifest's metadata.name.")]

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.document import (
+    END,
     VERSION,
     Attempt,
     Count,
@@ -40,7 +41,13 @@ from reconciler.domain.model import (
     Target,
 )
 
-Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=f"^{NAME_PATTERN}{END}",
+        extra={"expected": "a name of up to 31 lowercase letters, digits and hyphens, which begins with a letter"},
+    ),
+]
 Origin = Annotated[Literal["created", "adopted"], Meta(description="How it was added to the lockfile.")]
 Serving = str | None
 """What is serving: the key of a generation. Other modules ask ``LockedModel``: a map by stage can replace the key."""
@@ -200,6 +207,11 @@ class LockedModel(Record, frozen=True):
     def without_serving(self, key: str) -> LockedModel:
         """Return the model with no serving generation if the one with that key was; else the model unchanged."""
         return replace(self, serving=None) if self.serves(key) else self
+
+    @property
+    def by_key(self) -> dict[str, LockedGeneration]:
+        """The recorded generations by key, for many look-ups; of several with one key the first."""
+        return {generation.key: generation for generation in reversed(self.generations)}
 
     def generation(self, key: str | None) -> LockedGeneration | None:
         """Return the recorded generation with that key, or ``None``."""

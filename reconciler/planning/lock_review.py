@@ -164,8 +164,10 @@ class _Review:
         yield from self._generations(name, before, after, manifest)
 
     def _decisions(self, name: str, before: LockedModel, after: LockedModel) -> Iterator[LockChange]:
+        recorded = before.by_key | after.by_key
+
         def decision(field: str, old: Scalar | None, new: Scalar | None, key: str | None) -> LockChange:
-            known = after.generation(key) or before.generation(key)
+            known = recorded.get(key) if key else None
             return LockChange(
                 kind="decision",
                 name=name,
@@ -181,8 +183,9 @@ class _Review:
             old, new = getattr(before, field), getattr(after, field)
             if old != new:
                 yield decision(field, old, new, new or old)
+        sides = [frozenset(model.rejected) for model in (before, after)]
         for key in dict.fromkeys((*before.rejected, *after.rejected)):
-            old, new = (key if key in model.rejected else None for model in (before, after))
+            old, new = (key if key in rejected else None for rejected in sides)
             if old != new:
                 yield decision("rejected", old, new, key)
         manifest = self._manifests.get(name)
@@ -216,9 +219,10 @@ class _Review:
         self, name: str, before: LockedModel, after: LockedModel, manifest: Manifest | None
     ) -> Iterator[LockChange]:
         seen: set[str] = set()
+        recorded = before.by_key
         for index, generation in enumerate(after.generations):
             record = _RecordReview(self, name, index, generation, manifest)
-            known = before.generation(generation.key)
+            known = recorded.get(generation.key)
             if generation.key in seen:
                 yield record.fact(("key",), None, f"{generation.key} is recorded twice")
             elif known is None or _is_replaced(known, generation):

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, Union, get
 from msgspec import Struct, ValidationError, convert
 from msgspec.structs import fields
 
+from reconciler.domain.document import VERSION
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.text import decode_utf8
+from reconciler.domain.text import decode_utf8, shorten, terminal_safe
 
 _T = TypeVar("_T")
 JsonPath = Sequence[str | int]
@@ -31,6 +32,8 @@ MAX_DEPTH: Final = 64
 UPGRADE: Final = "upgrade reconcile"
 """The remedy for a document that a newer reconcile wrote."""
 _LARGEST: Final = 2**63
+_OUT_OF_RANGE: Final = "number out of range"
+_WHOLE_NUMBER: Final = re.compile(r"[1-9][0-9]*+(?![\w.+-])")
 _CLOSING: Final = {"{": "}", "[": "]"}
 _LONGEST_ESCAPE: Final = len("\\u0000")
 _MAX_NAME: Final = 100
@@ -46,6 +49,7 @@ _PLACE: Final = re.compile(r"(.*) - at ((?:`key` in )?`\$(?:\.\w+|\[(?:\d+|\.\.\
 _STEP: Final = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
 _FIELD: Final = re.compile(r"(?s)Object (missing required|contains unknown) field `(.*)`")
 _WRONG_TYPE: Final = re.compile(r"Expected `([^`]*)`, got `[^`]*`")
+_BOUND: Final = re.compile(r"Expected `(\w+)` ((?:of length )?(?:[<>]=?|==) \S+)")
 _TYPE_NAMES: Final[Mapping[str, str]] = {
     "bool": "a boolean",
     "object": "an object",
@@ -135,6 +139,9 @@ class JsonSource:
             for _ in scan(self.text):
                 pass
         except JsonError as found:
+            newer = _WHOLE_NUMBER.match(self.text, found.offset) if [*found.path] == ["version"] else None
+            if newer and found.problem == _OUT_OF_RANGE:
+                raise self._newer(shorten(newer[0]), found.offset, VERSION) from error
             raise self._error(found.problem, found.offset, path=found.path) from error
         raise AssertionError(f"the scan of {self.file} found no problem: {error}") from error
 
@@ -142,9 +149,12 @@ class JsonSource:
         """Raise ReconcileError for a document whose version is newer than this code reads."""
         version = document.get("version")
         if isinstance(version, int) and version > newest:
-            problem = f"unsupported version {version}: this reconcile reads up to version {newest}"
-            self._prefix = ""
-            raise self._error(problem, find_offset(self.text, ["version"]), UPGRADE)
+            raise self._newer(str(version), find_offset(self.text, ["version"]), newest)
+
+    def _newer(self, version: str, offset: int, newest: int) -> ReconcileError:
+        self._prefix = ""
+        problem = f"unsupported version {version}: this reconcile reads up to version {newest}"
+        return self._error(problem, offset, UPGRADE)
 
     def convert(self, document: Any, kind: type[_T], inside: JsonPath = ()) -> _T:
         """Return the document, or the part of it at the path ``inside``, as a value of this type.
@@ -171,7 +181,7 @@ class JsonSource:
 
 def show_path(path: JsonPath) -> str:
     """Return a path as in messages, such as ``models.numbers.generations[0].key``."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_NAME]}" for step in path)
+    steps = (f"[{step}]" if isinstance(step, int) else f".{terminal_safe(step[:_MAX_NAME])}" for step in path)
     return "".join(steps).removeprefix(".")
 
 
@@ -195,14 +205,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(text: str) -> int:
     value = int(text) if len(text) <= len(str(-_LARGEST)) else _LARGEST
     if not -_LARGEST <= value < _LARGEST:
-        raise ValueError("number out of range")
+        raise ValueError(_OUT_OF_RANGE)
     return value
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value - value != 0:
-        raise ValueError("number out of range")
+        raise ValueError(_OUT_OF_RANGE)
     return value
 
 
@@ -340,7 +350,7 @@ def _read_scalar(text: str, offset: int, path: JsonPath) -> int:
     try:
         json.loads(scalar[0], parse_int=_integer, parse_float=_finite)
     except ValueError as error:
-        raise JsonError("number out of range", offset, path) from error
+        raise JsonError(_OUT_OF_RANGE, offset, path) from error
     return scalar.end()
 
 
@@ -427,7 +437,10 @@ def _expectation(problem: str, kind: Any) -> str:
     for constraint in getattr(kind, "__metadata__", ()):
         if "expected" in (constraint.extra or {}):
             return f"expected {constraint.extra['expected']}"
-    return problem[:1].lower() + problem[1:].replace("`", "")
+    bound = _BOUND.fullmatch(problem)
+    if bound:
+        return f"expected {_TYPE_NAMES.get(bound[1], bound[1])} {bound[2]}"
+    return "invalid value"
 
 
 def _values(kind: Any) -> Iterator[Any]:

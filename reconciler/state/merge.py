@@ -7,6 +7,7 @@ depends on which side is ``ours``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -181,11 +182,14 @@ class _ModelMerge:
         self._name = name
         self._base = base
         self._sides = (ours, theirs)
+        self._recorded = (base.by_key, ours.by_key, theirs.by_key)
+        self._rejected = frozenset(ours.rejected) | frozenset(theirs.rejected)
         self._notes = notes
 
     def merge(self) -> LockedModel:
         merged = LockedModel(**{field.name: self._merge_field(field.name) for field in fields(LockedModel)})
-        generations = tuple(self._without_stale_reason(generation, merged) for generation in merged.generations)
+        revoked = self._rejected.difference(merged.rejected)
+        generations = tuple(_without_reason(generation, revoked) for generation in merged.generations)
         merged = replace(merged, generations=generations)
         serving = self._serving(merged)
         self._note_lost(merged, serving)
@@ -218,7 +222,7 @@ class _ModelMerge:
         return max(keys, key=lambda key: (self._promote_time(key), key), default=None)
 
     def _promote_time(self, key: str) -> datetime:
-        recorded = (side.generation(key) for side in self._sides)
+        recorded = (side.get(key) for side in self._recorded[1:])
         times = (parse_time(generation.promote_time) or EARLIEST for generation in recorded if generation)
         return max(times, default=EARLIEST)
 
@@ -263,11 +267,9 @@ class _ModelMerge:
     # generations
 
     def _generations(self) -> Iterator[LockedGeneration]:
-        ours, theirs = self._sides
+        base, ours, theirs = self._recorded
         for key in dict.fromkeys(generation.key for side in self._sides for generation in side.generations):
-            merged = pick_changed(
-                self._base.generation(key), ours.generation(key), theirs.generation(key), self._merge_generation
-            )
+            merged = pick_changed(base.get(key), ours.get(key), theirs.get(key), self._merge_generation)
             if merged or (merged := self._newly_serving(key)):
                 yield merged
 
@@ -318,11 +320,10 @@ class _ModelMerge:
         rejection = pick_changed(base.rejection if base else ABSENT, ours.rejection, theirs.rejection, join_reasons)
         return replace(kept, rejection=rejection)
 
-    def _without_stale_reason(self, generation: LockedGeneration, merged: LockedModel) -> LockedGeneration:
-        """Remove the reason of a rejection that one side revoked."""
-        key = generation.key
-        revoked = key not in merged.rejected and any(key in side.rejected for side in self._sides)
-        return replace(generation, rejection="") if revoked else generation
+
+def _without_reason(generation: LockedGeneration, revoked: AbstractSet[str]) -> LockedGeneration:
+    """Return the generation without the reason of a rejection that one side revoked."""
+    return replace(generation, rejection="") if generation.key in revoked else generation
 
 
 def _merge_fields(base: _StructT | None, ours: _StructT, theirs: _StructT) -> _StructT:

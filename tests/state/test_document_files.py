@@ -70,7 +70,7 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path, content: str | byt
         ),
         (
             json.dumps({**JSON, "kind": "Status"}),
-            f"plan.json:1:206: changes: unknown field; {AGAIN}",
+            f"plan.json:1:224: changes: unknown field; {AGAIN}",
         ),
         (
             json.dumps({**JSON, "unmanaged": -1}),

@@ -208,3 +208,48 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     lock = LockFile(tmp_path / "lock.json")
     os.mkfifo(lock.path)
     assert error_of(lock.read) == f"{lock.path} cannot be read: Not a regular file; {_PERMISSIONS}"
+
+
+_MODEL = {
+    "manifest": "m.yaml",
+    "generations": [
+        {
+            "key": "m-aaaaaaaa",
+            "remote": "tunedModels/m-aaaaaaaa",
+            "spec": f"sha256:{'0' * 64}",
+            "attempt": 0,
+            "origin": "created",
+            "state": "ACTIVE",
+            "source": {"baseModel": "models/b"},
+            "dataset": {"digest": f"sha256:{'0' * 64}"},
+            "preamble": "",
+        }
+    ],
+}
+_TARGET = {"name": "default", "provider": "embedded", "scope": "demo"}
+
+
+def _lockfile(name: str = "m", version: object = 1, **changed: object) -> str:
+    generation = {**_MODEL["generations"][0], **changed}  # type: ignore[dict-item] - the list has objects
+    models = {name: {**_MODEL, "generations": [generation]}}
+    return json.dumps({"models": models, "target": _TARGET, "version": version})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_lockfile("m\n"), r"models.m\n: expected a name of up to 31 lowercase letters, digits and hyphens, which"),
+        (_lockfile("Big"), "models.Big: expected a name of up to 31 lowercase letters, digits and hyphens, which"),
+        (_lockfile(spec=f"sha256:{'0' * 64}\n"), "models.m.generations[0].spec: expected a sha256 digest; "),
+        (_lockfile(version=2**63), "unsupported version 9223372036854775808: this reconcile reads up to version 1; "),
+        (_lockfile(version=10**60), f"unsupported version 1{'0' * 38}…: this reconcile reads up to version 1; upgrade"),
+        (_lockfile(attempt=2**63), "models.m.generations[0].attempt: number out of range; "),
+    ],
+)
+def test_an_invalid_value_has_a_message_in_plain_words(text: str, message: str) -> None:
+    assert loads(_lockfile(), "x.lock.json").models["m"].generations
+    with pytest.raises(ReconcileError) as caught:
+        loads(text, "x.lock.json")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "regex" not in str(caught.value)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from reconciler.domain.document import Key, LockfilePath, NonEmpty, Record
+from reconciler.domain.document import END, Key, LockfilePath, NonEmpty, Record
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
 from reconciler.domain.model import Capabilities, Manifest, Source, State, Target
 from reconciler.domain.plan import Action, Reason
@@ -18,7 +18,7 @@ from reconciler.reports.documents.envelope import TargetReport, target_summary
 NodeKind = Literal["baseModel", "remote", "model"]
 _KINDS: Final[tuple[NodeKind, ...]] = ("baseModel", "remote", "model")
 """In the order in which roots are shown."""
-NodeId = Annotated[str, Meta(pattern="^n[1-9][0-9]*$")]
+NodeId = Annotated[str, Meta(pattern=f"^n[1-9][0-9]*{END}", extra={"expected": "the ID of a node, such as n1"})]
 
 
 class LineageGeneration(Record, frozen=True, kw_only=True):

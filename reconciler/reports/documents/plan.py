@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 
 from reconciler.domain.access import AccessChange
 from reconciler.domain.document import (
+    END,
     Attempt,
     Count,
     Key,
@@ -131,7 +132,7 @@ class PlannedAction(Record, frozen=True, kw_only=True):
         return self.key or self.remote
 
 
-Commit = Annotated[str, Meta(pattern="^([0-9a-f]{40,64})?$")]
+Commit = Annotated[str, Meta(pattern=f"^([0-9a-f]{{40,64}})?{END}", extra={"expected": "the ID of a commit"})]
 
 
 class DataBase(Record, frozen=True):
