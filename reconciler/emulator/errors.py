@@ -89,10 +89,10 @@ SERVER = "reconcile-emulator (simulated training)"
 HEADERS = {"server": SERVER, "x-content-type-options": "nosniff"}
 
 
-def json_response(content: JsonObject, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(content: JsonObject, status: int = 200) -> Response:
     """A JSON body as Google's services send it."""
     body = json.dumps(content, separators=(",", ":"))
-    return Response(body, status, {**HEADERS, **(headers or {})}, "application/json; charset=UTF-8")
+    return Response(body, status, HEADERS, "application/json; charset=UTF-8")
 
 
 Rule = tuple[Callable[[Any], bool], str]

@@ -126,7 +126,7 @@ def discover(paths: Iterable[str], cwd: Path, root_file: str) -> tuple[ManifestF
     return tuple(files.values())
 
 
-def covers_root(files: Iterable[ManifestFile], root: Path, root_file: str, group: str) -> bool:
+def covers_root(files: Iterable[ManifestFile], root: Path, root_file: str) -> bool:
     """Return whether no other file below a root mentions the API group, so that these files hold all manifests.
 
     A file that is not read, such as a link out of the repository, may be a manifest.
@@ -134,7 +134,7 @@ def covers_root(files: Iterable[ManifestFile], root: Path, root_file: str, group
     read = {os.path.realpath(file.path) for file in files}
     unread = (path for path in _walk(root, root_file) if os.path.realpath(path) not in read)
     repository = repository_of(root)
-    return not any(file_problem(path, repository) or group.encode() in path.read_bytes() for path in unread)
+    return not any(file_problem(path, repository) or API_GROUP.encode() in path.read_bytes() for path in unread)
 
 
 def _expand(given: str, path: Path, root_file: str) -> Iterator[ManifestFile]:

@@ -10,7 +10,7 @@ from typing import BinaryIO, TextIO
 
 from reconciler.domain.checks import Check
 from reconciler.domain.errors import InvalidInput, Place, Problem, ReconcileError, UsageError
-from reconciler.domain.model import API_GROUP, Capabilities, Example, Manifest, Target, TrainingExample
+from reconciler.domain.model import Capabilities, Example, Manifest, Target, TrainingExample
 from reconciler.manifests.datasets.declarations import LoadContext, Origin
 from reconciler.manifests.datasets.validation import read_examples
 from reconciler.manifests.discovery import (
@@ -167,7 +167,7 @@ def _is_complete(files: Sequence[ManifestFile], root: ProjectRoot, target: str, 
     directories = [absolute(path, cwd) for path in root.paths if (cwd / path).is_dir()]
     if root.folder in directories:
         return True
-    return bool(directories) and covers_root(files, root.folder, target_file_name(target), API_GROUP)
+    return bool(directories) and covers_root(files, root.folder, target_file_name(target))
 
 
 def _add(reader: ManifestReader, parsed: Parsed, origin: Origin, *, named: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +45,7 @@ from reconciler.reports.text.status import (
     status_details,
 )
 
+_T = TypeVar("_T")
 Level = Literal["failed", "warning", "change", "note", "good", "quiet"]
 """How important an row is; where there is no room for all rows, the first levels are kept.
 
@@ -96,13 +97,22 @@ def summarize(document: Document) -> ReportSummary:
     Raises:
         UsageError: for a kind of document without a summary.
     """
+    return convert(document, _SUMMARIES)
+
+
+def convert(document: Document, functions: Mapping[str, Callable[[Any], _T]], form: str = "") -> _T:
+    """Return the result of the function for the kind of a document; ``form`` is what it returns, for messages.
+
+    Raises:
+        UsageError: for a kind of document without a function.
+    """
     kind = kind_of(document)
-    if kind not in _SUMMARIES:
+    if kind not in functions:
         raise UsageError(
-            f"unsupported kind of document {kind}: expected {', '.join(sorted(_SUMMARIES))}",
+            f"unsupported kind of document {kind}{form}: expected {', '.join(sorted(functions))}",
             "write the report as JSON (.json)",
         )
-    return _SUMMARIES[kind](document)
+    return functions[kind](document)
 
 
 def _summary(

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from reconciler.domain.document import VERSION, Document
 from reconciler.domain.drift import Finding
-from reconciler.domain.errors import ExitStatus, UsageError
+from reconciler.domain.errors import ExitStatus
 from reconciler.domain.plan import Kind, Reason
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.check import CheckedModel, CheckReport
@@ -31,7 +31,7 @@ from reconciler.reports.documents.result import SETTLED, ModelOutcome, ResultRep
 from reconciler.reports.documents.status import ModelStatus, StatusReport
 from reconciler.reports.html import loss_chart
 from reconciler.reports.html.models import CheckScore, model_sections, score_of
-from reconciler.reports.summary import check_summary, lock_changes
+from reconciler.reports.summary import check_summary, convert, lock_changes
 from reconciler.reports.text.check import NO_SERVING_GENERATION, REGRESSED, passed_text
 from reconciler.reports.text.drift import SIGNS, drift_summary, finding_weight
 from reconciler.reports.text.format import Detail, Layout, Role, counted, loss, minute, share, unchanged_models, value
@@ -97,21 +97,6 @@ class PageModel(Struct, frozen=True):
     remarks: tuple[str, ...] = ()
     base: str = ""
     data: tuple[DataChange, ...] = ()
-
-
-def page_model(document: Document) -> PageModel:
-    """Return the first part of the page of a document.
-
-    Raises:
-        UsageError: for a kind of document without a page.
-    """
-    kind = kind_of(document)
-    if kind not in _PAGES:
-        raise UsageError(
-            f"unsupported kind of document {kind} for HTML: expected {', '.join(sorted(_PAGES))}",
-            "write the report as JSON (.json)",
-        )
-    return _PAGES[kind](document)
 
 
 def _tallies(rows: Iterable[TableRow], roles: Mapping[str, Role]) -> tuple[tuple[str, int, Role], ...]:
@@ -408,7 +393,7 @@ def page(document: Document) -> str:
 
     Raises:     UsageError: for a document of another kind.
     """
-    overview, models = page_model(document), model_sections(document)
+    overview, models = convert(document, _PAGES, " for HTML"), model_sections(document)
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
