@@ -134,7 +134,7 @@ class Session(Struct, frozen=True):
 
     def object_store(self, address: str, label: str) -> LockStore:
         """Return a store for the text at a ``gs://`` address; ``label`` is its name in messages."""
-        from reconciler.providers.google.bucket_lockfile import BucketLockfile
+        from reconciler.providers.google.bucket_lockfile import BucketLockfile, process_identity
 
         return BucketLockfile(
             address,
@@ -142,6 +142,7 @@ class Session(Struct, frozen=True):
             clock=self.environment.clock,
             sleep=self.environment.sleeper,
             holder=self._lease_holder(),
+            process=process_identity(os.getpid()),
             label=label,
         )
 

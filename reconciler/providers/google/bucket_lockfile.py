@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Thread, current_thread
 from typing import Annotated, Any, TypeVar
 
@@ -41,18 +43,24 @@ ABSENT = 0
 CANCEL_GRACE = 5.0
 """How long a request may continue after the caller's task was canceled, in seconds."""
 
+_START_FIELD = 19  # of a process in proc(5), counted from the one after its name
+_IDENTITY_SPACES = 3
 _RENEWAL = LEASE_DURATION / 3  # a lease survives one failed renewal
 _POLL = 0.2  # seconds between two checks for cancellation
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class _LeaseContent(Struct, frozen=True):
-    """The content of a lease; ``holder`` and ``acquired`` together identify the run that holds it."""
+class _LeaseContent(Struct, frozen=True, omit_defaults=True):
+    """The content of a lease; ``holder`` and ``acquired`` together identify the run that holds it.
+
+    ``process`` identifies its process where the system allows that: see :func:`process_identity`.
+    """
 
     holder: str
     acquired: Annotated[datetime, Meta(tz=True)]
     expires: Annotated[datetime, Meta(tz=True)]
+    process: str = ""
 
     def data(self) -> bytes:
         return f"{json.dumps(to_builtins(self), indent=2)}\n".encode()
@@ -64,6 +72,28 @@ class _LeaseContent(Struct, frozen=True):
         return f"held by {sanitize(self.holder)} until {self.expires.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def process_identity(pid: int) -> str:
+    """Return what no other process has: start of the system, namespace, number and start of the process.
+
+    It is empty without such a process, and on systems without ``/proc`` (see proc(5)).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = Path("/proc/self/ns/pid").readlink()
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    started = status.rpartition(")")[2].split()[_START_FIELD]
+    return f"{boot} {namespace} {pid} {started}"
+
+
+def _has_ended(process: str) -> bool:
+    """Return whether a process of this system and namespace no longer runs; others cannot be known."""
+    *system, pid, _ = process.split() if process.count(" ") == _IDENTITY_SPACES else ["", "", "", ""]
+    here = process_identity(os.getpid())
+    return bool(here) and here.split()[:2] == system and pid.isdigit() and process_identity(int(pid)) != process
+
+
 class Lease:
     """The lease of one run; its content identifies the run, so a lost response leaves no doubt about the holder.
 
@@ -72,13 +102,15 @@ class Lease:
         clock: The current time; the clocks of all machines should agree within a fraction of :data:`LEASE_DURATION`.
         sleep: Waits between two renewals.
         holder: A description of this run for messages.
+        process: What :func:`process_identity` returns for this run: its end frees the lease on this machine.
     """
 
-    def __init__(self, address: str, *, clock: Clock, sleep: Sleeper, holder: str) -> None:
+    def __init__(self, address: str, *, clock: Clock, sleep: Sleeper, holder: str, process: str = "") -> None:
         self.address = address
         self._clock = clock
         self._sleep = sleep
         self._holder = holder
+        self._process = process
         self._acquired = clock()
         self._renewals: asyncio.Task[None] | None = None
 
@@ -92,7 +124,8 @@ class Lease:
         while not await self._write(storage, generation):
             expired, generation = await self.find_expired(storage) or (None, ABSENT)
             if expired:
-                _LOG.warning("replacing the expired lease %s, %s", self.address, expired)
+                state = "expired lease" if expired.expires <= self._clock() else "lease of an ended run,"
+                _LOG.warning("replacing the %s %s, %s", state, self.address, expired)
         self._renewals = asyncio.create_task(self._renew(storage))
 
     async def release(self, storage: Storage) -> None:
@@ -108,7 +141,7 @@ class Lease:
             _LOG.warning("cannot release the lease %s, which will expire: %s", self.address, error)
 
     def _content(self) -> _LeaseContent:
-        return _LeaseContent(self._holder, self._acquired, self._clock() + LEASE_DURATION)
+        return _LeaseContent(self._holder, self._acquired, self._clock() + LEASE_DURATION, self._process)
 
     async def _write(self, storage: Storage, generation: int) -> bool:
         """Write the lease if the object has this generation; return whether this run holds it now."""
@@ -119,13 +152,13 @@ class Lease:
         return True
 
     async def find_expired(self, storage: Storage) -> tuple[_LeaseContent, int] | None:
-        """Return an expired lease and its generation; ``None`` where there is no lease.
+        """Return a lease that has expired, or whose process has ended, and its generation; ``None`` without a lease.
 
         Raises:
             ReconcileError: Another run holds the lease, or the object is not a lease.
         """
         stored = await self._read(storage)
-        if stored and stored[0].expires > self._clock():
+        if stored and stored[0].expires > self._clock() and not _has_ended(stored[0].process):
             raise ReconcileError(
                 f"another run is in progress and has the lease {self.address}, {stored[0]}",
                 "wait until it has ended; if it has crashed, wait until the lease expires, or delete it:"
@@ -178,7 +211,7 @@ class BucketLockfile:
     Args:
         address: The address of the text, ``gs://bucket/object``; its lease is ``gs://bucket/object.lease``.
         connect: Returns the client; it is called in that thread, inside its loop.
-        clock, sleep, holder: See :class:`~reconciler.providers.google.bucket_lockfile.Lease`.
+        clock, sleep, holder, process: See :class:`~reconciler.providers.google.bucket_lockfile.Lease`.
         grace: How long a request may continue after the caller's task was canceled, in seconds.
         label: The name of the text in messages.
     """
@@ -191,6 +224,7 @@ class BucketLockfile:
         clock: Clock,
         sleep: Sleeper,
         holder: str,
+        process: str = "",
         grace: float = CANCEL_GRACE,
         label: str = "the lockfile",
     ) -> None:
@@ -200,6 +234,7 @@ class BucketLockfile:
         self._clock = clock
         self._sleep = sleep
         self._holder = holder
+        self._process = process
         self._grace = grace
         self._thread: _StorageThread | None = None
         self._generation = ABSENT
@@ -255,7 +290,13 @@ class BucketLockfile:
         Raises:
             ReconcileError: Another run holds the lease.
         """
-        lease = Lease(self._address + LEASE_SUFFIX, clock=self._clock, sleep=self._sleep, holder=self._holder)
+        lease = Lease(
+            self._address + LEASE_SUFFIX,
+            clock=self._clock,
+            sleep=self._sleep,
+            holder=self._holder,
+            process=self._process,
+        )
         with _add_context(f"cannot acquire the lease {lease.address}"):
             self._run(lease.acquire)
         try:

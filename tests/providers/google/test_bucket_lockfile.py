@@ -6,8 +6,10 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import random
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +25,7 @@ from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, LockConflict, ReconcileError, ServiceError, UsageError
 from reconciler.domain.ports import LockStore, Sleeper
 from reconciler.emulator.app import create_app
-from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile
+from reconciler.providers.google.bucket_lockfile import CANCEL_GRACE, LEASE_DURATION, BucketLockfile, process_identity
 from reconciler.providers.google.storage import Storage, connect
 from reconciler.state.lockfile import loads
 from support.provider_service import START, Time, error, script, settings_of
@@ -106,6 +108,7 @@ class Cloud:
         app: ASGIApp | None = None,
         sleep: Sleeper | None = None,
         grace: float = CANCEL_GRACE,
+        process: str = "",
     ) -> BucketLockfile:
         return BucketLockfile(
             PATH,
@@ -114,6 +117,7 @@ class Cloud:
             sleep=sleep or Naps(self.time).sleep,
             holder=holder,
             grace=grace,
+            process=process,
         )
 
     def put(self, uri: str, data: bytes) -> None:
@@ -465,6 +469,30 @@ def test_a_lease_that_was_left_behind_is_replaced_once_it_has_ended(
         )
         dead.__exit__(None, None, None)
         assert cloud.lease["holder"] == "process 8 on build-7", "whoever lost it leaves it alone"
+
+
+def test_the_lease_of_a_process_of_this_machine_ends_with_it(
+    cloud: Cloud, logged: SimpleQueue[logging.LogRecord]
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607 - the one of the system
+        alive = process_identity(process.pid)
+        dead = cloud.lock("process 7 on build-7", process=alive).lease()
+        dead.__enter__()
+        failure(lambda: enter_lease(cloud.lock("process 8 on build-7")))
+        process.kill()
+    with cloud.lock("process 8 on build-7").lease():
+        assert cloud.lease["holder"] == "process 8 on build-7"
+        assert told(logged).startswith(f"replacing the lease of an ended run, {LEASE}, held by process 7 on build-7")
+        dead.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("change", [lambda words: ["other", *words[1:]], lambda words: words[:3], lambda _: ["x"] * 4])
+def test_the_end_of_a_process_elsewhere_is_not_known(cloud: Cloud, change: Callable[[list[str]], list[str]]) -> None:
+    """Another machine, another release of this program, and nonsense."""
+    boot, namespace, *_ = process_identity(os.getpid()).split()
+    process = " ".join(change([boot, namespace, "4194305", "1"]))  # above the largest number of a process
+    with cloud.lock("process 7 on build-7", process=process).lease():
+        assert "another run is in progress" in str(failure(lambda: enter_lease(cloud.lock("process 8 on build-7"))))
 
 
 def test_of_two_that_take_over_one_wins(cloud: Cloud) -> None:
