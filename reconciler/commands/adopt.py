@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from reconciler.commands import _options
 from reconciler.commands._options import input_of, output_of
@@ -15,12 +16,21 @@ from reconciler.commands._session import display_path
 from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import LockedGeneration, record_target
-from reconciler.domain.model import Handle, Manifest, RemoteModel
+from reconciler.domain.model import Handle, Manifest, Mark, RemoteModel
 from reconciler.domain.plan import Action, Observation
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
-from reconciler.planning.adopt import first_generation, require_adoptable, require_match
+from reconciler.planning.adopt import (
+    adopted_generation,
+    first_generation,
+    mark_of_forgotten,
+    require_adoptable,
+    require_made_from,
+    require_match,
+)
 from reconciler.planning.events import Adopted, Declared, Targeted
+from reconciler.planning.lineage import recorded_parent, with_source
+from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import has_content
 from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
 
@@ -36,7 +46,7 @@ def adopt(
     """Write a manifest for a live model, to ``file`` or beside the target, and record the model as its generation.
 
     Nothing is trained or changed at the service; the next apply promotes the model. An existing manifest of that name
-    is kept if its data set is unknown and nothing is recorded for it.
+    is kept if nothing is recorded for it, and its data set is unknown or the model was made from it and forgotten.
 
     Raises:
         InvalidInput: with every problem of the files, or with fields of the model that a manifest cannot declare.
@@ -46,7 +56,7 @@ def adopt(
     project = open_project(environment, command_input)
     project.require_manifests()
     _require_valid_names(project, name, remote)
-    manifest = _require_available(project, name)
+    manifest = _require_available(project, name, remote)
     root = project.workspace.root
     path = None if manifest else manifest_path(file, name, root, project.target.name, environment.cwd)
     live = _live_model(project, remote)
@@ -66,7 +76,7 @@ def adopt(
         lockfile=project.lockfile,
         manifest=display_path(path, environment.cwd) if path else "",
         generations=changed_generations([generation]),
-        notes=_notes(project),
+        notes=() if generation.origin == "created" else _notes(project),
         next=next_actions(_next_actions(environment, command_input, name, live), name),
     )
     return CommandResult(report)
@@ -89,16 +99,26 @@ def _require_valid_names(project: Project, name: str, remote: str) -> None:
         )
 
 
-def _require_available(project: Project, name: str) -> Manifest | None:
-    """Return the manifest of that name, which must have an unknown data set; ``None`` if the name is not in use."""
+def _require_available(project: Project, name: str, remote: str) -> Manifest | None:
+    """Return the manifest of that name, for a model of unknown data or made from it; ``None`` if there is none."""
     for manifest in project.manifests:
         if name in manifest.formerly:
             raise ReconcileError(f"{name} is a former name of {manifest.name}, at {manifest.place}", _CHOOSE_ANOTHER)
         if manifest.name == name:
-            if not manifest.dataset.unknown:
+            if not (manifest.dataset.unknown or _forgotten(project, manifest, remote)):
                 raise ReconcileError(f"{name} is the name of a manifest, at {manifest.place}", _CHOOSE_ANOTHER)
             return manifest
     return None
+
+
+def _forgotten(project: Project, manifest: Manifest, remote: str) -> Mark | None:
+    """Return the mark that the model had if it was made from the manifest, where its id shows that."""
+    if manifest.dataset.unknown or not project.capabilities.caller_chosen_ids:
+        return None
+    scope = project.target.scope
+    parent = manifest.source.tuned_model
+    generation = recorded_parent(Owner(scope, parent), project.lock, Observation()) if parent else None
+    return mark_of_forgotten(with_source(manifest, generation), scope, remote)
 
 
 def _live_model(project: Project, remote: str) -> RemoteModel:
@@ -131,6 +151,10 @@ def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest:
         )
     scope = project.target.scope
     require_adoptable(live, scope, project.lock, list(project.session.readable_locks()))
+    mark = _forgotten(project, manifest, live.remote) if manifest else None
+    if manifest and mark:
+        require_made_from(live, manifest)
+        return replace(adopted_generation(manifest, mark, live), origin="created")
     generation = first_generation(name, scope, live)
     if manifest:
         require_match(generation, manifest, scope)

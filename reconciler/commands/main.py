@@ -72,6 +72,10 @@ _EXIT_STATUSES = "\b\n" + "\n".join(
 """The end of ``--help``; click leaves a paragraph that begins with a backspace as it is."""
 
 
+_UNSUGGESTED: Final = frozenset({"--prune", "--unprotect", "--replace", "--retry", "--yes"})
+"""Options that delete, train or approve: click suggests options that look similar, such as --prune for --dry-run."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_NAMES)
@@ -201,6 +205,9 @@ def _run(arguments: Sequence[str] | None, environment: Environment | None) -> in
     try:
         status: Any = cli.main(arguments, prog_name="reconcile", standalone_mode=False, obj=environment)
     except click.UsageError as error:
+        if isinstance(error, click.NoSuchOption):
+            similar = [name for name in error.possibilities or () if name not in _UNSUGGESTED]
+            error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
         error.show()
         return ExitStatus.USAGE
     except click.ClickException as error:

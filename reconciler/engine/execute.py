@@ -200,7 +200,8 @@ class Executor:
         elif answer.model.mark != mark:
             error = ReconcileError(
                 f"{answer.remote} already exists and is not managed by this project",
-                "delete that model, or rename the manifest",
+                f"if it was made from this manifest, run reconcile adopt {manifest.name} {answer.remote};"
+                " otherwise rename the manifest",
             )
             self._refuse(manifest.name, error, Reason.ID_TAKEN)
         else:

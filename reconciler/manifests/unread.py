@@ -115,6 +115,7 @@ class _Search:
         self.unknown = ""
         self._root = workspace.root
         self._read = workspace.read_files
+        self._declared = {name for manifest in workspace.manifests for name in manifest.names}
         self._repository = repository_of(workspace.root)
         self._bytes_left = MAX_TOTAL_BYTES
 
@@ -206,7 +207,7 @@ class _Search:
             names, reason = _declared_in_file(path.name, text), f"{shown} is not read"
         for name in names:
             self._keep(name, reason)
-        if names:
+        if names - self._declared:  # a copy of a manifest that is read is of no interest
             self.files.add(shown)
 
     def _keep(self, name: str, reason: str) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from reconciler.domain.errors import ReconcileError
-from reconciler.domain.identity import Content, key_of
+from reconciler.domain.identity import Content, key_of, same_number
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters
 from reconciler.domain.model import UNKNOWN_DATA, Dataset, Manifest, Mark, RemoteModel, Source, State
 from reconciler.domain.plan import Observation
 from reconciler.planning.events import update_observed
-from reconciler.planning.generations import resolve_recorded, satisfies
+from reconciler.planning.generations import desired_content, resolve_recorded, satisfies
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.training_time import total_steps
+
+_MOST_ATTEMPTS = 20
+"""How many attempts a forgotten generation is looked for."""
 
 
 def requested_generation(manifest: Manifest, mark: Mark, *, remote: str, state: State) -> LockedGeneration:
@@ -72,6 +75,31 @@ def first_generation(name: str, scope: str, live: RemoteModel) -> LockedGenerati
     """
     source = live.source or Source()
     return outdated_generation(Content(scope, name, source, {}, UNKNOWN_DATA).mark(), source, live)
+
+
+def mark_of_forgotten(manifest: Manifest, scope: str, remote: str) -> Mark | None:
+    """Return the mark that a model had if it was made from this manifest and its id is its key; else ``None``."""
+    marks = (desired_content(manifest, scope, attempt).mark() for attempt in range(_MOST_ATTEMPTS))
+    return next((mark for mark in marks if key_of(mark) == remote.rpartition("/")[2]), None)
+
+
+def require_made_from(live: RemoteModel, manifest: Manifest) -> None:
+    """Refuse a model with the id of a generation of this manifest, and other content.
+
+    Raises:
+        ReconcileError: when its source or hyperparameters differ.
+    """
+    same = live.source is not None and live.source.is_same(manifest.source)
+    effective = live.hyperparameters
+    if not same or any(
+        name not in effective or not same_number(value, effective[name])
+        for name, value in manifest.hyperparameters.items()
+    ):
+        raise ReconcileError(
+            f"{live.remote} was not made from {manifest.name} at {manifest.place}: its source or hyperparameters"
+            " differ",
+            "rename the manifest, which trains a model with another id",
+        )
 
 
 def require_adoptable(live: RemoteModel, scope: str, lock: Lock, other_locks: Iterable[Lock] = ()) -> None:

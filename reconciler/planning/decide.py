@@ -252,7 +252,8 @@ def _obstacle(context: ReconcileContext, key: str) -> Action | None:
     holder = context.taken.get(key)
     if holder:
         message = (
-            f"the id {key} is taken by {holder.remote}, which is unmanaged; delete that model, or rename this manifest"
+            f"the id {key} is taken by {holder.remote}, which is unmanaged; if it was made from this"
+            f" manifest, run reconcile adopt {context.manifest.name} {holder.remote}; otherwise rename this manifest"
         )
         return replace(context.action(Kind.HOLD, Reason.ID_TAKEN, message=message), remote=holder.remote)
     missing = context.manifest.dataset_error or context.manifest.validation_error

@@ -40,6 +40,9 @@ def forget_notes(name: str, lock: Lock, *, marked: bool) -> Iterator[str]:
         yield f"{model.serving_key} is serving, and still answers requests to its remote name"
     for generation in trainings_in_progress(model, None):
         yield f"the training of {generation.key} continues"
+    newest = model.serving_generation or next(iter(model.generations), None)
+    if newest and newest.remote and not marked:
+        yield f"to manage it again, run reconcile adopt {name} {newest.remote}"
     if marked:
         yield f"the models keep their marks: they are candidates, and a manifest named {name} adopts them again"
     for child in _children(name, lock):

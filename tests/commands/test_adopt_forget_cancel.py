@@ -377,3 +377,25 @@ def test_without_a_record_there_is_nothing_to_stop(reconcile: Cli, world: World)
     answer = reconcile("cancel", "adder", "--yes", *chosen("gl"))
     assert answer.status == 0
     assert answer.out.splitlines()[-1] == "adder: no training in progress; nothing was changed"
+
+
+def test_a_forgotten_model_that_is_declared_again_is_adopted_as_the_message_states(reconcile: Cli) -> None:
+    manifest = reconcile.manifest("adder")
+    reconcile.manifest("words")
+    assert reconcile("apply", "--yes").status == 0
+    text, serving = manifest.read_text(), reconcile.lock["adder"]["serving"]
+    manifest.unlink()
+    forgotten = reconcile("forget", "adder", "--yes")
+    assert f"to manage it again, run reconcile adopt adder tunedModels/{serving}\n" in forgotten.out
+    manifest.write_text(text)
+    held = reconcile("apply", "--yes")
+    assert held.status == 1
+    assert "held (IdTaken)" in held.out
+    assert f"run reconcile adopt adder tunedModels/{serving}; otherwise rename this manifest" in held.out
+    manifest.write_text(text.replace("epochCount: 2", "epochCount: 3"))
+    assert reconcile("adopt", "adder", f"tunedModels/{serving}").status == 1
+    manifest.write_text(text)
+    assert reconcile("adopt", "adder", f"tunedModels/{serving}").status == 0
+    applied = reconcile("apply", "--yes")
+    assert (applied.status, "create" in applied.err) == (0, False), applied.out
+    assert reconcile.lock["adder"]["serving"] == serving

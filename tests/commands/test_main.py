@@ -201,3 +201,10 @@ def test_a_full_disk_is_a_message(reconcile: Cli) -> None:
 
 def test_the_environment_stays_out_of_what_is_shown() -> None:
     assert "hush" not in repr(Environment(environ={"RECONCILE_ACCESS_TOKEN": "hush"}))
+
+
+def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
+    for option in ("--dry-run", "--prun", "--replac", "--retr", "--ye"):
+        refused = reconcile("apply", option)
+        assert (refused.status, "Did you mean" in refused.err) == (64, False), option
+    assert "Did you mean '--no-wait'?" in reconcile("apply", "--nowait").err

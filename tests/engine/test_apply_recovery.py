@@ -153,7 +153,8 @@ def test_an_unmanaged_model_with_the_planned_id_is_not_changed(world: World) -> 
     (hold,) = ran.outcome.plan.actions
     assert (hold.kind, hold.reason, hold.key) == (Kind.HOLD, Reason.ID_TAKEN, key)
     assert hold.message == (
-        f"the id {key} is taken by tunedModels/{key}, which is unmanaged; delete that model, or rename this manifest"
+        f"the id {key} is taken by tunedModels/{key}, which is unmanaged; if it was made from this manifest, run "
+        f"reconcile adopt numbers tunedModels/{key}; otherwise rename this manifest"
     )
     assert ran.requests == [LIST]
     assert ran.outcome.exit_status is ExitStatus.ERROR

@@ -117,8 +117,8 @@ def test_an_id_taken_after_the_plan_is_held(tmp_path: Path) -> None:
     (hold,) = plan.actions
     assert (hold.kind, hold.reason, hold.key) == (Kind.HOLD, Reason.ID_TAKEN, key)
     assert hold.message == (
-        f"tunedModels/{key} already exists and is not managed by this project; delete that model, "
-        "or rename the manifest"
+        f"tunedModels/{key} already exists and is not managed by this project; if it was made from this manifest, "
+        f"run reconcile adopt numbers tunedModels/{key}; otherwise rename the manifest"
     )
     assert status is ExitStatus.ERROR
     assert not world.checkout.path.exists()
