@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from reconciler.commands import apply as apply_command
 from reconciler.commands import plan as plan_command
 from reconciler.commands._project import CommandInput, Project, open_project
@@ -23,6 +25,7 @@ from reconciler.domain.plan import Action, Kind, Reason, Request
 from reconciler.engine.apply import ApplyOptions
 from reconciler.environment import Environment
 from reconciler.planning.events import Event, EventSink
+from reconciler.redaction import redact, secrets_of
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import ResultReport
 from reconciler.reports.documents.saved_plan import SavedPlan
@@ -44,6 +47,24 @@ __all__ = [
     "plan",
     "resolve",
 ]
+
+
+@contextmanager
+def _redacted_errors() -> Iterator[None]:
+    """Remove known secrets from the errors of a function, as the command line does; their causes are dropped."""
+    with secrets_of(Environment().environ):
+        try:
+            yield
+        except ReconcileError as error:
+            error.message, error.remedy = redact(error.message), redact(error.remedy)
+            error.args = (error.message,)
+            if isinstance(error, InvalidInput):
+                error.problems = tuple(map(_redacted, error.problems))
+            raise error from None
+
+
+def _redacted(problem: Problem) -> Problem:
+    return replace(problem, message=redact(problem.message), remedy=redact(problem.remedy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +112,7 @@ class Result:
         return self.exit_status is ExitStatus.OK
 
 
+@_redacted_errors()
 def load(path: str | Path = ".", target: str = "default") -> Project:
     """Read and check the manifests in a directory, their target and its lockfile.
 
@@ -101,6 +123,7 @@ def load(path: str | Path = ".", target: str = "default") -> Project:
     return open_project(Environment(), CommandInput(paths=(str(path),), target=target))
 
 
+@_redacted_errors()
 def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] = ()) -> ProjectPlan:
     """Compare the project with the live and the recorded state. Changes nothing.
 
@@ -120,6 +143,7 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
     return ProjectPlan(project, planned.actions, planned.changes, report, saved)
 
 
+@_redacted_errors()
 def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = None) -> Result:
     """Carry out exactly this plan, and wait for its trainings, at most for ``timeout``.
 
@@ -145,6 +169,7 @@ def apply(plan: ProjectPlan, *, wait: bool = True, timeout: timedelta | None = N
     return Result(result.exit_status, result.document)
 
 
+@_redacted_errors()
 def resolve(project: Project, name: str) -> str:
     """Return the remote name of the serving generation of a manifest, according to the lockfile.
 

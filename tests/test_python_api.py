@@ -51,6 +51,23 @@ def test_a_plan_is_applied_once(folder: Path) -> None:
     assert not reconciler.plan(reconciler.load(folder)).changes
 
 
+def test_an_error_contains_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hush-hush-0123456789"
+    monkeypatch.setenv("SERVICE_TOKEN", secret)
+    with pytest.raises(reconciler.ReconcileError, match=r"\[secret\]: no such file or directory") as raised:
+        reconciler.load(folder.parent / secret)
+    assert secret not in str(raised.value) + repr(raised.value)
+    manifest = folder / "capital-finder.yaml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("epochCount: 3", f'epochCount: "{secret}"'), encoding="utf-8")
+    with pytest.raises(reconciler.InvalidInput) as invalid:
+        reconciler.load(folder)
+    assert invalid.value.problems
+    assert "[secret]" in str(invalid.value)
+    assert secret not in "".join([str(invalid.value), repr(invalid.value), *map(str, invalid.value.problems)])
+    assert invalid.value.__cause__ is None
+
+
 def test_invalid_manifests_are_reported_with_every_problem(folder: Path) -> None:
     manifest = folder / "capital-finder.yaml"
     manifest.write_text(
