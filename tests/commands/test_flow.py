@@ -160,16 +160,18 @@ def test_two_pull_requests_at_once(team: Team) -> None:
     before = {name: team.serving(name) for name in _FIRST}
     one, two = team.change("one", _first), team.change("two", _second)
 
+    plans = []
     for pull, new in ((one, "nine"), (two, "nova")):
         planned = team.plan(pull)
+        plans.append((pull, planned))
         assert planned.passed, planned.log
         assert planned.outputs["trains"] == "true"
         assert f"{new}-" in team.comment(pull)
         assert not team.locked(pull)
     assert team.trainings == 0
 
-    for pull in (one, two):
-        trained = team.train(pull)
+    for pull, planned in plans:
+        trained = team.train(pull, planned)
         assert trained.passed, trained.log
     assert team.train(one).log == SKIPPED, "a training that is in progress is not planned again"
     assert team.trainings == 4
@@ -419,8 +421,9 @@ def test_nothing_is_trained_when_the_base_has_moved(team: Team, platform: str) -
 def test_another_plan_than_the_approved_one_is_not_carried_out(team: Team) -> None:
     pull = team.change("one", _first)
     planned = team.plan(pull)
-    other = team.change("two", _second)
-    team.plan(other)  # its artifact replaces that of the first pull request
+    other = team.plan(team.change("two", _second))
+    artifacts = team.hub.artifacts
+    artifacts["reconcile-plan", planned.at] = artifacts["reconcile-plan", other.at]
 
     trained = team.train(pull, planned)
 

@@ -137,7 +137,7 @@ class Hub(Struct, dict=True):
 
     folder: Path
     jobs: int = 0
-    artifacts: dict[str, bytes] = field(default_factory=dict)
+    artifacts: dict[tuple[str, str], bytes] = field(default_factory=dict)
     settings: str = os.devnull
     pulls: dict[int, Pull] = field(default_factory=dict)
 
@@ -408,13 +408,13 @@ class _Job:
 
     def _upload(self, step: Json) -> bool:
         given = self._expanded(step["with"])
-        self._hub.artifacts[given["name"]] = Path(given["path"]).read_bytes()
+        self._hub.artifacts[given["name"], self._at] = Path(given["path"]).read_bytes()
         return True
 
     def _download(self, step: Json) -> bool:
         given = self._expanded(step["with"])
         Path(given["path"]).mkdir()
-        (Path(given["path"]) / "plan.json").write_bytes(self._hub.artifacts[given["name"]])
+        (Path(given["path"]) / "plan.json").write_bytes(self._hub.artifacts[given["name"], self._at])
         return True
 
     def _check_out(self, step: Json) -> bool:
