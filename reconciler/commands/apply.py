@@ -41,7 +41,7 @@ from reconciler.domain.plan import Pruning, Request
 from reconciler.engine.apply import Applier, ApplyOptions, ApplyOutcome, run_within
 from reconciler.environment import Environment
 from reconciler.planning.events import EventSink
-from reconciler.planning.verify_locked import verify_locked
+from reconciler.planning.lock_review import verify_locked
 from reconciler.reports.documents.plan import PlanReport
 from reconciler.reports.documents.result import Outcomes, ResultReport, result_report
 from reconciler.reports.text.format import Layout, notices_text

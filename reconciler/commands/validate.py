@@ -44,7 +44,7 @@ def validate(
     selected = command_input.selection.select(workspace.manifests)
     unready: Iterable[Problem] = ()
     if locked:
-        from reconciler.planning.verify_locked import verify_locked
+        from reconciler.planning.lock_review import verify_locked
 
         project = load_project(environment, workspace, command_input)
         project.require_manifests()

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel
-from reconciler.planning.verify_locked import verify_locked
+from reconciler.planning.lock_review import verify_locked
 from support.core_cases import SCOPE, Made, manifest, recorded
 
 MADE = Made()
