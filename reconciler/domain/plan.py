@@ -419,7 +419,8 @@ class Observation(Struct, frozen=True):
 
     ``untunable`` has, by base model, the reason why it cannot be tuned; only base models that a plan needs are looked
     up. ``permissions`` are those of the models that :func:`~reconciler.planning.generations.shared_remotes` returns, by
-    remote name; ``unreadable`` has the reason where they cannot be read.
+    remote name; ``unreadable`` has the reason where they cannot be read. ``time`` is that of the service, if it reports
+    one.
     """
 
     models: Mapping[str, RemoteModel] = {}
@@ -427,6 +428,7 @@ class Observation(Struct, frozen=True):
     untunable: Mapping[str, str] = {}
     permissions: Mapping[str, tuple[Permission, ...]] = {}
     unreadable: Mapping[str, str] = {}
+    time: datetime | None = None
 
 
 class World(Struct, frozen=True):

@@ -217,6 +217,16 @@ class UnmanagedModels(Protocol):
         ...
 
 
+@runtime_checkable
+class ServiceClock(Protocol):
+    """A service that reports its time, because the local clock can be wrong."""
+
+    @property
+    def service_time(self) -> datetime | None:
+        """The time of the service at its last response; ``None`` if it reported none."""
+        ...
+
+
 class Examples(Protocol):
     """Reads data sets again; every method raises ReconcileError if one differs from what was validated.
 

@@ -14,7 +14,7 @@ from reconciler.domain.errors import AccessError
 from reconciler.domain.lock import Lock, LockedGeneration
 from reconciler.domain.model import Dataset, Handle, Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Kind, Observation, Plan, World
-from reconciler.domain.ports import Clock, Objects, Provider, UnmanagedModels
+from reconciler.domain.ports import Clock, Objects, Provider, ServiceClock, UnmanagedModels
 from reconciler.planning.datasets import remote_paths
 from reconciler.planning.generations import EXPECTED_STATES, find_live_model, shared_remotes
 from reconciler.planning.live_proof import Owner
@@ -61,7 +61,8 @@ async def observe(
             gone.add(generation.remote)
     if unmanaged and isinstance(provider, UnmanagedModels):
         models = {model.remote: model for model in await provider.list_unmanaged()} | models
-    return Observation(models, frozenset(gone))
+    time = provider.service_time if isinstance(provider, ServiceClock) else None
+    return Observation(models, frozenset(gone), time=time)
 
 
 async def observe_generation(provider: Provider, generation: LockedGeneration, owner: Owner) -> RemoteModel | None:

@@ -144,7 +144,9 @@ def _recent(context: PruneContext, generation: LiveGeneration) -> str:
     created = parse_time(generation.live.create_time)
     if created is None:
         return "its age is unknown"
-    return "" if context.world.now - created > context.pruning.older_than else "it is not older than --older-than"
+    # a local clock that is ahead must not make models old
+    now = min(context.world.now, context.world.observation.time or context.world.now)
+    return "" if now - created > context.pruning.older_than else "it is not older than --older-than"
 
 
 def _needed(context: PruneContext, generation: LiveGeneration) -> str:

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
 
 from support.cases import slow_except
 from support.cli_world import Cli, Result
-from support.vertex_fronts import Holding, refusal, refusing
+from support.vertex_fronts import Holding, dated, refusal, refusing
 from support.vertex_runs import apply, manifest, on, states
 from support.vertex_world import BUCKET, JOBS, TARGETS, World, lock_file, lock_of, write_target
 
@@ -78,6 +78,19 @@ def test_a_failed_job_still_holds_its_manifest_after_deletion(reconcile: Cli, wo
     held = on(reconcile, "plan")
     assert (held.status, "held: Failed" in held.out) == (1, True)
     assert prune(reconcile, "--yes", "--older-than", "1m").out == "Nothing was deleted.\n"
+
+
+def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, world: World) -> None:
+    trained(reconcile, 1, 0.5, 0.25)
+    world.front = dated(reconcile.clock.now)
+    reconcile.clock.now += timedelta(days=30)
+
+    assert prune(reconcile, "--yes", "--older-than", "14d").out == "Nothing was deleted.\n"
+    assert there(world) == (3, 6)
+
+    world.front = dated(reconcile.clock.now)
+    assert prune(reconcile, "--yes", "--older-than", "14d").status == 0
+    assert there(world) == (2, 4)
 
 
 def test_a_lost_lockfile_adopts_no_deleted_model(reconcile: Cli, world: World) -> None:

@@ -24,7 +24,7 @@ from reconciler.domain.model import (
 )
 from reconciler.domain.plan import Kind, Observation, Plan, Pruning, Reason, Request
 from reconciler.planning.prune import approved_only, deletions_only, without_deletions
-from support.core_cases import SCOPE, Made, at, live, manifest, recorded
+from support.core_cases import SCOPE, START, Made, at, live, manifest, recorded
 from support.core_pruning import PruningWorld
 
 FIRST, SECOND, THIRD, FOURTH = (Made(hyperparameters={"epochCount": count}) for count in (1, 2, 3, 4))
@@ -295,6 +295,10 @@ def test_a_model_of_another_branch_goes_only_when_it_is_old() -> None:
     made = replace(before, observation=observation, request=old).plan()
     assert deleted(made) == {FIRST.key: Reason.SUPERSEDED, candidate.key: Reason.ABANDONED}
     assert kept(made)[SECOND.key] == "it is not older than --older-than"
+    behind = replace(observation, time=START)
+    assert deleted(replace(before, observation=behind, request=old).plan()) == {}, "the local clock is ahead"
+    ahead = replace(observation, time=START + timedelta(days=9999))
+    assert deleted(replace(before, observation=ahead, request=old).plan()) == deleted(made)
     other = Lock(LockedTarget("prod", "embedded", SCOPE), {"numbers": block(recorded(candidate))})
     recorded_there = Request(pruning=Pruning(timedelta(minutes=59), (other,)))
     made = replace(before, observation=observation, request=recorded_there).plan()

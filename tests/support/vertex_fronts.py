@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,22 @@ def losing_reply(line: str) -> Front:
             await refusal(502, "", "The reply is lost.")(scope, receive, send)
 
         return lose
+
+    return front
+
+
+def dated(now: datetime) -> Front:
+    """A front end that adds the time of the service to its responses."""
+
+    def front(app: ASGIApp) -> ASGIApp:
+        async def date(scope: Scope, receive: Receive, send: Send) -> None:
+            async def add(message: Message) -> None:
+                headers = [*message.get("headers", ()), (b"date", format_datetime(now, usegmt=True).encode())]
+                await send({**message, "headers": headers} if "headers" in message else message)
+
+            await app(scope, receive, add)
+
+        return date
 
     return front
 

@@ -119,7 +119,7 @@ def serving() -> Iterator[World]:
     """A port of this process, where nothing is until :meth:`World.begin`."""
     with httpx.Client(trust_env=False, timeout=60) as http:
         world = World(http)
-        config = uvicorn.Config(world, log_level="critical", lifespan="off", ws="none")
+        config = uvicorn.Config(world, log_level="critical", lifespan="off", ws="none", date_header=False)
         server, socket = uvicorn.Server(config), create_server(("127.0.0.1", 0))
         socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # else each answer waits for a delayed acknowledgement
         world.url = f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
@@ -65,6 +66,11 @@ class GenerativeLanguage(AsyncClosing):
     def requests(self) -> int:
         """The number of requests that have been sent."""
         return self._client.requests
+
+    @property
+    def service_time(self) -> datetime | None:
+        """The time of the service at its last response."""
+        return self._client.service_time
 
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:
         """Return every tuned model of the project, in the service's order."""

@@ -38,6 +38,7 @@ from reconciler.providers.google.retry import (
     RetryPolicy,
     TransientError,
     is_unknown_outcome,
+    parse_date,
     requested_delay,
 )
 
@@ -153,7 +154,8 @@ class ClientSettings(Struct, frozen=True):
 class Client(AsyncClosing):
     """A client of one endpoint, for a service that remedies are about.
 
-    ``requests`` counts the requests that were sent, retries included.
+    ``requests`` counts the requests that were sent, retries included. ``service_time`` is the time in the ``Date`` of
+    the last response that has one.
 
     Raises:
         UsageError: The endpoint, or the environment's proxy settings or certificates, are invalid.
@@ -161,6 +163,7 @@ class Client(AsyncClosing):
 
     def __init__(self, endpoint: str, service: ServiceDescription, settings: ClientSettings) -> None:
         self.requests = 0
+        self.service_time: datetime | None = None
         self._clock = settings.clock
         self._deadline = settings.deadline
         self._retry = RetryPolicy(settings.sleep, settings.random)
@@ -316,6 +319,7 @@ class Client(AsyncClosing):
         async with asyncio.timeout(seconds) as deadline:
             outgoing.extensions[_DEADLINE] = deadline, seconds
             response = await self._http.send(outgoing, stream=True)
+            self.service_time = parse_date(response.headers.get("date", "")) or self.service_time
             try:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():

@@ -133,12 +133,17 @@ def _parse_retry_after(value: str, now: datetime) -> float | None:
     """Parse seconds or an HTTP date (RFC 9110, 10.2.3); an unreadable value counts as absent."""
     if (seconds := _parse_seconds(value)) is not None:
         return seconds
+    moment = parse_date(value)
+    return max(moment - now, timedelta()).total_seconds() if moment else None
+
+
+def parse_date(value: str) -> datetime | None:
+    """Return an HTTP date, which has a time zone; ``None`` for any other value."""
     try:
         moment = parsedate_to_datetime(value)
     except (OverflowError, ValueError):
         return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(aware - now, timedelta()).total_seconds()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parse_seconds(text: str) -> float | None:

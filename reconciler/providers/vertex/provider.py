@@ -84,6 +84,11 @@ class Vertex(AsyncClosing):
         """The number of requests that have been sent, to both services."""
         return self._client.requests + self._storage.requests
 
+    @property
+    def service_time(self) -> datetime | None:
+        """The time of the service at its last response."""
+        return self._client.service_time
+
     async def list(self, *, progress: bool) -> tuple[RemoteModel, ...]:  # noqa: ARG002 - jobs have no loss curves
         """Return every tuning job with the mark of this scope in the target's location."""
         scope = self._target.scope
