@@ -18,6 +18,7 @@ from reconciler.providers.google.auth import BearerAuth, google_auth
 from reconciler.providers.google.credentials import ApplicationDefault
 from reconciler.providers.google.http import HttpRequest
 from reconciler.providers.google.retry import ATTEMPTS, FEW_ATTEMPTS
+from support.cases import slow_except
 from support.provider_google import (
     EMAIL,
     Google,
@@ -254,19 +255,25 @@ def sources(folder: Path, google: Google) -> Mapping[str, Callable[[], BearerAut
     }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+ENDPOINTS = (
+    ("login", 1),
+    ("login", 2),
+    ("service account", 1),
+    ("impersonated", 1),
+    ("impersonated", 2),
+    ("workload identity", 1),
+    ("metadata", 1),
+    ("metadata", 2),
+)
+
+
 @pytest.mark.parametrize(
-    ("kind", "number"),
-    [
-        ("login", 1),
-        ("login", 2),
-        ("service account", 1),
-        ("impersonated", 1),
-        ("impersonated", 2),
-        ("workload identity", 1),
-        ("metadata", 1),
-        ("metadata", 2),
-    ],
+    ("kind", "number", "fault"),
+    slow_except(
+        [(*endpoint, fault) for fault in FAULTS for endpoint in ENDPOINTS],
+        *((*endpoint, "unavailable") for endpoint in ENDPOINTS),  # each endpoint, and each fault, once
+        *(("login", 2, fault) for fault in FAULTS),
+    ),
 )
 def test_one_fault_of_a_token_endpoint_ends_no_run(
     google: Google, tmp_path: Path, kind: str, number: int, fault: str
