@@ -137,6 +137,14 @@ manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
 model_options = combine(paths, target, allow_endpoint, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
+named_model_options = combine(
+    click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."),
+    target,
+    allow_endpoint,
+    format_option,
+    output_options,
+)
+"""Options of forget."""
 run_options = combine(manifest_options, output_options, reports)
 """Options of plan, apply and wait."""
 named_run_options = combine(
@@ -173,6 +181,12 @@ def split_names(arguments: Sequence[str], cwd: Path) -> tuple[frozenset[str], tu
         if re.fullmatch(NAME_PATTERN, argument) and not os.path.lexists(cwd / argument)
     )
     return names, tuple(argument for argument in arguments if argument not in names)
+
+
+def leading_names(arguments: Sequence[str], cwd: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of models and the paths among arguments; the first is a name even if it exists as a path."""
+    names, paths = split_names(arguments[1:], cwd)
+    return tuple(dict.fromkeys((arguments[0], *(name for name in arguments[1:] if name in names)))), paths
 
 
 def require_compatible(*pairs: tuple[bool, str, str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,12 +18,13 @@ from reconciler.commands._session import EventLoop
 from reconciler.domain.errors import AccessError, Declined, InvalidInput, ReconcileError, ServiceError, UsageError
 from reconciler.domain.lock import LockedGeneration, LockedModel
 from reconciler.domain.model import Update
+from reconciler.domain.text import join_names
 from reconciler.engine.observe import observe_generation, run_bounded
 from reconciler.environment import Environment
 from reconciler.planning.events import Forgotten, Published, record
 from reconciler.planning.forget import forget_notes, has_permanent_marks, require_forgettable
 from reconciler.planning.live_proof import Owner
-from reconciler.reports.documents.change import ChangeReport, changed_generations
+from reconciler.reports.documents.change import ChangeReport, changed_generations, combine_changes
 from reconciler.reports.writer import render_text
 
 if TYPE_CHECKING:
@@ -34,11 +35,16 @@ ApproveChange = Callable[[ChangeReport], bool]
 
 
 def forget(
-    environment: Environment, command_input: CommandInput, name: str, *, keep_marks: bool, approve: ApproveChange
+    environment: Environment,
+    command_input: CommandInput,
+    names: Sequence[str],
+    *,
+    keep_marks: bool,
+    approve: ApproveChange,
 ) -> CommandResult[ChangeReport]:
-    """Stop managing a model, and leave it at the service.
+    """Stop managing models, and leave them at the service; if one of them is refused, nothing is changed.
 
-    Removes the marks from its descriptions if the service can change them, unless ``keep_marks``.
+    Removes the marks from their descriptions if the service can change them, unless ``keep_marks``.
 
     Raises:
         Declined: when ``approve`` returns false.
@@ -47,33 +53,44 @@ def forget(
             training; and when the service refuses.
     """
     project = open_project(environment, command_input, strict=False)
-    _require_undeclared(project, name)
-    model = project.recorded_model(name)
-    require_forgettable(name, model)
+    models = {name: _forgettable(project, name) for name in names}
     keeps = keep_marks or has_permanent_marks(project.capabilities)
-    report = ChangeReport(
-        simulated=project.capabilities.simulated,
-        target=project.target_summary,
-        command="forget",
-        name=name,
-        outcome="planned",
-        lockfile=project.lockfile,
-        generations=changed_generations(model.generations),
-        notes=tuple(forget_notes(name, project.lock, marked=keeps)),
-        next=(),
+    report = combine_changes(
+        [
+            ChangeReport(
+                simulated=project.capabilities.simulated,
+                target=project.target_summary,
+                command="forget",
+                name=name,
+                outcome="planned",
+                lockfile=project.lockfile,
+                generations=changed_generations(model.generations),
+                notes=tuple(forget_notes(name, project.lock, marked=keeps)),
+                next=(),
+            )
+            for name, model in models.items()
+        ]
     )
     if not approve(report):
         raise Declined
     publisher = publisher_of(project)
     with EventLoop() as loop, project.store.lease():
-        project = _require_unchanged(project, name, model)
+        project = _require_unchanged(project, models)
         project.store.check_writable()
-        publisher.check(record(project.lock, Forgotten(name)))
+        publisher.check(reduce(record, map(Forgotten, models), project.lock))
         if not keeps:
-            loop.run(_remove_marks(project, name, model))
-        _record(project, publisher, name)
-    published = publisher.shown if model.published else ""
+            for name, model in models.items():
+                loop.run(_remove_marks(project, name, model))
+        _record(project, publisher, models)
+    published = publisher.shown if any(model.published for model in models.values()) else ""
     return CommandResult(replace(report, outcome="done", published=published))
+
+
+def _forgettable(project: Project, name: str) -> LockedModel:
+    _require_undeclared(project, name)
+    model = project.recorded_model(name)
+    require_forgettable(name, model)
+    return model
 
 
 def _require_undeclared(project: Project, name: str) -> None:
@@ -92,10 +109,10 @@ def _require_undeclared(project: Project, name: str) -> None:
         )
 
 
-def _require_unchanged(project: Project, name: str, model: LockedModel) -> Project:
-    """Return the project with its current lockfile, which must still record the model as it was approved."""
+def _require_unchanged(project: Project, models: Mapping[str, LockedModel]) -> Project:
+    """Return the project with its current lockfile, which must still record the models as they were approved."""
     current = project.reread_lock()
-    if current.lock.models.get(name) != model:
+    for name in (name for name, model in models.items() if current.lock.models.get(name) != model):
         raise ReconcileError(
             f"another run has changed the generations of {name} in {project.lockfile}", "review them, and run again"
         )
@@ -119,35 +136,35 @@ async def _remove_marks(project: Project, name: str, model: LockedModel) -> None
         raise
 
 
-def _record(project: Project, publisher: Publisher, name: str) -> None:
+def _record(project: Project, publisher: Publisher, names: Collection[str]) -> None:
     recorder = project.recorder()
-    recorder.emit(Forgotten(name))
+    recorder.emit(*map(Forgotten, names))
     if not project.target.publish:
-        recorder.emit(Published(name, None))  # without a pointer, there is nothing to update
+        recorder.emit(*(Published(name, None) for name in names))  # without a pointer, there is nothing to update
     recorder.flush()
     try:
         recorder.emit(*publisher.publish(recorder.lock))
     except ReconcileError as error:
-        error.remedy = f"{error.remedy}; {name} is forgotten, and the next apply updates the pointer"
+        error.remedy = f"{error.remedy}; {join_names(list(names))} is forgotten, and the next apply updates the pointer"
         raise
     recorder.flush()
 
 
 @click.command("forget")
-@click.argument("name")
-@_options.model_options
+@_options.named_model_options
 @_options.yes
 @click.option("--keep-marks", is_flag=True, help="Leave the marks in the descriptions at the service.")
 @_options.environment
-def command(environment: Environment, /, name: str, *, yes: bool, keep_marks: bool, **values: Any) -> int:
-    """Stop managing a model without deleting it.
+def command(environment: Environment, /, *, yes: bool, keep_marks: bool, **values: Any) -> int:
+    """Stop managing models without deleting them.
 
-    Delete the manifest NAME first. Removes its models from the lockfile, and the marks from their descriptions if the
+    Delete their manifests first. Removes the models from the lockfile, and the marks from their descriptions if the
     service can change those. Afterwards the models are unmanaged.
     """
     output = output_of(values)
-    approve = partial(approve_change, output, f"Stop managing {name}?", yes=yes)
-    return output.finish(forget(environment, input_of(values), name, keep_marks=keep_marks, approve=approve))
+    names, values["paths"] = _options.leading_names(values["paths"], environment.cwd)
+    approve = partial(approve_change, output, f"Stop managing {join_names(names)}?", yes=yes)
+    return output.finish(forget(environment, input_of(values), names, keep_marks=keep_marks, approve=approve))
 
 
 def approve_change(output: Output, question: str, report: ChangeReport, *, yes: bool) -> bool:

@@ -53,7 +53,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "promote": "Make a generation of NAME the serving one.",
             "prune": "Delete superseded and failed generations, and orphans.",
             "adopt": "Start to manage an existing model.",
-            "forget": "Stop managing a model without deleting it.",
+            "forget": "Stop managing models without deleting them.",
             "cancel": "Stop the trainings of NAME that are in progress.",
             "refresh": "Rebuild the lockfile from manifests and live state.",
         },

@@ -397,5 +397,20 @@ def test_a_forgotten_model_that_is_declared_again_is_adopted_as_the_message_stat
     manifest.write_text(text)
     assert reconcile("adopt", "adder", f"tunedModels/{serving}").status == 0
     applied = reconcile("apply", "--yes")
-    assert (applied.status, "create" in applied.err) == (0, False), applied.out
+    assert (applied.status, "0 to create" in applied.err) == (0, True), applied.err
     assert reconcile.lock["adder"]["serving"] == serving
+
+
+def test_several_models_are_forgotten_at_once_or_none(reconcile: Cli) -> None:
+    for name in ("adder", "words", "stay"):
+        reconcile.manifest(name)
+    assert reconcile("apply", "--yes").status == 0
+    for name in ("adder", "words"):
+        (reconcile.specs / f"{name}.yaml").unlink()
+    refused = reconcile("forget", "adder", "stay", "specs", "--yes")
+    assert (refused.status, len(reconcile.lock)) == (1, 3)
+    forgotten = reconcile("forget", "adder", "words", "specs", "--yes", "--format", "json")
+    assert (forgotten.status, list(reconcile.lock)) == (0, ["stay"])
+    held_to("change", forgotten.document)
+    assert [forgotten.document["name"], *(one["name"] for one in forgotten.document["others"])] == ["adder", "words"]
+    assert reconcile("prune", "--older-than", "1d", "--yes").status == 0

@@ -206,5 +206,7 @@ def test_the_environment_stays_out_of_what_is_shown() -> None:
 def test_no_option_that_deletes_or_trains_is_suggested(reconcile: Cli) -> None:
     for option in ("--dry-run", "--prun", "--replac", "--retr", "--ye"):
         refused = reconcile("apply", option)
-        assert (refused.status, "Did you mean" in refused.err) == (64, False), option
-    assert "Did you mean '--no-wait'?" in reconcile("apply", "--nowait").err
+        suggested = refused.err.partition("No such option")[2]
+        assert refused.status == 64
+        assert not re.search(r"'--(prune|unprotect|replace|retry|yes)'", suggested), suggested
+    assert "'--no-wait'" in reconcile("apply", "--nowait").err

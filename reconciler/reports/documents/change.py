@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from reconciler.domain.document import Key, LockfilePath, ManifestName, NonEmpty, Record, Remote
 from reconciler.domain.errors import ExitStatus
@@ -39,6 +41,20 @@ class NextAction(Record, frozen=True, kw_only=True):
     """A sentence for the reader."""
 
 
+class ModelChange(Record, frozen=True, kw_only=True):
+    """What changed for one of several models."""
+
+    name: ManifestName
+    manifest: str = ""
+    """The manifest that was written for the adopted model."""
+    generations: tuple[ChangedGeneration, ...]
+    """The generations that changed."""
+    notes: tuple[NonEmpty, ...]
+    """Notices for the reader."""
+    next: tuple[NextAction, ...]
+    """What the next apply would do for the manifest, according to the lockfile."""
+
+
 class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
     """The result of adopting or forgetting a model or canceling its training.
 
@@ -61,6 +77,24 @@ class ChangeReport(TargetReport, frozen=True, kw_only=True, tag="Change"):
     """Notices for the reader."""
     next: tuple[NextAction, ...]
     """What the next apply would do for the manifest, according to the lockfile."""
+    others: tuple[ModelChange, ...] = ()
+    """The same for the other models, if several were named."""
+
+
+def combine_changes(reports: Sequence[ChangeReport]) -> ChangeReport:
+    """Return one report about the models of all reports, of one command."""
+    first, *rest = reports
+    others = (
+        ModelChange(
+            name=report.name,
+            manifest=report.manifest,
+            generations=report.generations,
+            notes=report.notes,
+            next=report.next,
+        )
+        for report in rest
+    )
+    return replace(first, others=tuple(others))
 
 
 def changed_generations(generations: Iterable[LockedGeneration]) -> tuple[ChangedGeneration, ...]:

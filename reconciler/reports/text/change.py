@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from reconciler.domain.plan import Kind
 from reconciler.domain.text import terminal_safe
 from reconciler.reports.documents.change import (
     ChangeReport,
+    ModelChange,
     NextAction,
     RefreshedGeneration,
     RefreshReport,
@@ -52,7 +55,15 @@ def change_text(report: ChangeReport, layout: Layout) -> str:
         details.append(("manifest", report.manifest))
     details += [("note", note) for note in report.notes]
     details += _recorded(report, changed=report.outcome == "done")
-    return _summary_with_details(report, role, summary.format(**counts), details, layout)
+    text = _summary_with_details(report, role, summary.format(**counts), details, layout)
+    return "\n".join([text, *(_other(report, other, layout) for other in report.others)])
+
+
+def _other(report: ChangeReport, other: ModelChange, layout: Layout) -> str:
+    """Return the part about another model, without the heading, which all have in common."""
+    values = {field: getattr(other, field) for field in other.__struct_fields__}
+    text = change_text(replace(report, others=(), **values), layout)
+    return text.partition("\n")[2]
 
 
 def serving_text(report: ServingReport, layout: Layout) -> str:
