@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from msgspec import structs
 from msgspec.structs import replace
 
 from reconciler.commands import apply as apply_command
 from reconciler.commands import plan as plan_command
 from reconciler.commands._project import CommandInput, Project, open_project
+from reconciler.commands._rollout import promotion_requests
 from reconciler.commands._saved_plan import PlanFile, saved_plan
 from reconciler.commands.resolve import resolve_serving
 from reconciler.domain.document import json_text
@@ -137,7 +139,11 @@ def plan(project: Project, *, retry: Iterable[str] = (), replace: Iterable[str] 
         raise TypeError("retry and replace are collections of names, not one string")
     _require_no_event_loop()
     request = plan_command.complete_request(Request(frozenset(retry), frozenset(replace)), project)
-    project, _, planned = plan_command.observe_and_plan(project.reread_lock(), request, progress=False)
+    project = project.reread_lock()
+    requests = promotion_requests(project)
+    started, request = requests.withhold(project), structs.replace(request, serving=requests.serving)
+    started, _, planned = plan_command.observe_and_plan(started, request, progress=False)
+    project = structs.replace(started, lock=project.lock)
     report = plan_command.report_of(project, planned)
     saved = saved_plan(request, project, report)
     return ProjectPlan(project, planned.actions, planned.changes, report, saved)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import reduce
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from reconciler.manifests.discovery import Selection, absolute, target_file_name
 from reconciler.manifests.git import IncomparableError, file_at_base
 from reconciler.manifests.yaml_parser import parse
 from reconciler.planning.datasets import with_dataset_versions
-from reconciler.planning.events import Withheld, record
+from reconciler.planning.events import Withheld
 from reconciler.planning.hidden_examples import redact_lock
 from reconciler.planning.lock_review import LockChange, requested_serving, review_lock, withheld_promotions
 from reconciler.reports.documents.plan import DataBase, LockfileChange, PlanReport
@@ -66,10 +65,6 @@ class LockReview(Struct, frozen=True):
     def compared(self) -> dict[str, Any]:
         """The base commit and the changed decisions, as fields of reports."""
         return {"base": DataBase(self.ref, self.commit), "decisions": self.rows("decision")}
-
-    def withhold(self, project: Project) -> Project:
-        """Return the project with the recorded state that a run starts from: what it promotes itself is withheld."""
-        return replace(project, lock=reduce(record, self.withheld, project.lock))
 
     def problems(self, *, allow_decisions: bool) -> Iterator[Problem]:
         """Yield a problem for each change; changed decisions are warnings if they are allowed."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from reconciler.engine.execute import Publish, RunContext
     from reconciler.engine.recorder import Recorder
     from reconciler.manifests.workspace import Workspace
-    from reconciler.planning.events import EventSink
+    from reconciler.planning.events import Corrected, EventSink
     from reconciler.providers.spec import ConnectedProvider
     from reconciler.reports.documents.status import ModelDetails
 
@@ -465,7 +465,13 @@ def load_project(
 async def prove_generation(
     project: Project, service: Provider, name: str, recorded: LockedGeneration
 ) -> LockedGeneration | None:
-    """Return the record of a generation with the facts that its live model shows; ``None`` if the model is gone.
+    """Return the record of a generation with the facts that its live model shows; raises as :func:`prove_record`."""
+    event = await prove_record(project, service, name, recorded)
+    return event.correct(recorded) if event else None
+
+
+async def prove_record(project: Project, service: Provider, name: str, recorded: LockedGeneration) -> Corrected | None:
+    """Return the event that gives a record the facts that its live model shows; ``None`` if the model is gone.
 
     Raises:
         ReconcileError: when the live model does not prove the record; names the line of the lockfile.
@@ -474,7 +480,7 @@ async def prove_generation(
     from reconciler.domain.plan import Observation
     from reconciler.planning.generations import owners_of, resolve_recorded
     from reconciler.planning.live_proof import is_elsewhere
-    from reconciler.planning.observed_events import correct
+    from reconciler.planning.observed_events import correction_of
 
     owner = owners_of(project.world()).owner(name)
     live = None if is_elsewhere(recorded, owner) else await service.observe(Handle(recorded.remote))
@@ -486,7 +492,7 @@ async def prove_generation(
         raise ReconcileError(
             f"{place}: {found.mismatch.message}", "restore the record from the history of the lockfile"
         )
-    return correct(name, recorded, found.live, project.manifest(name)) if found.live else None
+    return correction_of(name, recorded, found.live, project.manifest(name)) if found.live else None
 
 
 def generation_path(lock: Lock, name: str, key: str, field: str) -> tuple[str | int, ...]:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from reconciler.commands._project import CommandInput, CommandResult, Project, open_project
+from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, prove_record
 from reconciler.commands._session import EventLoop, display_path
 from reconciler.commands.resolve import resolved
 from reconciler.domain.access import access_changes
-from reconciler.domain.document import json_text
-from reconciler.domain.errors import InterruptedRun, InvalidInput, LockConflict, ReconcileError, UsageError
+from reconciler.domain.document import escape_unseen, json_text
+from reconciler.domain.errors import (
+    AccessError,
+    InterruptedRun,
+    InvalidInput,
+    LockConflict,
+    ReconcileError,
+    ServiceError,
+    UsageError,
+)
 from reconciler.domain.lock import Lock, LockedGeneration, format_time
-from reconciler.domain.model import REMOTE_SCHEME, Manifest, State
+from reconciler.domain.model import REMOTE_SCHEME, Manifest, Sampling, State
 from reconciler.domain.plan import Action, Reason
-from reconciler.engine.observe import observe_generation
+from reconciler.engine.check import CheckedGeneration, Checker
 from reconciler.manifests.discovery import absolute
 from reconciler.paths import find_writable, repository_of
-from reconciler.planning.events import Disappeared, Event, Promoted, record
-from reconciler.planning.generations import owners_of
+from reconciler.planning.check_evaluation import recorded_checks
+from reconciler.planning.events import Corrected, Disappeared, Event, Promoted, Withheld, record
 from reconciler.planning.lineage import descendants
-from reconciler.planning.rollout import unusable_error
+from reconciler.planning.lock_review import published_lock, requested_serving, withheld_promotions
+from reconciler.planning.observed_events import declared_preamble
+from reconciler.planning.promotion_gates import describe_misses, describe_scores
+from reconciler.planning.rollout import require_passed, unusable_error
 from reconciler.providers.registry import callable_name
 from reconciler.reports.documents.change import (
+    ResolvedModel,
     ResolveReport,
     ServingGeneration,
     ServingReport,
@@ -36,6 +51,7 @@ from reconciler.reports.documents.change import (
 from reconciler.reports.documents.envelope import target_summary
 from reconciler.state.lockfile import LockFile
 from reconciler.state.published_pointer import (
+    PublishedModel,
     newly_published,
     read_pointer,
     require_unchanged,
@@ -43,7 +59,8 @@ from reconciler.state.published_pointer import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.commands._project import Project
+    from reconciler.commands._lock_review import LockReview
+    from reconciler.domain.checks import RecordedChecks
     from reconciler.domain.model import Capabilities, Target
     from reconciler.domain.ports import LockStore, Provider
     from reconciler.engine.recorder import Recorder
@@ -51,6 +68,7 @@ if TYPE_CHECKING:
     from reconciler.planning.events import Published
 
 
+_NO_MODELS: Mapping[str, PublishedModel] = {}
 _MAX_CONFLICTS = 5
 """Writes lost to other runs before an error; each of those runs completed a write."""
 
@@ -67,8 +85,13 @@ class Publisher:
         capabilities: Capabilities,
         store: LockStore | None,
         shown: str,
+        manifests: Iterable[Manifest] | None = None,
     ) -> None:
-        """Take the store of the pointer, if the target has one, and its name in messages."""
+        """Take the store of the pointer, if the target has one, and its name in messages.
+
+        ``manifests`` are all that declare what is published; without them, the lock is trusted.
+        """
+        self._manifests = None if manifests is None else {manifest.name: manifest for manifest in manifests}
         self.shown = shown
         self._target = target
         self._capabilities = capabilities
@@ -78,10 +101,30 @@ class Publisher:
         """Raise the ReconcileError that :meth:`publish` would, if it can be found without writing."""
         if self._store:
             self._store.check_writable()
-            self._text(lock, self._store)
+            self._text(lock, self._store, None)
 
-    def publish(self, lock: Lock) -> tuple[Published, ...]:
+    def keys(self) -> dict[str, str] | None:
+        """Return the published keys by name; ``None`` if there is no pointer, or not one of this target.
+
+        Raises:
+            ReconcileError: when the pointer cannot be read.
+        """
+        text = self._store.read() if self._store else None
+        if text is None:
+            return None
+        with suppress(ReconcileError):  # publishing raises it
+            return {name: model.key for name, model in read_pointer(text, self._target, self.shown).items()}
+        return None
+
+    def exists(self) -> bool:
+        """Whether there is a pointer, or the target has none."""
+        return self._store is None or self._store.read() is not None
+
+    def publish(self, lock: Lock, only: frozenset[str] | None = None) -> tuple[Published, ...]:
         """Write the serving generations of the lock, unless the pointer has them; return events for those that changed.
+
+        With ``only``, the entries of all other models stay as they are: the caller has not proved their records. A new
+        pointer is then left to the next apply.
 
         Raises:
             ReconcileError: when the pointer has changes that this project did not make, is invalid or another
@@ -91,40 +134,103 @@ class Publisher:
             return ()
         for _ in range(_MAX_CONFLICTS):
             with suppress(LockConflict):
-                text = self._text(lock, self._store)
+                text = self._text(lock, self._store, only)
                 if text is not None:
                     self._store.write(text)
-                return newly_published(lock)
+                events = newly_published(lock)
+                return events if only is None else tuple(event for event in events if text and event.name in only)
         raise LockConflict(
             f"{self.shown} cannot be written: other runs wrote it {_MAX_CONFLICTS} times in a row",
             "run the command again",
         )
 
-    def _text(self, lock: Lock, store: LockStore) -> str | None:
+    def _entry(
+        self, model: ResolvedModel, serving: LockedGeneration, published: PublishedModel | None
+    ) -> ResolvedModel:
+        """Return the entry of a model; what neither manifest nor service shows stays as it was published.
+
+        The preamble of data that no manifest declares any longer, and the sampling of an orphan, are only recorded.
+        """
+        if self._manifests is None or published is None or published.key != model.key:
+            return model
+        manifest = self._manifests.get(model.name)
+        if declared_preamble(serving, manifest) is None:
+            model = replace(model, preamble=published.preamble)
+        kept = None if published.sampling == Sampling() else published.sampling
+        return model if manifest else replace(model, sampling=kept)
+
+    def _text(self, lock: Lock, store: LockStore, only: frozenset[str] | None) -> str | None:
         """Return the new text of the pointer after checking the current one; ``None`` if no pointer is needed yet."""
         current, serving_now = store.read(), serving_keys(lock)
-        if current is None and not serving_now:
+        if current is None and (only is not None or not serving_now):
             return None
+        published = _NO_MODELS
         if current is not None:
-            require_unchanged(read_pointer(current, self._target, self.shown), lock, self.shown)
-        return self.text(lock)
+            published = read_pointer(current, self._target, self.shown)
+            require_unchanged(published, lock, self.shown)
+        text = self.text(lock, published, only)
+        if current is None or only is None:
+            return text
+        kept = [model for model in json.loads(current)["models"] if model["name"] not in only]
+        document = json.loads(text)
+        document["models"] = sorted([*kept, *document["models"]], key=itemgetter("name"))
+        return escape_unseen(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
-    def text(self, lock: Lock) -> str:
-        """Return the text of the pointer for a lock."""
+    def text(
+        self, lock: Lock, published: Mapping[str, PublishedModel] = _NO_MODELS, only: frozenset[str] | None = None
+    ) -> str:
+        """Return the text of the pointer for a lock, after ``published``; with ``only``, of that model alone."""
         models = tuple(
-            resolved(self._target, name, lock.models[name], serving)
+            self._entry(resolved(self._target, name, lock.models[name], serving), serving, published.get(name))
             for name, key in serving_keys(lock).items()
-            if (serving := lock.models[name].generation(key))
+            if (only is None or name in only) and (serving := lock.models[name].generation(key))
         )
         target = target_summary(self._target, self._capabilities, "")
         report = ResolveReport(simulated=self._capabilities.simulated, target=target, verified=True, models=models)
         return json_text(report) + "\n"
 
 
+class PromotionRequests(Struct, frozen=True):
+    """The generations by manifest that the lockfile names as serving, and that were not serving before.
+
+    ``withheld`` are those that a run promotes itself, after their checks.
+    """
+
+    serving: Mapping[str, str] = {}
+    withheld: tuple[Withheld, ...] = ()
+
+    def withhold(self, project: Project) -> Project:
+        """Return the project with the recorded state that a run starts from."""
+        return replace(project, lock=reduce(record, self.withheld, project.lock))
+
+
+def promotion_requests(
+    project: Project, review: LockReview | None = None, *, offline: bool = False
+) -> PromotionRequests:
+    """Return what the lockfile names as serving, and the published pointer, or else the base of ``review``, does not.
+
+    Without both the lockfile is trusted: nothing else has the serving generations. ``offline`` reads no pointer.
+
+    Raises:
+        ReconcileError: when the pointer cannot be read.
+    """
+    pointer = None if offline else publisher_of(project).keys()
+    requests = PromotionRequests(review.serving, review.withheld) if review else PromotionRequests()
+    if pointer is None:
+        return requests
+    lock, manifests = project.lock, project.manifests
+    published = published_lock(lock, pointer, manifests)
+    named = {withheld.name for withheld in requests.withheld}
+    more = (found for found in withheld_promotions(published, lock, manifests) if found.name not in named)
+    return PromotionRequests(
+        {**requested_serving(published, lock, manifests), **requests.serving}, (*requests.withheld, *more)
+    )
+
+
 def publisher_of(project: Project) -> Publisher:
     """Return the publisher of a project's target; it does nothing if the target has no ``publish``."""
     store, shown = _pointer_store(project)
-    return Publisher(project.target, project.capabilities, store, shown)
+    return Publisher(project.target, project.capabilities, store, shown, project.workspace.manifests)
 
 
 def _pointer_store(project: Project) -> tuple[LockStore | None, str]:
@@ -148,7 +254,11 @@ There are no events if the generation is serving already.
 def change_serving(
     environment: Environment, command_input: CommandInput, name: str, choose: Choose, reason: str = ""
 ) -> CommandResult[ServingReport]:
-    """Promote the chosen generation of a model, grant its declared permissions, and publish it."""
+    """Promote the chosen generation of a model, grant its declared permissions, and publish it.
+
+    The checks of the manifest run first, and a generation that fails them is not promoted. With ``reason``, the change
+    is a rollback: they run afterwards, and the report has a warning if they fail.
+    """
     project = open_project(environment, command_input, strict=False)
     project.require_manifests()
     project.recorded_model(name)
@@ -162,9 +272,8 @@ def change_serving(
         if events:
             project.store.check_writable()
             publisher.check(reduce(record, events, project.lock))
-        loop.run(_prepare(project, recorder, name, manifest if events else None, chosen))
-        if events:
-            _record_and_publish(project, recorder, publisher, name, chosen, events)
+        run = _ServingChange(project, recorder, publisher, name, manifest)
+        warning = run.carry_out(loop, chosen, events, rolls_back=bool(reason))
     report = ServingReport(
         simulated=project.capabilities.simulated,
         target=project.target_summary,
@@ -173,12 +282,76 @@ def change_serving(
         before=(before or "") if events else "",
         reason=reason,
         published=publisher.shown,
-        serving=ServingGeneration(key=chosen.key, remote=callable_name(chosen.remote, chosen.resources)),
+        serving=ServingGeneration(key=chosen.key, remote=callable_name(chosen.remote, run.chosen.resources)),
         rejected=rejected_generations(recorder.lock.models[name]),
+        warning=warning,
         lockfile=project.lockfile,
         next=next_actions(_next_actions(project, recorder.lock, name), name),
     )
     return CommandResult(report)
+
+
+class _ServingChange:
+    """One promotion or rollback by a person."""
+
+    def __init__(
+        self, project: Project, recorder: Recorder, publisher: Publisher, name: str, manifest: Manifest | None
+    ) -> None:
+        self._project = project
+        self._recorder = recorder
+        self._publisher = publisher
+        self._name = name
+        self._manifest = manifest
+
+    def carry_out(
+        self, loop: EventLoop, chosen: LockedGeneration, events: tuple[Event, ...], *, rolls_back: bool
+    ) -> str:
+        """Prove the generation, promote and publish it, and return a warning if it serves although checks fail."""
+        self.chosen = chosen
+        service = self._project.session.connect()
+        try:
+            proved = loop.run(_prepare(self._project, self._recorder, self._name, chosen, service))
+            self.chosen = proved.correct(chosen)
+            if not events:
+                return ""
+            warning = "" if rolls_back else self._check(loop, service)
+            loop.run(_grant_access(service, self._manifest, chosen))
+            self._recorder.emit(proved)
+            only = loop.run(self._prove_published(service))
+            _record_and_publish(self._project, self._recorder, self._publisher, self._name, chosen, events, only)
+            return self._check_afterwards(loop, service) if rolls_back else warning
+        finally:
+            loop.run(service.aclose())
+
+    def _check(self, loop: EventLoop, service: Provider) -> str:
+        """Run the checks; raise ReconcileError if they fail and the manifest does not allow it."""
+        if self._manifest is None or not self._manifest.checks:
+            return ""
+        checks = loop.run(_run_checks(self._project, self._recorder, self._manifest, self.chosen, service))
+        require_passed(self.chosen.key, checks, self._manifest)
+        return f"its checks fail: {describe_scores(checks)}" if checks.failed else ""
+
+    def _check_afterwards(self, loop: EventLoop, service: Provider) -> str:
+        """Run the checks of a generation that serves already, and return what is wrong."""
+        if self._manifest is None or not self._manifest.checks:
+            return ""
+        try:
+            checks = loop.run(_run_checks(self._project, self._recorder, self._manifest, self.chosen, service))
+        except ReconcileError as error:
+            return f"its checks could not be run: {error.message}"
+        return f"its checks fail: {describe_scores(checks)}{describe_misses(checks)}" if checks.failed else ""
+
+    async def _prove_published(self, service: Provider) -> frozenset[str] | None:
+        """Return the model whose entry is published; without a pointer, ``None`` for all after proving each."""
+        if self._publisher.exists():
+            return frozenset({self._name})
+        lock = self._recorder.lock
+        for name, key in serving_keys(lock).items():
+            generation = lock.models[name].generation(key)
+            if generation and name != self._name:
+                proved = await prove_record(self._project, service, name, generation)
+                self._recorder.emit(proved or Disappeared(name, key))
+        return None
 
 
 def promotion(environment: Environment, name: str, generation: LockedGeneration) -> Promoted:
@@ -207,20 +380,34 @@ def _manifest(project: Project, name: str) -> Manifest | None:
 
 
 async def _prepare(
-    project: Project, recorder: Recorder, name: str, manifest: Manifest | None, chosen: LockedGeneration
-) -> None:
-    """Check that the chosen generation is ready, and grant its declared permissions; record it if it is gone."""
-    async with project.session.connect() as service:
-        owner = owners_of(project.world()).owner(name)
-        live = await observe_generation(service, chosen, owner)
-        if live and live.state is State.ACTIVE:
-            await _grant_access(service, manifest, chosen)
-            return
-    if live is None:
+    project: Project, recorder: Recorder, name: str, chosen: LockedGeneration, service: Provider
+) -> Corrected:
+    """Return the facts that the live model of the chosen generation, which is ready, shows; record it if it is gone."""
+    try:
+        found = await prove_record(project, service, name, chosen)
+    except (AccessError, ServiceError):
+        raise
+    except ReconcileError as error:
+        raise unusable_error(recorder.lock.models[name], chosen.key, error.message) from error
+    if found and found.model.state is State.ACTIVE:
+        return found
+    if found is None:
         recorder.emit(Disappeared(name, chosen.key))
         recorder.flush()
-    cause = f"the service reports it as {live.state}" if live else "the service no longer has it, which is now recorded"
+    gone = "the service no longer has it, which is now recorded"
+    cause = f"the service reports it as {found.model.state}" if found else gone
     raise unusable_error(recorder.lock.models[name], chosen.key, cause)
+
+
+async def _run_checks(
+    project: Project, recorder: Recorder, manifest: Manifest, chosen: LockedGeneration, service: Provider
+) -> RecordedChecks:
+    """Run the checks of a generation, and record the results."""
+    checker = Checker(service, project.workspace, recorder.emit, project.target)
+    remote = callable_name(chosen.remote, chosen.resources)
+    results = await checker.check(manifest, CheckedGeneration(chosen.key, remote, chosen.preamble))
+    recorder.flush()
+    return recorded_checks(results)
 
 
 async def _grant_access(service: Provider, manifest: Manifest | None, chosen: LockedGeneration) -> None:
@@ -239,11 +426,12 @@ def _record_and_publish(
     name: str,
     chosen: LockedGeneration,
     events: tuple[Event, ...],
+    only: frozenset[str] | None,
 ) -> None:
     try:
         recorder.emit(*events)
         recorder.flush()
-        _publish(recorder, publisher, chosen)
+        _publish(recorder, publisher, chosen, only)
     except KeyboardInterrupt:
         raise InterruptedRun(
             f"interrupted; {project.lockfile} may already record {chosen.key} as the serving generation of {name}",
@@ -251,9 +439,9 @@ def _record_and_publish(
         ) from None
 
 
-def _publish(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration) -> None:
+def _publish(recorder: Recorder, publisher: Publisher, chosen: LockedGeneration, only: frozenset[str] | None) -> None:
     try:
-        published = publisher.publish(recorder.lock)
+        published = publisher.publish(recorder.lock, only)
     except ReconcileError as error:
         error.remedy = f"{error.remedy}; the lockfile records {chosen.key} as serving, and the next apply publishes it"
         raise

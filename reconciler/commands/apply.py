@@ -22,7 +22,7 @@ from reconciler.commands._project import (
     open_project,
     pin_datasets,
 )
-from reconciler.commands._rollout import publisher_of
+from reconciler.commands._rollout import promotion_requests, publisher_of
 from reconciler.commands._saved_plan import PlanFile, plan_file
 from reconciler.commands._session import EventLoop
 from reconciler.commands.plan import complete_request, report_of
@@ -93,13 +93,13 @@ def apply(
     project.require_manifests()
     request = complete_request(options.request, project, prunes=prune)
     if prune:
-        request = replace(request, pruning=Pruning(others=project.session.all_locks()))
+        published = frozenset((publisher_of(project).keys() or {}).values())
+        request = replace(request, pruning=Pruning(others=project.session.all_locks(), published=published))
     options = replace(options, request=request, curves=command_input.model_details)
     base = (saved.saved.input.base or None) if saved else base
     review = _review(project, base, unselected=options.writes and not saved) if base else None
-    if review:
-        request = replace(request, serving=review.serving)
-        options = replace(options, request=request, withheld=review.withheld)
+    requests = promotion_requests(project, review, offline=not options.writes)
+    options = replace(options, request=replace(request, serving=requests.serving), withheld=requests.withheld)
     return _ApplyRun(project, options, saved, review).run(approve, progress)
 
 

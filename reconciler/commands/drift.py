@@ -19,6 +19,7 @@ from reconciler.commands._project import (
     open_project,
     pin_datasets,
 )
+from reconciler.commands._rollout import promotion_requests
 from reconciler.domain.drift import DriftClass, Finding
 from reconciler.domain.errors import ReconcileError, UsageError
 from reconciler.domain.plan import Observation, Request
@@ -83,7 +84,8 @@ def find_drift(
     if is_suspicious(project.lock, observation):
         raise ReconcileError(describe_suspicion(project.lock, observation))
     request = Request(complete=project.complete, unread=project.unread())
-    findings = drift(project.world(observation, request), where=_command_arguments(command_input))
+    started = promotion_requests(project).withhold(project)
+    findings = drift(started.world(observation, request), where=_command_arguments(command_input))
     unmanaged = sum(finding.kind is DriftClass.UNMANAGED for finding in findings)
     report = drift_report(
         with_severities(_reported(findings, options.unmanaged), options.fail_on),

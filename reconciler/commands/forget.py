@@ -143,7 +143,7 @@ def _record(project: Project, publisher: Publisher, names: Collection[str]) -> N
         recorder.emit(*(Published(name, None) for name in names))  # without a pointer, there is nothing to update
     recorder.flush()
     try:
-        recorder.emit(*publisher.publish(recorder.lock))
+        recorder.emit(*publisher.publish(recorder.lock, only=frozenset(names)))
     except ReconcileError as error:
         error.remedy = f"{error.remedy}; {join_names(list(names))} is forgotten, and the next apply updates the pointer"
         raise

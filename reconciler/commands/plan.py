@@ -57,8 +57,11 @@ def plan(
     request = complete_request(request, project)
     review, obstacle = _review(project, base) if base is not None else (None, "")
     observation, started = Observation(), project
-    if review:
-        request, started = replace(request, serving=review.serving), review.withhold(project)
+    if review or not offline:
+        from reconciler.commands._rollout import promotion_requests
+
+        requests = promotion_requests(project, review, offline=offline)
+        request, started = replace(request, serving=requests.serving), requests.withhold(project)
     if offline:
         planned = started.plan(observation, request)
     else:

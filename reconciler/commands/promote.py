@@ -23,7 +23,7 @@ def promote(
 ) -> CommandResult[ServingReport]:
     """Promote the generation ``to``, by default the rejected one that matches the manifest; it is no longer rejected.
 
-    Raises as :func:`rollback`, and when the generation did not pass the checks of the manifest.
+    Raises as :func:`rollback`, and when the generation fails the checks of the manifest, which run now.
     """
 
     def choose(lock: Lock, scope: str, manifest: Manifest | None) -> tuple[LockedGeneration, tuple[Event, ...]]:
@@ -44,7 +44,7 @@ def promote(
 def command(environment: Environment, /, name: str, *, to: str | None, **values: Any) -> int:
     """Make a generation of NAME the serving one.
 
-    By default, it is the one that a rollback rejected. It must have passed the checks of its manifest. Changes the
+    By default, it is the one that a rollback rejected. The checks of its manifest run first and must pass. Changes the
     lockfile, the published pointer, and permissions if the manifest has spec.access.
     """
     output = output_of(values)

@@ -16,6 +16,7 @@ from reconciler.commands._event_log import event_log, events, logged
 from reconciler.commands._options import age, input_of, output_of
 from reconciler.commands._output import Progress, show_progress
 from reconciler.commands._project import CommandInput, CommandResult, Project, open_project, pin_datasets
+from reconciler.commands._rollout import publisher_of
 from reconciler.commands._session import EventLoop
 from reconciler.commands.apply import Approve, Run, approver
 from reconciler.domain.errors import Declined, ExitStatus, InterruptedRun, UsageError
@@ -36,11 +37,13 @@ class PruneOptions(Struct, frozen=True):
     """Limits deletions to generations ``older_than`` this, and removes the protection of the models ``unprotect``.
 
     With ``names``, only generations of these models are deleted, also if a manifest that was not read may declare them.
+    ``adopted`` are the remote names of adopted models that may be deleted.
     """
 
     older_than: timedelta | None = None
     unprotect: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    adopted: frozenset[str] = frozenset()
 
 
 def prune(
@@ -75,7 +78,15 @@ def prune(
         project.require_manifests()
     for name in sorted(options.unprotect):
         _require_protected(project, name)
-    pruning = Pruning(options.older_than, project.session.all_locks(), options.names)
+    for remote in sorted(options.adopted):
+        _require_recorded(project, remote)
+    pruning = Pruning(
+        older_than=options.older_than,
+        others=project.session.all_locks(),
+        names=options.names,
+        adopted=options.adopted,
+        published=frozenset((publisher_of(project).keys() or {}).values()),
+    )
     request = Request(complete=project.complete, pruning=pruning, unread=project.unread(prunes=True))
     run = _PruneRun(project, request, sorted(options.unprotect))
     return run.run(None if dry_run else approve, progress)
@@ -174,6 +185,13 @@ def _require_protected(project: Project, name: str) -> None:
         )
 
 
+def _require_recorded(project: Project, remote: str) -> None:
+    recorded = {generation.remote for model in project.lock.models.values() for generation in model.generations}
+    if remote not in recorded:
+        remedy = suggest(remote, sorted(recorded), otherwise="run reconcile history NAME to list the remote names")
+        raise UsageError(f"--delete-adopted {remote}: not found in {project.lockfile}", remedy)
+
+
 @click.command("prune", epilog=_options.examples("prune --dry-run", "prune --older-than 14d --yes", "prune adder"))
 @_options.named_run_options
 @events
@@ -190,6 +208,12 @@ def _require_protected(project: Project, name: str) -> None:
     metavar="NAME",
     help="Remove the protection recorded for NAME, whose manifest no longer exists. Repeatable.",
 )
+@click.option(
+    "--delete-adopted",
+    multiple=True,
+    metavar="REMOTE",
+    help="Also delete this model, which was adopted and not trained by this project. Repeatable.",
+)
 @_options.yes
 @_options.environment
 def command(
@@ -199,6 +223,7 @@ def command(
     dry_run: bool,
     older_than: timedelta | None,
     unprotect: tuple[str, ...],
+    delete_adopted: tuple[str, ...],
     yes: bool,
     **values: Any,
 ) -> int:
@@ -208,8 +233,9 @@ def command(
     An argument that exists as a path is a path.
 
     Keeps the newest superseded generations, as spec.lifecycle.retain declares. Deletes managed and recorded generations
-    only. Never deletes generations that a lockfile of the root serves, publishes or protects, parents of remaining
-    generations, or more than limits.maxDeletes and limits.maxDeletePercent of the target allow.
+    only, and adopted models only if --delete-adopted names them. Never deletes generations that a lockfile of the root
+    serves, publishes or protects, parents of remaining generations, or more than limits.maxDeletes and
+    limits.maxDeletePercent of the target allow.
     """
     output = output_of(values)
     with event_log(environment, output, values.pop("events"), "prune") as log:
@@ -218,7 +244,7 @@ def command(
         result = prune(
             environment,
             input_of(values),
-            PruneOptions(older_than, frozenset(unprotect), names),
+            PruneOptions(older_than, frozenset(unprotect), names, frozenset(delete_adopted)),
             dry_run=dry_run,
             approve=approver(output, log, question, yes=yes, verbose=bool(output.verbose)),
             progress=lambda report: logged(show_progress(environment, output, report), log),

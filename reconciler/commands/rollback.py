@@ -64,7 +64,8 @@ def command(environment: Environment, /, name: str, *, to: str | None, reason: s
     """Reject the serving generation, and promote an earlier one.
 
     A rejected generation is not promoted again until you run promote, and is not trained again. Changes the lockfile,
-    the published pointer, and permissions if the manifest has spec.access.
+    the published pointer, and permissions if the manifest has spec.access. The checks of the manifest run afterwards;
+    a warning reports failures.
     """
     output = output_of(values)
     return output.finish(rollback(environment, input_of(values), name, to=to, reason=reason))

@@ -336,7 +336,7 @@ class Applier:
             return self._options.writes and all(self._allowed(update, current, creatable) for update in updates)
         return True  # adopting and checking change only the lockfile
 
-    def _publish_proved(self, lock: Lock) -> Iterable[Published]:
+    def _publish_proved(self, lock: Lock, only: frozenset[str] | None) -> Iterable[Published]:
         """Publish the serving generations, unless the live model of one does not prove its record."""
         owners = owners_of(replace(self._world(), lock=lock))
         for name, model in lock.models.items() if self._target.publish else ():
@@ -348,7 +348,7 @@ class Applier:
                     f" {found.mismatch.message}",
                     "restore this record from the history of the lockfile",
                 )
-        return self._publish(lock)
+        return self._publish(lock, only)
 
     def _plan(self) -> Plan:
         current = plan(self._world())

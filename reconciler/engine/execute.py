@@ -24,11 +24,14 @@ from reconciler.planning.adopt import adopted_generation, requested_generation
 from reconciler.planning.diff import update_of
 from reconciler.planning.generations import EXPECTED_STATES, desired_content
 
-Publish = Callable[[Lock], Iterable[events.Published]]
-"""Writes the serving generations of a lock to the published pointer, and returns what changed there."""
+Publish = Callable[[Lock, frozenset[str] | None], Iterable[events.Published]]
+"""Writes the serving generations of a lock to the published pointer, and returns what changed there.
+
+With names, only the entries of these models are changed.
+"""
 
 
-def publish_nothing(_lock: Lock) -> Iterable[events.Published]:
+def publish_nothing(_lock: Lock, _only: frozenset[str] | None = None) -> Iterable[events.Published]:
     """Return no events: the publisher of a target without a pointer."""
     return ()
 
@@ -288,7 +291,7 @@ class Executor:
         Raises:
             ReconcileError: publishing failed; the serving generations are already recorded.
         """
-        for event in self._context.publish(self._recorder.lock):
+        for event in self._context.publish(self._recorder.lock, None):
             self._recorder.emit(event)
 
     def _refuse(self, name: str, error: ReconcileError, reason: Reason | None = None) -> None:

@@ -261,7 +261,7 @@ class Pruner:
             self._recorder.emit(Unserved(action.name, action.key))
             self._recorder.flush()
         if model and model.published == action.key:
-            self._recorder.emit(*self._context.publish(self._recorder.lock))
+            self._recorder.emit(*self._context.publish(self._recorder.lock, frozenset({action.name})))
             if not self._context.target.publish:
                 self._recorder.emit(Published(action.name, None))  # the target no longer has a pointer
 

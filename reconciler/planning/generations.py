@@ -208,8 +208,8 @@ def describe_mismatch(generation: ResolvedGeneration) -> str:
 
 
 def _is_remnant(generation: LockedGeneration, live: RemoteModel) -> bool:
-    """Whether a live model is the remainder of a deleted one: tuning jobs are permanent."""
-    return generation.state is State.DELETED and generation.is_same(live)
+    """Whether a live model is the remainder of a deleted one: tuning jobs, whose ids callers cannot choose, stay."""
+    return generation.state is State.DELETED and live.chosen_id is None and generation.is_same(live)
 
 
 def _marked(model: RemoteModel, mark: Mark) -> ResolvedGeneration:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from reconciler.domain.identity import Content, key_of, same_data, same_number
 from reconciler.domain.lock import Lock, LockedGeneration
-from reconciler.domain.model import Manifest, RemoteModel, Source
+from reconciler.domain.model import UNKNOWN_DATA, Hyperparameters, Manifest, RemoteModel, Source
 from reconciler.domain.plan import World
 
 _NO_LOCK = Lock()
@@ -80,7 +80,10 @@ def _mismatches(generation: LockedGeneration, owner: Owner, live: RemoteModel) -
         yield Mismatch("remote", f"the service returns {live.remote} for this name")
     yield from _unproved_mark(generation, owner, live) if live.mark else _unmarked(generation, owner, live)
     if generation.origin == "created":
-        yield from _unproved_content(generation, owner)
+        data = generation.dataset.digest
+        yield from _unproved_content(generation, owner, generation.hyperparameters.declared, data)
+    elif live.mark is None:
+        yield from _unproved_content(generation, owner, {}, UNKNOWN_DATA)  # as adopt recorded it
     if live.chosen_id is not None:  # a service that chooses the names may spell the content differently
         yield from _other_content(generation, owner, live)
 
@@ -114,19 +117,23 @@ def _unmarked(generation: LockedGeneration, owner: Owner, live: RemoteModel) -> 
         yield Mismatch("createTime", f"it has no ownership mark, and {times}")
     if generation.origin == "adopted" and owner.names is not None and owner.adopted != generation.remote:
         yield Mismatch("remote", "it has no ownership mark, and no manifest names it in spec.adopted")
+    if generation.origin == "adopted" and live.source and not generation.source.is_same(live.source):
+        yield Mismatch("source", f"it was tuned from {live.source.identity}, not from {generation.source.identity}")
     if generation.origin == "created" and live.chosen_id != generation.key:
         yield Mismatch("remote", "it has no ownership mark, and its id is not the key of the generation")
 
 
-def _unproved_content(generation: LockedGeneration, owner: Owner) -> Iterator[Mismatch]:
+def _unproved_content(
+    generation: LockedGeneration, owner: Owner, declared: Hyperparameters, data: str
+) -> Iterator[Mismatch]:
     """Recompute the digest of a record; a training of this project has all of its content there."""
     made_as = generation.key.rpartition("-")[0]
     content = Content(
         owner.scope,
         made_as,
         generation.source,
-        generation.hyperparameters.declared,
-        generation.dataset.digest,
+        declared,
+        data,
         generation.attempt,
     ).mark()
     if not owner.has_name(made_as):
@@ -165,3 +172,11 @@ def shown_source(source: Source, lock: Lock) -> Source:
 def is_elsewhere(generation: LockedGeneration, owner: Owner) -> bool:
     """Whether a remote name is outside the target's project and location, so that no request is sent for it."""
     return bool(generation.remote) and not re.fullmatch(owner.remote_pattern, generation.remote)
+
+
+def is_adopted(live: RemoteModel, key: str) -> bool:
+    """Whether another user trained the model of a generation; the origin in a record can be edited.
+
+    Where callers choose ids, that of a training of this project is its key. Elsewhere only such a training has a mark.
+    """
+    return live.mark is None if live.chosen_id is None else live.chosen_id != key

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reconciler.domain.document import Record, Scalar, builtins_of
 from reconciler.domain.errors import Problem
@@ -94,6 +95,23 @@ def _target_changes(base: Lock, head: Lock, target: Target) -> Iterator[LockChan
                 after=after,
                 reason=f"{target.file} does not declare this",
             )
+
+
+def published_lock(lock: Lock, pointer: Mapping[str, str], manifests: Iterable[Manifest]) -> Lock:
+    """Return the lock with the generations as serving that a published pointer names; ``pointer`` has keys by name.
+
+    A model whose pointer was changed out-of-band stays as it is: nothing is published then.
+    """
+    former_names = {manifest.name: manifest.formerly for manifest in manifests}
+
+    def last(name: str, model: LockedModel) -> LockedModel:
+        names = (name, *former_names.get(name, ()))
+        found = next((known for known in names if known in pointer), name)
+        written = lock.models[found].published if found in lock.models else None
+        is_ours = pointer.get(found) == written
+        return replace(model, serving=pointer.get(found)) if is_ours else model
+
+    return replace(lock, models={name: last(name, model) for name, model in lock.models.items()})
 
 
 def withheld_promotions(base: Lock, head: Lock, manifests: Iterable[Manifest]) -> tuple[Withheld, ...]:

@@ -94,17 +94,18 @@ def find_corrections(world: World) -> Iterator[Correction]:
             found = resolve_recorded(recorded, owners.owner(name), world.observation)
             if found.live is None or found.state is State.CREATING or found.state is not recorded.state:
                 continue
-            event = events.Corrected(name, recorded.key, found.live, declared_preamble(recorded, manifests.get(name)))
+            event = correction_of(name, recorded, found.live, manifests.get(name))
             corrected = event.correct(recorded)
             changes = tuple(_differences("", builtins_of(recorded), builtins_of(corrected)))
             if changes:
                 yield Correction(event, model.manifest, changes)
 
 
-def correct(name: str, recorded: LockedGeneration, live: RemoteModel, manifest: Manifest | None) -> LockedGeneration:
-    """Return a record with the facts that the live model, which proves it, shows."""
-    event = events.Corrected(name, recorded.key, live, declared_preamble(recorded, manifest))
-    return event.correct(recorded)
+def correction_of(
+    name: str, recorded: LockedGeneration, live: RemoteModel, manifest: Manifest | None
+) -> events.Corrected:
+    """Return the event that gives a record the facts of the live model, which proves it."""
+    return events.Corrected(name, recorded.key, live, declared_preamble(recorded, manifest))
 
 
 def declared_preamble(recorded: LockedGeneration, manifest: Manifest | None) -> str | None:

@@ -11,6 +11,7 @@ from reconciler.domain.lock import LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, RemoteModel, Source, State
 from reconciler.domain.plan import Pruning, World
 from reconciler.planning.generations import ResolvedGeneration
+from reconciler.planning.live_proof import is_adopted
 
 
 class LiveGeneration(Struct, frozen=True):
@@ -116,6 +117,12 @@ def _protected(context: PruneContext, generation: LiveGeneration) -> str:
     return f"{generation.name} is recorded as protected" if context.block(generation.name).protect else ""
 
 
+def _adopted(context: PruneContext, generation: LiveGeneration) -> str:
+    if not is_adopted(generation.live, generation.key) or generation.remote in context.pruning.adopted:
+        return ""
+    return f"it was adopted, not trained by this project: only --delete-adopted {generation.remote} includes it"
+
+
 def _in_use(context: PruneContext, generation: LiveGeneration) -> str:
     """An orphan is kept for another target only; it is taken out of service before the deletion."""
     if generation.remote in context.relied_on_elsewhere:
@@ -125,7 +132,8 @@ def _in_use(context: PruneContext, generation: LiveGeneration) -> str:
     block = context.block(generation.name)
     if block.serves(generation.key):
         return "it is serving"
-    return "the published pointer names it" if generation.key == block.published else ""
+    published = {block.published, *context.pruning.published}
+    return "the published pointer names it" if generation.key in published else ""
 
 
 def _unrecorded(context: PruneContext, generation: LiveGeneration) -> str:
@@ -174,6 +182,7 @@ _REASONS: Final[tuple[Callable[[PruneContext, LiveGeneration], str], ...]] = (
     _unmanaged,
     _not_selected,
     _protected,
+    _adopted,
     _in_use,
     _unrecorded,
     _recent,

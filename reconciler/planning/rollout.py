@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
+from reconciler.domain.checks import RecordedChecks
 from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import EARLIEST, Lock, LockedGeneration, LockedModel, parse_time
 from reconciler.domain.model import Manifest, State
@@ -105,7 +106,7 @@ def choose_promotion(
     is the serving generation. One that is already serving and not rejected is returned without further checks.
 
     Raises:
-        ReconcileError: when it cannot be promoted, has not passed its checks, or the next apply would promote another
+        ReconcileError: when it cannot be promoted, or the next apply would promote another
             one again; or when there is no choice.
     """
     model = lock.models[name]
@@ -116,7 +117,6 @@ def choose_promotion(
         return chosen
     _require_ready(model, chosen)
     if wanted:
-        _require_checks(chosen, wanted)
         _require_lasting(model, chosen, wanted, satisfying)
     return chosen
 
@@ -176,17 +176,16 @@ def _require_ready(model: LockedModel, generation: LockedGeneration) -> None:
         raise unusable_error(model, generation.key, f"its recorded state is {generation.state}")
 
 
-def _require_checks(generation: LockedGeneration, manifest: Manifest) -> None:
-    """Refuse a generation whose checks have not passed; manual promotions need them too."""
-    run = f"reconcile check {manifest.name} --generation {generation.key}"
-    if manifest.checks and (generation.checks is None or generation.checks.digest != checks_digest(manifest.checks)):
-        which = "the checks" if generation.checks is None else "the present checks"
-        raise ReconcileError(f"{generation.key} cannot be promoted: {which} were never run on it", f"run {run} first")
-    if generation.checks and _is_held(generation, manifest):
-        total = generation.checks.passed + generation.checks.failed
+def require_passed(key: str, checks: RecordedChecks, manifest: Manifest) -> None:
+    """Refuse a generation that failed its checks, unless the manifest allows it; manual promotions need them too.
+
+    Raises:
+        ReconcileError: with the number of failed checks.
+    """
+    if checks.failed and manifest.lifecycle.on_failed_checks == "hold":
         raise ReconcileError(
-            f"{generation.key} cannot be promoted: {generation.checks.failed} of {total} checks failed",
-            f"fix the checks and run {run}, or set spec.lifecycle.onFailedChecks to serve",
+            f"{key} cannot be promoted: {checks.failed} of {checks.passed + checks.failed} checks failed",
+            "fix the data or the checks, or set spec.lifecycle.onFailedChecks to serve",
         )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from support.adopted_world import MODELS, THEIRS, foreign
+from support.adopted_world import MODELS, THEIRS, adopt, foreign
 from support.cli_world import Cli, Result
-from support.vertex_runs import chosen, manifest
+from support.vertex_runs import BASE, chosen, manifest
 from support.vertex_world import JOBS, World, lock_file, lock_of
 
 Json = dict[str, Any]
@@ -179,6 +179,7 @@ def test_a_model_whose_mark_was_edited_away_keeps_serving_and_gets_it_back(recon
     assert lock_of(reconcile, "gl")["adder"]["serving"] == record["key"]
 
 
+VERTEX = "  vertex: {baseModel: gemini-2.5-flash, hyperparameters: {epochCount: 3}}\n"
 POINTER = "  publish: serving.json\n"
 CHECKS = '  checks:\n    - {name: small, prompt: "7", expect: {equals: "8"}}\n'
 
@@ -189,11 +190,16 @@ def publishing(reconcile: Cli, target: str) -> None:
     file.write_text(file.read_text() + POINTER)
 
 
+def pointers(reconcile: Cli) -> list[Json]:
+    """The models of the published pointer."""
+    models: list[Json] = json.loads((reconcile.specs / "serving.json").read_text())["models"]
+    return models
+
+
 def pointer(reconcile: Cli) -> Json:
     """The only model of the published pointer."""
-    (model,) = json.loads((reconcile.specs / "serving.json").read_text())["models"]
-    entry: Json = model
-    return entry
+    (model,) = pointers(reconcile)
+    return model
 
 
 def test_the_endpoint_comes_from_the_live_job(reconcile: Cli, world: World) -> None:
@@ -351,3 +357,203 @@ def test_a_document_states_that_the_service_was_not_queried(
     before = len(world.lines)
     assert reconcile(*arguments, "--target", "gl", "--format", "json").document["verified"] is False
     assert len(world.lines) == before
+
+
+@pytest.mark.parametrize("answer", ["8", "9"], ids=["passes", "fails"])
+@pytest.mark.parametrize("target", ["gl", "vertex"])
+def test_a_generation_that_was_not_published_is_checked_before_it_serves(
+    reconcile: Cli, world: World, target: str, answer: str
+) -> None:
+    """The candidate is proved, and its checks are recorded as passed; only the lockfile claims that it serves."""
+    assert world
+    publishing(reconcile, target)
+    before = applied(reconcile, target)["key"]
+    reconcile.manifest("adder", epochs=3, base=BASE, more=VERTEX + CHECKS.replace('"8"', f'"{answer}"'))
+    assert reconcile("apply", "--yes", "--train-only", *chosen(target)).status == (0 if answer == "8" else 1)
+    candidate = lock_of(reconcile, target)["adder"]["generations"][0]
+    assert candidate["key"] != before
+
+    def serve(models: Json) -> None:
+        checks = candidate["checks"] | {"passed": 1, "failed": 0}
+        checks.pop("failures", None)
+        models["adder"]["generations"][0] |= {"checks": checks, "promoteTime": "2026-01-01T13:00:00Z"}
+        models["adder"]["serving"] = candidate["key"]
+
+    edit(reconcile, target, serve)
+    planned = reconcile("plan", *chosen(target), "--format", "json").document["actions"]
+    assert [(action["action"], action["key"]) for action in planned] == [("check", candidate["key"])]
+    assert reconcile("drift", *chosen(target)).status == 2
+    done = reconcile("apply", "--yes", *chosen(target))
+    kept = candidate["key"] if answer == "8" else before
+    assert done.status == (0 if answer == "8" else 1), done.out + done.err
+    assert pointer(reconcile)["key"] == kept
+    assert lock_of(reconcile, target)["adder"]["serving"] == kept
+
+
+@pytest.mark.parametrize("fields", [{}, {"published": "words-22222222"}, {"generations": []}])
+def test_a_generation_that_is_published_is_not_taken_out_of_service(reconcile: Cli, world: World, fields: Json) -> None:
+    assert world
+    publishing(reconcile, "gl")
+    applied(reconcile, "gl")
+    before = pointer(reconcile)
+    edit(reconcile, "gl", lambda models: (models["adder"].pop("serving"), models["adder"].update(fields)))
+
+    reconcile("apply", "--yes", "--target", "gl")
+
+    assert pointer(reconcile) == before
+
+
+def pass_checks(record: Json) -> None:
+    """Forge results of checks that failed."""
+    record["checks"].pop("failures", None)
+    record["checks"] |= {"passed": 1, "failed": 0}
+
+
+def test_promote_runs_the_checks_that_are_recorded_as_passed(reconcile: Cli, world: World) -> None:
+    assert world
+    publishing(reconcile, "gl")
+    before = applied(reconcile, "gl")["key"]
+    reconcile.manifest("adder", epochs=3, base=BASE, more=CHECKS.replace('"8"', '"9"'))
+    assert reconcile("apply", "--yes", "--target", "gl").status == 1
+    failed = lock_of(reconcile, "gl")["adder"]["generations"][0]["key"]
+    edit(reconcile, "gl", lambda models: pass_checks(models["adder"]["generations"][0]))
+
+    done = reconcile("promote", "adder", "--to", failed, "--target", "gl")
+
+    assert (done.status, done.out) == (1, "")
+    assert f"{failed} cannot be promoted: 1 of 1 checks failed; fix the data or the checks" in done.err
+    assert pointer(reconcile)["key"] == lock_of(reconcile, "gl")["adder"]["serving"] == before
+    assert lock_of(reconcile, "gl")["adder"]["generations"][0]["checks"]["failed"] == 1
+
+
+def test_a_rollback_is_warned_by_failing_checks_and_not_held(reconcile: Cli, world: World) -> None:
+    assert world
+    publishing(reconcile, "gl")
+    first = applied(reconcile, "gl")["key"]
+    reconcile.manifest("adder", epochs=3, base=BASE)
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    reconcile.manifest("adder", epochs=3, base=BASE, more=CHECKS.replace('"8"', '"9"'))
+
+    done = reconcile("rollback", "adder", "--reason", "worse", "--target", "gl", "--format", "json")
+
+    assert done.status == 0, done.err
+    assert done.document["warning"].startswith("its checks fail: 0 of 1 checks passed (small: ")
+    assert pointer(reconcile)["key"] == lock_of(reconcile, "gl")["adder"]["serving"] == first
+
+
+@pytest.mark.parametrize("command", [("rollback", "--reason", "worse"), ("promote",)], ids=["rollback", "promote"])
+def test_a_promotion_by_hand_publishes_what_the_live_model_shows(
+    reconcile: Cli, world: World, command: tuple[str, ...]
+) -> None:
+    """The forged record of another model does not reach the pointer either."""
+    assert world
+    publishing(reconcile, "vertex")
+    manifest(reconcile, "other", multiplier=3)
+    record = applied(reconcile, "vertex")
+    reconcile.manifest("adder", epochs=3, base=BASE, more=VERTEX)
+    assert reconcile("apply", "--yes", "--target", "vertex").status == 0
+    if command[0] == "promote":
+        assert reconcile("rollback", "adder", "--reason", "worse", "--target", "vertex").status == 0
+    reconcile.manifest("adder", epochs=2, base=BASE, more=VERTEX)
+    before = {model["name"]: model["remote"] for model in pointers(reconcile)}
+    theirs = record["resources"]["endpoint"][:-1] + "666"
+
+    def point(models: Json) -> None:
+        for model in models.values():
+            for generation in model["generations"]:
+                generation["resources"]["endpoint"] = theirs
+
+    edit(reconcile, "vertex", point)
+    done = reconcile(command[0], "adder", *command[1:], "--target", "vertex")
+
+    after = {model["name"]: model["remote"] for model in pointers(reconcile)}
+    assert theirs not in after.values()
+    assert after["other"] == before["other"]
+    assert done.status == 0 or after == before
+
+
+def test_a_rollback_to_a_record_that_is_not_proved_is_refused(reconcile: Cli, world: World) -> None:
+    assert world
+    first = applied(reconcile, "gl")
+    reconcile.manifest("adder", epochs=3, base=BASE)
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    text = edit(reconcile, "gl", lambda models: forge(models["adder"]["generations"][1], "attempt", 3))
+
+    done = reconcile("rollback", "adder", "--to", first["key"], "--reason", "worse", "--target", "gl")
+
+    assert done.status == 1
+    assert "models.adder.generations[1].attempt: its ownership mark has 0" in done.err
+    assert lock_file(reconcile, "gl").read_text() == text
+
+
+@pytest.mark.parametrize("orphan", [True, False], ids=["orphan", "superseded"])
+@pytest.mark.parametrize("origin", ["adopted", "created"])
+def test_prune_deletes_an_adopted_model_only_if_it_is_named(
+    reconcile: Cli, world: World, origin: str, *, orphan: bool
+) -> None:
+    """The origin in the lockfile does not decide it."""
+    foreign(reconcile, world)
+    adopt(reconcile, THEIRS, "gl")
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    assert world.ask("GET", f"/v1beta/{THEIRS}")["description"].startswith("adds: one")
+    if orphan:
+        reconcile.manifest("other", base=BASE)
+        (reconcile.specs / "adder.yaml").unlink()
+    else:
+        reconcile.manifest("adder", epochs=4, base=BASE, more="  lifecycle: {retain: 1}\n")
+        assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    edit(reconcile, "gl", lambda models: models["adder"]["generations"][-1].update(origin=origin))
+
+    for command in (("prune", "--yes"), ("apply", "--yes", "--prune")):
+        reconcile(*command, "--target", "gl")
+        assert THEIRS in [model["name"] for model in world.ask("GET", MODELS)["tunedModels"]]
+    assert reconcile("prune", "--yes", "--delete-adopted", "tunedModels/other", "--target", "gl").status == 64
+    named = reconcile("prune", "--yes", "--delete-adopted", THEIRS, "--target", "gl")
+    left = [model["name"] for model in world.ask("GET", MODELS).get("tunedModels", [])]
+    assert (THEIRS in left) == (origin == "created"), named.out  # a record that is not proved is kept
+
+
+def test_a_mark_is_written_on_an_adopted_model_as_a_row_of_the_plan(reconcile: Cli, world: World) -> None:
+    foreign(reconcile, world)
+    adopt(reconcile, THEIRS, "gl")
+    theirs = world.ask("GET", f"/v1beta/{THEIRS}")
+    rows = reconcile("plan", "--target", "gl", "--format", "json").document["actions"]
+    assert next((row["action"], row.get("remote"), row.get("changes")) for row in rows) == (
+        "update",
+        THEIRS,
+        [{"field": "ownership mark", "live": "absent", "declared": "present"}],
+    )
+    assert world.ask("GET", f"/v1beta/{THEIRS}") == theirs
+
+
+def test_the_rows_of_a_promotion_and_a_deletion_name_the_remote_in_every_report(reconcile: Cli, world: World) -> None:
+    assert world
+    old = applied(reconcile, "gl")["remote"]
+    reconcile.manifest("adder", epochs=3, base=BASE, more="  lifecycle: {retain: 1}\n")
+    assert reconcile("apply", "--yes", "--train-only", "--target", "gl").status == 0
+    new = lock_of(reconcile, "gl")["adder"]["generations"][0]["remote"]
+    files = [reconcile.folder / f"plan.{form}" for form in ("txt", "json", "md", "html", "xml")]
+    for remote, command in ((new, ("plan",)), (old, ("prune", "--dry-run"))):
+        reports = [f"--report={file}" for file in files[1:]]
+        files[0].write_text(reconcile(*command, "--target", "gl", *reports).out)
+        assert [file.name for file in files if remote not in file.read_text()] == []
+        assert reconcile("apply", "--yes", "--target", "gl").status == 0
+
+
+def test_what_no_manifest_declares_stays_as_it_was_published(reconcile: Cli, world: World) -> None:
+    assert world
+    publishing(reconcile, "gl")
+    reconcile.manifest("other", base=BASE)
+    applied(reconcile, "gl")
+    (reconcile.specs / "adder.yaml").unlink()
+    assert reconcile("apply", "--yes", "--target", "gl").status == 0
+    before = pointers(reconcile)
+
+    def forge_orphan(models: Json) -> None:
+        models["adder"]["generations"][0]["preamble"] = "Lie. "
+        models["adder"]["sampling"] = {"temperature": 2}
+
+    edit(reconcile, "gl", forge_orphan)
+    reconcile("apply", "--yes", "--target", "gl")
+
+    assert pointers(reconcile) == before

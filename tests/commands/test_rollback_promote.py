@@ -199,13 +199,19 @@ def showing(key: str, change: Callable[[Json], Json | None]) -> Front:
     return front
 
 
+ANOTHER = "models.adder.generations[1].createTime: it has no ownership mark, and was created at 2026-01-02T00:00:00Z"
+
+
 @pytest.mark.parametrize(
-    "change",
-    [lambda _model: None, lambda model: {**model, "state": "ACTIVE", "createTime": "2026-01-02T00:00:00Z"}],
+    ("change", "cause", "state"),
+    [
+        (lambda _model: None, "the service no longer has it, which is now recorded", "MISSING"),
+        (lambda model: {**model, "state": "ACTIVE", "createTime": "2026-01-02T00:00:00Z"}, ANOTHER, "ACTIVE"),
+    ],
     ids=["deleted", "another model under its name"],
 )
 def test_a_missing_generation_is_recorded_and_the_others_named(
-    reconcile: Cli, world: World, change: Callable[[Json], Json | None]
+    reconcile: Cli, world: World, change: Callable[[Json], Json | None], cause: str, state: str
 ) -> None:
     first, second, third = (version(reconcile, epochs, "gl") for epochs in (2, 3, 4))
     world.front = showing(second, change)
@@ -213,15 +219,13 @@ def test_a_missing_generation_is_recorded_and_the_others_named(
     answer = reconcile("rollback", "adder", *WHY, "--target", "gl")
 
     assert answer.status == 1
-    assert answer.err == (
-        f"Error: {second} cannot be promoted: the service no longer has it, which is now recorded; pass "
-        "another one with"
-        f" --to: {first}\n"
-    )
+    assert answer.err.startswith(f"Error: {second} cannot be promoted: ")
+    assert cause in answer.err
+    assert answer.err.endswith(f"; pass another one with --to: {first}\n")
     assert serving(reconcile, "gl") == third
-    assert recorded(reconcile, second, "gl")["state"] == "MISSING"
+    assert recorded(reconcile, second, "gl")["state"] == state
     assert "rejected" not in lock_of(reconcile, "gl")["adder"]
-    assert reconcile("rollback", "adder", *WHY, "--target", "gl").status == 0
+    assert reconcile("rollback", "adder", *WHY, "--to", first, "--target", "gl").status == 0
     assert serving(reconcile, "gl") == first
 
 
@@ -312,8 +316,8 @@ def test_checks_hold_for_what_is_promoted_by_hand(reconcile: Cli, world: World) 
     assert reconcile("apply", "--yes").status == 1
     failed = next(one["key"] for one in lock_of(reconcile, "")["adder"]["generations"] if one["key"] != first)
     assert refused(reconcile, "promote", "adder", "--to", failed) == (
-        f"Error: {failed} cannot be promoted: 1 of 1 checks failed; fix the checks and run reconcile check adder "
-        f"--generation {failed}, or set spec.lifecycle.onFailedChecks to serve\n"
+        f"Error: {failed} cannot be promoted: 1 of 1 checks failed; fix the data or the checks, or set "
+        "spec.lifecycle.onFailedChecks to serve\n"
     )
 
 

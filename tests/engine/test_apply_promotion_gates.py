@@ -174,7 +174,7 @@ def test_checks_that_cannot_be_run_refuse_their_manifest_alone(tmp_path: Path) -
 def test_the_pointer_is_published_after_the_lockfile_is_saved(world: World) -> None:
     told: list[tuple[str | None, str | None]] = []
 
-    def publish(lock: Lock) -> Iterable[Published]:
+    def publish(lock: Lock, _only: frozenset[str] | None) -> Iterable[Published]:
         told.append((lock.models["numbers"].serving, block(world).serving))
         yield Published("numbers", lock.models["numbers"].serving)
 
@@ -187,7 +187,7 @@ def test_the_pointer_is_published_after_the_lockfile_is_saved(world: World) -> N
 
 
 def test_a_failed_publish_keeps_the_promotion_and_fails_the_run(world: World) -> None:
-    def publish(_lock: Lock) -> Iterable[Published]:
+    def publish(_lock: Lock, _only: frozenset[str] | None) -> Iterable[Published]:
         raise ReconcileError("serving.json: changed out-of-band", "move it away")
 
     world.publish = publish

@@ -236,7 +236,8 @@ def test_the_pointer_is_published_before_a_serving_orphan_is_deleted(tmp_path: P
     world.checkout.path.write_text(dumps(lock))
     there: list[set[str]] = []
 
-    def publish(lock: Lock) -> tuple[Published, ...]:
+    def publish(lock: Lock, only: frozenset[str] | None) -> tuple[Published, ...]:
+        assert only == {"numbers"}
         there.append(ids_now())
         if not works:
             raise ReconcileError("the pointer cannot be written")

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
-from reconciler.domain.model import RemoteModel, Resources, Source
-from reconciler.planning.live_proof import Owner, find_mismatch, is_elsewhere
-from support.core_cases import SCOPE, Made, at, live, recorded
+from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel, LockedTarget
+from reconciler.domain.model import Failure, Lifecycle, RemoteModel, Resources, Sampling, Source, State, Target
+from reconciler.domain.plan import Kind, Observation, Pruning, Request, World
+from reconciler.planning.adopt import first_generation
+from reconciler.planning.drift import drift
+from reconciler.planning.events import record
+from reconciler.planning.generations import find_live_model
+from reconciler.planning.live_proof import Owner, Owners, find_mismatch, is_elsewhere
+from reconciler.planning.lock_review import published_lock, requested_serving, review_lock, withheld_promotions
+from reconciler.planning.observed_events import apply_corrections
+from reconciler.planning.planner import plan
+from support.core_cases import CAPABILITIES, SCOPE, START, Made, at, live, manifest, recorded
 
 MADE = Made()
 CHILD = Made("poems", parent=MADE)
 OWNER = Owner(SCOPE, "numbers", ("numbers", "digits"))
-ADOPTED = replace(recorded(MADE), origin="adopted", remote="tunedModels/theirs")
+UNMARKED = live(MADE, under="theirs", marked=False)
+ADOPTED = replace(first_generation("numbers", SCOPE, UNMARKED), create_time=at(0))
+MARKED = replace(UNMARKED, mark=ADOPTED.mark(SCOPE, "numbers"))
 PARENTS = Lock(models={"numbers": LockedModel("numbers.yaml", generations=(recorded(MADE),))})
 NINE = {"epochCount": 9, "batchSize": 2}
-UNMARKED = live(MADE, under="theirs", marked=False)
 NAMED = replace(OWNER, adopted="tunedModels/theirs")
 
 
@@ -37,7 +48,8 @@ def moved(model: RemoteModel, **fields: Any) -> RemoteModel:
         (recorded(MADE), replace(OWNER, name="digits", names=("digits", "numbers")), live(MADE)),
         (recorded(MADE), replace(OWNER, name="sums", names=None), live(MADE)),
         (recorded(MADE, number=1), OWNER, live(MADE, number=1)),
-        (ADOPTED, OWNER, live(MADE, under="theirs")),
+        (ADOPTED, OWNER, MARKED),
+        (replace(ADOPTED, dataset=replace(MADE.dataset, claimed=True)), NAMED, UNMARKED),
         (ADOPTED, NAMED, UNMARKED),
         (recorded(CHILD), Owner(SCOPE, "poems", ("poems",)), live(CHILD)),
         (
@@ -75,6 +87,11 @@ def test_what_the_live_model_proves(record: LockedGeneration, owner: Owner, mode
         (ADOPTED, OWNER, UNMARKED, "remote"),
         (ADOPTED, NAMED, replace(UNMARKED, create_time=at(9)), "createTime"),
         (ADOPTED, NAMED, replace(UNMARKED, source=Source("models/other")), "source"),
+        (replace(ADOPTED, key="numbers-aaaaaaaa"), NAMED, UNMARKED, "key"),
+        (replace(ADOPTED, spec=MADE.mark.spec), NAMED, UNMARKED, "spec"),
+        (replace(ADOPTED, attempt=1), NAMED, UNMARKED, "spec"),
+        (replace(ADOPTED, origin="created"), NAMED, UNMARKED, "remote"),
+        (replace(ADOPTED, source=Source("models/other")), NAMED, replace(UNMARKED, chosen_id=None), "source"),
     ],
 )  # fmt: skip
 def test_what_the_live_model_contradicts(
@@ -92,3 +109,158 @@ def test_what_the_live_model_contradicts(
 def test_names_of_another_project_are_elsewhere(remote: str, *, elsewhere: bool) -> None:
     record = replace(recorded(MADE), remote=remote, resources=Resources())
     assert is_elsewhere(record, replace(OWNER, remote_pattern=r"jobs/[0-9]+")) == elsewhere
+
+
+# Forge each field of a lockfile with a serving generation, a candidate and an orphan.
+
+SERVING, CANDIDATE, ORPHAN = Made(), Made(hyperparameters={"epochCount": 5}), Made("words")
+THEIRS = replace(live(Made("theirs"), under="theirs", marked=False), resources=Resources(endpoint="endpoints/theirs"))
+CHECKED = {"of": ("small",), "failed": 1}
+DECLARED = replace(
+    manifest(CANDIDATE, checks=("small",)), lifecycle=Lifecycle(retain=1), labels={"team": "sums"}, preamble="Add. "
+)
+POINTER = {"numbers": SERVING.key, "words": ORPHAN.key}
+DETAILS: dict[str, Any] = {"preamble": "Add. ", "total_steps": 15, "final_loss": 0.5}
+ENDED = replace(recorded(ORPHAN, completed=1), total_steps=15, final_loss=0.5)
+HONEST = Lock(
+    target=LockedTarget("default", "embedded", SCOPE),
+    models={
+        "numbers": LockedModel(
+            "numbers.yaml",
+            serving=SERVING.key,
+            published=SERVING.key,
+            labels={"team": "sums"},
+            generations=(
+                replace(recorded(CANDIDATE, created=9, completed=9, checks=CHECKED), **DETAILS),
+                replace(recorded(SERVING, promoted=1, completed=1), **DETAILS),
+            ),
+        ),
+        "words": LockedModel("words.yaml", serving=ORPHAN.key, published=ORPHAN.key, generations=(ENDED,)),
+    },
+)
+OTHER_DIGEST = "sha256:" + "0" * 64
+GENERATION_FIELDS: list[tuple[str, Any]] = [
+    ("key", "numbers-aaaaaaaa"),
+    ("remote", THEIRS.remote),
+    ("spec", OTHER_DIGEST),
+    ("attempt", 3),
+    ("origin", "adopted"),
+    *(("state", state) for state in State if state not in {State.ACTIVE, State.MISSING}),
+    ("source", Source("models/other")),
+    ("hyperparameters", LockedHyperparameters({"epochCount": 9})),
+    ("dataset", Made(data="B").dataset),
+    ("preamble", "Lie. "),
+    ("operation", "operations/theirs"),
+    ("total_steps", 1),
+    ("final_loss", 0.01),
+    ("create_time", at(50)),
+    ("complete_time", at(50)),
+    ("failure", Failure(3, "broken")),
+    ("resources", Resources(job="jobs/1", model="models/1", endpoint="endpoints/theirs")),
+    ("provider_data", {"host": "evil.example"}),
+    ("checks", recorded(CANDIDATE, checks={"of": ("small",)}).checks),
+    ("promote_time", at(59)),
+    ("rejection", "worse"),
+]
+MODEL_FIELDS: list[tuple[str, Any]] = [
+    ("manifest", "other.yaml"),
+    ("serving", CANDIDATE.key),
+    ("serving", None),
+    ("rejected", (SERVING.key,)),
+    ("protect", True),
+    ("published", CANDIDATE.key),
+    ("published", None),
+    ("labels", {"team": "theirs"}),
+    ("sampling", Sampling(2.0)),
+    ("generations", ()),
+]
+
+
+def world_of(lock: Lock) -> World:
+    """What apply --prune starts from, with a published pointer that a pull request cannot change."""
+    before = published_lock(lock, POINTER, (DECLARED,))
+    withheld = withheld_promotions(before, lock, (DECLARED,))
+    observation = Observation(
+        {one.remote: one for one in (live(SERVING), live(CANDIDATE, created=9), live(ORPHAN), THEIRS)}
+    )
+    return World(
+        manifests=(DECLARED,),
+        lock=reduce(record, withheld, lock),
+        target=TARGET,
+        capabilities=CAPABILITIES,
+        now=START + timedelta(hours=1),
+        observation=observation,
+        request=Request(
+            pruning=Pruning(published=frozenset(POINTER.values())),
+            serving=requested_serving(before, lock, (DECLARED,)),
+        ),
+    )
+
+
+TARGET = Target("default", "reconcile.yaml", "embedded", SCOPE)
+
+
+def effects(world: World) -> set[tuple[str, str, str]]:
+    """What a plan changes at the service, and which generations it promotes."""
+    changing = plan(world).of_kind(Kind.CREATE, Kind.UPDATE, Kind.PROMOTE, Kind.DELETE)
+    return {(action.kind, action.key, action.remote) for action in changing}
+
+
+def addresses(world: World) -> dict[str, tuple[Resources, str]]:
+    """Where the prompts of each generation that counts would be sent, and what precedes them."""
+    lock, owners = apply_corrections(world).lock, Owners.of(world)
+    return {
+        generation.remote: (generation.resources, generation.preamble)
+        for name, model in lock.models.items()
+        for generation in model.generations
+        if find_live_model(generation, owners.owner(name), world.observation)
+    }
+
+
+def forged(of: Made, field: str, value: Any) -> Lock:
+    """The lockfile with another value in the record of one generation."""
+    models = {
+        name: replace(
+            model,
+            generations=tuple(
+                replace(known, **{field: value}) if known.key == of.key else known for known in model.generations
+            ),
+        )
+        for name, model in HONEST.models.items()
+    }
+    return replace(HONEST, models=models)
+
+
+def shown(lock: Lock) -> tuple[object, ...]:
+    """What reports show: the plan, drift, and the review of the pull request."""
+    world = world_of(lock)
+    review = review_lock(HONEST, lock, (DECLARED,), TARGET, chosen_ids=True)
+    return plan(world).actions, drift(world), review
+
+
+def test_every_field_of_the_lockfile_is_forged() -> None:
+    assert {field for field, _ in GENERATION_FIELDS} == set(LockedGeneration.__struct_fields__)
+    assert {field for field, _ in MODEL_FIELDS} == set(LockedModel.__struct_fields__)
+
+
+@pytest.mark.parametrize("of", [SERVING, CANDIDATE, ORPHAN], ids=["serving", "candidate", "orphan"])
+@pytest.mark.parametrize(("field", "value"), GENERATION_FIELDS, ids=lambda value: str(value)[:20])
+def test_a_forged_field_of_a_generation_changes_nothing_and_is_shown(of: Made, field: str, value: Any) -> None:
+    lock, honest = forged(of, field, value), world_of(HONEST)
+    if lock == HONEST:
+        pytest.skip("this is the value")
+    world = world_of(lock)
+    assert effects(world) <= effects(honest)
+    if (of, field) != (ORPHAN, "preamble"):  # no manifest has it: the published one stays
+        assert addresses(world).items() <= addresses(honest).items()
+    assert shown(lock) != shown(HONEST)
+
+
+@pytest.mark.parametrize("name", ["numbers", "words"])
+@pytest.mark.parametrize(("field", "value"), MODEL_FIELDS, ids=lambda value: str(value)[:20])
+def test_a_forged_field_of_a_model_changes_nothing_and_is_shown(name: str, field: str, value: Any) -> None:
+    lock = replace(HONEST, models={**HONEST.models, name: replace(HONEST.models[name], **{field: value})})
+    world, honest = world_of(lock), world_of(HONEST)
+    assert effects(world) <= effects(honest)
+    assert addresses(world).items() <= addresses(honest).items()
+    assert shown(lock) != shown(HONEST)

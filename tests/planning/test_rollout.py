@@ -13,7 +13,7 @@ from reconciler.domain.errors import ReconcileError
 from reconciler.domain.lock import Lock, LockedGeneration, LockedHyperparameters, LockedModel
 from reconciler.domain.model import Lifecycle, Manifest, Source, State
 from reconciler.planning.check_evaluation import checks_digest
-from reconciler.planning.rollout import alternatives, choose_promotion, choose_rollback
+from reconciler.planning.rollout import alternatives, choose_promotion, choose_rollback, require_passed
 from support.core_cases import SCOPE, Made, at, manifest, recorded
 
 OLD, MIDDLE, NEW = (Made(hyperparameters={"epochCount": epochs}) for epochs in (1, 2, 3))
@@ -213,27 +213,19 @@ def test_an_unknown_key_is_told_with_those_that_there_are() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("checks", "message"),
-    [
-        (checked(2), "2 of 3 checks failed; fix the checks and run {run}, or set spec.lifecycle.onFailedChecks to"),
-        (None, "the checks were never run on it; run {run} first"),
-        (checked(0, "sha256:" + "0" * 64), "the present checks were never run on it; run {run} first"),
-    ],
-    ids=["failed", "never run", "others"],
-)
-def test_checks_hold_for_what_is_promoted_by_hand(checks: RecordedChecks | None, message: str) -> None:
+def test_failed_checks_hold_what_is_promoted_by_hand_unless_the_manifest_allows_it() -> None:
+    assert refusal(lambda: require_passed(NEW.key, checked(2), with_checks(NEW))) == (
+        f"{NEW.key} cannot be promoted: 2 of 3 checks failed; fix the data or the checks, or set"
+        " spec.lifecycle.onFailedChecks to serve"
+    )
+    require_passed(NEW.key, checked(0), with_checks(NEW))
+    require_passed(NEW.key, checked(2), with_checks(NEW, "serve"))
+
+
+@pytest.mark.parametrize("checks", [None, checked(0), checked(2), checked(0, "sha256:" + "0" * 64)])
+def test_recorded_results_of_checks_decide_no_promotion_by_hand(checks: RecordedChecks | None) -> None:
     locked = model(generation(NEW, 30, checks=checks), serving=None, rejected=(NEW,))
-    run = f"reconcile check numbers --generation {NEW.key}"
-    told = refusal(lambda: chosen(locked, declared=with_checks(NEW)))
-    assert told.startswith(f"{NEW.key} cannot be promoted: {message.format(run=run)}")
-
-
-def test_checks_that_passed_or_may_fail_are_no_obstacle() -> None:
-    assert chosen(model(generation(NEW, 30, checks=checked(0)), serving=None), NEW.key, with_checks(NEW)) == NEW.key
-    failed = model(generation(NEW, 30, checks=checked(1)), serving=None)
-    assert chosen(failed, NEW.key, with_checks(NEW, "serve")) == NEW.key
-    assert chosen(failed, NEW.key, manifest(NEW)) == NEW.key, "the manifest has no checks any more"
+    assert chosen(locked, declared=with_checks(NEW)) == NEW.key
 
 
 def test_what_the_next_apply_would_undo_is_refused_with_the_rollback_that_lasts() -> None:

@@ -152,6 +152,8 @@ class ServingReport(TargetReport, frozen=True, kw_only=True, tag="Serving"):
     """The published pointer; omitted if the target publishes nothing."""
     serving: ServingGeneration
     """The serving generation."""
+    warning: str = ""
+    """Why the serving generation may not be good enough: its checks fail, or could not be run."""
     rejected: tuple[RejectedGeneration, ...]
     """The rejected generations."""
     lockfile: LockfilePath

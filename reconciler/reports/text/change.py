@@ -73,6 +73,7 @@ def serving_text(report: ServingReport, layout: Layout) -> str:
     if report.changed and report.before:
         summary += f" instead of {report.before}"
     details = [("remote", report.serving.remote)]
+    details += [("warning", report.warning)] if report.warning else []
     details += [("rejected", ": ".join(filter(None, (rejected.key, rejected.reason)))) for rejected in report.rejected]
     details += _recorded(report, changed=report.changed)
     return _summary_with_details(report, "good", summary, details, layout)
