@@ -137,14 +137,15 @@ manifest_options = combine(paths, _selection_options)
 """Options of every command that reads manifests and connects to the service."""
 model_options = combine(paths, target, allow_endpoint, format_option, output_options)
 """Options of every command that may connect to the service, but selects no manifests by label."""
+_model_options = combine(target, allow_endpoint, format_option, output_options)
 named_model_options = combine(
-    click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."),
-    target,
-    allow_endpoint,
-    format_option,
-    output_options,
+    click.argument("paths", nargs=-1, required=True, metavar="NAME... [PATHS]..."), _model_options
 )
 """Options of forget."""
+adopt_options = combine(
+    click.argument("paths", nargs=-1, required=True, metavar="NAME REMOTE [NAME REMOTE]... [PATHS]..."), _model_options
+)
+"""Options of adopt."""
 run_options = combine(manifest_options, output_options, reports)
 """Options of plan, apply and wait."""
 named_run_options = combine(
@@ -187,6 +188,17 @@ def leading_names(arguments: Sequence[str], cwd: Path) -> tuple[tuple[str, ...],
     """Return the names of models and the paths among arguments; the first is a name even if it exists as a path."""
     names, paths = split_names(arguments[1:], cwd)
     return tuple(dict.fromkeys((arguments[0], *(name for name in arguments[1:] if name in names)))), paths
+
+
+def leading_models(arguments: Sequence[str], cwd: Path) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Return pairs of a name and a remote name, and the paths among arguments; the first two are always a pair."""
+    name, *left = arguments
+    if not left:
+        raise UsageError(f"no model is given for {name}", "pass NAME REMOTE, as in adder tunedModels/my-model")
+    models = [(name, left.pop(0))]
+    while len(left) > 1 and not any(os.path.lexists(cwd / argument) for argument in left[:2]):
+        models.append((left.pop(0), left.pop(0)))
+    return models, tuple(left)
 
 
 def require_compatible(*pairs: tuple[bool, str, str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 from msgspec.structs import replace
 
 from reconciler.commands import _options
@@ -17,7 +19,7 @@ from reconciler.domain.errors import ReconcileError, ServiceError, UsageError
 from reconciler.domain.identity import NAME_PATTERN
 from reconciler.domain.lock import LockedGeneration, record_target
 from reconciler.domain.model import Handle, Manifest, Mark, RemoteModel
-from reconciler.domain.plan import Action, Observation
+from reconciler.domain.plan import Observation
 from reconciler.environment import Environment
 from reconciler.manifests.adopted_manifest import manifest_path, manifest_text, write_manifest
 from reconciler.planning.adopt import (
@@ -32,7 +34,7 @@ from reconciler.planning.events import Adopted, Declared, Targeted
 from reconciler.planning.lineage import recorded_parent, with_source
 from reconciler.planning.live_proof import Owner
 from reconciler.planning.observed_events import has_content
-from reconciler.reports.documents.change import ChangeReport, changed_generations, next_actions
+from reconciler.reports.documents.change import ChangeReport, changed_generations, combine_changes, next_actions
 
 if TYPE_CHECKING:
     from reconciler.providers.spec import ConnectedProvider
@@ -40,13 +42,28 @@ if TYPE_CHECKING:
 _CHOOSE_ANOTHER = "choose another name"
 
 
-def adopt(
-    environment: Environment, command_input: CommandInput, name: str, remote: str, *, file: str | None = None
-) -> CommandResult[ChangeReport]:
-    """Write a manifest for a live model, to ``file`` or beside the target, and record the model as its generation.
+class _Adoption(Struct, frozen=True, kw_only=True):
+    """A live model, the name to manage it by, and its manifest: an existing one, or the path of a new one."""
 
-    Nothing is trained or changed at the service; the next apply promotes the model. An existing manifest of that name
-    is kept if nothing is recorded for it, and its data set is unknown or the model was made from it and forgotten.
+    name: str
+    live: RemoteModel
+    manifest: Manifest | None
+    path: Path | None
+
+
+def adopt(
+    environment: Environment,
+    command_input: CommandInput,
+    models: Sequence[tuple[str, str]],
+    *,
+    file: str | None = None,
+) -> CommandResult[ChangeReport]:
+    """Write a manifest for each live model, beside the target, and record the model as its generation.
+
+    ``models`` are names and remote names; with one of them, ``file`` is the path of the manifest. If one model is
+    refused, nothing is written. Nothing is trained or changed at the service; the next apply promotes the models. An
+    existing manifest of that name is kept if nothing is recorded for it, and its data set is unknown or the model was
+    made from it and forgotten.
 
     Raises:
         InvalidInput: with every problem of the files, or with fields of the model that a manifest cannot declare.
@@ -55,31 +72,57 @@ def adopt(
     """
     project = open_project(environment, command_input)
     project.require_manifests()
-    _require_valid_names(project, name, remote)
-    manifest = _require_available(project, name, remote)
+    _require_distinct(models, file)
+    adoptions = [_adoption(project, environment, name, remote, file) for name, remote in models]
     root = project.workspace.root
-    path = None if manifest else manifest_path(file, name, root, project.target.name, environment.cwd)
-    live = _live_model(project, remote)
     with project.store.lease():
         project = project.reread_lock()
-        generation = _require_adoptable(project, name, live, manifest)
+        adopted = [(adoption, _require_adoptable(project, adoption)) for adoption in adoptions]
+        texts = [
+            (adoption.path, manifest_text(adoption.name, adoption.live, project.capabilities))
+            for adoption in adoptions
+            if adoption.path
+        ]
         project.store.check_writable()
-        if path:
-            write_manifest(path, manifest_text(name, live, project.capabilities))
-        _record(project, name, _manifest_file(manifest, path, root), generation)
-    report = ChangeReport(
-        simulated=project.capabilities.simulated,
-        target=project.target_summary,
-        command="adopt",
-        name=name,
-        outcome="done",
-        lockfile=project.lockfile,
-        manifest=display_path(path, environment.cwd) if path else "",
-        generations=changed_generations([generation]),
-        notes=() if generation.origin == "created" else _notes(project),
-        next=next_actions(_next_actions(environment, command_input, name, live), name),
-    )
-    return CommandResult(report)
+        for path, text in texts:
+            write_manifest(path, text)
+        for adoption, generation in adopted:
+            _record(project, adoption.name, _manifest_file(adoption, root), generation)
+    live = {adoption.live.remote: adoption.live for adoption in adoptions}
+    actions = open_project(environment, command_input).plan(Observation(live)).actions
+    reports = [
+        ChangeReport(
+            simulated=project.capabilities.simulated,
+            target=project.target_summary,
+            command="adopt",
+            name=adoption.name,
+            outcome="done",
+            lockfile=project.lockfile,
+            manifest=display_path(adoption.path, environment.cwd) if adoption.path else "",
+            generations=changed_generations([generation]),
+            notes=() if generation.origin == "created" else _notes(project),
+            next=next_actions((action for action in actions if action.name == adoption.name), adoption.name),
+        )
+        for adoption, generation in adopted
+    ]
+    return CommandResult(combine_changes(reports))
+
+
+def _require_distinct(models: Sequence[tuple[str, str]], file: str | None) -> None:
+    if file and len(models) > 1:
+        raise UsageError("--file is for one model", "adopt each model with its own --file, or remove the option")
+    for values in zip(*models, strict=True):
+        repeated = next((value for value in values if values.count(value) > 1), None)
+        if repeated:
+            raise UsageError(f"{repeated} is named more than once", "name each model once")
+
+
+def _adoption(project: Project, environment: Environment, name: str, remote: str, file: str | None) -> _Adoption:
+    _require_valid_names(project, name, remote)
+    manifest = _require_available(project, name, remote)
+    root, target = project.workspace.root, project.target.name
+    path = None if manifest else manifest_path(file, name, root, target, environment.cwd)
+    return _Adoption(name=name, live=_live_model(project, remote), manifest=manifest, path=path)
 
 
 def _require_valid_names(project: Project, name: str, remote: str) -> None:
@@ -141,8 +184,9 @@ def _live_model(project: Project, remote: str) -> RemoteModel:
     return live
 
 
-def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest: Manifest | None) -> LockedGeneration:
+def _require_adoptable(project: Project, adoption: _Adoption) -> LockedGeneration:
     """Return the generation for a live model, which must be ready, unmanaged, and as the manifest declares."""
+    name, live, manifest = adoption.name, adoption.live, adoption.manifest
     model = project.lock.models.get(name)
     if model and has_content(model):
         raise ReconcileError(
@@ -165,9 +209,10 @@ def _require_adoptable(project: Project, name: str, live: RemoteModel, manifest:
     return generation
 
 
-def _manifest_file(manifest: Manifest | None, path: Path | None, root: Path) -> str:
+def _manifest_file(adoption: _Adoption, root: Path) -> str:
     """Return the path of the manifest, existing or written, below the root."""
-    return manifest.file if manifest else str(path and path.relative_to(root).as_posix())
+    path = adoption.path
+    return adoption.manifest.file if adoption.manifest else str(path and path.relative_to(root).as_posix())
 
 
 def _record(project: Project, name: str, file: str, generation: LockedGeneration) -> None:
@@ -186,24 +231,17 @@ def _notes(project: Project) -> tuple[str, ...]:
     return (f"{label} cannot mark an existing model: only the lockfile records that it is managed", claim)
 
 
-def _next_actions(environment: Environment, command_input: CommandInput, name: str, live: RemoteModel) -> list[Action]:
-    """Return what the next apply would do about the model, with the files as they are now."""
-    plan = open_project(environment, command_input).plan(Observation({live.remote: live}))
-    return [action for action in plan.actions if action.name == name]
-
-
 @click.command("adopt", epilog=_options.examples("adopt adder tunedModels/adder-from-the-console"))
-@click.argument("name")
-@click.argument("remote")
-@_options.model_options
+@_options.adopt_options
 @click.option("--file", metavar="FILE", help="File for the manifest. Default: NAME.yaml beside the target file.")
 @_options.environment
-def command(environment: Environment, /, name: str, remote: str, *, file: str | None, **values: Any) -> int:
-    """Start to manage an existing model.
+def command(environment: Environment, /, *, file: str | None, **values: Any) -> int:
+    """Start to manage existing models.
 
-    Writes a manifest called NAME for the model REMOTE, and records the model in the lockfile. Trains nothing, and
+    Writes a manifest called NAME for each model REMOTE, and records the model in the lockfile. Trains nothing, and
     changes nothing at the service; the next apply promotes the model. Its training data is unknown: the first data set
     that you declare is recorded as its data, and later changes of the data set start trainings.
     """
     output = output_of(values)
-    return output.finish(adopt(environment, input_of(values), name, remote, file=file))
+    models, values["paths"] = _options.leading_models(values["paths"], environment.cwd)
+    return output.finish(adopt(environment, input_of(values), models, file=file))

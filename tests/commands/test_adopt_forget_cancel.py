@@ -414,3 +414,36 @@ def test_several_models_are_forgotten_at_once_or_none(reconcile: Cli) -> None:
     held_to("change", forgotten.document)
     assert [forgotten.document["name"], *(one["name"] for one in forgotten.document["others"])] == ["adder", "words"]
     assert reconcile("prune", "--older-than", "1d", "--yes").status == 0
+
+
+def test_several_models_are_adopted_at_once_or_none(reconcile: Cli) -> None:
+    world = {
+        "tunedModels": [
+            {
+                "name": f"tunedModels/by-hand-{number}",
+                "state": "ACTIVE",
+                "baseModel": "models/text-bison-001",
+                "createTime": "2026-01-01T00:00:00Z",
+            }
+            for number in range(2)
+        ]
+    }
+    (reconcile.specs / "world.json").write_text(json.dumps(world))
+    reconcile.target("  embedded: {world: world.json}\n")
+    first, second = ("one", "tunedModels/by-hand-0"), ("two", "tunedModels/by-hand-1")
+    for models, status in (
+        ((*first, "two", "tunedModels/no-such-model"), 1),
+        ((*first, "two", first[1]), 64),
+        ((*first, *second, "--file", "specs/one.yaml"), 64),
+        (("one",), 64),
+    ):
+        assert reconcile("adopt", *models).status == status, models
+        assert not (reconcile.specs / "one.yaml").exists()
+    adopted = reconcile("adopt", *first, *second, "specs", "--format", "json")
+    assert (adopted.status, sorted(reconcile.lock)) == (0, ["one", "two"]), adopted.err
+    held_to("change", adopted.document)
+    assert [one["manifest"] for one in (adopted.document, *adopted.document["others"])] == [
+        "specs/one.yaml",
+        "specs/two.yaml",
+    ]
+    assert reconcile("apply", "--yes").status == 0
