@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
 ON_PORTS = pytest.mark.parametrize("target", ["gl", "vertex"])
 
 
+def contents(reconcile: Cli) -> dict[Path, bytes]:
+    """Every file of the project, without those that runs lock, which stay."""
+    files = (file for file in reconcile.specs.rglob("*") if file.is_file() and file.suffix != ".lock")
+    return {file: file.read_bytes() for file in files}
+
+
 def refused(reconcile: Cli, name: str, remote: str, *arguments: str, target: str = "gl", status: int = 1) -> str:
     """What is said when nothing is taken over: no file is written or changed."""
-    before = {file: file.read_bytes() for file in reconcile.specs.rglob("*") if file.is_file()}
+    before = contents(reconcile)
     answer = reconcile("adopt", name, remote, *arguments, *chosen(target))
     assert answer.status == status, answer.err
     assert answer.out == ""
-    assert {file: file.read_bytes() for file in reconcile.specs.rglob("*") if file.is_file()} == before
+    assert contents(reconcile) == before
     return answer.err
 
 

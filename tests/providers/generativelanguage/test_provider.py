@@ -42,6 +42,9 @@ def model(state: str = "CREATING", **more: Any) -> Response:
     return JSONResponse(body_of(state, **more))
 
 
+LISTED, UNLISTED = JSONResponse({"tunedModels": [body_of("ACTIVE")]}), JSONResponse({})
+
+
 def operation(*, done: bool = False, **more: Any) -> Response:
     metadata = {"totalSteps": 23, "completedSteps": 9, "snapshots": [{"step": 9, "epoch": 1, "meanLoss": 2.5}]}
     return JSONResponse({"name": OPERATION, "metadata": metadata, **({"done": True} if done else {}), **more})
@@ -106,7 +109,7 @@ def test_a_403_about_the_project_is_no_absence() -> None:
     ],
 )
 def test_a_refused_change_names_the_permission(act: Callable[[GenerativeLanguage], Any], permission: str) -> None:
-    caught = failure(script(UNSEEN, model()), act)
+    caught = failure(script(UNSEEN, LISTED), act)
     assert caught.remedy == f"log in as its owner, or ask the owner for {permission} on the tuned model"
 
 
@@ -374,7 +377,7 @@ def test_a_model_is_deleted_by_name() -> None:
     assert app.lines == [f"DELETE /v1beta3/{REMOTE}"]
 
 
-@pytest.mark.parametrize("answers", [[GONE], [BUSY, GONE], [BUSY, UNSEEN, UNSEEN]])
+@pytest.mark.parametrize("answers", [[GONE], [BUSY, GONE], [BUSY, UNSEEN, UNLISTED]])
 def test_deleting_what_is_gone_is_no_error(answers: list[Response]) -> None:
     app = script(*answers)
     delete(app)
@@ -382,7 +385,7 @@ def test_deleting_what_is_gone_is_no_error(answers: list[Response]) -> None:
 
 
 def test_a_deletion_that_is_not_allowed_is_an_access_error() -> None:
-    app = script(UNSEEN, model("ACTIVE"))
+    app = script(UNSEEN, LISTED)
     assert isinstance(failure(app, lambda provider: provider.delete(Handle(REMOTE), Resources())), AccessError)
 
 
