@@ -96,7 +96,7 @@ def test_a_local_clock_that_is_ahead_makes_no_model_old(reconcile: Cli, world: W
 def test_a_lost_lockfile_adopts_no_deleted_model(reconcile: Cli, world: World) -> None:
     trained(reconcile, 1)
     removed(reconcile)
-    assert prune(reconcile, "--yes").status == 0
+    assert prune(reconcile, "adder", "--yes").status == 0
     assert (lock_of(reconcile, "vertex"), there(world)) == ({}, (0, 0))
     manifest(reconcile)
     refused = apply(reconcile)
@@ -185,7 +185,7 @@ def test_a_process_that_ends_in_the_middle_is_gone_on_with(
     _out, err = process.communicate(timeout=60)
     assert process.returncode == (-number if number is signal.SIGKILL else 130), err
     assert "Traceback" not in err
-    assert states(reconcile) == ["ACTIVE"] * 3, "it is deleted only when all of it is"
+    assert states(reconcile) == ["ACTIVE", "ACTIVE", "DELETING"], "it is deleted only when all of it is"
 
     world.front = lambda app: app
     reconcile.clock.now = datetime.now(UTC)

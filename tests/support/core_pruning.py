@@ -46,8 +46,10 @@ class PruningWorld(Struct, frozen=True):
         return [one for one in self.plan().actions if one.prunes]
 
     def without(self, deleted: list[Action]) -> PruningWorld:
-        """The world after these were deleted; of a job the record stays."""
+        """The world after these were deleted; of a job the record stays, and of an orphan without models nothing."""
         lock = reduce(record, (Deleted(one.name, one.key, one.remote) for one in deleted), self.lock)
+        gone = {one.name for one in deleted if not one.remote}
+        lock = replace(lock, models={name: model for name, model in lock.models.items() if name not in gone})
         remotes = {one.remote for one in deleted}
         models = {
             name: replace(one, resources=Resources()) if name in remotes else one

@@ -116,7 +116,8 @@ class RetryPolicy:
 
 def _log_retry(state: RetryCallState) -> None:
     failure = state.outcome.exception() if state.outcome else None
-    _LOG.info("retrying in %.1f s: %s", state.upcoming_sleep, failure)
+    cause = failure.error.message if isinstance(failure, TransientError) else failure  # no remedy is needed yet
+    _LOG.info("retrying in %.1f s: %s", state.upcoming_sleep, cause)
 
 
 def requested_delay(response: httpx.Response, error: ErrorResponse, now: datetime) -> float | None:
