@@ -161,6 +161,8 @@ _VERTEX = (
     _vertex("DELETE", _MODEL, models.delete_model, vertex.OPERATION),
     _vertex("GET", f"{_MODEL}/operations/{{operation}}", models.get_operation, vertex.OPERATION),
     _vertex("GET", _ENDPOINTS, models.list_endpoints, vertex.list_of("endpoints", vertex.ENDPOINT), query=vertex.LIST),
+    _vertex("POST", _ENDPOINTS, models.create_endpoint, vertex.OPERATION, body=vertex.ENDPOINT, root="endpoint"),
+    _vertex("POST", f"{_ENDPOINT}:deployModel", models.deploy_model, vertex.OPERATION, body=vertex.DEPLOY_MODEL),
     _vertex("POST", f"{_ENDPOINT}:undeployModel", models.undeploy_model, vertex.OPERATION, body=vertex.UNDEPLOY_MODEL),
     _vertex(
         "POST", f"{_ENDPOINT}:generateContent", models.generate_content, vertex.CONTENT, body=vertex.GENERATE_CONTENT

@@ -20,7 +20,7 @@ from msgspec import Struct
 from reconciler.domain.identity import canonical_number
 from reconciler.emulator.errors import ApiError, Code, JsonObject, Violation, malformed, snake_case
 
-Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp", "enum", "map", "message"]
+Kind = Literal["string", "int32", "int64", "float", "double", "bool", "timestamp", "enum", "map", "integers", "message"]
 
 
 class Field(Struct, frozen=True):
@@ -28,7 +28,7 @@ class Field(Struct, frozen=True):
 
     ``optional`` fields are sent even at their default value. An ``output_only`` field is ignored in requests. Of the
     fields with the same ``oneof`` at most one may be set. ``enum`` lists the values by number. A ``map`` has
-    strings as keys and values.
+    strings as keys and values, ``integers`` has strings as keys and integers as values.
     """
 
     kind: Kind
@@ -90,6 +90,7 @@ OPTIONAL_FLOAT = Field("float", optional=True)
 DOUBLE = Field("double")
 BOOL = Field("bool")
 MAP = Field("map")
+INTEGERS = Field("integers")
 TIMESTAMP = Field("timestamp")
 OUTPUT_TIMESTAMP = Field("timestamp", output_only=True)
 EMPTY = message("Empty")
@@ -246,6 +247,12 @@ def _map(raw: Any, field: Field) -> dict[str, str]:
     return {_string(key, field): _string(value, field) for key, value in raw.items()}
 
 
+def _integers(raw: Any, field: Field) -> dict[str, int]:
+    if not isinstance(raw, Mapping):
+        raise ValueError(raw)  # noqa: TRY004 - every wrong value is reported alike
+    return {_string(key, field): _integer(value, 32) for key, value in raw.items()}
+
+
 def _enum(raw: Any, field: Field) -> str:
     name = field.enum[raw] if isinstance(raw, int) and 0 <= raw < len(field.enum) else raw
     if name not in field.enum:
@@ -263,6 +270,7 @@ _READERS: Mapping[str, Callable[[Any, Field], Any]] = {
     "timestamp": _timestamp,
     "enum": _enum,
     "map": _map,
+    "integers": _integers,
 }
 
 

@@ -217,6 +217,7 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "double": st.floats(-(2.0**120), 2.0**120).map(lambda value: value + 0.0),
     "bool": st.booleans(),
     "map": st.dictionaries(texts, texts, max_size=2),
+    "integers": st.dictionaries(texts, st.integers(-(2**31), 2**31 - 1), max_size=2),
     "timestamp": st.just("2026-01-01T00:00:00.500Z"),
 }
 

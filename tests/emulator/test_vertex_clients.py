@@ -150,7 +150,7 @@ def test_jobs_are_created_listed_and_cancelled(service: Process) -> None:
         jobs.create_tuning_job(parent=parent, tuning_job=wrong)
 
 
-def test_what_a_job_made_is_taken_down(service: Process) -> None:
+def test_what_a_job_made_is_deployed_again_and_deleted(service: Process) -> None:
     jobs, parent = client(vertex.GenAiTuningServiceClient, service), "projects/made/locations/us-central1"
     jobs.create_tuning_job(parent=parent, tuning_job=new_job())
     service.advance_to(1000)
@@ -164,6 +164,14 @@ def test_what_a_job_made_is_taken_down(service: Process) -> None:
         assert deployed.model == model.name
         endpoints.undeploy_model(endpoint=endpoint.name, deployed_model_id=deployed.id).result()
         endpoints.delete_endpoint(name=endpoint.name).result()
+    endpoint = endpoints.create_endpoint(parent=parent, endpoint=vertex.Endpoint(display_name="again")).result()
+    again = vertex.DeployedModel(model=f"{model.name}@1", display_name="again", checkpoint_id="2")
+    request = {"endpoint": endpoint.name, "deployed_model": again, "traffic_split": {"0": 100}}
+    deployed = endpoints.deploy_model(request=request).result().deployed_model
+    assert endpoints.get_endpoint(name=endpoint.name).traffic_split == {deployed.id: 100}
+    assert models.get_model(name=model.name).deployed_models[0].endpoint == endpoint.name
+    endpoints.undeploy_model(endpoint=endpoint.name, deployed_model_id=deployed.id, traffic_split={}).result()
+    endpoints.delete_endpoint(name=endpoint.name).result()
     models.delete_model(name=model.name).result()
     with pytest.raises(NotFound, match="Requested entity was not found"):
         models.get_model(name=model.name)

@@ -23,7 +23,7 @@ DONE = 10 + 12
 """Three epochs of 15 examples in batches of four are 12 steps of a second; start and end take ten."""
 
 _RESPONSES = (
-    (r"GET .*/operations/\d+|DELETE .*|POST .*:undeployModel", Operation),
+    (r"GET .*/operations/\d+|DELETE .*|POST .*:(un)?deployModel|POST .*/endpoints", Operation),
     (r"POST .*:cancel", Empty),
     (r"POST .*:generateContent", "GenerateContentResponse"),
     (r"GET .*/tuningJobs", "ListTuningJobsResponse"),

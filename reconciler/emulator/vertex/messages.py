@@ -15,6 +15,7 @@ from reconciler.emulator.proto import (
     DOUBLE,
     INT,
     INT64,
+    INTEGERS,
     MAP,
     OUTPUT_STRING,
     OUTPUT_TIMESTAMP,
@@ -115,25 +116,25 @@ MODEL = message(
     labels=MAP,
     encryptionSpec=single(ENCRYPTION_SPEC),
 )
+_DEPLOYED_MODEL = message(
+    "DeployedModel",
+    id=STRING,
+    model=STRING,
+    modelVersionId=OUTPUT_STRING,
+    displayName=STRING,
+    createTime=OUTPUT_TIMESTAMP,
+    checkpointId=STRING,
+)
 ENDPOINT = message(
     "Endpoint",
-    name=STRING,
+    name=OUTPUT_STRING,
     displayName=STRING,
     description=STRING,
-    deployedModels=repeated(
-        message(
-            "DeployedModel",
-            id=STRING,
-            model=STRING,
-            modelVersionId=STRING,
-            displayName=STRING,
-            createTime=TIMESTAMP,
-            checkpointId=STRING,
-        )
-    ),
+    deployedModels=repeated(_DEPLOYED_MODEL, output_only=True),
+    trafficSplit=INTEGERS,
     labels=MAP,
-    createTime=TIMESTAMP,
-    updateTime=TIMESTAMP,
+    createTime=OUTPUT_TIMESTAMP,
+    updateTime=OUTPUT_TIMESTAMP,
     encryptionSpec=single(ENCRYPTION_SPEC),
 )
 
@@ -145,7 +146,8 @@ def list_of(collection: str, of: Message, field: str = "") -> Message:
 
 
 LIST = message("ListRequest", filter=STRING, pageSize=INT, pageToken=STRING)
-UNDEPLOY_MODEL = message("UndeployModelRequest", deployedModelId=STRING)
+UNDEPLOY_MODEL = message("UndeployModelRequest", deployedModelId=STRING, trafficSplit=INTEGERS)
+DEPLOY_MODEL = message("DeployModelRequest", deployedModel=single(_DEPLOYED_MODEL), trafficSplit=INTEGERS)
 
 _TYPE = {"@type": STRING}
 OPERATION = message(
@@ -163,7 +165,7 @@ OPERATION = message(
         )
     ),
     done=BOOL,
-    response=single(Message("Response", _TYPE)),
+    response=single(Message("Response", {**_TYPE, **ENDPOINT.fields, "deployedModel": single(_DEPLOYED_MODEL)})),
 )
 
 GENERATE_CONTENT = generate_content(

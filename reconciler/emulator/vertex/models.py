@@ -17,6 +17,8 @@ from reconciler.emulator.vertex.store import Resource
 
 MAX_CHECKPOINTS = 10
 """https://cloud.google.com/vertex-ai/generative-ai/docs/models/tuning-checkpoints"""
+_EMPTY = "type.googleapis.com/google.protobuf.Empty"
+_PERCENT = 100
 _COPIED = ("description", "labels", "encryptionSpec")
 
 
@@ -142,9 +144,62 @@ def _delete(service: Service, call: ApiCall, resource: Resource, remedy: str) ->
     free = not resource.document.get("deployedModels")
     refuse_unless(free, f"{resource.name} cannot be deleted: it is part of a deployment. {remedy}")
     store.delete(service.store, resource)
-    return _operation(
-        service, call, resource.name, "DeleteOperationMetadata", "type.googleapis.com/google.protobuf.Empty"
-    )
+    return _operation(service, call, resource.name, "DeleteOperationMetadata", {"@type": _EMPTY})
+
+
+def create_endpoint(service: Service, call: ApiCall) -> JsonObject:
+    """Create an endpoint without models."""
+    if not call.body.get("displayName"):
+        raise invalid("CreateEndpointRequest", [Violation("endpoint.display_name", "is required")])
+    now = timestamp(service.clock())
+    with service.store.transaction():
+        name = new_name(service, f"{parent_of(call)}/endpoints")
+        endpoint = {**call.body, "name": name, "createTime": now, "updateTime": now}
+        store.insert(service.store, endpoint, service.clock())
+        response = {"@type": call.api.type_url("Endpoint"), "name": name}
+        return _operation(service, call, name, "CreateEndpointOperationMetadata", response)
+
+
+def deploy_model(service: Service, call: ApiCall) -> JsonObject:
+    """Deploy a tuned model to an endpoint; it needs no machine of its own."""
+    wanted = call.body.get("deployedModel", {})
+    with service.store.transaction():
+        endpoint, now = _endpoint(service, call), service.clock()
+        plain, _, version = wanted.get("model", "").partition("@")
+        model = _tuned_model(service, plain, version, now)
+        deployed_model = {
+            **wanted,
+            "id": wanted.get("id") or service.number(),
+            "model": plain,
+            "modelVersionId": "1",
+            "createTime": timestamp(now),
+        }
+        reference = {"endpoint": endpoint.name, "deployedModelId": deployed_model["id"]}
+        split = {deployed_model["id"] if key == "0" else key: part for key, part in _traffic(call).items()}
+        for resource, added, more in (
+            (endpoint, deployed_model, {"trafficSplit": split} if split else {}),
+            (model, reference, {}),
+        ):
+            deployed = [*resource.document.get("deployedModels", []), added]
+            document = {**resource.document, **more, "deployedModels": deployed, "updateTime": timestamp(now)}
+            store.update(service.store, resource, document)
+        response = {"@type": call.api.type_url("DeployModelResponse"), "deployedModel": deployed_model}
+        return _operation(service, call, endpoint.name, "DeployModelOperationMetadata", response)
+
+
+def _tuned_model(service: Service, name: str, version: str, now: datetime) -> Resource:
+    if "/models/" not in name or version not in _VERSIONS:
+        described = f'must be the name of a model, but is "{name[:100]}"'
+        raise invalid("DeployModelRequest", [Violation("deployed_model.model", described)])
+    return store.get(service.store, name, now)
+
+
+def _traffic(call: ApiCall) -> Mapping[str, int]:
+    """Return the traffic split of a request, in which 0 is the model to deploy."""
+    split: Mapping[str, int] = call.body.get("trafficSplit", {})
+    if split and sum(split.values()) != _PERCENT:
+        raise invalid("DeployModelRequest", [Violation("traffic_split", "must add up to 100")])
+    return split
 
 
 def undeploy_model(service: Service, call: ApiCall) -> JsonObject:
@@ -159,7 +214,7 @@ def undeploy_model(service: Service, call: ApiCall) -> JsonObject:
             raise invalid("UndeployModelRequest", [Violation("deployed_model_id", described)])
         _undeploy(service, endpoint, deployed_model)
         response = call.api.type_url("UndeployModelResponse")
-        return _operation(service, call, endpoint.name, "UndeployModelOperationMetadata", response)
+        return _operation(service, call, endpoint.name, "UndeployModelOperationMetadata", {"@type": response})
 
 
 def _undeploy(service: Service, endpoint: Resource, deployed_model: JsonObject) -> None:
@@ -170,13 +225,14 @@ def _undeploy(service: Service, endpoint: Resource, deployed_model: JsonObject) 
         for deployment in model.document["deployedModels"]
         if deployment["deployedModelId"] != deployed_model["id"]
     ]
-    for resource, left in ((endpoint, []), (model, rest)):
+    kept = [deployed for deployed in endpoint.document["deployedModels"] if deployed["id"] != deployed_model["id"]]
+    for resource, left in ((endpoint, kept), (model, rest)):
         document = {**resource.document, "deployedModels": left, "updateTime": timestamp(now)}
         store.update(service.store, resource, document)
 
 
-def _operation(service: Service, call: ApiCall, about: str, metadata: str, response: str) -> JsonObject:
-    """Insert and return a completed operation with this metadata message and response type."""
+def _operation(service: Service, call: ApiCall, about: str, metadata: str, response: JsonObject) -> JsonObject:
+    """Insert and return a completed operation with this metadata message and response."""
     now = service.clock()
     time = timestamp(now)
     operation = {
@@ -186,7 +242,7 @@ def _operation(service: Service, call: ApiCall, about: str, metadata: str, respo
             "genericMetadata": {"createTime": time, "updateTime": time},
         },
         "done": True,
-        "response": {"@type": response},
+        "response": response,
     }
     store.insert(service.store, operation, now)
     return operation
@@ -198,6 +254,7 @@ def generate_content(service: Service, call: ApiCall) -> JsonObject:
     endpoint = _endpoint(service, call)
     deployed = endpoint.document.get("deployedModels")
     refuse_unless(bool(deployed), f"No model is deployed to {endpoint.name}, so it cannot answer.")
-    examples = store.examples_of(service.store, endpoint)
+    name = endpoint.document["deployedModels"][0]["model"]
+    examples = store.examples_of(service.store, store.get(service.store, name, service.clock()))
     reply = reply_to(prompt, examples, sampling_of(config, {}), service.random)
-    return write_reply(prompt, reply, endpoint.document["deployedModels"][0]["model"])
+    return write_reply(prompt, reply, name)

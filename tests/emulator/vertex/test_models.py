@@ -139,3 +139,43 @@ def test_only_what_is_deployed_can_be_undeployed(world: Vertex, made: dict[str, 
 def test_an_operation_that_never_was_is_not_there(world: Vertex, made: dict[str, Any]) -> None:
     name = f"{made['endpoint']}/operations/1"
     assert world.refused("GET", f"/v1/{name}") == (404, "NOT_FOUND", f"Requested entity was not found: {name}")
+
+
+def test_a_model_is_deployed_to_a_new_endpoint_and_answers_there(world: Vertex, made: dict[str, Any]) -> None:
+    created = world.ok("POST", f"/v1/{PARENT}/endpoints", {"displayName": "again", "labels": {"team": "demo"}})
+    endpoint = created["response"]["name"]
+    refused = world.refused("POST", f"/v1/{endpoint}:generateContent", ASK)
+    assert refused == (400, "FAILED_PRECONDITION", f"No model is deployed to {endpoint}, so it cannot answer.")
+    body = {"deployedModel": {"model": made["model"], "displayName": "again"}, "trafficSplit": {"0": 100}}
+    operation = world.ok("POST", f"/v1/{endpoint}:deployModel", body)
+    deployed = operation["response"]["deployedModel"]
+    shown = world.ok("GET", f"/v1/{endpoint}")
+    assert (shown["deployedModels"], shown["trafficSplit"]) == ([deployed], {deployed["id"]: 100})
+    assert world.ok("GET", f"/v1/{PARENT}/endpoints", filter="labels.team=demo")["endpoints"][0] == shown
+    response = world.send("POST", f"/v1/{endpoint}:generateContent", ASK)
+    assert response.json()["candidates"][0]["content"]["parts"][0]["text"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "problem"),
+    [
+        ("", {}, "CreateEndpointRequest.endpoint.display_name: is required"),
+        (
+            ":deployModel",
+            {"deployedModel": {"model": "x"}},
+            'DeployModelRequest.deployed_model.model: must be the name of a model, but is "x"',
+        ),
+        (
+            ":deployModel",
+            {"deployedModel": {"model": "MODEL"}, "trafficSplit": {"0": 50}},
+            "DeployModelRequest.traffic_split: must add up to 100",
+        ),
+    ],
+)
+def test_a_deployment_that_cannot_be_made_is_refused(
+    world: Vertex, made: dict[str, Any], method: str, body: dict[str, Any], problem: str
+) -> None:
+    if body.get("deployedModel", {}).get("model") == "MODEL":
+        body = {**body, "deployedModel": {"model": made["model"]}}
+    path = f"/v1/{made['endpoint']}{method}" if method else f"/v1/{PARENT}/endpoints"
+    assert world.refused("POST", path, body) == (400, "INVALID_ARGUMENT", f"* {problem}")
