@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import convert
 
+from reconciler.emulator.faults import FaultInjector, Faults
 from support.cli_world import Cli
 from support.vertex_fronts import Json, altering, line_of, losing_reply, refusal, refusing
 from support.vertex_runs import apply, goes_on, manifest, on, states
@@ -251,3 +253,35 @@ def test_a_lost_reply_and_an_expired_token_lead_to_one_training(reconcile: Cli, 
     assert states(reconcile) == ["INTENDED"]
     assert len(world.jobs()) == 1
     goes_on(reconcile, world)
+
+
+LOST = {"fault": "status", "status": 502, "executed": True, "method": "POST", "count": 1}
+PAGE = {"fault": "status", "html": True, "status": 200, "count": 2}
+
+
+@pytest.mark.parametrize(
+    ("rules", "status"),
+    [
+        ([LOST, {"fault": "lag", "seconds": 12}], 0),
+        ([PAGE, {"fault": "truncate", "skip": 4, "count": 2}], 0),
+        ([{"fault": "replace", "field": "tuningStepCount", "value": -5}], 0),
+        ([{"fault": "replace", "field": "epoch", "value": "NaN"}], 0),
+        ([{"fault": "remove", "field": "checkpointId"}], 0),
+        ([{"fault": "failTraining"}], 1),
+    ],
+)
+def test_faults_end_in_one_job_and_a_valid_lockfile(
+    reconcile: Cli, world: World, rules: list[Json], status: int
+) -> None:
+    manifest(reconcile)
+    rules = [{"path": "*/tuningJobs*", **rule} for rule in rules]
+    faults = convert({"kind": "Faults", "version": 1, "rules": rules}, Faults)
+    injector = FaultInjector(world.app, faults, clock=reconcile.clock, sleep=reconcile.clock.sleep)
+    world.front = lambda _app: injector
+
+    answer = apply(reconcile)
+
+    assert (answer.status, len(world.jobs())) == (status, 1), answer.out + answer.err
+    assert states(reconcile) == ["FAILED" if status else "ACTIVE"]
+    assert on(reconcile, "status").status == 0, "the lockfile can be read"
+    assert all(injector.fired.values())
