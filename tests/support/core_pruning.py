@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from reconciler.domain.lock import Lock, LockedGeneration, LockedModel, LockedTarget
 from reconciler.domain.model import Limits, Manifest, RemoteModel, Resources, Source, State, Target
-from reconciler.domain.plan import Action, Observation, Plan, Pruning, Request, World
+from reconciler.domain.plan import Action, Observation, Plan, Pruning, Reason, Request, World
 from reconciler.planning.events import Deleted, record
 from reconciler.planning.planner import plan
+from reconciler.planning.prune import is_over
 from support.core_cases import CAPABILITIES, SCOPE, START, WITHOUT_IDS, Made, job, live, manifest, recorded
 from support.core_worlds import CHILD, NAMES, OURS
 
@@ -48,7 +49,10 @@ class PruningWorld(Struct, frozen=True):
     def without(self, deleted: list[Action]) -> PruningWorld:
         """The world after these were deleted; of a job the record stays, and of an orphan without models nothing."""
         lock = reduce(record, (Deleted(one.name, one.key, one.remote) for one in deleted), self.lock)
-        gone = {one.name for one in deleted if not one.remote}
+        orphans = {one.name for one in deleted if one.reason is Reason.ORPHANED_MODEL}
+        gone = {one.name for one in deleted if not one.remote} | {
+            name for name in orphans & lock.models.keys() if is_over(lock.models[name])
+        }
         lock = replace(lock, models={name: model for name, model in lock.models.items() if name not in gone})
         remotes = {one.remote for one in deleted}
         models = {
