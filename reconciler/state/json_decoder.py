@@ -371,7 +371,8 @@ def _explain(error: ValidationError, document: Any, kind: Any) -> tuple[JsonPath
         names, _ = get_args(_plain(expected, document))
         document = reduce(getitem, path, document)
         path, expected = [*path, next(key for key in document if _fails(key, names))], names
-    return path, _expectation(problem, expected)
+    own = isinstance(error.__cause__, ValueError)  # a rule of the type itself, in our words
+    return path, problem if own else _expectation(problem, expected)
 
 
 def _resolve(document: Any, kind: Any, steps: Sequence[tuple[str, str]]) -> tuple[list[str | int], Any]:

@@ -157,8 +157,8 @@ def test_status_selects_by_the_recorded_labels(applied: Cli) -> None:
     refused = applied("status", "-l", "team=none")
     assert refused.status == 64
     assert (
-        "no models match in specs/reconcile.lock.json; check the paths and --label; reconcile apply records the labels"
-        in refused.err
+        "no models match in specs/reconcile.lock.json; check the paths, --label, --only and --exclude;"
+        " reconcile apply records the labels" in refused.err
     )
 
 

@@ -164,7 +164,7 @@ def test_a_pointer_is_read_as_models_by_name() -> None:
         {"name": "numbers", "key": K2, "remote": "tunedModels/n"},
     ]
     assert read_pointer(pointer(*models), TARGET, POINTER) == {
-        "words": PublishedModel("words", K1, "tunedModels/w", Sampling(0.5, 1, 40)),
+        "words": PublishedModel("words", K1, "tunedModels/w", sampling=Sampling(0.5, 1, 40)),
         "numbers": PublishedModel("numbers", K2, "tunedModels/n"),
     }
     assert read_pointer(pointer(), TARGET, POINTER) == {}

@@ -8,7 +8,7 @@ from reconciler.reports.documents.plan import plan_report
 from reconciler.reports.writer import KINDS, render_text
 from support.render_values import CREATE, IN_SYNC, LOCKFILE, SIMULATED, TARGET
 
-UNPRINTED = {"Events", "Lock", "SavedPlan", "Target", "TunedModel"}
+UNPRINTED = {"Events", "Faults", "Lock", "SavedPlan", "Target", "TunedModel"}
 """Documents that no command prints as its result."""
 
 
